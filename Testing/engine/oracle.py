@@ -1,0 +1,158 @@
+"""The network written literally from equations 1 and 2 of the paper, expert by expert: what the engine is checked against.
+
+Slow and memory-hungry on purpose. Modules carry the names and shapes of the authors' code, so that `state_dict()` has
+exactly the keys of a checkpoint of theirs. Nothing is shared with `drmc.network` but the meaning of its settings.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+
+class Routing(nn.Module):
+    """Equation 1: W = ReLU(MLP([GAP(X), H])); the hidden activation is handed to the next router as its H."""
+
+    def __init__(self, channels: int, hidden: int, experts: int, gate: str, use_hidden: bool):
+        super().__init__()
+        self.gate, self.use_hidden = gate, use_hidden
+        self.conv1 = nn.Conv3d(channels + (hidden if use_hidden else 0), hidden, 1)
+        self.conv3 = nn.Conv3d(hidden, experts, 1)
+
+    def forward(self, x: Tensor, hidden: Tensor | None) -> tuple[Tensor, Tensor]:
+        pooled = F.adaptive_avg_pool3d(x, 1)
+        hidden = F.gelu(self.conv1(torch.cat([pooled, hidden], dim=1) if self.use_hidden else pooled))
+        logits = self.conv3(hidden)
+        if self.gate == "relu":
+            return torch.relu(logits), hidden
+        if self.gate == "top2" and logits.shape[1] > 2:
+            second_largest = logits.sort(dim=1, descending=True).values[:, 1:2]
+            logits = torch.where(logits >= second_largest, logits, -torch.inf)
+        powers = torch.exp(logits - logits.amax(dim=1, keepdim=True))
+        return powers / powers.sum(dim=1, keepdim=True), hidden
+
+
+class AttentionExpert(nn.Module):
+    """Attention over the channels of a head, then a depth-wise 3x3x3 convolution, then a 1x1x1 projection; no biases."""
+
+    def __init__(self, channels: int, heads: int):
+        super().__init__()
+        self.temperature = nn.Parameter(torch.ones(heads, 1, 1))
+        self.qkv = nn.Conv3d(channels, 3 * channels, 1, bias=False)
+        self.dwconv = nn.Conv3d(channels, channels, 3, padding=1, groups=channels, bias=False)
+        self.project_out = nn.Conv3d(channels, channels, 1, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        heads = len(self.temperature)
+        q, k, v = (
+            part.reshape(len(x), heads, x.shape[1] // heads, -1) for part in self.qkv(x).chunk(3, dim=1)
+        )
+        q, k = F.normalize(q, dim=-1), F.normalize(k, dim=-1)
+        attention = torch.softmax(self.temperature * (q @ k.transpose(-2, -1)), dim=-1)
+        return self.project_out(self.dwconv((attention @ v).reshape(x.shape)))
+
+
+class FFNExpert(nn.Module):
+    """Two-layer perceptron of every voxel, with GELU."""
+
+    def __init__(self, channels: int, width: int):
+        super().__init__()
+        self.fc1, self.fc2 = nn.Conv3d(channels, width, 1), nn.Conv3d(width, channels, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.fc2(F.gelu(self.fc1(x)))
+
+
+class Bank(nn.Module):
+    """Equation 2: the sum of the experts' outputs, each times its gate."""
+
+    experts_name: str
+
+    def forward(self, x: Tensor, hidden: Tensor | None) -> tuple[Tensor, Tensor | None, Tensor]:
+        experts = getattr(self, self.experts_name)
+        if hasattr(self, "routing"):
+            gates, hidden = self.routing(x, hidden)
+        else:
+            gates = x.new_ones(len(x), len(experts), 1, 1, 1)
+        mixed = sum(gates[:, m : m + 1] * expert(x) for m, expert in enumerate(experts))
+        return mixed, hidden, gates.flatten(1)
+
+
+class AttentionBank(Bank):
+    experts_name = "att_experts"
+
+    def __init__(self, config):
+        super().__init__()
+        self.att_experts = nn.ModuleList(
+            AttentionExpert(config.channels, config.heads) for _ in range(config.experts)
+        )
+        add_routing(self, config)
+
+
+class FFNBank(Bank):
+    experts_name = "mpl_experts"  # the authors' spelling
+
+    def __init__(self, config):
+        super().__init__()
+        self.mpl_experts = nn.ModuleList(
+            FFNExpert(config.channels, config.ffn_ratio * config.channels) for _ in range(config.experts)
+        )
+        add_routing(self, config)
+
+
+def add_routing(bank: Bank, config) -> None:
+    if config.gate != "none":
+        bank.routing = Routing(config.channels, config.hidden, config.experts, config.gate, config.use_hidden)
+
+
+class ChannelNorm(nn.Module):
+    """LayerNorm over the channels of every voxel."""
+
+    def __init__(self, channels: int):
+        super().__init__()
+        self.norm = nn.LayerNorm(channels)
+
+    def forward(self, x: Tensor) -> Tensor:
+        mean = x.mean(dim=1, keepdim=True)
+        variance = ((x - mean) ** 2).mean(dim=1, keepdim=True)
+        shape = (1, -1, 1, 1, 1)
+        normalized = (x - mean) / torch.sqrt(variance + 1e-5)
+        return normalized * self.norm.weight.view(shape) + self.norm.bias.view(shape)
+
+
+class Block(nn.Module):
+    """x = attention bank(norm1(x)) + beta x; x = FFN bank(norm2(x)) + gamma x."""
+
+    def __init__(self, config):
+        super().__init__()
+        self.beta = nn.Parameter(torch.ones(1, config.channels, 1, 1, 1))
+        self.gamma = nn.Parameter(torch.ones(1, config.channels, 1, 1, 1))
+        self.norm1, self.norm2 = ChannelNorm(config.channels), ChannelNorm(config.channels)
+        self.attention, self.mlp = AttentionBank(config), FFNBank(config)
+
+    def forward(self, x: Tensor, hidden: Tensor | None) -> tuple[Tensor, Tensor | None, list[Tensor]]:
+        mixed, hidden, attention_gates = self.attention(self.norm1(x), hidden)
+        x = mixed + self.beta * x
+        mixed, hidden, ffn_gates = self.mlp(self.norm2(x), hidden)
+        return mixed + self.gamma * x, hidden, [attention_gates, ffn_gates]
+
+
+class Oracle(nn.Module):
+    """The whole network: (B, 1, D, H, W) -> residual of the same shape, gates (B, 2 blocks, experts)."""
+
+    def __init__(self, config):
+        super().__init__()
+        if config.use_hidden and config.gate != "none":
+            self.hidden = nn.Parameter(torch.ones(1, config.hidden, 1, 1, 1))
+        self.head_conv = nn.Conv3d(1, config.channels, 3, padding=1)
+        self.body = nn.ModuleList(Block(config) for _ in range(config.blocks))
+        self.tail_conv = nn.Conv3d(config.channels, 1, 3, padding=1)
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        hidden = self.hidden.repeat(len(x), 1, 1, 1, 1) if hasattr(self, "hidden") else None
+        x, gates = self.head_conv(x), []
+        for block in self.body:
+            x, hidden, block_gates = block(x, hidden)
+            gates += block_gates
+        return self.tail_conv(x), torch.stack(gates, dim=1)
