@@ -1,0 +1,494 @@
+"""PET volumes: where an image lies in space, what its values mean, and reading and writing it.
+
+Arrays are (z, y, x) float32; geometry is LPS as SimpleITK gives it, in mm.
+"""
+
+from __future__ import annotations
+
+import gzip
+import json
+import math
+import re
+import struct
+import zlib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import SimpleITK as sitk
+
+from drmc import suv
+from drmc.errors import DRMCError, InputError
+from drmc.files import atomic_path
+
+NIFTI, NRRD, MHA = "nifti", "nrrd", "mha"
+_ENDINGS = {
+    ".nii": NIFTI,
+    ".nii.gz": NIFTI,
+    ".nrrd": NRRD,
+    ".nhdr": NRRD,
+    ".mha": MHA,
+    ".mhd": MHA,
+}
+# Named, because by an ending in upper case the library knows none of them.
+_IMAGE_IO = {NIFTI: "NiftiImageIO", NRRD: "NrrdImageIO", MHA: "MetaImageIO"}
+# Facts of a side-car for reports (BIDS-PET keys).
+_REPORTED = {
+    "manufacturer": "Manufacturer",
+    "model": "ManufacturersModelName",
+    "tracer": "TracerName",
+    "reconstruction": "ReconMethodName",
+    "filter": "ReconFilterType",
+}
+_PLAUSIBLE_SUV_PERCENTILE = (0.5, 200.0)  # of the 99.9th percentile of an image without stated units
+
+
+@dataclass(frozen=True)
+class Geometry:
+    """Grid of a volume: `shape` (z, y, x); `spacing` (x, y, z) mm; `origin` (x, y, z) mm, center of the
+    first voxel, LPS; `direction` (9,) row-major, its columns the directions of the x, y and z index."""
+
+    shape: tuple[int, int, int]
+    spacing: tuple[float, float, float] = (1.0, 1.0, 1.0)
+    origin: tuple[float, float, float] = (0.0, 0.0, 0.0)
+    direction: tuple[float, ...] = (1.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 1.0)
+
+    @classmethod
+    def from_image(cls, image: sitk.Image) -> Geometry:
+        """The grid of a 3-D image."""
+        return cls(
+            tuple(int(n) for n in reversed(image.GetSize())),
+            tuple(float(v) for v in image.GetSpacing()),
+            tuple(float(v) for v in image.GetOrigin()),
+            tuple(float(v) for v in image.GetDirection()),
+        )
+
+    def to_image(self, array: np.ndarray) -> sitk.Image:
+        """The array (z, y, x) as an image on this grid; ValueError where the shapes differ."""
+        if tuple(array.shape) != tuple(self.shape):
+            raise ValueError(f"array of shape {tuple(array.shape)} on a grid of shape {tuple(self.shape)}")
+        image = sitk.GetImageFromArray(np.ascontiguousarray(array))
+        image.SetSpacing(self.spacing)
+        image.SetOrigin(self.origin)
+        image.SetDirection(self.direction)
+        return image
+
+    def matches(self, other: Geometry, tolerance: float = 1e-3) -> bool:
+        """Same shape, and every voxel center at the same place within `tolerance` (mm)."""
+        if tuple(self.shape) != tuple(other.shape):
+            return False
+        return bool(np.max(np.abs(self._corners() - other._corners())) <= tolerance)
+
+    def _corners(self) -> np.ndarray:
+        size = np.array(self.shape[::-1]) - 1
+        index = np.array([[0, 0, 0], [1, 0, 0], [0, 1, 0], [0, 0, 1], [1, 1, 1]]) * size
+        matrix = np.array(self.direction).reshape(3, 3) * np.array(self.spacing)
+        return np.array(self.origin) + index @ matrix.T
+
+    @property
+    def spacing_zyx(self) -> tuple[float, float, float]:
+        """Spacing in the order of the array's axes, mm."""
+        return self.spacing[::-1]
+
+    @property
+    def voxel_ml(self) -> float:
+        """Volume of one voxel in ml."""
+        return math.prod(self.spacing) / 1000.0
+
+
+@dataclass
+class PETVolume:
+    """A PET image in its own units, with what turns it into SUV.
+
+    `array` float32 (z, y, x); `units` the stored Units ("BQML", "CNTS", "GML", "SUV"...); `kind` "dicom",
+    "nifti", "nrrd" or "mha"; `header` facts that identify nobody; `dicom_files` in slice order, empty where
+    it is no DICOM.
+    """
+
+    array: np.ndarray
+    geometry: Geometry
+    units: str
+    suv: suv.SUVDecision
+    source: Path
+    kind: str
+    header: dict[str, Any] = field(default_factory=dict)
+    notices: list[str] = field(default_factory=list)
+    dicom_files: list[Path] = field(default_factory=list)
+
+    def suv_array(self) -> np.ndarray:
+        """The image in SUV, float32 (z, y, x): the stored values times the factor of their slice."""
+        return _times(self.array, self._factors())
+
+    def from_suv(self, values: np.ndarray) -> np.ndarray:
+        """SUV (z, y, x), such as a residual, in the scan's own units, float32; zeros stay exactly zero."""
+        if values.shape != self.array.shape:
+            raise ValueError(f"values of shape {values.shape} for a scan of shape {self.array.shape}")
+        return _times(values, 1.0 / self._factors())
+
+    def _factors(self) -> np.ndarray:
+        per_slice = self.suv.factor_per_slice
+        return np.array(per_slice if per_slice is not None else [self.suv.factor] * len(self.array))
+
+
+def _times(array: np.ndarray, factors: np.ndarray) -> np.ndarray:
+    """Slice by slice in float64, so that the result is the float32 nearest to the product."""
+    result = np.empty(array.shape, np.float32)
+    for z, factor in enumerate(factors):
+        result[z] = array[z].astype(np.float64) * factor
+    return result
+
+
+def image_kind(path: str | Path) -> str | None:
+    """ "nifti", "nrrd" or "mha" by the ending of the name; None for any other."""
+    name = Path(path).name.lower()
+    return next((kind for ending, kind in _ENDINGS.items() if name.endswith(ending)), None)
+
+
+def read_volume(
+    path: str | Path,
+    *,
+    suv_type: str = "bw",
+    accept_rule: str | None = None,
+    series_uid: str | None = None,
+    units: str | None = None,
+) -> PETVolume:
+    """Reads a PET image and decides its SUV.
+
+    `path`: a DICOM folder or one DICOM file of the series, or a NIfTI, NRRD or MetaImage file. `suv_type`: a
+    key of `suv.SUV_TYPES`. `accept_rule`: the reference time to use where a DICOM header is ambiguous.
+    `series_uid`: which series of a folder. `units`: "suv" or "bqml", what an image that is no DICOM holds,
+    where nothing else says so.
+
+    Raises InputError where the image or its SUV is refused.
+    """
+    path = Path(path)
+    if not path.exists():
+        raise InputError(f"{path} does not exist: check the path of the scan")
+    kind = None if path.is_dir() else image_kind(path)
+    if kind is None:
+        return _read_dicom(path, suv_type, accept_rule, series_uid)
+    image = read_image(path)
+    array = sitk.GetArrayFromImage(image)
+    array = _finite_float32(array, path)
+    sidecar, sidecar_path = _sidecar(path)
+    decision, stored = _decide_image(image, array, sidecar, sidecar_path, units, suv_type, path)
+    header = {name: sidecar[key] for name, key in _REPORTED.items() if sidecar and sidecar.get(key)}
+    return PETVolume(
+        array, Geometry.from_image(image), stored, decision, path, kind, header, list(decision.notices)
+    )
+
+
+def _read_dicom(path: Path, suv_type: str, accept_rule: str | None, series_uid: str | None) -> PETVolume:
+    from drmc import dicom  # pydicom is needed for DICOM only
+
+    series = dicom.read_pet_series(path, series_uid)
+    decision = suv.decide(series.slices, suv_type=suv_type, accept_rule=accept_rule)
+    return PETVolume(
+        series.array,
+        series.geometry,
+        decision.facts["units"],
+        decision,
+        path,
+        "dicom",
+        series.header,
+        series.notices + decision.notices,
+        series.files,
+    )
+
+
+def read_image(path: str | Path) -> sitk.Image:
+    """A scalar 3-D image from a NIfTI, NRRD or MetaImage file, its own pixel type; InputError with one
+    line otherwise."""
+    path = Path(path)
+    if not path.is_file():
+        raise InputError(f"{path} does not exist: check the path of the image")
+    reader = sitk.ImageFileReader()
+    reader.SetFileName(str(path))
+    reader.SetImageIO(_IMAGE_IO.get(image_kind(path), ""))
+    _check_whole(path)
+    warned = sitk.ProcessObject.GetGlobalWarningDisplay()
+    sitk.ProcessObject.SetGlobalWarningDisplay(False)
+    try:
+        reader.ReadImageInformation()
+        size = reader.GetSize()
+        if reader.GetNumberOfComponents() != 1:
+            raise InputError(
+                f"{path} has {reader.GetNumberOfComponents()} values per voxel: give a scalar image"
+            )
+        if "complex" in sitk.GetPixelIDValueAsString(reader.GetPixelID()):
+            raise InputError(f"{path} holds complex values: give a real-valued image")
+        if len(size) < 3 or any(n != 1 for n in size[3:]):
+            shown = "x".join(map(str, size))
+            raise InputError(f"{path} is {len(size)}-D ({shown}): give one 3-D image, a frame of its own")
+        if min(size) < 1:
+            raise InputError(f"{path} is empty ({'x'.join(map(str, size))}): give an image with voxels")
+        image = reader.Execute()
+    except RuntimeError as error:
+        reason = _itk_reason(error)
+        raise InputError(
+            f"{path} cannot be read as an image ({reason}): it is damaged, copy it again"
+        ) from None
+    finally:
+        sitk.ProcessObject.SetGlobalWarningDisplay(warned)
+    while image.GetDimension() > 3:
+        image = sitk.Extract(image, [*image.GetSize()[:-1], 0], [0] * image.GetDimension())
+    numbers = (*image.GetSpacing(), *image.GetOrigin(), *image.GetDirection())
+    if not all(math.isfinite(v) for v in numbers) or min(image.GetSpacing()) <= 0:
+        raise InputError(
+            f"{path} has a geometry that is none (spacing {image.GetSpacing()}): correct its header"
+        )
+    return image
+
+
+def _itk_reason(error: Exception) -> str:
+    """The last line of an ITK error, without the file names of its source."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    text = lines[-1].split("):", 1)[-1] if lines else ""
+    return text.removeprefix("sitk::ERROR:").strip()[:120] or "unknown reason"
+
+
+def _finite_float32(array: np.ndarray, path: Path) -> np.ndarray:
+    with np.errstate(over="ignore"):
+        array = np.ascontiguousarray(array, dtype=np.float32)
+    bad = int(array.size - np.count_nonzero(np.isfinite(array)))
+    if bad:
+        raise InputError(f"{path} has {bad} voxels that are NaN or infinite: repair the image first")
+    return array
+
+
+# ---------------------------------------------------------------------------------------- whole files
+
+_DAMAGED = (EOFError, OSError, ValueError, KeyError, IndexError, struct.error, zlib.error)
+
+
+def _check_whole(path: Path) -> None:
+    """Refuses what the image library would silently repair.
+
+    Of a truncated NIfTI or compressed NRRD it makes up the rest, and voxels of a NIfTI that are no numbers
+    become 0.
+    """
+    checks = {NIFTI: _check_nifti, NRRD: _check_nrrd, MHA: _check_metaimage}
+    kind = image_kind(path)
+    try:
+        if path.stat().st_size == 0:
+            raise EOFError("0 bytes")
+        if kind is not None:
+            checks[kind](path)
+    except _DAMAGED as error:
+        reason = str(error) if isinstance(error, (EOFError, OSError)) else "its header makes no sense"
+        raise InputError(f"{path} is truncated or damaged ({reason}): copy it again") from None
+
+
+def _expect(have: int, need: int) -> None:
+    if have < need:
+        raise EOFError(f"{have} bytes of voxels where its header needs {need}")
+
+
+def _check_nifti(path: Path) -> None:
+    with gzip.open(path) if path.name.lower().endswith(".gz") else open(path, "rb") as file:
+        start = file.read(540)
+        order = next((o for o in "<>" if struct.unpack_from(f"{o}i", start)[0] in (348, 540)), None)
+        if order is None:
+            raise EOFError("no NIfTI header")
+        if struct.unpack_from(f"{order}i", start)[0] == 348:
+            dimensions = struct.unpack_from(f"{order}8h", start, 40)
+            kind, bits = struct.unpack_from(f"{order}2h", start, 70)
+            offset = int(struct.unpack_from(f"{order}f", start, 108)[0])
+        else:
+            kind, bits = struct.unpack_from(f"{order}2h", start, 12)
+            dimensions = struct.unpack_from(f"{order}8q", start, 16)
+            offset = struct.unpack_from(f"{order}q", start, 168)[0]
+        needed = math.prod(max(n, 0) for n in dimensions[1 : dimensions[0] + 1]) * bits // 8
+        floats = {16: f"{order}f4", 64: f"{order}f8"}.get(kind)
+        file.seek(offset)
+        have = bad = 0
+        while block := file.read(1 << 22):
+            if floats is not None:
+                data = block[: max(min(len(block), needed - have), 0)]
+                data = data[: len(data) // (bits // 8) * (bits // 8)]
+                bad += int(np.count_nonzero(~np.isfinite(np.frombuffer(data, floats))))
+            have += len(block)
+        _expect(have, needed)
+        if bad:
+            raise InputError(f"{path} has {bad} voxels that are NaN or infinite: repair the image first")
+
+
+# Bytes per voxel by the names that NRRD and MetaImage use.
+_BYTES = {
+    **dict.fromkeys(("char", "uchar", "signed char", "unsigned char", "int8", "uint8"), 1),
+    **dict.fromkeys(("short", "ushort", "signed short", "unsigned short", "int16", "uint16"), 2),
+    **dict.fromkeys(("int", "uint", "signed int", "unsigned int", "int32", "uint32", "float"), 4),
+    "double": 8,
+}
+
+
+def _check_nrrd(path: Path) -> None:
+    with open(path, "rb") as file:
+        lines = []
+        while (line := file.readline(1 << 20).strip()) and len(lines) < 100_000:
+            lines.append(line.decode("latin-1"))
+        fields = dict(line.lower().split(": ", 1) for line in lines if ": " in line and ":=" not in line)
+        width = _BYTES.get(fields["type"].strip())
+        if "data file" in fields or "datafile" in fields or width is None:
+            return
+        needed = math.prod(int(n) for n in fields["sizes"].split()) * width
+        encoding = fields["encoding"].strip()
+        if encoding in ("gzip", "gz"):
+            with gzip.open(file) as stream:
+                have = 0
+                while block := stream.read(1 << 22):
+                    have += len(block)
+            _expect(have, needed)
+        elif encoding == "raw":
+            _expect(path.stat().st_size - file.tell(), needed)
+
+
+def _check_metaimage(path: Path) -> None:
+    with open(path, "rb") as file:
+        start = file.read(1 << 16)
+    match = re.search(rb"ElementDataFile\s*=\s*(\S+)[ \t]*\r?\n?", start)
+    if match is None:
+        raise EOFError("its header does not end")
+    lines = start[: match.start()].decode("latin-1").splitlines()
+    fields = {key.strip(): value.strip() for key, _, value in (line.partition("=") for line in lines)}
+    width = _BYTES.get(fields["ElementType"].removeprefix("MET_").lower())
+    if match[1] != b"LOCAL" or width is None:
+        return
+    needed = math.prod(int(n) for n in fields["DimSize"].split()) * width
+    needed *= int(fields.get("ElementNumberOfChannels", "1"))
+    if fields.get("CompressedData", "False").lower() == "true":
+        needed = int(fields["CompressedDataSize"])
+    _expect(path.stat().st_size - match.end(), needed)
+
+
+# ---------------------------------------------------------------------------------------- side-cars
+
+
+def stem(path: str | Path) -> str:
+    """The file's name without the ending of its format (`.nii.gz` is one ending)."""
+    name = Path(path).name
+    for ending in sorted(_ENDINGS, key=len, reverse=True):
+        if name.lower().endswith(ending):
+            return name[: -len(ending)]
+    return Path(name).stem
+
+
+def _sidecar(path: Path) -> tuple[dict[str, Any] | None, Path | None]:
+    """The JSON that belongs to an image: `<stem>.json`, or `pet.json` in its folder (a simulated case)."""
+    for candidate in (path.with_name(stem(path) + ".json"), path.with_name("pet.json")):
+        if candidate.is_file():
+            try:
+                content = json.loads(candidate.read_text(encoding="utf-8-sig"))
+            except (OSError, ValueError, RecursionError) as error:
+                raise InputError(f"{candidate} is no valid JSON ({error}): repair or remove it") from None
+            if not isinstance(content, dict):
+                raise InputError(f"{candidate} is no JSON object: repair or remove it")
+            return content, candidate
+    return None, None
+
+
+def _stated_units(text: Any) -> str | None:
+    """ "SUV" or "BQML" for what side-cars, calls and image fields say; None for anything else."""
+    name = "".join(str(text).lower().split())
+    if name in ("suv", "g/ml", "gml", "suvbw") or "{suvbw}g/ml" in name:
+        return "SUV"
+    return "BQML" if name in ("bqml", "bq/ml", "codevalue:bq/ml") or "codevalue:bq/ml|" in name else None
+
+
+def _field_units(image: sitk.Image, path: Path) -> tuple[str | None, str]:
+    """Units by a text field of the image (NRRD, MetaImage; Slicer's coded voxel units), and the field's
+    name."""
+    for key in image.GetMetaDataKeys():
+        if "unit" not in key.lower() or "space" in key.lower():
+            continue
+        value = image.GetMetaData(key)
+        if (other := re.search(r"\{suv(\w+)\}", value.lower())) and other[1] != "bw":
+            raise InputError(
+                f"{path} says in its field {key} that it holds SUV{other[1]}: give SUVbw or Bq/ml"
+            )
+        if stated := _stated_units(value):
+            return stated, f"its field {key}"
+    return None, ""
+
+
+def _decide_image(
+    image: sitk.Image,
+    array: np.ndarray,
+    sidecar: Mapping[str, Any] | None,
+    sidecar_path: Path | None,
+    units: str | None,
+    suv_type: str,
+    path: Path,
+) -> tuple[suv.SUVDecision, str]:
+    """The SUV of an image that is no DICOM, and its stored units ("SUV" or "BQML")."""
+    kind = suv.suv_type_name(suv_type)
+    mend = f'write a side-car {stem(path)}.json with "Units": "SUV" or "Bq/mL"'
+    asked = None if units is None else _stated_units(units)
+    if units is not None and asked is None:
+        raise InputError(f"units {units!r} are unknown: say suv or bqml")
+    if sidecar is not None:
+        stored = _stated_units(sidecar.get("Units")) or (asked if "Units" not in sidecar else None)
+        if stored is None:
+            raise InputError(f'{sidecar_path}: "Units" is {sidecar.get("Units")!r}: write "SUV" or "Bq/mL"')
+        if asked not in (None, stored):
+            raise InputError(
+                f'{sidecar_path} says "Units": {sidecar["Units"]!r} but {units} was asked for: correct one'
+            )
+        return suv.decide_sidecar(sidecar, stored, kind, str(sidecar_path), len(array)), stored
+    stored, said = (asked, "the caller") if asked else _field_units(image, path)
+    if stored == "BQML":
+        raise InputError(
+            f"{path} holds Bq/ml by {said}, and nothing gives its SUV: {mend}, dose, weight and times"
+        )
+    notices = []
+    if stored is None:
+        high = float(np.percentile(array, 99.9))
+        low, top = _PLAUSIBLE_SUV_PERCENTILE
+        if not low < high < top:
+            raise InputError(
+                f"{path} does not say its units, and its values (99.9th percentile {high:.4g}) are no SUV: "
+                f"{mend}, or say --units suv"
+            )
+        said = "its values"
+        notices.append(
+            f"the image does not say its units; its 99.9th percentile {high:.3g} is plausible: taken as SUV"
+        )
+    if kind != "bw":
+        raise InputError(
+            f"{path} is taken as SUVbw: for {suv.SUV_TYPES[kind][0]} {mend}, weight, height and sex"
+        )
+    facts = {"units": "SUV", "suv_formula": suv.SUV_TYPES[kind][2]}
+    return suv.SUVDecision(1.0, rule="declared", source=f"SUV by {said}", notices=notices, facts=facts), "SUV"
+
+
+# ---------------------------------------------------------------------------------------- writing
+
+
+def write_image(
+    path: str | Path, array: np.ndarray, geometry: Geometry, *, metadata: Mapping[str, str] | None = None
+) -> None:
+    """Writes a float32 image (z, y, x) atomically; the format is that of the ending (.nii.gz, .nii, .nrrd,
+    .mha).
+
+    `metadata`: text fields for formats that keep them (NRRD, MetaImage).
+    """
+    path = Path(path)
+    if not path.name.endswith((".nii.gz", ".nii", ".nrrd", ".mha")):
+        raise InputError(f"{path} cannot be written: use the ending .nii.gz, .nii, .nrrd or .mha")
+    image = geometry.to_image(np.asarray(array, dtype=np.float32))
+    for key, value in (metadata or {}).items():
+        image.SetMetaData(str(key), str(value))
+    try:
+        with atomic_path(path) as temporary:
+            writer = sitk.ImageFileWriter()
+            writer.SetUseCompression(path.suffix != ".nii")
+            writer.SetFileName(str(temporary))
+            writer.Execute(image)
+    except OSError as error:
+        raise InputError(
+            f"{path} cannot be written ({error.strerror}): choose a folder that can be"
+        ) from None
+    except RuntimeError as error:
+        raise DRMCError(f"{path} could not be written ({_itk_reason(error)}): is the disk full?") from None
