@@ -1,0 +1,188 @@
+"""Where the body is in a PET image, and the tiles that cover it.
+
+Axis legend: arrays (z, y, x); SUV in g/ml; spacings in mm. NumPy and SimpleITK only.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from itertools import permutations
+
+import numpy as np
+import SimpleITK as sitk
+
+BODY_SUV = 0.1
+"""SUV above which smoothed tissue counts as body: fat and lung lie at 0.2 to 0.5, air below 0.05."""
+
+HOT_SUV = 1.0
+"""SUV above which a single voxel, wherever it lies, belongs to the body: it may be a lesion."""
+
+_BLOCK_MM = 4.0
+_SMOOTHING_MM = 5.0
+_CLOSING_MM = 12.0
+_SPECK_ML = 10.0
+_SPECK_FRACTION = 0.05
+
+
+def body_mask(suv_zyx: np.ndarray, spacing_zyx: Sequence[float]) -> np.ndarray:
+    """Finds the body, errs on the side of more, and never leaves out lesion-like uptake.
+
+    The smoothed image is thresholded at `BODY_SUV`; specks (below 10 ml and below 5 % of the largest part)
+    without a voxel above `HOT_SUV` are dropped; gaps up to 24 mm are closed and holes filled. Every voxel
+    above `HOT_SUV` belongs to the mask, however small the uptake or far from the body it is. Works on blocks
+    of about 4 mm: the mask's edge has steps of that size.
+
+    Args:
+        suv_zyx: SUV [g/ml], (z, y, x), any size from one voxel up; negative values are legal.
+        spacing_zyx: voxel spacing [mm] in the array's axis order.
+
+    Returns:
+        bool array of the same shape; all False where nothing reaches `BODY_SUV`.
+    """
+    factors = [max(1, round(_BLOCK_MM / step)) for step in spacing_zyx]
+    block_mm = [factor * step for factor, step in zip(factors, spacing_zyx, strict=True)]
+    hot = _reduce_blocks(suv_zyx, factors, np.maximum) > HOT_SUV
+    mean = _reduce_blocks(suv_zyx, factors, np.add)
+    for axis, (size, factor) in enumerate(zip(suv_zyx.shape, factors, strict=True)):
+        voxels = np.minimum(factor, size - factor * np.arange(mean.shape[axis]))
+        mean = mean / voxels.astype(np.float32).reshape([-1 if other == axis else 1 for other in range(3)])
+
+    image = sitk.GetImageFromArray(mean.astype(np.float32, copy=False))
+    image.SetSpacing([float(step) for step in reversed(block_mm)])
+    labels = sitk.GetArrayFromImage(
+        sitk.ConnectedComponent(sitk.DiscreteGaussian(image, _SMOOTHING_MM**2) > BODY_SUV)
+    )
+    sizes = np.bincount(labels.ravel(), minlength=2) * (np.prod(block_mm) / 1000.0)
+    keep = sizes >= min(_SPECK_ML, _SPECK_FRACTION * sizes[1:].max())
+    keep[np.unique(labels[hot])] = True
+    keep[0] = False
+    body = keep[labels] | hot
+
+    radius = [round(_CLOSING_MM / step) for step in block_mm]
+    padded = np.pad(body, [(width, width) for width in radius])
+    inner = tuple(slice(width, width + size) for width, size in zip(radius, body.shape, strict=True))
+    body |= ~grow(~grow(padded, radius), radius)[inner]
+    filled = sitk.BinaryFillhole(sitk.GetImageFromArray(body.astype(np.uint8)))
+    body = sitk.GetArrayViewFromImage(filled).astype(bool)
+
+    for axis, (size, factor) in enumerate(zip(suv_zyx.shape, factors, strict=True)):
+        if factor > 1:
+            body = np.take(body, np.arange(size) // factor, axis=axis)
+    return body
+
+
+def body_tiles(mask_zyx: np.ndarray, tile: int, overlap: float = 0.25, margin: int = 2) -> np.ndarray:
+    """Places few cubic tiles so that every voxel of the mask lies in one, and neighbors overlap.
+
+    The mask is sliced along one axis into slabs of a tile's thickness, each slab along the next axis, each
+    bar along the last; at every level the tiles are spread evenly over each stretch that the mask occupies
+    there. Of the six orders of the axes the one with the fewest tiles is taken. Tiles without a voxel of the
+    mask do not exist.
+
+    Args:
+        mask_zyx: bool (z, y, x).
+        tile: edge of a tile in voxels.
+        overlap: least share of a tile's edge by which neighbors in a row overlap.
+        margin: voxels of surrounding air that the tiles should take in where there is room.
+
+    Returns:
+        int array (T, 3), first voxel (z, y, x) of each tile in ascending order. Along an axis shorter than a
+        tile the only start is negative or zero, and the image lies in the middle of the tile.
+    """
+    wanted = grow(mask_zyx, (margin,) * 3)
+    found: list[tuple[int, int, int]] | None = None
+    for order in permutations(range(3)):
+        # A transposed view: slicing always goes along the first axis that is left.
+        starts = _place(wanted.transpose(order), tile, overlap)
+        tiles = [tuple(int(start[order.index(axis)]) for axis in range(3)) for start in starts]
+        tiles = sorted(start for start in tiles if mask_zyx[tile_region(start, tile, mask_zyx.shape)].any())
+        if found is None or len(tiles) < len(found):
+            found = tiles
+    return np.array(found, dtype=int).reshape(-1, 3)
+
+
+def tile_region(start: Sequence[int], tile: int, shape: Sequence[int]) -> tuple[slice, slice, slice]:
+    """The part of an image of `shape` that the tile beginning at `start` covers, as slices (z, y, x)."""
+    z, y, x = (
+        slice(max(first, 0), min(first + tile, size)) for first, size in zip(start, shape, strict=True)
+    )
+    return z, y, x
+
+
+def _place(mask: np.ndarray, tile: int, overlap: float) -> list[tuple[int, ...]]:
+    """Starts of tiles over an n-dimensional mask, slab by slab along its first axis."""
+    occupied = mask if mask.ndim == 1 else mask.any(axis=tuple(range(1, mask.ndim)))
+    starts = _place_along(occupied, tile, round(overlap * tile))
+    if mask.ndim == 1:
+        return [(start,) for start in starts]
+    placed = []
+    for start in starts:
+        slab = mask[max(start, 0) : start + tile].any(axis=0)
+        placed += [(start, *rest) for rest in _place(slab, tile, overlap)]
+    return placed
+
+
+def _place_along(occupied: np.ndarray, tile: int, overlap: int) -> list[int]:
+    """Starts of the fewest intervals of length `tile` over an axis' occupied stretches, evenly spread."""
+    size = occupied.size
+    edges = np.flatnonzero(np.diff(np.concatenate(([0], occupied.astype(np.int8), [0]))))
+    if not edges.size:
+        return []
+    if size <= tile:
+        return [-((tile - size) // 2)]
+
+    def count(first: int, end: int) -> int:
+        return max(1, math.ceil((end - first - overlap) / (tile - overlap)))
+
+    stretches: list[tuple[int, int]] = []
+    for first, end in edges.reshape(-1, 2).tolist():
+        if stretches and count(stretches[-1][0], end) <= count(*stretches[-1]) + count(first, end):
+            stretches[-1] = (stretches[-1][0], end)
+        else:
+            stretches.append((first, end))
+    starts: list[int] = []
+    for first, end in stretches:
+        number = count(first, end)
+        if number == 1:
+            spread = [(first + end - tile) // 2]
+        else:
+            spread = [first + round(i * (end - first - tile) / (number - 1)) for i in range(number)]
+        starts += [min(max(start, 0), size - tile) for start in spread]
+    return sorted(set(starts))
+
+
+def grow(mask: np.ndarray, voxels: Sequence[int]) -> np.ndarray:
+    """Dilates a bool mask by a box that reaches `voxels[axis]` voxels to either side along each axis."""
+    grown = mask
+    for axis, width in enumerate(voxels):
+        reached = 0
+        while reached < width:
+            # Doubling the reach makes a wide box cost a logarithmic number of passes.
+            step = min(reached + 1, width - reached)
+            before = [slice(None)] * 3
+            after = [slice(None)] * 3
+            before[axis], after[axis] = slice(None, -step), slice(step, None)
+            wider = grown.copy()
+            if step < grown.shape[axis]:
+                wider[tuple(after)] |= grown[tuple(before)]
+                wider[tuple(before)] |= grown[tuple(after)]
+            grown = wider
+            reached += step
+    return grown
+
+
+def _reduce_blocks(array: np.ndarray, factors: Sequence[int], operation: np.ufunc) -> np.ndarray:
+    """Sum or maximum over blocks of `factors` voxels; the last block of an axis may be smaller."""
+    for axis, factor in enumerate(factors):
+        if factor > 1:
+            every = [slice(None)] * 3
+            every[axis] = slice(0, None, factor)
+            reduced = array[tuple(every)].copy()
+            for offset in range(1, factor):
+                every[axis] = slice(offset, None, factor)
+                part = array[tuple(every)]
+                every[axis] = slice(0, part.shape[axis])
+                operation(reduced[tuple(every)], part, out=reduced[tuple(every)])
+            array = reduced
+    return array

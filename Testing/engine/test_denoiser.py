@@ -1,0 +1,421 @@
+"""Whole-volume inference: what the tiler, the blending and the resampling may and may not do to a scan."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+from drmc import denoiser as module
+from drmc.denoiser import Denoiser, resample_from_grid, resample_to_grid
+from drmc.errors import CancelledError, DRMCError, InputError
+from drmc.network import DRMC, NetworkConfig
+from drmc.volume import Geometry
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+ROUGH = (0.36, 0.48, -0.8, -0.8, 0.6, 0.0, 0.48, 0.64, 0.6)
+"""A rotation about no axis of the scan."""
+
+
+class Double(torch.nn.Module):
+    """A network whose residual is a given function of its input; its one gate is the tile's mean."""
+
+    def __init__(self, residual):
+        super().__init__()
+        self.config = SimpleNamespace(blocks=1, experts=1, channels=4)
+        self.residual = residual
+        self.batches: list[int] = []
+        self.dtypes: set = set()
+        self.inner = torch.nn.Identity()
+
+    def forward(self, x_BCDHW, compute_dtype=None):
+        self.batches.append(len(x_BCDHW))
+        self.dtypes.add(compute_dtype)
+        gates_BLM = x_BCDHW.double().mean((1, 2, 3, 4)).float()[:, None, None].expand(-1, 2, 1)
+        return self.inner(self.residual(x_BCDHW)), gates_BLM
+
+
+def denoise(residual, suv, geometry, *, tile=16, progress=None, cancel=None, **options):
+    network = residual if isinstance(residual, torch.nn.Module) else Double(residual)
+    denoiser = Denoiser(network, tile, device="cpu", **{"precision": "fp32", **options})
+    return denoiser.denoise(suv, geometry, progress=progress, cancel=cancel)
+
+
+def scan(shape, seed=0):
+    """A body of SUV 0.5 with noise, negative voxels and some above 20, in air of SUV 0."""
+    rng = np.random.default_rng(seed)
+    axes = np.ogrid[tuple(slice(size) for size in shape)]
+    inside = (
+        sum(((axis - (size - 1) / 2) / (0.4 * size)) ** 2 for axis, size in zip(axes, shape, strict=True)) < 1
+    )
+    suv = np.where(inside, rng.normal(0.5, 0.3, shape), 0.0).astype(np.float32)
+    suv[inside & (rng.random(shape) < 0.001)] = 45.0
+    return suv
+
+
+def points(geometry: Geometry, indices_zyx: np.ndarray) -> np.ndarray:
+    """LPS points of indices (..., 3) in (z, y, x) order, by SimpleITK's own rule."""
+    scaled = np.asarray(indices_zyx)[..., ::-1] * np.asarray(geometry.spacing)
+    return np.asarray(geometry.origin) + scaled @ np.reshape(geometry.direction, (3, 3)).T
+
+
+# ------------------------------------------------------------------------------------------------ invariance
+@pytest.mark.parametrize(
+    ("shape", "spacing"),
+    [
+        ((1, 40, 40), (2.0, 2.0, 2.0)),
+        ((65, 64, 130), (2.0, 2.0, 2.0)),
+        ((96, 150, 96), (1.6, 2.3, 3.1)),
+        ((250, 214, 214), (2.0, 2.0, 2.0)),
+        ((1, 40, 40), (3.0, 1.1, 5.0)),
+    ],
+)
+def test_a_network_that_adds_nothing_changes_no_bit(shape, spacing):
+    suv, geometry = scan(shape), Geometry(shape, spacing)
+    before = suv.tobytes()
+    result = denoise(torch.zeros_like, suv, geometry, tile=64)
+    assert len(result.gates_TLM) > 0
+    assert result.residual.shape == shape and result.residual.dtype == np.float32
+    assert not result.residual.any()
+    assert suv.tobytes() == before and (suv + result.residual).tobytes() == before
+
+
+def test_a_trained_size_network_with_a_zero_tail_changes_no_bit():
+    torch.manual_seed(1)
+    network = DRMC(NetworkConfig(channels=8, blocks=2, experts=2, heads=2, hidden=4))
+    torch.nn.init.zeros_(network.tail.weight)
+    torch.nn.init.zeros_(network.tail.bias)
+    suv = scan((30, 35, 20))
+    result = denoise(network, suv, Geometry(suv.shape, (2.5, 1.7, 2.0)))
+    assert result.gates_TLM.shape[1:] == (4, 2)
+    assert (suv + result.residual).tobytes() == suv.tobytes()
+
+
+def test_a_constant_is_given_back_by_tiles_and_blending():
+    suv = scan((60, 70, 50))
+    result = denoise(lambda x: torch.full_like(x, 0.25 / 20), suv, Geometry(suv.shape, (2.0, 2.0, 2.0)))
+    there = result.residual != 0
+    assert there[suv != 0].all(), "the whole body is covered"
+    assert not there.all(), "some of the air is not"
+    np.testing.assert_allclose(result.residual[there], 0.25, rtol=5e-7)
+
+
+def test_nothing_is_clipped_on_the_way():
+    suv = scan((40, 50, 45))
+    assert suv.min() < -0.3 and suv.max() > 20
+    result = denoise(lambda x: -x, suv, Geometry(suv.shape, (2.0, 2.0, 2.0)))
+    np.testing.assert_allclose(result.residual, -suv, rtol=1e-6, atol=0)
+
+
+def test_air_without_a_tile_stays_exactly_zero_on_an_anisotropic_grid():
+    suv = np.zeros((40, 60, 60), np.float32)
+    suv[12:20, 12:20, 12:20] = 2.0
+    result = denoise(torch.ones_like, suv, Geometry(suv.shape, (3.1, 1.3, 2.6)))
+    assert not result.residual[35:].any() and not result.residual[:, :, 45:].any()
+    assert (result.residual[12:20, 12:20, 12:20] > 19.99).all()
+
+
+def test_a_scan_without_a_body_comes_back_unchanged_and_says_so():
+    suv = np.full((20, 20, 20), 0.01, np.float32)
+    result = denoise(torch.ones_like, suv, Geometry(suv.shape, (2.0, 2.0, 2.0)))
+    assert not result.residual.any()
+    assert result.gates_TLM.shape == (0, 2, 1) and result.tile_centers_mm.shape == (0, 3)
+    assert any("no body" in notice for notice in result.notices)
+
+
+@settings(max_examples=25, deadline=None)
+@given(
+    shape=st.tuples(*[st.integers(1, 40)] * 3),
+    spacing=st.tuples(*[st.floats(0.7, 6.0)] * 3),
+    seed=st.integers(0, 2**32 - 1),
+)
+def test_uptake_above_one_is_always_denoised_wherever_it_lies(shape, spacing, seed):
+    rng = np.random.default_rng(seed)
+    suv = rng.normal(0.0, 0.02, shape).astype(np.float32)
+    spots = tuple(rng.integers(0, shape, (4, 3)).T)
+    suv[spots] = 1.2
+    result = denoise(torch.ones_like, suv, Geometry(shape, spacing, direction=ROUGH), tile=8)
+    assert result.residual.shape == shape and np.isfinite(result.residual).all()
+    np.testing.assert_allclose(result.residual[spots], 20.0, rtol=1e-5)
+
+
+# ------------------------------------------------------------------------------------------------ geometry
+@pytest.mark.parametrize("spacing", [(1.2, 2.0, 3.3), (4.7, 4.7, 3.27), (1.65, 1.65, 1.65), (0.8, 6.0, 2.5)])
+def test_a_point_source_s_residual_lands_where_the_source_is(spacing):
+    shape = (23, 27, 25)
+    geometry = Geometry(shape, spacing, (-31.0, 17.5, 204.0), ROUGH)
+    suv = np.zeros(shape, np.float32)
+    source = (9, 15, 11)
+    suv[source] = 100.0
+    result = denoise(lambda x: 0.5 * x, suv, geometry)
+    peak = np.unravel_index(result.residual.argmax(), shape)
+    assert peak == source
+    indices = np.stack(np.meshgrid(*[np.arange(size) for size in shape], indexing="ij"), -1)
+    weights = result.residual[..., None] / result.residual.sum()
+    centroid = (points(geometry, indices) * weights).sum((0, 1, 2))
+    miss = np.reshape(geometry.direction, (3, 3)).T @ (centroid - points(geometry, source))
+    assert np.all(np.abs(miss) < 0.5 * np.minimum(spacing, 2.0))
+
+
+def test_a_smooth_scan_is_cancelled_on_coarse_and_fine_grids():
+    for spacing in ((4.7, 4.7, 3.27), (1.3, 1.3, 1.9)):
+        shape = tuple(int(100 / step) for step in reversed(spacing))
+        indices = np.stack(np.meshgrid(*[np.arange(size) for size in shape], indexing="ij"), -1)
+        distance = points(Geometry(shape, spacing), indices) - 50.0
+        suv = (3 * np.exp(-0.5 * (distance**2).sum(-1) / 15.0**2)).astype(np.float32)
+        result = denoise(lambda x: -x, suv, Geometry(shape, spacing), tile=32)
+        inside = suv > 1
+        # Linear interpolation there and back loses this much of a Gaussian of 35 mm FWHM.
+        assert np.abs(suv + result.residual)[inside].max() < 0.03 * 3
+
+
+def test_gates_come_in_order_with_the_physical_centers_of_their_tiles():
+    shape, spacing = (50, 64, 57), (2.0, 2.6, 1.7)
+    geometry = Geometry(shape, spacing, (12.0, -40.0, 7.0), ROUGH)
+    indices = np.stack(np.meshgrid(*[np.arange(size) for size in shape], indexing="ij"), -1)
+    slope = np.array([0.03, -0.05, 0.02])
+    # Linear in physical space, so that a tile's mean is the value at its center.
+    suv = (40 + points(geometry, indices) @ slope).astype(np.float32)
+    result = denoise(torch.zeros_like, suv, geometry, tile=16, tile_batch=3)
+    assert result.gates_TLM.shape == (len(result.tile_centers_mm), 2, 1)
+    assert len(result.gates_TLM) > 10
+    expected = 40 + result.tile_centers_mm @ slope
+    np.testing.assert_allclose(20 * result.gates_TLM[:, 0, 0], expected, atol=0.02)
+    np.testing.assert_allclose(result.tile_body_fraction, 1.0)
+
+
+# ------------------------------------------------------------------------------------------------ resampling
+def test_a_scan_on_the_grid_is_not_resampled():
+    array, geometry = np.ones((5, 6, 7), np.float32), Geometry((5, 6, 7), (2.01, 1.99, 2.0))
+    assert resample_to_grid(array, geometry) == (array, geometry)
+
+
+@settings(max_examples=50, deadline=None)
+@given(
+    shape=st.tuples(*[st.integers(1, 30)] * 3),
+    spacing=st.tuples(*[st.floats(0.5, 7.0)] * 3),
+    target=st.sampled_from([2.0, 3.0, 4.0]),
+)
+def test_the_grid_keeps_place_extent_and_linear_images(shape, spacing, target):
+    geometry = Geometry(shape, spacing, (5.0, -6.0, 7.0), ROUGH)
+    constant, grid = resample_to_grid(np.full(shape, 1.7, np.float32), geometry, target)
+    assert constant.dtype == np.float32 and constant.shape == grid.shape
+    np.testing.assert_allclose(constant, 1.7, rtol=1e-6)
+    middle = points(geometry, (np.array(shape) - 1) / 2)
+    np.testing.assert_allclose(points(grid, (np.array(grid.shape) - 1) / 2), middle, atol=1e-9)
+    for size, step, new_size, new_step in zip(
+        shape, spacing[::-1], grid.shape, grid.spacing[::-1], strict=True
+    ):
+        assert new_step == target or abs(new_step - target) <= 0.01 * target
+        assert abs(size * step - new_size * new_step) <= new_step / 2 + 1e-9 or new_size == 1
+    back = resample_from_grid(constant, grid, geometry)
+    assert back.shape == shape
+    np.testing.assert_allclose(back, 1.7, rtol=1e-6)
+
+    indices = np.stack(np.meshgrid(*[np.arange(size) for size in shape], indexing="ij"), -1)
+    slope = np.array([0.3, -0.2, 0.1])
+    linear, _ = resample_to_grid((points(geometry, indices) @ slope).astype(np.float32), geometry, target)
+    inner = tuple(slice(3, -3) for _ in range(3))
+    grid_indices = np.stack(np.meshgrid(*[np.arange(size) for size in grid.shape], indexing="ij"), -1)
+    expected = points(grid, grid_indices) @ slope
+    # The area average of a slope is the slope up to the asymmetry of its few samples.
+    reach = 0.15 * target * np.abs(slope).sum()
+    np.testing.assert_allclose(linear[inner], expected[inner], atol=reach)
+
+
+def test_it_is_linear_interpolation_as_simpleitk_has_it_where_the_scan_is_coarser():
+    import SimpleITK as sitk
+
+    rng = np.random.default_rng(3)
+    array = rng.normal(size=(12, 14, 13)).astype(np.float32)
+    geometry = Geometry(array.shape, (3.3, 2.4, 5.1), (1.0, 2.0, 3.0), ROUGH)
+    ours, grid = resample_to_grid(array, geometry)
+    theirs = sitk.Resample(
+        geometry.to_image(array),
+        grid.to_image(ours),
+        sitk.Transform(),
+        sitk.sitkLinear,
+        0.0,
+        sitk.sitkFloat32,
+    )
+    inner = tuple(slice(2, -2) for _ in range(3))
+    np.testing.assert_allclose(ours[inner], sitk.GetArrayFromImage(theirs)[inner], atol=2e-6)
+
+
+def test_anti_aliasing_keeps_the_mean_and_lets_no_pattern_fold_down():
+    rng = np.random.default_rng(4)
+    for step in (0.6, 1.0, 1.65):
+        geometry = Geometry((48, 48, 48), (step,) * 3)
+        noise = rng.normal(1.0, 1.0, geometry.shape).astype(np.float32)
+        coarse, _ = resample_to_grid(noise, geometry)
+        assert abs(coarse.mean() - noise.mean()) < 4 / np.sqrt(noise.size)
+        # A triangle of half-width 2 mm over samples `step` apart: variance 2/3 * step / 2 per axis.
+        expected = (2 / 3 * step / 2) ** 1.5
+        assert coarse[2:-2, 2:-2, 2:-2].std() == pytest.approx(expected, rel=0.2)
+    x = np.arange(300) * 0.5
+    for period in (2.0, 2.2, 1.5):  # none of them is to be seen on 2 mm voxels
+        wave = np.broadcast_to(np.cos(2 * np.pi * x / period), (1, 1, 300)).astype(np.float32)
+        folded, _ = resample_to_grid(wave, Geometry((1, 1, 300), (0.5, 2.0, 2.0)))
+        assert np.abs(folded[..., 2:-2]).max() < 0.06
+
+
+def test_a_false_spacing_is_refused_before_it_fills_the_memory():
+    with pytest.raises(InputError, match="spacing"):
+        resample_to_grid(np.zeros((20, 30, 30), np.float32), Geometry((20, 30, 30), (4000.0, 4000.0, 3.0)))
+
+
+# ------------------------------------------------------------------------------------------------ running
+def test_the_batch_of_tiles_and_a_second_run_change_nothing():
+    suv = scan((45, 50, 40))
+    geometry = Geometry(suv.shape, (2.2, 2.0, 1.5))
+    torch.manual_seed(2)
+    network = DRMC(NetworkConfig(channels=8, blocks=1, experts=2, heads=2, hidden=4))
+    runs = [denoise(network, suv, geometry, tile_batch=batch) for batch in (1, 1, 2, 5)]
+    assert runs[0].residual.tobytes() == runs[1].residual.tobytes()
+    assert runs[0].gates_TLM.tobytes() == runs[1].gates_TLM.tobytes()
+    scale = np.abs(runs[0].residual).max()
+    for other in runs[2:]:
+        np.testing.assert_allclose(other.residual, runs[0].residual, atol=1e-6 * scale)
+        np.testing.assert_allclose(other.gates_TLM, runs[0].gates_TLM, atol=1e-6)
+    singles = [denoise(lambda x: torch.sin(9 * x), suv, geometry, tile_batch=batch) for batch in (1, 4)]
+    assert singles[0].residual.tobytes() == singles[1].residual.tobytes()
+
+
+def test_progress_counts_tiles_and_every_stage_is_timed():
+    suv, calls = scan((45, 50, 40)), []
+    result = denoise(
+        torch.zeros_like, suv, Geometry(suv.shape), tile_batch=2, progress=lambda *call: calls.append(call)
+    )
+    done, totals, left = zip(*calls, strict=True)
+    assert set(totals) == {len(result.gates_TLM)}
+    assert list(done) == sorted(set(done)) and done[-1] == totals[0]
+    assert left[-1] == 0 and all(seconds >= 0 for seconds in left)
+    assert set(result.seconds) == {"resample", "mask", "network", "blend", "resample_back"}
+    assert all(seconds > 0 for seconds in result.seconds.values())
+
+
+def test_cancel_between_tiles_stops_before_the_next_one():
+    suv, network = scan((45, 50, 40)), Double(torch.zeros_like)
+    asked = []
+    with pytest.raises(CancelledError):
+        denoise(
+            network,
+            suv,
+            Geometry(suv.shape, (2.0, 2.0, 2.0)),
+            progress=lambda *_: asked.append(True),
+            cancel=lambda: bool(asked),
+        )
+    assert network.batches == [1]
+
+
+def test_cancel_reaches_into_a_tile_and_leaves_the_network_usable():
+    suv, network = scan((45, 50, 40)), Double(torch.zeros_like)
+    with pytest.raises(CancelledError):  # asked for while the first tile is being computed
+        denoise(network, suv, Geometry(suv.shape), cancel=lambda: bool(network.batches))
+    assert network.batches == [1]
+    assert not network.inner._forward_pre_hooks
+    denoise(network, suv, Geometry(suv.shape))
+
+
+class ShortOfMemory(Double):
+    """Runs out of memory for more than `room` tiles at once, anywhere but on the CPU for any."""
+
+    def __init__(self, room, error=None):
+        super().__init__(lambda x: torch.full_like(x, 0.01))
+        self.room = room
+        self.error = error or module._OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 GiB")
+
+    def forward(self, x_BCDHW, compute_dtype=None):
+        if len(x_BCDHW) > self.room or x_BCDHW.device.type != "cpu":
+            raise self.error
+        return super().forward(x_BCDHW, compute_dtype)
+
+
+@pytest.mark.parametrize("error", [None, RuntimeError("DefaultCPUAllocator: can't allocate memory")])
+def test_short_of_memory_the_batch_is_halved_and_the_result_is_the_same(error):
+    suv, network = scan((45, 50, 40)), ShortOfMemory(2, error)
+    geometry = Geometry(suv.shape, (2.0, 2.0, 2.0))
+    result = denoise(network, suv, geometry, tile_batch=8)
+    assert max(network.batches) == 2
+    assert any("2 tile(s) at a time" in notice for notice in result.notices)
+    whole = denoise(network.residual, suv, geometry)
+    assert result.residual.tobytes() == whole.residual.tobytes()
+
+
+def test_without_room_for_one_tile_the_cpu_takes_over_and_says_so():
+    suv, network = scan((45, 50, 40)), ShortOfMemory(99)
+    geometry = Geometry(suv.shape, (2.0, 2.0, 2.0))
+    denoiser = Denoiser(network, 16, device="cpu", tile_batch=2)
+    denoiser._device = torch.device("meta")  # stands for a GPU without memory
+    result = denoiser.denoise(suv, geometry)
+    assert result.device == "cpu"
+    assert any("CPU" in notice for notice in result.notices)
+    assert result.residual.tobytes() == denoise(network.residual, suv, geometry).residual.tobytes()
+
+
+def test_without_memory_on_the_cpu_it_fails_in_one_line_and_other_errors_pass():
+    suv = scan((20, 20, 20))
+    with pytest.raises(DRMCError, match="out of memory"):
+        denoise(ShortOfMemory(0), suv, Geometry(suv.shape))
+    with pytest.raises(RuntimeError, match="a real fault"):
+        denoise(ShortOfMemory(0, RuntimeError("a real fault")), suv, Geometry(suv.shape))
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"device": "tpu"},
+        {"device": "cuda:x"},
+        {"device": "cpu", "precision": "fp8"},
+        {"device": "cpu", "tile_batch": 0},
+        pytest.param(
+            {"device": "cuda"}, marks=pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
+        ),
+    ],
+)
+def test_a_device_or_precision_that_is_not_there_is_refused(options):
+    with pytest.raises(InputError):
+        Denoiser(Double(torch.zeros_like), 16, **options)
+
+
+@pytest.mark.parametrize(("native", "chosen"), [(True, "bf16"), (False, "fp32")])
+def test_precision_follows_the_hardware_unless_it_is_asked_for(monkeypatch, native, chosen):
+    monkeypatch.setattr(module, "_computes_in_bf16", lambda device: native)
+    suv, network = scan((20, 20, 20)), Double(torch.zeros_like)
+    result = denoise(network, suv, Geometry(suv.shape), precision="auto")
+    assert result.precision == chosen
+    assert network.dtypes == {torch.bfloat16 if native else None}
+    network.dtypes.clear()
+    asked = denoise(network, suv, Geometry(suv.shape), precision="bf16")
+    assert network.dtypes == {torch.bfloat16}
+    assert bool(asked.notices) != native
+
+
+def test_the_threads_of_torch_are_left_as_they_were(monkeypatch):
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    seen, before = [], torch.get_num_threads()
+
+    def residual(x):
+        seen.append(torch.get_num_threads())
+        return torch.zeros_like(x)
+
+    suv = scan((20, 20, 20))
+    denoise(residual, suv, Geometry(suv.shape))
+    assert set(seen) == {module.physical_cores()}
+    assert torch.get_num_threads() == before
+
+
+@pytest.mark.parametrize("size", [1, 3, 16, 20])
+def test_small_images_are_mirrored_at_their_faces(size):
+    line = np.arange(size, dtype=np.float32)
+    image = np.broadcast_to(line, (size, size, size))
+    start = -((16 - size) // 2) if size < 16 else 2
+    start = min(start, size - 16) if size >= 16 else start
+    tile = module._tile_at(image, np.array([start] * 3), 16)
+    assert tile.shape == (16, 16, 16)
+    before = max(0, -start)
+    after = max(0, 16 - size - before)
+    expected = np.pad(line, (before, after), mode="symmetric")[max(0, start) :][:16]
+    np.testing.assert_array_equal(tile[0, 0], expected)
