@@ -1,0 +1,267 @@
+"""Image metrics against a full-dose image. numpy only, nothing of the project.
+
+`estimate` and `reference` are arrays of one shape in SUV, (z, y, x) unless said otherwise; `mask` is bool of
+that shape (default: every voxel). State range, mask and n with every result: PSNR is not comparable across
+ranges or masks.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+
+import numpy as np
+
+SUV_RANGE = 20.0  # the data range of the headline figures, in SUV
+LEGACY_CEILING_DB = 100.0
+
+
+def psnr(
+    estimate: np.ndarray,
+    reference: np.ndarray,
+    *,
+    data_range: float = SUV_RANGE,
+    mask: np.ndarray | None = None,
+) -> float:
+    """Peak signal-to-noise ratio [dB], 10 log10(data_range^2 / MSE), unclipped; infinite for equal images."""
+    x, y = _pair(estimate, reference, mask)
+    return _decibel(data_range, _mean_square(x, y))
+
+
+def psnr_clipped(
+    estimate: np.ndarray,
+    reference: np.ndarray,
+    *,
+    data_range: float = SUV_RANGE,
+    mask: np.ndarray | None = None,
+) -> float:
+    """`psnr` after clipping both images to [0, data_range] (UniPET's form); hides hot lesions and bladder."""
+    x, y = _pair(estimate, reference, mask)
+    return _decibel(data_range, _mean_square(np.clip(x, 0.0, data_range), np.clip(y, 0.0, data_range)))
+
+
+def psnr_reference_maximum(
+    estimate: np.ndarray, reference: np.ndarray, *, mask: np.ndarray | None = None
+) -> float:
+    """`psnr` whose range is the maximum of the reference in the mask: not comparable between patients."""
+    x, y = _pair(estimate, reference, mask)
+    peak = float(y.max())
+    if peak <= 0:
+        raise ValueError("the reference has no value above 0, so its maximum is no data range")
+    return _decibel(peak, _mean_square(x, y))
+
+
+def psnr_legacy(estimate: np.ndarray, reference: np.ndarray) -> float:
+    """The DRMC authors' PSNR: each image over its own maximum, range 1, 100 dB if the MSE is below 1e-10.
+
+    Blind to a global scale error of the SUV; only for comparison with published figures.
+    """
+    x, y = _by_own_maximum(estimate), _by_own_maximum(reference)
+    return _legacy_decibel(_mean_square(x, y))
+
+
+def psnr_slices(estimate: np.ndarray, reference: np.ndarray) -> float:
+    """The authors' second variant: mean PSNR over all slices of all three axes, blank ones (100 dB) included.
+
+    As in `psnr_legacy` each volume is divided by its own maximum first.
+    """
+    x, y = _by_own_maximum(estimate), _by_own_maximum(reference)
+    if x.ndim != 3 or x.shape != y.shape:
+        raise ValueError(f"two volumes (z, y, x) of one shape are needed, not {x.shape} and {y.shape}")
+    square = (x - y) ** 2
+    values = []
+    for axis in range(3):
+        errors = square.mean(axis=tuple(other for other in range(3) if other != axis))
+        values.extend(_legacy_decibel(float(error)) for error in errors)
+    return float(np.mean(values))
+
+
+def nrmse(estimate: np.ndarray, reference: np.ndarray, *, mask: np.ndarray | None = None) -> float:
+    """sqrt(sum (x - y)^2 / sum y^2) over the mask."""
+    x, y = _pair(estimate, reference, mask)
+    energy = float(np.sum(y * y))
+    if energy == 0:
+        raise ValueError("the reference is 0 everywhere in the mask")
+    return math.sqrt(float(np.sum((x - y) ** 2)) / energy)
+
+
+def ssim(
+    estimate: np.ndarray,
+    reference: np.ndarray,
+    *,
+    data_range: float = SUV_RANGE,
+    mask: np.ndarray | None = None,
+    sigma: float = 1.5,
+    width: int = 11,
+) -> float:
+    """Structural similarity (Wang et al. 2004), Gaussian window of `width` voxels per axis and `sigma`
+    voxels.
+
+    C1 = (0.01 L)^2, C2 = (0.03 L)^2 with L = data_range; the mean of the map over the mask. Windows reach out
+    of the mask, but at the image border they hold only the voxels that exist, their weights again summing to
+    1. Any number of axes.
+    """
+    return _ssim(
+        estimate, reference, (0.01 * data_range) ** 2, (0.03 * data_range) ** 2, mask, sigma, width, True
+    )
+
+
+def ssim_legacy(estimate: np.ndarray, reference: np.ndarray) -> float:
+    """The DRMC authors' SSIM: same window, zeros beyond the border, C1 = 1e-4, C2 = 9e-4 on SUV, every
+    voxel."""
+    return _ssim(estimate, reference, 1e-4, 9e-4, None, 1.5, 11, False)
+
+
+def attainable_gain_db(dose_reduction_factor: float) -> float:
+    """10 log10(DRF): the gain in PSNR against the full-dose image that no estimator exceeds in expectation.
+
+    The low dose is a subset of the full dose's events: the rest of the full dose's noise cannot be known.
+    """
+    if not dose_reduction_factor >= 1:
+        raise ValueError(f"a dose reduction factor is at least 1, not {dose_reduction_factor}")
+    return 10.0 * math.log10(dose_reduction_factor)
+
+
+def share_of_attainable(gain_db: float, dose_reduction_factor: float) -> float:
+    """A gain in PSNR [dB] as a share of `attainable_gain_db`; 1 is all of it."""
+    attainable = attainable_gain_db(dose_reduction_factor)
+    if attainable == 0:
+        raise ValueError("at a dose reduction factor of 1 there is nothing to gain")
+    return gain_db / attainable
+
+
+def bland_altman(differences: Iterable[float]) -> dict[str, float | int | None]:
+    """n, median, mean and the 95 % limits of agreement, mean -/+ 1.96 sample SD (None below two values)."""
+    values = np.asarray(list(differences), dtype=np.float64)
+    mean = float(values.mean()) if values.size else None
+    spread = 1.96 * float(values.std(ddof=1)) if values.size > 1 else None
+    return {
+        "n": int(values.size),
+        "median": float(np.median(values)) if values.size else None,
+        "mean": mean,
+        "limit_low": mean - spread if spread is not None else None,
+        "limit_high": mean + spread if spread is not None else None,
+    }
+
+
+def _pair(
+    estimate: np.ndarray, reference: np.ndarray, mask: np.ndarray | None
+) -> tuple[np.ndarray, np.ndarray]:
+    """Both images as float64, 1-D over the mask where there is one."""
+    estimate, reference = np.asarray(estimate), np.asarray(reference)
+    if estimate.shape != reference.shape:
+        raise ValueError(f"estimate {estimate.shape} and reference {reference.shape} differ in shape")
+    if mask is not None:
+        mask = _checked_mask(mask, reference.shape)
+        estimate, reference = estimate[mask], reference[mask]
+    if estimate.size == 0:
+        raise ValueError("there are no voxels to compare")
+    return estimate.astype(np.float64), reference.astype(np.float64)
+
+
+def _checked_mask(mask: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+    mask = np.asarray(mask)
+    if mask.dtype != bool:
+        raise ValueError(f"a mask is bool, not {mask.dtype}")
+    if mask.shape != shape:
+        raise ValueError(f"the mask {mask.shape} and the images {shape} differ in shape")
+    if not mask.any():
+        raise ValueError("the mask is empty")
+    return mask
+
+
+def _mean_square(x: np.ndarray, y: np.ndarray) -> float:
+    return float(np.mean((x - y) ** 2))
+
+
+def _decibel(data_range: float, mean_square: float) -> float:
+    if not data_range > 0:
+        raise ValueError(f"a data range is above 0, not {data_range}")
+    return math.inf if mean_square == 0 else 10.0 * math.log10(data_range**2 / mean_square)
+
+
+def _legacy_decibel(mean_square: float) -> float:
+    return LEGACY_CEILING_DB if mean_square < 1e-10 else 10.0 * math.log10(1.0 / mean_square)
+
+
+def _by_own_maximum(image: np.ndarray) -> np.ndarray:
+    image = np.asarray(image, dtype=np.float64)
+    peak = float(image.max())
+    if peak <= 0:
+        raise ValueError("the image has no value above 0 to be divided by")
+    return image / peak
+
+
+def _ssim(
+    estimate: np.ndarray,
+    reference: np.ndarray,
+    c1: float,
+    c2: float,
+    mask: np.ndarray | None,
+    sigma: float,
+    width: int,
+    renormalize: bool,
+) -> float:
+    x, y = np.asarray(estimate), np.asarray(reference)
+    if x.shape != y.shape:
+        raise ValueError(f"estimate {x.shape} and reference {y.shape} differ in shape")
+    if width < 1 or width % 2 == 0:
+        raise ValueError(f"the window is an odd number of voxels wide, not {width}")
+    mask = np.ones(x.shape, dtype=bool) if mask is None else _checked_mask(mask, x.shape)
+    half = width // 2
+    kernel = np.exp(-0.5 * (np.arange(-half, half + 1) / sigma) ** 2)
+    kernel /= kernel.sum()
+
+    # Only windows that touch the mask, and a few slices at a time: that stays in the processor's cache.
+    box = tuple(slice(max(0, low - half), high + half) for low, high in _bounds(mask))
+    x, y, mask = x[box], y[box], mask[box]
+    length = x.shape[0]
+    step = max(8, 100_000 // max(1, int(np.prod(x.shape[1:]))))
+    total = 0.0
+    for start in range(0, length, step):
+        stop = min(start + step, length)
+        inside = mask[start:stop]
+        if not inside.any():
+            continue
+        low, high = max(0, start - half), min(length, stop + half)
+        a, b = x[low:high].astype(np.float64), y[low:high].astype(np.float64)
+        moments = np.stack([a, b, a * a, b * b, a * b])
+        moments = _smooth(moments, 1, kernel, renormalize)[:, start - low : stop - low]
+        for axis in range(2, moments.ndim):
+            moments = _smooth(moments, axis, kernel, renormalize)
+        mean_x, mean_y, square_x, square_y, product = moments[:, inside]
+        variance_x, variance_y = square_x - mean_x**2, square_y - mean_y**2
+        covariance = product - mean_x * mean_y
+        similarity = ((2 * mean_x * mean_y + c1) * (2 * covariance + c2)) / (
+            (mean_x**2 + mean_y**2 + c1) * (variance_x + variance_y + c2)
+        )
+        total += float(similarity.sum())
+    return total / int(np.count_nonzero(mask))
+
+
+def _bounds(mask: np.ndarray) -> list[tuple[int, int]]:
+    """First and last + 1 index of the mask along every axis."""
+    bounds = []
+    for axis in range(mask.ndim):
+        used = np.flatnonzero(mask.any(axis=tuple(other for other in range(mask.ndim) if other != axis)))
+        bounds.append((int(used[0]), int(used[-1]) + 1))
+    return bounds
+
+
+def _smooth(image: np.ndarray, axis: int, kernel: np.ndarray, renormalize: bool) -> np.ndarray:
+    """Convolution along one axis, zeros beyond the border; `renormalize` divides by the weights inside."""
+    half, length = len(kernel) // 2, image.shape[axis]
+    source = np.moveaxis(image, axis, 0)
+    smoothed = np.zeros_like(image)
+    result = np.moveaxis(smoothed, axis, 0)
+    buffer = np.moveaxis(np.empty_like(image), axis, 0)
+    weight = np.zeros(length)
+    for shift, factor in zip(range(-half, half + 1), kernel, strict=True):
+        low, high = max(0, -shift), min(length, length - shift)
+        if low < high:
+            np.multiply(source[low + shift : high + shift], factor, out=buffer[low:high])
+            result[low:high] += buffer[low:high]
+            weight[low:high] += factor
+    if renormalize:
+        result /= weight.reshape((-1,) + (1,) * (image.ndim - 1))
+    return smoothed

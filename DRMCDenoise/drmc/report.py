@@ -1,0 +1,359 @@
+"""The reader's report: one HTML file that needs nothing outside itself and no script.
+
+What was done, the SUV decision, warnings, the images on one SUV scale, the lesion table with the changes that
+exceed repeatability, the routing, and which model did it. Every string from a file is escaped.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from html import escape
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from . import quantify
+from .files import write_text
+from .heatmap import routing_svg
+from .report_figures import figures_html
+from .report_lesions import comparison_html, lesions_html
+from .report_style import CSS
+from .report_text import (
+    facts_list,
+    is_number,
+    label_of,
+    mapping,
+    number,
+    percent,
+    plain,
+    section,
+    strings,
+    table,
+    unique,
+)
+
+if TYPE_CHECKING:
+    from .volume import Geometry
+
+RESEARCH_USE = "Research use only — not for diagnosis"
+Row = dict[str, Any]
+
+_UNKNOWN = "not stated"
+
+
+def write_report(
+    path: str | os.PathLike[str],
+    *,
+    title: str,
+    original_suv: np.ndarray,
+    denoised_suv: np.ndarray,
+    geometry: Geometry,
+    suv: Mapping[str, Any],
+    lesions: Sequence[Row] | None,
+    routing: Sequence[Row] | None,
+    summary: Mapping[str, Any],
+    header: Mapping[str, Any],
+    segments: Sequence[quantify.Segment] | None = None,
+) -> None:
+    """Writes the report, atomically.
+
+    `original_suv`, `denoised_suv`: SUV (z, y, x) on `geometry`. `suv`: the SUV decision as a dict. `lesions`:
+    rows of `quantify.lesion_table`; `routing`: rows of `routing.routing_table`; both may be empty or None.
+    `summary`: the content of summary.json; `header`: what the scan's file says of scanner and study.
+    `segments`, if given, are outlined on the slices and the hottest of them is where the slices are taken.
+    """
+    write_text(
+        path,
+        report_html(
+            title=title,
+            original_suv=original_suv,
+            denoised_suv=denoised_suv,
+            geometry=geometry,
+            suv=suv,
+            lesions=lesions,
+            routing=routing,
+            summary=summary,
+            header=header,
+            segments=segments,
+        ),
+    )
+
+
+def report_html(
+    *,
+    title: str,
+    original_suv: np.ndarray,
+    denoised_suv: np.ndarray,
+    geometry: Geometry,
+    suv: Mapping[str, Any],
+    lesions: Sequence[Row] | None,
+    routing: Sequence[Row] | None,
+    summary: Mapping[str, Any],
+    header: Mapping[str, Any],
+    segments: Sequence[quantify.Segment] | None = None,
+) -> str:
+    """The report as text; arguments as in `write_report`."""
+    if original_suv.shape != denoised_suv.shape:
+        raise ValueError(f"original {original_suv.shape} and denoised {denoised_suv.shape} differ in shape")
+    lesions, routing = list(lesions or ()), list(routing or ())
+    suv, summary, header = dict(suv or {}), dict(summary or {}), dict(header or {})
+    body = [
+        f'<div class="research">{RESEARCH_USE}</div><main>',
+        f'<header class="page"><h1>{escape(title)}</h1>',
+        f'<p class="lead">{_what_was_done(original_suv, denoised_suv, lesions, summary)}</p>',
+        _stamp(summary),
+        "</header>",
+        _messages(suv, summary),
+        section("Images", figures_html(original_suv, denoised_suv, geometry, segments)),
+        section("Lesions", lesions_html(lesions)),
+        comparison_html(summary),
+        section("Scan and SUV", _sheet(suv, header, geometry)),
+        section("Routing", _routing(routing, summary)),
+        section("Model and run", _model(summary)),
+        f"<footer>{RESEARCH_USE}. The original scan is unchanged and remains the record.</footer></main>",
+    ]
+    return (
+        '<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8">'
+        '<meta name="viewport" content="width=device-width, initial-scale=1">'
+        f"<title>{escape(title)} – DRMC report</title><style>{CSS}</style></head>\n<body>"
+        + "\n".join(part for part in body if part)
+        + "</body></html>\n"
+    )
+
+
+# ---- what was done, and what to mind
+
+
+def _what_was_done(
+    original: np.ndarray, denoised: np.ndarray, lesions: Sequence[Row], summary: Mapping[str, Any]
+) -> str:
+    model = mapping(summary.get("model"))
+    name = model.get("title") or model.get("name")
+    by = f"the model <b>{escape(str(name))}</b>" if name else "a DRMC model"
+    first = (
+        f"This PET scan was denoised by {by}, which adds a predicted residual to the scan; grid and units "
+        "are those of the scan, and no value was clipped."
+    )
+    changes = [row for row in lesions if row["stage"] == "change_percent"]
+    if changes:
+        parts = []
+        for key, label in (("suv_max", "SUVmax"), ("suv_peak", "SUVpeak"), ("suv_mean", "SUVmean")):
+            values = [row[key] for row in changes if row[key] is not None]
+            if values:
+                parts.append(f"{label} by {percent(float(np.median(values)))}")
+        beyond = sum(flag["exceeds"] for flag in quantify.repeatability_flags(changes))
+        how = "" if len(changes) == 1 else " (median)"
+        whose = "the lesion" if len(changes) == 1 else f"{len(changes)} lesions"
+        second = (
+            f"In {whose} it changed {', '.join(parts)}{how}; {beyond} of these SUVmax and SUVpeak changes "
+            f"{'is' if beyond == 1 else 'are'} larger than repeatability explains."
+            if parts
+            else f"In {whose} no change is defined."
+        )
+    else:
+        difference = np.asarray(denoised, dtype=np.float32) - np.asarray(original, dtype=np.float32)
+        changed = float(np.mean(difference != 0)) if difference.size else 0.0
+        largest = float(np.abs(difference).max()) if difference.size else 0.0
+        second = (
+            f"It changed {100 * changed:.0f} % of the voxels, by at most {number(largest, 2)} SUV; no "
+            "lesions were given, so there is no lesion table."
+        )
+    return f"{first} {second}"
+
+
+def _stamp(summary: Mapping[str, Any]) -> str:
+    facts = [escape(str(summary[key])) for key in ("scan", "created") if summary.get(key)]
+    return f'<p class="stamp">{" · ".join(facts)}</p>' if facts else ""
+
+
+def _messages(suv: Mapping[str, Any], summary: Mapping[str, Any]) -> str:
+    warnings = unique([*strings(suv.get("warnings")), *strings(summary.get("warnings"))])
+    notices = unique([*strings(suv.get("notices")), *strings(summary.get("notices"))])
+    notices = [notice for notice in notices if notice not in warnings]
+    if not warnings and not notices:
+        return ""
+    parts = []
+    for kind, label, messages in (("warning", "Warning", warnings), ("notice", "Notice", notices)):
+        if messages:
+            items = "".join(f"<li>{escape(message)}</li>" for message in messages)
+            plural = label + ("s" if len(messages) > 1 else "")
+            parts.append(f'<div class="box {kind}" role="note"><p><b>{plural}</b></p><ul>{items}</ul></div>')
+    return section("Please read first", "".join(parts))
+
+
+# ---- the reader's sheet
+
+
+def _sheet(suv: Mapping[str, Any], header: Mapping[str, Any], geometry: Geometry) -> str:
+    facts = {**header, **suv, **mapping(suv.get("facts"))}
+    used: set[str] = set()
+
+    def first(*keys: str) -> Any:
+        used.update(keys)
+        return next((facts[key] for key in keys if facts.get(key) not in (None, "", [], {})), None)
+
+    def measure(value: Any, digits: int, unit: str, factor: float = 1.0) -> str | None:
+        return None if not is_number(value) else f"{number(value * factor, digits)} {unit}"
+
+    factor = first("factor")
+    per_slice = [value for value in (first("factor_per_slice") or ()) if is_number(value)]
+    if per_slice and min(per_slice) != max(per_slice):
+        factor_text: str | None = f"{min(per_slice):.6g} to {max(per_slice):.6g}, per slice"
+    else:
+        factor_text = f"{factor:.6g}" if is_number(factor) else None
+    units = first("units", "Units")
+    if factor_text and units:
+        factor_text += f" per {plain(units)}"
+    scanner = " ".join(
+        plain(part)
+        for part in (
+            first("manufacturer", "Manufacturer"),
+            first("model", "ManufacturerModelName", "scanner"),
+        )
+        if part
+    )
+    reconstruction = ", ".join(
+        plain(part)
+        for part in (
+            first("reconstruction", "recon", "ReconstructionMethod", "reconstruction_method"),
+            first("filter", "ConvolutionKernel", "convolution_kernel", "reconstruction_filter"),
+        )
+        if part
+    )
+    kind, formula = first("type", "suv_type"), first("suv_formula")
+    half_life = first("half_life_s", "RadionuclideHalfLife")
+    spacing = " × ".join(f"{value:.4g}" for value in geometry.spacing)
+    size = " × ".join(str(count) for count in reversed(geometry.shape))
+    entries: list[tuple[str, Any]] = [
+        ("SUV type", f"{plain(kind)} ({plain(formula)})" if kind and formula else kind),
+        ("SUV factor", factor_text),
+        ("Rule of the reference time", first("rule")),
+        ("Reference time", first("reference_time")),
+        ("Injection", first("administration_time")),
+        ("Uptake time", measure(first("uptake_minutes"), 1, "min")),
+        ("Weight", measure(first("weight_kg", "PatientWeight"), 1, "kg")),
+        ("Height", measure(first("height_m", "PatientSize"), 2, "m")),
+        ("Sex", first("sex", "PatientSex")),
+        ("Tracer", first("tracer", "radiopharmaceutical", "Radiopharmaceutical", "radionuclide")),
+        ("Injected activity", measure(first("dose_bq", "RadionuclideTotalDose"), 1, "MBq", 1e-6)),
+        ("Half-life", f"{half_life:g} s" if is_number(half_life) else None),
+        ("Decay correction", first("decay_correction", "DecayCorrection")),
+        ("Scanner", scanner or None),
+        ("Reconstruction", reconstruction or None),
+        ("Voxels", f"{size}, each {spacing} mm"),
+        ("SUV rule’s source", first("source")),
+    ]
+    sheet = facts_list(
+        (label, _UNKNOWN if value is None else escape(plain(value))) for label, value in entries
+    )
+    parts = [sheet, _candidates(suv.get("candidates"))]
+    rest = {
+        key: value
+        for key, value in {**header, **mapping(suv.get("facts"))}.items()
+        if key not in used and value not in (None, "", [], {})
+    }
+    if rest:
+        listed = _as_facts(rest)
+        parts.append(f"<details><summary>More from the file’s header</summary>{listed}</details>")
+    return "".join(parts)
+
+
+def _candidates(candidates: Any) -> str:
+    if not isinstance(candidates, Sequence) or isinstance(candidates, str) or not candidates:
+        return ""
+    lines = []
+    for candidate in candidates:
+        candidate = mapping(candidate)
+        plausible = candidate.get("plausible")
+        lines.append(
+            f'<tr><td class="text">{escape(plain(candidate.get("rule", "")))}</td>'
+            f'<td class="text">{escape(plain(candidate.get("time") or "–"))}</td>'
+            f"<td>{percent(candidate.get('difference_percent'), digits=2)}</td>"
+            f'<td class="text">{"–" if plausible is None else "yes" if plausible else "no"}</td>'
+            f'<td class="text wrap">{escape(plain(candidate.get("note") or ""))}</td></tr>'
+        )
+    titles = ("Rule", "Time", "Effect on SUV", "Plausible", "Why")
+    head = "".join(
+        f"<th>{title}</th>" if title == "Effect on SUV" else f'<th class="text">{title}</th>'
+        for title in titles
+    )
+    return f"<details><summary>Every candidate for the reference time</summary>{table(head, lines)}</details>"
+
+
+# ---- routing, model, run
+
+
+def _routing(rows: Sequence[Row], summary: Mapping[str, Any]) -> str:
+    if not rows:
+        return '<p class="note">There is no routing to show for this run.</p>'
+    known = [row for row in rows if row["mean_gate"] is not None]
+    if not known:
+        return '<p class="note">No tile held any body, so no expert was asked.</p>' + _heatmap(rows)
+    closed = float(np.mean([row["closed_fraction"] for row in known]))
+    tiles = mapping(summary.get("tiles")).get("count")
+    over = f"over {escape(plain(tiles))} tiles" if tiles else "over the tiles of this scan"
+    return (
+        '<p class="note">In every layer the network weighs its experts by gates that depend on the image, '
+        f"tile by tile; a gate of exactly 0 closes the expert. Below, {over}: the mean gate (color, large "
+        f"number) and in how many tiles the expert was closed. {100 * closed:.0f} % of all gates were "
+        "closed.</p>" + _heatmap(rows)
+    )
+
+
+def _heatmap(rows: Sequence[Row]) -> str:
+    return f'<div class="scroll">{routing_svg(rows)}</div>'
+
+
+def _model(summary: Mapping[str, Any]) -> str:
+    model = mapping(summary.get("model"))
+    training = mapping(model.get("training"))
+    parts = []
+    if training.get("simulated"):
+        parts.append(
+            '<div class="box notice"><p><b>Trained on simulated data.</b> This model has seen simulated '
+            "patients, and not those of any hospital; what it does to real scans is to be examined, not "
+            "assumed.</p></div>"
+        )
+    elif not training:
+        parts.append(
+            '<div class="box notice"><p><b>Training unknown.</b> No model card came with this weight file, '
+            "so what it was trained on cannot be said.</p></div>"
+        )
+    parameters, tile = model.get("parameters"), model.get("tile")
+    entries: list[tuple[str, str]] = [
+        ("Model", escape(plain(model.get("name") or _UNKNOWN))),
+        ("Checksum (SHA-256)", f"<code>{escape(plain(model.get('sha256') or _UNKNOWN))}</code>"),
+        ("Parameters", f"{parameters:,}" if isinstance(parameters, int) else _UNKNOWN),
+        ("Tile", f"{escape(plain(tile))} voxels of 2 mm per edge" if tile else _UNKNOWN),
+        ("Device", escape(plain(summary.get("device") or _UNKNOWN))),
+        ("Precision", escape(plain(summary.get("precision") or _UNKNOWN))),
+        ("Time", _seconds(summary.get("seconds"))),
+    ]
+    memory = summary.get("peak_memory_bytes")
+    if is_number(memory):
+        entries.append(("Peak memory", f"{memory / 2**30:.2f} GiB"))
+    versions = ", ".join(f"{name} {plain(value)}" for name, value in mapping(summary.get("versions")).items())
+    if versions:
+        entries.append(("Versions", escape(versions)))
+    parts.append(facts_list(entries))
+    if training:
+        parts.append(f"<h3>Trained on</h3>{_as_facts(training)}")
+    return "".join(parts)
+
+
+def _as_facts(values: Mapping[str, Any]) -> str:
+    return facts_list((escape(label_of(key)), escape(plain(value))) for key, value in values.items())
+
+
+def _seconds(seconds: Any) -> str:
+    if is_number(seconds):
+        return f"{seconds:.1f} s"
+    stages = {key: value for key, value in mapping(seconds).items() if is_number(value)}
+    if not stages:
+        return _UNKNOWN
+    total = stages.get("total")
+    named = ", ".join(
+        f"{escape(label_of(key).lower())} {value:.1f} s" for key, value in stages.items() if key != "total"
+    )
+    return f"{total:.1f} s ({named})" if total is not None and named else named or f"{total:.1f} s"

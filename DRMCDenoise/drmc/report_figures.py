@@ -1,0 +1,177 @@
+"""The report's images: projections and slices of original, denoised and residual, with their scales."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from html import escape
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from . import images
+
+if TYPE_CHECKING:
+    from .quantify import Segment
+    from .volume import Geometry
+
+GRAY_TOP = 6.0  # SUV that is black; the reader's usual window for whole-body FDG
+_WIDER_TOPS = (10.0, 15.0, 20.0, 30.0, 50.0)
+_OUTLINE = np.array([225, 120, 0], dtype=np.uint8)
+_PANEL_HEIGHT = 560  # largest height on the page, pixels
+_PANEL_WIDTH = 330
+
+
+def figures_html(
+    original_suv: np.ndarray,
+    denoised_suv: np.ndarray,
+    geometry: Geometry,
+    segments: Sequence[Segment] | None = None,
+) -> str:
+    """Rows of three panels: maximum-intensity projections, then slices, each original, denoised and residual.
+
+    Coronal projections and coronal and axial slices; a scan that is too flat for a coronal view (a few
+    slices) gets the axial ones only. Gray is inverted, 0 to 6 SUV (wider where most of the image lies above,
+    as in the brain).
+    """
+    original = images.to_anatomical(np.asarray(original_suv), geometry.direction)
+    denoised = images.to_anatomical(np.asarray(denoised_suv), geometry.direction)
+    spacing = images.anatomical_spacing(geometry.spacing_zyx, geometry.direction)
+    residual = denoised.astype(np.float32) - original.astype(np.float32)
+    extent = [count * step for count, step in zip(original.shape, spacing, strict=True)]
+    flat = extent[0] < 0.2 * max(extent[1], extent[2])
+    axis, view = (0, "Axial") if flat else (1, "Coronal")
+
+    projection = original.max(axis=axis)
+    gray_top = _gray_top(projection)
+    parts = []
+    projected = original.shape[axis] > 1
+    if projected:
+        strongest = images.strongest(residual, axis)
+        residual_top = _residual_top(strongest)
+        parts += [
+            f"<h3>{view} maximum-intensity projections</h3>",
+            _trio(
+                images.inverted_gray(projection, gray_top),
+                images.inverted_gray(denoised.max(axis=axis), gray_top),
+                images.diverging_color(strongest, residual_top),
+                _aspect(extent, axis),
+                "strongest along each ray",
+            ),
+            _bars(gray_top, residual_top),
+        ]
+    marks = _marks(segments, geometry, original)
+    point, where = _point(original, marks)
+    slice_top = _residual_top(residual[:, point[1]] if not flat else residual[point[0]])
+    for axis, view in ((0, "Axial"),) if flat else ((1, "Coronal"), (0, "Axial")):
+        mask = None if marks is None else np.take(marks, point[axis], axis=axis)
+        parts.append(f"<h3>{view} slice {escape(where)}</h3>")
+        parts.append(
+            _trio(
+                _marked(images.inverted_gray(np.take(original, point[axis], axis=axis), gray_top), mask),
+                _marked(images.inverted_gray(np.take(denoised, point[axis], axis=axis), gray_top), mask),
+                _marked(images.diverging_color(np.take(residual, point[axis], axis=axis), slice_top), mask),
+                _aspect(extent, axis),
+                "denoised − original",
+            )
+        )
+    parts.append(_bars(gray_top, slice_top))
+    parts.append(
+        '<p class="note">Original and denoised on one scale. The residual is what was added: blue where '
+        "uptake was lowered, red where it was raised, white where nothing changed"
+        + (
+            "; its projection shows the largest change along each ray and so looks noisier than a slice"
+            * projected
+        )
+        + ". Patient’s right (R) on the left of the picture"
+        + ("" if flat else ", head up")
+        + "; true proportions."
+        + (" Orange: outlines of the lesions." if marks is not None else "")
+        + (" The residual is 0 everywhere." if not residual.any() else "")
+        + "</p>"
+    )
+    return "".join(parts)
+
+
+def _gray_top(projection: np.ndarray) -> float:
+    body = projection[projection > 0.5]
+    if body.size == 0 or float(np.median(body)) <= 0.75 * GRAY_TOP:
+        return GRAY_TOP
+    high = float(np.percentile(body, 95))
+    return next((top for top in _WIDER_TOPS if top >= high), images.nice_top(high))
+
+
+def _residual_top(residual: np.ndarray) -> float:
+    size = np.abs(residual[residual != 0])
+    return images.nice_top(float(np.percentile(size, 99))) if size.size else 1.0
+
+
+def _marks(segments: Sequence[Segment] | None, geometry: Geometry, like: np.ndarray) -> np.ndarray | None:
+    if not segments:
+        return None
+    marks = np.zeros(geometry.shape, dtype=bool)
+    for segment in segments:
+        marks[segment.box] |= segment.inside
+    return images.to_anatomical(marks, geometry.direction)
+
+
+def _point(original: np.ndarray, marks: np.ndarray | None) -> tuple[tuple[int, int, int], str]:
+    """Where the slices are taken: the hottest lesion voxel, or the center of the uptake."""
+    if marks is not None:
+        hottest = np.argmax(np.where(marks, original, -np.inf))
+        return tuple(
+            int(i) for i in np.unravel_index(hottest, original.shape)
+        ), "through the hottest lesion voxel"
+    weight = np.clip(np.nan_to_num(original), 0.0, 2.0)
+    if not weight.any():
+        return tuple(n // 2 for n in original.shape), "through the center of the image"
+    place = []
+    for axis in range(3):
+        profile = weight.sum(axis=tuple(other for other in range(3) if other != axis), dtype=np.float64)
+        place.append(round(float((profile * np.arange(profile.size)).sum() / profile.sum())))
+    return tuple(place), "through the center of the uptake"
+
+
+def _marked(pixels: np.ndarray, mask: np.ndarray | None) -> np.ndarray:
+    if mask is None or not mask.any():
+        return pixels
+    color = np.repeat(pixels[..., None], 3, axis=-1) if pixels.ndim == 2 else pixels.copy()
+    color[images.outline(mask)] = _OUTLINE
+    return color
+
+
+def _aspect(extent: Sequence[float], axis: int) -> float:
+    """Width over height of the view across `axis`."""
+    return extent[2] / (extent[0] if axis == 1 else extent[1])
+
+
+def _trio(
+    original: np.ndarray, denoised: np.ndarray, residual: np.ndarray, aspect: float, residual_kind: str
+) -> str:
+    width = max(40, round(min(_PANEL_WIDTH, _PANEL_HEIGHT * aspect)))
+    panels = []
+    for name, kind, pixels in (
+        ("Original", "", original),
+        ("Denoised", "", denoised),
+        ("Residual", f" ({residual_kind})", residual),
+    ):
+        panels.append(
+            f'<figure class="panel"><figcaption><b>{name}</b>{kind}</figcaption><div class="frame" '
+            f'style="max-width:{width}px;aspect-ratio:{aspect:.5f}"><img alt="{name}" '
+            f'src="{images.data_uri(pixels)}"><span class="side left">R</span><span class="side '
+            'right">L</span></div></figure>'
+        )
+    return f'<div class="trio">{"".join(panels)}</div>'
+
+
+def _bars(gray_top: float, residual_top: float) -> str:
+    levels = np.linspace(-1.0, 1.0, 9)
+    colors = ", ".join(
+        f"rgb({red},{green},{blue})" for red, green, blue in images.diverging_color(levels, 1.0).tolist()
+    )
+    return (
+        '<div class="bars"><div class="bar"><span>0</span><span class="ramp" '
+        f'style="background:linear-gradient(to right, #fff, #000)"></span><span>≥ {gray_top:g}</span><span '
+        f'class="name">SUV [g/ml]</span></div><div class="bar"><span>≤ −{residual_top:g}</span><span '
+        f'class="ramp" style="background:linear-gradient(to right, {colors})"></span><span>≥ '
+        f'+{residual_top:g}</span><span class="name">residual, SUV [g/ml]</span></div></div>'
+    )

@@ -1,0 +1,163 @@
+"""The report's tables: lesions, what exceeds repeatability, bias, and the whole image against full dose."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from html import escape
+from typing import Any
+
+from . import quantify
+from .report_text import is_number, mapping, number, percent, plain, section, table
+
+Row = dict[str, Any]
+
+_MEASURES = (
+    ("suv_max", "SUVmax", ""),
+    ("suv_peak", "SUVpeak", ""),
+    ("suv_mean", "SUVmean", ""),
+    ("suv_median", "SUVmedian", ""),
+    ("suv_min", "SUVmin", ""),
+    ("mtv41_ml", "MTV 41 %", " ml"),
+    ("tlg41", "TLG 41 %", ""),
+)
+_MINOR = {"suv_median", "suv_min"}
+_COMPARED = ("original", "denoised")
+_BIAS_OF = {quantity: short for short, quantity in quantify.BIAS_QUANTITIES.items()}
+
+
+def lesions_html(rows: Sequence[Row]) -> str:
+    """The lesion section, from rows of `quantify.lesion_table`; with bias where there is a full-dose image."""
+    if not rows:
+        return '<p class="note">No lesions were given; with a segmentation this page has their numbers.</p>'
+    stages: dict[str, dict[str, Row]] = {}
+    for row in rows:
+        stages.setdefault(row["segment"], {})[row["stage"]] = row
+    has = {stage for found in stages.values() for stage in found}
+    flags = quantify.repeatability_flags(rows)
+    beyond = {(flag["segment"], flag["quantity"]) for flag in flags if flag["exceeds"]}
+    bias = quantify.lesion_bias(rows)
+    signed = {(entry["segment"], entry["stage"]): entry for entry in bias["lesions"]}
+
+    columns = ["Original"]
+    columns += ["Denoised", "Change", "Repeatability"] if "change_percent" in has else []
+    columns += ["Full dose", "Bias original"] if "reference" in has else []
+    columns += ["Bias denoised"] if {"reference", "denoised"} <= has else []
+    head = '<th class="text">Measure</th>' + "".join(f"<th>{column}</th>" for column in columns)
+    lines = []
+    for segment, found in stages.items():
+        volume = number(next(iter(found.values()))["volume_ml"], 2)
+        lines.append(
+            f'<tr><th class="lesion" colspan="{len(columns) + 1}">{escape(segment)} <span>· {volume} '
+            "ml</span></th></tr>"
+        )
+        for key, label, unit in _MEASURES:
+            cells = _cells(found, key, unit, has, (segment, key) in beyond)
+            if "reference" in has:
+                cells += [
+                    _bias_cell(signed.get((segment, stage)), key) for stage in _COMPARED if stage in has
+                ]
+            minor = ' class="minor"' if key in _MINOR else ""
+            lines.append(f'<tr{minor}><td class="text">{label}</td>{"".join(cells)}</tr>')
+    parts = [table(head, lines)]
+    if "change_percent" in has:
+        parts.append(_repeatability_note(bool(beyond)))
+    parts.append(
+        '<p class="note">SUV in g/ml, TLG in SUV × ml. SUVpeak: largest mean of a 1 cm³ sphere (radius 6.2 '
+        "mm, voxels whose centers lie in it) centered in the lesion. MTV and TLG: voxels at or above 41 % of "
+        "the lesion’s SUVmax on the same image. The same segment is used on every image. A dash: not "
+        "defined.</p>"
+    )
+    parts.append(_bias_summary(bias["patient"]))
+    return "".join(parts)
+
+
+def _cells(found: Mapping[str, Row], key: str, unit: str, has: set[str], beyond: bool) -> list[str]:
+    """One measure of one lesion on every image that there is, with the change and its limit."""
+    cells = [_value(found, "original", key, unit)]
+    if "change_percent" in has:
+        change = percent(found.get("change_percent", {}).get(key))
+        limit = quantify.REPEATABILITY_COEFFICIENT_PERCENT.get(key)
+        cells.append(_value(found, "denoised", key, unit))
+        cells.append(f'<td class="beyond">{change} ▲</td>' if beyond else f"<td>{change}</td>")
+        cells.append("<td></td>" if limit is None else f"<td>±{limit:.1f} %</td>")
+    if "reference" in has:
+        cells.append(_value(found, "reference", key, unit))
+    return cells
+
+
+def _value(found: Mapping[str, Row], stage: str, key: str, unit: str) -> str:
+    value = found.get(stage, {}).get(key)
+    return f"<td>{number(value, 2)}{unit if value is not None else ''}</td>"
+
+
+def _bias_cell(entry: Mapping[str, Any] | None, key: str) -> str:
+    if key not in _BIAS_OF:
+        return "<td></td>"
+    signed = entry[f"signed_{_BIAS_OF[key]}"] if entry else None
+    return f"<td>{percent(_hundredfold(signed))}</td>"
+
+
+def _repeatability_note(any_beyond: bool) -> str:
+    limits = quantify.REPEATABILITY_COEFFICIENT_PERCENT
+    return (
+        '<p class="note"><span class="chip">▲ beyond repeatability</span> '
+        f"{'marks' if any_beyond else 'would mark'} a change larger than the 95 % repeatability coefficient, "
+        f"2.77 × the within-patient standard deviation of two scans: {limits['suv_max']:.1f} % for SUVmax, "
+        f"{limits['suv_peak']:.1f} % for SUVpeak (Lodge 2012). "
+        f"{'' if any_beyond else 'No change here is. '}A noisy SUVmax is expected to drop: it is the largest "
+        "of many noisy voxels, so noise alone raises it, in short scans by tens of percent. Judge a drop by "
+        "SUVpeak and SUVmean, which noise hardly shifts, and where there is one by the full-dose image.</p>"
+    )
+
+
+def _bias_summary(patient: Mapping[str, Mapping[str, Any]]) -> str:
+    if not patient:
+        return ""
+    titles = ("Mean absolute bias", "Lesions", "Signed, median", "95 % limits of agreement")
+    head = '<th class="text">Bias</th>' + "".join(f"<th>{title}</th>" for title in titles)
+    lines = []
+    for short, quantity in quantify.BIAS_QUANTITIES.items():
+        label = f"B_{short} ({quantity.replace('suv_', 'SUV')})"
+        for stage, numbers in patient.items():
+            low, high = (percent(_hundredfold(numbers[f"limit_{end}_{short}"])) for end in ("low", "high"))
+            cells = (
+                percent(_hundredfold(numbers[f"B_{short}"]), sign=False),
+                str(numbers[f"n_{short}"]),
+                percent(_hundredfold(numbers[f"signed_median_{short}"])),
+                "–" if numbers[f"limit_low_{short}"] is None else f"{low} to {high}",
+            )
+            line = "".join(f"<td>{cell}</td>" for cell in cells)
+            lines.append(f'<tr><td class="text">{label}, {escape(stage)}</td>{line}</tr>')
+    return (
+        f"<h3>Bias against the full-dose image, over this patient’s lesions</h3>{table(head, lines)}"
+        '<p class="note">|S − S_full| / S_full per lesion, then the mean over lesions. The full-dose image '
+        "is noisy too; perfect agreement with it is not the goal.</p>"
+    )
+
+
+def comparison_html(summary: Mapping[str, Any]) -> str:
+    """The section that compares original and denoised with the full-dose image; nothing where there is
+    none."""
+    comparison = mapping(summary.get("reference"))
+    lines = []
+    for key, label, digits in (("psnr", "PSNR [dB]", 2), ("nrmse", "NRMSE", 4), ("ssim", "SSIM", 4)):
+        values = mapping(comparison.get(key))
+        if values:
+            cells = "".join(f"<td>{number(values.get(stage), digits)}</td>" for stage in _COMPARED)
+            lines.append(f'<tr><td class="text">{label}</td>{cells}</tr>')
+    if not lines:
+        return ""
+    facts = []
+    if is_number(comparison.get("data_range")):
+        facts.append(f"Data range {comparison['data_range']:g} SUV, nothing clipped")
+    if comparison.get("mask"):
+        voxels = comparison.get("voxels")
+        count = f" ({voxels:,} voxels)" if is_number(voxels) else ""
+        facts.append(f"voxels compared: {escape(plain(comparison['mask']))}{count}")
+    head = '<th class="text">Measure</th><th>Original</th><th>Denoised</th>'
+    note = f'<p class="note">{"; ".join(facts)}.</p>' if facts else ""
+    return section("Against the full-dose image", table(head, lines) + note)
+
+
+def _hundredfold(fraction: float | None) -> float | None:
+    return None if fraction is None else 100.0 * fraction

@@ -1,0 +1,88 @@
+"""Small pieces of the report's text: numbers and values as a reader wants them. Nothing here is escaped."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import numpy as np
+
+
+def section(heading: str, content: str) -> str:
+    """A card with a heading; nothing without content. Both are HTML."""
+    return f"<section><h2>{heading}</h2>{content}</section>" if content else ""
+
+
+def facts_list(entries: Iterable[tuple[str, str]]) -> str:
+    """Labels with their values side by side; both are HTML."""
+    items = "".join(f"<div><dt>{label}</dt><dd>{value}</dd></div>" for label, value in entries)
+    return f"<dl>{items}</dl>"
+
+
+def table(head: str, lines: Iterable[str]) -> str:
+    """A table that scrolls sideways in a narrow window; `head` the header's cells, `lines` whole rows, all
+    HTML."""
+    rows = "".join(lines)
+    return f'<div class="scroll"><table><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table></div>'
+
+
+def number(value: Any, digits: int) -> str:
+    """Fixed decimals, a real minus sign; small values that would read 0 keep two significant digits."""
+    if not is_number(value):
+        return "∞" if value == math.inf else "–"
+    text = f"{value:.{digits}f}"
+    if digits and value and float(text) == 0:
+        text = f"{value:.2g}"
+    return text.replace("-", "−")
+
+
+def percent(value: Any, *, digits: int = 1, sign: bool = True) -> str:
+    """A percentage with its sign; a dash where there is no number."""
+    if not is_number(value):
+        return "–"
+    text = f"{value:+.{digits}f}" if sign else f"{value:.{digits}f}"
+    if float(text) == 0:
+        text = text.lstrip("+-")
+    return text.replace("-", "−") + " %"
+
+
+def is_number(value: Any) -> bool:
+    """Whether a value is a finite number (True and False are none)."""
+    return isinstance(value, (int, float, np.number)) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def mapping(value: Any) -> Mapping[str, Any]:
+    """The value if it is a mapping, else an empty one."""
+    return value if isinstance(value, Mapping) else {}
+
+
+def strings(value: Any) -> list[str]:
+    """Messages as a list, given as one string, several, or none."""
+    if isinstance(value, str):
+        return [value]
+    return [plain(item) for item in value] if isinstance(value, Iterable) else []
+
+
+def unique(values: Iterable[str]) -> list[str]:
+    """The values without repetitions, in their order."""
+    return list(dict.fromkeys(values))
+
+
+def label_of(key: Any) -> str:
+    """A key as words: `frame_duration_s` -> 'Frame duration s', `PatientSize` stays."""
+    text = str(key).replace("_", " ").strip()
+    return text[:1].upper() + text[1:]
+
+
+def plain(value: Any) -> str:
+    """Any JSON value as one line of text."""
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, float):
+        return f"{value:.6g}"
+    if isinstance(value, Mapping):
+        return "; ".join(f"{label_of(key).lower()}: {plain(item)}" for key, item in value.items())
+    if isinstance(value, (list, tuple)):
+        return ", ".join(plain(item) for item in value)
+    return str(value)

@@ -1,0 +1,82 @@
+"""What the routing says: which experts the network opened, layer by layer, over the tiles of a scan.
+
+`gates_TLM`: T tiles, L layers in router order (attention bank, then FFN bank of the first block, then the
+next block), M experts; gates are 0 or more.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import os
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import numpy as np
+
+from .files import write_text
+
+BANKS = ("attention", "ffn")
+COLUMNS = ("block", "bank", "expert", "mean_gate", "sd_gate", "closed_fraction", "top1_fraction")
+_NUMBERS = COLUMNS[3:]
+
+Row = dict[str, Any]
+
+
+def routing_table(gates_TLM: np.ndarray, weights: Sequence[float] | np.ndarray | None = None) -> list[Row]:
+    """One row per block, bank and expert, in router order. Blocks and experts count from 1, as in the paper.
+
+    mean_gate, sd_gate (population) over the tiles; closed_fraction: share of tiles whose gate is exactly 0;
+    top1_fraction: share of tiles in which this expert has the largest gate of its bank (the first of equal
+    ones). A tile in which every expert of the bank is closed counts for no expert, so the shares then sum to
+    less than 1.
+    `weights` (T,), 0 or more, counts tiles unequally (the body's share of each tile); default:
+    alike. Without any tile of weight (a scan of air) the four numbers are None. Raises ValueError for another
+    number of axes, an odd number of layers, negative or non-finite gates.
+    """
+    gates = np.asarray(gates_TLM, dtype=np.float64)
+    if gates.ndim != 3 or gates.shape[1] % 2 or gates.shape[2] == 0:
+        raise ValueError(
+            f"gates have the axes (tiles, layers, experts) and two layers per block, not {gates.shape}"
+        )
+    if not np.isfinite(gates).all() or (gates < 0).any():
+        raise ValueError("gates are finite and 0 or more")
+    tiles, layers, experts = gates.shape
+    share = np.ones(tiles) if weights is None else np.asarray(weights, dtype=np.float64)
+    if share.shape != (tiles,) or not np.isfinite(share).all() or (share < 0).any():
+        raise ValueError(f"{tiles} tiles need as many finite weights of 0 or more")
+    total = float(share.sum())
+    if total > 0:
+        share = share / total
+        mean = np.einsum("t,tlm->lm", share, gates)
+        spread = np.sqrt(np.einsum("t,tlm->lm", share, (gates - mean) ** 2))
+        closed = np.einsum("t,tlm->lm", share, (gates == 0).astype(np.float64))
+        top = (np.arange(experts) == gates.argmax(axis=2)[:, :, None]) & (gates.max(axis=2) > 0)[:, :, None]
+        first = np.einsum("t,tlm->lm", share, top.astype(np.float64))
+    rows: list[Row] = []
+    for layer in range(layers):
+        for expert in range(experts):
+            place = (layer, expert)
+            row: Row = {"block": layer // 2 + 1, "bank": BANKS[layer % 2], "expert": expert + 1}
+            for key, values in zip(
+                _NUMBERS, (mean, spread, closed, first) if total > 0 else (None,) * 4, strict=True
+            ):
+                row[key] = None if values is None else float(values[place])
+            rows.append(row)
+    return rows
+
+
+def routing_csv_text(rows: Iterable[Row]) -> str:
+    """The table as CSV text, as many digits as give the same number back, empty cell where undefined."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(COLUMNS)
+    for row in rows:
+        numbers = ["" if row[key] is None else repr(float(row[key])) for key in _NUMBERS]
+        writer.writerow([row["block"], row["bank"], row["expert"], *numbers])
+    return text.getvalue()
+
+
+def write_routing_csv(path: str | os.PathLike[str], rows: Iterable[Row]) -> None:
+    """Writes the routing table (UTF-8, atomically)."""
+    write_text(path, routing_csv_text(rows))
