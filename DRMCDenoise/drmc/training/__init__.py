@@ -1,0 +1,1 @@
+"""Multi-center training: manifest, counter-based sampling, loop, checkpoints."""

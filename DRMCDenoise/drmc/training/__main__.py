@@ -1,0 +1,7 @@
+"""`torchrun --nproc-per-node=N -m drmc.training CONFIG`."""
+
+import sys
+
+from drmc.cli import main
+
+sys.exit(main(["train", *sys.argv[1:]]))

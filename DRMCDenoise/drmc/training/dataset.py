@@ -1,0 +1,154 @@
+"""Training data: the manifest, its images on the 2 mm grid, and patches that follow from a counter alone."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from drmc.body import body_mask
+from drmc.denoiser import resample_to_grid
+from drmc.errors import InputError
+from drmc.network import INPUT_SCALE
+from drmc.volume import read_volume
+
+
+@dataclass(frozen=True)
+class Case:
+    """One patient of a manifest: absolute paths; `low` maps the dose reduction factor to its image."""
+
+    case_id: str
+    center: str
+    split: str
+    full: Path
+    low: dict[float, Path]
+    lesions: Path | None
+
+
+def read_manifest(dataset: Path) -> list[Case]:
+    """The cases of DATASET/dataset.json; InputError names what is missing."""
+    path = Path(dataset) / "dataset.json"
+    try:
+        manifest = json.loads(path.read_text(encoding="utf-8"))
+    except OSError:
+        raise InputError(f"{path}: no such dataset; make one with 'drmc simulate -o {dataset}'") from None
+    except ValueError as error:
+        raise InputError(f"{path}: is not JSON ({error})") from None
+    cases = []
+    for entry in manifest.get("cases", []):
+        try:
+            lesions = entry.get("lesions")
+            case = Case(
+                entry["id"],
+                entry["center"],
+                entry["split"],
+                path.parent / entry["full"],
+                {float(factor): path.parent / name for factor, name in entry["low"].items()},
+                path.parent / lesions if lesions else None,
+            )
+        except (KeyError, ValueError, AttributeError) as error:
+            raise InputError(
+                f"{path}: case {entry.get('id', '?')} has a bad or missing entry: {error}"
+            ) from None
+        if not case.low:
+            raise InputError(f"{path}: case {case.case_id} has no low-dose image")
+        for image in (case.full, *case.low.values()):
+            if not image.is_file():
+                raise InputError(f"{path}: case {case.case_id} names {image}, which is not there")
+        cases.append(case)
+    if not cases:
+        raise InputError(f"{path}: lists no cases")
+    return cases
+
+
+def select(cases: list[Case], split: str, centers: tuple[str, ...]) -> dict[str, list[Case]]:
+    """Cases of a split per center; InputError where a center has none."""
+    chosen = {c: [case for case in cases if case.center == c and case.split == split] for c in centers}
+    for center, found in chosen.items():
+        if not found:
+            raise InputError(f"center {center} has no patient in the split '{split}': simulate or add some")
+    return chosen
+
+
+@dataclass
+class Pair:
+    """One low / full pair on the 2 mm grid, cropped to the body: SUV (z, y, x), and where patches may be centered."""
+
+    case_id: str
+    low: np.ndarray
+    full: np.ndarray
+    body: np.ndarray
+    body_index: np.ndarray  # flat indices of body voxels
+    hot_index: np.ndarray  # body voxels in ascending order of uptake's cumulated share
+    hot_share: np.ndarray
+
+
+def load_pair(case: Case, dose_reduction_factor: float, margin: int = 8) -> Pair:
+    """Reads one pair, resamples it as inference does, and crops it to the body with `margin` voxels of air."""
+    images = []
+    for path in (case.low[dose_reduction_factor], case.full):
+        volume = read_volume(path, units="suv")
+        image, grid = resample_to_grid(volume.suv_array(), volume.geometry)
+        images.append(image)
+    low, full = images
+    if low.shape != full.shape:
+        raise InputError(
+            f"case {case.case_id}: low and full dose differ in size ({low.shape} and {full.shape})"
+        )
+    body = body_mask(full, tuple(reversed(grid.spacing)))
+    if not body.any():
+        raise InputError(f"case {case.case_id}: no body found in {case.full}")
+    occupied = [np.flatnonzero(body.any(axis=tuple(a for a in range(3) if a != axis))) for axis in range(3)]
+    box = tuple(slice(max(0, o[0] - margin), o[-1] + 1 + margin) for o in occupied)
+    low, full, body = (np.ascontiguousarray(v[box], dtype=v.dtype) for v in (low, full, body))
+    body_index = np.flatnonzero(body)
+    # a coarse subset is enough to draw centers by uptake
+    hot_index = body_index[::7]
+    hot_share = np.cumsum(np.clip(full.ravel()[hot_index], 0, None).astype(np.float64))
+    return Pair(case.case_id, low, full, body, body_index, hot_index, hot_share / hot_share[-1])
+
+
+class PatchSampler:
+    """Patches of step t follow from (seed, t, center, slot) alone: resuming and other world sizes see the same data."""
+
+    def __init__(
+        self, pairs: dict[str, list[Pair]], *, patch: int, seed: int, hot_fraction: float, scale_range: float
+    ):
+        self.pairs, self.patch, self.seed = pairs, patch, seed
+        self.hot_fraction, self.scale_range = hot_fraction, scale_range
+        self.centers = list(pairs)
+
+    def draw(self, step: int, center: str, slot: int) -> tuple[np.ndarray, np.ndarray]:
+        """(low, full) patches (patch, patch, patch) in network units, augmented by flips, turns and a common scale."""
+        key = [self.seed, step, self.centers.index(center), slot]
+        rng = np.random.Generator(np.random.Philox(np.random.SeedSequence(key)))
+        pairs = self.pairs[center]
+        pair = pairs[int(rng.integers(len(pairs)))]
+        if rng.random() < self.hot_fraction:
+            flat = pair.hot_index[int(np.searchsorted(pair.hot_share, rng.random()))]
+        else:
+            flat = pair.body_index[int(rng.integers(len(pair.body_index)))]
+        middle = np.unravel_index(int(flat), pair.full.shape)
+        jitter = rng.integers(-(self.patch // 4), self.patch // 4 + 1, 3)
+        scale = np.float32(self.scale_range ** rng.uniform(-1, 1) / INPUT_SCALE)
+        flips = tuple(int(axis) for axis in np.flatnonzero(rng.random(3) < 0.5))
+        turn = bool(rng.random() < 0.5)
+        patches = []
+        for image in (pair.low, pair.full):
+            cut = self._cut(image, np.add(middle, jitter)) * scale
+            cut = np.flip(cut, flips)
+            patches.append(np.ascontiguousarray(cut.swapaxes(1, 2) if turn else cut))
+        return patches[0], patches[1]
+
+    def _cut(self, image: np.ndarray, middle: np.ndarray) -> np.ndarray:
+        starts = [
+            int(np.clip(m - self.patch // 2, 0, max(0, n - self.patch)))
+            for m, n in zip(middle, image.shape, strict=True)
+        ]
+        cut = image[tuple(slice(s, s + self.patch) for s in starts)]
+        missing = [self.patch - n for n in cut.shape]
+        if any(missing):  # an image smaller than a patch: mirrored, as inference pads it
+            cut = np.pad(cut, [(m // 2, m - m // 2) for m in missing], mode="symmetric")
+        return cut

@@ -1,0 +1,402 @@
+"""The training loop: one slot per center and step, the same steps for any number of processes, exact resume."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import math
+import os
+import pickle
+import signal
+import time
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.distributed as distributed
+
+import drmc
+from drmc.errors import DRMCError, InputError
+from drmc.files import atomic_path, write_json
+from drmc.metrics import psnr
+from drmc.network import DRMC, INPUT_SCALE
+from drmc.training.config import TrainingConfig
+from drmc.training.dataset import Pair, PatchSampler, load_pair, read_manifest, select
+from drmc.training.tail import fit_tail
+
+CHECKPOINT = "checkpoint.pt"
+KEPT_CHECKPOINTS = 3
+
+
+def charbonnier(residual: torch.Tensor, target: torch.Tensor, epsilon: float) -> torch.Tensor:
+    """Equation 3: mean over voxels of sqrt((residual - target)^2 + epsilon^2), in network units."""
+    return torch.sqrt((residual - target) ** 2 + epsilon**2).mean()
+
+
+def learning_rate(config: TrainingConfig, step: int) -> float:
+    """Linear warm-up, then a cosine to the final rate at the last step."""
+    if step < config.warmup_steps:
+        return config.learning_rate * (step + 1) / config.warmup_steps
+    progress = (step - config.warmup_steps) / max(1, config.steps - config.warmup_steps)
+    cosine = 0.5 * (1 + math.cos(math.pi * min(1.0, progress)))
+    return config.final_learning_rate + (config.learning_rate - config.final_learning_rate) * cosine
+
+
+def initial_network(config: TrainingConfig) -> DRMC:
+    """A new network whose tail is zero, so that training starts at the identity."""
+    torch.manual_seed(config.seed)
+    network = DRMC(config.network)
+    with torch.no_grad():
+        network.head.weight.mul_(config.head_gain)
+        network.tail.weight.zero_()
+        network.tail.bias.zero_()
+    return network
+
+
+def _parameter_groups(network: DRMC, config: TrainingConfig) -> list[dict]:
+    """Matrices and kernels with weight decay, vectors without; the tail with its own learning rate."""
+    groups = []
+    for is_tail, is_matrix in itertools.product((False, True), repeat=2):
+        chosen = [
+            p
+            for name, p in network.named_parameters()
+            if name.startswith("tail.") == is_tail and (p.ndim > 1) == is_matrix
+        ]
+        decay = config.weight_decay if is_matrix else 0.0
+        groups.append({"params": chosen, "weight_decay": decay, "rate": config.tail_rate if is_tail else 1.0})
+    return groups
+
+
+class Trainer:
+    """State of one run: network, its moving average, optimizer and step."""
+
+    def __init__(self, config: TrainingConfig, rank: int = 0, world: int = 1, device: str = "cpu"):
+        self.config, self.rank, self.world, self.device = config, rank, world, torch.device(device)
+        self.output = Path(config.output)
+        self.network = initial_network(config).to(self.device).train()
+        self.network.form = config.form
+        self.average = initial_network(config).to(self.device).eval()
+        groups = _parameter_groups(self.network, config)
+        self.optimizer = torch.optim.AdamW(groups, lr=config.learning_rate)
+        self.step, self.seconds, self.skipped, self.best = 0, 0.0, 0, -math.inf
+        self.stop_requested = self.stop_agreed = False
+
+    # ------------------------------------------------------------------------------------------------ one step
+    def slots(self) -> list[tuple[str, int]]:
+        """This process's share of the step's slots, one per center and patch."""
+        slots = [(center, i) for i in range(self.config.patches_per_center) for center in self.config.centers]
+        return slots[self.rank :: self.world]
+
+    def train_step(self, sampler: PatchSampler) -> dict:
+        """One optimizer step; returns what is logged."""
+        config = self.config
+        rate = learning_rate(config, self.step)
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate * group["rate"]
+        self.optimizer.zero_grad(set_to_none=False)
+        mine = self.slots()
+        total = len(config.centers) * config.patches_per_center
+        losses = dict.fromkeys(config.centers, 0.0)
+        shares = {"closed_gates": 0.0, "stop": float(self.stop_requested)}
+        if mine:
+            drawn = [sampler.draw(self.step, center, slot) for center, slot in mine]
+            low_BCDHW, full_BCDHW = (
+                torch.from_numpy(np.stack(side))[:, None].to(self.device) for side in zip(*drawn, strict=True)
+            )
+            residual_BCDHW, gates_BLM = self.network(low_BCDHW)
+            per_slot = [
+                charbonnier(r, f - x, config.charbonnier)
+                for r, f, x in zip(residual_BCDHW, full_BCDHW, low_BCDHW, strict=True)
+            ]
+            (torch.stack(per_slot).sum() / total).backward()
+            for (center, _), loss in zip(mine, per_slot, strict=True):
+                losses[center] += float(loss.detach()) / config.patches_per_center
+            shares["closed_gates"] = float((gates_BLM == 0).float().mean()) * len(mine) / total
+        # one sum over the processes for everything that is logged, and for a stop that only one of them heard of
+        sums = {**losses, **shares}
+        norm = self._synchronize(sums)
+        self.stop_agreed = sums.pop("stop") > 0
+        closed = sums.pop("closed_gates")
+        losses = sums
+        if math.isfinite(norm):
+            self.optimizer.step()
+            with torch.no_grad():
+                decay = min(config.ema_decay, (1 + self.step) / (10 + self.step))
+                for slow, fast in zip(self.average.parameters(), self.network.parameters(), strict=True):
+                    slow.lerp_(fast, 1 - decay)
+        else:  # a step without finite gradients changes nothing, and is counted
+            self.skipped += 1
+        self.step += 1
+        return {
+            "step": self.step,
+            "rate": rate,
+            "gradient_norm": norm,
+            "closed_gates": closed,
+            "loss": losses,
+        }
+
+    def _synchronize(self, losses: dict[str, float]) -> float:
+        """Sums gradients and the named values over the processes, clips, and returns the norm before clipping."""
+        parameters = list(self.network.parameters())
+        if self.world > 1:
+            for p in parameters:
+                if p.grad is None:
+                    p.grad = torch.zeros_like(p)
+                distributed.all_reduce(p.grad)
+            values = torch.tensor(list(losses.values()), dtype=torch.float64, device=self.device)
+            distributed.all_reduce(values)
+            losses.update(zip(losses, values.tolist(), strict=True))
+        return float(torch.nn.utils.clip_grad_norm_(parameters, self.config.gradient_clip))
+
+    def fit_tail(self, sampler: PatchSampler) -> None:
+        """Sets the tail of a new run by least squares, on patches that no step of the run will draw."""
+        draws = (
+            sampler.draw(self.config.steps + i, center, 0)
+            for i in range(self.config.tail_fit_patches)
+            for center in self.config.centers
+        )
+        fit_tail(self.network, draws)
+        self.network.train()
+        self.average.load_state_dict(self.network.state_dict())
+
+    # --------------------------------------------------------------------------------------------- checkpoints
+    def save(self) -> None:
+        """Writes the checkpoint atomically and keeps the last ones."""
+        state = {
+            "config": json.dumps(self.config.to_dict()),
+            "network": self.network.state_dict(),
+            "average": self.average.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "step": self.step,
+            "seconds": self.seconds,
+            "skipped": self.skipped,
+            "best": self.best,
+            "version": drmc.__version__,
+        }
+        path = self.output / CHECKPOINT
+        older = [path.with_suffix(f".{k}.pt") for k in range(1, KEPT_CHECKPOINTS)]
+        for source, target in zip(reversed([path, *older[:-1]]), reversed(older), strict=True):
+            if source.is_file():
+                os.replace(source, target)
+        with atomic_path(path) as temporary:
+            torch.save(state, temporary)
+
+    def resume(self) -> bool:
+        """Loads the newest readable checkpoint of this run; False where there is none."""
+        for path in [self.output / CHECKPOINT, *sorted(self.output.glob("checkpoint.*.pt"))]:
+            if not path.is_file():
+                continue
+            try:
+                state = torch.load(path, map_location=self.device, weights_only=True)
+            except (RuntimeError, EOFError, OSError, pickle.UnpicklingError):
+                continue  # cut off by a full disk or a crash: the one before it serves
+            saved = json.loads(state["config"])
+            mine = self.config.to_dict()
+            changed = sorted(k for k in mine if mine[k] != saved.get(k) and k not in _MAY_CHANGE)
+            if changed:
+                raise InputError(
+                    f"{path}: made with another '{changed[0]}' ({saved.get(changed[0])}, now {mine[changed[0]]}); "
+                    "choose another output folder or restore the configuration"
+                )
+            self.network.load_state_dict(state["network"])
+            self.average.load_state_dict(state["average"])
+            self.optimizer.load_state_dict(state["optimizer"])
+            self.step, self.seconds = state["step"], state["seconds"]
+            self.skipped, self.best = state["skipped"], state["best"]
+            return True
+        return False
+
+    @property
+    def stopping(self) -> bool:
+        """Several processes leave at the same step: at the first one at whose start any of them was asked to."""
+        return self.stop_agreed or (self.world == 1 and self.stop_requested)
+
+    def request_stop(self, *_) -> None:
+        """SIGTERM and SIGINT: finish the step, save, leave."""
+        self.stop_requested = True
+
+
+_MAY_CHANGE = {"steps", "dataset", "output", "form", "checkpoint_every", "validate_every", "threads"}
+
+
+@torch.no_grad()
+def validation_psnr(network: DRMC, pairs: list[Pair], patch: int) -> float:
+    """Mean PSNR (SUV, range 20, inside the body) over tiles in the middle of each pair, side by side, unblended."""
+    network.eval()
+    values = []
+    for pair in pairs:
+        counts = [max(1, min(2, n // patch)) for n in pair.low.shape]
+        firsts = [max(0, (n - c * patch) // 2) for n, c in zip(pair.low.shape, counts, strict=True)]
+        estimates, references, masks = [], [], []
+        for index in np.ndindex(*counts):
+            box = tuple(slice(f + i * patch, f + (i + 1) * patch) for f, i in zip(firsts, index, strict=True))
+            low = torch.from_numpy(pair.low[box] / np.float32(INPUT_SCALE))[None, None]
+            low = low.to(next(network.parameters()).device)
+            residual, _ = network(low)
+            estimates.append(((low + residual) * INPUT_SCALE).cpu().numpy().ravel())
+            references.append(pair.full[box].ravel())
+            masks.append(pair.body[box].ravel())
+        estimate, reference, mask = (np.concatenate(v) for v in (estimates, references, masks))
+        values.append(psnr(estimate, reference, data_range=20.0, mask=mask))
+    return float(np.mean(values))
+
+
+def train(config: TrainingConfig, *, report=None) -> Path:
+    """Runs or resumes the training; returns the weight file. `report(record)` receives every logged record."""
+    rank, world = int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))
+    if config.threads:
+        torch.set_num_threads(config.threads)
+    device = f"cuda:{os.environ.get('LOCAL_RANK', 0)}" if torch.cuda.is_available() else "cpu"
+    cases = read_manifest(Path(config.dataset))
+    training = select(cases, "train", config.centers)
+    validation = select(cases, "validation", config.centers)
+    Path(config.output).mkdir(parents=True, exist_ok=True)
+    if world > 1:
+        distributed.init_process_group("nccl" if device != "cpu" else "gloo")
+    try:
+        trainer = Trainer(config, rank, world, device)
+        resumed = trainer.resume()
+        pairs = {c: [load_pair(case, min(case.low)) for case in found] for c, found in training.items()}
+        held_out = {c: [load_pair(case, min(case.low)) for case in found] for c, found in validation.items()}
+        sampler = PatchSampler(
+            pairs,
+            patch=config.patch,
+            seed=config.seed,
+            hot_fraction=config.hot_fraction,
+            scale_range=config.scale_range,
+        )
+        with _signals(trainer), _Log(Path(config.output), rank, trainer.step, report) as log:
+            log({"event": "resumed" if resumed else "started", "step": trainer.step, "steps": config.steps})
+            if trainer.step == 0 and config.tail_fit_patches:
+                trainer.fit_tail(sampler)
+                _validate(trainer, held_out, log)
+            _run_steps(trainer, sampler, held_out, log)
+        if trainer.step < config.steps:
+            return Path(config.output) / CHECKPOINT
+        return export(trainer, cases) if rank == 0 else Path(config.output)
+    finally:
+        if world > 1:
+            distributed.destroy_process_group()
+
+
+def _run_steps(trainer: Trainer, sampler: PatchSampler, held_out: dict[str, list[Pair]], log) -> None:
+    config = trainer.config
+    recent: list[dict] = []
+    if trainer.stopping and trainer.rank == 0:
+        trainer.save()
+    while trainer.step < config.steps and not trainer.stopping:
+        start = time.monotonic()
+        recent.append(trainer.train_step(sampler))
+        trainer.seconds += time.monotonic() - start
+        last = trainer.step == config.steps or trainer.stopping
+        if trainer.step % 50 == 0 or last:
+            log({"event": "progress", **_mean(recent), "steps": config.steps, "seconds": trainer.seconds})
+            recent.clear()
+        if trainer.rank == 0 and (trainer.step % config.validate_every == 0 or trainer.step == config.steps):
+            _validate(trainer, held_out, log)
+        if trainer.rank == 0 and (trainer.step % config.checkpoint_every == 0 or last):
+            trainer.save()
+    if trainer.skipped > max(10, config.steps // 20):
+        raise DRMCError(f"{trainer.skipped} steps had no finite gradients; lower the learning rate")
+
+
+def _validate(trainer: Trainer, held_out: dict[str, list[Pair]], log) -> None:
+    values = {
+        c: validation_psnr(trainer.average, found, trainer.config.patch) for c, found in held_out.items()
+    }
+    trainer.best = max(trainer.best, float(np.mean(list(values.values()))))
+    log({"event": "validation", "step": trainer.step, "psnr": values})
+
+
+def _mean(records: list[dict]) -> dict:
+    mean = lambda values: float(np.mean(list(values)))
+    return {
+        "step": records[-1]["step"],
+        "rate": records[-1]["rate"],
+        "gradient_norm": mean(r["gradient_norm"] for r in records),
+        "closed_gates": mean(r["closed_gates"] for r in records),
+        "loss": {c: mean(r["loss"][c] for r in records) for c in records[-1]["loss"]},
+    }
+
+
+def export(trainer: Trainer, cases: list) -> Path:
+    """Writes the moving average as a model with its card; returns the weight file."""
+    from drmc.models import save_model
+
+    config = trainer.config
+    manifest = json.loads((Path(config.dataset) / "dataset.json").read_text(encoding="utf-8"))
+    patients = {c: sum(case.center == c and case.split == "train" for case in cases) for c in config.centers}
+    card = {
+        "name": config.name,
+        "training": {
+            "simulated": bool(manifest.get("simulated", False)),
+            "patients": patients,
+            "steps": trainer.step,
+            "patches": trainer.step * len(config.centers) * config.patches_per_center,
+            "seconds": round(trainer.seconds),
+            "hardware": f"{trainer.device.type}, {torch.get_num_threads()} threads, {trainer.world} process(es)",
+            "validation_psnr": trainer.best,
+            "configuration": {
+                k: v for k, v in config.to_dict().items() if k not in ("dataset", "output", "threads")
+            },
+            "version": drmc.__version__,
+        },
+    }
+    path = Path(config.output) / f"{config.name}.pt"
+    save_model(path, trainer.average, config.patch, card)
+    write_json(Path(config.output) / "config.json", replace(config, dataset="", output="").to_dict())
+    return path
+
+
+def _finite(value):
+    """The record with None for what JSON has no number for."""
+    if isinstance(value, dict):
+        return {k: _finite(v) for k, v in value.items()}
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+class _Log:
+    """JSON lines into training.jsonl; on resume, records of steps that will be taken again are dropped."""
+
+    def __init__(self, output: Path, rank: int, step: int, report):
+        self.path, self.rank, self.step, self.report = output / "training.jsonl", rank, step, report
+
+    def __enter__(self):
+        if self.rank == 0:
+            kept = []
+            if self.path.is_file():
+                for line in self.path.read_text(encoding="utf-8").splitlines():
+                    try:
+                        if json.loads(line).get("step", 0) <= self.step:
+                            kept.append(line)
+                    except ValueError:
+                        continue  # a line cut off by a kill
+            self.file = self.path.open("w", encoding="utf-8")
+            self.file.writelines(line + "\n" for line in kept)
+        return self
+
+    def __exit__(self, *_):
+        if self.rank == 0:
+            self.file.close()
+
+    def __call__(self, record: dict) -> None:
+        if self.rank == 0:
+            self.file.write(json.dumps(_finite(record), allow_nan=False) + "\n")
+            self.file.flush()
+            if self.report is not None:
+                self.report(record)
+
+
+@contextmanager
+def _signals(trainer: Trainer):
+    try:
+        previous = {s: signal.signal(s, trainer.request_stop) for s in (signal.SIGTERM, signal.SIGINT)}
+    except ValueError:  # not the main thread: whoever runs us stops us otherwise
+        previous = {}
+    try:
+        yield
+    finally:
+        for number, handler in previous.items():
+            signal.signal(number, handler)
