@@ -1,0 +1,631 @@
+"""The command `drmc`: denoise a scan, look at its SUV and its lesions, list the models, simulate, train,
+evaluate.
+
+Exit codes: 0 done, 1 failed, 2 refused (bad input or usage: one line on standard error, nothing written),
+130 cancelled (SIGINT, SIGTERM). With DRMC_DEBUG=1 a failure shows its traceback. Nothing heavy is
+imported before a subcommand needs it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import importlib
+import importlib.util
+import json
+import logging
+import os
+import signal
+import sys
+import threading
+import traceback
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any, NoReturn
+
+from drmc import __version__
+from drmc.errors import CancelledError, DRMCError, InputError
+from drmc.progress import Cancellation, JsonProgress, Reporter, TerminalProgress, duration
+
+DESCRIPTION = "Multi-center low-dose PET denoising by dynamic routing, with the SUV figures a reader trusts."
+RESEARCH = "Research use only. Not for diagnosis or treatment."
+EPILOG = f"""\
+examples:
+  drmc denoise PET_FOLDER -o OUT                      a DICOM folder: denoised.nii.gz, report.html, ...
+  drmc denoise pet.nii.gz -o OUT --lesions seg.nrrd   with a table of the lesions before and after
+  drmc denoise COHORT_FOLDER -o OUT --resume          every scan in a folder, each into OUT/<name>/
+  drmc suv PET_FOLDER                                 the SUV factor and the rule it came from
+  drmc models                                         what is installed
+
+exit codes: 0 done, 1 failed, 2 refused (bad input or usage), 130 cancelled
+{RESEARCH}"""
+
+# Subcommands whose room brings its own arguments: module, help.
+ROOMS = {
+    "simulate": (
+        "drmc.simulation.command",
+        "simulate low-dose and full-dose PET of the centers of the paper",
+    ),
+    "train": ("drmc.training.command", "train a network on one's own centers"),
+    "evaluate": ("drmc.evaluation.command", "measure a network on patients that it has not seen"),
+}
+TABLE_QUANTITIES = (
+    ("suv_mean", "SUVmean"),
+    ("suv_max", "SUVmax"),
+    ("suv_peak", "SUVpeak"),
+    ("mtv41_ml", "MTV41 [ml]"),
+    ("tlg41", "TLG41"),
+)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs the command line `argv` (default: the process's) and returns its exit code; nothing is raised."""
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    if os.environ.get("DRMC_DEBUG") == "1":
+        return _run(arguments)
+    # Rooms that compute for hours, in processes of their own, keep all that they say.
+    own = arguments[:1] == [] or arguments[0] not in ROOMS
+    with _without_warnings(), _without_native_text() if own else contextlib.nullcontext():
+        return _run(arguments)
+
+
+def _run(arguments: list[str]) -> int:
+    reporter: Reporter | None = None
+    try:
+        options = _parser(arguments).parse_args(arguments)
+        reporter = _reporter(options)
+        code = options.command(options, reporter)
+        sys.stdout.flush()
+        return code
+    except SystemExit as stop:  # --help and --version
+        return stop.code if isinstance(stop.code, int) else 0
+    except BrokenPipeError:
+        # The reader of standard output is gone (`drmc models | head`); nothing may be flushed there at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    except KeyboardInterrupt:
+        return _end(reporter, "cancelled", CancelledError.exit_code)
+    except DRMCError as error:
+        return _end(reporter, str(error), error.exit_code)
+    except Exception as error:
+        return _end(reporter, f"{type(error).__name__}: {error} (DRMC_DEBUG=1 shows where)", 1)
+
+
+# ---- subcommands
+
+
+def _denoise(options: argparse.Namespace, reporter: Reporter) -> int:
+    from drmc import pipeline
+
+    request = pipeline.DenoiseRequest(
+        input=options.input,
+        output=options.output,
+        model=options.model,
+        lesions=options.lesions,
+        reference=options.reference,
+        device=options.device,
+        precision=options.precision,
+        format=options.format,
+        units=options.units,
+        suv_type=options.suv_type,
+        accept_rule=options.accept_rule,
+        series_uid=options.series,
+        tile_batch=options.tile_batch,
+    )
+    with Cancellation() as cancel:
+        if options.cancel_on_eof:
+            cancel.on_end_of_input()
+        if (
+            options.match is not None
+            or options.batch
+            or options.resume
+            or pipeline.is_batch(Path(options.input))
+        ):
+            return _denoise_batch(request, options, reporter, cancel)
+        summary = pipeline.run(request, reporter.progress, cancel)
+    for notice in [*summary["notices"], *summary["suv"]["warnings"]]:
+        reporter.notice(notice)
+    reporter.result(output=str(options.output), outputs=summary["outputs"], summary=summary)
+    if options.progress != "json":
+        _print_denoised(summary, Path(options.output))
+    return 0
+
+
+def _denoise_batch(
+    request: Any, options: argparse.Namespace, reporter: Reporter, cancel: Callable[[], bool]
+) -> int:
+    from drmc import pipeline
+
+    scans = None if options.match is None else pipeline.find_scans(Path(options.input), options.match)
+    result = pipeline.run_batch(request, reporter, cancel, scans=scans, resume=options.resume)
+    reporter.result(**result)
+    if options.progress != "json":
+        counts = ", ".join(f"{count} {outcome}" for outcome, count in result["counts"].items())
+        print(f"{len(result['scans'])} scans: {counts}")
+        print(f"outcome of each scan: {Path(result['output']) / 'batch.csv'}")
+        print(RESEARCH)
+    return result["exit_code"]
+
+
+def _suv(options: argparse.Namespace, reporter: Reporter) -> int:
+    volume = _read(options)
+    decision = volume.suv.to_dict()
+    if options.json:
+        _print_json(
+            {
+                "input": str(options.input),
+                "kind": volume.kind,
+                "units": volume.units,
+                **decision,
+                "header": volume.header,
+            }
+        )
+        return 0
+    print(f"{options.input}: {decision['type']} = {volume.units} value x {decision['factor']:.9g}")
+    print(f"rule: {decision['rule']}")
+    if decision["reference_time"]:
+        print(f"reference time: {decision['reference_time']}")
+    for candidate in decision["candidates"]:
+        difference = candidate["difference_percent"]
+        said = "" if difference is None else f"{difference:+.3f} %"
+        not_plausible = (
+            "" if candidate["plausible"] else f"  not plausible: {candidate.get('note') or 'for the record'}"
+        )
+        print(f"  candidate {candidate['rule']:10} {candidate['time'] or '-':26} {said:>10}{not_plausible}")
+    for key, value in decision["facts"].items():
+        if value is not None:
+            print(f"  {key}: {value}")
+    for text in volume.notices:
+        print(f"note: {text}")
+    for text in decision["warnings"]:
+        print(f"warning: {text}")
+    return 0
+
+
+def _quantify(options: argparse.Namespace, reporter: Reporter) -> int:
+    from drmc import pipeline, quantify
+
+    volume = _read(options)
+    segments, notices = quantify.read_segments(options.lesions, volume.geometry)
+    stages = {"original": volume.suv_array()}
+    if options.reference is not None:
+        reference = pipeline.read_reference(options.reference, volume.geometry, **_reading(options))
+        stages["reference"] = reference.suv_array()
+    rows = quantify.lesion_table(pipeline.scan_name(Path(options.input)), segments, stages, volume.geometry)
+    bias = quantify.lesion_bias(rows) if options.reference is not None else None
+    if options.json:
+        _print_json({"segments": rows, "bias": bias, "notices": [*volume.notices, *notices]})
+        return 0
+    columns = [
+        ("volume_ml", "volume [ml]"),
+        ("suv_min", "SUVmin"),
+        ("suv_median", "median"),
+        *TABLE_QUANTITIES,
+    ]
+    cells = [[row["segment"], row["stage"], *(_number(row[key]) for key, _ in columns)] for row in rows]
+    _print_table(["segment", "stage", *(title for _, title in columns)], cells)
+    if bias is not None:
+        _print_bias(bias)
+    for text in [*volume.notices, *notices]:
+        print(f"note: {text}")
+    return 0
+
+
+def _models(options: argparse.Namespace, reporter: Reporter) -> int:
+    from drmc import models
+
+    entries = models.list_models()
+    if options.json:
+        _print_json(
+            {
+                "folders": [str(folder) for folder in models.model_folders()],
+                "models": [_model(e) for e in entries],
+            }
+        )
+        return 0
+    if not entries:
+        folders = ", ".join(str(folder) for folder in models.model_folders())
+        print(f"no model installed; weight files (NAME.pt with NAME.json) are looked for in {folders}")
+    for entry in entries:
+        found = _model(entry)
+        print(
+            found["name"]
+            + (f": {found['title']}" if found["title"] else "")
+            + ("  (default)" if found["default"] else "")
+        )
+        print(f"  file: {found['path']}")
+        print(f"  sha256: {found['sha256']}")
+        for key in ("problem", "parameters", "tile", "training", "license", "intended_use"):
+            if found[key] is not None:
+                print(f"  {key.replace('_', ' ')}: {_plain(found[key])}")
+    return 0
+
+
+# ---- the parser
+
+
+class _Parser(argparse.ArgumentParser):
+    """argparse with one-line errors that go the way of every other refusal."""
+
+    def error(self, message: str) -> NoReturn:
+        raise InputError(f"{message}; see {self.prog} --help")
+
+
+def _parser(arguments: Sequence[str]) -> _Parser:
+    parser = _Parser(
+        prog="drmc",
+        description=DESCRIPTION,
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    parser.add_argument("--version", action="version", version=f"drmc {__version__}")
+    commands = parser.add_subparsers(title="commands", metavar="COMMAND", dest="command_name", required=True)
+
+    def add(name: str, text: str, command: Callable[..., int], examples: str) -> argparse.ArgumentParser:
+        sub = commands.add_parser(
+            name,
+            help=text,
+            description=text[0].upper() + text[1:] + ".",
+            epilog=f"examples:\n{examples}\n\n{RESEARCH}",
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+            allow_abbrev=False,
+        )
+        sub.set_defaults(command=command)
+        return sub
+
+    _add_denoise(add)
+    sub = add(
+        "suv",
+        "show the SUV factor of a scan, the rule it came from and every candidate",
+        _suv,
+        "  drmc suv PET_FOLDER\n  drmc suv PET_FOLDER --json",
+    )
+    sub.add_argument("input", metavar="INPUT", help="DICOM folder or file, NIfTI, NRRD or MHA")
+    _add_reading(sub)
+    sub.add_argument("--json", action="store_true", help="print JSON")
+    sub = add(
+        "quantify",
+        "measure the segments of an image: volume, SUV, MTV and TLG",
+        _quantify,
+        "  drmc quantify OUT/denoised.nii.gz --lesions lesions.seg.nrrd\n"
+        "  drmc quantify low.nii.gz --lesions lesions.nii.gz --reference full.nii.gz --json",
+    )
+    sub.add_argument("input", metavar="IMAGE", help="DICOM folder or file, NIfTI, NRRD or MHA")
+    sub.add_argument(
+        "--lesions", metavar="SEG", required=True, help="label image or Slicer segmentation (.seg.nrrd)"
+    )
+    sub.add_argument(
+        "--reference", metavar="FULLDOSE", help="full-dose image on the same grid: adds B_mean, B_max, B_peak"
+    )
+    _add_reading(sub)
+    sub.add_argument("--json", action="store_true", help="print JSON")
+    sub = add(
+        "models",
+        "list the installed models, where they are from and what they were trained on",
+        _models,
+        "  drmc models",
+    )
+    sub.add_argument("--json", action="store_true", help="print JSON")
+    for name, (module, text) in ROOMS.items():
+        if importlib.util.find_spec(module) is not None:
+            _add_room(commands, name, module, text, chosen=name in arguments[:1])
+    return parser
+
+
+def _add_denoise(add: Callable[..., argparse.ArgumentParser]) -> None:
+    sub = add(
+        "denoise",
+        "denoise a scan, or every scan of a folder",
+        _denoise,
+        "  drmc denoise PET_FOLDER -o OUT\n"
+        "  drmc denoise low.nii.gz -o OUT --lesions lesions.nii.gz --reference full.nii.gz\n"
+        "  drmc denoise COHORT -o OUT --lesions SEGMENTATIONS --resume\n"
+        "  drmc denoise DATASET -o OUT --match '*/*/low_*.nii.gz' --lesions '{folder}/lesions.nii.gz'\n\n"
+        "A file, or a folder with DICOM files directly in it, is one scan. Any other folder is the one PET\n"
+        "series (or else the one image file) below it; if it holds several it is a batch: each of its\n"
+        "subfolders and image files is a scan, done into OUT/<name>/. A scan that is refused does not stop\n"
+        "the others (exit code 2, or 1 if any failed) and a cancel keeps those that are done; OUT/batch.csv\n"
+        "says how each ended, OUT/lesions.csv collects all lesions.\n\n"
+        "OUT gets denoised.nii.gz (.nrrd), denoised.json, lesions.csv, routing.csv, report.html and\n"
+        "summary.json.",
+    )
+    sub.add_argument(
+        "input", metavar="INPUT", help="DICOM folder or file, NIfTI, NRRD or MHA, or a folder of scans"
+    )
+    sub.add_argument(
+        "-o", "--output", metavar="OUT", required=True, help="folder for the results (made if need be)"
+    )
+    sub.add_argument(
+        "--model", metavar="M", help="name of an installed model, or a weight file (default: drmc models)"
+    )
+    sub.add_argument(
+        "--lesions",
+        metavar="SEG",
+        help="label image or Slicer segmentation; in a batch a folder with files of the scans' names, or a "
+        "pattern with {name} or {folder}",
+    )
+    sub.add_argument(
+        "--reference",
+        metavar="FULLDOSE",
+        help="full-dose image on the same grid, to compare with; in a batch as --lesions",
+    )
+    sub.add_argument(
+        "--device",
+        type=_device,
+        default="auto",
+        metavar="{auto,cpu,cuda,mps}",
+        help="where to compute (default auto)",
+    )
+    sub.add_argument(
+        "--precision", choices=("auto", "fp32", "bf16"), default="auto", help="arithmetic (default auto)"
+    )
+    sub.add_argument(
+        "--format",
+        choices=("nifti", "nrrd"),
+        default="nifti",
+        help="form of the denoised image (default nifti)",
+    )
+    sub.add_argument(
+        "--tile-batch", type=int, metavar="N", help="tiles computed at once; lower it when memory is short"
+    )
+    _add_reading(sub)
+    sub.add_argument(
+        "--batch", action="store_true", help="take INPUT as a folder of scans even if it holds only one"
+    )
+    sub.add_argument("--match", metavar="GLOB", help="batch: the scans are what matches below INPUT")
+    sub.add_argument(
+        "--resume", action="store_true", help="batch: leave out scans that are already complete in OUT"
+    )
+    sub.add_argument(
+        "--progress",
+        choices=("text", "json"),
+        default="text",
+        help="json: one JSON object a line on standard output",
+    )
+    sub.add_argument(
+        "--cancel-on-eof", action="store_true", help="stop when standard input ends (for a parent process)"
+    )
+
+
+def _add_reading(sub: argparse.ArgumentParser) -> None:
+    sub.add_argument(
+        "--series", metavar="UID", help="SeriesInstanceUID, where a folder holds more than one series"
+    )
+    sub.add_argument("--units", choices=("suv", "bqml"), help="what a file without a side-car JSON holds")
+    sub.add_argument(
+        "--suv-type", metavar="TYPE", default="bw", help="SUV normalization (default bw, body weight)"
+    )
+    sub.add_argument(
+        "--accept-suv",
+        dest="accept_rule",
+        metavar="RULE",
+        help="the reference-time rule to take when rules disagree (drmc suv)",
+    )
+
+
+def _add_room(commands: Any, name: str, module: str, text: str, *, chosen: bool) -> None:
+    """A subcommand of a room of its own, which is imported only when it is the one that was asked for."""
+    sub = commands.add_parser(
+        name, help=text, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
+    )
+    if chosen:
+        room = importlib.import_module(module)
+        sub.description = room.__doc__
+        room.add_arguments(sub)
+        sub.set_defaults(command=lambda options, reporter: _run_room(room.run, options))
+
+
+def _run_room(run: Callable[[argparse.Namespace], int], options: argparse.Namespace) -> int:
+    """Runs a room that polls no flag: SIGTERM stops it as SIGINT does, unless it has its own handler."""
+    if (
+        threading.current_thread() is threading.main_thread()
+        and signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
+    ):
+        signal.signal(signal.SIGTERM, signal.default_int_handler)
+        try:
+            return run(options)
+        finally:
+            signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    return run(options)
+
+
+def _device(text: str) -> str:
+    head, _, number = text.partition(":")
+    if head not in ("auto", "cpu", "cuda", "mps") or (number and not (head == "cuda" and number.isdecimal())):
+        raise argparse.ArgumentTypeError(f"{text!r} is not auto, cpu, cuda, cuda:N or mps")
+    return text
+
+
+# ---- reading
+
+
+def _read(options: argparse.Namespace) -> Any:
+    from drmc.pipeline import find_scan
+    from drmc.volume import read_volume
+
+    return read_volume(find_scan(Path(options.input)), series_uid=options.series, **_reading(options))
+
+
+def _reading(options: argparse.Namespace) -> dict[str, Any]:
+    return {"suv_type": options.suv_type, "accept_rule": options.accept_rule, "units": options.units}
+
+
+# ---- printing
+
+
+def _reporter(options: argparse.Namespace) -> Reporter:
+    return (
+        JsonProgress(sys.stdout)
+        if getattr(options, "progress", None) == "json"
+        else TerminalProgress(sys.stderr)
+    )
+
+
+def _end(reporter: Reporter | None, message: str, code: int) -> int:
+    if os.environ.get("DRMC_DEBUG") == "1" and code == 1:
+        traceback.print_exc()
+    line = " ".join(message.split())
+    with contextlib.suppress(OSError):
+        if reporter is not None:
+            reporter.error(line, code)
+        print(f"drmc: {line}", file=sys.stderr, flush=True)
+    return code
+
+
+def _print_denoised(summary: dict[str, Any], output: Path) -> None:
+    lesions = summary["lesions"]
+    if lesions is not None:
+        by_segment: dict[str, dict[str, Any]] = {}
+        for row in lesions["segments"]:
+            by_segment.setdefault(row["segment"], {})[row["stage"]] = row
+        titles = ["segment", "volume [ml]", *(title for _, title in TABLE_QUANTITIES)]
+        cells = []
+        for segment, stages in by_segment.items():
+            before, after, change = (
+                stages.get(stage, {}) for stage in ("original", "denoised", "change_percent")
+            )
+            cells.append(
+                [
+                    segment,
+                    _number(before.get("volume_ml")),
+                    *(_change(before, after, change, key) for key, _ in TABLE_QUANTITIES),
+                ]
+            )
+        print("lesions, original -> denoised (change)")
+        _print_table(titles, cells)
+    reference = summary["reference"]
+    if reference is not None:
+        for name, unit in (("psnr", " dB"), ("nrmse", ""), ("ssim", "")):
+            before, after = (_number(reference[name][stage]) for stage in ("original", "denoised"))
+            print(f"{name.upper()} in the body against the reference: {before} -> {after}{unit}")
+        if reference.get("lesions"):
+            _print_bias(reference["lesions"])
+    tiles, model = summary["tiles"]["count"], summary["model"]["name"]
+    where = f"{summary['device']} ({summary['precision']})"
+    print(f"{tiles} tiles on {where} in {duration(summary['seconds']['total'])}, model {model}")
+    print(f"denoised: {output / summary['outputs'][0]}")
+    print(f"report: {output / 'report.html'}")
+    print(RESEARCH)
+
+
+def _print_bias(bias: dict[str, Any]) -> None:
+    for stage, found in bias["patient"].items():
+        values = ", ".join(
+            f"B_{key} {_percent(found[f'B_{key}'])} (n {found[f'n_{key}']})"
+            for key in ("mean", "max", "peak")
+        )
+        print(f"bias against the reference, {stage}: {values}")
+
+
+def _print_table(titles: Sequence[str], cells: Sequence[Sequence[str]]) -> None:
+    widths = [max(len(row[column]) for row in [titles, *cells]) for column in range(len(titles))]
+    for row in [titles, *cells]:
+        first, *rest = (
+            cell.ljust(w) if i == 0 else cell.rjust(w)
+            for i, (cell, w) in enumerate(zip(row, widths, strict=True))
+        )
+        print("  ".join([first, *rest]).rstrip())
+
+
+def _change(before: dict[str, Any], after: dict[str, Any], change: dict[str, Any], key: str) -> str:
+    percent = change.get(key)
+    said = "" if percent is None else f" ({percent:+.1f} %)"
+    return f"{_number(before.get(key))} -> {_number(after.get(key))}{said}"
+
+
+def _number(value: float | None) -> str:
+    return "-" if value is None else f"{value:.3f}" if abs(value) < 100 else f"{value:.1f}"
+
+
+def _percent(fraction: float | None) -> str:
+    return "-" if fraction is None else f"{100 * fraction:.2f} %"
+
+
+def _model(entry: Any) -> dict[str, Any]:
+    card = entry.card or {}
+    keys = (
+        "title",
+        "parameters",
+        "tile",
+        "config",
+        "training",
+        "evaluation",
+        "license",
+        "intended_use",
+        "command",
+        "problem",
+    )
+    found = {key: card.get(key) for key in keys}
+    return {
+        "name": entry.name,
+        "path": str(entry.path),
+        "sha256": entry.sha256,
+        "default": bool(card.get("default")),
+        **found,
+    }
+
+
+def _plain(value: Any) -> str:
+    if isinstance(value, dict):
+        return ", ".join(f"{key} {_plain(item)}" for key, item in value.items())
+    if isinstance(value, list):
+        return ", ".join(_plain(item) for item in value)
+    return str(value)
+
+
+def _print_json(value: Any) -> None:
+    from drmc.pipeline import jsonable
+
+    print(json.dumps(jsonable(value), indent=2, allow_nan=False))
+
+
+@contextlib.contextmanager
+def _without_warnings() -> Iterator[None]:
+    """Keeps the libraries' warnings off standard error, where one line must say it all."""
+    silence = logging.NullHandler()
+    logging.getLogger().addHandler(silence)  # else Python prints warnings that no handler takes
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logging.getLogger().removeHandler(silence)
+
+
+@contextlib.contextmanager
+def _without_native_text() -> Iterator[None]:
+    """Keeps what libraries in C and C++ (ITK on a damaged file) print past Python off standard error.
+
+    File descriptor 2 goes nowhere meanwhile, and sys.stderr to a copy of it.
+    """
+    python_stderr = sys.stderr
+    try:
+        python_stderr.flush()
+        kept = os.dup(2)
+    except (AttributeError, OSError, ValueError):  # no standard error at all
+        yield
+        return
+    with open(os.devnull, "wb") as nowhere:
+        os.dup2(nowhere.fileno(), 2)
+    try:
+        if _descriptor(python_stderr) == 2:
+            sys.stderr = open(
+                os.dup(kept), "w", encoding=python_stderr.encoding, errors="backslashreplace", buffering=1
+            )
+        yield
+    finally:
+        if sys.stderr is not python_stderr:
+            with contextlib.suppress(OSError):
+                sys.stderr.close()
+            sys.stderr = python_stderr
+        os.dup2(kept, 2)
+        os.close(kept)
+
+
+def _descriptor(stream: Any) -> int | None:
+    try:
+        return stream.fileno()
+    except (AttributeError, OSError, ValueError):
+        return None

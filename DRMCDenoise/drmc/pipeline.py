@@ -1,0 +1,890 @@
+"""From a scan on disk to a denoised scan and its numbers: the one path of command line, batch and Slicer.
+
+`run` does one scan, `run_batch` a folder of scans, `denoise_volume` the part between reading and writing.
+All is computed first; the outputs are then written into a hidden folder on the same disk and moved into
+place by renaming, so that a failure, a refusal or a cancel leaves the output folder as it was.
+
+What is a scan and what is a batch (`find_scan`, `is_batch`): a file is a scan, and so is a folder with
+DICOM files directly in it. Any other folder is the one PET series below it, however deep (CT and image
+files beside it do not count), or, without any DICOM PET, the one image file below it; if there are
+several, it is a batch.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+import math
+import os
+import platform
+import shutil
+import sys
+import tempfile
+import time
+import traceback
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+import numpy as np
+
+from drmc import __version__, files, quantify, report, routing
+from drmc.errors import CancelledError, DRMCError, InputError
+from drmc.models import ModelEntry, find_model
+from drmc.volume import Geometry, PETVolume, image_kind, read_volume, stem, write_image
+
+if TYPE_CHECKING:
+    from drmc.denoiser import Denoiser, DenoiseResult
+
+INTENDED_USE = "Research use only. Not for diagnosis or treatment."
+FORMATS = {"nifti": ".nii.gz", "nrrd": ".nrrd"}
+SEGMENTATION_ENDINGS = (".seg.nrrd", ".nii.gz", ".nii", ".nrrd", ".mha")
+BATCH_COLUMNS = ("scan", "outcome", "seconds", "input", "output", "message")
+
+Progress = Callable[[int, int, float | None], None]
+Cancel = Callable[[], bool]
+
+
+class BatchObserver(Protocol):
+    """What `run_batch` tells while it works; drmc.progress has two of them."""
+
+    def scan(self, name: str, index: int, count: int) -> None:
+        """The next scan starts."""
+
+    def progress(self, done: int, total: int, seconds_left: float | None) -> None:
+        """Tiles of the present scan."""
+
+    def outcome(self, scan: str, outcome: str, message: str) -> None:
+        """A scan has ended."""
+
+
+@dataclass(frozen=True)
+class DenoiseRequest:
+    """What to denoise, with what, and where the result goes.
+
+    `lesions` and `reference` are files for one scan; for a batch a folder with the scans' names, or a
+    pattern with `{name}` (the scan's name) or `{folder}` (the folder that holds it). `format` is a key of
+    FORMATS. `units` ("suv" or "bqml") says what a file without a side-car holds; `accept_rule` names the
+    SUV reference-time rule to take when the rules disagree; `tile_batch` limits the tiles per network
+    call (memory).
+    """
+
+    input: str | os.PathLike[str]
+    output: str | os.PathLike[str]
+    model: str | None = None
+    lesions: str | os.PathLike[str] | None = None
+    reference: str | os.PathLike[str] | None = None
+    device: str = "auto"
+    precision: str = "auto"
+    format: str = "nifti"
+    units: str | None = None
+    suv_type: str = "bw"
+    accept_rule: str | None = None
+    series_uid: str | None = None
+    tile_batch: int | None = None
+
+
+class Engine:
+    """A model made ready once for any number of scans.
+
+    Finding it checks the weight file's checksum at once; torch and the network are loaded with the first
+    scan.
+    """
+
+    def __init__(self, request: DenoiseRequest):
+        self.entry: ModelEntry = find_model(request.model)
+        self._request = request
+        self._denoiser: Denoiser | None = None
+
+    def load(self) -> Denoiser:
+        """The model on its device; loaded once. Raises InputError (damaged weights, no such device)."""
+        if self._denoiser is None:
+            from drmc.denoiser import Denoiser
+            from drmc.models import load_network
+
+            network, tile = load_network(self.entry)
+            self._denoiser = Denoiser(
+                network,
+                tile,
+                device=self._request.device,
+                precision=self._request.precision,
+                tile_batch=self._request.tile_batch,
+            )
+        return self._denoiser
+
+
+# ---- one scan
+
+
+def run(
+    request: DenoiseRequest,
+    progress: Progress | None = None,
+    cancel: Cancel | None = None,
+    *,
+    name: str | None = None,
+    engine: Engine | None = None,
+) -> dict[str, Any]:
+    """Denoises one scan and returns its summary, the content of OUT/summary.json.
+
+    `progress(done, total, seconds_left)` is called between tiles, `cancel()` between tiles and stages.
+    `name` goes into the `scan` column (default: the input's name); `engine` shares a loaded model between
+    scans. Raises InputError (refused, nothing written), CancelledError, or DRMCError.
+    """
+    clock = _Clock()
+    output = Path(request.output)
+    with clock("prepare"):
+        _check_request(request)
+        scan_path = find_scan(Path(request.input))
+        name = name or scan_name(Path(request.input))
+        check_output_folder(output, inputs=(Path(request.input), scan_path))
+        engine = engine or Engine(request)
+    _stop_if(cancel)
+    with clock("read"):
+        inputs = _read_inputs(request, scan_path)
+        volume, segments, reference = inputs.volume, inputs.segments, inputs.reference
+        protected = [*inputs.files, engine.entry.path]
+        produced = _output_names(request.format, with_lesions=segments is not None)
+        _protect_inputs(output, produced, protected)
+        _check_free_space(output, volume)
+    _stop_if(cancel)
+    with clock("load_model"):
+        denoiser = engine.load()
+    _stop_if(cancel)
+    with clock("denoise"):
+        denoised, result = denoise_volume(volume, denoiser, progress=progress, cancel=cancel)
+    clock.seconds.update({f"denoise_{stage}": seconds for stage, seconds in result.seconds.items()})
+    _stop_if(cancel)
+    with clock("quantify"):
+        stages = {"original": volume.suv_array(), "denoised": denoised.suv_array()}
+        if reference is not None:
+            stages["reference"] = reference.suv_array()
+        lesion_rows = [] if not segments else quantify.lesion_table(name, segments, stages, volume.geometry)
+        routing_rows = routing.routing_table(result.gates_TLM)
+        comparison = None if reference is None else compare_with_reference(reference, stages, lesion_rows)
+    _stop_if(cancel)
+    summary = {
+        "scan": name,
+        "intended_use": INTENDED_USE,
+        "input": _describe(volume),
+        "settings": _settings(request),
+        "suv": volume.suv.to_dict(),
+        "model": _describe_model(engine.entry, denoiser),
+        "device": result.device,
+        "precision": result.precision,
+        "tiles": {"count": len(result.gates_TLM), "edge": denoiser.tile},
+        "notices": _unique([*inputs.notices, *result.notices]),
+        "lesions": None if segments is None else {"input": str(request.lesions), "segments": lesion_rows},
+        "reference": comparison,
+        "outputs": produced,
+        "created": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        "versions": versions(),
+    }
+    with _staged(output) as folder:
+        with clock("write"):
+            _write_images(folder, request.format, denoised)
+            if segments is not None:
+                quantify.write_lesions_csv(folder / "lesions.csv", lesion_rows)
+            routing.write_routing_csv(folder / "routing.csv", routing_rows)
+        with clock("report"):
+            summary["seconds"] = clock.so_far()
+            summary["peak_memory_bytes"] = peak_memory_bytes()
+            summary = jsonable(summary)
+            report.write_report(
+                folder / "report.html",
+                title=name,
+                original_suv=stages["original"],
+                denoised_suv=stages["denoised"],
+                geometry=volume.geometry,
+                suv=summary["suv"],
+                lesions=lesion_rows,
+                routing=routing_rows,
+                summary=summary,
+                header=volume.header,
+                segments=segments,
+            )
+        summary["seconds"] = jsonable(clock.so_far())
+        summary["peak_memory_bytes"] = peak_memory_bytes()
+        files.write_json(folder / "summary.json", summary)
+        _stop_if(cancel)
+        _move_into_place(folder, output, produced, protected)
+    return summary
+
+
+def denoise_volume(
+    volume: PETVolume, denoiser: Denoiser, *, progress: Progress | None = None, cancel: Cancel | None = None
+) -> tuple[PETVolume, DenoiseResult]:
+    """Denoises a volume: original + residual, on the scan's own grid and in its own units, never clipped.
+
+    Voxels whose residual is exactly 0 keep their very bits. Returns the denoised volume (everything but
+    the array is the scan's) and the denoiser's result. Raises CancelledError, or DRMCError if the model's
+    values are not finite.
+    """
+    result = denoiser.denoise(volume.suv_array(), volume.geometry, progress=progress, cancel=cancel)
+    changed = volume.array + volume.from_suv(result.residual)
+    array = np.where(result.residual == 0, volume.array, changed).astype(np.float32, copy=False)
+    if not np.isfinite(array).all():
+        raise DRMCError(
+            "the model gave values that are not finite numbers: try --precision fp32 or another model"
+        )
+    return replace(volume, array=array), result
+
+
+def compare_with_reference(
+    reference: PETVolume, stages: dict[str, np.ndarray], lesion_rows: Sequence[dict[str, Any]] = ()
+) -> dict[str, Any]:
+    """How near original and denoised are to the full-dose image: image metrics in the body, and the
+    lesion bias.
+
+    `stages` has `original`, `denoised` and `reference`, each SUV (z, y, x) on one grid; `lesion_rows` is
+    their lesion table. The body is the reference's (no body, no image metrics). PSNR and SSIM have data
+    range 20 SUV, nothing clipped; definitions in drmc.metrics and drmc.quantify.
+    """
+    from drmc import metrics
+    from drmc.body import body_mask
+
+    truth = stages["reference"]
+    body = body_mask(truth, reference.geometry.spacing_zyx)
+    comparison: dict[str, Any] = {
+        "input": _describe(reference),
+        "suv": reference.suv.to_dict(),
+        "unit": "SUV",
+        "data_range": metrics.SUV_RANGE,
+        "mask": "body of the reference",
+        "voxels": int(body.sum()),
+    }
+    for name, metric in (("psnr", metrics.psnr), ("nrmse", metrics.nrmse), ("ssim", metrics.ssim)):
+        comparison[name] = {
+            stage: float(metric(stages[stage], truth, mask=body)) if body.any() else None
+            for stage in ("original", "denoised")
+        }
+    if lesion_rows:
+        comparison["lesions"] = quantify.lesion_bias(lesion_rows)
+    return comparison
+
+
+# ---- many scans
+
+
+def run_batch(
+    request: DenoiseRequest,
+    observer: BatchObserver,
+    cancel: Cancel | None = None,
+    *,
+    scans: dict[str, Path] | None = None,
+    resume: bool = False,
+) -> dict[str, Any]:
+    """Denoises every scan of a folder into OUT/<name>/; one that is refused or fails does not stop the rest.
+
+    `scans` are name and path of each (default: `find_scans` of the input). OUT/batch.csv has one row per
+    scan and is renewed after each; OUT/lesions.csv collects all lesions. With `resume`, a scan is skipped
+    when OUT/<name> is complete and was made by the same model with the same settings.
+    Returns `scans` (the rows), `counts` (how many had which outcome), `output`, and `exit_code`: 0 all done,
+    1 some failed, 2 some refused, 130 cancelled.
+    Raises InputError when nothing at all can be done (no scan, no model, no output folder).
+    """
+    output = Path(request.output)
+    _check_request(request, batch=True)
+    scans = find_scans(Path(request.input)) if scans is None else scans
+    if not scans:
+        raise InputError(
+            f"{request.input}: no PET scan in this folder: give a folder with DICOM, NIfTI, NRRD or MHA"
+        )
+    check_output_folder(output, inputs=(Path(request.input), *scans.values()))
+    lesions = _companions(request.lesions, scans, "--lesions")
+    references = _companions(request.reference, scans, "--reference")
+    engine = Engine(request)
+    engine.load()  # an unknown device or a damaged weight file refuses the batch, not scan after scan
+    rows: list[dict[str, Any]] = []
+    exit_code = 0
+    for index, (name, path) in enumerate(scans.items(), start=1):
+        observer.scan(name, index, len(scans))
+        started = time.perf_counter()
+        one = replace(
+            request, input=path, output=output / name, lesions=lesions[name], reference=references[name]
+        )
+        outcome, message = "done", ""
+        try:
+            _stop_if(cancel)
+            if resume and is_complete(one, engine.entry):
+                outcome = "skipped"
+            else:
+                run(one, observer.progress, cancel, name=name, engine=engine)
+                if request.lesions is not None and one.lesions is None:
+                    message = "no lesions of this name: no lesion table"
+        except CancelledError as error:
+            outcome, message, exit_code = "cancelled", str(error), 130
+        except InputError as error:
+            outcome, message, exit_code = "refused", str(error), exit_code or 2
+        except Exception as error:  # one scan's fault must not cost the rest of the night
+            text = str(error) if isinstance(error, DRMCError) else f"{type(error).__name__}: {error}"
+            outcome, message, exit_code = "failed", text, 1
+            if os.environ.get("DRMC_DEBUG") == "1":
+                traceback.print_exc()
+        message = one_line(message)
+        rows.append(
+            {
+                "scan": name,
+                "outcome": outcome,
+                "seconds": round(time.perf_counter() - started, 1),
+                "input": str(path),
+                "output": str(output / name),
+                "message": message,
+            }
+        )
+        observer.outcome(name, outcome, message)
+        _write_batch_tables(output, rows)
+        if outcome == "cancelled":
+            break
+    counts = Counter(row["outcome"] for row in rows)
+    return {"output": str(output), "scans": rows, "counts": dict(counts), "exit_code": exit_code}
+
+
+def is_complete(request: DenoiseRequest, entry: ModelEntry) -> bool:
+    """Whether the request's output folder already holds all its outputs, by the same model and settings."""
+    output = Path(request.output)
+    earlier = _earlier_summary(output)
+    return (
+        earlier is not None
+        and all((output / name).is_file() for name in earlier["outputs"])
+        and earlier.get("settings") == jsonable(_settings(request))
+        and earlier.get("model", {}).get("sha256") == entry.sha256
+    )
+
+
+def is_batch(path: Path) -> bool:
+    """Whether `path` is a folder that holds several scans (see the head of this file)."""
+    return path.is_dir() and not _has_dicom(path) and len(_scans_below(path)) > 1
+
+
+def find_scans(folder: Path, pattern: str | None = None) -> dict[str, Path]:
+    """The scans of a batch folder by name, in the order of their names.
+
+    Every visible subfolder that holds anything is one scan, every image file directly in the folder too
+    (segmentations `*.seg.nrrd` are not). With `pattern` (a glob such as `*/*/low_drf012.nii.gz`) exactly
+    what matches it. The name is the path below the folder, without the image ending and with `_` between
+    its parts. Raises InputError for a single scan.
+    """
+    if not folder.is_dir() or _has_dicom(folder):
+        raise InputError(
+            f"{folder}: is one scan, not a folder of scans: leave out --batch, --match and --resume"
+        )
+    if pattern is not None:
+        if ".." in Path(pattern).parts or Path(pattern).is_absolute():
+            raise InputError(
+                f"--match {pattern}: must be a pattern below the input folder, such as '*/pet.nii.gz'"
+            )
+        paths = sorted(path for path in folder.glob(pattern) if path.is_dir() or _is_image(path))
+    else:
+        paths = [
+            path
+            for path in _visible(folder)
+            if (path.is_dir() and any(_files_below(path))) or (path.is_file() and _is_image(path))
+        ]
+    scans: dict[str, Path] = {}
+    for path in paths:
+        parts = path.relative_to(folder).parts
+        name = whole = "_".join((*parts[:-1], scan_name(path)))
+        count = 1
+        while name in scans:  # a.nii and a.nrrd, or a/b and a_b
+            count += 1
+            name = f"{whole}-{count}"
+        scans[name] = path
+    return scans
+
+
+def find_scan(path: Path) -> Path:
+    """The scan that a path means: the path itself, or the only scan below a folder without DICOM files of
+    its own.
+
+    Raises InputError if the path does not exist or there are several.
+    """
+    if not path.exists():
+        raise InputError(f"{path}: no such file or folder")
+    if path.is_file() or _has_dicom(path):
+        return path
+    found = _scans_below(path)
+    if len(found) > 1:
+        names = ", ".join(str(scan.relative_to(path)) for scan in found[:2])
+        raise InputError(f"{path}: holds several scans ({names}, ...): name one of them")
+    return found[0] if found else path
+
+
+def scan_name(path: Path) -> str:
+    """A scan's name: its file name without the image ending, or its folder's name."""
+    absolute = Path(os.path.abspath(path))
+    return (absolute.name if absolute.is_dir() else stem(absolute)) or "scan"
+
+
+def _scans_below(folder: Path) -> list[Path]:
+    """The PET series below a folder; without any, the image files; without these, any DICOM (its reader
+    says why not).
+
+    Stops at the second PET series: that there are several is all that is asked.
+    """
+    pet: list[Path] = []
+    images: list[Path] = []
+    others: list[Path] = []
+    for scan in _walk_scans(folder):
+        if scan.is_file():
+            images.append(scan)
+        elif _modality(scan) in ("PT", ""):
+            pet.append(scan)
+        else:
+            others.append(scan)
+        if len(pet) > 1:
+            break
+    return pet or images or others
+
+
+def _walk_scans(folder: Path) -> Iterator[Path]:
+    """DICOM folders and image files below a folder, by name; DICOM folders are not entered."""
+    for path in _visible(folder):
+        if path.is_dir():
+            if _has_dicom(path):
+                yield path
+            else:
+                yield from _walk_scans(path)
+        elif _is_image(path):
+            yield path
+
+
+def _visible(folder: Path) -> list[Path]:
+    try:
+        return sorted(path for path in folder.iterdir() if not path.name.startswith("."))
+    except OSError as error:
+        raise InputError(f"{folder}: this folder cannot be read ({error.strerror})") from error
+
+
+def _files_below(folder: Path) -> Iterator[Path]:
+    return (
+        Path(root) / name for root, _, names in os.walk(folder) for name in names if not name.startswith(".")
+    )
+
+
+def _is_image(path: Path) -> bool:
+    return path.is_file() and image_kind(path) is not None and not path.name.lower().endswith(".seg.nrrd")
+
+
+def _has_dicom(folder: Path) -> bool:
+    from drmc.dicom import has_dicom
+
+    return has_dicom(folder)
+
+
+def _modality(folder: Path) -> str:
+    """Modality of the first DICOM file of a folder; empty if it is damaged (the reader will say how)."""
+    import pydicom
+
+    from drmc.dicom import is_dicom
+
+    path = next(path for path in _visible(folder) if path.is_file() and is_dicom(path))
+    try:
+        return str(pydicom.dcmread(path, force=True, specific_tags=["Modality"]).get("Modality", ""))
+    except Exception:
+        return ""
+
+
+def _companions(
+    where: str | os.PathLike[str] | None, scans: dict[str, Path], option: str
+) -> dict[str, Path | None]:
+    """For every scan of a batch the file that goes with it, None where there is none."""
+    if where is None:
+        return dict.fromkeys(scans)
+    text = os.fspath(where)
+    found: dict[str, Path | None] = {}
+    if "{name}" in text or "{folder}" in text:
+        for name, path in scans.items():
+            candidate = Path(text.replace("{name}", name).replace("{folder}", str(path.parent)))
+            found[name] = candidate if candidate.exists() else None
+    elif Path(text).is_dir():
+        for name in scans:
+            candidates = [Path(text) / f"{name}{ending}" for ending in SEGMENTATION_ENDINGS] + [
+                Path(text) / name
+            ]
+            found[name] = next((candidate for candidate in candidates if candidate.exists()), None)
+    else:
+        raise InputError(
+            f"{option} {text}: for a batch give a folder, or a pattern with {{name}} or {{folder}}"
+        )
+    if not any(found.values()):
+        raise InputError(
+            f"{option} {text}: nothing there has the name of a scan (the first scan is {next(iter(scans))})"
+        )
+    return found
+
+
+def _write_batch_tables(output: Path, rows: Sequence[dict[str, Any]]) -> None:
+    output.mkdir(parents=True, exist_ok=True)
+    earlier = (output / "batch.csv").is_file()
+    with (
+        files.atomic_path(output / "batch.csv") as path,
+        open(path, "w", newline="", encoding="utf-8") as file,
+    ):
+        writer = csv.DictWriter(file, BATCH_COLUMNS, lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
+    tables = [output / row["scan"] / "lesions.csv" for row in rows if row["outcome"] in ("done", "skipped")]
+    texts = [path.read_text(encoding="utf-8").splitlines(keepends=True) for path in tables if path.is_file()]
+    if texts:
+        files.write_text(output / "lesions.csv", texts[0][0] + "".join("".join(lines[1:]) for lines in texts))
+    elif earlier:  # then a lesions.csv that is there is an earlier batch's
+        (output / "lesions.csv").unlink(missing_ok=True)
+
+
+# ---- checks before the work
+
+
+def check_output_folder(output: Path, inputs: Sequence[Path] = ()) -> None:
+    """Refuses an output folder that cannot be written, is a file, or is (or lies in) an input folder."""
+    if os.path.lexists(output) and not output.is_dir():
+        raise InputError(f"{output}: the output must be a folder, but this is a file: choose another with -o")
+    resolved = output.resolve()
+    for path in inputs:
+        if path.is_dir() and (resolved == path.resolve() or path.resolve() in resolved.parents):
+            raise InputError(f"{output}: the output folder lies in the input {path}: choose another with -o")
+    ancestor = _nearest_folder(output)
+    try:
+        os.rmdir(tempfile.mkdtemp(prefix=".drmc-", dir=ancestor))
+    except OSError as error:
+        raise InputError(
+            f"{output}: the output folder cannot be written ({error.strerror}): choose another with -o"
+        ) from error
+
+
+def _check_request(request: DenoiseRequest, *, batch: bool = False) -> None:
+    if request.format not in FORMATS:
+        raise InputError(f"format {request.format}: not a known form: choose from {', '.join(FORMATS)}")
+    if request.tile_batch is not None and request.tile_batch < 1:
+        raise InputError(f"tile batch {request.tile_batch}: must be at least 1")
+    if batch:
+        return
+    for path, option in ((request.lesions, "lesions"), (request.reference, "reference")):
+        if path is not None and not Path(path).exists():
+            raise InputError(f"{path}: no such file (--{option})")
+
+
+def _check_free_space(output: Path, volume: PETVolume) -> None:
+    needed = 2 * volume.array.nbytes + 32 * 2**20  # the image (uncompressed at worst), the report, and air
+    free = shutil.disk_usage(_nearest_folder(output)).free
+    if free < needed:
+        raise InputError(
+            f"{output}: needs {needed >> 20} MiB, the disk has {free >> 20} MiB free: free some or move -o"
+        )
+
+
+def _protect_inputs(output: Path, produced: Sequence[str], inputs: Sequence[Path]) -> None:
+    for name in produced:
+        clash = _input_at(output / name, inputs)
+        if clash is not None:
+            raise InputError(
+                f"{output / name}: would be written over the input {clash}: choose another folder with -o"
+            )
+
+
+def _input_at(path: Path, inputs: Sequence[Path]) -> Path | None:
+    if not path.exists():
+        return None
+    return next((source for source in inputs if source.exists() and os.path.samefile(path, source)), None)
+
+
+def _nearest_folder(path: Path) -> Path:
+    path = Path(os.path.abspath(path))
+    while not path.exists():
+        path = path.parent
+    if not path.is_dir():
+        raise InputError(f"{path}: is a file, so no folder can be made in it: choose another with -o")
+    return path
+
+
+# ---- reading and describing
+
+
+@dataclass
+class _Inputs:
+    """All that is read for one scan; `files` are those that must not be written over."""
+
+    volume: PETVolume
+    segments: list[quantify.Segment] | None
+    reference: PETVolume | None
+    notices: list[str]
+    files: list[Path]
+
+
+def _read_inputs(request: DenoiseRequest, scan_path: Path) -> _Inputs:
+    reading = {"suv_type": request.suv_type, "accept_rule": request.accept_rule, "units": request.units}
+    volume = read_volume(scan_path, series_uid=request.series_uid, **reading)
+    inputs = _Inputs(volume, None, None, [], [Path(request.input), scan_path, *volume.dicom_files])
+    if scan_path != Path(request.input):
+        inputs.notices.append(f"the scan in this folder: {scan_path}")
+    inputs.notices += volume.notices
+    if request.lesions is not None:
+        inputs.segments, notices = quantify.read_segments(Path(request.lesions), volume.geometry)
+        inputs.notices += notices
+        inputs.files.append(Path(request.lesions))
+    if request.reference is not None:
+        inputs.reference = read_reference(request.reference, volume.geometry, **reading)
+        inputs.files += [Path(request.reference), inputs.reference.source, *inputs.reference.dicom_files]
+    return inputs
+
+
+def read_reference(path: str | os.PathLike[str], geometry: Geometry, **reading: Any) -> PETVolume:
+    """Reads a full-dose image on the scan's grid, else InputError; `reading` goes to read_volume."""
+    reference = read_volume(find_scan(Path(path)), **reading)
+    if not reference.geometry.matches(geometry):
+        raise InputError(
+            f"{path}: the reference is not on the scan's grid ({reference.geometry.shape} against "
+            f"{geometry.shape} voxels (z, y, x), or another place): resample it to the scan first"
+        )
+    return reference
+
+
+def _describe(volume: PETVolume) -> dict[str, Any]:
+    return {
+        "path": str(volume.source),
+        "kind": volume.kind,
+        "units": volume.units,
+        "shape_zyx": list(volume.geometry.shape),
+        "spacing_mm_xyz": list(volume.geometry.spacing),
+        "origin_mm_xyz": list(volume.geometry.origin),
+        "direction": list(volume.geometry.direction),
+        "header": volume.header,
+    }
+
+
+def _describe_model(entry: ModelEntry, denoiser: Denoiser) -> dict[str, Any]:
+    card = entry.card or {}
+    return {
+        "name": entry.name,
+        "sha256": entry.sha256,
+        "path": str(entry.path),
+        "title": card.get("title"),
+        "parameters": card.get("parameters"),
+        "training": card.get("training"),
+        "tile": denoiser.tile,
+    }
+
+
+def _settings(request: DenoiseRequest) -> dict[str, Any]:
+    """What decides the outputs, besides the model; device and tile batch only decide how fast they come."""
+    keys = ("format", "precision", "units", "suv_type", "accept_rule", "series_uid")
+    chosen = {key: getattr(request, key) for key in keys}
+    for key in ("input", "lesions", "reference"):
+        value = getattr(request, key)
+        chosen[key] = None if value is None else os.path.abspath(value)
+    return chosen
+
+
+def versions() -> dict[str, str]:
+    """The versions that a result depends on, by package."""
+    import pydicom
+    import SimpleITK
+    import torch
+
+    return {
+        "drmc": __version__,
+        "python": platform.python_version(),
+        "torch": str(torch.__version__),
+        "SimpleITK": SimpleITK.Version_VersionString(),
+        "numpy": np.__version__,
+        "pydicom": pydicom.__version__,
+        "platform": platform.platform(),
+    }
+
+
+def peak_memory_bytes() -> int:
+    """The most main memory that this process has held so far (a batch: over all scans until now), bytes."""
+    if sys.platform == "win32":
+        return _peak_memory_bytes_windows()
+    import resource
+
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024  # macOS counts bytes, the others KiB
+
+
+def _peak_memory_bytes_windows() -> int:
+    import ctypes
+    from ctypes import wintypes
+
+    class Counters(ctypes.Structure):
+        """PROCESS_MEMORY_COUNTERS of the Windows API."""
+
+        _fields_ = (
+            ("size", wintypes.DWORD),
+            ("page_faults", wintypes.DWORD),
+            ("peak_working_set", ctypes.c_size_t),
+            ("working_set", ctypes.c_size_t),
+            ("pools_and_pagefiles", ctypes.c_size_t * 6),
+        )
+
+    counters = Counters(size=ctypes.sizeof(Counters))
+    kernel = ctypes.WinDLL("kernel32")
+    kernel.GetCurrentProcess.restype = wintypes.HANDLE
+    kernel.K32GetProcessMemoryInfo.argtypes = (wintypes.HANDLE, ctypes.POINTER(Counters), wintypes.DWORD)
+    done = kernel.K32GetProcessMemoryInfo(kernel.GetCurrentProcess(), ctypes.byref(counters), counters.size)
+    return int(counters.peak_working_set) if done else 0
+
+
+# ---- writing
+
+
+def _output_names(form: str, *, with_lesions: bool) -> list[str]:
+    """The files of one scan as they are moved: summary.json last, because it says that all are there."""
+    lesions = ["lesions.csv"] if with_lesions else []
+    image = f"denoised{FORMATS[form]}"
+    return [image, "denoised.json", *lesions, "routing.csv", "report.html", "summary.json"]
+
+
+def _write_images(folder: Path, form: str, denoised: PETVolume) -> None:
+    write_image(folder / f"denoised{FORMATS[form]}", denoised.array, denoised.geometry)
+    files.write_json(folder / "denoised.json", _sidecar(denoised))
+
+
+def _sidecar(volume: PETVolume) -> dict[str, Any]:
+    """What lets read_volume take the written image with the scan's own SUV factor.
+
+    Stored units that it does not know (counts) it refuses by this text, rather than take them for SUV.
+    """
+    decision = volume.suv
+    stored = decision.facts.get("stored_suv_type")  # of DICOM in SUV
+    if stored is not None:
+        return {"Units": "SUV", "SUVType": stored}
+    if volume.units == "SUV" and decision.factor == 1:
+        return {"Units": "SUV", "SUVType": decision.type}
+    if (
+        volume.units == "SUV"
+    ):  # reported as another type than stored: what the scan's own side-car says stays true
+        return {"Units": "SUV", **_patient_of(volume.source)}
+    units = "Bq/mL" if volume.units == "BQML" else f"{volume.units}, times SUVFactor for {decision.type}"
+    per_slice = decision.factor_per_slice
+    factor = decision.factor if per_slice is None else list(per_slice)
+    return {"Units": units, "SUVFactor": factor, "SUVType": decision.type}
+
+
+def _patient_of(source: Path) -> dict[str, Any]:
+    for path in (source.with_name(f"{stem(source)}.json"), source.with_name("pet.json")):
+        if path.is_file():
+            sidecar = json.loads(path.read_text(encoding="utf-8-sig"))
+            keys = ("SUVType", "PatientWeight", "PatientSize", "PatientSex")
+            return {key: sidecar[key] for key in keys if key in sidecar}
+    return {}
+
+
+@contextmanager
+def _staged(output: Path) -> Iterator[Path]:
+    """A hidden folder on the output's disk, removed at the end; after a failure no new folder is left."""
+    missing = [folder for folder in (output, *output.parents) if not folder.exists()]
+    for folder in reversed(missing[1:]):
+        folder.mkdir()
+    inside = output if output.is_dir() else output.parent
+    staging = Path(tempfile.mkdtemp(prefix=f".{output.name}.part-", dir=inside))
+    try:
+        yield staging
+    except BaseException:
+        shutil.rmtree(staging, ignore_errors=True)
+        for folder in missing:
+            _remove_if_empty(folder)
+        raise
+    shutil.rmtree(staging, ignore_errors=True)
+
+
+def _move_into_place(staging: Path, output: Path, produced: Sequence[str], inputs: Sequence[Path]) -> None:
+    """Renames the staged files into the output folder; on any failure puts back what was there.
+
+    What an earlier run wrote there and this one does not (other form, no lesions) goes, inputs excepted.
+    """
+    output.mkdir(exist_ok=True)
+    aside = staging / "aside"
+    aside.mkdir()
+    earlier = _earlier_summary(output)
+    stale = [name for name in (earlier or {}).get("outputs", []) if _input_at(output / name, inputs) is None]
+    # The old summary goes first: while it is away, the folder does not count as complete.
+    old = [name for name in dict.fromkeys(("summary.json", *produced, *stale)) if (output / name).is_file()]
+    try:
+        for name in old:
+            os.replace(output / name, aside / name)
+        for name in produced:
+            os.replace(staging / name, output / name)
+    except BaseException:
+        for name in produced:
+            if not (staging / name).exists():
+                (output / name).unlink(missing_ok=True)
+        for name in old:
+            if (aside / name).exists():
+                os.replace(aside / name, output / name)
+        raise
+
+
+def _earlier_summary(output: Path) -> dict[str, Any] | None:
+    """The summary of an earlier run in this folder, None if there is none that this program wrote."""
+    try:
+        summary = json.loads((output / "summary.json").read_text(encoding="utf-8"))
+        names = summary["outputs"]
+        ours = "drmc" in summary["versions"] and all(isinstance(n, str) and Path(n).name == n for n in names)
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    return summary if ours else None
+
+
+def _remove_if_empty(folder: Path) -> None:
+    try:
+        folder.rmdir()
+    except OSError:
+        pass
+
+
+# ---- small things
+
+
+class _Clock:
+    """Seconds by stage: `with clock("read"): ...`."""
+
+    def __init__(self) -> None:
+        self.seconds: dict[str, float] = {}
+        self._started = time.perf_counter()
+
+    @contextmanager
+    def __call__(self, stage: str) -> Iterator[None]:
+        started = time.perf_counter()
+        yield
+        self.seconds[stage] = time.perf_counter() - started
+
+    def so_far(self) -> dict[str, float]:
+        return {
+            **{k: round(v, 3) for k, v in self.seconds.items()},
+            "total": round(time.perf_counter() - self._started, 3),
+        }
+
+
+def one_line(text: object) -> str:
+    """Any text on one line."""
+    return " ".join(str(text).split())
+
+
+def _stop_if(cancel: Cancel | None) -> None:
+    if cancel is not None and cancel():
+        raise CancelledError()
+
+
+def _unique(values: Any) -> list[Any]:
+    return list(dict.fromkeys(values))
+
+
+def jsonable(value: Any) -> Any:
+    """The value in plain JSON types; what JSON cannot say (NaN, infinity) becomes null."""
+    if isinstance(value, dict):
+        return {str(key): jsonable(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [jsonable(item) for item in value]
+    if isinstance(value, np.ndarray):
+        return jsonable(value.tolist())
+    if isinstance(value, np.generic):
+        return jsonable(value.item())
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if value is None or isinstance(value, (bool, int, str)):
+        return value
+    return str(value)

@@ -1,0 +1,180 @@
+"""What the user sees while a command runs, and how the user stops it.
+
+A reporter is told of scans, tiles and notices. `TerminalProgress` speaks to people (standard error),
+`JsonProgress` to programs (JSON lines on standard output):
+
+    {"event": "scan", "name": ..., "index": 1, "count": 20}         a batch starts its next scan
+    {"event": "progress", "done": 3, "total": 28, "seconds_left": 41.2}
+    {"event": "notice", "message": ...}
+    {"event": "outcome", "scan": ..., "outcome": "done", "message": ...}  a batch has ended a scan
+    {"event": "result", ...}                                        the command is done
+    {"event": "error", "message": ..., "exit_code": 2}              the command has ended without a result
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import threading
+from types import FrameType
+from typing import Any, TextIO
+
+
+class TerminalProgress:
+    """Progress for people: one updating line on a terminal, a line every 10 % anywhere else."""
+
+    def __init__(self, stream: TextIO):
+        self._stream = stream
+        # The stream of a host program (Slicer's console) may know no terminals.
+        self._updates = getattr(stream, "isatty", lambda: False)()
+        self._scan = ""
+        self._decile = 0
+        self._line_is_open = False
+
+    def scan(self, name: str, index: int, count: int) -> None:
+        """A batch starts scan `index` (from 1) of `count`."""
+        self._scan = f"[{index}/{count}] {name}: "
+        self._decile = 0
+
+    def progress(self, done: int, total: int, seconds_left: float | None) -> None:
+        """`done` of `total` tiles are denoised; `seconds_left` is an estimate, None while there is none."""
+        percent = 100 * done // max(total, 1)
+        text = f"{self._scan}{percent:3d} %, tile {done} of {total}"
+        if seconds_left is not None and done < total:
+            text += f", {duration(seconds_left)} left"
+        if self._updates:
+            width = shutil.get_terminal_size().columns - 1
+            bar = f"[{'#' * (percent // 5):<20}] "
+            self._stream.write("\r\x1b[K" + (bar + text)[:width])
+            self._line_is_open = True
+        elif percent // 10 > self._decile or done == total:
+            self._decile = percent // 10
+            self._stream.write(text + "\n")
+        self._stream.flush()
+
+    def notice(self, message: str) -> None:
+        """Something the user should know; the work goes on."""
+        self.clear()
+        self._stream.write(f"{self._scan}note: {message}\n")
+        self._stream.flush()
+
+    def outcome(self, scan: str, outcome: str, message: str) -> None:
+        """A batch has ended a scan: done, skipped, refused, failed or cancelled."""
+        self.clear()
+        self._stream.write(f"{self._scan}{outcome}" + (f": {message}" if message else "") + "\n")
+        self._stream.flush()
+
+    def result(self, **fields: Any) -> None:
+        """The command is done; its own text says the rest."""
+        self.clear()
+
+    def error(self, message: str, exit_code: int) -> None:
+        """The command has ended without a result; the caller prints the line."""
+        self.clear()
+
+    def clear(self) -> None:
+        """Takes the updating line away, so that other text starts on a fresh one."""
+        if self._line_is_open:
+            self._stream.write("\r\x1b[K")
+            self._stream.flush()
+            self._line_is_open = False
+
+
+class JsonProgress:
+    """Progress for programs: one JSON object a line, flushed at once."""
+
+    def __init__(self, stream: TextIO):
+        self._stream = stream
+
+    def scan(self, name: str, index: int, count: int) -> None:
+        """A batch starts scan `index` (from 1) of `count`."""
+        self._say("scan", name=name, index=index, count=count)
+
+    def progress(self, done: int, total: int, seconds_left: float | None) -> None:
+        """`done` of `total` tiles are denoised; `seconds_left` is an estimate, null while there is none."""
+        left = None if seconds_left is None else round(float(seconds_left), 1)
+        self._say("progress", done=int(done), total=int(total), seconds_left=left)
+
+    def notice(self, message: str) -> None:
+        """Something the user should know; the work goes on."""
+        self._say("notice", message=message)
+
+    def outcome(self, scan: str, outcome: str, message: str) -> None:
+        """A batch has ended a scan: done, skipped, refused, failed or cancelled."""
+        self._say("outcome", scan=scan, outcome=outcome, message=message)
+
+    def result(self, **fields: Any) -> None:
+        """The command is done."""
+        self._say("result", **fields)
+
+    def error(self, message: str, exit_code: int) -> None:
+        """The command has ended without a result."""
+        self._say("error", message=message, exit_code=exit_code)
+
+    def _say(self, event: str, **fields: Any) -> None:
+        self._stream.write(json.dumps({"event": event, **fields}, allow_nan=False) + "\n")
+        self._stream.flush()
+
+
+Reporter = TerminalProgress | JsonProgress
+
+
+class Cancellation:
+    """Whether the user asked to stop: `cancel()` is True after SIGINT, SIGTERM, SIGHUP or, if asked for,
+    end of input.
+
+    A context manager that holds the signals meanwhile. The first signal only sets the flag, so that work
+    stops where it can stop cleanly; a second one raises KeyboardInterrupt. Outside the main thread
+    signals are left alone.
+    """
+
+    def __init__(self) -> None:
+        self._asked = threading.Event()
+        self._handlers: dict[int, Any] = {}
+
+    def __call__(self) -> bool:
+        return self._asked.is_set()
+
+    def __enter__(self) -> Cancellation:
+        if threading.current_thread() is threading.main_thread():
+            for name in ("SIGINT", "SIGTERM", "SIGHUP", "SIGBREAK"):
+                number = getattr(signal, name, None)
+                # What the caller has set to be ignored stays ignored: nohup keeps a run alive that way.
+                if number is not None and signal.getsignal(number) != signal.SIG_IGN:
+                    self._handlers[number] = signal.signal(number, self._on_signal)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for number, handler in self._handlers.items():
+            signal.signal(number, handler if handler is not None else signal.SIG_DFL)
+        self._handlers.clear()
+
+    def on_end_of_input(self) -> None:
+        """From now on the end of standard input is a request to stop: the parent closed the pipe, or died."""
+        threading.Thread(target=self._wait_for_end_of_input, daemon=True, name="drmc-cancel-on-eof").start()
+
+    def _on_signal(self, number: int, frame: FrameType | None) -> None:
+        if self._asked.is_set():
+            raise KeyboardInterrupt
+        self._asked.set()
+
+    def _wait_for_end_of_input(self) -> None:
+        # The descriptor, not sys.stdin: a thread that holds its lock at exit would abort the interpreter.
+        try:
+            while os.read(0, 4096):
+                pass
+        except OSError:
+            pass
+        self._asked.set()
+
+
+def duration(seconds: float) -> str:
+    """Seconds as people say them: `48 s`, `3 min 05 s`, `2 h 07 min`."""
+    whole = max(0, round(seconds))
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60:02d} s"
+    return f"{whole // 3600} h {whole % 3600 // 60:02d} min"

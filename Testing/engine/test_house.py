@@ -1,0 +1,129 @@
+"""The rules of the house: where the arrows go, what an import costs, that everything public is explained."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from drmc.models import save_model
+from test_pipeline import tiny_network, write_case
+
+ENGINE = Path(__file__).resolve().parents[2] / "DRMCDenoise" / "drmc"
+SOURCES = sorted(ENGINE.rglob("*.py"))
+NAMES = [str(path.relative_to(ENGINE)) for path in SOURCES]
+HOSTS = {"slicer", "qt", "ctk", "vtk", "PythonQt", "PySide6"}
+TRAINING_ROOMS = ("simulation", "training", "evaluation", "segmentation")
+SAID_BY_THE_CLASS = {"forward", "to_dict", "from_dict"}
+MAY_HOLD_TORCH = ("network.py", "denoiser.py", *TRAINING_ROOMS)
+
+
+def _module(path: Path) -> str:
+    parts = ("drmc", *path.relative_to(ENGINE).with_suffix("").parts)
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+def _imports(path: Path, *, at_import: bool = False) -> set[str]:
+    """Absolute names of the modules that a file imports; `at_import`: only those its own import costs."""
+    found: set[str] = set()
+    package = _module(path).split(".")[: None if path.name == "__init__.py" else -1]
+
+    def visit(node: ast.AST) -> None:
+        for child in ast.iter_child_nodes(node):
+            if isinstance(child, ast.Import):
+                found.update(alias.name for alias in child.names)
+            elif isinstance(child, ast.ImportFrom):
+                base = package[: len(package) - child.level + 1] if child.level else []
+                prefix = ".".join([*base, *([child.module] if child.module else [])])
+                found.add(prefix)
+                found.update(f"{prefix}.{alias.name}" for alias in child.names)
+            elif at_import and isinstance(child, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda):
+                continue
+            elif at_import and isinstance(child, ast.If) and "TYPE_CHECKING" in ast.unparse(child.test):
+                continue
+            visit(child)
+
+    visit(ast.parse(path.read_text(encoding="utf-8")))
+    return found
+
+
+def _project(names: set[str]) -> set[str]:
+    """The rooms among imported names: `drmc.errors.InputError` is `errors`."""
+    return {name.split(".")[1] for name in names if name.startswith("drmc.")}
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=NAMES)
+def test_the_engine_knows_no_slicer(path: Path):
+    assert not {name.split(".")[0] for name in _imports(path)} & HOSTS
+
+
+@pytest.mark.parametrize(
+    ("room", "allowed"), [("network.py", set()), ("metrics.py", set()), ("suv.py", {"errors"})]
+)
+def test_the_leaves_import_nothing_of_the_project(room: str, allowed: set[str]):
+    rooms = {path.stem for path in SOURCES} | {path.parent.name for path in SOURCES}
+    assert _project(_imports(ENGINE / room)) & rooms <= allowed
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=NAMES)
+def test_torch_is_imported_where_it_is_first_needed(path: Path):
+    if path.relative_to(ENGINE).parts[0] not in MAY_HOLD_TORCH:
+        assert "torch" not in {name.split(".")[0] for name in _imports(path, at_import=True)}
+
+
+@pytest.mark.parametrize("path", sorted(ENGINE.glob("*.py")), ids=lambda path: path.name)
+def test_the_denoising_path_does_not_lean_on_training(path: Path):
+    assert not _project(_imports(path)) & set(TRAINING_ROOMS)
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=NAMES)
+def test_everything_public_has_a_docstring(path: Path):
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    missing = [] if ast.get_docstring(tree) or not tree.body else ["the module"]
+
+    def public(owner: ast.Module | ast.ClassDef, prefix: str) -> Iterator[tuple[str, ast.AST]]:
+        for node in owner.body:
+            if isinstance(node, ast.FunctionDef | ast.ClassDef) and not node.name.startswith("_"):
+                yield prefix + node.name, node
+                if isinstance(node, ast.ClassDef):
+                    yield from public(node, f"{prefix}{node.name}.")
+
+    for name, node in public(tree, ""):
+        if not ast.get_docstring(node) and name.rpartition(".")[2] not in SAID_BY_THE_CLASS:
+            missing.append(name)
+    assert not missing, f"{path.name}: no docstring on {', '.join(missing)}"
+
+
+@pytest.mark.parametrize("module", ["drmc", "drmc.cli", "drmc.pipeline", "drmc.models"])
+def test_importing_costs_no_torch(module: str):
+    assert "torch" not in _loaded_after(f"import {module}")
+
+
+def test_help_costs_neither_torch_nor_simpleitk():
+    code = "from drmc.cli import main; assert main(['--help']) == 0"
+    assert not _loaded_after(code) & {"torch", "SimpleITK", "pydicom", "numpy"}
+
+
+def test_denoising_loads_no_room_of_training(tmp_path: Path):
+    save_model(tmp_path / "tiny.pt", tiny_network(), 16)
+    paths = write_case(tmp_path / "case")
+    fields = {"input": paths["low"], "output": tmp_path / "out", "model": tmp_path / "tiny.pt"}
+    fields |= {"lesions": paths["lesions"], "reference": paths["full"], "device": "cpu"}
+    texts = {key: str(value) for key, value in fields.items()}
+    loaded = _loaded_after(f"from drmc.pipeline import DenoiseRequest, run; run(DenoiseRequest(**{texts!r}))")
+    assert (tmp_path / "out" / "summary.json").is_file() and "torch" in loaded
+    assert not [name for name in loaded if name.startswith(tuple(f"drmc.{room}" for room in TRAINING_ROOMS))]
+    assert not {name.split(".")[0] for name in loaded} & {*HOSTS, "matplotlib", "scipy", "tqdm"}
+
+
+def _loaded_after(code: str) -> set[str]:
+    """Names in sys.modules of a fresh interpreter that ran `code`."""
+    report = "import sys; print('\\n', *sys.modules, sep='\\n', file=sys.stderr)"
+    done = subprocess.run(
+        [sys.executable, "-c", f"{code}\n{report}"], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    return set(done.stderr.split())
