@@ -1,0 +1,173 @@
+"""One denoising from node to node: writes the engine's input, runs the engine, brings its results into the scene."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import slicer
+from drmc.errors import CancelledError, DRMCError, InputError
+
+from . import results
+from .lesions import lesionFile
+from .runner import CANCELLED, Job, Process, engineCommand
+from .signals import Signal
+from .volumes import EngineInput, engineInput
+
+
+class DenoiseJob:
+    """A denoising under way. The scene changes only at the very end, and only if all went well.
+
+    After `finished`: `outputVolume`, `lesionTable` (None without lesions) and `summary` (as summary.json), or `error`
+    (InputError: refused, CancelledError, DRMCError: failed).
+    """
+
+    def __init__(self, inputVolume, outputVolume=None, *, process: Process | None = None):
+        self.progress = Signal()  # done, total, seconds left or None
+        self.message = Signal()  # a notice of the engine
+        self.finished = Signal()  # this job
+        self.inputVolume = inputVolume
+        self.outputVolume = outputVolume
+        self.lesionTable = None
+        self.summary: dict[str, Any] = {}
+        self.error: DRMCError | None = None
+        self._process = process
+        self._job: Job | None = None
+        self._nodeNames: dict[str, str] = {}  # of each temporary file
+        self._scratch: Path | None = None
+        self._output: Path | None = None
+
+    def start(
+        self,
+        *,
+        lesions=None,
+        lesionTable=None,
+        reference=None,
+        suv: str | float | None = None,
+        outputFolder=None,
+        **options: str | int | None,
+    ) -> None:
+        """Writes the input and starts the engine; returns at once.
+
+        `options` are options of `drmc denoise` by their long names (`model`, `device`, `accept_rule`, ...); None is left
+        out. `outputFolder` keeps what the engine writes (report.html, lesions.csv, ...). Raises InputError for nodes that
+        are refused before the engine starts, DRMCError where the input cannot be written.
+        """
+        if self._job is not None:
+            raise RuntimeError("a denoising runs once")
+        self.lesionTable = lesionTable
+        self._scratch = Path(tempfile.mkdtemp(prefix="DRMC-", dir=slicer.app.temporaryPath))
+        try:
+            command = self._command(lesions, reference, suv, outputFolder, options)
+            self._job = Job(command, process=self._process)
+            self._job.progress.connect(self.progress.emit)
+            self._job.event.connect(self._onEvent)
+            self._job.finished.connect(self._onFinished)
+            self._job.start()
+        except (OSError, RuntimeError) as error:
+            self._removeScratch()
+            raise DRMCError(f"the engine's input cannot be written: {error}") from error
+        except BaseException:
+            self._removeScratch()
+            raise
+
+    def isRunning(self) -> bool:
+        """Whether the engine is at work."""
+        return self._job is not None and self._job.isRunning()
+
+    def cancel(self) -> None:
+        """Asks the engine to stop; `finished` follows within two seconds."""
+        if self._job is not None:
+            self._job.cancel()
+
+    def end(self) -> None:
+        """Ends the engine now and waits until it is gone."""
+        if self._job is not None:
+            self._job.end()
+
+    def wait(self, idle: Callable[[], Any] | None = None) -> None:
+        """Waits for the end, calling `idle` a few times a second; raises `error` if there is one."""
+        if self._job is not None:
+            self._job.wait(idle=idle)
+        if self.error is not None:
+            raise self.error
+
+    @property
+    def log(self) -> str:
+        """The last lines of the engine's log."""
+        return "" if self._job is None else self._job.log
+
+    def _command(self, lesions, reference, suv, outputFolder, options: dict[str, Any]) -> list[str]:
+        assert self._scratch is not None
+        scan = self._written(engineInput(self.inputVolume, _made(self._scratch / "input"), suv))
+        self._output = self._scratch / "output" if outputFolder is None else Path(outputFolder)
+        if lesions is not None:
+            options["lesions"] = self._written(
+                lesionFile(lesions, self.inputVolume, _made(self._scratch / "lesions"))
+            )
+        if reference is not None:
+            options["reference"] = self._written(engineInput(reference, _made(self._scratch / "reference")))
+        extra = [
+            part
+            for name, value in options.items()
+            if value is not None
+            for part in (f"--{name.replace('_', '-')}", value)
+        ]
+        fixed = ("--format", "nrrd", "--progress", "json", "--cancel-on-eof")
+        return engineCommand("denoise", scan, "-o", self._output, *extra, *fixed)
+
+    def _written(self, one: EngineInput) -> Path:
+        if not one.isSource:
+            self._nodeNames[str(one.path)] = one.name
+            self._nodeNames[str(one.path.with_suffix(".json"))] = f"{one.name}.json"
+        return one.path
+
+    def _inWordsOfTheScene(self, message: str) -> str:
+        """A message of the engine with the nodes' names in the place of temporary files."""
+        for path, name in self._nodeNames.items():
+            message = message.replace(path, f"'{name}'")
+        return message
+
+    def _onEvent(self, event: dict[str, Any]) -> None:
+        if event["event"] == "notice":
+            self.message.emit(self._inWordsOfTheScene(event["message"]))
+
+    def _onFinished(self, job: Job) -> None:
+        try:
+            if job.cancelRequested or job.exitCode == CANCELLED:
+                raise CancelledError()
+            if job.exitCode:
+                message = self._inWordsOfTheScene(job.message)
+                raise InputError(message) if job.exitCode == InputError.exit_code else DRMCError(message)
+            self._bringIntoScene(job.result["summary"])
+        except DRMCError as error:
+            self.error = error
+        except Exception as error:
+            self.error = DRMCError(f"the engine's results cannot be read: {error}")
+            self.error.__cause__ = error
+        finally:
+            self._removeScratch()
+        self.finished.emit(self)
+
+    def _bringIntoScene(self, summary: dict[str, Any]) -> None:
+        if not slicer.mrmlScene.IsNodePresent(self.inputVolume):
+            raise CancelledError("the input volume was removed from the scene meanwhile")
+        array = results.readDenoised(self._output / "denoised.nrrd", self.inputVolume)
+        lesions = self._output / "lesions.csv"
+        table = results.readLesionTable(lesions) if "lesions.csv" in summary["outputs"] else None
+        self.summary = summary
+        self.outputVolume = results.showDenoised(array, self.inputVolume, self.outputVolume, summary)
+        if table is not None:
+            self.lesionTable = results.showLesionTable(table, self.lesionTable, self.inputVolume)
+
+    def _removeScratch(self) -> None:
+        if self._scratch is not None:
+            shutil.rmtree(self._scratch, ignore_errors=True)
+
+
+def _made(folder: Path) -> Path:
+    folder.mkdir()
+    return folder

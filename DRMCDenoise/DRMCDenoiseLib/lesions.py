@@ -1,0 +1,77 @@
+"""Lesions for the engine: a segmentation node, a label map node or a file becomes a file in the scan's frame."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import slicer
+import vtk
+from drmc.errors import InputError
+
+from . import geometry
+from .volumes import EngineInput, fileName
+
+
+def lesionFile(lesions, volumeNode, folder: Path) -> EngineInput:
+    """The file with the lesions of `volumeNode`, written into `folder` unless `lesions` is a file already.
+
+    A segmentation keeps its segments' names, and segments that overlap; one that has only surfaces is put on the
+    volume's grid. Where its parent transform is not the volume's, it is moved into the volume's frame.
+    Raises InputError if there is nothing to measure.
+    """
+    if isinstance(lesions, (str, os.PathLike)):
+        return EngineInput(Path(lesions), str(lesions), isSource=True)
+    name = lesions.GetName() or "lesions"
+    if lesions.IsA("vtkMRMLLabelMapVolumeNode"):
+        return EngineInput(_writeLabelMap(lesions, volumeNode, folder / f"{fileName(name)}.nrrd"), name)
+    if lesions.IsA("vtkMRMLSegmentationNode"):
+        return EngineInput(
+            _writeSegmentation(lesions, volumeNode, folder / f"{fileName(name)}.seg.nrrd"), name
+        )
+    raise InputError(f"'{name}' holds no lesions: choose a segmentation or a label map")
+
+
+def _writeSegmentation(segmentationNode, volumeNode, path: Path) -> Path:
+    segmentation = segmentationNode.GetSegmentation()
+    if segmentation is None or segmentation.GetNumberOfSegments() == 0:
+        raise InputError(
+            f"'{segmentationNode.GetName()}' has no segment: draw a lesion or choose no segmentation"
+        )
+    copy = slicer.vtkMRMLSegmentationNode()
+    copy.GetSegmentation().DeepCopy(segmentation)
+    copy.SetReferenceImageGeometryParameterFromVolumeNode(volumeNode)
+    copy.CreateBinaryLabelmapRepresentation()
+    copy.SetSourceRepresentationToBinaryLabelmap()
+    if segmentationNode.GetParentTransformNode() is not volumeNode.GetParentTransformNode():
+        transform = vtk.vtkGeneralTransform()
+        slicer.vtkMRMLTransformNode.GetTransformBetweenNodes(
+            segmentationNode.GetParentTransformNode(), volumeNode.GetParentTransformNode(), transform
+        )
+        copy.ApplyTransform(transform)
+    return _write(copy, slicer.vtkMRMLSegmentationStorageNode(), path)
+
+
+def _writeLabelMap(labelNode, volumeNode, path: Path) -> Path:
+    if labelNode.GetImageData() is None:
+        raise InputError(f"'{labelNode.GetName()}' holds no image: choose a label map with lesions")
+    if labelNode.GetParentTransformNode() is not volumeNode.GetParentTransformNode():
+        raise InputError(
+            f"'{labelNode.GetName()}' is not under the same transform as '{volumeNode.GetName()}': import it into a "
+            "segmentation (module Segmentations) and choose that"
+        )
+    try:
+        geometry.imageFromNode(labelNode)
+    except ValueError as error:
+        raise InputError(f"'{labelNode.GetName()}': {error}") from error
+    copy = slicer.vtkMRMLLabelMapVolumeNode()
+    copy.CopyOrientation(labelNode)
+    copy.SetAndObserveImageData(labelNode.GetImageData())
+    return _write(copy, slicer.vtkMRMLVolumeArchetypeStorageNode(), path)
+
+
+def _write(node, storage, path: Path) -> Path:
+    storage.SetFileName(str(path))
+    if not storage.WriteData(node):
+        raise InputError(f"{path}: the lesions cannot be written there: is the disk full?")
+    return path

@@ -1,0 +1,32 @@
+"""The combo box with the installed models: the text is a model's title, the data its name, empty for the default one."""
+
+from __future__ import annotations
+
+from drmc.models import list_models
+from slicer.i18n import tr as _
+
+
+def fillModels(combo) -> bool:
+    """Lists the models that are installed now; False if there is none. The choice is to be shown again afterwards."""
+    models = list_models()
+    wasBlocked = combo.blockSignals(True)
+    combo.clear()
+    combo.addItem(_("default") if models else _("none is installed"), "")
+    for entry in models:
+        combo.addItem(str(entry.card.get("title") or entry.name), entry.name)
+    combo.blockSignals(wasBlocked)
+    return bool(models)
+
+
+def showModel(combo, name: str) -> None:
+    """Shows the model of that name, also one that is not installed."""
+    index = combo.findData(name)
+    if index < 0:
+        combo.addItem(_("{name} (not installed)").format(name=name), name)
+        index = combo.findData(name)
+    combo.setCurrentIndex(index)
+
+
+def chosenModel(combo) -> str:
+    """The name of the model that is shown."""
+    return str(combo.itemData(combo.currentIndex) or "") if combo.currentIndex >= 0 else ""

@@ -1,0 +1,134 @@
+"""What the engine has written, as MRML nodes: the denoised volume and the lesion table."""
+
+from __future__ import annotations
+
+import csv
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import SimpleITK as sitk
+import slicer
+import vtk
+from drmc.errors import DRMCError
+
+from . import geometry
+from .volumes import SUV_CODE, SUV_FACTOR_ATTRIBUTE, SUV_QUANTITY
+
+INPUT_REFERENCE = "DRMC.Input"
+_TEXT_COLUMNS = ("scan", "segment", "stage")
+
+
+def denoisedName(inputName: str) -> str:
+    """The name of a new output volume."""
+    return f"{inputName} denoised (DRMC)"
+
+
+def readDenoised(path: Path, inputNode) -> np.ndarray:
+    """The denoised voxels (k, j, i), float32, in the input node's order; DRMCError if they are not on its grid."""
+    image = sitk.ReadImage(str(path), sitk.sitkFloat32)
+    matrix = geometry.imageMatrix(image.GetSpacing(), image.GetOrigin(), image.GetDirection())
+    array = geometry.onNodeGrid(sitk.GetArrayFromImage(image), matrix, inputNode)
+    if array is None:
+        raise DRMCError(f"{path}: the denoised image is not on the grid of '{inputNode.GetName()}'")
+    return array
+
+
+def showDenoised(array: np.ndarray, inputNode, outputNode, summary: dict[str, Any]):
+    """Puts the voxels into `outputNode` (a new node if None) with all that the input node says of itself; returns it.
+
+    Same geometry, parent transform, place in the subject hierarchy, units and display as the input.
+    """
+    isNew = outputNode is None
+    node = slicer.vtkMRMLScalarVolumeNode() if isNew else outputNode
+    with slicer.util.NodeModify(node):
+        node.CopyOrientation(inputNode)
+        slicer.util.updateVolumeFromArray(node, array)
+        _copyUnits(inputNode, node, summary)
+        for key, value in _attributes(summary).items():
+            node.SetAttribute(key, value)
+        if isNew:
+            node.SetName(slicer.mrmlScene.GenerateUniqueName(denoisedName(inputNode.GetName())))
+            slicer.mrmlScene.AddNode(node)
+        node.SetAndObserveTransformNodeID(inputNode.GetTransformNodeID())
+        node.SetNodeReferenceID(INPUT_REFERENCE, inputNode.GetID())
+    _copyDisplay(inputNode, node)
+    _placeBeside(inputNode, node)
+    return node
+
+
+def readLesionTable(path: Path) -> vtk.vtkTable:
+    """`lesions.csv` as a table: texts for scan, segment and stage, numbers for the rest (NaN where empty)."""
+    with open(path, newline="", encoding="utf-8") as file:
+        reader = csv.DictReader(file)
+        names = list(reader.fieldnames or [])
+        rows = list(reader)
+    table = vtk.vtkTable()
+    for name in names:
+        column = vtk.vtkStringArray() if name in _TEXT_COLUMNS else vtk.vtkDoubleArray()
+        column.SetName(name)
+        for row in rows:
+            text = row[name]
+            column.InsertNextValue(text if name in _TEXT_COLUMNS else float(text) if text else float("nan"))
+        table.AddColumn(column)
+    return table
+
+
+def showLesionTable(table: vtk.vtkTable, tableNode, inputNode):
+    """Puts the table into `tableNode` (a new node if None) and returns it."""
+    if tableNode is None:
+        tableNode = slicer.vtkMRMLTableNode()
+        tableNode.SetName(slicer.mrmlScene.GenerateUniqueName(f"{inputNode.GetName()} lesions (DRMC)"))
+        slicer.mrmlScene.AddNode(tableNode)
+    tableNode.SetAndObserveTable(table)
+    tableNode.SetNodeReferenceID(INPUT_REFERENCE, inputNode.GetID())
+    return tableNode
+
+
+def _copyUnits(inputNode, node, summary: dict[str, Any]) -> None:
+    quantity, units = inputNode.GetVoxelValueQuantity(), inputNode.GetVoxelValueUnits()
+    if units is None and summary["input"]["units"] == "SUV":
+        quantity, units = _codedEntry(SUV_QUANTITY), _codedEntry(SUV_CODE)
+    node.SetVoxelValueQuantity(quantity)
+    node.SetVoxelValueUnits(units)
+
+
+def _codedEntry(code: tuple[str, str, str]):
+    entry = slicer.vtkCodedEntry()
+    entry.SetValueSchemeMeaning(*code)
+    return entry
+
+
+def _attributes(summary: dict[str, Any]) -> dict[str, str]:
+    """What the saved scene keeps of the run: enough to say how the volume was made, and to measure it again."""
+    suv = summary["suv"]
+    # A factor that differs from slice to slice cannot be said in one number: the volume is then known by its source only.
+    factor = {} if suv.get("factor_per_slice") else {SUV_FACTOR_ATTRIBUTE: repr(float(suv["factor"]))}
+    return {
+        **factor,
+        "DRMC.SUVRule": str(suv["rule"]),
+        "DRMC.Model": str(summary["model"]["name"]),
+        "DRMC.ModelSHA256": str(summary["model"]["sha256"]),
+        "DRMC.Version": str(summary["versions"]["drmc"]),
+        "DRMC.IntendedUse": "Research use only",
+    }
+
+
+def _copyDisplay(inputNode, node) -> None:
+    node.CreateDefaultDisplayNodes()
+    source, target = inputNode.GetDisplayNode(), node.GetDisplayNode()
+    if source is None or target is None or not source.IsA("vtkMRMLScalarVolumeDisplayNode"):
+        return
+    with slicer.util.NodeModify(target):
+        target.SetAndObserveColorNodeID(source.GetColorNodeID())
+        target.SetInterpolate(source.GetInterpolate())
+        # An automatic window would follow each image's own range: the two would not look alike where they are.
+        target.SetAutoWindowLevel(False)
+        target.SetWindowLevel(source.GetWindow(), source.GetLevel())
+
+
+def _placeBeside(inputNode, node) -> None:
+    hierarchy = slicer.vtkMRMLSubjectHierarchyNode.GetSubjectHierarchyNode(slicer.mrmlScene)
+    item = hierarchy.GetItemByDataNode(inputNode) if hierarchy is not None else 0
+    if item:
+        hierarchy.CreateItem(hierarchy.GetItemParent(item), node)

@@ -1,0 +1,55 @@
+"""Denoises a scan, or a folder of scans, from Slicer without a window or from any Python; same arguments as `drmc denoise`.
+
+    Slicer --no-splash --no-main-window --python-script DRMCBatch.py -- SCANS -o OUT --lesions SEGMENTATIONS --resume
+    python DRMCBatch.py SCANS -o OUT
+
+Shows no dialog. The exit code is the engine's: 0 done, 1 failed, 2 refused, 130 cancelled.
+"""
+
+from __future__ import annotations
+
+import signal
+import sys
+from pathlib import Path
+
+
+def denoiseArguments(argv: list[str]) -> list[str]:
+    """What follows `--`, or, where Slicer has taken that away, what follows the script's name."""
+    return argv[argv.index("--") + 1 :] if "--" in argv else argv[1:]
+
+
+def main(argv: list[str]) -> int:
+    """Runs `drmc denoise` in a child process, hands on what it says, and returns its exit code."""
+    moduleFolder = str(Path(__file__).resolve().parents[1])
+    if moduleFolder not in sys.path:
+        sys.path.insert(0, moduleFolder)
+    from DRMCDenoiseLib.processes import createProcess
+    from DRMCDenoiseLib.runner import Job, engineCommand
+
+    process = createProcess()
+    process.outputLine.connect(lambda line: print(line, flush=True))
+    process.errorLine.connect(lambda line: print(line, file=sys.stderr, flush=True))
+    job = Job(engineCommand("denoise", *denoiseArguments(argv), "--cancel-on-eof"), process=process)
+    earlier = {
+        number: signal.signal(number, lambda *_: job.cancel()) for number in (signal.SIGINT, signal.SIGTERM)
+    }
+    try:
+        job.start()
+        job.wait()
+    finally:
+        for number, handler in earlier.items():
+            signal.signal(number, handler)
+    return job.exitCode
+
+
+def leave(exitCode: int) -> None:
+    """Ends Slicer, or this Python, with the exit code: Slicer does not end by itself after a script."""
+    slicer = sys.modules.get("slicer")
+    if hasattr(slicer, "app"):
+        slicer.util.exit(exitCode)
+    else:
+        sys.exit(exitCode)
+
+
+if __name__ == "__main__":
+    leave(main(sys.argv))

@@ -1,0 +1,96 @@
+"""The stand-in itself: what a real Slicer does not have must fail here, or these tests would prove nothing."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import host
+import pytest
+from conftest import REPOSITORY
+
+pytestmark = pytest.mark.usefixtures("qtSlicer")
+
+
+def test_properties_are_attributes_and_never_called():
+    import qt
+
+    button = qt.QPushButton("Apply")
+    assert button.text == "Apply" and button.enabled is True
+    with pytest.raises(TypeError):
+        button.text()
+    button.text = "Cancel"
+    button.enabled = False
+    assert button.text == "Cancel" and not button.isEnabled()
+
+
+def test_what_is_not_there_raises():
+    import ctk
+    import qt
+    import slicer
+
+    button = qt.QPushButton()
+    for owner, name in (
+        (button, "noSuchThing"),
+        (button, "setNoSuchThing"),
+        (button.clicked, "emit"),
+        (qt, "NoSuchClass"),
+        (qt.QProcess, "noSuchValue"),
+        (ctk, "ctkNoSuchWidget"),
+        (slicer.app, "noSuchThing"),
+    ):
+        with pytest.raises(AttributeError):
+            getattr(owner, name)
+    with pytest.raises(AttributeError):
+        button.answer = 42
+    with pytest.raises(NotImplementedError):
+        slicer.app.restart()
+
+
+def test_a_python_subclass_may_have_members_of_its_own():
+    import qt
+
+    class Bar(qt.QWidget):
+        def __init__(self):
+            super().__init__()
+            self.answer = 42
+
+        def ask(self):
+            return self.answer, self.visible
+
+    assert Bar().ask() == (42, False)
+
+
+def test_connecting_by_signature_and_by_signal(capsys):
+    import qt
+
+    button, heard = qt.QPushButton(), []
+    assert button.connect("clicked(bool)", lambda checked: heard.append(checked)) is True
+    button.clicked.connect(lambda: heard.append("second"))
+    button.click()
+    assert heard == [False, "second"]
+    assert button.connect("clicked(QString)", heard.append) is False
+    assert "no signal clicked(QString)" in capsys.readouterr().out
+
+
+def test_enumerations_are_numbers_and_classes_are_known():
+    import qt
+
+    process = qt.QProcess()
+    assert process.state() == qt.QProcess.NotRunning == 0
+    label = qt.QLabel()
+    assert (
+        isinstance(label, qt.QWidget) and not isinstance(label, qt.QPushButton) and type(label) is qt.QLabel
+    )
+    assert label.className() == "QLabel" and label.inherits("QWidget")
+
+
+def test_the_list_is_a_part_of_what_was_read_in_slicer():
+    whole = REPOSITORY.parent / "shared" / "reference" / "pythonqt-api.json"
+    if not whole.is_file():
+        pytest.skip(f"the whole reading is not here: {whole}")
+    read = json.loads(whole.read_text())
+    ours = json.loads((Path(host.__file__).parent / "pythonqt_api.json").read_text())
+    for name, listed in ours["classes"].items():
+        assert listed == read["classes"][name], name
+    assert set(ours["slicer.util"]) == set(read["slicer.util"])

@@ -1,0 +1,172 @@
+"""The panel of DRMCDenoise, opened from its module file and .ui, clicked and read as a user does."""
+
+from __future__ import annotations
+
+import json
+import sys
+
+import host
+import numpy as np
+import pytest
+from conftest import Puppet, phantom, processesOf, waitUntil
+from test_process import matrixOf, nodeIDs, oblique, segmentationNode, volumeNode
+
+pytestmark = pytest.mark.usefixtures("model")
+
+
+@pytest.fixture
+def panel(qtSlicer, model):
+    """The open panel over an empty scene."""
+    widget = host.openWidget(sys.modules["DRMCDenoise"], "DRMCDenoise")
+    yield widget
+    host.closeWidget(widget)
+
+
+@pytest.fixture
+def puppet(monkeypatch):
+    """The process of every job from now on; it does what the test says."""
+    import DRMCDenoiseLib.runner
+
+    one = Puppet()
+    monkeypatch.setattr(DRMCDenoiseLib.runner, "createProcess", lambda: one)
+    return one
+
+
+def scan(slicer, **keywords):
+    return volumeNode(slicer, phantom(**keywords), oblique(), units="{SUVbw}g/ml")
+
+
+def test_what_is_missing_is_said_where_apply_is_disabled(panel, qtSlicer):
+    ui = panel.ui
+    assert not ui.applyButton.enabled and ui.applyButton.toolTip == "Choose an input volume"
+    assert not ui.cancelButton.enabled
+    node = scan(qtSlicer)
+    qtSlicer.app.processEvents()
+    assert ui.inputSelector.currentNode() is node and panel._parameterNode.inputVolume is node
+    assert ui.applyButton.enabled and ui.applyButton.toolTip == "Denoise the input volume"
+    ui.outputSelector.setCurrentNode(node)
+    assert not ui.applyButton.enabled and "other than the input" in ui.applyButton.toolTip
+    ui.outputSelector.setCurrentNode(None)
+    assert ui.applyButton.enabled
+
+
+def test_without_a_model_apply_says_where_models_belong(panel, qtSlicer, monkeypatch):
+    scan(qtSlicer)
+    monkeypatch.setattr(sys.modules["DRMCDenoiseLib.modelchooser"], "list_models", lambda: [])
+    panel.exit()
+    panel.enter()
+    assert not panel.ui.applyButton.enabled and "No model is installed" in panel.ui.applyButton.toolTip
+    assert panel.ui.modelComboBox.currentText == "none is installed"
+
+
+def test_apply_denoises_and_fills_the_lesion_table(panel, qtSlicer):
+    node = scan(qtSlicer)
+    hot = phantom() > 5
+    panel.ui.lesionsSelector.setCurrentNode(segmentationNode(qtSlicer, node, {"Hot": hot}))
+    panel.ui.modelComboBox.setCurrentIndex(panel.ui.modelComboBox.findText("Tiny"))
+    before = nodeIDs(qtSlicer)
+
+    panel.ui.applyButton.click()
+    assert not panel.ui.applyButton.enabled and panel.ui.cancelButton.enabled
+    waitUntil(qtSlicer, lambda: panel._job is None)
+
+    assert panel.ui.statusLabel.text.startswith("Done in"), panel.ui.statusLabel.text
+    assert panel.ui.applyButton.enabled and not panel.ui.cancelButton.enabled
+    output = panel.ui.outputSelector.currentNode()
+    assert output.GetName() == "PET denoised (DRMC)"
+    assert np.array_equal(matrixOf(qtSlicer, output), matrixOf(qtSlicer, node))
+    assert not np.array_equal(qtSlicer.util.arrayFromVolume(output), qtSlicer.util.arrayFromVolume(node))
+    table = panel.ui.lesionTableView.mrmlTableNode()
+    assert table.GetName() == "PET lesions (DRMC)" and table.GetTable().GetNumberOfRows() == 3
+    once = nodeIDs(qtSlicer)
+    assert len(once - before) >= 2
+
+    panel.ui.applyButton.click()  # again, into the same nodes
+    waitUntil(qtSlicer, lambda: panel._job is None)
+    assert panel.ui.statusLabel.text.startswith("Done in") and nodeIDs(qtSlicer) == once
+
+
+def test_progress_and_cancel(panel, qtSlicer, puppet):
+    scan(qtSlicer)
+    before = nodeIDs(qtSlicer)
+    panel.ui.applyButton.click()
+    assert (
+        puppet.started[0][3:5] == ["denoise", puppet.started[0][4]] and "--cancel-on-eof" in puppet.started[0]
+    )
+    puppet.outputLine.emit(json.dumps({"event": "progress", "done": 3, "total": 8, "seconds_left": 41.2}))
+    assert (panel.ui.progressBar.value, panel.ui.progressBar.maximum) == (3, 8)
+    assert panel.ui.statusLabel.text == "Tile 3 of 8, 41 s left"
+    puppet.outputLine.emit(json.dumps({"event": "notice", "message": "out of GPU memory: on the CPU"}))
+    assert "out of GPU memory" in panel.ui.logTextEdit.toPlainText()
+    panel.ui.cancelButton.click()
+    assert panel.ui.statusLabel.text == "Canceling..." and not puppet.inputIsOpen
+    puppet.finished.emit(130)
+    assert panel.ui.statusLabel.text == "Canceled; the scene is as it was."
+    assert (
+        panel.ui.applyButton.enabled and not panel.ui.cancelButton.enabled and panel.ui.progressBar.value == 0
+    )
+    assert nodeIDs(qtSlicer) == before
+
+
+@pytest.mark.parametrize(("exitCode", "inLog"), [(2, False), (1, True)])
+def test_a_refusal_and_a_failure_are_shown(panel, qtSlicer, puppet, exitCode, inLog):
+    scan(qtSlicer)
+    panel.ui.applyButton.click()
+    puppet.errorLine.emit("Traceback: where it was")
+    puppet.outputLine.emit(json.dumps({"event": "error", "message": "what is wrong", "exit_code": exitCode}))
+    puppet.finished.emit(exitCode)
+    assert panel.ui.statusLabel.text == "what is wrong" and panel.ui.applyButton.enabled
+    assert ("Traceback" in panel.ui.logTextEdit.toPlainText()) == inLog
+
+
+def test_a_node_that_is_refused_before_the_engine_starts(panel, qtSlicer, puppet):
+    volumeNode(qtSlicer, phantom(), units="[hnsf'U]", name="CT")
+    panel.ui.applyButton.click()
+    assert panel.ui.statusLabel.text.startswith("'CT' is in [hnsf'U]") and panel.ui.applyButton.enabled
+    assert puppet.started is None
+
+
+def test_an_engine_that_cannot_be_started(panel, qtSlicer, monkeypatch):
+    import DRMCDenoiseLib.runner
+
+    monkeypatch.setattr(DRMCDenoiseLib.runner, "pythonExecutable", lambda: "/there/is/no/such/python")
+    scan(qtSlicer)
+    panel.ui.applyButton.click()
+    waitUntil(qtSlicer, lambda: panel._job is None)
+    assert panel.ui.statusLabel.text.startswith("/there/is/no/such/python") and panel.ui.applyButton.enabled
+
+
+def test_closing_the_scene_ends_the_run(panel, qtSlicer):
+    scan(qtSlicer, shape=(70, 110, 110))
+    panel.ui.applyButton.click()
+    scratch = panel._job._scratch
+    waitUntil(qtSlicer, lambda: processesOf(str(scratch)) or not sys.platform.startswith("linux"))
+    qtSlicer.mrmlScene.Clear(0)
+    assert panel._job is None and processesOf(str(scratch)) == [] and not scratch.exists()
+    assert qtSlicer.mrmlScene.GetNumberOfNodesByClass("vtkMRMLScalarVolumeNode") == 0
+    assert not panel.ui.applyButton.enabled and panel._parameterNode is not None
+
+
+def test_the_choice_of_model_and_device_is_kept_in_the_scene(panel, qtSlicer, model):
+    ui, combo = panel.ui, panel.ui.modelComboBox
+    assert combo.itemText(0) == combo.currentText == "default"
+    combo.setCurrentIndex(combo.findText("Tiny"))
+    assert panel._parameterNode.model == model
+    ui.deviceComboBox.setCurrentIndex(1)
+    assert panel._parameterNode.device == "cpu"
+    panel.exit()
+    panel.enter()
+    assert combo.currentText == "Tiny" and ui.deviceComboBox.currentText == "cpu"
+    panel._parameterNode.model = "elsewhere"
+    assert combo.currentText == "elsewhere (not installed)"
+    panel._parameterNode.model = ""
+    assert combo.currentText == "default"
+
+
+def test_leaving_and_coming_back_leaves_one_observer(panel, qtSlicer):
+    scan(qtSlicer)
+    for _ in range(5):
+        panel.exit()
+        panel.enter()
+    observed = [one for one in panel.Observations if one[2] == panel._onParametersChanged]
+    assert len(observed) == 1
