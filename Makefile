@@ -1,0 +1,73 @@
+# Two commands are enough: `make demo` and `make test`. Everything is set up in .venv on first use.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+OUT ?= output/demo
+STAMP := $(VENV)/.installed
+
+.PHONY: help env demo test lint format test-slicer weights clean
+
+help:
+	@echo "make demo                 denoise a small simulated patient; OUT=folder"
+	@echo "make demo INPUT=scan      denoise your own scan (DICOM folder, NIfTI, NRRD, MHA); LESIONS=segmentation OUT=folder"
+	@echo "make test                 engine tests and Slicer-facing tests"
+	@echo "make lint                 ruff"
+	@echo "make weights              simulate, train and evaluate the shipped model again (hours)"
+	@echo "make test-slicer SLICER=/path/to/Slicer   the module tests in a real Slicer"
+
+env: $(STAMP)
+
+$(STAMP): pyproject.toml
+	@echo "== setting up $(VENV) (a few minutes the first time)"
+	@$(PYTHON) -c 'import sys; sys.exit(0 if (3, 10) <= sys.version_info[:2] else "Python 3.10 or newer is needed: make PYTHON=python3.12")'
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable ".[dev]"
+	@touch $@
+
+demo: env
+	@echo "== DRMC demo (research use only)"
+ifdef INPUT
+	@$(BIN)/drmc denoise "$(INPUT)" -o "$(OUT)" $(if $(LESIONS),--lesions "$(LESIONS)") $(if $(REFERENCE),--reference "$(REFERENCE)")
+else
+	@echo "== simulating a small low-dose patient of center C6, which the model never saw"
+	@$(BIN)/drmc simulate --centers C6 --patients 1 --split test --seed 63 --axial-mm 110 --drf 12 -o "$(OUT)/simulated"
+	@echo "== denoising it"
+	@$(BIN)/drmc denoise "$(OUT)/simulated/C6/C6-test-0001/low_drf012.nii.gz" \
+		--lesions "$(OUT)/simulated/C6/C6-test-0001/lesions.nii.gz" \
+		--reference "$(OUT)/simulated/C6/C6-test-0001/full.nii.gz" -o "$(OUT)/denoised"
+endif
+
+test: env
+	@echo "== tests: engine, then Slicer-facing"
+	@QT_QPA_PLATFORM=offscreen $(BIN)/python -m pytest Testing
+
+lint: env
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+format: env
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+WEIGHTS := output/weights
+SIMULATE := $(BIN)/drmc simulate --seed 2026 --axial-mm 150 --workers 2 -o $(WEIGHTS)/data
+
+weights: env
+	$(SIMULATE) --centers C1,C2 --patients 9
+	$(SIMULATE) --centers C3 --patients 7
+	$(SIMULATE) --centers C4 --patients 5
+	$(SIMULATE) --centers C1,C2,C3,C4 --patients 1 --split validation
+	$(BIN)/drmc train Resources/Models/training.json
+	$(SIMULATE) --centers C5,C6 --patients 1
+	$(BIN)/drmc simulate --centers C1,C3,C5,C6 --patients 2 --seed 2027 --split test --workers 2 -o $(WEIGHTS)/test
+	$(BIN)/drmc evaluate Resources/Models/evaluation.json
+
+test-slicer:
+	@test -n "$(SLICER)" || { echo "say where Slicer is: make test-slicer SLICER=/path/to/Slicer"; exit 2; }
+	"$(SLICER)" --no-splash --no-main-window --testing \
+		--additional-module-paths "$(CURDIR)/DRMCDenoise" "$(CURDIR)/DRMCTraining" \
+		--python-code "[slicer.selfTests[name]() for name in ('DRMCDenoise', 'DRMCTraining')]"
+
+clean:
+	rm -rf $(VENV) output
