@@ -27,10 +27,8 @@ from torch.autograd.function import once_differentiable
 INPUT_SCALE = 20.0  # SUV per network unit
 Experts = slice | list[int]  # which experts of a bank
 Space = tuple[int, int, int]  # D, H, W
-CACHE_VALUES, SLAB_VALUES = (
-    2**19,
-    2**23,
-)  # on a CPU, measured: intermediate values of an FFN chunk and of a slab
+CACHE_VALUES = 2**19  # intermediate values of a chunk of voxels in an FFN bank on a CPU, measured
+SLAB_VALUES = 2**22  # the same for a slab of planes in an attention bank
 
 
 @dataclass(frozen=True)
@@ -204,8 +202,8 @@ class Block(nn.Module):
 class DRMC(nn.Module):
     """The whole network: 3x3x3 head, routing blocks, 3x3x3 tail; it predicts the residual.
 
-    form: how attention banks are evaluated: "depthwise" (in factors), "dense" (a folded convolution per tile) or
-    "auto", the faster, which is depthwise wherever it was measured. They differ by rounding only.
+    form: how attention banks are computed: "depthwise" (in factors), "dense" (a folded convolution per tile),
+    or "auto", the faster, which is depthwise wherever it was measured. They differ by rounding only.
     """
 
     def __init__(self, config: NetworkConfig | None = None):
