@@ -382,10 +382,10 @@ def test_the_fitted_tail_is_the_best_one(pairs):
     with torch.no_grad():
         for sign in (1, -1):
             network.tail.weight.add_(sign * 0.02 * network.tail.weight.abs().mean())
-            assert float(error()) > float(fitted)
+            assert error().item() > fitted.item()
             network.tail.weight.sub_(sign * 0.02 * network.tail.weight.abs().mean())
         scale = float(network.tail.weight.abs().mean())
-    assert float(network.tail.weight.grad.abs().max()) * scale < 1e-3 * float(fitted)
+    assert float(network.tail.weight.grad.abs().max()) * scale < 1e-3 * fitted.item()
 
 
 # ---- steps
@@ -464,7 +464,8 @@ def _cloned(state: dict) -> dict:
     return {number: {k: v.clone() for k, v in slots.items()} for number, slots in state.items()}
 
 
-def test_the_log_stays_json_when_a_loss_is_not_finite(config, monkeypatch):
+@pytest.mark.parametrize("progress", ["json", "text"])
+def test_what_is_said_stays_json_when_a_loss_is_not_finite(progress, config, monkeypatch, tmp_path, capsys):
     original = PatchSampler.draw
 
     def draw(self, step, center, slot):
@@ -472,15 +473,19 @@ def test_the_log_stays_json_when_a_loss_is_not_finite(config, monkeypatch):
         return (low * np.nan, full) if step == 1 else (low, full)
 
     monkeypatch.setattr(PatchSampler, "draw", draw)
-    train(replace(config, steps=3))
+    path = tmp_path / "config.json"
+    path.write_text(json.dumps(replace(config, steps=3).to_dict()))
+    assert cli.main(["train", str(path), "--progress", progress]) == 0
     assert checkpoint(config.output)["skipped"] == 1
 
     def refuse(constant: str) -> None:
         raise AssertionError(f"{constant} is not JSON")
 
-    lines = (Path(config.output) / "training.jsonl").read_text().splitlines()
-    events = [json.loads(line, parse_constant=refuse)["event"] for line in lines]
-    assert events == ["started", "progress", "validation"]
+    logged = (Path(config.output) / "training.jsonl").read_text().splitlines()
+    printed = capsys.readouterr().out.splitlines() if progress == "json" else []
+    for lines in (logged, printed) if printed else (logged,):
+        events = [json.loads(line, parse_constant=refuse)["event"] for line in lines]
+        assert events == ["started", "progress", "validation"]
 
 
 def test_a_run_of_nothing_but_skipped_steps_fails(config, monkeypatch):
@@ -549,6 +554,17 @@ def test_a_stop_before_the_first_step_is_saved_too(config):
     path = train(config, report=stop)
     assert [signal.getsignal(s) for s in (signal.SIGTERM, signal.SIGINT)] == handlers
     assert path.is_file() and checkpoint(config.output)["step"] < config.steps
+
+
+def test_a_stop_during_validation_is_saved_too(config, monkeypatch):
+    def slow(*_) -> float:
+        os.kill(os.getpid(), signal.SIGTERM)
+        return 30.0
+
+    monkeypatch.setattr(loop, "validation_psnr", slow)
+    train(replace(config, validate_every=4))
+    state = checkpoint(config.output)
+    assert state["step"] == 4 and state["best"] == 30
 
 
 def test_another_configuration_does_not_resume(config, monkeypatch):

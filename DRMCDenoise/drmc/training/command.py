@@ -33,13 +33,18 @@ def _print_json(record: dict) -> None:
     print(json.dumps(record), flush=True)
 
 
+def _values(of_centers: dict[str, float | None], digits: int) -> str:
+    """None stands for a number that was not finite."""
+    return " ".join(f"{c} {'-' if v is None else f'{v:.{digits}f}'}" for c, v in of_centers.items())
+
+
 def _print_text(record: dict) -> None:
     if record["event"] == "progress":
         left = record["seconds"] / record["step"] * (record["steps"] - record["step"])
-        losses = " ".join(f"{c} {v:.5f}" for c, v in record["loss"].items())
+        losses = _values(record["loss"], 5)
         text = f"step {record['step']}/{record['steps']}  loss {losses}  {left / 60:.0f} min left"
     elif record["event"] == "validation":
-        text = "validation PSNR [dB] " + " ".join(f"{c} {v:.2f}" for c, v in record["psnr"].items())
+        text = "validation PSNR [dB] " + _values(record["psnr"], 2)
     else:
         text = f"{record['event']} at step {record['step']} of {record['steps']}"
     print(text, file=sys.stderr, flush=True)

@@ -284,8 +284,7 @@ def train(config: TrainingConfig, *, report=None) -> Path:
 def _run_steps(trainer: Trainer, sampler: PatchSampler, held_out: dict[str, list[Pair]], log) -> None:
     config = trainer.config
     recent: list[dict] = []
-    if trainer.stopping and trainer.rank == 0:
-        trainer.save()
+    saved = None
     while trainer.step < config.steps and not trainer.stopping:
         start = time.monotonic()
         recent.append(trainer.train_step(sampler))
@@ -296,8 +295,12 @@ def _run_steps(trainer: Trainer, sampler: PatchSampler, held_out: dict[str, list
             recent.clear()
         if trainer.rank == 0 and (trainer.step % config.validate_every == 0 or trainer.step == config.steps):
             _validate(trainer, held_out, log)
-        if trainer.rank == 0 and (trainer.step % config.checkpoint_every == 0 or last):
+        if trainer.rank == 0 and trainer.step % config.checkpoint_every == 0:
             trainer.save()
+            saved = trainer.step
+    # the last step, or wherever a stop came: before the first step, or while validating
+    if trainer.rank == 0 and saved != trainer.step:
+        trainer.save()
     if trainer.skipped > max(10, config.steps // 20):
         raise DRMCError(f"{trainer.skipped} steps had no finite gradients; lower the learning rate")
 
@@ -383,7 +386,8 @@ class _Log:
 
     def __call__(self, record: dict) -> None:
         if self.rank == 0:
-            self.file.write(json.dumps(_finite(record), allow_nan=False) + "\n")
+            record = _finite(record)
+            self.file.write(json.dumps(record, allow_nan=False) + "\n")
             self.file.flush()
             if self.report is not None:
                 self.report(record)
