@@ -27,6 +27,7 @@ from drmc.training import loop
 from drmc.training.config import TrainingConfig
 from drmc.training.dataset import Pair, PatchSampler, load_pair, read_manifest, select
 from drmc.training.loop import Trainer, charbonnier, initial_network, learning_rate, train, validation_psnr
+from drmc.training.muon import MuonAdamW, orthogonalized
 
 TINY = NetworkConfig(channels=8, blocks=1, experts=3, heads=2, hidden=4)
 CENTERS = ("A", "B")
@@ -158,6 +159,11 @@ def test_a_configuration_survives_its_file(config, tmp_path):
         ({"hot_fraction": 1.5}, "hot_fraction"),
         ({"scale_range": 0.5}, "scale_range"),
         ({"ema_decay": 1.0}, "ema_decay"),
+        ({"beta2": 1.0}, "beta2"),
+        ({"optimizer": "sgd"}, "optimizer"),
+        ({"muon_rate": 0}, "muon_rate"),
+        ({"loss_margin": 4}, "loss_margin"),  # nothing is left of a patch of 8 voxels
+        ({"tile": 7}, "tile"),
         ({"centers": []}, "centers"),
         ({"centers": "A"}, "centers"),
         ({"centers": ["A", "A"]}, "centers"),
@@ -340,6 +346,69 @@ def test_charbonnier_is_epsilon_at_zero_error_and_the_error_far_away():
     assert float(known) == pytest.approx(5e-3, rel=1e-6)
 
 
+def test_what_lies_in_the_margin_has_no_share_in_the_loss():
+    error = torch.zeros(1, 6, 6, 6)
+    error[:, 2:4, 2:4, 2:4] = 3e-3
+    inner = charbonnier(error, torch.zeros(()), 4e-3, margin=2)
+    assert float(inner) == pytest.approx(5e-3, rel=1e-6)
+    error[:, 1] = error[:, :, 4] = error[..., 0] = 7.0
+    assert charbonnier(error, torch.zeros(()), 4e-3, margin=2) == inner
+    assert charbonnier(error, torch.zeros(()), 4e-3, margin=1) > inner
+
+
+def test_orthogonalized_matrices_keep_their_singular_vectors():
+    rng = torch.Generator().manual_seed(1)
+    for shape in ((3, 5, 16, 16), (2, 8, 27), (96, 16)):
+        matrices = torch.randn(shape, generator=rng, dtype=torch.float64)
+        left, values, right = torch.linalg.svd(matrices, full_matrices=False)
+        rotated = left.mT @ orthogonalized(matrices) @ right.mT
+        found = torch.diagonal(rotated, dim1=-2, dim2=-1)
+        assert torch.allclose(rotated, torch.diag_embed(found), atol=1e-9)
+        # directions of next to no weight are left behind, all others come to one size
+        assert bool((found[values > 0.05 * values.amax(-1, keepdim=True)] > 0.6).all())
+        assert float(found.max()) < 1.3
+        assert torch.allclose(orthogonalized(1e-6 * matrices), orthogonalized(matrices), atol=1e-4)
+    assert not orthogonalized(torch.zeros(4, 4)).any()
+
+
+def test_a_step_of_muon_has_the_size_of_one_of_adamw_and_leaves_the_others_to_it():
+    torch.manual_seed(3)
+    start = [torch.randn(3, 8, 24), torch.randn(5, 4, 3, 3, 3), torch.randn(7)]
+    gradients = [torch.randn_like(p) * 10.0**k for k, p in enumerate(start)]
+
+    def stepped(kind, groups) -> list[torch.Tensor]:
+        parameters = [p.clone().requires_grad_() for p in start]
+        optimizer = kind(
+            [{"params": [parameters[i] for i in g], **options} for g, options in groups], lr=1e-2
+        )
+        for _ in range(3):
+            for parameter, gradient in zip(parameters, gradients, strict=True):
+                parameter.grad = gradient.clone()
+            optimizer.step()
+        return [(p - q).detach() for p, q in zip(parameters, start, strict=True)]
+
+    plain = stepped(torch.optim.AdamW, [((0, 1, 2), {})])
+    assert all(map(torch.equal, stepped(MuonAdamW, [((0, 1, 2), {"matrices": False})]), plain))
+    mixed = stepped(MuonAdamW, [((0, 1), {"matrices": True}), ((2,), {})])
+    assert torch.equal(mixed[2], plain[2])
+    for moved in mixed[:2]:  # three steps in one direction, each 0.2 of the rate in root mean square
+        assert float(moved.square().mean().sqrt()) == pytest.approx(3 * 0.2 * 1e-2, rel=0.25)
+
+
+def test_every_parameter_is_in_one_group_and_the_experts_are_muons(config):
+    config = replace(config, optimizer="muon", muon_rate=7.0, tail_rate=0.5)
+    trainer = Trainer(config)
+    names = {id(p): name for name, p in trainer.network.named_parameters()}
+    groups = [([names[id(p)] for p in g["params"]], g) for g in trainer.optimizer.param_groups]
+    assert sorted(name for grouped, _ in groups for name in grouped) == sorted(names.values())
+    banks = {"qkv_M3CC", "depthwise_MC333", "project_MCC", "weight1_MFC", "weight2_MCF"}
+    for grouped, group in groups:
+        for name in grouped:
+            assert group["matrices"] == (name.split(".")[-1] in banks)
+            assert group["rate"] == (7.0 if group["matrices"] else 0.5 if name.startswith("tail.") else 1.0)
+    assert not any(g["matrices"] for g in Trainer(replace(config, optimizer="adamw")).optimizer.param_groups)
+
+
 def test_the_rate_warms_up_and_falls_to_its_final_value():
     config = tiny_config(
         Path(), Path(), steps=1000, warmup_steps=100, learning_rate=2e-4, final_learning_rate=1e-6
@@ -500,18 +569,54 @@ def test_validation_measures_the_low_dose_itself_for_the_identity(config, pairs)
         made_pair(pair.full[2:18, 2:18, 2:18], pair.low[2:18, 2:18, 2:18]) for pair in pairs["B"]
     ]  # two tiles of 8 along every axis: nothing is left out
     network = initial_network(config)
-    expected = np.mean([psnr(pair.low, pair.full, data_range=20.0) for pair in cut])
-    assert validation_psnr(network, cut, 8) == pytest.approx(float(expected), abs=1e-3)
-    with torch.no_grad():
-        network.tail.bias.fill_(0.5 / INPUT_SCALE)
-    shifted = np.mean([psnr(pair.low + 0.5, pair.full, data_range=20.0) for pair in cut])
-    assert validation_psnr(network, cut, 8) == pytest.approx(float(shifted), abs=1e-3)
+    for tile, margin, kept in (
+        (8, 0, slice(16)),
+        (8, 2, slice(4, 12)),
+        (12, 2, slice(4, 12)),
+        (16, 5, slice(5, 11)),
+    ):
+        inner = (kept,) * 3
+        with torch.no_grad():
+            network.tail.bias.zero_()
+        low = float(np.mean([psnr(pair.low[inner], pair.full[inner], data_range=20.0) for pair in cut]))
+        assert validation_psnr(network, cut, tile, margin) == pytest.approx((low, low), abs=1e-3)
+        with torch.no_grad():
+            network.tail.bias.fill_(0.5 / INPUT_SCALE)
+        shifted = np.mean([psnr(pair.low[inner] + 0.5, pair.full[inner], data_range=20.0) for pair in cut])
+        expected = pytest.approx((float(shifted), low), abs=1e-3)
+        assert validation_psnr(network, cut, tile, margin) == expected
+
+
+def test_the_margin_of_validation_hides_the_zero_padding(config, pairs):
+    """Margins as wide as the network sees: the same voxels from larger tiles give the same figure."""
+    torch.manual_seed(5)
+    network = initial_network(config)
+    torch.nn.init.normal_(network.tail.weight, std=0.01)
+    with (
+        torch.no_grad()
+    ):  # attention sees the whole tile by its statistics; without it only the neighborhood counts
+        for block in network.blocks:
+            block.attention.project_MCC.zero_()
+            block.router2.outer.weight.zero_()
+    pair = pairs["B"][0]
+    cut = [made_pair(pair.full[:20, :20, :20], pair.low[:20, :20, :20])]
+    small, large = (validation_psnr(network, cut, 2 * margin + 4, margin) for margin in (4, 6))
+    assert small == pytest.approx(large, abs=1e-4)
+    assert small[0] != pytest.approx(small[1], abs=0.01)
+    assert validation_psnr(network, cut, 4, 0)[0] != pytest.approx(small[0], abs=1e-3)
 
 
 # ---- stopping and going on
 
 
-@pytest.mark.parametrize("start", [{}, {"tail_fit_patches": 2, "tail_rate": 0.5}])
+@pytest.mark.parametrize(
+    "start",
+    [
+        {},
+        {"tail_fit_patches": 2, "tail_rate": 0.5},
+        {"optimizer": "muon", "averaging_start": True, "loss_margin": 1, "tile": 16},
+    ],
+)
 def test_a_stopped_and_resumed_run_is_bit_identical(config, tmp_path, monkeypatch, start):
     config = replace(config, **start)
     straight = train(config)
@@ -557,9 +662,9 @@ def test_a_stop_before_the_first_step_is_saved_too(config):
 
 
 def test_a_stop_during_validation_is_saved_too(config, monkeypatch):
-    def slow(*_) -> float:
+    def slow(*_) -> tuple[float, float]:
         os.kill(os.getpid(), signal.SIGTERM)
-        return 30.0
+        return 30.0, 28.0
 
     monkeypatch.setattr(loop, "validation_psnr", slow)
     train(replace(config, validate_every=4))
@@ -736,11 +841,37 @@ def test_sigterm_saves_and_exits_with_zero(dataset, tmp_path):
 # ---- the model
 
 
+def test_every_dose_of_a_patient_is_trained_on(dataset, tmp_path, monkeypatch):
+    manifest = json.loads((dataset / "dataset.json").read_text())
+    for entry in manifest["cases"]:
+        for side in ("full", "low"):
+            write_nifti(
+                tmp_path / f"{entry['id']}_{side}.nii.gz",
+                sitk.GetArrayFromImage(sitk.ReadImage(str(dataset / entry["id"] / f"{side}.nii.gz"))),
+            )
+        entry["full"] = f"{entry['id']}_full.nii.gz"
+        entry["low"] = {"4": f"{entry['id']}_low.nii.gz", "2": f"{entry['id']}_full.nii.gz"}
+    (tmp_path / "dataset.json").write_text(json.dumps(manifest))
+    seen = {}
+    original = PatchSampler.__init__
+
+    def recorded(self, pairs, **options):
+        seen.update(pairs)
+        original(self, pairs, **options)
+
+    monkeypatch.setattr(PatchSampler, "__init__", recorded)
+    train(tiny_config(tmp_path, tmp_path / "run", steps=1))
+    noisy = {center: [bool((p.low != p.full).any()) for p in found] for center, found in seen.items()}
+    assert noisy == {center: [True, False, True, False] for center in CENTERS}
+
+
 def test_the_exported_model_loads_and_says_what_made_it(config):
     path = train(config)
     entry = find_model(path)
     network, tile = load_network(entry)
     assert tile == config.patch and network.config == TINY
+    wider = replace(config, tile=12, output=str(Path(config.output).with_name("wider")))
+    assert load_network(find_model(train(wider)))[1] == 12
     assert same(dict(network.state_dict()), dict(checkpoint(config.output)["average"]))
     card = entry.card["training"]
     assert card["simulated"] is True and card["patients"] == {"A": 2, "B": 2}

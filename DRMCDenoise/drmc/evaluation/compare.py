@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import csv
 import io
+import json
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,14 +18,13 @@ from drmc.denoiser import Denoiser, resample_to_grid
 from drmc.errors import InputError
 from drmc.evaluation.config import EvaluationConfig
 from drmc.files import write_json, write_text
-from drmc.metrics import attainable_gain_db, psnr, share_of_attainable
+from drmc.metrics import SUV_RANGE, attainable_gain_db, psnr, share_of_attainable
 from drmc.models import find_model, load_network
 from drmc.quantify import lesion_bias, lesion_table, read_segments
+from drmc.simulation.projector import FWHM_PER_SIGMA
 from drmc.training.dataset import Case, read_manifest
 from drmc.volume import Geometry, read_volume
 
-SUV_RANGE = 20.0
-FWHM_PER_SIGMA = 2.3548200450309493
 METHODS = ("low", "gaussian", "drmc")
 
 
@@ -64,19 +65,18 @@ def evaluate(config: EvaluationConfig, report: Callable[[str], None] = lambda te
         raise InputError(
             f"{config.dataset}: no patient in the split '{config.split}' of the centers asked for"
         )
-    centers = sorted({c.center for c in cases})
-    widths = _tune(config, centers, report)
+    widths = _tune(config, sorted({(c.center, factor) for c in cases for factor in c.low}), report)
     rows: list[Row] = []
     for number, case in enumerate(cases, 1):
         for factor in sorted(case.low):
             report(f"{case.case_id} DRF {factor:g} ({number}/{len(cases)})")
-            rows += _compare(case, factor, denoiser, widths.get(case.center))
-    summary = summarize(rows)
+            rows += _compare(case, factor, denoiser, widths.get((case.center, factor)))
+    summary = summarize(rows, widths)
     result = {
         "model": {"name": entry.name, "sha256": entry.sha256},
         "data": "simulated" if _is_simulated(Path(config.dataset)) else "as given",
-        "patients": {c: sum(case.center == c for case in cases) for c in centers},
-        "gaussian_fwhm_mm": widths,
+        "patients": {c: sum(case.center == c for case in cases) for c in sorted({c.center for c in cases})},
+        "gaussian": f"isotropic, width chosen per center and dose on other patients (split '{config.tuning_split}')",
         "psnr": "inside the body, SUV, range 20, unclipped, scan's own grid (psnr_2mm: on the 2 mm grid)",
         "device": denoiser.device_name,
         "precision": denoiser.precision,
@@ -91,8 +91,6 @@ def evaluate(config: EvaluationConfig, report: Callable[[str], None] = lambda te
 
 
 def _is_simulated(dataset: Path) -> bool:
-    import json
-
     return bool(json.loads((dataset / "dataset.json").read_text(encoding="utf-8")).get("simulated", False))
 
 
@@ -104,26 +102,28 @@ def _read_pair(case: Case, factor: float) -> tuple[np.ndarray, np.ndarray, Geome
     return low.suv_array(), full.suv_array(), low.geometry
 
 
-def _tune(config: EvaluationConfig, centers: list[str], report) -> dict[str, float]:
-    """Width of the Gaussian per center with the highest mean PSNR over its tuning patients."""
+def _tune(
+    config: EvaluationConfig, wanted: list[tuple[str, float]], report: Callable[[str], None]
+) -> dict[tuple[str, float], float]:
+    """Width [mm] of the Gaussian with the highest mean PSNR over the tuning patients, per center and dose."""
     if config.tuning_dataset is None:
         return {}
     cases = [c for c in read_manifest(Path(config.tuning_dataset)) if c.split == config.tuning_split]
     widths = {}
-    for center in centers:
-        found = [c for c in cases if c.center == center]
+    for center, factor in wanted:
+        found = [c for c in cases if c.center == center and factor in c.low]
         if not found:
             continue
-        report(f"choosing the Gaussian filter of {center} on {len(found)} patient(s)")
+        report(f"choosing the Gaussian filter of {center} DRF {factor:g} on {len(found)} patient(s)")
         scores = np.zeros(len(config.gaussian_fwhm_mm))
         for case in found:
-            low, full, geometry = _read_pair(case, max(case.low))
+            low, full, geometry = _read_pair(case, factor)
             body = body_mask(full, geometry.spacing_zyx)
             scores += [
                 psnr(gaussian_filter(low, geometry, w), full, data_range=SUV_RANGE, mask=body)
                 for w in config.gaussian_fwhm_mm
             ]
-        widths[center] = float(config.gaussian_fwhm_mm[int(np.argmax(scores))])
+        widths[center, factor] = float(config.gaussian_fwhm_mm[int(np.argmax(scores))])
     return widths
 
 
@@ -162,7 +162,7 @@ def _lesion_metrics(
     return {k: bias[k] for k in ("B_mean", "B_max", "B_peak") if bias.get(k) is not None}
 
 
-def summarize(rows: list[Row]) -> list[dict]:
+def summarize(rows: list[Row], widths: dict[tuple[str, float], float] | None = None) -> list[dict]:
     """One record per center, dose reduction factor and method: means over patients, PSNR gain and its attainable share.
 
     A full dose is noisy too: with the low dose a subset of its events no estimator gains more than 10 log10(DRF) dB.
@@ -180,6 +180,7 @@ def summarize(rows: list[Row]) -> list[dict]:
                 "center": center,
                 "dose_reduction_factor": factor,
                 "method": method,
+                "fwhm_mm": (widths or {}).get((center, factor)) if method == "gaussian" else None,
                 "patients": len({r.case for r in mine}),
                 "attainable_db": attainable_gain_db(factor),
             }
@@ -199,13 +200,14 @@ def _mean(values: list[float]) -> float | None:
     return float(np.mean(values)) if values else None
 
 
-def average_share(records: list[dict], method: str, metric: str = "psnr") -> float | None:
-    """Mean over patients of the share of the attainable gain."""
+def average(records: list[dict], method: str, key: str) -> float | None:
+    """Mean over patients of a record's value, e.g. psnr_share; a patient at several doses counts once."""
     mine = [r for r in records if r["method"] == method]
     if not mine:
         return None
-    weights = [r["patients"] for r in mine]
-    return float(np.average([r[f"{metric}_share"] for r in mine], weights=weights))
+    doses = Counter(r["center"] for r in mine)
+    weights = [r["patients"] / doses[r["center"]] for r in mine]
+    return float(np.average([r[key] for r in mine], weights=weights))
 
 
 def markdown_table(result: dict) -> str:
@@ -214,18 +216,19 @@ def markdown_table(result: dict) -> str:
     lines = [head, "|" + "---|" * 11]
     number = lambda value, form: "" if value is None else format(value, form)
     for r in result["table"]:
-        width = result["gaussian_fwhm_mm"].get(r["center"])
-        method = f"gaussian {width:g} mm" if r["method"] == "gaussian" else r["method"]
+        method = f"gaussian {r['fwhm_mm']:g} mm" if r["fwhm_mm"] else r["method"]
         lines.append(
             f"| {r['center']} | {r['dose_reduction_factor']:g} | {method} | {r['patients']} | {r['psnr']:.2f} "
             f"| {r['psnr_gain']:+.2f} | {100 * r['psnr_share']:.0f} % | {100 * r['psnr_2mm_share']:.0f} % "
             f"| {number(r['B_mean'], '.3f')} | {number(r['B_max'], '.3f')} | {number(r['B_peak'], '.3f')} |"
         )
     for method in METHODS[1:]:
-        share, share_2mm = (average_share(result["table"], method, m) for m in ("psnr", "psnr_2mm"))
-        if share is not None:
+        gain, share, share_2mm = (
+            average(result["table"], method, key) for key in ("psnr_gain", "psnr_share", "psnr_2mm_share")
+        )
+        if gain is not None:
             lines.append(
-                f"| all | | {method} | {sum(result['patients'].values())} | | | {100 * share:.0f} % "
+                f"| all | | {method} | {sum(result['patients'].values())} | | {gain:+.2f} | {100 * share:.0f} % "
                 f"| {100 * share_2mm:.0f} % | | | |"
             )
     return "\n".join(lines) + "\n"

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass, fields
 from pathlib import Path
 
 from drmc.errors import InputError
+from drmc.files import read_json_object
 
 
 @dataclass(frozen=True)
 class EvaluationConfig:
     """What is compared, on what.
 
-    `dataset` holds the test patients (split `split`); the width of the Gaussian filter is chosen per center on the patients
+    `dataset` holds the test patients (split `split`); the width of the Gaussian filter is chosen per center and dose on the patients
     of the split `tuning_split` of `tuning_dataset`, by mean PSNR. Centers without tuning patients get no filter row.
     """
 
@@ -24,22 +24,31 @@ class EvaluationConfig:
     centers: tuple[str, ...] | None = None
     tuning_dataset: str | None = None
     tuning_split: str = "train"
-    gaussian_fwhm_mm: tuple[float, ...] = (3.0, 4.0, 5.0, 6.0, 7.0, 8.0, 9.0, 10.0, 12.0, 14.0)
+    gaussian_fwhm_mm: tuple[float, ...] = (
+        2.0,
+        3.0,
+        3.5,
+        4.0,
+        4.5,
+        5.0,
+        5.5,
+        6.0,
+        6.5,
+        7.0,
+        7.5,
+        8.0,
+        9.0,
+        10.0,
+        12.0,
+    )
     device: str = "auto"
     precision: str = "auto"
 
     @classmethod
     def read(cls, path: Path) -> EvaluationConfig:
         """Reads a JSON file; relative folders and model files are taken from the file's folder."""
-        try:
-            values = json.loads(Path(path).read_text(encoding="utf-8"))
-        except OSError as error:
-            raise InputError(f"{path}: cannot be read ({error.strerror})") from None
-        except ValueError as error:
-            raise InputError(f"{path}: is not JSON ({error})") from None
+        values = read_json_object(path)
         known = {f.name for f in fields(cls)}
-        if not isinstance(values, dict):
-            raise InputError(f"{path}: a configuration is a JSON object")
         if unknown := sorted(set(values) - known):
             raise InputError(f"{path}: unknown key '{unknown[0]}'; known are {', '.join(sorted(known))}")
         if missing := [k for k in ("dataset", "output") if k not in values]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -120,8 +120,3 @@ def thin_prompts(
         raise ValueError(f"a dose reduction factor is at least 1, not {dose_reduction_factor}")
     share = torch.full_like(prompts, 1.0 / dose_reduction_factor)
     return torch.binomial(prompts, share, generator=generator)
-
-
-def with_protocol(center: Center, **changes) -> Center:
-    """The same center with some parameters changed (studies, tests)."""
-    return replace(center, **changes)

@@ -53,7 +53,11 @@ class Scan:
 
 def patient_seed(seed: int, center: str, split: str, index: int) -> np.random.SeedSequence:
     """Seed of one patient; different splits, centers and indices never share one."""
-    return np.random.SeedSequence([seed, list(CENTERS).index(center), SPLITS.index(split), index])
+    return np.random.SeedSequence(_seed_key(seed, center, split, index))
+
+
+def _seed_key(seed: int, center: str, split: str, index: int) -> list[int]:
+    return [seed, list(CENTERS).index(center), SPLITS.index(split), index]
 
 
 def simulate_patient(
@@ -216,7 +220,7 @@ def _run_task(task: CaseTask) -> tuple[CaseTask, float]:
         dose_reduction_factors=task.dose_reduction_factors,
         axial_mm=task.axial_mm,
     )
-    key = [task.seed, list(CENTERS).index(task.center.name), SPLITS.index(task.split), task.index]
+    key = _seed_key(task.seed, task.center.name, task.split, task.index)
     write_case(scan, task.center, task.folder, seed=key)
     return task, time.monotonic() - start
 

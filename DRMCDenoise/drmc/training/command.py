@@ -44,7 +44,9 @@ def _print_text(record: dict) -> None:
         losses = _values(record["loss"], 5)
         text = f"step {record['step']}/{record['steps']}  loss {losses}  {left / 60:.0f} min left"
     elif record["event"] == "validation":
-        text = "validation PSNR [dB] " + _values(record["psnr"], 2)
+        text = (
+            f"validation PSNR [dB] {_values(record['psnr'], 2)} (low dose {_values(record['psnr_low'], 2)})"
+        )
     else:
         text = f"{record['event']} at step {record['step']} of {record['steps']}"
     print(text, file=sys.stderr, flush=True)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 import re
 from dataclasses import asdict, dataclass, field, fields
@@ -10,12 +9,15 @@ from pathlib import Path
 from typing import Any
 
 from drmc.errors import InputError
+from drmc.files import read_json_object
 from drmc.network import NetworkConfig
 
 _TYPES = {"int": int, "float": (int, float), "bool": bool, "str": str}
 _NAMES = {"int": "a whole number", "float": "a number", "bool": "true or false", "str": "a text"}
 _LEAST = {
     "patch": 8,  # the smallest tile
+    "tile": 0,
+    "loss_margin": 0,
     "patches_per_center": 1,
     "steps": 1,
     "checkpoint_every": 1,
@@ -35,9 +37,13 @@ class TrainingConfig:
 
     Lengths in voxels of the 2 mm grid, learning rates per step, `tail_rate` the factor on the tail's (its output is in
     SUV / 20, so that its weights are small), `charbonnier` in network units (SUV / 20), `hot_fraction`
-    the share of patches centered by uptake instead of uniformly over the body. The tile of the trained model is `patch`.
-    `head_gain` is the factor on the head's initial weights (20 makes its features SUV); `tail_fit_patches` (per center, 0 = none):
-    see `drmc.training.tail`.
+    the share of patches centered by uptake instead of uniformly over the body. `loss_margin` voxels at each face of a
+    patch, where the network sees its zero padding and inference blends tiles out, are left out of the loss.
+    `tile` is the tile of the trained model, 0 = `patch`.
+    `head_gain` is the factor on the head's initial weights (20 makes its features SUV); `averaging_start` lets the
+    depth-wise kernels begin near the mean over 3 x 3 x 3 voxels; `tail_fit_patches` (per center, 0 = none):
+    see `drmc.training.tail`. `optimizer`: "adamw", or "muon" for the experts' maps and kernels at `muon_rate` times the
+    learning rate (`drmc.training.muon`).
     """
 
     dataset: str
@@ -46,11 +52,16 @@ class TrainingConfig:
     centers: tuple[str, ...] = ("C1", "C2", "C3", "C4")
     network: NetworkConfig = field(default_factory=NetworkConfig)
     patch: int = 64
+    tile: int = 0
+    loss_margin: int = 0
     patches_per_center: int = 1
     steps: int = 204_800
     learning_rate: float = 2e-4
     final_learning_rate: float = 1e-6
     tail_rate: float = 1.0
+    optimizer: str = "adamw"
+    muon_rate: float = 10.0
+    beta2: float = 0.999
     warmup_steps: int = 1000
     weight_decay: float = 1e-4
     gradient_clip: float = 1.0
@@ -59,6 +70,7 @@ class TrainingConfig:
     scale_range: float = 2.0
     hot_fraction: float = 0.0
     head_gain: float = 1.0
+    averaging_start: bool = False
     tail_fit_patches: int = 0
     form: str = "auto"
     seed: int = 1
@@ -78,21 +90,32 @@ class TrainingConfig:
         for name, least in _LEAST.items():
             if getattr(self, name) < least:
                 raise InputError(f"{name} = {getattr(self, name)}: must be at least {least}")
-        for name in ("learning_rate", "tail_rate", "charbonnier", "gradient_clip", "head_gain"):
+        for name in ("learning_rate", "tail_rate", "muon_rate", "charbonnier", "gradient_clip", "head_gain"):
             if not 0 < getattr(self, name) < math.inf:
                 raise InputError(f"{name} = {getattr(self, name)}: must be greater than 0")
         if not self.centers or not all(isinstance(center, str) for center in self.centers):
             raise InputError("centers: must be a list of at least one center of the dataset")
         if len(set(self.centers)) < len(self.centers):
             raise InputError(f"centers = {list(self.centers)}: names a center twice")
+        if 0 < self.tile < self.patch:
+            raise InputError(
+                f"tile = {self.tile}: must be at least the patch ({self.patch}), or 0 for the patch"
+            )
+        if 2 * self.loss_margin >= self.patch:
+            raise InputError(
+                f"loss_margin = {self.loss_margin}: leaves nothing of a patch of {self.patch} voxels"
+            )
         if not 0 <= self.hot_fraction <= 1:
             raise InputError(f"hot_fraction = {self.hot_fraction}: must lie between 0 and 1")
         if not 1 <= self.scale_range < math.inf:
             raise InputError(
                 f"scale_range = {self.scale_range}: must be at least 1 (1 = no scale augmentation)"
             )
-        if not 0 <= self.ema_decay < 1:
-            raise InputError(f"ema_decay = {self.ema_decay}: must lie in [0, 1)")
+        for name in ("ema_decay", "beta2"):
+            if not 0 <= getattr(self, name) < 1:
+                raise InputError(f"{name} = {getattr(self, name)}: must lie in [0, 1)")
+        if self.optimizer not in ("adamw", "muon"):
+            raise InputError(f"optimizer = {self.optimizer!r}: must be adamw or muon")
         if self.form not in ("auto", "depthwise", "dense"):
             raise InputError(f"form = {self.form!r}: must be auto, depthwise or dense")
         if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", self.name):
@@ -129,14 +152,7 @@ class TrainingConfig:
     @classmethod
     def read(cls, path: Path) -> TrainingConfig:
         """Reads a JSON file; relative `dataset` and `output` are taken from the file's folder."""
-        try:
-            values = json.loads(Path(path).read_text(encoding="utf-8"))
-        except OSError as error:
-            raise InputError(f"{path}: cannot be read ({error.strerror})") from None
-        except ValueError as error:
-            raise InputError(f"{path}: is not JSON ({error})") from None
-        if not isinstance(values, dict):
-            raise InputError(f"{path}: a configuration is a JSON object")
+        values = read_json_object(path)
         for key in ("dataset", "output"):
             if isinstance(values.get(key), str):
                 values[key] = str(Path(path).resolve().parent / values[key])

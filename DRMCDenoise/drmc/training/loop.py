@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import json
 import math
 import os
@@ -20,19 +19,26 @@ import torch.distributed as distributed
 import drmc
 from drmc.errors import DRMCError, InputError
 from drmc.files import atomic_path, write_json
-from drmc.metrics import psnr
+from drmc.metrics import SUV_RANGE, psnr
 from drmc.network import DRMC, INPUT_SCALE
 from drmc.training.config import TrainingConfig
 from drmc.training.dataset import Pair, PatchSampler, load_pair, read_manifest, select
+from drmc.training.muon import MuonAdamW
 from drmc.training.tail import fit_tail
 
 CHECKPOINT = "checkpoint.pt"
 KEPT_CHECKPOINTS = 3
 
 
-def charbonnier(residual: torch.Tensor, target: torch.Tensor, epsilon: float) -> torch.Tensor:
-    """Equation 3: mean over voxels of sqrt((residual - target)^2 + epsilon^2), in network units."""
-    return torch.sqrt((residual - target) ** 2 + epsilon**2).mean()
+def charbonnier(
+    residual: torch.Tensor, target: torch.Tensor, epsilon: float, margin: int = 0
+) -> torch.Tensor:
+    """Equation 3: mean over voxels of sqrt((residual - target)^2 + epsilon^2), in network units.
+
+    `margin` voxels at each face of the last three axes are left out.
+    """
+    inner = (..., *(slice(margin, n - margin) for n in residual.shape[-3:])) if margin else ...
+    return torch.sqrt((residual - target)[inner] ** 2 + epsilon**2).mean()
 
 
 def learning_rate(config: TrainingConfig, step: int) -> float:
@@ -50,23 +56,29 @@ def initial_network(config: TrainingConfig) -> DRMC:
     network = DRMC(config.network)
     with torch.no_grad():
         network.head.weight.mul_(config.head_gain)
+        if config.averaging_start:
+            for block in network.blocks:
+                block.attention.depthwise_MC333.mul_(0.3).add_(1 / 27)
         network.tail.weight.zero_()
         network.tail.bias.zero_()
     return network
 
 
 def _parameter_groups(network: DRMC, config: TrainingConfig) -> list[dict]:
-    """Matrices and kernels with weight decay, vectors without; the tail with its own learning rate."""
-    groups = []
-    for is_tail, is_matrix in itertools.product((False, True), repeat=2):
-        chosen = [
-            p
-            for name, p in network.named_parameters()
-            if name.startswith("tail.") == is_tail and (p.ndim > 1) == is_matrix
-        ]
-        decay = config.weight_decay if is_matrix else 0.0
-        groups.append({"params": chosen, "weight_decay": decay, "rate": config.tail_rate if is_tail else 1.0})
-    return groups
+    """Matrices and kernels with weight decay, vectors without; tail and, with Muon, the experts at their own rates."""
+    groups: dict[tuple, list] = {}
+    for name, parameter in network.named_parameters():
+        is_stack = name.startswith("blocks.") and parameter.ndim >= 3  # maps and kernels of a bank
+        if is_stack and config.optimizer == "muon":
+            rate, matrices = config.muon_rate, True
+        else:
+            rate, matrices = config.tail_rate if name.startswith("tail.") else 1.0, False
+        decay = config.weight_decay if parameter.ndim > 1 else 0.0
+        groups.setdefault((rate, matrices, decay), []).append(parameter)
+    return [
+        {"params": chosen, "rate": rate, "matrices": matrices, "weight_decay": decay}
+        for (rate, matrices, decay), chosen in groups.items()
+    ]
 
 
 class Trainer:
@@ -79,7 +91,7 @@ class Trainer:
         self.network.form = config.form
         self.average = initial_network(config).to(self.device).eval()
         groups = _parameter_groups(self.network, config)
-        self.optimizer = torch.optim.AdamW(groups, lr=config.learning_rate)
+        self.optimizer = MuonAdamW(groups, lr=config.learning_rate, betas=(0.9, config.beta2))
         self.step, self.seconds, self.skipped, self.best = 0, 0.0, 0, -math.inf
         self.stop_requested = self.stop_agreed = False
 
@@ -107,7 +119,7 @@ class Trainer:
             )
             residual_BCDHW, gates_BLM = self.network(low_BCDHW)
             per_slot = [
-                charbonnier(r, f - x, config.charbonnier)
+                charbonnier(r, f - x, config.charbonnier, config.loss_margin)
                 for r, f, x in zip(residual_BCDHW, full_BCDHW, low_BCDHW, strict=True)
             ]
             (torch.stack(per_slot).sum() / total).backward()
@@ -222,25 +234,36 @@ _MAY_CHANGE = {"steps", "dataset", "output", "form", "checkpoint_every", "valida
 
 
 @torch.no_grad()
-def validation_psnr(network: DRMC, pairs: list[Pair], patch: int) -> float:
-    """Mean PSNR (SUV, range 20, inside the body) over tiles in the middle of each pair, side by side, unblended."""
+def validation_psnr(network: DRMC, pairs: list[Pair], tile: int, margin: int) -> tuple[float, float]:
+    """Mean PSNR (SUV, range 20, inside the body) of the network's estimate and of the low dose itself.
+
+    Taken over the inner parts, without `margin` voxels at each face, of tiles in the middle of each pair; the inner
+    parts lie side by side, so that nothing is blended and the network's zero padding has no share in the figure.
+    """
     network.eval()
+    inner = tile - 2 * margin
     values = []
     for pair in pairs:
-        counts = [max(1, min(2, n // patch)) for n in pair.low.shape]
-        firsts = [max(0, (n - c * patch) // 2) for n, c in zip(pair.low.shape, counts, strict=True)]
-        estimates, references, masks = [], [], []
+        counts = [max(1, min(2, (n - 2 * margin) // inner)) for n in pair.low.shape]
+        firsts = [
+            max(0, (n - c * inner - 2 * margin) // 2) for n, c in zip(pair.low.shape, counts, strict=True)
+        ]
+        sides, masks = {"estimate": [], "low": [], "full": []}, []
         for index in np.ndindex(*counts):
-            box = tuple(slice(f + i * patch, f + (i + 1) * patch) for f, i in zip(firsts, index, strict=True))
+            starts = [f + i * inner for f, i in zip(firsts, index, strict=True)]
+            box = tuple(slice(s, s + tile) for s in starts)
+            kept = tuple(
+                slice(margin, n - margin) if n > 2 * margin else slice(n) for n in pair.low[box].shape
+            )
             low = torch.from_numpy(pair.low[box] / np.float32(INPUT_SCALE))[None, None]
             low = low.to(next(network.parameters()).device)
-            residual, _ = network(low)
-            estimates.append(((low + residual) * INPUT_SCALE).cpu().numpy().ravel())
-            references.append(pair.full[box].ravel())
-            masks.append(pair.body[box].ravel())
-        estimate, reference, mask = (np.concatenate(v) for v in (estimates, references, masks))
-        values.append(psnr(estimate, reference, data_range=20.0, mask=mask))
-    return float(np.mean(values))
+            estimate = ((low + network(low)[0]) * INPUT_SCALE)[0, 0].cpu().numpy()
+            for name, image in (("estimate", estimate), ("low", pair.low[box]), ("full", pair.full[box])):
+                sides[name].append(image[kept].ravel())
+            masks.append(pair.body[box][kept].ravel())
+        estimate, low, full, mask = map(np.concatenate, (*sides.values(), masks))
+        values.append([psnr(image, full, data_range=SUV_RANGE, mask=mask) for image in (estimate, low)])
+    return tuple(np.mean(values, axis=0).tolist())
 
 
 def train(config: TrainingConfig, *, report=None) -> Path:
@@ -258,8 +281,10 @@ def train(config: TrainingConfig, *, report=None) -> Path:
     try:
         trainer = Trainer(config, rank, world, device)
         resumed = trainer.resume()
-        pairs = {c: [load_pair(case, min(case.low)) for case in found] for c, found in training.items()}
-        held_out = {c: [load_pair(case, min(case.low)) for case in found] for c, found in validation.items()}
+        pairs, held_out = (
+            {c: [load_pair(case, dose) for case in found for dose in case.low] for c, found in split.items()}
+            for split in (training, validation)
+        )
         sampler = PatchSampler(
             pairs,
             patch=config.patch,
@@ -306,11 +331,14 @@ def _run_steps(trainer: Trainer, sampler: PatchSampler, held_out: dict[str, list
 
 
 def _validate(trainer: Trainer, held_out: dict[str, list[Pair]], log) -> None:
+    config = trainer.config
     values = {
-        c: validation_psnr(trainer.average, found, trainer.config.patch) for c, found in held_out.items()
+        c: validation_psnr(trainer.average, found, config.tile or config.patch, config.loss_margin)
+        for c, found in held_out.items()
     }
-    trainer.best = max(trainer.best, float(np.mean(list(values.values()))))
-    log({"event": "validation", "step": trainer.step, "psnr": values})
+    psnr_db, low_db = ({c: value[k] for c, value in values.items()} for k in (0, 1))
+    trainer.best = max(trainer.best, float(np.mean(list(psnr_db.values()))))
+    log({"event": "validation", "step": trainer.step, "psnr": psnr_db, "psnr_low": low_db})
 
 
 def _mean(records: list[dict]) -> dict:
@@ -348,7 +376,7 @@ def export(trainer: Trainer, cases: list) -> Path:
         },
     }
     path = Path(config.output) / f"{config.name}.pt"
-    save_model(path, trainer.average, config.patch, card)
+    save_model(path, trainer.average, config.tile or config.patch, card)
     write_json(Path(config.output) / "config.json", replace(config, dataset="", output="").to_dict())
     return path
 

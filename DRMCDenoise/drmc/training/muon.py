@@ -1,0 +1,59 @@
+"""AdamW, with Muon's update for stacks of matrices.
+
+Muon (K. Jordan et al., 2024, "Muon: An optimizer for hidden layers in neural networks") replaces a matrix's momentum
+by the nearest matrix with orthonormal rows or columns, so that all its directions are learned at one pace. With
+LayerNorm in front, the experts' maps are badly scaled for AdamW: few directions carry the mean, many the contrast.
+"""
+
+from __future__ import annotations
+
+import torch
+
+MOMENTUM = 0.95
+_NEWTON_SCHULZ = (3.4445, -4.7750, 2.0315)  # the quintic of the source above
+_ITERATIONS = 5
+
+
+def orthogonalized(matrices: torch.Tensor) -> torch.Tensor:
+    """Nearly U V^T of the singular value decomposition U S V^T of each matrix (..., rows, columns); 0 stays 0.
+
+    Singular values come out between about 0.7 and 1.2, which is enough for a step's direction.
+    """
+    a, b, c = _NEWTON_SCHULZ
+    tall = matrices.shape[-2] > matrices.shape[-1]
+    x = matrices.mT if tall else matrices
+    x = x / (torch.linalg.matrix_norm(x, keepdim=True) + 1e-12)
+    for _ in range(_ITERATIONS):
+        gram = x @ x.mT
+        x = a * x + (b * gram + c * gram @ gram) @ x
+    return x.mT if tall else x
+
+
+class MuonAdamW(torch.optim.AdamW):
+    """AdamW whose groups with `matrices=True` take Muon's step instead.
+
+    Their parameters are stacks (..., rows, columns) or kernels (..., channels, 3, 3, 3), read as channels x 27. The
+    step of `lr` has the root mean square 0.2 lr of an AdamW step's size (J. Liu et al., 2025, arXiv:2502.16982).
+    """
+
+    @torch.no_grad()
+    def step(self) -> None:
+        """One step; parameters of `matrices` groups lose their gradient."""
+        for group in self.param_groups:
+            if group.get("matrices"):
+                for parameter in group["params"]:
+                    self._muon(parameter, group["lr"])
+                    parameter.grad = None  # AdamW passes over it
+        super().step()
+
+    def _muon(self, parameter: torch.Tensor, rate: float) -> None:
+        state = self.state[parameter]
+        if not state:
+            state["step"] = torch.tensor(0.0)  # AdamW looks for it when a state is loaded
+            state["momentum"] = torch.zeros_like(parameter)
+        state["step"] += 1
+        momentum = state["momentum"].mul_(MOMENTUM).add_(parameter.grad)
+        ahead = parameter.grad + MOMENTUM * momentum  # Nesterov
+        matrices = ahead.flatten(-3) if parameter.ndim == 5 else ahead
+        scale = 0.2 * max(matrices.shape[-2:]) ** 0.5
+        parameter.sub_(rate * scale * orthogonalized(matrices).view_as(parameter))
