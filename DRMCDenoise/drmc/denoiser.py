@@ -12,7 +12,6 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -20,6 +19,7 @@ import torch
 
 from .body import HOT_SUV, body_mask, body_tiles, tile_region
 from .errors import CancelledError, DRMCError, InputError
+from .hardware import device_name, physical_cores
 from .network import DRMC, INPUT_SCALE
 
 if TYPE_CHECKING:
@@ -102,7 +102,7 @@ class Denoiser:
     @property
     def device_name(self) -> str:
         """ "cpu", "mps", or "cuda:0 " and the name of the GPU."""
-        return _device_name(self._device)
+        return device_name(self._device)
 
     def denoise(
         self,
@@ -180,7 +180,7 @@ class Denoiser:
             gates_TLM=np.stack(gates) if gates else np.zeros(_gates_shape(self._network), np.float32),
             tile_centers_mm=_physical_points(starts + (self.tile - 1) / 2, grid),
             tile_body_fraction=fractions,
-            device=_device_name(run.device),
+            device=device_name(run.device),
             precision=run.precision,
             seconds=clock.seconds,
             notices=notices,
@@ -375,7 +375,7 @@ class _Run:
                 f"memory of {self.device} was short: {self.batch} tile(s) at a time from there on"
             )
         elif self.device.type != "cpu":
-            name = _device_name(self.device)
+            name = device_name(self.device)
             self.device, self.batch = torch.device("cpu"), 1
             self._network.to(self.device)
             self.precision = _choose_precision(self._denoiser._wanted_precision, self.device, [])
@@ -514,10 +514,6 @@ def _choose_device(wanted: str) -> torch.device:
     return torch.device(kind)
 
 
-def _device_name(device: torch.device) -> str:
-    return f"{device} {torch.cuda.get_device_name(device)}" if device.type == "cuda" else device.type
-
-
 def _choose_precision(wanted: str, device: torch.device, notices: list[str]) -> str:
     if wanted not in ("auto", "fp32", "bf16"):
         raise InputError(f"precision {wanted!r}: must be auto, fp32 or bf16")
@@ -565,21 +561,3 @@ def _physical_cores() -> Iterator[None]:
         yield
     finally:
         torch.set_num_threads(before)
-
-
-def physical_cores() -> int:
-    """Physical cores that this process may use: affinity, hyper-threads and a container's quota counted."""
-    cores = torch.get_num_threads()
-    if hasattr(os, "sched_getaffinity"):
-        allowed = os.sched_getaffinity(0)
-        siblings = set()
-        for cpu in allowed:
-            path = Path(f"/sys/devices/system/cpu/cpu{cpu}/topology/thread_siblings_list")
-            siblings.add(path.read_text().strip() if path.is_file() else str(cpu))
-        cores = len(siblings)
-    quota = Path("/sys/fs/cgroup/cpu.max")
-    if quota.is_file():
-        limit, period = quota.read_text().split()
-        if limit != "max":
-            cores = min(cores, max(1, int(limit) // int(period)))
-    return max(1, cores)

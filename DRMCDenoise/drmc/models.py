@@ -191,6 +191,19 @@ def save_model(
     return ModelEntry(path.stem, path, full_card, full_card["sha256"])
 
 
+def add_to_card(entry: ModelEntry, facts: Mapping[str, Any]) -> Path:
+    """Sets facts in the card beside the weight file, atomically; what the weights say themselves stays.
+
+    Returns the card's path.
+    """
+    own = {"name", "sha256", "parameters", "tile", "config"}
+    if mistaken := sorted(own & set(facts)):
+        raise ValueError(f"'{mistaken[0]}' follows from the weights")
+    path = _card_path(entry.path)
+    write_json(path, {**_verified(entry).card, **facts})
+    return path
+
+
 def _verified(entry: ModelEntry) -> ModelEntry:
     if "problem" in entry.card:
         raise InputError(entry.card["problem"])

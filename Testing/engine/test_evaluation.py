@@ -13,7 +13,7 @@ import torch
 from drmc import cli
 from drmc.evaluation.compare import Row, average, gaussian_filter, summarize
 from drmc.metrics import attainable_gain_db, psnr
-from drmc.models import save_model
+from drmc.models import add_to_card, find_model, save_model
 from drmc.network import DRMC, INPUT_SCALE, NetworkConfig
 from drmc.volume import Geometry, read_volume
 
@@ -109,6 +109,22 @@ def test_the_table_follows_from_the_images(dataset, tmp_path, capsys):
     table = (out / "table.md").read_text()
     assert table in capsys.readouterr().out
     assert "gaussian 6 mm" in table and f"| {found['A', 4, 'drmc']['psnr']:.2f} |" in table
+
+
+def test_the_result_goes_into_the_models_card_when_asked(dataset, tmp_path, capsys):
+    path = configured(dataset, tmp_path, centers=["A"])
+    card = tmp_path / "model" / "constant.json"
+    before = json.loads(card.read_text())
+    assert cli.main(["evaluate", str(path)]) == 0
+    assert json.loads(card.read_text()) == before
+    assert cli.main(["evaluate", str(path), "--card"]) == 0
+    after = json.loads(card.read_text())
+    result = json.loads((tmp_path / "out" / "evaluation.json").read_text())
+    assert {k: v for k, v in after.items() if k != "evaluation"} == before
+    assert after["evaluation"] == {k: v for k, v in result.items() if k != "model"}
+    assert find_model(card).sha256 == before["sha256"] == result["model"]["sha256"]
+    with pytest.raises(ValueError, match="'tile' follows from the weights"):
+        add_to_card(find_model(card), {"tile": 8})
 
 
 def test_the_gaussian_has_the_width_it_is_asked_for():

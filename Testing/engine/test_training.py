@@ -164,6 +164,7 @@ def test_a_configuration_survives_its_file(config, tmp_path):
         ({"muon_rate": 0}, "muon_rate"),
         ({"loss_margin": 4}, "loss_margin"),  # nothing is left of a patch of 8 voxels
         ({"tile": 7}, "tile"),
+        ({"card": "mine"}, "card"),
         ({"centers": []}, "centers"),
         ({"centers": "A"}, "centers"),
         ({"centers": ["A", "A"]}, "centers"),
@@ -866,6 +867,7 @@ def test_every_dose_of_a_patient_is_trained_on(dataset, tmp_path, monkeypatch):
 
 
 def test_the_exported_model_loads_and_says_what_made_it(config):
+    config = replace(config, card={"title": "A tiny one", "name": "another"})
     path = train(config)
     entry = find_model(path)
     network, tile = load_network(entry)
@@ -873,7 +875,9 @@ def test_the_exported_model_loads_and_says_what_made_it(config):
     wider = replace(config, tile=12, output=str(Path(config.output).with_name("wider")))
     assert load_network(find_model(train(wider)))[1] == 12
     assert same(dict(network.state_dict()), dict(checkpoint(config.output)["average"]))
+    assert entry.card["title"] == "A tiny one" and entry.card["name"] == config.name
     card = entry.card["training"]
+    assert card["hardware"]["physical_cores"] >= 1 and card["processes"] == 1
     assert card["simulated"] is True and card["patients"] == {"A": 2, "B": 2}
     assert (card["steps"], card["patches"]) == (6, 12)
     assert card["configuration"]["learning_rate"] == config.learning_rate

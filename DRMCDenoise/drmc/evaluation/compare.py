@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import SimpleITK as sitk
 
+from drmc import hardware
 from drmc.body import body_mask
 from drmc.denoiser import Denoiser, resample_to_grid
 from drmc.errors import InputError
@@ -79,6 +80,7 @@ def evaluate(config: EvaluationConfig, report: Callable[[str], None] = lambda te
         "gaussian": f"isotropic, width chosen per center and dose on other patients (split '{config.tuning_split}')",
         "psnr": "inside the body, SUV, range 20, unclipped, scan's own grid (psnr_2mm: on the 2 mm grid)",
         "device": denoiser.device_name,
+        "hardware": hardware.describe(),
         "precision": denoiser.precision,
         "table": summary,
     }

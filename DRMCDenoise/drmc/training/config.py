@@ -43,7 +43,7 @@ class TrainingConfig:
     `head_gain` is the factor on the head's initial weights (20 makes its features SUV); `averaging_start` lets the
     depth-wise kernels begin near the mean over 3 x 3 x 3 voxels; `tail_fit_patches` (per center, 0 = none):
     see `drmc.training.tail`. `optimizer`: "adamw", or "muon" for the experts' maps and kernels at `muon_rate` times the
-    learning rate (`drmc.training.muon`).
+    learning rate (`drmc.training.muon`). `card`: what the model's card is to say besides (title, intended use, license ...).
     """
 
     dataset: str
@@ -77,6 +77,7 @@ class TrainingConfig:
     checkpoint_every: int = 200
     validate_every: int = 500
     threads: int = 0
+    card: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         for f in fields(self):
@@ -87,6 +88,8 @@ class TrainingConfig:
                 raise InputError(f"{f.name} = {value!r}: must be {_NAMES[f.type]}")
         if not isinstance(self.network, NetworkConfig):
             raise InputError(f"network = {self.network!r}: must be an object of network settings")
+        if not isinstance(self.card, dict):
+            raise InputError(f"card = {self.card!r}: must be an object of texts")
         for name, least in _LEAST.items():
             if getattr(self, name) < least:
                 raise InputError(f"{name} = {getattr(self, name)}: must be at least {least}")

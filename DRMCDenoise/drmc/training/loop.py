@@ -17,6 +17,7 @@ import torch
 import torch.distributed as distributed
 
 import drmc
+from drmc import hardware
 from drmc.errors import DRMCError, InputError
 from drmc.files import atomic_path, write_json
 from drmc.metrics import SUV_RANGE, psnr
@@ -230,7 +231,7 @@ class Trainer:
         self.stop_requested = True
 
 
-_MAY_CHANGE = {"steps", "dataset", "output", "form", "checkpoint_every", "validate_every", "threads"}
+_MAY_CHANGE = {"steps", "dataset", "output", "form", "checkpoint_every", "validate_every", "threads", "card"}
 
 
 @torch.no_grad()
@@ -360,6 +361,7 @@ def export(trainer: Trainer, cases: list) -> Path:
     manifest = json.loads((Path(config.dataset) / "dataset.json").read_text(encoding="utf-8"))
     patients = {c: sum(case.center == c and case.split == "train" for case in cases) for c in config.centers}
     card = {
+        **config.card,
         "name": config.name,
         "training": {
             "simulated": bool(manifest.get("simulated", False)),
@@ -367,10 +369,12 @@ def export(trainer: Trainer, cases: list) -> Path:
             "steps": trainer.step,
             "patches": trainer.step * len(config.centers) * config.patches_per_center,
             "seconds": round(trainer.seconds),
-            "hardware": f"{trainer.device.type}, {torch.get_num_threads()} threads, {trainer.world} process(es)",
+            "hardware": hardware.describe(trainer.device),
+            "processes": trainer.world,
+            "threads_per_process": torch.get_num_threads(),
             "validation_psnr": trainer.best,
             "configuration": {
-                k: v for k, v in config.to_dict().items() if k not in ("dataset", "output", "threads")
+                k: v for k, v in config.to_dict().items() if k not in ("dataset", "output", "threads", "card")
             },
             "version": drmc.__version__,
         },

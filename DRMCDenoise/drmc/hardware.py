@@ -1,0 +1,85 @@
+"""What this machine computes with: cores, processor, memory, GPU. Figures name their hardware by it."""
+
+from __future__ import annotations
+
+import os
+import platform
+import subprocess
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import torch
+
+
+def describe(device: torch.device | str = "cpu") -> dict[str, Any]:
+    """Processor, cores, main memory [bytes] and, for a CUDA device, the GPU and its memory [bytes]."""
+    facts: dict[str, Any] = {
+        "processor": processor_name(),
+        "physical_cores": physical_cores(),
+        "memory_bytes": memory_bytes(),
+        "system": f"{platform.system()} {platform.machine()}",
+    }
+    if str(device).startswith("cuda"):
+        import torch
+
+        properties = torch.cuda.get_device_properties(device)
+        facts |= {"gpu": properties.name, "gpu_memory_bytes": properties.total_memory}
+    return facts
+
+
+def device_name(device: torch.device) -> str:
+    """E.g. "cpu" or "cuda:0 NVIDIA H100"."""
+    if device.type != "cuda":
+        return device.type
+    import torch
+
+    return f"{device} {torch.cuda.get_device_name(device)}"
+
+
+def processor_name() -> str:
+    """The processor as its maker calls it, else its architecture."""
+    cpuinfo = Path("/proc/cpuinfo")
+    if cpuinfo.is_file():
+        for line in cpuinfo.read_text(encoding="utf-8", errors="replace").splitlines():
+            key, _, value = line.partition(":")
+            if key.strip() == "model name" and value.strip():
+                return value.strip()
+    if sys.platform == "darwin":
+        asked = subprocess.run(
+            ["sysctl", "-n", "machdep.cpu.brand_string"], capture_output=True, text=True, check=False
+        )
+        if asked.stdout.strip():
+            return asked.stdout.strip()
+    return platform.processor() or platform.machine()
+
+
+def memory_bytes() -> int | None:
+    """Main memory, counting a container's limit; None where it cannot be asked."""
+    try:
+        total = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    except (AttributeError, ValueError, OSError):
+        return None
+    limit = Path("/sys/fs/cgroup/memory.max")
+    if limit.is_file() and (text := limit.read_text().strip()) != "max":
+        total = min(total, int(text))
+    return total
+
+
+def physical_cores() -> int:
+    """Physical cores that this process may use: affinity, hyper-threads and a container's quota counted."""
+    cores = os.cpu_count() or 1
+    if hasattr(os, "sched_getaffinity"):
+        allowed = os.sched_getaffinity(0)
+        siblings = set()
+        for cpu in allowed:
+            path = Path(f"/sys/devices/system/cpu/cpu{cpu}/topology/thread_siblings_list")
+            siblings.add(path.read_text().strip() if path.is_file() else str(cpu))
+        cores = len(siblings)
+    quota = Path("/sys/fs/cgroup/cpu.max")
+    if quota.is_file():
+        limit, period = quota.read_text().split()
+        if limit != "max":
+            cores = min(cores, max(1, int(limit) // int(period)))
+    return max(1, cores)
