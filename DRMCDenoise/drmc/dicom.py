@@ -219,6 +219,16 @@ def has_dicom(folder: str | Path) -> bool:
     return any(is_dicom(file) for file in _files(Path(folder)))
 
 
+def dicom_files(folder: str | Path) -> list[Path]:
+    """The DICOM files of a folder itself, by name."""
+    return [file for file in _files(Path(folder)) if is_dicom(file)]
+
+
+def frame_of_reference(path: str | Path) -> str | None:
+    """FrameOfReferenceUID (0020,0052) of a DICOM file, None where it has none."""
+    return _text(value_of(_read(Path(path)), "FrameOfReferenceUID")) or None
+
+
 def _files(folder: Path) -> list[Path]:
     try:
         return sorted(p for p in folder.iterdir() if not p.name.startswith(".") and p.is_file())

@@ -1,4 +1,4 @@
-"""Segmentations: label images and Slicer's `.seg.nrrd` files as masks on the grid of a scan.
+"""Segmentations: label images, Slicer's `.seg.nrrd` files, DICOM SEG and RTSTRUCT as masks on a scan's grid.
 
 Masks are (z, y, x) bool. A segmentation whose voxels lie on the scan's voxels (to a tenth of a voxel: DICOM
 slice positions are irregular, NIfTI spacing is nominal), whatever its extent and axis order, is taken over
@@ -41,15 +41,12 @@ class Segment:
         if mask.ndim != 3:
             raise InputError(f"segment '{name}': a mask has the axes (z, y, x), this one has {mask.ndim}")
         mask = mask != 0
-        box = []
-        for axis in range(3):
-            used = np.flatnonzero(mask.any(axis=tuple(a for a in range(3) if a != axis)))
-            if not used.size:
-                raise InputError(f"segment '{name}' is empty: no voxel of the scan lies in it")
-            box.append(slice(int(used[0]), int(used[-1]) + 1))
+        box = bounding_box(mask)
+        if box is None:
+            raise InputError(f"segment '{name}' is empty: no voxel of the scan lies in it")
         self.name = name
         self.shape = mask.shape
-        self.box = tuple(box)
+        self.box = box
         self.inside = mask[self.box].copy()
 
     @property
@@ -68,6 +65,18 @@ class Segment:
         return f"Segment({self.name!r}, {self.voxels} voxels of {self.shape})"
 
 
+def bounding_box(mask: np.ndarray) -> tuple[slice, ...] | None:
+    """The smallest box with all marked voxels of a mask (z, y, x), one slice per axis; None where it is
+    empty."""
+    box = []
+    for axis in range(3):
+        used = np.flatnonzero(mask.any(axis=tuple(a for a in range(3) if a != axis)))
+        if not used.size:
+            return None
+        box.append(slice(int(used[0]), int(used[-1]) + 1))
+    return tuple(box)
+
+
 @dataclass(frozen=True)
 class _Entry:
     """Where a segment lies in a file: which layer, which label value."""
@@ -77,27 +86,39 @@ class _Entry:
     label: int
 
 
-def read_segments(path: str | os.PathLike[str], geometry: Geometry) -> tuple[list[Segment], list[str]]:
+def read_segments(
+    path: str | os.PathLike[str], geometry: Geometry, frame_of_reference: str | None = None
+) -> tuple[list[Segment], list[str]]:
     """Reads the segments of a file onto the grid of `geometry`.
 
     Takes label images (NIfTI, NRRD, MHA; every value but 0 is a segment, named after the file, with the value
-    appended where there are several; a fourth axis holds layers) and Slicer's `.seg.nrrd`, whose layers may
-    overlap. Returns the segments in the order of the file and the notices for the reader. Raises InputError
-    where the file is no segmentation, where nothing of it lies in the scan, and where a segment that lies in
-    the scan loses all its voxels by resampling.
+    appended where there are several; a fourth axis holds layers), Slicer's `.seg.nrrd`, whose layers may
+    overlap, and a DICOM SEG or RTSTRUCT, as its file or as a folder that holds exactly one; where
+    `frame_of_reference` (the scan's FrameOfReferenceUID) is given, it must be theirs. Returns the segments in
+    the order of the file and the notices for the reader. Raises InputError where the file is no segmentation,
+    where nothing of it lies in the scan, and where a segment that lies in the scan loses all its voxels by
+    resampling.
     """
     path = Path(path)
-    image = _read(path)
-    layers = _layers(image, path)
-    labels = [_labels(layer, path) for layer in layers]
-    entries = _entries(image, path, labels)
+    notices: list[str] = []
+    if _is_dicom(path):
+        from .dicom_segments import read_dicom_segments  # pydicom is needed for DICOM only
+
+        named, notices = read_dicom_segments(path, geometry, frame_of_reference)
+        layers = [image for _, image in named]
+        entries = _unique_names(_Entry(name, layer, 1) for layer, (name, _) in enumerate(named))
+        labels = [_labels(layer, path) for layer in layers]
+    else:
+        image = _read(path)
+        layers = _layers(image, path)
+        labels = [_labels(layer, path) for layer in layers]
+        entries = _entries(image, path, labels)
     if not entries:
         raise InputError(f"{path}: the segmentation is empty; give one with at least one marked voxel")
 
     first = layers[0]
-    aligned = _is_aligned(first, geometry)
-    contained = _contains(first, geometry)
-    resampled = [_resample(layer, geometry) for layer in layers]
+    aligned = all(_is_aligned(layer, geometry) for layer in layers)
+    contained = [_contains(layer, geometry) for layer in layers]
     file_ml = float(np.prod(first.GetSpacing())) / 1000.0
     scan_ml = float(np.prod(geometry.spacing)) / 1000.0
 
@@ -105,17 +126,23 @@ def read_segments(path: str | os.PathLike[str], geometry: Geometry) -> tuple[lis
     empty: list[str] = []
     outside: list[str] = []
     changes: list[str] = []
-    notices: list[str] = []
+    resampled: dict[int, tuple[tuple[slice, ...], np.ndarray]] = {}
     for entry in entries:
         voxels = labels[entry.layer].get(entry.label, 0)
         if voxels == 0:
             empty.append(entry.name)
             continue
-        lost = 0 if contained else _voxels_outside(layers[entry.layer], entry.label, geometry)
+        lost = 0
+        if not contained[entry.layer]:
+            lost = _voxels_outside(layers[entry.layer], entry.label, geometry)
         if lost == voxels:
             outside.append(entry.name)
             continue
-        mask = resampled[entry.layer] == entry.label
+        if entry.layer not in resampled:
+            resampled[entry.layer] = _resample(layers[entry.layer], geometry)
+        box, values = resampled[entry.layer]
+        mask = np.zeros(geometry.shape, dtype=bool)
+        mask[box] = values == entry.label
         if not mask.any():
             raise InputError(
                 f"{path}: segment '{entry.name}' ({voxels * file_ml:.3g} ml) holds no voxel center of the "
@@ -136,12 +163,11 @@ def read_segments(path: str | os.PathLike[str], geometry: Geometry) -> tuple[lis
             )
         raise InputError(f"{path}: the segmentation is empty; give one with at least one marked voxel")
     if not aligned:
-        size = " x ".join(str(n) for n in first.GetSize())
         spacing = " x ".join(f"{s:.4g}" for s in first.GetSpacing())
         more = f" and {len(changes) - 4} more" if len(changes) > 4 else ""
         notices.insert(
             0,
-            f"the segmentation {path.name} is on another grid ({size} voxels of {spacing} mm) than the "
+            f"the segmentation {path.name} is on another grid (voxels of {spacing} mm) than the "
             f"scan: resampled by nearest neighbor; volumes {', '.join(changes[:4])}{more}",
         )
     if empty:
@@ -151,12 +177,18 @@ def read_segments(path: str | os.PathLike[str], geometry: Geometry) -> tuple[lis
     return segments, notices
 
 
+def _is_dicom(path: Path) -> bool:
+    """Whether a file is to be read as DICOM; its name need not say so. A folder can hold nothing else."""
+    if path.is_dir() or path.suffix.lower() == ".dcm":
+        return path.exists()
+    if path.name.lower().endswith(_ENDINGS):
+        return False
+    from .dicom import is_dicom
+
+    return is_dicom(path)
+
+
 def _read(path: Path) -> sitk.Image:
-    if path.is_dir() or path.suffix.lower() in {".dcm", ".ima"}:
-        raise InputError(
-            f"{path}: DICOM segmentations are not read; load it in 3D Slicer and save it as .seg.nrrd or "
-            ".nii.gz"
-        )
     if not path.is_file():
         raise InputError(f"{path}: there is no such segmentation file")
     try:
@@ -312,11 +344,21 @@ def _voxels_outside(layer: sitk.Image, label: int, geometry: Geometry) -> int:
     return int(np.count_nonzero(((index < -0.5) | (index > last + 0.5)).any(axis=1)))
 
 
-def _resample(layer: sitk.Image, geometry: Geometry) -> np.ndarray:
+def _resample(layer: sitk.Image, geometry: Geometry) -> tuple[tuple[slice, ...], np.ndarray]:
+    """The layer on the part of the scan's grid that it covers: that part as slices (z, y, x), and its values.
+
+    Only that part, so that a hundred small segments cost neither the time nor the memory of as many scans.
+    """
+    corners = _corners(layer, geometry)
+    size = np.asarray(geometry.shape[::-1])
+    low = np.clip(np.floor(corners.min(axis=0)) - 1, 0, size - 1).astype(int)
+    high = np.clip(np.ceil(corners.max(axis=0)) + 1, 0, size - 1).astype(int)
+    matrix = np.reshape(geometry.direction, (3, 3)) * np.asarray(geometry.spacing)
     resample = sitk.ResampleImageFilter()
-    resample.SetSize([int(n) for n in geometry.shape[::-1]])
+    resample.SetSize([int(n) for n in high - low + 1])
     resample.SetOutputSpacing([float(s) for s in geometry.spacing])
-    resample.SetOutputOrigin([float(o) for o in geometry.origin])
+    resample.SetOutputOrigin([float(o) for o in np.asarray(geometry.origin) + matrix @ low])
     resample.SetOutputDirection([float(d) for d in geometry.direction])
     resample.SetInterpolator(sitk.sitkNearestNeighbor)
-    return sitk.GetArrayFromImage(resample.Execute(layer))
+    box = tuple(slice(int(a), int(b) + 1) for a, b in zip(low[::-1], high[::-1], strict=True))
+    return box, sitk.GetArrayFromImage(resample.Execute(layer))

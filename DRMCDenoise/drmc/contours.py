@@ -1,0 +1,71 @@
+"""Polygons to pixels: which pixel centers lie inside planar contours.
+
+The rule is even-odd: of nested contours every second one is a hole, and a keyhole (one contour that runs to
+the hole and back along the same line) is the same as a hole of its own. A center on a contour counts as
+inside, so that mirroring or turning the grid changes nothing and a contour drawn through the centers of the
+outermost pixels keeps them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+ON_CONTOUR = 1e-6  # pixels: a center this near to a contour lies on it; coordinates are written in decimals
+
+
+def fill(polygons: Sequence[np.ndarray], shape: tuple[int, int]) -> np.ndarray:
+    """Pixels whose centers lie inside `polygons`, bool (rows, columns).
+
+    Each polygon is (points, 2): column and row of its corners in pixels, where pixel centers are whole
+    numbers; the last corner is joined to the first.
+    """
+    rows, columns = shape
+    starts = np.concatenate(polygons).astype(float)
+    ends = np.concatenate([np.roll(polygon, -1, axis=0) for polygon in polygons]).astype(float)
+    # Every edge downwards: the two ways along a keyhole then cross a row at the very same number.
+    turned = (starts[:, 1] > ends[:, 1]) | ((starts[:, 1] == ends[:, 1]) & (starts[:, 0] > ends[:, 0]))
+    low, high = np.where(turned[:, None], ends, starts), np.where(turned[:, None], starts, ends)
+    return _inside(low, high, rows, columns) | _on_contour(low, high, rows, columns)
+
+
+def _inside(low: np.ndarray, high: np.ndarray, rows: int, columns: int) -> np.ndarray:
+    """Pixels with an odd number of crossings to their left; an edge has its upper end, not its lower one."""
+    first = np.clip(np.ceil(low[:, 1]), 0, rows).astype(int)
+    last = np.clip(np.ceil(high[:, 1]), 0, rows).astype(int)
+    edge, row = _ranges(first, last)
+    column = np.clip(np.ceil(_crossing(low[edge], high[edge], row)), 0, columns).astype(int)
+    crossings = np.bincount(row * (columns + 1) + column, minlength=rows * (columns + 1))
+    return np.cumsum(crossings.reshape(rows, columns + 1), axis=1)[:, :columns] % 2 == 1
+
+
+def _on_contour(low: np.ndarray, high: np.ndarray, rows: int, columns: int) -> np.ndarray:
+    """Pixels whose centers lie on an edge."""
+    mask = np.zeros((rows, columns), dtype=bool)
+    first = np.clip(np.ceil(low[:, 1] - ON_CONTOUR), 0, rows).astype(int)
+    last = np.clip(np.floor(high[:, 1] + ON_CONTOUR) + 1, 0, rows).astype(int)
+    flat = high[:, 1] - low[:, 1] <= ON_CONTOUR
+    edge, row = _ranges(first, np.where(flat, first, last))
+    crossing = _crossing(low[edge], high[edge], row)
+    column = np.round(crossing)
+    hit = (np.abs(crossing - column) <= ON_CONTOUR) & (column >= 0) & (column < columns)
+    mask[row[hit], column[hit].astype(int)] = True
+    left = np.clip(np.ceil(np.minimum(low, high)[:, 0] - ON_CONTOUR), 0, columns).astype(int)
+    right = np.clip(np.floor(np.maximum(low, high)[:, 0] + ON_CONTOUR) + 1, 0, columns).astype(int)
+    edge, column = _ranges(left, np.where(flat & (last > first), right, left))
+    mask[first[edge], column] = True
+    return mask
+
+
+def _ranges(first: np.ndarray, last: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """For every i the numbers first[i] to last[i] - 1: the i of each, and the number."""
+    count = np.maximum(last - first, 0)
+    index = np.repeat(np.arange(len(count)), count)
+    return index, np.arange(len(index)) - np.repeat(np.cumsum(count) - count, count) + first[index]
+
+
+def _crossing(low: np.ndarray, high: np.ndarray, row: np.ndarray) -> np.ndarray:
+    """Where each edge meets a row, by its column; beyond its ends by less than ON_CONTOUR: at its end."""
+    part = np.clip((row - low[:, 1]) / (high[:, 1] - low[:, 1]), 0.0, 1.0)
+    return low[:, 0] + part * (high[:, 0] - low[:, 0])

@@ -1,0 +1,85 @@
+"""Lesions in DICOM: the one SEG or RTSTRUCT object of a file or folder as named label images."""
+
+from __future__ import annotations
+
+import warnings
+from pathlib import Path
+from typing import Any
+
+import pydicom
+import SimpleITK as sitk
+from pydicom.dataelem import RawDataElement
+from pydicom.dataset import Dataset
+
+from .dicom import dicom_files, is_dicom, value_of
+from .errors import InputError
+from .volume import Geometry
+
+SEGMENTATION, STRUCTURE_SET = "SEG", "RTSTRUCT"
+UNDEFINED_LENGTH = 0xFFFFFFFF
+
+
+def read_dicom_segments(
+    path: Path, geometry: Geometry, frame_of_reference: str | None = None
+) -> tuple[list[tuple[str, sitk.Image]], list[str]]:
+    """Name and label image (0 and 1) of every segment or region of a DICOM object, and notices.
+
+    `path` is the file of a Segmentation or RT Structure Set, or a folder that holds exactly one (files of
+    other kinds in it do not count). `frame_of_reference`: FrameOfReferenceUID (0020,0052) of the scan; an
+    object with another is refused. Raises InputError.
+    """
+    from . import dicom_rtstruct, dicom_seg
+
+    if path.is_dir():
+        path = _only_object(path)
+    elif not is_dicom(path):
+        raise InputError(f"{path} is no DICOM file: it is truncated or damaged, copy it again")
+    dataset = _read(path)
+    modality = _modality(dataset)
+    if modality == SEGMENTATION:
+        return dicom_seg.read_segmentation(dataset, path, frame_of_reference)
+    if modality == STRUCTURE_SET:
+        return dicom_rtstruct.read_structure_set(dataset, path, geometry, frame_of_reference)
+    raise InputError(
+        f"{path} holds {modality or 'no modality'} (Modality (0008,0060)), no lesions: give a DICOM SEG or "
+        "RTSTRUCT, a label image or a .seg.nrrd"
+    )
+
+
+def _only_object(folder: Path) -> Path:
+    modalities = {file: _modality(_read(file, specific_tags=["Modality"])) for file in dicom_files(folder)}
+    found = [file for file, modality in modalities.items() if modality in (SEGMENTATION, STRUCTURE_SET)]
+    if len(found) > 1:
+        names = ", ".join(file.name for file in found[:4])
+        raise InputError(
+            f"{folder} holds {len(found)} DICOM SEG or RTSTRUCT objects ({names}): give one of these files"
+        )
+    if not found:
+        raise InputError(
+            f"{folder} holds no DICOM SEG or RTSTRUCT: give the file with the lesions, or the folder it lies in"
+        )
+    return found[0]
+
+
+def _read(path: Path, **options: Any) -> Dataset:
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            dataset = pydicom.dcmread(path, force=True, **options)
+            for tag in dataset.keys():
+                # Of a value that the file ends in the rest is silently missing, such as the last contours.
+                element = dataset.get_item(tag)
+                if isinstance(element, RawDataElement) and isinstance(element.value, bytes):
+                    if len(element.value) < element.length != UNDEFINED_LENGTH:
+                        raise EOFError
+            for _ in dataset.iterall():  # decoded when first asked for: what is damaged shows here, not later
+                pass
+        return dataset
+    except Exception as error:
+        raise InputError(
+            f"{path} cannot be read as DICOM ({type(error).__name__}): it is truncated or damaged; copy it again"
+        ) from None
+
+
+def _modality(dataset: Dataset) -> str:
+    return str(value_of(dataset, "Modality") or "").strip().upper()
