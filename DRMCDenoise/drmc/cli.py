@@ -30,6 +30,7 @@ from drmc.progress import Cancellation, JsonProgress, Reporter, TerminalProgress
 
 DESCRIPTION = "Multi-center low-dose PET denoising by dynamic routing, with the SUV figures a reader trusts."
 RESEARCH = "Research use only. Not for diagnosis or treatment."
+LESIONS = "label image, Slicer segmentation (.seg.nrrd), DICOM SEG or RTSTRUCT"
 EPILOG = f"""\
 examples:
   drmc denoise PET_FOLDER -o OUT                      a DICOM folder: denoised.nii.gz, report.html, ...
@@ -187,7 +188,7 @@ def _quantify(options: argparse.Namespace, reporter: Reporter) -> int:
     from drmc import pipeline, quantify
 
     volume = _read(options)
-    segments, notices = quantify.read_segments(options.lesions, volume.geometry)
+    segments, notices = quantify.read_segments(options.lesions, volume.geometry, volume.frame_of_reference)
     stages = {"original": volume.suv_array()}
     if options.reference is not None:
         reference = pipeline.read_reference(options.reference, volume.geometry, **_reading(options))
@@ -293,9 +294,7 @@ def _parser(arguments: Sequence[str]) -> _Parser:
         "  drmc quantify low.nii.gz --lesions lesions.nii.gz --reference full.nii.gz --json",
     )
     sub.add_argument("input", metavar="IMAGE", help="DICOM folder or file, NIfTI, NRRD or MHA")
-    sub.add_argument(
-        "--lesions", metavar="SEG", required=True, help="label image or Slicer segmentation (.seg.nrrd)"
-    )
+    sub.add_argument("--lesions", metavar="SEG", required=True, help=LESIONS)
     sub.add_argument(
         "--reference", metavar="FULLDOSE", help="full-dose image on the same grid: adds B_mean, B_max, B_peak"
     )
@@ -343,8 +342,8 @@ def _add_denoise(add: Callable[..., argparse.ArgumentParser]) -> None:
     sub.add_argument(
         "--lesions",
         metavar="SEG",
-        help="label image or Slicer segmentation; in a batch a folder with files of the scans' names, or a "
-        "pattern with {name} or {folder}",
+        help=f"{LESIONS}; in a batch a folder with files or folders of the scans' names, or a pattern with "
+        "{name} or {folder}",
     )
     sub.add_argument(
         "--reference",

@@ -42,7 +42,7 @@ if TYPE_CHECKING:
 
 INTENDED_USE = "Research use only. Not for diagnosis or treatment."
 FORMATS = {"nifti": ".nii.gz", "nrrd": ".nrrd"}
-SEGMENTATION_ENDINGS = (".seg.nrrd", ".nii.gz", ".nii", ".nrrd", ".mha")
+SEGMENTATION_ENDINGS = (".seg.nrrd", ".nii.gz", ".nii", ".nrrd", ".mha", ".dcm")
 BATCH_COLUMNS = ("scan", "outcome", "seconds", "input", "output", "message")
 
 Progress = Callable[[int, int, float | None], None]
@@ -622,7 +622,9 @@ def _read_inputs(request: DenoiseRequest, scan_path: Path) -> _Inputs:
         inputs.notices.append(f"the scan in this folder: {scan_path}")
     inputs.notices += volume.notices
     if request.lesions is not None:
-        inputs.segments, notices = quantify.read_segments(Path(request.lesions), volume.geometry)
+        inputs.segments, notices = quantify.read_segments(
+            Path(request.lesions), volume.geometry, volume.frame_of_reference
+        )
         inputs.notices += notices
         inputs.files.append(Path(request.lesions))
     if request.reference is not None:

@@ -117,6 +117,15 @@ class PETVolume:
     notices: list[str] = field(default_factory=list)
     dicom_files: list[Path] = field(default_factory=list)
 
+    @property
+    def frame_of_reference(self) -> str | None:
+        """FrameOfReferenceUID (0020,0052) of a DICOM scan, None where it is no DICOM."""
+        if not self.dicom_files:
+            return None
+        from drmc import dicom  # pydicom is needed for DICOM only
+
+        return dicom.frame_of_reference(self.dicom_files[0])
+
     def suv_array(self) -> np.ndarray:
         """The image in SUV, float32 (z, y, x): the stored values times the factor of their slice."""
         return _times(self.array, self._factors())
