@@ -327,8 +327,8 @@ def _add_denoise(add: Callable[..., argparse.ArgumentParser]) -> None:
         "subfolders and image files is a scan, done into OUT/<name>/. A scan that is refused does not stop\n"
         "the others (exit code 2, or 1 if any failed) and a cancel keeps those that are done; OUT/batch.csv\n"
         "says how each ended, OUT/lesions.csv collects all lesions.\n\n"
-        "OUT gets denoised.nii.gz (.nrrd), denoised.json, lesions.csv, routing.csv, report.html and\n"
-        "summary.json.",
+        "OUT gets denoised.nii.gz (.nrrd) with denoised.json, or denoised/ with a DICOM series; lesions.csv,\n"
+        "routing.csv, report.html and summary.json.",
     )
     sub.add_argument(
         "input", metavar="INPUT", help="DICOM folder or file, NIfTI, NRRD or MHA, or a folder of scans"
@@ -362,9 +362,9 @@ def _add_denoise(add: Callable[..., argparse.ArgumentParser]) -> None:
     )
     sub.add_argument(
         "--format",
-        choices=("nifti", "nrrd"),
+        choices=("nifti", "nrrd", "dicom"),
         default="nifti",
-        help="form of the denoised image (default nifti)",
+        help="form of the denoised image (default nifti); dicom: a new PET series, from DICOM input only",
     )
     sub.add_argument(
         "--tile-batch", type=int, metavar="N", help="tiles computed at once; lower it when memory is short"

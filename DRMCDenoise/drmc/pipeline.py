@@ -41,7 +41,7 @@ if TYPE_CHECKING:
     from drmc.denoiser import Denoiser, DenoiseResult
 
 INTENDED_USE = "Research use only. Not for diagnosis or treatment."
-FORMATS = {"nifti": ".nii.gz", "nrrd": ".nrrd"}
+FORMATS = {"nifti": ".nii.gz", "nrrd": ".nrrd", "dicom": ""}  # dicom: a folder of slices
 SEGMENTATION_ENDINGS = (".seg.nrrd", ".nii.gz", ".nii", ".nrrd", ".mha", ".dcm")
 BATCH_COLUMNS = ("scan", "outcome", "seconds", "input", "output", "message")
 
@@ -141,11 +141,16 @@ def run(
         scan_path = find_scan(Path(request.input))
         name = name or scan_name(Path(request.input))
         check_output_folder(output, inputs=(Path(request.input), scan_path))
+        if request.format == "dicom":
+            from drmc import dicom_write  # pydicom is needed for DICOM only
+
+            dicom_write.refuse_image_file(scan_path, None if scan_path.is_dir() else image_kind(scan_path))
         engine = engine or Engine(request)
     _stop_if(cancel)
     with clock("read"):
         inputs = _read_inputs(request, scan_path)
         volume, segments, reference = inputs.volume, inputs.segments, inputs.reference
+        plan = dicom_write.plan_series(volume) if request.format == "dicom" else None
         protected = [*inputs.files, engine.entry.path]
         produced = _output_names(request.format, with_lesions=segments is not None)
         _protect_inputs(output, produced, protected)
@@ -176,7 +181,7 @@ def run(
         "device": result.device,
         "precision": result.precision,
         "tiles": {"count": len(result.gates_TLM), "edge": denoiser.tile},
-        "notices": _unique([*inputs.notices, *result.notices]),
+        "notices": _unique([*inputs.notices, *result.notices, *(plan.notices if plan else [])]),
         "lesions": None if segments is None else {"input": str(request.lesions), "segments": lesion_rows},
         "reference": comparison,
         "outputs": produced,
@@ -185,7 +190,11 @@ def run(
     }
     with _staged(output) as folder:
         with clock("write"):
-            _write_images(folder, request.format, denoised)
+            if plan is None:
+                _write_images(folder, request.format, denoised)
+            else:
+                made_by = dicom_write.Equipment(engine.entry.name, engine.entry.sha256)
+                dicom_write.write_series(folder / "denoised", denoised, plan, made_by, cancel)
             if segments is not None:
                 quantify.write_lesions_csv(folder / "lesions.csv", lesion_rows)
             routing.write_routing_csv(folder / "routing.csv", routing_rows)
@@ -349,7 +358,7 @@ def is_complete(request: DenoiseRequest, entry: ModelEntry) -> bool:
     earlier = _earlier_summary(output)
     return (
         earlier is not None
-        and all((output / name).is_file() for name in earlier["outputs"])
+        and all(_is_output(output / name, earlier) for name in earlier["outputs"])
         and earlier.get("settings") == jsonable(_settings(request))
         and earlier.get("model", {}).get("sha256") == entry.sha256
     )
@@ -568,7 +577,8 @@ def _check_request(request: DenoiseRequest, *, batch: bool = False) -> None:
 
 
 def _check_free_space(output: Path, volume: PETVolume) -> None:
-    needed = 2 * volume.array.nbytes + 32 * 2**20  # the image (uncompressed at worst), the report, and air
+    # The image (uncompressed at worst; DICOM headers), the report, and air.
+    needed = 2 * volume.array.nbytes + 32 * 2**20
     free = shutil.disk_usage(_nearest_folder(output)).free
     if free < needed:
         raise InputError(
@@ -583,12 +593,26 @@ def _protect_inputs(output: Path, produced: Sequence[str], inputs: Sequence[Path
             raise InputError(
                 f"{output / name}: would be written over the input {clash}: choose another folder with -o"
             )
+    # A file of an output's name is replaced, but a folder may hold anything: only one of ours is.
+    earlier = _earlier_summary(output) or {"outputs": []}
+    for name in produced:
+        folder = output / name
+        if folder.is_dir() and not (name in earlier["outputs"] and _is_output(folder, None)):
+            raise InputError(
+                f"{folder}: holds other files than this program's and would be replaced: move it away or choose "
+                "another folder with -o"
+            )
 
 
 def _input_at(path: Path, inputs: Sequence[Path]) -> Path | None:
+    """The input that a path is, or that lies in this folder."""
     if not path.exists():
         return None
-    return next((source for source in inputs if source.exists() and os.path.samefile(path, source)), None)
+    inside = path.resolve() if path.is_dir() else None
+    for source in inputs:
+        if source.exists() and (os.path.samefile(path, source) or inside in source.resolve().parents):
+            return source
+    return None
 
 
 def _nearest_folder(path: Path) -> Path:
@@ -736,8 +760,9 @@ def _peak_memory_bytes_windows() -> int:
 def _output_names(form: str, *, with_lesions: bool) -> list[str]:
     """The files of one scan as they are moved: summary.json last, because it says that all are there."""
     lesions = ["lesions.csv"] if with_lesions else []
-    image = f"denoised{FORMATS[form]}"
-    return [image, "denoised.json", *lesions, "routing.csv", "report.html", "summary.json"]
+    # A DICOM series states its SUV itself.
+    image = ["denoised"] if form == "dicom" else [f"denoised{FORMATS[form]}", "denoised.json"]
+    return [*image, *lesions, "routing.csv", "report.html", "summary.json"]
 
 
 def _write_images(folder: Path, form: str, denoised: PETVolume) -> None:
@@ -794,7 +819,7 @@ def _staged(output: Path) -> Iterator[Path]:
 
 
 def _move_into_place(staging: Path, output: Path, produced: Sequence[str], inputs: Sequence[Path]) -> None:
-    """Renames the staged files into the output folder; on any failure puts back what was there.
+    """Renames the staged files and folders into the output folder; on any failure puts back what was there.
 
     What an earlier run wrote there and this one does not (other form, no lesions) goes, inputs excepted.
     """
@@ -804,7 +829,8 @@ def _move_into_place(staging: Path, output: Path, produced: Sequence[str], input
     earlier = _earlier_summary(output)
     stale = [name for name in (earlier or {}).get("outputs", []) if _input_at(output / name, inputs) is None]
     # The old summary goes first: while it is away, the folder does not count as complete.
-    old = [name for name in dict.fromkeys(("summary.json", *produced, *stale)) if (output / name).is_file()]
+    names = dict.fromkeys(("summary.json", *produced, *stale))
+    old = [name for name in names if _is_output(output / name, None)]
     try:
         for name in old:
             os.replace(output / name, aside / name)
@@ -813,11 +839,27 @@ def _move_into_place(staging: Path, output: Path, produced: Sequence[str], input
     except BaseException:
         for name in produced:
             if not (staging / name).exists():
-                (output / name).unlink(missing_ok=True)
+                _remove(output / name)
         for name in old:
             if (aside / name).exists():
                 os.replace(aside / name, output / name)
         raise
+
+
+def _is_output(path: Path, summary: dict[str, Any] | None) -> bool:
+    """Whether a path is a file, or a folder of nothing but our slices (all of those that a summary counts)."""
+    if not path.is_dir():
+        return path.is_file()
+    from drmc.dicom_write import is_series  # pydicom is needed for DICOM only
+
+    return is_series(path, None if summary is None else summary.get("input", {}).get("shape_zyx", [None])[0])
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        path.unlink(missing_ok=True)
 
 
 def _earlier_summary(output: Path) -> dict[str, Any] | None:

@@ -81,7 +81,7 @@ def test_version(capsys):
         ["denoise"],
         ["denoise", "scan"],
         ["denoise", "scan", "-o", "out", "--frobnicate"],
-        ["denoise", "scan", "-o", "out", "--format", "dicom"],
+        ["denoise", "scan", "-o", "out", "--format", "analyze"],
         ["denoise", "scan", "-o", "out", "--device", "abacus"],
         ["denoise", "scan", "-o", "out", "--mod", "tiny"],
         ["suv", "a", "b"],

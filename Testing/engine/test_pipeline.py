@@ -344,6 +344,7 @@ def test_the_output_may_not_lie_in_an_input_folder(models, tmp_path):
 @pytest.mark.parametrize(
     "change",
     [
+        {"format": "analyze"},
         {"format": "dicom"},
         {"tile_batch": 0},
         {"model": "unknown"},

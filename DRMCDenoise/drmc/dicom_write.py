@@ -1,0 +1,371 @@
+"""Writing a denoised scan back as a DICOM PET series that a viewer loads beside the original, with the same SUV.
+
+All that the SUV rests on (dates, times, dose, patient, decay correction and the private reference times) stays
+as the source has it, and so do study, frame of reference, positions and orientation. Series and instance UIDs,
+series number, description and derivation are new; the moment of processing goes only into (0008,0012/0013)
+InstanceCreation and (0008,0023/0033) Content. Pixels are signed 16 bit, each slice with its own RescaleSlope
+(0028,1053), so that negative voxels stay and every voxel is within half a slope step. Module: DICOM PS3.3 C.8.9.
+"""
+
+from __future__ import annotations
+
+import math
+import warnings
+from collections.abc import Callable
+from copy import copy
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta, timezone
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from pydicom.datadict import dictionary_VR
+from pydicom.dataelem import DataElement
+from pydicom.dataset import Dataset, FileMetaDataset
+from pydicom.sequence import Sequence
+from pydicom.uid import ExplicitVRLittleEndian, generate_uid
+from pydicom.valuerep import format_number_as_ds
+
+from drmc import __version__, dicom_mend, suv
+from drmc.dicom import _PRIVATE as PRIVATE
+from drmc.dicom import PET_CLASS, slice_facts, value_of
+from drmc.dicom import _read as read_header
+from drmc.errors import CancelledError, DRMCError, InputError
+from drmc.files import atomic_path
+from drmc.volume import PETVolume
+
+SLICE_NAME = "IM{:04d}.dcm"
+DESCRIPTION = "DRMC denoised - Research use"
+LONGEST_LO, LONGEST_ST = 64, 1024  # characters of the value representations LO and ST
+LARGEST = 32767  # stored value of the largest magnitude of a slice
+SERIES_NUMBER_STEP = 1000  # the new series stands behind the study's own
+_PHILIPS_SUV, _PHILIPS_BQ = "PhilipsSUVScaleFactor", "PhilipsActivityConcentrationScaleFactor"
+
+# CID 7203, CID 7202 and CID 7005 of DICOM PS3.16. CID 7203 has no noise reduction: smoothing is the nearest.
+SMOOTHING = ("113087", "DCM", "Smoothing")
+SOURCE_IMAGE = ("121322", "DCM", "Source image for image processing operation")
+MODIFYING_EQUIPMENT = ("109103", "DCM", "Modifying Equipment")
+
+# What spoke of the old pixels, their encoding or their file, or is said anew.
+_DROPPED = (
+    "NumberOfFrames",
+    "PlanarConfiguration",
+    "PixelPaddingValue",
+    "PixelPaddingRangeLimit",
+    "SmallestPixelValueInSeries",
+    "LargestPixelValueInSeries",
+    "SmallestImagePixelValueInPlane",
+    "LargestImagePixelValueInPlane",
+    "RescaleType",
+    "ModalityLUTSequence",
+    "VOILUTSequence",
+    "RealWorldValueMappingSequence",
+    "IconImageSequence",
+    "AlternateRepresentationSequence",
+    "PixelDataProviderURL",
+    "InstanceCreatorUID",
+    "MACParametersSequence",
+    "EncryptedAttributesSequence",
+)
+_DROPPED_GROUPS = (0x0002, 0x0004, 0x5000, 0x6000, 0x7FE0, 0xFFFA, 0xFFFC)  # also 50xx curves, 60xx overlays
+
+
+@dataclass(frozen=True)
+class SeriesPlan:
+    """What is written: `units` (0054,1001) of the new series, `gain` from the scan's units to them, and what
+    is to be said about it."""
+
+    units: str
+    gain: float = 1.0
+    notices: list[str] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class Equipment:
+    """What made the image: the model's name and the SHA-256 of its weights."""
+
+    model: str
+    sha256: str
+
+    @property
+    def derivation(self) -> str:
+        """One sentence for people, in plain ASCII: every character set of DICOM holds it."""
+        text = (
+            f"Noise reduced by DRMC {__version__}, model {self.model} (SHA-256 {self.sha256[:16]}). "
+            "Research use only."
+        )
+        return text.encode("ascii", "replace").decode()
+
+
+def refuse_image_file(path: Path, kind: str | None) -> None:
+    """InputError where the scan is an image file (`kind`: "nifti", ...) and so has no DICOM header."""
+    if kind is not None:
+        raise InputError(
+            f"{path}: a {kind} file has no DICOM header to write a series with: use --format nifti or nrrd, or "
+            "give the DICOM series"
+        )
+
+
+def plan_series(volume: PETVolume) -> SeriesPlan:
+    """How the scan goes back to DICOM; reads headers only.
+
+    Counts (Units CNTS, Philips) become Bq/ml by their factor (7053,xx09) where it exists and the header's
+    times then give the same SUV as the SUV factor (7053,xx00), else SUVbw. Raises InputError for a scan that
+    is no classic PET series.
+    """
+    files = volume.dicom_files
+    if volume.kind != "dicom" or not files:
+        refuse_image_file(volume.source, volume.kind)
+    sop_class = str(value_of(read_header(files[0]), "SOPClassUID") or "").strip()
+    if sop_class != PET_CLASS or len(set(files)) != len(volume.array):
+        raise InputError(
+            f"{volume.source}: DICOM is written for classic PET (one slice a file) only, this has SOPClassUID "
+            f"(0008,0016) {sop_class}: use --format nifti or nrrd"
+        )
+    if volume.units != "CNTS":
+        return SeriesPlan(volume.units)
+    return _plan_counts([slice_facts(read_header(file)) for file in files])
+
+
+def _plan_counts(facts: list[dict[str, Any]]) -> SeriesPlan:
+    to_suv, to_bq = (_factor(facts[0].get(key)) for key in (_PHILIPS_SUV, _PHILIPS_BQ))
+    group = "the Philips group 7053, whose factors are for counts, is not written"
+    why = f"no factor to Bq/ml {suv.TAGS[_PHILIPS_BQ]}"
+    if to_bq is not None:
+        apart = 0.0 if to_suv is None else _percent_apart(facts, to_suv / to_bq)
+        if abs(apart) <= suv.SSF_AGREES_PERCENT:
+            said = f"counts were written as Bq/ml (BQML) by {suv.TAGS[_PHILIPS_BQ]}; {group}"
+            if to_suv is not None:
+                said += f"; by the header's times the SUV is {apart:+.2g} % of that by the SUV factor"
+            return SeriesPlan("BQML", to_bq, [said])
+        why = f"in Bq/ml the header's times do not give the SUV of the factor {suv.TAGS[_PHILIPS_SUV]}"
+    if to_suv is None:  # cannot be: then there was no SUV either
+        raise InputError(f"counts have neither Philips factor {suv.TAGS[_PHILIPS_SUV]}: use --format nifti")
+    return SeriesPlan("GML", to_suv, [f"counts were written as SUVbw (Units GML): {why}; {group}"])
+
+
+def _percent_apart(facts: list[dict[str, Any]], suv_per_bq: float) -> float:
+    """By how many percent the SUVbw that is decided from Bq/ml differs; infinite where none is."""
+    written = [{**one, "Units": "BQML", _PHILIPS_SUV: None, _PHILIPS_BQ: None} for one in facts]
+    try:
+        decision = suv.decide(written)
+    except InputError:
+        return math.inf
+    ratios = [100.0 * (f / suv_per_bq - 1.0) for f in decision.factor_per_slice or (decision.factor,)]
+    return max(ratios, key=abs)
+
+
+def _factor(value: Any) -> float | None:
+    try:
+        number = float(str(value).strip())
+    except ValueError:
+        return None
+    return number if 0 < number < math.inf else None
+
+
+# ---------------------------------------------------------------------------------------- the series
+
+
+def write_series(
+    folder: Path,
+    volume: PETVolume,
+    plan: SeriesPlan,
+    equipment: Equipment,
+    cancel: Callable[[], bool] | None = None,
+) -> None:
+    """Writes the volume into a new folder, one file per slice, in the scan's slice order.
+
+    `volume`: the denoised scan in the scan's own units, with the source's files. Raises CancelledError between
+    slices, and DRMCError where a header cannot be written.
+    """
+    folder.mkdir()
+    series_uid = generate_uid()
+    for z, source in enumerate(volume.dicom_files):
+        if cancel is not None and cancel():
+            raise CancelledError()
+        header = read_header(source)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of odd values, which are the source's
+            try:
+                ds = _kept(header, plan)
+                _identify(ds, header, series_uid, equipment)
+                dicom_mend.mend(ds, z, len(volume.array))
+                _set_pixels(ds, volume.array[z].astype(np.float64) * plan.gain, plan)
+                with atomic_path(folder / SLICE_NAME.format(z + 1)) as path:
+                    _save(ds, path)
+            except OSError:
+                raise
+            except Exception as error:
+                raise DRMCError(
+                    f"{source}: its header cannot be written again ({type(error).__name__}: {error}): use "
+                    "--format nifti or nrrd"
+                ) from error
+
+
+def _kept(header: Dataset, plan: SeriesPlan) -> Dataset:
+    """The source's header without what no longer holds, and with the private values that the SUV rests on."""
+    ds = _public(header)
+    for keyword in _DROPPED:
+        if keyword in ds:
+            del ds[keyword]
+    for tag in [tag for tag in ds.keys() if _is_dropped(tag)]:
+        del ds[tag]
+    facts = slice_facts(header)
+    for key, (group, element, creator) in PRIVATE.items():
+        counts = group == 0x7053
+        if facts[key] is None or (counts and plan.gain != 1.0):
+            continue
+        block = ds.private_block(group, _cased(creator), create=True)
+        block.add_new(element, "DS" if counts else "DT", facts[key])
+    return ds
+
+
+def _cased(creator: str) -> str:
+    """Creators are compared in capitals; this one is written otherwise."""
+    return "Philips PET Private Group" if creator.startswith("PHILIPS") else creator
+
+
+def _is_dropped(tag: Any) -> bool:
+    group, element = tag >> 16, tag & 0xFFFF
+    palette = group == 0x0028 and 0x1101 <= element <= 0x1223
+    repeating = group & 0xFF00 if group >> 8 in (0x50, 0x60) else group
+    return palette or repeating in _DROPPED_GROUPS
+
+
+def _public(dataset: Dataset) -> Dataset:
+    """A copy without private elements and group lengths, at every depth.
+
+    A value that its VR forbids goes on as the bytes that it is (VR UN), so that whoever could read the source
+    reads the same.
+    """
+    public = Dataset()
+    for tag in dataset.keys():
+        if tag.is_private or tag.element == 0 or tag.group == 0x7FE0:
+            continue
+        try:
+            element = dataset[tag]
+            if element.VR == "SQ":
+                element = DataElement(tag, "SQ", Sequence([_public(item) for item in element.value]))
+            else:
+                element = copy(element)  # setting a value would change the source's own element
+        except Exception:
+            raw = dataset.get_item(tag).value
+            if not isinstance(raw, bytes) or dictionary_VR(tag) == "SQ":
+                continue
+            element = DataElement(tag, "UN", raw)
+        public[tag] = element
+    return public
+
+
+def _identify(ds: Dataset, header: Dataset, series_uid: str, equipment: Equipment) -> None:
+    """What makes it an image of its own: UIDs, names, where it comes from, what made it and when."""
+    now = _now(ds)
+    ds.SeriesInstanceUID = series_uid
+    ds.SOPInstanceUID = generate_uid()
+    ds.SOPClassUID = PET_CLASS
+    number = _factor(value_of(header, "SeriesNumber")) or 0
+    ds.SeriesNumber = int(number) + SERIES_NUMBER_STEP if number < 1e9 else int(number)
+    earlier = _line(value_of(header, "SeriesDescription"))[: LONGEST_LO - len(DESCRIPTION) - 1].strip()
+    ds.SeriesDescription = f"{earlier} {DESCRIPTION}".strip()
+    # Value 2 of classic PET is always PRIMARY (PS3.3 C.8.9.4.1.1).
+    ds.ImageType = ["DERIVED", "PRIMARY"]
+    before = _line(value_of(header, "DerivationDescription"))
+    ds.DerivationDescription = f"{before} {equipment.derivation}".strip()[-LONGEST_ST:]
+    ds.DerivationCodeSequence = [*ds.get("DerivationCodeSequence", []), dicom_mend.code_item(*SMOOTHING)]
+    # The slice at the same place; its neighbors, which a 3-D network also sees, are the rest of that series.
+    reference = Dataset()
+    reference.ReferencedSOPClassUID = PET_CLASS
+    reference.ReferencedSOPInstanceUID = value_of(header, "SOPInstanceUID")
+    reference.PurposeOfReferenceCodeSequence = [dicom_mend.code_item(*SOURCE_IMAGE)]
+    ds.SourceImageSequence = [reference]
+    maker = Dataset()
+    maker.PurposeOfReferenceCodeSequence = [dicom_mend.code_item(*MODIFYING_EQUIPMENT)]
+    maker.Manufacturer = "DRMC"
+    maker.ManufacturerModelName = _ascii(equipment.model)[:LONGEST_LO]
+    maker.SoftwareVersions = [f"drmc {__version__}", f"SHA-256 {equipment.sha256[:16]}"]
+    maker.ContributionDateTime = now.strftime("%Y%m%d%H%M%S.%f") + (now.strftime("%z") if now.tzinfo else "")
+    maker.ContributionDescription = equipment.derivation
+    ds.ContributingEquipmentSequence = [*ds.get("ContributingEquipmentSequence", []), maker]
+    ds.InstanceCreationDate = ds.ContentDate = now.strftime("%Y%m%d")
+    ds.InstanceCreationTime = ds.ContentTime = now.strftime("%H%M%S.%f")
+
+
+def _now(ds: Dataset) -> datetime:
+    """The present by the series' clock: in its zone (0008,0201) where it states one, else local time."""
+    try:
+        offset = suv.parse_offset(value_of(ds, "TimezoneOffsetFromUTC"))
+    except ValueError:
+        offset = None
+    return datetime.now() if offset is None else datetime.now(timezone(timedelta(seconds=offset)))
+
+
+def _line(value: Any) -> str:
+    text = " ".join(map(str, value)) if isinstance(value, list) else str(value or "")
+    return " ".join(text.split())
+
+
+def _ascii(text: str) -> str:
+    return text.replace("\\", "/").encode("ascii", "replace").decode()
+
+
+# ---------------------------------------------------------------------------------------- pixels
+
+
+def slope_of(values: np.ndarray) -> float:
+    """The RescaleSlope of a slice, as a DICOM decimal string (16 characters) can state it; always positive."""
+    largest = float(np.max(np.abs(values), initial=0.0))
+    return float(format_number_as_ds(largest / LARGEST)) if largest > 0 else 1.0
+
+
+def _set_pixels(ds: Dataset, values: np.ndarray, plan: SeriesPlan) -> None:
+    """`values` float64 (rows, columns) in the plan's units."""
+    slope = slope_of(values)
+    stored = np.clip(np.rint(values / slope), -LARGEST, LARGEST).astype("<i2")
+    ds.Rows, ds.Columns = stored.shape
+    ds.SamplesPerPixel = 1
+    ds.PhotometricInterpretation = "MONOCHROME2"
+    ds.BitsAllocated = ds.BitsStored = 16
+    ds.HighBit, ds.PixelRepresentation = 15, 1
+    ds.RescaleIntercept = "0"
+    ds.RescaleSlope = format_number_as_ds(slope)
+    ds.add_new("SmallestImagePixelValue", "SS", int(stored.min()))
+    ds.add_new("LargestImagePixelValue", "SS", int(stored.max()))
+    ds.add_new("PixelData", "OW", stored.tobytes())
+    ds.Units = plan.units
+    if plan.gain == 1.0:
+        return
+    if plan.units == "GML":
+        ds.SUVType = "BW"
+    elif "SUVType" in ds:
+        del ds.SUVType
+    for keyword in ("WindowCenter", "WindowWidth"):
+        if keyword in ds:
+            _scale(ds, keyword, plan.gain)
+
+
+def _scale(ds: Dataset, keyword: str, gain: float) -> None:
+    """A window moves with the units of the values that it shows."""
+    value = value_of(ds, keyword)
+    numbers = [_factor(v) for v in (value if isinstance(value, list) else [value])]
+    if None in numbers:
+        del ds[keyword]
+    else:
+        setattr(ds, keyword, [format_number_as_ds(number * gain) for number in numbers])
+
+
+def _save(ds: Dataset, path: Path) -> None:
+    ds.file_meta = FileMetaDataset()
+    ds.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
+    ds.file_meta.MediaStorageSOPClassUID = ds.SOPClassUID
+    ds.file_meta.MediaStorageSOPInstanceUID = ds.SOPInstanceUID
+    try:
+        ds.save_as(path, enforce_file_format=True)
+    except TypeError:  # pydicom 2
+        ds.is_little_endian, ds.is_implicit_VR = True, False
+        ds.save_as(path, write_like_original=False)
+
+
+def is_series(folder: Path, slices: int | None = None) -> bool:
+    """Whether a folder holds nothing but files named as slices of this writer, and `slices` of them if given."""
+    names = {path.name for path in folder.iterdir()} - {".DS_Store", "Thumbs.db"}
+    return names == {SLICE_NAME.format(z + 1) for z in range(slices or len(names))}
