@@ -78,6 +78,7 @@ class SeriesPlan:
     units: str
     gain: float = 1.0
     notices: list[str] = field(default_factory=list)
+    converted: bool = False  # from counts; their gain may happen to be 1
 
 
 @dataclass(frozen=True)
@@ -137,11 +138,12 @@ def _plan_counts(facts: list[dict[str, Any]]) -> SeriesPlan:
             said = f"counts were written as Bq/ml (BQML) by {suv.TAGS[_PHILIPS_BQ]}; {group}"
             if to_suv is not None:
                 said += f"; by the header's times the SUV is {apart:+.2g} % of that by the SUV factor"
-            return SeriesPlan("BQML", to_bq, [said])
+            return SeriesPlan("BQML", to_bq, [said], True)
         why = f"in Bq/ml the header's times do not give the SUV of the factor {suv.TAGS[_PHILIPS_SUV]}"
     if to_suv is None:  # cannot be: then there was no SUV either
         raise InputError(f"counts have neither Philips factor {suv.TAGS[_PHILIPS_SUV]}: use --format nifti")
-    return SeriesPlan("GML", to_suv, [f"counts were written as SUVbw (Units GML): {why}; {group}"])
+    said = f"counts were written as SUVbw (Units GML): {why}; {group}"
+    return SeriesPlan("GML", to_suv, [said], True)
 
 
 def _percent_apart(facts: list[dict[str, Any]], suv_per_bq: float) -> float:
@@ -213,7 +215,7 @@ def _kept(header: Dataset, plan: SeriesPlan) -> Dataset:
     facts = slice_facts(header)
     for key, (group, element, creator) in PRIVATE.items():
         counts = group == 0x7053
-        if facts[key] is None or (counts and plan.gain != 1.0):
+        if facts[key] is None or (counts and plan.converted):
             continue
         block = ds.private_block(group, _cased(creator), create=True)
         block.add_new(element, "DS" if counts else "DT", facts[key])
@@ -332,7 +334,7 @@ def _set_pixels(ds: Dataset, values: np.ndarray, plan: SeriesPlan) -> None:
     ds.add_new("LargestImagePixelValue", "SS", int(stored.max()))
     ds.add_new("PixelData", "OW", stored.tobytes())
     ds.Units = plan.units
-    if plan.gain == 1.0:
+    if not plan.converted:
         return
     if plan.units == "GML":
         ds.SUVType = "BW"

@@ -185,12 +185,18 @@ def test_damaged_values_go_on_as_they_are(tmp_path):
         ("alone", "BQML", "Bq/ml"),
         ("contradicting", "GML", "times do not give"),
         ("missing", "GML", "no factor to Bq/ml"),
+        ("missing and 1", "GML", "no factor to Bq/ml"),
     ],
 )
 def test_philips_counts_are_converted_with_the_same_suv(tmp_path, ratio, units, said):
     per_bq = source(tmp_path / "bq").suv.factor
-    to_bq = None if ratio == "missing" else 1.25
-    to_suv = {"agreeing": 1.25 * per_bq, "contradicting": 1.5 * per_bq, "missing": 7e-4}.get(ratio)
+    to_bq = None if "missing" in ratio else 1.25
+    to_suv = {
+        "agreeing": 1.25 * per_bq,
+        "contradicting": 1.5 * per_bq,
+        "missing": 7e-4,
+        "missing and 1": 1.0,
+    }.get(ratio)
     header = {"PhilipsSUVScaleFactor": to_suv, "PhilipsActivityConcentrationScaleFactor": to_bq}
     window = {"WindowCenter": 1000, "WindowWidth": 2000}
     volume = source(tmp_path / "source", **PHILIPS, **header, **window)
