@@ -51,6 +51,7 @@ TAGS = {
     "RadionuclideTotalDose": "(0018,1074)",
     "RadionuclideHalfLife": "(0018,1075)",
     "DecayCorrectionDateTime": "(0018,9701)",
+    "DecayCorrected": "(0018,9758)",
     "CorrectedImage": "(0028,0051)",
     "RescaleIntercept": "(0028,1052)",
     "RescaleSlope": "(0028,1053)",
@@ -134,6 +135,7 @@ _ONE_PER_SERIES = (
     "RadiopharmaceuticalStartDateTime",
     "PhilipsSUVScaleFactor",
     "PhilipsActivityConcentrationScaleFactor",
+    "DecayCorrected",
 )
 
 # Half-lives in s (NNDC/DDEP; F-18, Ga-68, C-11, N-13 as scanners write them) with SRT and SCT codes of CID
@@ -792,9 +794,16 @@ class _ReferenceTime:
         if clocks.earliest is not None:
             whole = _complete(header) is not False
             self._add("AT_MIN", clocks.earliest, whole, "" if whole else "slices are missing")
+        # In Enhanced PET this element is the reference time by definition (DICOM PS3.3 C.8.22.6); in a classic
+        # header it is a stranger, worth a comparison.
+        self.defined = header.text("DecayCorrected").upper() == "YES"
         stated = clocks.local(header.time("DecayCorrectionDateTime", parse_datetime))
         if stated is not None and clocks.dated:
             self._add("DCDT", stated, True)
+        elif self.defined:
+            header.notices.append(
+                f"{_named('DecayCorrectionDateTime')} is missing: the reference time is that of a classic series"
+            )
 
     def _add(self, rule: str, time: float, plausible: bool, note: str = "") -> None:
         near = self.clocks.near()
@@ -890,7 +899,7 @@ class _ReferenceTime:
         return candidate
 
     def _preferred(self) -> _Candidate:
-        for rule in ("PRIVATE", "ST"):
+        for rule in ("DCDT", "PRIVATE", "ST") if self.defined else ("PRIVATE", "ST"):
             if rule in self.found and self.found[rule].plausible:
                 return self.found[rule]
         back, earliest = self.found.get("BACK"), self.found.get("AT_MIN")
@@ -943,7 +952,8 @@ class _ReferenceTime:
             f"{rule} {_clock(self.found[rule].time)} would change the SUV {_by(percent)}"
             for rule, percent in rivals.items()
         )
-        if agreed or accept == chosen.rule or max(map(abs, rivals.values())) <= CONFIRM_PERCENT:
+        defined = self.defined and chosen.rule == "DCDT"
+        if agreed or defined or accept == chosen.rule or max(map(abs, rivals.values())) <= CONFIRM_PERCENT:
             self.header.warnings.append(line)
             return
         raise refused("SeriesTime", f"and the other times contradict each other: {line}", _NAME_THE_RULE)
@@ -982,7 +992,11 @@ def _check_decay_factor(header: _Header, clocks: _Clocks, half_life: float) -> N
 
 
 def decide(
-    slices: Sequence[Mapping[str, Any]], *, suv_type: str = "bw", accept_rule: str | None = None
+    slices: Sequence[Mapping[str, Any]],
+    *,
+    suv_type: str = "bw",
+    accept_rule: str | None = None,
+    synonyms: Mapping[str, str] | None = None,
 ) -> SUVDecision:
     """Decides how the stored (rescaled) values of one PET series become SUV.
 
@@ -991,11 +1005,32 @@ def decide(
     (how many), `RadionuclideCodeValue` and `RadionuclideCodeMeaning`; private elements are named
     `GEScanDateTime`, `GEAdministrationDateTime`, `SiemensDecayCorrectionDateTime`, `PhilipsSUVScaleFactor`
     and `PhilipsActivityConcentrationScaleFactor`; `PrivateWithoutCreator` lists those found in block 10
-    without a creator. `suv_type`: a key of SUV_TYPES. `accept_rule`: the rule to follow where the header
-    leaves the time open.
+    without a creator. `DecayCorrected` YES, which only Enhanced PET has, makes DecayCorrectionDateTime the
+    reference time. `suv_type`: a key of SUV_TYPES. `accept_rule`: the rule to follow where the header leaves
+    the time open. `synonyms`: what messages call an element ("Units (0054,1001)") that this image says by
+    another.
 
     Raises InputError, naming the tag and the mend, where the SUV cannot be known.
     """
+
+    def renamed(text: str) -> str:
+        for name, other in (synonyms or {}).items():
+            text = text.replace(name, other)
+        return text
+
+    try:
+        decision = _decide(slices, suv_type, accept_rule)
+    except InputError as error:
+        raise InputError(renamed(str(error))) from None
+    return replace(
+        decision,
+        source=renamed(decision.source),
+        notices=[renamed(text) for text in decision.notices],
+        warnings=[renamed(text) for text in decision.warnings],
+    )
+
+
+def _decide(slices: Sequence[Mapping[str, Any]], suv_type: str, accept_rule: str | None) -> SUVDecision:
     if not slices:
         raise InputError("the series has no slices: choose a folder with a PET series")
     kind = suv_type_name(suv_type)

@@ -193,7 +193,7 @@ def _read_dicom(path: Path, suv_type: str, accept_rule: str | None, series_uid: 
     from drmc import dicom  # pydicom is needed for DICOM only
 
     series = dicom.read_pet_series(path, series_uid)
-    decision = suv.decide(series.slices, suv_type=suv_type, accept_rule=accept_rule)
+    decision = suv.decide(series.slices, suv_type=suv_type, accept_rule=accept_rule, synonyms=series.synonyms)
     return PETVolume(
         series.array,
         series.geometry,

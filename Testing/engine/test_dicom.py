@@ -2,20 +2,29 @@
 
 from __future__ import annotations
 
+import io
 import json
+import re
 import shutil
 import tarfile
 from pathlib import Path
 
 import numpy as np
 import pydicom
+import pydicom.pixels
 import pytest
 import SimpleITK as sitk
 from drmc import dicom
 from drmc.errors import InputError
 from drmc.volume import PETVolume, read_volume
 from engine.synthetic_dicom import PET_CLASS, SECRETS, rewrite, write_series
-from pydicom.uid import ExplicitVRBigEndian, ImplicitVRLittleEndian, generate_uid
+from pydicom.uid import (
+    ExplicitVRBigEndian,
+    ImplicitVRLittleEndian,
+    JPEG2000Lossless,
+    JPEGLSLossless,
+    generate_uid,
+)
 
 REFERENCE_OBJECTS = {
     "DRO_0_0": "ST",
@@ -270,6 +279,16 @@ def test_two_series_are_listed_and_one_can_be_chosen(tmp_path):
     assert "choose one" in refusal(tmp_path / "IM0000.dcm", series_uid=second)
 
 
+def test_series_are_listed_with_their_description_unless_it_names_somebody(tmp_path):
+    named = {"PatientName": "Mustermann^Eva", "PatientID": "SECRET-4711", "ReferringPhysicianName": "Dr.^Who"}
+    descriptions = ["PET WB corrected", "PET Mustermann", "PET_eva_1", "PET SECRET4711", "PET Dr Who"]
+    for number, description in enumerate(descriptions):
+        write_series(tmp_path, SeriesDescription=description, names=f"{number}-{{}}.dcm".format, **named)
+    line = refusal(tmp_path)
+    assert "5 images, attenuation-corrected, BQML, 'PET WB corrected')" in line
+    assert not re.search("mustermann|eva|4711|who", line.lower())
+
+
 def test_old_files_without_preamble(tmp_path):
     for file in write_series(tmp_path):
         ds = pydicom.Dataset()
@@ -297,16 +316,6 @@ def test_other_modalities_are_named(tmp_path, modality):
     write_series(tmp_path, Modality=modality, SOPClassUID="1.2.840.10008.5.1.4.1.1.2")
     line = refusal(tmp_path)
     assert f"holds a {modality} series (Modality (0008,0060)" in line and "PET series" in line
-
-
-@pytest.mark.parametrize(
-    ("uid", "name"),
-    [("1.2.840.10008.5.1.4.1.1.130", "Enhanced PET"), ("1.2.840.10008.5.1.4.1.1.128.1", "Legacy Converted")],
-)
-def test_enhanced_pet_is_refused_by_name(tmp_path, uid, name):
-    write_series(tmp_path, slices=1, SOPClassUID=uid)
-    line = refusal(tmp_path)
-    assert name in line and "(0008,0016)" in line and "classic PET" in line
 
 
 def test_screenshots_are_no_series(tmp_path):
@@ -404,7 +413,42 @@ def test_a_compression_that_nothing_decodes(tmp_path):
         ds.file_meta.TransferSyntaxUID = "1.2.840.10008.1.2.4.70"
         ds.save_as(file)
     line = refusal(tmp_path)
-    assert "JPEG Lossless" in line and "decompress" in line
+    assert "JPEG Lossless" in line and "decompress" in line and "pylibjpeg" in line
+
+
+def jpeg_2000(values: np.ndarray) -> bytes:
+    """A lossless JPEG 2000 code stream of one unsigned slice."""
+    image = pytest.importorskip("PIL.Image")
+    stream = io.BytesIO()
+    image.fromarray(values).save(stream, "JPEG2000", irreversible=False, no_jp2=True)
+    return stream.getvalue()
+
+
+def jpeg_ls(values: np.ndarray) -> bytes:
+    """A lossless JPEG-LS code stream of one unsigned slice."""
+    return bytes(pytest.importorskip("jpeg_ls").encode(values))
+
+
+@pytest.mark.parametrize(("syntax", "encode"), [(JPEG2000Lossless, jpeg_2000), (JPEGLSLossless, jpeg_ls)])
+def test_compressed_voxels_are_those_of_the_native_series_or_refused(tmp_path, syntax, encode, monkeypatch):
+    array = np.random.default_rng(8).uniform(0, 2e4, (3, 16, 20))
+    files = write_series(tmp_path, array, signed=False)
+    native = read_volume(tmp_path).array
+    for file in files:
+        ds = pydicom.dcmread(file)
+        ds.PixelData = pydicom.encaps.encapsulate([encode(ds.pixel_array)])
+        ds.file_meta.TransferSyntaxUID = syntax
+        ds.save_as(file)
+    if pydicom.pixels.get_decoder(syntax).is_available:
+        assert np.array_equal(read_volume(tmp_path).array, native)
+    monkeypatch.setattr(type(pydicom.pixels.get_decoder(syntax)), "is_available", False)
+    line = refusal(tmp_path)
+    assert "no decoder" in line and syntax.name in line and "install pylibjpeg" in line
+
+
+def test_lossy_compression_is_told(tmp_path):
+    write_series(tmp_path, LossyImageCompression="01")
+    assert any("(0028,2110)" in notice for notice in read_volume(tmp_path).notices)
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,129 @@
+"""The voxels of one file: stored integers, native of any width or compressed, and their rescaling."""
+
+from __future__ import annotations
+
+import math
+import warnings
+from pathlib import Path
+
+import numpy as np
+import pydicom
+import pydicom.pixels
+from pydicom.dataset import Dataset
+
+from drmc.dicom_header import number_of, read_dataset, text_of, value_of
+from drmc.errors import InputError
+
+_NATIVE_SYNTAXES = {
+    "1.2.840.10008.1.2",
+    "1.2.840.10008.1.2.1",
+    "1.2.840.10008.1.2.1.99",
+    "1.2.840.10008.1.2.2",
+}
+_BIG_ENDIAN = "1.2.840.10008.1.2.2"
+# What the pixel values need, besides the header that is read first.
+_PIXEL_KEYWORDS = [
+    "SamplesPerPixel",
+    "NumberOfFrames",
+    "PhotometricInterpretation",
+    "PlanarConfiguration",
+    "Rows",
+    "Columns",
+    "BitsAllocated",
+    "BitsStored",
+    "HighBit",
+    "PixelRepresentation",
+    "PixelData",
+]
+
+
+def rescaled(path: Path, stored: np.ndarray, header: Dataset) -> np.ndarray:
+    """Stored values of one slice by its RescaleSlope (0028,1053) and RescaleIntercept (0028,1052), float64."""
+    slope, intercept = (number_of(value_of(header, key)) for key in ("RescaleSlope", "RescaleIntercept"))
+    if slope is None or slope < 0 or (slope == 0 and stored.any()):
+        raise InputError(
+            f"{path}: RescaleSlope (0028,1053) is missing or not positive: export the series again"
+        )
+    return stored.astype(np.float64) * slope + (intercept or 0.0)
+
+
+def stored_values(path: Path, frames: int, rows: int, columns: int) -> np.ndarray:
+    """Stored integers of the `frames` slices that a file holds, (frames, rows, columns)."""
+    ds = read_dataset(path, _PIXEL_KEYWORDS)
+    shape = (frames, rows, columns)
+
+    def number(keyword: str, default: int) -> int:
+        value = number_of(value_of(ds, keyword))
+        return default if value is None else int(value)
+
+    if number("SamplesPerPixel", 1) != 1 or number("NumberOfFrames", 1) != frames:
+        raise InputError(
+            f"{path}: SamplesPerPixel (0028,0002) is not 1 or NumberOfFrames (0028,0008) not {frames}: export "
+            "the series again"
+        )
+    data = _pixel_bytes(ds)
+    if not data:
+        raise InputError(f"{path} has no pixel data (7FE0,0010): it is truncated, copy the series again")
+    syntax = text_of(getattr(ds, "file_meta", Dataset()).get("TransferSyntaxUID", ""))
+    if syntax and syntax not in _NATIVE_SYNTAXES:
+        return _decompressed(path, ds, syntax, shape)
+    bits = number("BitsAllocated", 0)
+    used = number("BitsStored", bits)
+    if bits not in (8, 16, 32) or not 0 < used <= bits or number("HighBit", used - 1) != used - 1:
+        raise InputError(
+            f"{path}: BitsAllocated (0028,0100), BitsStored (0028,0101) or HighBit (0028,0102) is not that "
+            "of an image: export the series again"
+        )
+    said = "x".join(map(str, shape[1:] if frames == 1 else shape))
+    expected = math.prod(shape) * bits // 8
+    if len(data) not in (expected, expected + expected % 2):
+        word = "truncated" if len(data) < expected else "damaged"
+        raise InputError(
+            f"{path} is {word}: {len(data)} bytes of pixel data where {said} voxels of {bits} "
+            f"bits need {expected}; copy the series again"
+        )
+    order = ">" if syntax == _BIG_ENDIAN else "<"
+    signed = "i" if number("PixelRepresentation", 0) == 1 else "u"
+    values = np.frombuffer(data, f"{order}{signed}{bits // 8}", math.prod(shape)).reshape(shape)
+    # The bits above those stored may hold anything: shift them out, and the sign in.
+    return values if used == bits else (values << (bits - used)) >> (bits - used)
+
+
+def _pixel_bytes(ds: Dataset) -> bytes | None:
+    """The bytes of PixelData, None where there are none."""
+    try:
+        data = ds["PixelData"].value
+    except Exception:
+        return None
+    return data if isinstance(data, (bytes, bytearray)) else None
+
+
+def _decompressed(path: Path, ds: Dataset, syntax: str, shape: tuple[int, int, int]) -> np.ndarray:
+    """Stored integers of compressed slices, by whatever decoders pydicom finds installed."""
+    name = pydicom.uid.UID(syntax).name
+    if not _decodable(syntax):
+        raise InputError(
+            f"{path}: no decoder is installed for pixel data compressed as {name}: decompress the series "
+            "(gdcmconv --raw), or install pylibjpeg and its plugins"
+        )
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            values = ds.pixel_array
+    except Exception as error:
+        raise InputError(
+            f"{path}: pixel data compressed as {name} cannot be decoded ({type(error).__name__}): it is "
+            "truncated or damaged; copy the series again, or decompress it first (gdcmconv --raw)"
+        ) from None
+    if values.shape != (shape if shape[0] > 1 else shape[1:]):
+        raise InputError(
+            f"{path} is damaged: {name} decodes to {values.shape}, not {shape}; copy the series again"
+        )
+    return values.reshape(shape)
+
+
+def _decodable(syntax: str) -> bool:
+    try:
+        return pydicom.pixels.get_decoder(pydicom.uid.UID(syntax)).is_available
+    except NotImplementedError:
+        return False
