@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import re
+from collections import Counter
 from datetime import datetime, timedelta
 from random import Random
 
@@ -787,7 +788,7 @@ KEYS = (
     "AcquisitionTime AcquisitionDateTime FrameReferenceTime ActualFrameDuration DecayFactor GEScanDateTime "
     "GEAdministrationDateTime Manufacturer SiemensDecayCorrectionDateTime PhilipsSUVScaleFactor "
     "PhilipsActivityConcentrationScaleFactor NumberOfSlices DecayCorrectionDateTime RescaleIntercept "
-    "RadiopharmaceuticalItems"
+    "RadiopharmaceuticalItems DecayCorrected"
 ).split()
 BASES = [
     {},
@@ -804,6 +805,8 @@ BASES = [
         "FrameReferenceTime": 299605.0,
         "NumberOfSlices": 3,
     },
+    {"DecayCorrected": "YES", "DecayCorrectionDateTime": "20201217110000", "RadionuclideTotalDose": 370.0},
+    {"DecayCorrected": "NO", "DecayCorrection": "NONE", "CorrectedImage": ["ATTN"]},
 ]
 COMMON = {
     "SeriesDate": "20201217",
@@ -836,16 +839,98 @@ def damaged_header(random: Random) -> list[dict]:
 @settings(max_examples=5000, deadline=None, derandomize=True)
 @given(st.integers(0, 2**63))
 def test_damaged_headers_give_a_confirmed_decision_or_a_refusal(seed):
-    header = damaged_header(Random(seed))
+    decided(damaged_header(Random(seed)))
+
+
+def decided(header: list[dict]) -> bool:
+    """Whether a header was decided, the decision then confirmed within 0.1 %, or refused in one line."""
     try:
         decision = suv.decide(header)
     except InputError as error:
         assert "\n" not in str(error)
-        return
+        return False
     json.dumps(decision.to_dict(), allow_nan=False)
     for index, expected in enumerate(recomputed(header, decision)):
         factor = decision.factor if decision.factor_per_slice is None else decision.factor_per_slice[index]
         assert factor == pytest.approx(expected, rel=1e-3), (decision.rule, header)
+    return True
+
+
+CLOCK_KEYS = ("SeriesTime", "AcquisitionTime", "RadiopharmaceuticalStartTime")
+MOMENT_KEYS = ("RadiopharmaceuticalStartDateTime", "DecayCorrectionDateTime", "GEScanDateTime")
+
+
+def _removed(random: Random, header: list[dict], key: str) -> None:
+    for facts in header:
+        facts.pop(key, None)
+
+
+def _emptied(random: Random, header: list[dict], key: str) -> None:
+    value = random.choice(["", "  ", None, [], b""])
+    for facts in header:
+        facts[key] = value
+
+
+def _retyped(random: Random, header: list[dict], key: str) -> None:
+    change = random.choice(
+        [
+            str,
+            lambda v: str(v).encode(),
+            lambda v: [v],
+            lambda v: [v, v],
+            lambda v: f" {v} ",
+            lambda v: f"{v}\0",
+        ]
+    )
+    for facts in header:
+        if facts.get(key) is not None:
+            facts[key] = change(facts[key])
+
+
+def _out_of_range(random: Random, header: list[dict], key: str) -> None:
+    scale, odd = (
+        random.choice([-1, 0, 1e-6, 1e-3, 1e3, 1e6, 1e12]),
+        random.choice([*TIMES, *DATES, "nan", "99"]),
+    )
+    for facts in header:
+        value = facts.get(key)
+        facts[key] = value * scale if isinstance(value, (int, float)) else odd
+
+
+def _shuffled_times(random: Random, header: list[dict], key: str) -> None:
+    keys = random.choice([CLOCK_KEYS, MOMENT_KEYS, ("SeriesDate", "AcquisitionDate")])
+    order = random.sample(keys, len(keys))
+    values = [[facts.get(name) for name in order] for facts in header]
+    if random.random() < 0.3:  # among the slices as well
+        random.shuffle(values)
+    for facts, own in zip(header, values, strict=True):
+        facts.update(zip(keys, own, strict=True))
+
+
+MUTATIONS = (_removed, _emptied, _retyped, _out_of_range, _shuffled_times)
+
+
+@pytest.mark.parametrize("form", ["classic", "enhanced"])
+def test_mutated_real_headers_give_a_confirmed_decision_or_a_refusal(data_folder, form):
+    """5,000 headers of four vendors, as their classic slices and as an Enhanced PET image would say them."""
+    real = [real_header(data_folder, name) for name in HEADERS]
+    outcomes: Counter[tuple[str, bool]] = Counter()
+    for seed in range(2500):
+        random = Random(seed)
+        header = [dict(facts) for facts in random.choice(real)]
+        if form == "enhanced":
+            for facts in header:
+                date, time = str(facts["SeriesDate"]), str(facts["SeriesTime"])
+                facts.update(DecayCorrected="YES", DecayCorrectionDateTime=date + time.strip())
+                facts["RadionuclideTotalDose"] /= 1e6
+        present = sorted({key for facts in header for key in facts})
+        kinds = random.sample(MUTATIONS, random.choice([1, 1, 2, 3]))
+        for mutate in kinds:
+            mutate(random, header, random.choice(present))
+        known = decided(header)
+        outcomes.update((mutate.__name__, known) for mutate in kinds)
+    for mutate in MUTATIONS:
+        assert min(outcomes[mutate.__name__, known] for known in (True, False)) >= 100, outcomes
 
 
 def recomputed(header: list[dict], decision: suv.SUVDecision) -> list[float]:
@@ -853,14 +938,15 @@ def recomputed(header: list[dict], decision: suv.SUVDecision) -> list[float]:
     first = header[0]
     fixed = []
 
-    def number(key):
-        value = first.get(key)
-        text = (
-            value.decode("latin-1") if isinstance(value, bytes) else str("" if value is None else value)
-        ).strip()
+    def text(value):
         if isinstance(value, list):
-            text = str(value[0]).strip() if len(value) == 1 else ""
-        return float(text) if re.fullmatch(r"[-+0-9.eE]+", text) else 0.0
+            value = value[0] if len(value) == 1 else "several"
+        plain = value.decode("latin-1") if isinstance(value, bytes) else "" if value is None else str(value)
+        return plain.strip(" \t\r\n\0")
+
+    def number(key):
+        found = text(first.get(key))
+        return float(found) if re.fullmatch(r"[-+0-9.eE]+", found) else 0.0
 
     def scaled(key, unit, wrong):
         value = number(key)
@@ -883,14 +969,14 @@ def recomputed(header: list[dict], decision: suv.SUVDecision) -> list[float]:
         w, h = weight(), height() * 100
         both = {"M": 1.1 * w - 120 * (w / h) ** 2, "F": 1.07 * w - 148 * (w / h) ** 2}
         both["O"] = (both["M"] + both["F"]) / 2
-        return both[str(first["PatientSex"]).strip().upper()]
+        return both[text(first["PatientSex"]).upper()]
 
-    rule, units = decision.rule, str(first["Units"]).strip()
+    rule, units = decision.rule, text(first["Units"]).upper()
     if rule == "PHILIPS_SSF":
         return [number("PhilipsSUVScaleFactor")] * 3
     if rule == "GML":
-        kind = str(first.get("SUVType") or "BW").strip()
-        kind = kind if kind and kind != "[]" else "BW"
+        kind = text(first.get("SUVType")) if first.get("SUVType") != [] else ""
+        kind = kind or "BW"
         return [{"BW": lambda: 1.0, "LBM": lambda: weight() / lean()}[kind]()] * 3
     if rule == "CM2ML":
         return [weight() * 1000 / (0.007184 * weight() ** 0.425 * (height() * 100) ** 0.725 * 1e4)] * 3
@@ -907,12 +993,12 @@ def recomputed(header: list[dict], decision: suv.SUVDecision) -> list[float]:
 
     def clock(value, skip=0):
         """Seconds of the day of a TM, or of a DT from its ninth digit."""
-        digits = str(value).strip().replace(":", "")[skip:]
+        digits = text(value).replace(":", "")[skip:]
         fields = [float(digits[i:j] or 0) for i, j in ((0, 2), (2, 4), (4, None))]
         return fields[0] * 3600 + fields[1] * 60 + fields[2]
 
     def sound(value, pattern):
-        return isinstance(value, str) and re.fullmatch(pattern, value.strip()) is not None
+        return re.fullmatch(pattern, text(value)) is not None
 
     time_of_day, moment = (
         r"[0-2]\d(:?[0-5]\d(:?[0-5]\d(\.\d{1,6})?)?)?",
@@ -928,7 +1014,7 @@ def recomputed(header: list[dict], decision: suv.SUVDecision) -> list[float]:
         return clock(facts["AcquisitionDateTime"], 8)
 
     def milliseconds(facts, key):
-        return float(facts[key]) / 1000
+        return float(text(facts[key])) / 1000
 
     def back(facts):
         x = math.log(2) / half_life * milliseconds(facts, "ActualFrameDuration")
@@ -966,6 +1052,7 @@ def recomputed(header: list[dict], decision: suv.SUVDecision) -> list[float]:
             "ST": lambda: clock(first["SeriesTime"]),
             "AT_MIN": lambda: min(acquired(s) for s in header),
             "BACK": lambda: sum(back(s) for s in header) / 3,
+            "DCDT": lambda: clock(first["DecayCorrectionDateTime"], 8),
         }[rule]()
         expected = [plain * 2 ** (uptake(reference) / half_life)] * 3
     assert not fixed or decision.notices, "a fix must be told"
