@@ -99,8 +99,8 @@ VENDORS: dict[str, dict[str, Any]] = {
         "AcquisitionTime": "110001.350",
         "ActualFrameDuration": lambda i: 74_000 + 700 * i,
         # 1.35 s, and then until the activity of the frame is its mean.
-        "FrameReferenceTime": lambda i: (
-            1350.0 + 500 * (74.0 + 0.7 * i) * (1 - math.log(2) / 6586.2 * (74 + 0.7 * i) / 12)
+        "FrameReferenceTime": lambda i: round(
+            1350.0 + 500 * (74.0 + 0.7 * i) * (1 - math.log(2) / 6586.2 * (74 + 0.7 * i) / 12), 3
         ),
     },
     "Siemens beds with their own times": {

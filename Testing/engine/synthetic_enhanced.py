@@ -68,7 +68,8 @@ def enhanced(slices: Sequence[Dataset], reference_time: str) -> Dataset:
     ds.AttenuationCorrectionSource = "CT"
     ds.AttenuationCorrectionMethod = "CT-based"
     ds.ScatterCorrectionMethod = "model-based"
-    ds.RandomsCorrectionMethod = "DLYD"
+    if "RAN" in first.CorrectedImage:
+        ds.RandomsCorrectionMethod = "DLYD"
     ds.AcquisitionDateTime = min(_acquired(one) for one in slices)
     ds.AcquisitionDuration = float(first.ActualFrameDuration) / 1000.0
     ds.update(_item(**_SCANNER))
@@ -97,8 +98,8 @@ def enhanced(slices: Sequence[Dataset], reference_time: str) -> Dataset:
         content.TemporalPositionIndex = 1
         group.PETFrameCorrectionFactorsSequence = [_factors(one)]
     shared = ds.SharedFunctionalGroupsSequence[0]
-    shared.PETFrameAcquisitionSequence = [_item(DataCollectionDiameter=700.0)]
-    shared.PETPositionSequence = [_item(**_TABLE)]
+    shared.PETFrameAcquisitionSequence = [_item(**_TABLE)]
+    shared.PETPositionSequence = [_item(**_POSITION)]
     shared.PETReconstructionSequence = [_item(**_RECONSTRUCTION)]
     shared.RadiopharmaceuticalUsageSequence = [_item(RadiopharmaceuticalAgentNumber=1)]
     shared.FrameVOILUTSequence = [_item(WindowCenter=10_000, WindowWidth=20_000)]
@@ -121,6 +122,12 @@ _SCANNER = {
     "AttenuationCorrectionTemporalRelationship": "CONCURRENT",
 }
 _TABLE = {
+    "TableHeight": 100.0,
+    "GantryDetectorTilt": 0.0,
+    "GantryDetectorSlew": 0.0,
+    "DataCollectionDiameter": 700.0,
+}
+_POSITION = {
     "TablePosition": 0.0,
     "DataCollectionCenterPatient": [0.0, 0.0, 0.0],
     "ReconstructionTargetCenterPatient": [0.0, 0.0, 0.0],

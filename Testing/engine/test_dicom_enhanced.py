@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import shutil
+import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
@@ -83,6 +84,18 @@ def test_what_an_independent_converter_writes(tmp_path, vendor):
     classic, found = read_volume(tmp_path / "classic"), read_volume(tmp_path / "converted")
     assert found.suv.to_dict() == classic.suv.to_dict()
     assert np.array_equal(found.array, classic.array) and found.geometry == classic.geometry
+
+
+@pytest.mark.skipif(
+    shutil.which("dciodvfy") is None, reason="dciodvfy (dicom3tools) checks the test's images"
+)
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("vendor", VENDORS)
+def test_the_synthetic_images_keep_to_the_standard(tmp_path, vendor, form):
+    (file,) = write_series(tmp_path, ARRAY, form=form, **VENDORS[vendor])
+    said = subprocess.run(["dciodvfy", str(file)], capture_output=True, text=True, check=False)
+    assert "PETImage" in said.stdout + said.stderr
+    assert not [line for line in (said.stdout + said.stderr).splitlines() if line.startswith("Error")]
 
 
 @pytest.mark.parametrize("form", ["classic", *FORMS])
