@@ -254,7 +254,7 @@ def dicom_files(folder: str | Path) -> list[Path]:
 
 def frame_of_reference(path: str | Path) -> str | None:
     """FrameOfReferenceUID (0020,0052) of a DICOM file, None where it has none."""
-    return _text(value_of(_read(Path(path)), "FrameOfReferenceUID")) or None
+    return text_of(value_of(read_dataset(Path(path), ["FrameOfReferenceUID"]), "FrameOfReferenceUID")) or None
 
 
 def _files(folder: Path) -> list[Path]:

@@ -53,7 +53,7 @@ _ISOTOPE_KEYWORDS = (
     "RadionuclideHalfLife",
 )
 # name -> group, element in the private block, private creator in upper case
-_PRIVATE = {
+PRIVATE = {
     "GEScanDateTime": (0x0009, 0x0D, "GEMS_PETD_01"),
     "GEAdministrationDateTime": (0x0009, 0x3B, "GEMS_PETD_01"),
     "SiemensDecayCorrectionDateTime": (0x0071, 0x22, "SIEMENS MED PT"),
@@ -153,7 +153,7 @@ def slice_facts(dataset: Dataset) -> dict[str, Any]:
             facts["Radiopharmaceutical"] = value_of(tracers[0], "CodeMeaning")
     without = []
     blocks = _private_blocks(dataset)
-    for key in _PRIVATE:
+    for key in PRIVATE:
         facts[key], creator = _private(dataset, key, blocks)
         if facts[key] is not None and not creator:
             without.append(key)
@@ -172,7 +172,7 @@ def items_of(dataset: Dataset, keyword: str) -> list[Dataset]:
 def _private_blocks(dataset: Dataset) -> dict[int, dict[str, int]]:
     """Per private group the block that each creator (in upper case) owns."""
     blocks: dict[int, dict[str, int]] = {}
-    groups = {group for group, _, _ in _PRIVATE.values()}
+    groups = {group for group, _, _ in PRIVATE.values()}
     for tag in dataset.keys():
         group, element = tag >> 16, tag & 0xFFFF
         if group in groups and 0x10 <= element <= 0xFF:
@@ -182,7 +182,7 @@ def _private_blocks(dataset: Dataset) -> dict[int, dict[str, int]]:
 
 def _private(dataset: Dataset, key: str, blocks: dict[int, dict[str, int]]) -> tuple[Any, bool]:
     """A private value, and whether its block has its creator; without any, block 10 is accepted."""
-    group, element, creator = _PRIVATE[key]
+    group, element, creator = PRIVATE[key]
     if creator in blocks.get(group, {}):
         return value_of(dataset, group << 16 | blocks[group][creator] << 8 | element), True
     if 0x10 in blocks.get(group, {}).values():

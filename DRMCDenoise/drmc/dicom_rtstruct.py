@@ -17,7 +17,7 @@ import SimpleITK as sitk
 from pydicom.dataset import Dataset
 
 from . import contours
-from .dicom import value_of
+from .dicom_header import value_of
 from .errors import InputError
 from .volume import Geometry
 

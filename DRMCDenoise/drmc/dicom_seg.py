@@ -14,7 +14,8 @@ import numpy as np
 import SimpleITK as sitk
 from pydicom.dataset import Dataset
 
-from .dicom import SHEAR_TOLERANCE_MM, STEP_TOLERANCE, value_of
+from .dicom import SHEAR_TOLERANCE_MM, STEP_TOLERANCE
+from .dicom_header import value_of
 from .errors import InputError
 from .segments import bounding_box
 

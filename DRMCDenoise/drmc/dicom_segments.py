@@ -11,7 +11,8 @@ import SimpleITK as sitk
 from pydicom.dataelem import RawDataElement
 from pydicom.dataset import Dataset
 
-from .dicom import dicom_files, is_dicom, value_of
+from .dicom import dicom_files, is_dicom
+from .dicom_header import value_of
 from .errors import InputError
 from .volume import Geometry
 

@@ -27,9 +27,8 @@ from pydicom.uid import ExplicitVRLittleEndian, generate_uid
 from pydicom.valuerep import format_number_as_ds
 
 from drmc import __version__, dicom_mend, suv
-from drmc.dicom import _PRIVATE as PRIVATE
-from drmc.dicom import PET_CLASS, slice_facts, value_of
-from drmc.dicom import _read as read_header
+from drmc.dicom import PET_CLASS
+from drmc.dicom_header import PRIVATE, read_dataset, slice_facts, value_of
 from drmc.errors import CancelledError, DRMCError, InputError
 from drmc.files import atomic_path
 from drmc.volume import PETVolume
@@ -117,7 +116,7 @@ def plan_series(volume: PETVolume) -> SeriesPlan:
     files = volume.dicom_files
     if volume.kind != "dicom" or not files:
         refuse_image_file(volume.source, volume.kind)
-    sop_class = str(value_of(read_header(files[0]), "SOPClassUID") or "").strip()
+    sop_class = str(value_of(read_dataset(files[0], deferred=False), "SOPClassUID") or "").strip()
     if sop_class != PET_CLASS or len(set(files)) != len(volume.array):
         raise InputError(
             f"{volume.source}: DICOM is written for classic PET (one slice a file) only, this has SOPClassUID "
@@ -125,7 +124,7 @@ def plan_series(volume: PETVolume) -> SeriesPlan:
         )
     if volume.units != "CNTS":
         return SeriesPlan(volume.units)
-    return _plan_counts([slice_facts(read_header(file)) for file in files])
+    return _plan_counts([slice_facts(read_dataset(file, deferred=False)) for file in files])
 
 
 def _plan_counts(facts: list[dict[str, Any]]) -> SeriesPlan:
@@ -185,7 +184,7 @@ def write_series(
     for z, source in enumerate(volume.dicom_files):
         if cancel is not None and cancel():
             raise CancelledError()
-        header = read_header(source)
+        header = read_dataset(source, deferred=False)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of odd values, which are the source's
             try:
