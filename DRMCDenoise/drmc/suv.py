@@ -1419,6 +1419,6 @@ class _Sidecar:
             "weight_kg": _number(self.values.get(self.weight_key)),
             "height_m": _number(self.values.get("PatientSize")),
             "sex": _text(self.values.get("PatientSex")) or None,
-            "dose_bq": dose * _BQ[_text(unit).lower()] if known else None,
+            "dose_bq": _number(dose * _BQ[_text(unit).lower()]) if known else None,  # None where it overflows
             "nuclide": nuclide_of("", _text(self.values.get("TracerRadionuclide"))),
         }
