@@ -249,6 +249,7 @@ class DRMCDenoiseLogic(ScriptedLoadableModuleLogic):
         device: str = "auto",
         precision: str = "auto",
         outputFolder: Any = None,
+        writeDICOM: bool = False,
         waitForCompletion: bool = True,
         progressCallback: Callable[[int, int, float | None], Any] | None = None,
     ) -> Any:
@@ -263,6 +264,7 @@ class DRMCDenoiseLogic(ScriptedLoadableModuleLogic):
         :param device: auto, cpu, cuda or mps
         :param precision: auto, fp32 or bf16
         :param outputFolder: folder that keeps report.html, lesions.csv, routing.csv, summary.json and the image
+        :param writeDICOM: write the result into outputFolder/denoised as a DICOM series too; the input must be one
         :param waitForCompletion: if False, returns the running `DenoiseJob` at once
         :param progressCallback: called with tiles done, tiles in all, and seconds left (None while unknown)
 
@@ -275,6 +277,8 @@ class DRMCDenoiseLogic(ScriptedLoadableModuleLogic):
             raise InputError("no input volume: choose a PET volume")
         if outputVolume is inputVolume:
             raise InputError(f"'{inputVolume.GetName()}' is input and output: choose another output volume")
+        if writeDICOM and outputFolder is None:
+            raise InputError("the DICOM series needs a place: give an outputFolder")
         startTime = time.time()
         logging.info(f"DRMC: denoising of '{inputVolume.GetName()}' started")
         job = DenoiseJob(inputVolume, outputVolume)
@@ -293,6 +297,7 @@ class DRMCDenoiseLogic(ScriptedLoadableModuleLogic):
             accept_rule=acceptRule,
             device=device,
             precision=precision,
+            dicom=writeDICOM,
         )
         if not waitForCompletion:
             return job

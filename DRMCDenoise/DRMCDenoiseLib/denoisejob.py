@@ -48,12 +48,12 @@ class DenoiseJob:
         reference=None,
         suv: str | float | None = None,
         outputFolder=None,
-        **options: str | int | None,
+        **options: str | int | bool | None,
     ) -> None:
         """Writes the input and starts the engine; returns at once.
 
         `options` are options of `drmc denoise` by their long names (`model`, `device`, `accept_rule`, ...); None is left
-        out. `outputFolder` keeps what the engine writes (report.html, lesions.csv, ...). Raises InputError for nodes that
+        out, True stands for an option without a value. `outputFolder` keeps what the engine writes (report.html, lesions.csv, ...). Raises InputError for nodes that
         are refused before the engine starts, DRMCError where the input cannot be written.
         """
         if self._job is not None:
@@ -113,8 +113,8 @@ class DenoiseJob:
         extra = [
             part
             for name, value in options.items()
-            if value is not None
-            for part in (f"--{name.replace('_', '-')}", value)
+            if value is not None and value is not False
+            for part in (f"--{name.replace('_', '-')}", *(() if value is True else (value,)))
         ]
         fixed = ("--format", "nrrd", "--progress", "json", "--cancel-on-eof")
         return engineCommand("denoise", scan, "-o", self._output, *extra, *fixed)

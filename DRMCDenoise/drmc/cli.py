@@ -108,6 +108,7 @@ def _denoise(options: argparse.Namespace, reporter: Reporter) -> int:
         device=options.device,
         precision=options.precision,
         format=options.format,
+        dicom=options.dicom,
         units=options.units,
         suv_type=options.suv_type,
         accept_rule=options.accept_rule,
@@ -365,6 +366,9 @@ def _add_denoise(add: Callable[..., argparse.ArgumentParser]) -> None:
         choices=("nifti", "nrrd", "dicom"),
         default="nifti",
         help="form of the denoised image (default nifti); dicom: a new PET series, from DICOM input only",
+    )
+    sub.add_argument(
+        "--dicom", action="store_true", help="write the DICOM series as well, beside an image of another form"
     )
     sub.add_argument(
         "--tile-batch", type=int, metavar="N", help="tiles computed at once; lower it when memory is short"

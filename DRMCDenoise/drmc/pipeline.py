@@ -70,7 +70,7 @@ class DenoiseRequest:
     pattern with `{name}` (the scan's name) or `{folder}` (the folder that holds it). `format` is a key of
     FORMATS. `units` ("suv" or "bqml") says what a file without a side-car holds; `accept_rule` names the
     SUV reference-time rule to take when the rules disagree; `tile_batch` limits the tiles per network
-    call (memory).
+    call (memory). `dicom` asks for the DICOM series beside an image of another format.
     """
 
     input: str | os.PathLike[str]
@@ -81,11 +81,17 @@ class DenoiseRequest:
     device: str = "auto"
     precision: str = "auto"
     format: str = "nifti"
+    dicom: bool = False
     units: str | None = None
     suv_type: str = "bw"
     accept_rule: str | None = None
     series_uid: str | None = None
     tile_batch: int | None = None
+
+    @property
+    def with_series(self) -> bool:
+        """Whether a DICOM series is written."""
+        return self.dicom or self.format == "dicom"
 
 
 class Engine:
@@ -141,7 +147,7 @@ def run(
         scan_path = find_scan(Path(request.input))
         name = name or scan_name(Path(request.input))
         check_output_folder(output, inputs=(Path(request.input), scan_path))
-        if request.format == "dicom":
+        if request.with_series:
             from drmc import dicom_write  # pydicom is needed for DICOM only
 
             dicom_write.refuse_image_file(scan_path, None if scan_path.is_dir() else image_kind(scan_path))
@@ -150,9 +156,9 @@ def run(
     with clock("read"):
         inputs = _read_inputs(request, scan_path)
         volume, segments, reference = inputs.volume, inputs.segments, inputs.reference
-        plan = dicom_write.plan_series(volume) if request.format == "dicom" else None
+        plan = dicom_write.plan_series(volume) if request.with_series else None
         protected = [*inputs.files, engine.entry.path]
-        produced = _output_names(request.format, with_lesions=segments is not None)
+        produced = _output_names(request, with_lesions=segments is not None)
         _protect_inputs(output, produced, protected)
         _check_free_space(output, volume)
     _stop_if(cancel)
@@ -190,9 +196,9 @@ def run(
     }
     with _staged(output) as folder:
         with clock("write"):
-            if plan is None:
+            if request.format != "dicom":
                 _write_images(folder, request.format, denoised)
-            else:
+            if plan is not None:
                 made_by = dicom_write.Equipment(engine.entry.name, engine.entry.sha256)
                 dicom_write.write_series(folder / "denoised", denoised, plan, made_by, cancel)
             if segments is not None:
@@ -696,7 +702,7 @@ def _describe_model(entry: ModelEntry, denoiser: Denoiser) -> dict[str, Any]:
 
 def _settings(request: DenoiseRequest) -> dict[str, Any]:
     """What decides the outputs, besides the model; device and tile batch only decide how fast they come."""
-    keys = ("format", "precision", "units", "suv_type", "accept_rule", "series_uid")
+    keys = ("format", "dicom", "precision", "units", "suv_type", "accept_rule", "series_uid")
     chosen = {key: getattr(request, key) for key in keys}
     for key in ("input", "lesions", "reference"):
         value = getattr(request, key)
@@ -757,12 +763,13 @@ def _peak_memory_bytes_windows() -> int:
 # ---- writing
 
 
-def _output_names(form: str, *, with_lesions: bool) -> list[str]:
+def _output_names(request: DenoiseRequest, *, with_lesions: bool) -> list[str]:
     """The files of one scan as they are moved: summary.json last, because it says that all are there."""
-    lesions = ["lesions.csv"] if with_lesions else []
     # A DICOM series states its SUV itself.
-    image = ["denoised"] if form == "dicom" else [f"denoised{FORMATS[form]}", "denoised.json"]
-    return [*image, *lesions, "routing.csv", "report.html", "summary.json"]
+    image = [] if request.format == "dicom" else [f"denoised{FORMATS[request.format]}", "denoised.json"]
+    series = ["denoised"] if request.with_series else []
+    lesions = ["lesions.csv"] if with_lesions else []
+    return [*image, *series, *lesions, "routing.csv", "report.html", "summary.json"]
 
 
 def _write_images(folder: Path, form: str, denoised: PETVolume) -> None:

@@ -442,6 +442,14 @@ def test_a_run_writes_the_series_and_takes_it_away_again(models, tmp_path):  # n
     pipeline.run(dicom_request(tmp_path / "scan", tmp_path / "b"))
     pipeline.run(dicom_request(tmp_path / "scan", tmp_path / "b", format="nifti"))
     assert not (tmp_path / "b" / "denoised").exists()
+    # Both at once hold the same voxels, within the integers' step.
+    both = dicom_request(tmp_path / "scan", tmp_path / "both", format="nrrd", dicom=True)
+    assert set(pipeline.run(both)["outputs"]) == names | {"denoised.nrrd", "denoised.json"}
+    series, image = (read_volume(tmp_path / "both" / name) for name in ("denoised", "denoised.nrrd"))
+    assert series.geometry.matches(image.geometry) and series.suv.factor == image.suv.factor
+    step = np.abs(image.array).max(axis=(1, 2), keepdims=True) / 32767
+    assert (np.abs(series.array - image.array) <= 0.51 * step).all()
+    assert not pipeline.is_complete(replace(both, dicom=False), entry)
 
 
 def test_a_folder_of_somebody_else_s_is_not_replaced(models, tmp_path):  # noqa: F811

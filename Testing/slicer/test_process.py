@@ -10,6 +10,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
+import pydicom
 import pytest
 import SimpleITK as sitk
 from conftest import REPOSITORY, Puppet, oblique, phantom, processesOf
@@ -477,6 +478,26 @@ def test_a_dicom_node_is_denoised_from_its_files(slicer, dicom, tmp_path):
     )
     i, j, k = np.round(ras[:3]).astype(int)
     assert slicer.util.arrayFromVolume(output)[k, j, i] == expected[index]
+
+
+def test_a_script_in_slicer_gets_the_series_of_the_command_line(slicer, dicom, tmp_path):
+    logicOf(slicer).process(dicom.node, model="tiny", outputFolder=tmp_path / "out", writeDICOM=True)
+    done = drmc(
+        "denoise", tmp_path / "series", "-o", tmp_path / "same", "--format", "dicom", "--model", "tiny"
+    )
+    assert done.returncode == 0, done.stderr
+    here, there = (
+        [pydicom.dcmread(path) for path in sorted((tmp_path / name / "denoised").iterdir())]
+        for name in ("out", "same")
+    )
+    assert len(here) == len(there) == len(dicom.files)
+    for one, other in zip(here, there, strict=True):
+        assert one.PixelData == other.PixelData and one.RescaleSlope == other.RescaleSlope
+        assert one.ImagePositionPatient == other.ImagePositionPatient
+        assert one.SeriesInstanceUID != other.SeriesInstanceUID
+    assert (tmp_path / "out" / "denoised.nrrd").is_file()
+    with pytest.raises(engineErrors().InputError, match="outputFolder"):
+        logicOf(slicer).process(dicom.node, model="tiny", writeDICOM=True)
 
 
 def test_what_the_engine_gets_of_a_dicom_node(slicer, dicom, tmp_path):
