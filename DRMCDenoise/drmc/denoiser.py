@@ -31,8 +31,11 @@ Cancel = Callable[[], bool]
 GRID_MM = 2.0
 """Voxel edge [mm] of the grid that the network is trained and run on (paper, section 3.1)."""
 
-OVERLAP = 0.25
-"""Share of a tile's edge that neighbors share at least: twice the network's local reach of 7 voxels at 64."""
+HALO = 4
+"""Voxels at each face of a tile whose result is not used: there the network sees its own zero padding."""
+
+OVERLAP = 1 / 7
+"""Share of what is used of a tile's edge that neighbors share at least: 8 of 56 voxels at 64, a stride of 48."""
 
 _GRID_TOLERANCE = 0.01
 _MOST_GRID_VOXELS = 1 << 30
@@ -114,9 +117,10 @@ class Denoiser:
     ) -> DenoiseResult:
         """Predicts the residual of a scan: denoised = scan + residual.
 
-        The scan is brought to the 2 mm grid and cut into tiles over the body; the network's residuals are
-        blended (each tile weighted by a Hann window in every direction, divided by the sum of the weights of
-        the tiles that are there) and interpolated at the scan's own voxel centers. Nothing is clipped.
+        The scan is brought to the 2 mm grid and cut into tiles over the body, beyond its faces mirrored; the
+        network's residuals are blended (each tile, without its halo, weighted by a Hann window in every
+        direction, divided by the sum of the weights of the tiles that are there) and interpolated at the
+        scan's own voxel centers. Nothing is clipped.
 
         Args:
             suv_zyx: SUV [g/ml], float32 (z, y, x), finite, any size; not changed.
@@ -139,7 +143,9 @@ class Denoiser:
             body = body_mask(image, tuple(reversed(grid.spacing)))
             if grid != geometry:
                 _add_hot_voxels(body, grid, suv_zyx, geometry)
-            starts = body_tiles(body, self.tile, OVERLAP)
+            # Placed by what is used of them: every voxel of the body is in the inner part of a tile.
+            halo = halo_of(self.tile)
+            starts = body_tiles(body, self.tile - 2 * halo, OVERLAP) - halo
             regions = [tile_region(start, self.tile, body.shape) for start in starts.tolist()]
             fractions = np.array([body[region].mean() for region in regions], dtype=np.float32)
         del body
@@ -389,26 +395,34 @@ class _Run:
 
 
 class _Blend:
-    """Sum of windowed tiles over the sum of their windows; 0 where there is no tile."""
+    """Sum of windowed tiles, without their halos, over the sum of their windows; 0 where there is no tile."""
 
     def __init__(self, shape: tuple[int, ...], tile: int):
-        ramp = np.sin(np.pi * (np.arange(tile) + 0.5) / tile) ** 2
+        self._halo = halo_of(tile)
+        self._inner = tile - 2 * self._halo
+        ramp = np.sin(np.pi * (np.arange(self._inner) + 0.5) / self._inner) ** 2
         self._window = (ramp[:, None, None] * ramp[:, None] * ramp).astype(np.float32)
         self._sum = np.zeros(shape, np.float32)
         self._weight = np.zeros(shape, np.float32)
-        self._tile = tile
 
     def add(self, start: np.ndarray, residual: np.ndarray) -> None:
-        region = tile_region(start, self._tile, self._sum.shape)
-        inside = tuple(
-            slice(part.start - first, part.stop - first) for part, first in zip(region, start, strict=True)
-        )
-        self._sum[region] += self._window[inside] * residual[inside]
-        self._weight[region] += self._window[inside]
+        """Adds a whole tile that begins at `start`."""
+        first = np.asarray(start) + self._halo
+        region = tile_region(first, self._inner, self._sum.shape)
+        inside = tuple(slice(part.start - f, part.stop - f) for part, f in zip(region, first, strict=True))
+        window = self._window[inside]
+        used = tuple(slice(part.start + self._halo, part.stop + self._halo) for part in inside)
+        self._sum[region] += window * residual[used]
+        self._weight[region] += window
 
     def result(self) -> np.ndarray:
         np.divide(self._sum, self._weight, out=self._sum, where=self._weight > 0)
         return self._sum
+
+
+def halo_of(tile: int) -> int:
+    """Voxels at each face of a tile that are not used; fewer in small tiles."""
+    return min(HALO, tile // 8)
 
 
 class _Stop:
