@@ -1,9 +1,7 @@
 """DRMC Denoise: low-dose PET of any center denoised, with what that did to the lesions' SUV. Research use only."""
 
 import importlib.util
-import logging
 import sys
-import time
 from collections.abc import Callable
 from typing import Annotated, Any
 
@@ -277,16 +275,9 @@ class DRMCDenoiseLogic(ScriptedLoadableModuleLogic):
             raise InputError("no input volume: choose a PET volume")
         if outputVolume is inputVolume:
             raise InputError(f"'{inputVolume.GetName()}' is input and output: choose another output volume")
-        if writeDICOM and outputFolder is None:
-            raise InputError("the DICOM series needs a place: give an outputFolder")
-        startTime = time.time()
-        logging.info(f"DRMC: denoising of '{inputVolume.GetName()}' started")
         job = DenoiseJob(inputVolume, outputVolume)
         if progressCallback is not None:
             job.progress.connect(progressCallback)
-        job.finished.connect(
-            lambda one: logging.info(f"DRMC: {one.error or 'done'} ({time.time() - startTime:.1f} s)")
-        )
         job.start(
             lesions=lesions,
             lesionTable=lesionTable,

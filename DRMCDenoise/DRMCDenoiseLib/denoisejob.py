@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import logging
 import shutil
 import tempfile
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -38,6 +40,7 @@ class DenoiseJob:
         self._job: Job | None = None
         self._nodeNames: dict[str, str] = {}  # of each temporary file
         self._scratch: Path | None = None
+        self._startTime = 0.0
         self._output: Path | None = None
 
     def start(
@@ -58,6 +61,10 @@ class DenoiseJob:
         """
         if self._job is not None:
             raise RuntimeError("a denoising runs once")
+        if options.get("dicom") and outputFolder is None:
+            raise InputError("the DICOM series needs a place: give an outputFolder")
+        logging.info(f"DRMC: denoising of '{self.inputVolume.GetName()}' started")
+        self._startTime = time.time()
         self.lesionTable = lesionTable
         self._scratch = Path(tempfile.mkdtemp(prefix="DRMC-", dir=slicer.app.temporaryPath))
         try:
@@ -150,6 +157,7 @@ class DenoiseJob:
             self.error.__cause__ = error
         finally:
             self._removeScratch()
+        logging.info(f"DRMC: {self.error or 'done'} ({time.time() - self._startTime:.1f} s)")
         self.finished.emit(self)
 
     def _bringIntoScene(self, summary: dict[str, Any]) -> None:
