@@ -42,42 +42,9 @@ Row = dict[str, Any]
 _UNKNOWN = "not stated"
 
 
-def write_report(
-    path: str | os.PathLike[str],
-    *,
-    title: str,
-    original_suv: np.ndarray,
-    denoised_suv: np.ndarray,
-    geometry: Geometry,
-    suv: Mapping[str, Any],
-    lesions: Sequence[Row] | None,
-    routing: Sequence[Row] | None,
-    summary: Mapping[str, Any],
-    header: Mapping[str, Any],
-    segments: Sequence[quantify.Segment] | None = None,
-) -> None:
-    """Writes the report, atomically.
-
-    `original_suv`, `denoised_suv`: SUV (z, y, x) on `geometry`. `suv`: the SUV decision as a dict. `lesions`:
-    rows of `quantify.lesion_table`; `routing`: rows of `routing.routing_table`; both may be empty or None.
-    `summary`: the content of summary.json; `header`: what the scan's file says of scanner and study.
-    `segments`, if given, are outlined on the slices and the hottest of them is where the slices are taken.
-    """
-    write_text(
-        path,
-        report_html(
-            title=title,
-            original_suv=original_suv,
-            denoised_suv=denoised_suv,
-            geometry=geometry,
-            suv=suv,
-            lesions=lesions,
-            routing=routing,
-            summary=summary,
-            header=header,
-            segments=segments,
-        ),
-    )
+def write_report(path: str | os.PathLike[str], **content: Any) -> None:
+    """Writes the report, atomically; the content as for `report_html`."""
+    write_text(path, report_html(**content))
 
 
 def report_html(
@@ -93,7 +60,13 @@ def report_html(
     header: Mapping[str, Any],
     segments: Sequence[quantify.Segment] | None = None,
 ) -> str:
-    """The report as text; arguments as in `write_report`."""
+    """The report as text.
+
+    `original_suv`, `denoised_suv`: SUV (z, y, x) on `geometry`. `suv`: the SUV decision as a dict. `lesions`:
+    rows of `quantify.lesion_table`; `routing`: rows of `routing.routing_table`; both may be empty or None.
+    `summary`: the content of summary.json; `header`: what the scan's file says of scanner and study.
+    `segments`, if given, are outlined on the slices and the hottest of them is where the slices are taken.
+    """
     if original_suv.shape != denoised_suv.shape:
         raise ValueError(f"original {original_suv.shape} and denoised {denoised_suv.shape} differ in shape")
     lesions, routing = list(lesions or ()), list(routing or ())
