@@ -123,6 +123,9 @@ def _decompressed(path: Path, ds: Dataset, syntax: str, shape: tuple[int, int, i
 
 
 def _decodable(syntax: str) -> bool:
+    """Whether a decoder is installed; True where pydicom, before version 3, cannot be asked: then it is tried."""
+    if not hasattr(pydicom, "pixels"):
+        return True
     try:
         return pydicom.pixels.get_decoder(pydicom.uid.UID(syntax)).is_available
     except NotImplementedError:

@@ -8,13 +8,14 @@ import re
 import shutil
 import tarfile
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pydicom
 import pydicom.pixels
 import pytest
 import SimpleITK as sitk
-from drmc import dicom
+from drmc import dicom, dicom_pixels
 from drmc.errors import InputError
 from drmc.volume import PETVolume, read_volume
 from engine.synthetic_dicom import PET_CLASS, SECRETS, rewrite, write_series
@@ -444,6 +445,17 @@ def test_compressed_voxels_are_those_of_the_native_series_or_refused(tmp_path, s
     monkeypatch.setattr(type(pydicom.pixels.get_decoder(syntax)), "is_available", False)
     line = refusal(tmp_path)
     assert "no decoder" in line and syntax.name in line and "install pylibjpeg" in line
+
+
+def test_a_pydicom_that_cannot_be_asked_for_decoders_tries_them(tmp_path, monkeypatch):
+    """pydicom 2.4, which the package allows, has no pydicom.pixels."""
+    image = np.arange(3 * 8 * 9.0).reshape(3, 8, 9)
+    native, packed = (
+        write_series(tmp_path / name, image, rle=name == "rle")[0].parent for name in ("native", "rle")
+    )
+    expected = dicom.read_pet_series(native).array
+    monkeypatch.setattr(dicom_pixels, "pydicom", SimpleNamespace(uid=pydicom.uid))
+    assert np.array_equal(dicom.read_pet_series(packed).array, expected)
 
 
 def test_lossy_compression_is_told(tmp_path):
