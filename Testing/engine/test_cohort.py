@@ -15,8 +15,9 @@ from drmc import cli
 from drmc.errors import CancelledError, InputError
 from drmc.simulation import cohort, command
 from drmc.simulation.centers import CENTERS
-from drmc.simulation.cohort import patient_seed, simulate_patient, write_case, write_cohort
+from drmc.simulation.cohort import patient_seed, write_case, write_cohort
 from drmc.simulation.organs import ORGANS
+from drmc.simulation.scan import simulate_patient
 from drmc.training.dataset import read_manifest
 from drmc.volume import read_volume
 
@@ -326,11 +327,11 @@ def test_an_axial_window_lies_in_the_scan_range():
 
 
 def test_progress_can_cancel_a_patient():
-    def cancel() -> None:
+    def cancel(share: float) -> None:
         raise CancelledError
 
     with pytest.raises(CancelledError):
-        simulate_patient(HEAD, patient_seed(7, "C5", "train", 1), after_subset=cancel)
+        simulate_patient(HEAD, patient_seed(7, "C5", "train", 1), progress=cancel)
 
 
 # ---- the command

@@ -282,15 +282,16 @@ def test_images_of_one_stack_do_not_see_each_other():
 def test_every_update_reports_and_may_cancel():
     model = model_of(subsets=3)
     prompts = noisy_prompts(model, phantom_volume())
-    calls: list[int] = []
-    reconstruct(model, prompts, 2, slab=7, after_subset=lambda: calls.append(1))
+    calls: list[float] = []
+    reconstruct(model, prompts, 2, slab=7, progress=calls.append)
     assert len(calls) == 2 * 2 * 3  # slabs, iterations, subsets
+    assert calls == sorted(calls) and calls[-1] == 1
 
-    def cancel() -> None:
-        calls.append(1)
+    def cancel(share: float) -> None:
+        calls.append(share)
         raise CancelledError
 
     calls.clear()
     with pytest.raises(CancelledError):
-        reconstruct(model, prompts, 2, slab=7, after_subset=cancel)
+        reconstruct(model, prompts, 2, slab=7, progress=cancel)
     assert len(calls) == 1

@@ -11,7 +11,6 @@ float32 SUV on the center's own grid, never clipped; uint8 labels.
 from __future__ import annotations
 
 import json
-import math
 import shutil
 import tempfile
 import time
@@ -28,27 +27,11 @@ import torch
 import drmc
 from drmc.errors import CancelledError, InputError
 from drmc.files import write_json
-from drmc.simulation.acquisition import expected_prompts, sample_prompts, thin_prompts
-from drmc.simulation.anatomy import Head, Phantom, WholeBody, fresh
 from drmc.simulation.centers import CENTERS, Center
-from drmc.simulation.projector import GaussianPSF
-from drmc.simulation.reconstruction import reconstruct
+from drmc.simulation.scan import Scan, simulate_patient
 
 SPLITS = ("train", "validation", "test")
-END_SLICES = 8  # simulated beyond each end and dropped: the resolution model and filters lose activity there
 SCHEMA = 1
-
-
-@dataclass
-class Scan:
-    """One simulated examination, arrays (z, y, x): SUV of full dose and per dose reduction factor, and the truth."""
-
-    full: np.ndarray
-    low: dict[float, np.ndarray]
-    phantom: Phantom
-    spacing_xyz: tuple[float, float, float]
-    origin_xyz: tuple[float, float, float]
-    facts: dict
 
 
 def patient_seed(seed: int, center: str, split: str, index: int) -> np.random.SeedSequence:
@@ -58,82 +41,6 @@ def patient_seed(seed: int, center: str, split: str, index: int) -> np.random.Se
 
 def _seed_key(seed: int, center: str, split: str, index: int) -> list[int]:
     return [seed, list(CENTERS).index(center), SPLITS.index(split), index]
-
-
-def simulate_patient(
-    center: Center,
-    seed: np.random.SeedSequence,
-    *,
-    dose_reduction_factors: Sequence[float] | None = None,
-    axial_mm: float | None = None,
-    device: str = "cpu",
-    after_subset: Callable[[], None] | None = None,
-) -> Scan:
-    """Scans one patient at one center.
-
-    `axial_mm` limits the scan to a random axial window of that length (training material at a fraction of the time);
-    None scans from mid-thigh to vertex. `after_subset` is called after every OSEM update (progress; may raise).
-    """
-    anatomy_seed, physics_seed, noise_seed = fresh(seed).spawn(3)
-    patient = (WholeBody if center.region == "wholebody" else Head)(anatomy_seed)
-    physics = np.random.default_rng(physics_seed)
-    lower, upper = patient.axial_range()
-    table_start = lower
-    if axial_mm is not None and axial_mm < upper - lower:
-        lower = float(physics.uniform(lower, upper - axial_mm))
-        upper = lower + axial_mm
-    dz, dy, dx = center.voxel_mm
-    n, nz = center.reconstruction_matrix, math.ceil((upper - lower) / dz) + 2 * END_SLICES
-    origin = (lower - END_SLICES * dz, -(n - 1) / 2 * dy, -(n - 1) / 2 * dx)
-    phantom = patient.rasterize((nz, n, n), center.voxel_mm, origin)
-
-    expected = expected_prompts(
-        phantom.activity,
-        phantom.mu,
-        center,
-        weight_kg=patient.weight_kg,
-        z_start_mm=origin[0] - table_start,
-        rng=physics,
-        device=device,
-    )
-    generator = torch.Generator(device).manual_seed(int(noise_seed.generate_state(1)[0]))
-    factors = [float(f) for f in (dose_reduction_factors or center.dose_reduction_factors)]
-    full = [sample_prompts(p, generator) for p in expected.prompts]
-    doses = [full, *([thin_prompts(p, f, generator) for p in full] for f in factors)]
-    # scaled low-dose prompts with the full-dose model: the result is on the same SUV scale
-    stacked = [
-        torch.stack([dose[s] * scale for dose, scale in zip(doses, [1.0, *factors], strict=True)], 1)
-        for s in range(center.subsets)
-    ]
-    prompts_full = sum(float(p.sum(dtype=torch.float64)) for p in full)
-    del full, doses, expected.prompts
-    post_filter = GaussianPSF(center.post_filter_mm, center.voxel_mm) if center.post_filter_mm else None
-    images = reconstruct(expected.model, stacked, center.iterations, post_filter, after_subset=after_subset)
-
-    z = slice(END_SLICES, nz - END_SLICES)
-    first = (n - center.matrix) // 2
-    inner = slice(first, first + center.matrix)
-    cut = lambda volume: volume[z, inner, inner].contiguous()
-    phantom = Phantom(
-        *(cut(v) for v in (phantom.activity, phantom.mu, phantom.organs, phantom.lesions)),
-        facts=phantom.facts,
-    )
-    facts = {
-        "weight_kg": patient.weight_kg,
-        "count_multiplier": center.count_multiplier,
-        "expected_counts": expected.counts,
-        "simulated_prompts": prompts_full,
-        "physical_prompts": prompts_full / center.count_multiplier,
-        **phantom.facts,
-    }
-    return Scan(
-        full=cut(images[0]).numpy(),
-        low={f: cut(images[i + 1]).numpy() for i, f in enumerate(factors)},
-        phantom=phantom,
-        spacing_xyz=(dx, dy, dz),
-        origin_xyz=(origin[2] + first * dx, origin[1] + first * dy, origin[0] + END_SLICES * dz),
-        facts=facts,
-    )
 
 
 def low_name(dose_reduction_factor: float) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -83,16 +84,24 @@ def reconstruct(
     *,
     slab: int = 64,
     halo: int = 8,
-    after_subset: Callable[[], None] | None = None,
+    progress: Callable[[float], None] | None = None,
 ) -> torch.Tensor:
     """OSEM in axial slabs of `slab` slices plus `halo` on each side, so that memory does not grow with the patient.
 
     The resolution model and post-filter couple slices over a few millimeters only; the halo covers that.
-    Returns (images, z, y, x).
+    `progress` is called with the share done (0..1) after every update. Returns (images, z, y, x).
     """
     _, images, nz = prompts[0].shape
     n = model.projector.matrix
     result = torch.empty(images, nz, n, n)
+    updates, done = math.ceil(nz / slab) * iterations * model.projector.subsets, 0
+
+    def after_subset() -> None:
+        nonlocal done
+        done += 1
+        if progress is not None:
+            progress(done / updates)
+
     for start in range(0, nz, slab):
         stop = min(start + slab, nz)
         low, high = max(0, start - halo), min(nz, stop + halo)
