@@ -9,8 +9,10 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
-from drmc.simulation.acquisition import expected_prompts, expected_scatter, sample_prompts, thin_prompts
+from drmc.errors import InputError
+from drmc.simulation.acquisition import Acquisition, Events, expected_scatter, sample_prompts, thin_prompts
 from drmc.simulation.centers import CENTERS, Center, axial_profile, find_center
+from drmc.simulation.imperfections import Imperfections, breathing_phases, descend
 from drmc.simulation.projector import GaussianPSF, Projector
 from drmc.simulation.reconstruction import AcquisitionModel, reconstruct
 
@@ -23,10 +25,10 @@ TINY = replace(
     matrix=40,
     reconstruction_matrix=40,
     system_psf_mm=(8.0, 8.0, 8.0),
-    modelled_psf_mm=8.0,
+    modelled_psf_mm=(8.0, 8.0, 8.0),
     views=40,
     subsets=4,
-    post_filter_mm=8.0,
+    post_filter_mm=(8.0, 8.0, 8.0),
 )
 SLICES = 20
 
@@ -51,10 +53,25 @@ def cylinder(center: Center = TINY, *, insert_suv: float = 1.0) -> tuple[torch.T
     return (volume[None].repeat(SLICES, 1, 1) for volume in (activity, body * 0.0096))
 
 
-def scan(activity, mu, center: Center = TINY, rng=None, z_start_mm: float = 0.0):
-    return expected_prompts(
-        activity, mu, center, weight_kg=70.0, z_start_mm=z_start_mm, rng=rng or scanner_error()
-    )
+def acquire(activity, mu, center: Center = TINY, rng=None, z_start_mm: float = 0.0, **options) -> Acquisition:
+    rng = rng or scanner_error()
+    return Acquisition(activity, mu, center, weight_kg=70.0, z_start_mm=z_start_mm, rng=rng, **options)
+
+
+def scan(
+    activity, mu, center: Center = TINY, rng=None, z_start_mm: float = 0.0, **options
+) -> SimpleNamespace:
+    """Model, expected prompts and counts of all slices."""
+    acquisition = acquire(activity, mu, center, rng, z_start_mm, **options)
+    model, prompts = acquisition.slab(slice(0, acquisition.slices))
+    return SimpleNamespace(model=model, prompts=prompts, counts=acquisition.counts)
+
+
+def image_of(
+    expected: SimpleNamespace, prompts: list[torch.Tensor], iterations: int, post_filter=None
+) -> torch.Tensor:
+    """OSEM of prompts, per subset (rows, images, z), in one slab."""
+    return reconstruct(lambda z: (expected.model, prompts), SLICES, iterations, post_filter, slab=SLICES)
 
 
 def sinogram(parts: list[torch.Tensor], center: Center = TINY) -> torch.Tensor:
@@ -113,7 +130,7 @@ def test_draws_follow_from_the_generator():
 @pytest.fixture(scope="module")
 def doses():
     """A cylinder with an insert of SUV 4: noise-free, and at dose reduction factors 1, 2, 4, 8, 16."""
-    center = replace(TINY, count_multiplier=1.5, modelled_psf_mm=6.0)
+    center = replace(TINY, count_multiplier=1.5, modelled_psf_mm=(6.0,) * 3)
     activity, mu = cylinder(center, insert_suv=4.0)
     expected = scan(activity, mu, center)
     generator = torch.Generator().manual_seed(3)
@@ -124,7 +141,7 @@ def doses():
     ]
     stacked = [torch.stack(side, 1) for side in sides]
     post_filter = GaussianPSF(center.post_filter_mm, center.voxel_mm)
-    images = reconstruct(expected.model, stacked, 8, post_filter)
+    images = image_of(expected, stacked, 8, post_filter)
     return SimpleNamespace(truth=activity, exact=images[0], images=images[1:], factors=factors)
 
 
@@ -153,13 +170,13 @@ def test_organ_means_are_unbiased_at_every_dose(doses):
 
 
 def test_a_cylinder_reconstructs_to_its_suv_and_too_much_scatter_lowers_its_center():
-    center = replace(TINY, post_filter_mm=0.0)
+    center = replace(TINY, post_filter_mm=(0.0,) * 3)
     activity, mu = cylinder(center)
     middle = radius_mm(center) < 40
     means = {}
     for name, deviations in (("exact", 0.0), ("too much", 2.5)):
         expected = scan(activity, mu, center, scanner_error(deviations))
-        image = reconstruct(expected.model, [p[:, None] for p in expected.prompts], 6)[0]
+        image = image_of(expected, [p[:, None] for p in expected.prompts], 6)[0]
         means[name] = float(image[3:-3][:, middle].mean())
     assert means["exact"] == pytest.approx(1.0, abs=0.02)
     assert means["too much"] < means["exact"] - 0.02
@@ -189,6 +206,8 @@ def test_trues_are_decays_times_sensitivity_and_time():
     center = replace(
         TINY,
         bed_step_mm=0.0,
+        axial_field_mm=5000.0,  # flat around its middle
+        acceptance_mm=200.0,
         count_multiplier=1.0,
         injected_mbq=200.0,
         seconds=90.0,
@@ -196,14 +215,15 @@ def test_trues_are_decays_times_sensitivity_and_time():
         uptake_minutes=109.77,
     )
     activity, mu = cylinder(center, insert_suv=3.0)
-    trues = scan(activity, 0 * mu, center).counts["trues"]
+    trues_of = lambda activity, center: scan(activity, 0 * mu, center, z_start_mm=2500.0).counts["trues"]
+    trues = trues_of(activity, center)
     bq_per_ml = 100e6 / 70_000  # one half-life after injection, 70 kg
     decays = float(activity.sum()) * bq_per_ml * (6 * 8 * 8 / 1000) * 90
     # the resolution model loses some activity beyond the end slices
     assert trues == pytest.approx(decays * 0.05, rel=0.05)
     inner = replace(center, system_psf_mm=(0.0, 8.0, 8.0))
-    assert scan(activity, 0 * mu, inner).counts["trues"] == pytest.approx(decays * 0.05, rel=2e-3)
-    assert scan(2 * activity, 0 * mu, replace(inner, count_multiplier=0.5)).counts["trues"] == pytest.approx(
+    assert trues_of(activity, inner) == pytest.approx(decays * 0.05, rel=2e-3)
+    assert trues_of(2 * activity, replace(inner, count_multiplier=0.5)) == pytest.approx(
         decays * 0.05, rel=2e-3
     )
 
@@ -265,8 +285,20 @@ def test_the_axial_profile_is_periodic_with_mean_one_and_falls_between_beds():
     middle, between = axial_profile(center, torch.tensor([0.0, step / 2], dtype=torch.float64)).tolist()
     assert between / middle == pytest.approx(2 * (1 - 67.5 / 109), rel=1e-3)
     assert float(profile.min()) > 0.5
-    single = axial_profile(CENTERS["C3"], z)
-    assert torch.equal(single, torch.ones_like(z))
+
+
+def test_a_long_field_is_flat_inside_and_falls_to_its_ends():
+    quadra = CENTERS["C4"]  # 1060 mm, lines up to 280 mm long along the axis
+    at = lambda *z: axial_profile(quadra, torch.tensor(z, dtype=torch.float64)).tolist()
+    assert at(140, 300, 530, 920) == pytest.approx([1] * 4, rel=1e-3)
+    assert at(70, 990, 35) == pytest.approx([0.5, 0.5, 0.25], rel=1e-3)
+    assert max(at(-300, -1, 1061, 2000)) < 0.03  # beyond the field
+    brain = CENTERS["C5"]  # one bed of 218 mm that accepts every line: a triangle of mean 1
+    z = (torch.arange(500, dtype=torch.float64) + 0.5) * 218 / 500
+    assert float(axial_profile(brain, z).mean()) == pytest.approx(1, abs=1e-3)
+    assert float(axial_profile(brain, torch.tensor([109.0], dtype=torch.float64))) == pytest.approx(
+        2, rel=0.01
+    )
 
 
 def test_a_slab_gets_the_beds_of_the_patient_not_its_own():
@@ -291,8 +323,133 @@ def test_nature_and_reconstruction_agree_but_for_resolution():
     for s in range(TINY.subsets):
         believed = model.forward(block, s)[:, 0] + model.additive[s]
         assert float((believed - expected.prompts[s]).norm() / expected.prompts[s].norm()) < 1e-4
-    blind = scan(activity, mu, replace(TINY, modelled_psf_mm=0.0)).model
+    blind = scan(activity, mu, replace(TINY, modelled_psf_mm=(0.0,) * 3)).model
     assert blind.psf is None
+
+
+# ---- events
+
+
+def test_an_event_is_the_same_in_whichever_slab_it_is_asked_for():
+    center = replace(TINY, bed_step_mm=0.0, axial_field_mm=1000.0, acceptance_mm=100.0)
+    activity, mu = cylinder(center)
+    acquisition = acquire(activity, mu, center, z_start_mm=400.0)
+    draw = lambda z, seed=3: Events(acquisition, (4.0, 12.0), np.random.SeedSequence(seed))(z)[1]
+    whole, tail, other = draw(slice(0, SLICES)), draw(slice(8, SLICES)), draw(slice(0, SLICES), 4)
+    for s in range(center.subsets):
+        assert whole[s].shape == (10 * 40, 3, SLICES)
+        assert torch.equal(whole[s][:, :, 8:], tail[s])
+        assert not torch.equal(whole[s], other[s])
+        full, quarter, twelfth = whole[s].unbind(1)
+        assert bool((quarter / 4 <= full).all() and (twelfth / 12 <= full).all())
+    events = Events(acquisition, (4.0,), np.random.SeedSequence(3))
+    for z in (slice(0, 16), slice(8, SLICES)):  # slabs overlap, their prompts count once
+        part = events(z)[1]
+        assert torch.equal(part[0], whole[0][:, :2, z])  # whatever other doses are made
+    assert events.full_dose_prompts == sum(float(w[:, 0].sum(dtype=torch.float64)) for w in whole)
+    with pytest.raises(ValueError, match="whole blocks"):
+        events(slice(3, 16))
+
+
+def test_blocks_of_slices_draw_independent_noise():
+    center = replace(TINY, bed_step_mm=0.0, axial_field_mm=1000.0, acceptance_mm=100.0)
+    activity, mu = cylinder(center)
+    acquisition = acquire(activity, mu, center, z_start_mm=400.0)
+    prompts = torch.cat(Events(acquisition, (), np.random.SeedSequence(3))(slice(0, 16))[1])[:, 0]
+    mean = torch.cat(acquisition.slab(slice(0, 16))[1])
+    noise = (prompts - mean) / mean.sqrt()
+    first, second = noise[:, :8], noise[:, 8:]
+    assert abs(float((first * second).mean())) < 4.5 / math.sqrt(first.numel())
+    assert float(noise.var()) == pytest.approx(1, rel=0.05)
+
+
+# ---- time of flight
+
+TIMED = replace(
+    TINY, bed_step_mm=0.0, axial_field_mm=1000.0, acceptance_mm=100.0, tof_fwhm_ps=400.0, tof_bins=7,
+    tof_bin_mm=50.0, tof_count_multiplier=TINY.count_multiplier,
+)  # fmt: skip
+
+
+def test_time_of_flight_only_sorts_the_same_trues_and_scatter():
+    activity, mu = cylinder(TIMED, insert_suv=4.0)
+    plain, timed = (scan(activity, mu, TIMED, z_start_mm=400.0, tof=tof) for tof in (False, True))
+    assert timed.model.projector.tof_bins == 7
+    assert (
+        timed.counts["trues"] == plain.counts["trues"] and timed.counts["scatter"] == plain.counts["scatter"]
+    )
+    # randoms: of a window of 1350 mm the bins look at 350 mm
+    assert timed.counts["randoms"] == pytest.approx(plain.counts["randoms"] * 350 / 1350)
+    for a, b in zip(plain.prompts, timed.prompts, strict=True):
+        summed = b.view(len(a), 7, -1).sum(1) + plain.counts["randoms"] * (1 - 350 / 1350) / (
+            40 * 40 * SLICES
+        )
+        assert float((summed - a).norm() / a.norm()) < 0.01
+
+
+def test_time_of_flight_recovers_in_half_the_iterations_with_less_noise():
+    activity, mu = cylinder(TIMED, insert_suv=4.0)
+    insert, background = radius_mm(TIMED, (44.0, 28.0)) < 20, radius_mm(TIMED, (-40.0, -20.0)) < 50
+    recovered, variation = {}, {}
+    for tof, iterations in ((False, 6), (True, 3)):
+        acquisition = acquire(activity, mu, TIMED, z_start_mm=400.0, tof=tof)
+        image = reconstruct(Events(acquisition, (), np.random.SeedSequence(1)), SLICES, iterations)[0, 4:-4]
+        assert float(image[:, background].mean()) == pytest.approx(1, abs=0.03)
+        recovered[tof] = float(image[:, insert].mean())
+        variation[tof] = float(image[:, background].std() / image[:, background].mean())
+    assert recovered[True] == pytest.approx(recovered[False], rel=0.02)
+    assert variation[True] < 0.85 * variation[False]
+
+
+# ---- what the reconstruction does not know
+
+
+def test_a_wrong_calibration_scales_the_image_and_not_the_model():
+    activity, mu = cylinder()
+    right, wrong = (scan(activity, mu, calibration=c) for c in (1.0, 1.07))
+    for a, b in zip(right.model.multiplicative, wrong.model.multiplicative, strict=True):
+        assert torch.equal(a, b)
+    trues = lambda e: e.counts["trues"]
+    assert trues(wrong) == pytest.approx(1.07 * trues(right), rel=1e-5)
+
+
+def test_a_wrong_attenuation_map_reaches_the_reconstruction_only():
+    activity, mu = cylinder()
+    right, wrong = scan(activity, mu), scan(activity, mu, believed_mu=0.8 * mu)
+    for a, b in zip(right.prompts, wrong.prompts, strict=True):
+        assert torch.allclose(a, b)
+    assert all(
+        (b >= a).all() for a, b in zip(right.model.multiplicative, wrong.model.multiplicative, strict=True)
+    )
+    middle = radius_mm(TINY) < 40
+    means = [
+        float(image_of(e, [p[:, None] for p in e.prompts], 6)[0][3:-3][:, middle].mean())
+        for e in (right, wrong)
+    ]
+    assert means[1] < 0.8 * means[0]  # too little attenuation is corrected too little
+
+
+def test_slices_descend_with_the_diaphragm_and_stay_away_from_it():
+    z = torch.arange(0.0, 600.0, 3.0)
+    slope = z[:, None, None].repeat(1, 2, 2)
+    lower = descend(slope, z, 300.0, [12.0])
+    moved = (lower - slope)[:, 0, 0]
+    assert float(moved[100]) == pytest.approx(12, abs=1e-3)  # what stood 12 mm higher is here now
+    assert abs(float(moved[0])) < 0.5 and float(moved[60]) == pytest.approx(
+        12 * math.exp(-((120 / 110) ** 2) / 2), abs=0.01
+    )
+    assert torch.equal(descend(slope, z, 300.0, [0.0]), slope)
+    both = descend(slope, z, 300.0, [0.0, 12.0])
+    assert torch.allclose(both, (slope + lower) / 2, atol=1e-3)
+    phases = breathing_phases(15.0)
+    assert 0 <= min(phases) and 15 * 0.85 < max(phases) <= 15
+    assert np.median(phases) < 15 / 4  # most of a breath is spent near end expiration
+
+
+def test_impossible_imperfections_are_refused():
+    for wrong in ({"breathing_mm": -1}, {"attenuation_mismatch_mm": 90}, {"calibration_sd": math.nan}):
+        with pytest.raises(InputError, match=next(iter(wrong))):
+            Imperfections(**wrong)
 
 
 # ---- the table of centers

@@ -33,8 +33,8 @@ HEAD = replace(
     subsets=3,
     iterations=2,
     system_psf_mm=(8.0, 8.0, 8.0),
-    modelled_psf_mm=8.0,
-    post_filter_mm=6.0,
+    modelled_psf_mm=(8.0,) * 3,
+    post_filter_mm=(6.0,) * 3,
     count_multiplier=0.01,
 )
 BODY = replace(
@@ -46,8 +46,8 @@ BODY = replace(
     subsets=4,
     iterations=4,
     system_psf_mm=(10.0, 10.0, 10.0),
-    modelled_psf_mm=8.0,
-    post_filter_mm=0.0,
+    modelled_psf_mm=(8.0,) * 3,
+    post_filter_mm=(0.0,) * 3,
     dose_reduction_factors=(12.0, 3.0),
     count_multiplier=0.02,
 )

@@ -8,7 +8,14 @@ import numpy as np
 import pytest
 import torch
 from drmc.errors import CancelledError
-from drmc.simulation.projector import GaussianPSF, Projector, from_block, gaussian_kernel, to_block
+from drmc.simulation.projector import (
+    GaussianPSF,
+    Projector,
+    TimeOfFlight,
+    from_block,
+    gaussian_kernel,
+    to_block,
+)
 from drmc.simulation.reconstruction import (
     AcquisitionModel,
     field_of_view,
@@ -134,6 +141,39 @@ def test_views_that_cannot_be_dealt_are_refused():
         Projector(16, 4.0, 10, subsets=4)
 
 
+# ---- time of flight
+
+
+def test_time_of_flight_rows_are_adjoint_and_sum_to_the_line():
+    tof = TimeOfFlight(fwhm_mm=60.0, bins=9, bin_mm=40.0)
+    plain, timed = (Projector(MATRIX, VOXEL_MM, 12, 3, tof=t) for t in (None, tof))
+    assert timed.rows == 9 * plain.rows == 9 * timed.lines
+    x = torch.rand(MATRIX * MATRIX, 4, generator=seeded())
+    for s in range(3):
+        forward, adjoint = lambda x, s=s: timed.forward(x, s), lambda y, s=s: timed.adjoint(y, s)
+        assert off_adjoint(forward, adjoint, (MATRIX * MATRIX, 4), (timed.rows, 4)) < 1e-5
+        summed, line = timed.forward(x, s).view(-1, 9, 4).sum(1), plain.forward(x, s)
+        assert float((summed - line).norm() / line.norm()) < 0.01
+
+
+def test_a_point_lies_in_the_time_of_flight_bins_of_its_place():
+    """A point at (x, y): at angle t it stands y cos t - x sin t along the line."""
+    tof, views = TimeOfFlight(fwhm_mm=30.0, bins=31, bin_mm=10.0), 8
+    projector = Projector(MATRIX, VOXEL_MM, views, tof=tof)
+    row, column = 28, 11
+    x, y = (column - 19.5) * VOXEL_MM, (row - 19.5) * VOXEL_MM
+    point = torch.zeros(MATRIX, MATRIX, 1)
+    point[row, column] = 1
+    along = projector.forward(point.view(-1, 1), 0).view(views, MATRIX, 31).sum(1)
+    position = (torch.arange(31) - 15) * 10.0
+    for view, profile in enumerate(along):
+        t = view * math.pi / views
+        mean = float((profile * position).sum() / profile.sum())
+        width = float((profile * (position - mean) ** 2).sum() / profile.sum()) ** 0.5 * 2.3548
+        assert mean == pytest.approx(y * math.cos(t) - x * math.sin(t), abs=0.5)
+        assert width == pytest.approx(math.hypot(30.0, 10 * 2.3548 / 12**0.5), rel=0.05)
+
+
 # ---- the resolution model
 
 
@@ -238,6 +278,14 @@ def test_scaling_counts_and_image_scales_the_reconstruction():
 # ---- slabs
 
 
+def in_slabs(
+    model: AcquisitionModel, prompts: list[torch.Tensor], iterations: int, post_filter=None, **options
+):
+    """The reconstruction of a whole model and its prompts, cut into slabs."""
+    slab_of = lambda z: (model.slab(z), [p[:, :, z].contiguous() for p in prompts])
+    return reconstruct(slab_of, prompts[0].shape[-1], iterations, post_filter, **options)
+
+
 def stacked_prompts(model: AcquisitionModel) -> list[torch.Tensor]:
     volume = phantom_volume(model.additive[0].shape[1])
     sides = [noisy_prompts(model, volume, seed) for seed in (5, 6)]
@@ -248,7 +296,7 @@ def test_without_resolution_model_slabs_are_the_whole():
     model = model_of(subsets=4, psf=False)
     prompts = stacked_prompts(model)
     whole = osem(model, prompts, 2)
-    slabs = reconstruct(model, prompts, 2, slab=5, halo=0)
+    slabs = in_slabs(model, prompts, 2, slab=5, halo=0)
     assert slabs.shape == (2, SLICES, MATRIX, MATRIX)
     assert torch.allclose(slabs, whole, rtol=1e-5, atol=1e-6)
 
@@ -261,7 +309,7 @@ def test_slabs_equal_the_whole_away_from_the_cut_planes():
 
     def difference(slab: int, halo: int) -> torch.Tensor:
         """Largest difference from the whole, per slice."""
-        slabs = reconstruct(model, prompts, 2, post_filter, slab=slab, halo=halo)
+        slabs = in_slabs(model, prompts, 2, post_filter, slab=slab, halo=halo)
         return (slabs - whole).abs().amax((0, 2, 3)) / whole.max()
 
     assert float(difference(26, 8).max()) == 0
@@ -283,7 +331,7 @@ def test_every_update_reports_and_may_cancel():
     model = model_of(subsets=3)
     prompts = noisy_prompts(model, phantom_volume())
     calls: list[float] = []
-    reconstruct(model, prompts, 2, slab=7, progress=calls.append)
+    in_slabs(model, prompts, 2, slab=7, progress=calls.append)
     assert len(calls) == 2 * 2 * 3  # slabs, iterations, subsets
     assert calls == sorted(calls) and calls[-1] == 1
 
@@ -293,5 +341,5 @@ def test_every_update_reports_and_may_cancel():
 
     calls.clear()
     with pytest.raises(CancelledError):
-        reconstruct(model, prompts, 2, slab=7, progress=cancel)
+        in_slabs(model, prompts, 2, slab=7, progress=cancel)
     assert len(calls) == 1

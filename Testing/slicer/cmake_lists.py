@@ -35,7 +35,8 @@ def expectedLists(files: list[str]) -> dict[tuple[str, str], list[str]]:
     for module in MODULES:
         own = [one.removeprefix(f"{module}/") for one in files if one.startswith(f"{module}/")]
         scripts = [one for one in own if one.endswith(".py")]
-        resources = [one for one in own if one.startswith("Resources/")]
+        # the engine's tables lie beside the code that reads them
+        resources = [one for one in own if one.startswith(("Resources/", "drmc/")) and one not in scripts]
         lists[f"{module}/CMakeLists.txt", "MODULE_PYTHON_SCRIPTS"] = _named(scripts, module)
         lists[f"{module}/CMakeLists.txt", "MODULE_PYTHON_RESOURCES"] = _named(resources, module)
     return lists

@@ -2,28 +2,20 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
 
 import numpy as np
 import torch
 
 from drmc.simulation.centers import Center, axial_profile
-from drmc.simulation.projector import FWHM_PER_SIGMA, GaussianPSF, cached_projector, to_block
+from drmc.simulation.projector import FWHM_PER_SIGMA, GaussianPSF, TimeOfFlight, cached_projector, to_block
 from drmc.simulation.reconstruction import AcquisitionModel
 
 SCATTER_FWHM_BINS_MM = 170.0
 SCATTER_FWHM_DEGREES = 60.0
 SCATTER_FWHM_SLICES_MM = 90.0
+COINCIDENCE_WINDOW_MM = 1350.0  # 4.5 ns
 SCATTER_SCALE_ERROR = 0.04  # standard deviation of the scanner's own scatter scaling
-
-
-@dataclass
-class ExpectedPrompts:
-    """What nature draws from (`prompts`, per subset (rows, z)) and what the reconstruction believes (`model`)."""
-
-    prompts: list[torch.Tensor]
-    model: AcquisitionModel
-    counts: dict[str, float]  # expected trues, scatter, randoms of the simulated slices
 
 
 def _smoothing_matrix(length: int, fwhm: float, step: float) -> torch.Tensor:
@@ -58,53 +50,153 @@ def expected_scatter(trues: torch.Tensor, center: Center) -> torch.Tensor:
     return scatter * (trues.sum() / scatter.sum() * share)
 
 
-def expected_prompts(
-    activity: torch.Tensor,
-    mu: torch.Tensor,
-    center: Center,
-    *,
-    weight_kg: float,
-    z_start_mm: float,
-    rng: np.random.Generator,
-    device: str = "cpu",
-) -> ExpectedPrompts:
-    """Expected prompts of a scan.
+class Acquisition:
+    """A patient in a scanner: what nature expects to count, and what the reconstruction believes, slab by slab.
 
     activity (SUV) and mu (1/mm) are (z, y, x) on the center's voxels with its reconstruction matrix; `z_start_mm` is the
-    position of their first slice relative to the first bed (the bed pattern belongs to the patient, not to the slab).
+    position of their first slice as `axial_profile` takes it (beds and scatter belong to the patient, not to a slab).
+    `believed_mu` is the attenuation map of the reconstruction if it is not `mu`. `calibration` multiplies all counts.
+    `counts`: expected trues, scatter and randoms of all slices.
     """
-    nz, n, _ = activity.shape
-    projector = cached_projector(n, center.voxel_mm[2], center.views, center.subsets, device)
-    subsets, bins = center.subsets, projector.bins
-    blurred = GaussianPSF(center.system_psf_mm, center.voxel_mm)(to_block(activity[None].to(device)))
-    blurred = blurred.reshape(n * n, nz)
-    mu_columns = to_block(mu[None].to(device)).reshape(n * n, nz)
-    z_mm = z_start_mm + (torch.arange(nz, device=device) + 0.5) * center.voxel_mm[0]
-    scale = (
-        center.counts_per_suv_mm(weight_kg)
-        * center.count_multiplier
-        * axial_profile(center, z_mm.cpu()).to(device)
-    )
 
-    multiplicative = [scale * torch.exp(-projector.forward(mu_columns, s)) for s in range(subsets)]
-    trues = torch.empty(center.views, bins, nz, device=device)
-    for s in range(subsets):
-        trues[s::subsets] = (multiplicative[s] * projector.forward(blurred, s)).view(-1, bins, nz)
-    scatter = expected_scatter(trues, center)
-    # randoms are flat within a slice
-    randoms = (trues + scatter).mean((0, 1)) * (center.randoms_fraction / (1 - center.randoms_fraction))
-    believed = 1.0 + SCATTER_SCALE_ERROR * float(rng.normal())
+    def __init__(
+        self,
+        activity: torch.Tensor,
+        mu: torch.Tensor,
+        center: Center,
+        *,
+        weight_kg: float,
+        z_start_mm: float,
+        rng: np.random.Generator,
+        believed_mu: torch.Tensor | None = None,
+        calibration: float = 1.0,
+        tof: bool = False,
+        device: str = "cpu",
+    ):
+        nz, n, _ = activity.shape
+        self.center, self.slices, self.device = center, nz, device
+        grid = (n, center.voxel_mm[2], center.views, center.subsets, device)
+        projector = cached_projector(*grid)
+        self._tof = TimeOfFlight.of(center) if tof else None
+        self._projector = cached_projector(*grid, self._tof) if self._tof else projector
+        self._psf = (
+            GaussianPSF(center.modelled_psf_mm, center.voxel_mm) if any(center.modelled_psf_mm) else None
+        )
 
-    part = lambda sinogram, s: sinogram[s::subsets].reshape(-1, nz)
-    additive = [part(scatter, s) * believed + randoms for s in range(subsets)]
-    prompts = [part(trues, s) + part(scatter, s) + randoms for s in range(subsets)]
-    psf = GaussianPSF(center.modelled_psf_mm, center.voxel_mm) if center.modelled_psf_mm else None
-    counts = {
-        "trues": float(trues.sum(dtype=torch.float64)),
-        "scatter": float(scatter.sum(dtype=torch.float64)),
-        "randoms": float(randoms.sum(dtype=torch.float64)) * center.views * bins,
-    }
-    return ExpectedPrompts(prompts, AcquisitionModel(projector, psf, multiplicative, additive), counts)
+        columns = lambda volume: to_block(volume[None].to(device)).reshape(n * n, nz)
+        blurred = GaussianPSF(center.system_psf_mm, center.voxel_mm)(to_block(activity[None].to(device)))
+        self._activity = blurred.reshape(n * n, nz)
+        z_mm = z_start_mm + (torch.arange(nz) + 0.5) * center.voxel_mm[0]
+        multiplier = center.tof_count_multiplier if tof else center.count_multiplier
+        scale = axial_profile(center, z_mm).to(device) * (center.counts_per_suv_mm(weight_kg) * multiplier)
+        attenuated = lambda block, s: scale * torch.exp(-projector.forward(block, s))
+
+        block = columns(mu)
+        self._nature = [attenuated(block, s) * calibration for s in range(center.subsets)]
+        if believed_mu is not None:
+            block = columns(believed_mu)
+        same = believed_mu is None and calibration == 1.0
+        self._believed = self._nature if same else [attenuated(block, s) for s in range(center.subsets)]
+        del block
+
+        trues = torch.empty(center.views, projector.bins, nz, device=device)
+        for s in range(center.subsets):
+            part = self._nature[s] * projector.forward(self._activity, s)
+            trues[s :: center.subsets] = part.view(-1, projector.bins, nz)
+        self._scatter = expected_scatter(trues, center)
+        # randoms are flat within a slice; of a coincidence window only the TOF bins in use are looked at
+        share = center.randoms_fraction / (1 - center.randoms_fraction)
+        if self._tof:
+            share *= min(1.0, self._tof.bins * self._tof.bin_mm / COINCIDENCE_WINDOW_MM)
+        self._randoms = (trues + self._scatter).mean((0, 1)) * share
+        self._scatter_belief = 1.0 + SCATTER_SCALE_ERROR * float(rng.normal())
+        self._trues = None if self._tof else trues
+        self.counts = {
+            "trues": float(trues.sum(dtype=torch.float64)),
+            "scatter": float(self._scatter.sum(dtype=torch.float64)),
+            "randoms": float(self._randoms.sum(dtype=torch.float64)) * center.views * projector.bins,
+        }
+
+    def slab(self, z: slice) -> tuple[AcquisitionModel, list[torch.Tensor]]:
+        """The reconstruction's model of a range of slices, and the expected prompts there, per subset (rows, z)."""
+        subsets = self.center.subsets
+        prompts, additive = [], []
+        for s in range(subsets):
+            scatter = self._scatter[s::subsets, :, z].reshape(self._projector.lines, -1)
+            randoms = self._randoms[z]
+            if self._tof:
+                trues, scatter = self._over_tof(s, z, scatter)
+                randoms = randoms / self._tof.bins
+            else:
+                trues = self._trues[s::subsets, :, z].reshape(scatter.shape)
+            prompts.append(trues + scatter + randoms)
+            additive.append(scatter * self._scatter_belief + randoms)
+        believed = [part[:, z].contiguous() for part in self._believed]
+        return AcquisitionModel(self._projector, self._psf, believed, additive), prompts
+
+    def _over_tof(self, s: int, z: slice, scatter: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Trues and scatter (rows, z) of a subset; scatter lies along a line as the view's trues do, but wider."""
+        bins, tof = self._projector.bins, self._tof
+        trues = self._projector.forward(self._activity[:, z].contiguous(), s)
+        trues = trues.view(self._projector.lines, tof.bins, -1) * self._nature[s][:, None, z]
+        along = trues.view(-1, bins, tof.bins, trues.shape[-1]).sum(1)
+        along = torch.matmul(
+            _smoothing_matrix(tof.bins, SCATTER_FWHM_BINS_MM, tof.bin_mm).to(trues.device), along
+        )
+        along = (along + 1e-12) / (along + 1e-12).sum(1, keepdim=True)
+        spread = scatter.view(-1, bins, 1, scatter.shape[-1]) * along[:, None]
+        rows = self._projector.rows
+        return trues.reshape(rows, -1), spread.reshape(rows, -1)
+
+
+class Events:
+    """The events of one scan at full dose and at reduced doses, drawn where a slab of slices asks for them.
+
+    Every block of slices and every dose has a random stream of its own: an event is the same in whichever slab it is
+    asked for, and an image at one dose does not depend on which other doses are made.
+    """
+
+    BLOCK = 8
+
+    def __init__(
+        self, acquisition: Acquisition, dose_reduction_factors: Sequence[float], seed: np.random.SeedSequence
+    ):
+        self._acquisition, self._factors, self._seed = acquisition, dose_reduction_factors, seed
+        self._prompts: dict[int, float] = {}
+
+    @property
+    def full_dose_prompts(self) -> float:
+        """Prompts at full dose of the slices drawn so far."""
+        return sum(self._prompts.values())
+
+    def __call__(self, z: slice) -> tuple[AcquisitionModel, list[torch.Tensor]]:
+        """The model of a range of slices and its prompts, per subset (rows, images, z): full dose, then each factor's
+        low dose times that factor, which the full-dose model turns into an image on the same SUV scale."""
+        if z.start % self.BLOCK or (z.stop % self.BLOCK and z.stop != self._acquisition.slices):
+            raise ValueError(f"slices {z.start} to {z.stop} are not whole blocks of {self.BLOCK}")
+        model, expected = self._acquisition.slab(z)
+        images = 1 + len(self._factors)
+        prompts = [torch.empty(e.shape[0], images, e.shape[1], device=e.device) for e in expected]
+        for first in range(z.start, z.stop, self.BLOCK):
+            block = slice(first - z.start, min(first + self.BLOCK, z.stop) - z.start)
+            device = expected[0].device
+            streams = [
+                self._generator(first // self.BLOCK, factor, device) for factor in (1.0, *self._factors)
+            ]
+            count = 0.0
+            for part, mean in zip(prompts, expected, strict=True):
+                full = sample_prompts(mean[:, block].contiguous(), streams[0])
+                count += float(full.sum(dtype=torch.float64))
+                part[:, 0, block] = full
+                for image, factor in enumerate(self._factors, 1):
+                    part[:, image, block] = thin_prompts(full, factor, streams[image]) * factor
+            self._prompts[first] = count
+        return model, prompts
+
+    def _generator(self, block: int, factor: float, device: torch.device) -> torch.Generator:
+        key = (*self._seed.spawn_key, block, round(1000 * factor))
+        own = np.random.SeedSequence(self._seed.entropy, spawn_key=key)
+        return torch.Generator(device).manual_seed(int(own.generate_state(1)[0]))
 
 
 def sample_prompts(expected: torch.Tensor, generator: torch.Generator | None = None) -> torch.Tensor:

@@ -1,46 +1,67 @@
-"""The six centers of the paper's Table 1 as simulation parameters: the one place for them.
+"""Centers as simulation parameters. The six of the paper's Table 1 are in centers.json, each value with its source.
 
-Marks: t = Table 1 of the paper, r = read in a published performance figure, a = assumed (vendor protocols are not
-public), m = measured with this simulator (the count multiplier, calibrated to the stated liver variation).
+A hospital describes its own scanner in the same form:
+
+    {"schema": 1, "centers": {"MyHospital": {"like": "C1", "seconds": {"value": 120, "source": "our protocol"}}}}
+
+`like` takes every parameter that is not given from a known center.
 """
 
 from __future__ import annotations
 
+import json
 import math
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any
 
 from drmc.errors import InputError
+from drmc.files import read_json_object
 
 F18_HALF_LIFE_MINUTES = 109.77
+MM_PER_PS = 0.15  # position along the line per time difference: half the speed of light
+SCHEMA = 1
+LONG_FIELD_MM = 700.0  # length of the NEMA sensitivity line source
+LEAST_SENSITIVITY = 0.02  # of a bed's peak, at the ends of its axial field
+REGIONS = ("wholebody", "brain")
 
 
 @dataclass(frozen=True)
 class Center:
-    """One center: scanner, protocol and reconstruction. Tuples are (z, y, x)."""
+    """One center: scanner, protocol and reconstruction. Tuples of three are (z, y, x)."""
 
     name: str
     scanner: str
     region: str  # "wholebody" or "brain"
-    voxel_mm: tuple[float, float, float]  # t
-    matrix: int  # t: stored matrix
-    reconstruction_matrix: int  # a: larger than `matrix` where that would cut off arms at the side
-    dose_reduction_factors: tuple[float, ...]  # t: the first is the center's own
-    injected_mbq: float  # t
-    system_psf_mm: tuple[float, float, float]  # FWHM of the true resolution
-    modelled_psf_mm: float  # a: FWHM that OSEM models, 0 = none
-    views: int  # a: over 180 degrees
-    subsets: int
-    iterations: int
-    post_filter_mm: float  # a: FWHM of the Gaussian post-filter, 0 = none
-    sensitivity: float  # counts per decay inside the axial field of view, without attenuation
-    seconds: float  # a: effective time per slice = bed time / (1 - overlap)
+    voxel_mm: tuple[float, float, float]
+    matrix: int  # stored matrix
+    reconstruction_matrix: int  # larger than `matrix` where that would cut off arms at the side
+    dose_reduction_factors: tuple[float, ...]  # the first is the center's own
+    injected_mbq: float
+    uptake_minutes: float  # injection to scan
+    seconds: float  # effective time per slice = bed time / (1 - overlap)
+    bed_step_mm: float  # 0 = single bed
+    axial_field_mm: float
+    acceptance_mm: float  # largest axial distance between the two ends of an accepted line
+    sensitivity: float  # counts per decay, mean over the axial field (its inner 700 mm if it is longer), no attenuation
     scatter_fraction: float  # S / (T + S)
-    randoms_fraction: float  # a: R / (T + S + R)
-    count_multiplier: float  # m: on the physical counts, so that the non-TOF path meets `liver_cv`
-    liver_cv: float  # target at full dose in the reference ellipse; 0 = not calibrated
-    uptake_minutes: float = 60.0  # a
-    bed_step_mm: float = 0.0  # 0 = single bed
-    axial_field_mm: float = 218.0
+    randoms_fraction: float  # R / (T + S + R)
+    system_psf_mm: tuple[float, float, float]  # FWHM of the true resolution
+    tof_fwhm_ps: float  # timing resolution, 0 = none
+    tof_bins: int
+    tof_bin_mm: float
+    views: int  # over 180 degrees
+    subsets: int
+    iterations: int  # without time of flight
+    tof_iterations: int
+    modelled_psf_mm: tuple[float, float, float]  # FWHM that OSEM models, 0 = none
+    post_filter_mm: tuple[float, float, float]  # FWHM of the Gaussian post-filter, 0 = none
+    count_multiplier: (
+        float  # on the physical counts, so that the liver varies by `liver_cv`; without time of flight
+    )
+    tof_count_multiplier: float  # the same with time of flight
+    liver_cv: float  # standard deviation over mean in the liver at full dose; 0 = not calibrated
 
     @property
     def dose_reduction_factor(self) -> float:
@@ -58,178 +79,200 @@ class Center:
         return self.sensitivity * bq_per_ml * volume * self.seconds
 
     def to_dict(self) -> dict:
-        """The whole table row, JSON-able."""
+        """Every parameter, JSON-able, without sources."""
         return asdict(self)
 
 
-_M660 = {
-    "voxel_mm": (1.87, 3.15, 3.15),  # t
-    "matrix": 192,
-    "reconstruction_matrix": 192,
-    "injected_mbq": 293.0,
-    "system_psf_mm": (4.7, 4.3, 4.3),  # r: 3.6 at 1 cm, 4.1 to 4.7 at 10 cm
-    "modelled_psf_mm": 4.0,  # a
-    "views": 180,
-    "subsets": 10,
-    "sensitivity": 0.034,  # r: 10.7 cps/kBq over 700 mm, axial field 218 mm
-    "scatter_fraction": 0.382,  # r
-    "bed_step_mm": 135.0,  # r: 38 % overlap
-    "axial_field_mm": 218.0,
-}
+# ------------------------------------------------------------------------------------------------------ files
+def load_centers(path: str | Path, known: Mapping[str, Center] | None = None) -> dict[str, Center]:
+    """The centers of a file by name; InputError says which parameter is wrong. `known` are those for `like`."""
+    content = read_json_object(path)
+    described = content.get("centers")
+    if content.get("schema") != SCHEMA or not isinstance(described, dict) or not described:
+        raise InputError(
+            f'{path}: is no file of centers; it starts with {{"schema": {SCHEMA}, "centers": {{...'
+        )
+    found: dict[str, Center] = {}
+    for name, parameters in described.items():
+        if not isinstance(parameters, dict):
+            raise InputError(f"{path}: center {name} is not an object of parameters")
+        found[name] = _center(f"{path}: center {name}", name, parameters, {**(known or {}), **found})
+    return found
 
-CENTERS: dict[str, Center] = {
-    center.name: center
-    for center in (
-        Center(
-            "C1",
-            "PoleStar m660",
-            "wholebody",
-            dose_reduction_factors=(12.0,),
-            iterations=4,  # a
-            post_filter_mm=4.0,  # a
-            seconds=150.0,  # a: 95 s a bed
-            randoms_fraction=0.35,  # a
-            count_multiplier=0.75,  # m
-            liver_cv=0.10,  # r: 9 to 12 % on two scanner generations (Kim 2020)
-            **_M660,
-        ),
-        Center(
-            "C2",
-            "PoleStar Flight",
-            "wholebody",
-            voxel_mm=(1.75, 3.12, 3.12),  # t
-            matrix=192,
-            reconstruction_matrix=192,
-            dose_reduction_factors=(4.0,),
-            injected_mbq=293.0,
-            system_psf_mm=(5.2, 4.9, 4.9),  # a
-            modelled_psf_mm=0.0,  # a
-            views=180,
-            subsets=12,
-            iterations=4,  # a
-            post_filter_mm=5.0,  # a
-            sensitivity=0.029,  # a: 9 cps/kBq over 700 mm, axial field 218 mm
-            seconds=120.0,  # a: 75 s a bed
-            scatter_fraction=0.38,  # a
-            randoms_fraction=0.35,  # a
-            count_multiplier=1.7,  # m: 1.9 at the sensitivity of 0.026 that it was measured with
-            liver_cv=0.10,  # a
-            bed_step_mm=135.0,  # a
-        ),
-        Center(
-            "C3",
-            "uEXPLORER",
-            "wholebody",
-            voxel_mm=(2.89, 1.67, 1.67),  # t
-            matrix=256,
-            reconstruction_matrix=320,  # 256 x 1.67 mm = 427 mm cuts off arms at the side
-            dose_reduction_factors=(10.0,),
-            injected_mbq=296.0,
-            system_psf_mm=(3.2, 3.1, 3.1),  # r: 2.9
-            modelled_psf_mm=3.0,  # a
-            views=240,
-            subsets=20,
-            iterations=3,  # a
-            post_filter_mm=3.0,  # a
-            sensitivity=0.174,  # r
-            seconds=300.0,  # a
-            scatter_fraction=0.363,  # r
-            randoms_fraction=0.30,  # a
-            count_multiplier=0.60,  # m
-            liver_cv=0.07,  # a
-            axial_field_mm=1940.0,
-        ),
-        Center(
-            "C4",
-            "Biograph Vision Quadra",
-            "wholebody",
-            voxel_mm=(1.65, 1.65, 1.65),  # t
-            matrix=256,
-            reconstruction_matrix=320,
-            dose_reduction_factors=(10.0,),
-            injected_mbq=296.0,
-            system_psf_mm=(3.8, 3.5, 3.5),  # r
-            modelled_psf_mm=3.5,  # a
-            views=240,
-            subsets=5,  # r: 4i5s
-            iterations=4,  # r
-            post_filter_mm=0.0,  # a
-            sensitivity=0.083,  # r: maximum ring difference 85
-            seconds=600.0,  # a
-            scatter_fraction=0.37,  # r
-            randoms_fraction=0.25,  # a
-            count_multiplier=0.20,  # m: 0.12 meets a liver CV of .09, but is noisier than real scans
-            liver_cv=0.07,  # r: 7 to 15 %
-            axial_field_mm=1060.0,
-        ),
-        Center(
-            "C5",
-            "PoleStar m660",
-            "brain",
-            dose_reduction_factors=(4.0,),
-            iterations=4,  # a
-            post_filter_mm=3.0,  # a
-            seconds=480.0,  # a
-            randoms_fraction=0.20,  # a
-            count_multiplier=1.0,
-            liver_cv=0.0,
-            **{
-                **_M660,
-                "voxel_mm": (1.87, 1.18, 1.18),  # t
-                "matrix": 256,
-                "reconstruction_matrix": 256,
-                "system_psf_mm": (4.0, 3.7, 3.7),  # a
-                "modelled_psf_mm": 3.5,  # a
-                "views": 240,
-                "scatter_fraction": 0.30,  # a
-                "bed_step_mm": 0.0,
-            },
-        ),
-        Center(
-            "C6",
-            "PoleStar m660",
-            "wholebody",
-            dose_reduction_factors=(12.0, 3.0, 4.0, 6.0),
-            iterations=3,  # a
-            post_filter_mm=5.0,  # a
-            seconds=110.0,  # a: 70 s a bed
-            randoms_fraction=0.40,  # a
-            count_multiplier=0.35,  # m
-            liver_cv=0.11,  # a
-            **_M660,
-        ),
-    )
-}
+
+def find_centers(names: str) -> list[Center]:
+    """Centers by comma-separated names of Table 1 or files of centers (every center of a file), each once."""
+    found: dict[str, Center] = {}
+    for name in (part.strip() for part in names.split(",")):
+        if not name:
+            continue
+        if name.lower().endswith(".json"):
+            own = load_centers(name, CENTERS)
+            taken = own.keys() & (found.keys() | CENTERS.keys())
+            if taken:
+                raise InputError(f"{name}: the name {min(taken)} is taken; give the center another one")
+            found.update(own)
+        else:
+            found[name] = find_center(name)
+    if not found:
+        raise InputError("no center is named: give for example C1,C2")
+    return list(found.values())
 
 
 def find_center(name: str) -> Center:
-    """The center of that name; InputError lists the known ones."""
+    """The center of Table 1 of that name; InputError lists the known ones."""
     if name not in CENTERS:
-        raise InputError(f"unknown center '{name}': choose from {', '.join(CENTERS)}")
+        raise InputError(
+            f"unknown center '{name}': choose from {', '.join(CENTERS)}, or name a file of centers (.json)"
+        )
     return CENTERS[name]
 
 
-def axial_profile(center: Center, z_mm):
-    """Relative sensitivity at axial positions `z_mm` (tensor, mm from the start of the first bed), mean 1 over a bed step.
+def _center(where: str, name: str, parameters: dict[str, Any], known: Mapping[str, Center]) -> Center:
+    wanted = {field.name for field in fields(Center)} - {"name"}
+    unknown = parameters.keys() - wanted - {"like"}
+    if unknown:
+        raise InputError(
+            f"{where}: unknown parameter '{min(unknown)}'; there are {', '.join(sorted(wanted))}"
+        )
+    values: dict[str, Any] = {}
+    if "like" in parameters:
+        if parameters["like"] not in known:
+            raise InputError(f"{where}: is like '{parameters['like']}', which is none of {', '.join(known)}")
+        values = asdict(known[parameters["like"]])
+    for key, entry in parameters.items():
+        if key == "like":
+            continue
+        if (
+            not isinstance(entry, dict)
+            or set(entry) != {"value", "source"}
+            or not isinstance(entry["source"], str)
+        ):
+            raise InputError(f'{where}: \'{key}\' must be {{"value": ..., "source": "where it is from"}}')
+        values[key] = entry["value"]
+    missing = wanted - values.keys()
+    if missing:
+        raise InputError(f"{where}: '{min(missing)}' is missing; give it, or a known center as \"like\"")
+    center = Center(
+        name, **{key: _typed(where, key, value) for key, value in values.items() if key != "name"}
+    )
+    _check(where, center)
+    return center
 
-    Sum of the triangular sensitivities of overlapping beds; constant for a single bed.
+
+_INTEGERS = (
+    "matrix",
+    "reconstruction_matrix",
+    "tof_bins",
+    "views",
+    "subsets",
+    "iterations",
+    "tof_iterations",
+)
+_TRIPLES = ("voxel_mm", "system_psf_mm", "modelled_psf_mm", "post_filter_mm")
+_MAY_BE_ZERO = (
+    "bed_step_mm", "scatter_fraction", "randoms_fraction", "system_psf_mm", "tof_fwhm_ps", "tof_bins", "tof_bin_mm",
+    "modelled_psf_mm", "post_filter_mm", "liver_cv", "uptake_minutes",
+)  # fmt: skip
+
+
+def _typed(where: str, key: str, value: Any) -> Any:
+    if key in ("scanner", "region"):
+        if not isinstance(value, str) or not value:
+            raise InputError(f"{where}: '{key}' must be a text, not {value!r}")
+        return value
+    several = key in _TRIPLES or key == "dose_reduction_factors"
+    numbers = list(value) if several and isinstance(value, (list, tuple)) else [value]
+    least = 0.0 if key in _MAY_BE_ZERO else math.ulp(0.0)
+    for number in numbers:
+        good = (
+            isinstance(number, (int, float)) and not isinstance(number, bool) and least <= number < math.inf
+        )
+        if not good or (key in _INTEGERS and number != int(number)):
+            kind = "a whole number" if key in _INTEGERS else "a number"
+            raise InputError(
+                f"{where}: '{key}' must be {kind} {'at least' if not least else 'above'} 0, not {value!r}"
+            )
+    if key in _TRIPLES:
+        if len(numbers) not in (1, 3):
+            raise InputError(f"{where}: '{key}' must be one number or three (z, y, x), not {value!r}")
+        return tuple(float(n) for n in (numbers if len(numbers) == 3 else numbers * 3))
+    if key == "dose_reduction_factors":
+        if not numbers or min(numbers) <= 1:
+            raise InputError(f"{where}: '{key}' must be numbers above 1, not {value!r}")
+        return tuple(float(n) for n in numbers)
+    return int(value) if key in _INTEGERS else float(value)
+
+
+def _check(where: str, center: Center) -> None:
+    """What no single parameter shows."""
+    checks = (
+        (center.region in REGIONS, f"'region' must be {' or '.join(REGIONS)}"),
+        (center.voxel_mm[1] == center.voxel_mm[2], "'voxel_mm' must be square in plane"),
+        (center.views % center.subsets == 0, "'views' must be a multiple of 'subsets'"),
+        (
+            center.reconstruction_matrix >= center.matrix
+            and (center.reconstruction_matrix - center.matrix) % 2 == 0,
+            "'reconstruction_matrix' must exceed 'matrix' by an even number, or by none",
+        ),
+        (max(center.scatter_fraction, center.randoms_fraction) < 0.9, "scatter and randoms are below 0.9"),
+        (center.bed_step_mm <= center.axial_field_mm, "'bed_step_mm' must not exceed 'axial_field_mm'"),
+        (
+            not center.tof_fwhm_ps or (center.tof_bins > 1 and center.tof_bin_mm > 0),
+            "'tof_fwhm_ps' needs 'tof_bins' and 'tof_bin_mm'",
+        ),
+        (
+            not center.name.startswith(".")
+            and not set(center.name) & set('/\\:*?"<>|, \t\n')
+            and center.name,
+            "the name must be one that a folder can have, without spaces and commas",
+        ),
+    )
+    for good, message in checks:
+        if not good:
+            raise InputError(f"{where}: {message}")
+
+
+TABLE = Path(__file__).with_name("centers.json")
+CENTERS: dict[str, Center] = load_centers(TABLE)
+
+
+def parameter_sources(path: str | Path = TABLE) -> dict[str, dict[str, str]]:
+    """Center -> parameter -> where its value is from."""
+    described = json.loads(Path(path).read_text(encoding="utf-8"))["centers"]
+    return {
+        name: {key: entry["source"] for key, entry in parameters.items() if key != "like"}
+        for name, parameters in described.items()
+    }
+
+
+# ------------------------------------------------------------------------------------------------ sensitivity
+def axial_profile(center: Center, z_mm):
+    """Relative sensitivity at axial positions `z_mm` (tensor), mean 1 over what `Center.sensitivity` is a mean of.
+
+    Several beds: mm from the center of the first bed; single bed: mm from the lower end of the axial field. A slice at
+    distance e from the nearer end of the field sees lines up to an axial distance of min(2 e, acceptance) between their
+    ends, hence a triangle for short scanners and a trapezoid for long ones.
     """
     import torch
 
-    if center.bed_step_mm <= 0:
-        return torch.ones_like(z_mm)
-    half, step = center.axial_field_mm / 2, center.bed_step_mm
+    length, step = center.axial_field_mm, center.bed_step_mm
+    plateau = min(center.acceptance_mm, length) / 2
+
+    def bed(position):
+        """Sensitivity at mm from the lower end of a bed."""
+        edge = torch.minimum(position, length - position)
+        inside = (edge.clamp(max=plateau) / plateau).clamp(min=LEAST_SENSITIVITY)
+        return torch.where(edge >= 0, inside, torch.zeros_like(position))
 
     def beds(position):
-        reach = math.ceil(half / step) + 1
-        offset = position.remainder(step)
-        total = torch.zeros_like(position)
-        for bed in range(-reach, reach + 1):
-            distance = (offset - bed * step).abs()
-            total += torch.where(
-                distance <= half, (1 - distance / half).clamp(min=0.02), torch.zeros_like(distance)
-            )
-        return total
+        reach = math.ceil(length / 2 / step) + 1
+        offset = position.remainder(step) + length / 2
+        return sum(bed(offset - k * step) for k in range(-reach, reach + 1))
 
-    one_period = (torch.arange(512, dtype=z_mm.dtype) + 0.5) * (step / 512)
-    return beds(z_mm) / beds(one_period).mean()
+    fraction = (torch.arange(512, dtype=z_mm.dtype) + 0.5) / 512
+    if step > 0:
+        return beds(z_mm) / beds(fraction * step).mean()
+    inner = min(length, LONG_FIELD_MM)
+    # beyond the field nothing is seen; the floor keeps the slices there harmless
+    return (bed(z_mm) / bed((length - inner) / 2 + fraction * inner).mean()).clamp(min=LEAST_SENSITIVITY)

@@ -1,6 +1,7 @@
 """Slices to sinograms and back: sparse 2D system matrix times a block of slices, and the Gaussian resolution model.
 
-An image inside the projector is a dense block (pixels, columns), pixels = y * matrix + x; one column is one slice of one
+With time of flight (TOF) every line has several rows, one per TOF bin, and each shares the line's weights by a Gaussian
+along the line. An image inside the projector is a dense block (pixels, columns), pixels = y * matrix + x; one column is one slice of one
 image, so a single sparse product projects every slice of every image. The adjoint is the stored transpose.
 """
 
@@ -8,10 +9,13 @@ from __future__ import annotations
 
 import math
 import warnings
+from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
 import torch
+
+from drmc.simulation.centers import MM_PER_PS, Center
 
 FWHM_PER_SIGMA = 2.0 * math.sqrt(2.0 * math.log(2.0))
 warnings.filterwarnings("ignore", message=".*[Ss]parse.*")  # torch says that its CSR support is in beta state
@@ -65,29 +69,87 @@ def _csr(row, column, value, shape, device) -> torch.Tensor:
     )
 
 
-class Projector:
-    """Parallel-beam projector of (pixels, columns) blocks, in `subsets` sets of interleaved views over 180 degrees."""
+@dataclass(frozen=True)
+class TimeOfFlight:
+    """TOF bins along a line, symmetric about its middle: FWHM of the resolution, number of bins and bin width in mm."""
 
-    def __init__(self, matrix: int, voxel_mm: float, views: int, subsets: int = 1, device: str = "cpu"):
+    fwhm_mm: float
+    bins: int
+    bin_mm: float
+
+    @classmethod
+    def of(cls, center: Center) -> TimeOfFlight | None:
+        """The bins of a center; None for a scanner without time of flight."""
+        if not center.tof_fwhm_ps:
+            return None
+        return cls(center.tof_fwhm_ps * MM_PER_PS, center.tof_bins, center.tof_bin_mm)
+
+    def weights(self, along_mm: np.ndarray) -> np.ndarray:
+        """(bins, n): share of each bin of an event at positions (n,) along the line."""
+        edges = (np.arange(self.bins + 1) - self.bins / 2) * self.bin_mm
+        scaled = torch.from_numpy(
+            (edges[:, None] - along_mm[None]) / (self.fwhm_mm / FWHM_PER_SIGMA * 2**0.5)
+        )
+        return 0.5 * np.diff(torch.erf(scaled).numpy(), axis=0)
+
+
+class Projector:
+    """Parallel-beam projector of (pixels, columns) blocks, in `subsets` sets of interleaved views over 180 degrees.
+
+    Rows of a subset are (view, bin) without and (view, bin, TOF bin) with time of flight; `lines` counts (view, bin).
+    """
+
+    LEAST_TOF_WEIGHT = 2e-3  # smaller shares of a line weight are dropped
+
+    def __init__(
+        self,
+        matrix: int,
+        voxel_mm: float,
+        views: int,
+        subsets: int = 1,
+        device: str = "cpu",
+        tof: TimeOfFlight | None = None,
+    ):
         if views % subsets:
             raise ValueError(f"{views} views cannot be dealt to {subsets} subsets")
         self.matrix, self.voxel_mm, self.views, self.subsets = matrix, voxel_mm, views, subsets
         self.bins = matrix
+        self.tof_bins = tof.bins if tof else 1
         self.device = torch.device(device)
         angles = np.arange(views) * math.pi / views
         self._forward, self._adjoint = [], []
         for subset in range(subsets):
-            row, column, value = joseph_system_matrix(
-                matrix, voxel_mm, angles[subset::subsets], self.bins, voxel_mm
-            )
-            shape = (views // subsets * self.bins, matrix * matrix)
+            own = angles[subset::subsets]
+            row, column, value = joseph_system_matrix(matrix, voxel_mm, own, self.bins, voxel_mm)
+            if tof:
+                row, column, value = self._over_tof(tof, own, row, column, value)
+            shape = (self.rows, matrix * matrix)
             self._forward.append(_csr(row, column, value, shape, self.device))
             self._adjoint.append(_csr(column, row, value, shape[::-1], self.device))
 
+    def _over_tof(self, tof: TimeOfFlight, angles, row, column, value) -> tuple[np.ndarray, ...]:
+        """Triplets with every weight shared over its TOF bins, where what is dropped goes to the bins that stay."""
+        center = (self.matrix - 1) / 2
+        theta = angles[row // self.bins]
+        x, y = (
+            (column % self.matrix - center) * self.voxel_mm,
+            (column // self.matrix - center) * self.voxel_mm,
+        )
+        share = tof.weights(y * np.cos(theta) - x * np.sin(theta)).astype(np.float32)
+        keep = share > self.LEAST_TOF_WEIGHT
+        share *= share.sum(0) / (share * keep).sum(0).clip(1e-6)
+        parts = [(row[k] * tof.bins + t, column[k], value[k] * share[t, k]) for t, k in enumerate(keep)]
+        return tuple(np.concatenate(part) for part in zip(*parts, strict=True))
+
+    @property
+    def lines(self) -> int:
+        """Lines of one subset: its views times bins."""
+        return self.views // self.subsets * self.bins
+
     @property
     def rows(self) -> int:
-        """Rows of one subset: its views times bins."""
-        return self.views // self.subsets * self.bins
+        """Rows of one subset: its lines times TOF bins."""
+        return self.lines * self.tof_bins
 
     def forward(self, image: torch.Tensor, subset: int) -> torch.Tensor:
         """(pixels, columns) -> (rows, columns), in image unit times mm."""
@@ -99,9 +161,11 @@ class Projector:
 
 
 @lru_cache(maxsize=2)
-def cached_projector(matrix: int, voxel_mm: float, views: int, subsets: int, device: str) -> Projector:
+def cached_projector(
+    matrix: int, voxel_mm: float, views: int, subsets: int, device: str, tof: TimeOfFlight | None = None
+) -> Projector:
     """The last two projectors used: building one takes seconds and hundreds of MB."""
-    return Projector(matrix, voxel_mm, views, subsets, device)
+    return Projector(matrix, voxel_mm, views, subsets, device, tof)
 
 
 def gaussian_kernel(fwhm_mm: float, voxel_mm: float) -> torch.Tensor:

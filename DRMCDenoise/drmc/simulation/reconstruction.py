@@ -13,7 +13,10 @@ from drmc.simulation.projector import GaussianPSF, Projector, from_block, to_blo
 
 @dataclass
 class AcquisitionModel:
-    """expected = multiplicative * (P G x) + additive, per subset; both lists hold tensors (rows, z)."""
+    """expected = multiplicative * (P G x) + additive, per subset.
+
+    `multiplicative` holds tensors (lines, z): all TOF bins of a line share it; `additive` tensors (rows, z).
+    """
 
     projector: Projector
     psf: GaussianPSF | None
@@ -25,12 +28,14 @@ class AcquisitionModel:
         ny, nx, images, nz = block.shape
         blurred = self.psf(block) if self.psf else block
         sinogram = self.projector.forward(blurred.reshape(ny * nx, images * nz), subset)
-        return sinogram.view(-1, images, nz).mul_(self.multiplicative[subset][:, None])
+        by_line = sinogram.view(self.projector.lines, -1, images, nz)
+        return by_line.mul_(self.multiplicative[subset][:, None, None]).view(-1, images, nz)
 
     def adjoint(self, sinogram: torch.Tensor, subset: int) -> torch.Tensor:
         """(rows, images, z) -> (y, x, images, z)."""
         rows, images, nz = sinogram.shape
-        weighted = (self.multiplicative[subset][:, None] * sinogram).view(rows, images * nz)
+        by_line = sinogram.view(self.projector.lines, -1, images, nz)
+        weighted = (self.multiplicative[subset][:, None, None] * by_line).view(rows, images * nz)
         n = self.projector.matrix
         block = self.projector.adjoint(weighted, subset).view(n, n, images, nz)
         return self.psf(block) if self.psf else block
@@ -77,8 +82,8 @@ def osem(
 
 
 def reconstruct(
-    model: AcquisitionModel,
-    prompts: list[torch.Tensor],
+    slab_of: Callable[[slice], tuple[AcquisitionModel, list[torch.Tensor]]],
+    slices: int,
     iterations: int,
     post_filter: GaussianPSF | None = None,
     *,
@@ -88,32 +93,30 @@ def reconstruct(
 ) -> torch.Tensor:
     """OSEM in axial slabs of `slab` slices plus `halo` on each side, so that memory does not grow with the patient.
 
-    The resolution model and post-filter couple slices over a few millimeters only; the halo covers that.
-    `progress` is called with the share done (0..1) after every update. Returns (images, z, y, x).
+    `slab_of` gives the model of a range of slices and its prompts, per subset (rows, images, z). The resolution model
+    and post-filter couple slices over a few millimeters only; the halo covers that. `progress` is called with the share
+    done (0..1) after every update. Returns (images, z, y, x).
     """
-    _, images, nz = prompts[0].shape
-    n = model.projector.matrix
-    result = torch.empty(images, nz, n, n)
-    updates, done = math.ceil(nz / slab) * iterations * model.projector.subsets, 0
+    result, done = None, 0
+    for start in range(0, slices, slab):
+        stop = min(start + slab, slices)
+        low, high = max(0, start - halo), min(slices, stop + halo)
+        model, prompts = slab_of(slice(low, high))
+        updates = math.ceil(slices / slab) * iterations * model.projector.subsets
 
-    def after_subset() -> None:
-        nonlocal done
-        done += 1
-        if progress is not None:
-            progress(done / updates)
+        def after_subset(updates=updates) -> None:
+            nonlocal done
+            done += 1
+            if progress is not None:
+                progress(done / updates)
 
-    for start in range(0, nz, slab):
-        stop = min(start + slab, nz)
-        low, high = max(0, start - halo), min(nz, stop + halo)
-        part = osem(
-            model.slab(slice(low, high)),
-            [p[:, :, low:high].contiguous() for p in prompts],
-            iterations,
-            after_subset=after_subset,
-        )
+        part = osem(model, prompts, iterations, after_subset=after_subset)
         if post_filter is not None:
             part = from_block(post_filter(to_block(part)))
+        if result is None:
+            result = torch.empty(part.shape[0], slices, *part.shape[2:])
         result[:, start:stop] = part[:, start - low : stop - low].cpu()
+        del model, prompts, part
     return result
 
 

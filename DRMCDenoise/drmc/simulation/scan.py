@@ -4,19 +4,24 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Protocol
 
 import numpy as np
 import torch
 
-from drmc.simulation.acquisition import expected_prompts, sample_prompts, thin_prompts
+from drmc.errors import InputError
+from drmc.simulation.acquisition import Acquisition, Events
 from drmc.simulation.anatomy import Head, Phantom, WholeBody, fresh
 from drmc.simulation.centers import Center
+from drmc.simulation.imperfections import Imperfections, breathing_phases, descend
 from drmc.simulation.projector import GaussianPSF
 from drmc.simulation.reconstruction import reconstruct
 
 END_SLICES = 8  # simulated beyond each end and dropped: the resolution model and filters lose activity there
+HEAD_MARGIN_MM = 100.0  # from the vertex to the end of a long axial field
+LEAST_MARGIN_MM = 20.0
+PERFECT = Imperfections()
 
 
 @dataclass
@@ -35,6 +40,7 @@ class Patient(Protocol):
     """What a scan needs of a patient, procedural or taken from a real scan."""
 
     weight_kg: float
+    diaphragm_mm: float | None  # z of the top of its dome; None where nothing breathes
 
     def axial_range(self) -> tuple[float, float]:
         """Scan range (z_lower, z_upper) in mm."""
@@ -50,21 +56,28 @@ def simulate_patient(
     patient: Patient | None = None,
     dose_reduction_factors: Sequence[float] | None = None,
     axial_mm: float | None = None,
+    tof: bool = False,
+    imperfections: Imperfections = PERFECT,
     device: str = "cpu",
     progress: Callable[[float], None] | None = None,
 ) -> Scan:
     """Scans one patient at one center.
 
     `patient` is the procedural one of the seed if it is not given. `axial_mm` limits the scan to a random axial window
-    of that length (training material at a fraction of the time); None scans the patient's whole range. `progress` is
-    called with the share done (0..1) after every OSEM update; it may raise to cancel.
+    of that length (training material at a fraction of the time); None scans the patient's whole range, or as much of it
+    as a single bed holds. `progress` is called with the share done (0..1) after every OSEM update; it may raise to
+    cancel.
     """
     anatomy_seed, physics_seed, noise_seed = fresh(seed).spawn(3)
     if patient is None:
         patient = (WholeBody if center.region == "wholebody" else Head)(anatomy_seed)
+    if tof and not center.tof_fwhm_ps:
+        raise InputError(f"center {center.name}: its scanner has no time of flight")
     physics = np.random.default_rng(physics_seed)
     lower, upper = patient.axial_range()
-    table_start = lower
+    field_start = _field_start(center, lower, upper)
+    if center.bed_step_mm == 0:
+        lower = max(lower, field_start)
     if axial_mm is not None and axial_mm < upper - lower:
         lower = float(physics.uniform(lower, upper - axial_mm))
         upper = lower + axial_mm
@@ -73,28 +86,25 @@ def simulate_patient(
     origin = (lower - END_SLICES * dz, -(n - 1) / 2 * dy, -(n - 1) / 2 * dx)
     phantom = patient.rasterize((nz, n, n), center.voxel_mm, origin)
 
-    expected = expected_prompts(
-        phantom.activity,
-        phantom.mu,
+    moved, believed_mu = _imperfect(phantom, patient, imperfections, origin[0] + torch.arange(nz) * dz)
+    calibration = 1.0 + imperfections.calibration_sd * float(physics.normal())
+    acquisition = Acquisition(
+        *moved,
         center,
         weight_kg=patient.weight_kg,
-        z_start_mm=origin[0] - table_start,
+        z_start_mm=origin[0] - dz / 2 - field_start,
         rng=physics,
+        believed_mu=believed_mu,
+        calibration=calibration,
+        tof=tof,
         device=device,
     )
-    generator = torch.Generator(device).manual_seed(int(noise_seed.generate_state(1)[0]))
+    del moved, believed_mu
     factors = [float(f) for f in (dose_reduction_factors or center.dose_reduction_factors)]
-    full = [sample_prompts(p, generator) for p in expected.prompts]
-    doses = [full, *([thin_prompts(p, f, generator) for p in full] for f in factors)]
-    # scaled low-dose prompts with the full-dose model: the result is on the same SUV scale
-    stacked = [
-        torch.stack([dose[s] * scale for dose, scale in zip(doses, [1.0, *factors], strict=True)], 1)
-        for s in range(center.subsets)
-    ]
-    prompts_full = sum(float(p.sum(dtype=torch.float64)) for p in full)
-    del full, doses, expected.prompts
-    post_filter = GaussianPSF(center.post_filter_mm, center.voxel_mm) if center.post_filter_mm else None
-    images = reconstruct(expected.model, stacked, center.iterations, post_filter, progress=progress)
+    events = Events(acquisition, factors, noise_seed)
+    post_filter = GaussianPSF(center.post_filter_mm, center.voxel_mm) if any(center.post_filter_mm) else None
+    iterations = center.tof_iterations if tof else center.iterations
+    images = reconstruct(events, nz, iterations, post_filter, progress=progress)
 
     z = slice(END_SLICES, nz - END_SLICES)
     first = (n - center.matrix) // 2
@@ -104,12 +114,16 @@ def simulate_patient(
         *(cut(v) for v in (phantom.activity, phantom.mu, phantom.organs, phantom.lesions)),
         facts=phantom.facts,
     )
+    multiplier = center.tof_count_multiplier if tof else center.count_multiplier
     facts = {
         "weight_kg": patient.weight_kg,
-        "count_multiplier": center.count_multiplier,
-        "expected_counts": expected.counts,
-        "simulated_prompts": prompts_full,
-        "physical_prompts": prompts_full / center.count_multiplier,
+        "time_of_flight": tof,
+        "imperfections": {**asdict(imperfections), "calibration": calibration},
+        "noise_device": torch.device(device).type,  # CPU and GPU draw different noise from a seed
+        "count_multiplier": multiplier,
+        "expected_counts": acquisition.counts,
+        "simulated_prompts": events.full_dose_prompts,
+        "physical_prompts": events.full_dose_prompts / multiplier,
         **phantom.facts,
     }
     return Scan(
@@ -120,3 +134,31 @@ def simulate_patient(
         origin_xyz=(origin[2] + first * dx, origin[1] + first * dy, origin[0] + END_SLICES * dz),
         facts=facts,
     )
+
+
+def _field_start(center: Center, lower: float, upper: float) -> float:
+    """Where positions of `axial_profile` count from, in mm of the patient frame.
+
+    Beds are centered on the lower end of the range and every step up. A single bed holds the range in its middle, but
+    the vertex is no further than HEAD_MARGIN_MM from its end; what does not fit is cut off at the thighs.
+    """
+    if center.bed_step_mm > 0:
+        return lower
+    margin = min(max((center.axial_field_mm - (upper - lower)) / 2, LEAST_MARGIN_MM), HEAD_MARGIN_MM)
+    return upper + margin - center.axial_field_mm
+
+
+def _imperfect(
+    phantom: Phantom, patient: Patient, imperfections: Imperfections, z_mm: torch.Tensor
+) -> tuple[tuple[torch.Tensor, torch.Tensor], torch.Tensor | None]:
+    """(activity, mu) as the scanner meets them, and the attenuation map that it is given (None: the right one)."""
+    activity, mu, believed = phantom.activity, phantom.mu, None
+    dome = getattr(patient, "diaphragm_mm", None)
+    if dome is None:
+        return (activity, mu), None
+    if imperfections.breathing_mm or imperfections.attenuation_mismatch_mm:
+        believed = descend(mu, z_mm, dome, [imperfections.attenuation_mismatch_mm])
+    if imperfections.breathing_mm:
+        phases = breathing_phases(imperfections.breathing_mm)
+        activity, mu = (descend(volume, z_mm, dome, phases) for volume in (activity, mu))
+    return (activity, mu), believed
