@@ -30,6 +30,10 @@ TINY = replace(
     subsets=4,
     post_filter_mm=(8.0, 8.0, 8.0),
 )
+TIMED = replace(
+    TINY, bed_step_mm=0.0, axial_field_mm=1000.0, acceptance_mm=100.0, tof_fwhm_ps=400.0, tof_bins=7,
+    tof_bin_mm=50.0, tof_count_multiplier=TINY.count_multiplier,
+)  # fmt: skip
 SLICES = 20
 
 
@@ -164,6 +168,32 @@ def test_organ_means_are_unbiased_at_every_dose(doses):
         exact, truth = float(mean(doses.exact)), float(mean(doses.truth))
         assert exact == pytest.approx(truth, rel=0.03), name
         assert mean(doses.images).tolist() == pytest.approx([exact] * 5, rel=0.03), name
+
+
+def test_noise_is_skewed_as_of_expectation_maximization_and_grows_with_activity(doses):
+    """Log-normal behavior: Barrett 1994, Phys Med Biol 39:833."""
+    region = (radius_mm(TINY) < 60) & (radius_mm(TINY, (44.0, 28.0)) > 56)
+    insert = radius_mm(TINY, (44.0, 28.0)) < 20
+    relative = (doses.images / doses.exact)[-1, 3:-3]  # lowest dose over noise-free
+    skewness = lambda v: float(((v - v.mean()) ** 3).mean() / v.std() ** 3)
+    voxels = relative[:, region].flatten()
+    assert skewness(voxels) > 0.1
+    assert abs(skewness(voxels.log())) < 0.4
+    noise = (doses.images - doses.exact)[:, 3:-3]
+    for dose in noise:
+        hot, warm = float(dose[:, insert].std()), float(dose[:, region].std())
+        assert 4**0.3 < hot / warm < 4  # the insert is four times as active
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="this machine has no CUDA device")
+@pytest.mark.parametrize("tof", [False, True])
+def test_processor_and_cuda_expect_the_same_prompts_and_reconstruct_the_same_image(tof):
+    activity, mu = cylinder(TIMED, insert_suv=4.0)
+    here, there = (scan(activity, mu, TIMED, z_start_mm=400.0, tof=tof, device=d) for d in ("cpu", "cuda"))
+    for a, b in zip(here.prompts, there.prompts, strict=True):
+        assert float((a - b.cpu()).norm() / a.norm()) < 1e-4
+    images = [image_of(e, [p[:, None] for p in e.prompts], 3) for e in (here, there)]
+    assert float((images[0] - images[1]).norm() / images[0].norm()) < 1e-4
 
 
 # ---- corrections
@@ -364,11 +394,6 @@ def test_blocks_of_slices_draw_independent_noise():
 
 
 # ---- time of flight
-
-TIMED = replace(
-    TINY, bed_step_mm=0.0, axial_field_mm=1000.0, acceptance_mm=100.0, tof_fwhm_ps=400.0, tof_bins=7,
-    tof_bin_mm=50.0, tof_count_multiplier=TINY.count_multiplier,
-)  # fmt: skip
 
 
 def test_time_of_flight_only_sorts_the_same_trues_and_scatter():
