@@ -1,5 +1,5 @@
-"""The command `drmc`: denoise a scan, look at its SUV and its lesions, list the models, simulate, train,
-evaluate.
+"""The command `drmc`: denoise a scan, look at its SUV and its lesions, list the models, simulate, validate,
+train, evaluate.
 
 Exit codes: 0 done, 1 failed, 2 refused (bad input or usage: one line on standard error, nothing written),
 130 cancelled (SIGINT, SIGTERM). With DRMC_DEBUG=1 a failure shows its traceback. Nothing heavy is
@@ -26,7 +26,7 @@ from typing import Any, NoReturn
 
 from drmc import __version__
 from drmc.errors import CancelledError, DRMCError, InputError
-from drmc.progress import Cancellation, JsonProgress, Reporter, TerminalProgress, duration
+from drmc.progress import Cancellation, JsonProgress, Reporter, TerminalProgress, duration, table_lines
 
 DESCRIPTION = "Multi-center low-dose PET denoising by dynamic routing, with the SUV figures a reader trusts."
 RESEARCH = "Research use only. Not for diagnosis or treatment."
@@ -51,6 +51,8 @@ ROOMS = {
     "train": ("drmc.training.command", "train a network on one's own centers"),
     "evaluate": ("drmc.evaluation.command", "measure a network on patients that it has not seen"),
 }
+# Rooms that compute for hours, in processes of their own, and keep all that these say.
+KEEP_THEIR_TEXT = ("train", "evaluate")
 TABLE_QUANTITIES = (
     ("suv_mean", "SUVmean"),
     ("suv_max", "SUVmax"),
@@ -65,8 +67,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = list(sys.argv[1:] if argv is None else argv)
     if os.environ.get("DRMC_DEBUG") == "1":
         return _run(arguments)
-    # Rooms that compute for hours, in processes of their own, keep all that they say.
-    own = arguments[:1] == [] or arguments[0] not in ROOMS
+    own = arguments[:1] == [] or arguments[0] not in KEEP_THEIR_TEXT
     with _without_warnings(), _without_native_text() if own else contextlib.nullcontext():
         return _run(arguments)
 
@@ -417,10 +418,12 @@ def _add_room(commands: Any, name: str, module: str, text: str, *, chosen: bool)
         room = importlib.import_module(module)
         sub.description = room.__doc__
         room.add_arguments(sub)
-        sub.set_defaults(command=lambda options, reporter: _run_room(room.run, options))
+        sub.set_defaults(command=lambda options, reporter: _run_room(room.run, options, reporter))
 
 
-def _run_room(run: Callable[[argparse.Namespace], int], options: argparse.Namespace) -> int:
+def _run_room(
+    run: Callable[[argparse.Namespace, Reporter], int], options: argparse.Namespace, reporter: Reporter
+) -> int:
     """Runs a room that polls no flag: SIGTERM stops it as SIGINT does, unless it has its own handler."""
     if (
         threading.current_thread() is threading.main_thread()
@@ -428,10 +431,10 @@ def _run_room(run: Callable[[argparse.Namespace], int], options: argparse.Namesp
     ):
         signal.signal(signal.SIGTERM, signal.default_int_handler)
         try:
-            return run(options)
+            return run(options, reporter)
         finally:
             signal.signal(signal.SIGTERM, signal.SIG_DFL)
-    return run(options)
+    return run(options, reporter)
 
 
 def _device(text: str) -> str:
@@ -523,13 +526,7 @@ def _print_bias(bias: dict[str, Any]) -> None:
 
 
 def _print_table(titles: Sequence[str], cells: Sequence[Sequence[str]]) -> None:
-    widths = [max(len(row[column]) for row in [titles, *cells]) for column in range(len(titles))]
-    for row in [titles, *cells]:
-        first, *rest = (
-            cell.ljust(w) if i == 0 else cell.rjust(w)
-            for i, (cell, w) in enumerate(zip(row, widths, strict=True))
-        )
-        print("  ".join([first, *rest]).rstrip())
+    print("\n".join(table_lines(titles, cells)))
 
 
 def _change(before: dict[str, Any], after: dict[str, Any], change: dict[str, Any], key: str) -> str:

@@ -16,6 +16,10 @@ class InputError(DRMCError):
     exit_code = 2
 
 
+class NotFiniteError(InputError):
+    """An image holds voxels that are NaN or infinite."""
+
+
 class CancelledError(DRMCError):
     """The user cancelled; nothing half-written is left."""
 

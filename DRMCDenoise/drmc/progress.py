@@ -1,10 +1,10 @@
 """What the user sees while a command runs, and how the user stops it.
 
-A reporter is told of scans, tiles and notices. `TerminalProgress` speaks to people (standard error),
+A reporter is told of scans, of tiles or whatever a command counts, and of notices. `TerminalProgress` speaks to people (standard error),
 `JsonProgress` to programs (JSON lines on standard output):
 
     {"event": "scan", "name": ..., "index": 1, "count": 20}         a batch starts its next scan
-    {"event": "progress", "done": 3, "total": 28, "seconds_left": 41.2}
+    {"event": "progress", "done": 3, "total": 28, "seconds_left": 41.2}   done may be a fraction (of a patient)
     {"event": "notice", "message": ...}
     {"event": "outcome", "scan": ..., "outcome": "done", "message": ...}  a batch has ended a scan
     {"event": "result", ...}                                        the command is done
@@ -18,6 +18,7 @@ import os
 import shutil
 import signal
 import threading
+from collections.abc import Sequence
 from types import FrameType
 from typing import Any, TextIO
 
@@ -38,10 +39,11 @@ class TerminalProgress:
         self._scan = f"[{index}/{count}] {name}: "
         self._decile = 0
 
-    def progress(self, done: int, total: int, seconds_left: float | None) -> None:
-        """`done` of `total` tiles are denoised; `seconds_left` is an estimate, None while there is none."""
-        percent = 100 * done // max(total, 1)
-        text = f"{self._scan}{percent:3d} %, tile {done} of {total}"
+    def progress(self, done: float, total: int, seconds_left: float | None, counted: str = "tile") -> None:
+        """`done` of `total` tiles (or what is `counted`) are done, a part of one counted in; `seconds_left` is an
+        estimate, None while there is none."""
+        percent = int(100 * done // max(total, 1))
+        text = f"{self._scan}{percent:3d} %, {int(done)} of {total} {counted}s"
         if seconds_left is not None and done < total:
             text += f", {duration(seconds_left)} left"
         if self._updates:
@@ -61,9 +63,10 @@ class TerminalProgress:
         self._stream.flush()
 
     def outcome(self, scan: str, outcome: str, message: str) -> None:
-        """A batch has ended a scan: done, skipped, refused, failed or cancelled."""
+        """A batch has ended a scan (or a patient): done, skipped, refused, failed or cancelled."""
         self.clear()
-        self._stream.write(f"{self._scan}{outcome}" + (f": {message}" if message else "") + "\n")
+        said = self._scan or f"{scan}: "  # several at a time have no line of their own
+        self._stream.write(f"{said}{outcome}" + (f": {message}" if message else "") + "\n")
         self._stream.flush()
 
     def result(self, **fields: Any) -> None:
@@ -92,17 +95,21 @@ class JsonProgress:
         """A batch starts scan `index` (from 1) of `count`."""
         self._say("scan", name=name, index=index, count=count)
 
-    def progress(self, done: int, total: int, seconds_left: float | None) -> None:
-        """`done` of `total` tiles are denoised; `seconds_left` is an estimate, null while there is none."""
+    def progress(self, done: float, total: int, seconds_left: float | None, counted: str = "tile") -> None:
+        """`done` of `total` are done, a part of one counted in; `seconds_left` is an estimate, null while there is
+        none."""
         left = None if seconds_left is None else round(float(seconds_left), 1)
-        self._say("progress", done=int(done), total=int(total), seconds_left=left)
+        whole = float(done).is_integer()
+        self._say(
+            "progress", done=int(done) if whole else round(done, 3), total=int(total), seconds_left=left
+        )
 
     def notice(self, message: str) -> None:
         """Something the user should know; the work goes on."""
         self._say("notice", message=message)
 
     def outcome(self, scan: str, outcome: str, message: str) -> None:
-        """A batch has ended a scan: done, skipped, refused, failed or cancelled."""
+        """A batch has ended a scan (or a patient): done, skipped, refused, failed or cancelled."""
         self._say("outcome", scan=scan, outcome=outcome, message=message)
 
     def result(self, **fields: Any) -> None:
@@ -178,3 +185,15 @@ def duration(seconds: float) -> str:
     if whole < 3600:
         return f"{whole // 60} min {whole % 60:02d} s"
     return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
+
+
+def table_lines(titles: Sequence[str], cells: Sequence[Sequence[str]]) -> list[str]:
+    """A table for a terminal: the first column to the left, the others to the right."""
+    widths = [max(len(row[column]) for row in [titles, *cells]) for column in range(len(titles))]
+    return [
+        "  ".join(
+            cell.ljust(width) if column == 0 else cell.rjust(width)
+            for column, (cell, width) in enumerate(zip(row, widths, strict=True))
+        ).rstrip()
+        for row in [titles, *cells]
+    ]

@@ -20,7 +20,7 @@ import numpy as np
 import SimpleITK as sitk
 
 from drmc import suv
-from drmc.errors import DRMCError, InputError
+from drmc.errors import DRMCError, InputError, NotFiniteError
 from drmc.files import atomic_path
 
 NIFTI, NRRD, MHA = "nifti", "nrrd", "mha"
@@ -263,7 +263,7 @@ def _finite_float32(array: np.ndarray, path: Path) -> np.ndarray:
         array = np.ascontiguousarray(array, dtype=np.float32)
     bad = int(array.size - np.count_nonzero(np.isfinite(array)))
     if bad:
-        raise InputError(f"{path} has {bad} voxels that are NaN or infinite: repair the image first")
+        raise NotFiniteError(f"{path} has {bad} voxels that are NaN or infinite: repair the image first")
     return array
 
 
@@ -321,7 +321,7 @@ def _check_nifti(path: Path) -> None:
             have += len(block)
         _expect(have, needed)
         if bad:
-            raise InputError(f"{path} has {bad} voxels that are NaN or infinite: repair the image first")
+            raise NotFiniteError(f"{path} has {bad} voxels that are NaN or infinite: repair the image first")
 
 
 # Bytes per voxel by the names that NRRD and MetaImage use.
@@ -396,6 +396,12 @@ def _sidecar(path: Path) -> tuple[dict[str, Any] | None, Path | None]:
                 raise InputError(f"{candidate} is no JSON object: repair or remove it")
             return content, candidate
     return None, None
+
+
+def stated_units(path: str | Path) -> str | None:
+    """ "SUV" or "BQML" as the side-car JSON of an image says; None where there is none or it does not say."""
+    sidecar, _ = _sidecar(Path(path))
+    return None if sidecar is None else _stated_units(sidecar.get("Units"))
 
 
 def _stated_units(text: Any) -> str | None:

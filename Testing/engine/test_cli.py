@@ -95,13 +95,16 @@ def test_wrong_usage_is_one_line(capfd, tmp_path, arguments):
 def test_commands_without_a_room_are_absent(capsys):
     main(["--help"])
     listed = capsys.readouterr().out
-    for name in ("benchmark", "validate"):
-        assert f"\n    {name}" not in listed
-    for name in ("simulate", "train", "evaluate"):
-        exists = Path(drmc.__file__).with_name(
-            {"simulate": "simulation", "train": "training"}.get(name, "evaluation")
-        )
-        assert (f"\n    {name}" in listed) == (exists / "command.py").is_file()
+    assert "\n    benchmark" not in listed
+    rooms = {
+        "simulate": "simulation",
+        "validate": "validation",
+        "train": "training",
+        "evaluate": "evaluation",
+    }
+    for name, room in rooms.items():
+        exists = Path(drmc.__file__).with_name(room) / "command.py"
+        assert (f"\n    {name}" in listed) == exists.is_file()
 
 
 def test_denoise_prints_the_lesions_before_and_after(capsys, case, tmp_path):
@@ -204,9 +207,30 @@ def test_on_a_terminal_one_line_is_kept_up_to_date():
     bar = progress.TerminalProgress(stream)
     bar.progress(1, 4, 125.0)
     bar.progress(2, 4, 61.0)
-    assert "\n" not in stream.getvalue() and "1 min 01 s left" in stream.getvalue().split("\r")[-1]
+    assert "\n" not in stream.getvalue()
+    assert "50 %, 2 of 4 tiles, 1 min 01 s left" in stream.getvalue().split("\r")[-1]
     bar.notice("mind")
     assert stream.getvalue().endswith("\r\x1b[Knote: mind\n")
+
+
+def test_parts_of_what_is_counted_move_the_bar():
+    for_people, for_programs = io.StringIO(), io.StringIO()
+    for reporter in (progress.TerminalProgress(for_people), progress.JsonProgress(for_programs)):
+        for done in (0.26, 1.0, 1.5, 2):
+            reporter.progress(done, 2, None, "patient")
+    assert [line.strip() for line in for_people.getvalue().splitlines()] == [
+        "13 %, 0 of 2 patients",
+        "50 %, 1 of 2 patients",
+        "75 %, 1 of 2 patients",
+        "100 %, 2 of 2 patients",
+    ]
+    events = [json.loads(line) for line in for_programs.getvalue().splitlines()]
+    assert [(event["done"], type(event["done"])) for event in events] == [
+        (0.26, float),
+        (1, int),
+        (1.5, float),
+        (2, int),
+    ]
 
 
 @pytest.mark.parametrize(

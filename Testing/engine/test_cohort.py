@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import math
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,13 +13,14 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 from drmc import cli
+from drmc.dataset import read_manifest
 from drmc.errors import CancelledError, InputError
+from drmc.progress import TerminalProgress
 from drmc.simulation import cohort, command
 from drmc.simulation.centers import CENTERS
-from drmc.simulation.cohort import patient_seed, write_case, write_cohort
+from drmc.simulation.cohort import ScanOptions, patient_seed, write_case, write_cohort
 from drmc.simulation.organs import ORGANS
 from drmc.simulation.scan import simulate_patient
-from drmc.training.dataset import read_manifest
 from drmc.volume import read_volume
 
 # torch says that its CSR support is in beta state
@@ -51,7 +53,7 @@ BODY = replace(
     dose_reduction_factors=(12.0, 3.0),
     count_multiplier=0.02,
 )
-FILES = {"full.nii.gz", "low_drf004.nii.gz", "lesions.nii.gz", "organs.nii.gz", "pet.json"}
+FILES = {"full.nii.gz", "low_drf004.nii.gz", "truth.nii.gz", "lesions.nii.gz", "organs.nii.gz", "pet.json"}
 
 
 @pytest.fixture(scope="module")
@@ -145,7 +147,11 @@ def test_a_dataset_of_another_study_is_refused_untouched(dataset):
     with pytest.raises(InputError, match="made with seed 7, not 8"):
         write_cohort(dataset, [HEAD], 3, seed=8)
     with pytest.raises(InputError, match="dose reduction"):
-        write_cohort(dataset, [HEAD], 2, seed=7, dose_reduction_factors=(2.0,))
+        write_cohort(dataset, [HEAD], 2, seed=7, options=ScanOptions((2.0,)))
+    with pytest.raises(InputError, match="made with axial_mm None, not 40"):
+        write_cohort(dataset, [HEAD], 2, seed=7, options=ScanOptions(axial_mm=40.0))
+    with pytest.raises(InputError, match="made with iterations 2, not 3"):
+        write_cohort(dataset, [replace(HEAD, iterations=3)], 3, seed=7)
     assert {path: path.stat().st_mtime_ns for path in dataset.rglob("*")} == before
 
 
@@ -165,6 +171,7 @@ def test_the_manifest_names_every_case_by_relative_paths(dataset):
         "low": {"4": f"{folder}/low_drf004.nii.gz"},
         "lesions": f"{folder}/lesions.nii.gz",
         "organs": f"{folder}/organs.nii.gz",
+        "truth": f"{folder}/truth.nii.gz",
         "facts": f"{folder}/pet.json",
     }
     assert [entry["id"] for entry in manifest["cases"]] == ["C5-train-0001", "C5-train-0002"]
@@ -252,6 +259,7 @@ def test_geometry_survives_the_file(body):
         "full.nii.gz",
         "low_drf012.nii.gz",
         "low_drf003.nii.gz",
+        "truth.nii.gz",
         "organs.nii.gz",
         "lesions.nii.gz",
     }
@@ -340,7 +348,7 @@ def test_progress_can_cancel_a_patient():
 def run(*arguments: str) -> int:
     parser = argparse.ArgumentParser()
     command.add_arguments(parser)
-    return command.run(parser.parse_args(list(arguments)))
+    return command.run(parser.parse_args(list(arguments)), TerminalProgress(sys.stderr))
 
 
 def test_the_command_simulates_a_dataset(tmp_path, monkeypatch, capsys):
@@ -393,7 +401,7 @@ def test_a_center_named_twice_is_simulated_once(tmp_path, monkeypatch):
 )
 def test_bad_arguments_are_refused_in_one_line(arguments, said, tmp_path, monkeypatch):
     started: list = []
-    monkeypatch.setattr(cohort, "_run_task", lambda task: started.append(task) or (task, 0.0))
+    monkeypatch.setattr(cohort, "_run_task", lambda task, progress: started.append(task) or 0.0)
     out = tmp_path / "dataset"
     with pytest.raises(InputError) as refusal:
         run(*arguments, "-o", str(out))

@@ -16,9 +16,9 @@ ENGINE = Path(__file__).resolve().parents[2] / "DRMCDenoise" / "drmc"
 SOURCES = sorted(ENGINE.rglob("*.py"))
 NAMES = [str(path.relative_to(ENGINE)) for path in SOURCES]
 HOSTS = {"slicer", "qt", "ctk", "vtk", "PythonQt", "PySide6"}
-TRAINING_ROOMS = ("simulation", "training", "evaluation", "segmentation")
+TRAINING_ROOMS = ("simulation", "training", "evaluation", "segmentation", "validation")
 SAID_BY_THE_CLASS = {"forward", "to_dict", "from_dict"}
-MAY_HOLD_TORCH = ("network.py", "denoiser.py", *TRAINING_ROOMS)
+MAY_HOLD_TORCH = ("network.py", "denoiser.py", "simulation", "training", "evaluation", "segmentation")
 
 
 def _module(path: Path) -> str:

@@ -19,13 +19,14 @@ import SimpleITK as sitk
 import torch
 import torch.distributed as distributed
 from drmc import cli
+from drmc.dataset import read_manifest, select
 from drmc.errors import DRMCError, InputError
 from drmc.metrics import psnr
 from drmc.models import find_model, load_network
 from drmc.network import INPUT_SCALE, NetworkConfig
 from drmc.training import loop
 from drmc.training.config import TrainingConfig
-from drmc.training.dataset import Pair, PatchSampler, load_pair, read_manifest, select
+from drmc.training.dataset import Pair, PatchSampler, load_pair
 from drmc.training.loop import Trainer, charbonnier, initial_network, learning_rate, train, validation_psnr
 from drmc.training.muon import MuonAdamW, orthogonalized
 

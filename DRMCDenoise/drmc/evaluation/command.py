@@ -6,6 +6,8 @@ import argparse
 import sys
 from pathlib import Path
 
+from drmc.progress import Reporter
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Arguments of `drmc evaluate`."""
@@ -15,8 +17,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def run(arguments: argparse.Namespace) -> int:
-    """Prints the comparison table; returns the exit code."""
+def run(arguments: argparse.Namespace, reporter: Reporter) -> int:
+    """Prints the comparison table and, line by line, what is under way; returns the exit code."""
     from drmc.evaluation.compare import evaluate, markdown_table
     from drmc.evaluation.config import EvaluationConfig
     from drmc.models import add_to_card, find_model

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import io
-import json
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -15,6 +14,7 @@ import SimpleITK as sitk
 
 from drmc import hardware
 from drmc.body import body_mask
+from drmc.dataset import Case, is_simulated, read_manifest
 from drmc.denoiser import Denoiser, resample_to_grid
 from drmc.errors import InputError
 from drmc.evaluation.config import EvaluationConfig
@@ -23,8 +23,7 @@ from drmc.metrics import SUV_RANGE, attainable_gain_db, psnr, share_of_attainabl
 from drmc.models import find_model, load_network
 from drmc.quantify import lesion_bias, lesion_table, read_segments
 from drmc.simulation.projector import FWHM_PER_SIGMA
-from drmc.training.dataset import Case, read_manifest
-from drmc.volume import Geometry, read_volume
+from drmc.volume import Geometry
 
 METHODS = ("low", "gaussian", "drmc")
 
@@ -75,7 +74,7 @@ def evaluate(config: EvaluationConfig, report: Callable[[str], None] = lambda te
     summary = summarize(rows, widths)
     result = {
         "model": {"name": entry.name, "sha256": entry.sha256},
-        "data": "simulated" if _is_simulated(Path(config.dataset)) else "as given",
+        "data": "simulated" if is_simulated(Path(config.dataset)) else "as given",
         "patients": {c: sum(case.center == c for case in cases) for c in sorted({c.center for c in cases})},
         "gaussian": f"isotropic, width chosen per center and dose on other patients (split '{config.tuning_split}')",
         "psnr": "inside the body, SUV, range 20, unclipped, scan's own grid (psnr_2mm: on the 2 mm grid)",
@@ -92,13 +91,9 @@ def evaluate(config: EvaluationConfig, report: Callable[[str], None] = lambda te
     return result
 
 
-def _is_simulated(dataset: Path) -> bool:
-    return bool(json.loads((dataset / "dataset.json").read_text(encoding="utf-8")).get("simulated", False))
-
-
 def _read_pair(case: Case, factor: float) -> tuple[np.ndarray, np.ndarray, Geometry]:
-    low = read_volume(case.low[factor], units="suv")
-    full = read_volume(case.full, units="suv")
+    low = case.read(case.low[factor])
+    full = case.read(case.full)
     if not low.geometry.matches(full.geometry):
         raise InputError(f"case {case.case_id}: low and full dose lie on different grids")
     return low.suv_array(), full.suv_array(), low.geometry

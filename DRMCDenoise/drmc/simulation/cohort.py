@@ -1,23 +1,20 @@
 """Simulated patients: from a seed and a center to full-dose and low-dose scans on disk, with their truth.
 
-Layout of a dataset (the manifest is the contract; training reads nothing else):
-
-    DATASET/dataset.json
-    DATASET/C1/C1-train-0001/full.nii.gz  low_drf012.nii.gz  lesions.nii.gz  organs.nii.gz  pet.json
-
-float32 SUV on the center's own grid, never clipped; uint8 labels.
+The layout is that of `drmc.dataset`: float32 SUV on the center's own grid, never clipped; uint8 labels; the truth is the
+activity in SUV before the scanner.
 """
 
 from __future__ import annotations
 
 import json
+import math
+import re
 import shutil
 import tempfile
 import time
-from collections.abc import Callable, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
-from dataclasses import dataclass
-from multiprocessing import get_context
+import zlib
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -25,13 +22,25 @@ import SimpleITK as sitk
 import torch
 
 import drmc
-from drmc.errors import CancelledError, InputError
+from drmc.dataset import MANIFEST, SCHEMA, SIDECAR, SPLITS, case_entry, low_name
+from drmc.errors import DRMCError, InputError
 from drmc.files import write_json
 from drmc.simulation.centers import CENTERS, Center
 from drmc.simulation.scan import Scan, simulate_patient
+from drmc.simulation.workers import run_in_processes
 
-SPLITS = ("train", "validation", "test")
-SCHEMA = 1
+SCAN_MM = {"wholebody": 1150.0, "brain": 180.0}
+"""Usual height of a scan by region, to foresee the room that it takes."""
+_STORED_SHARE = 0.85  # of the raw size of an image on disk, measured: 0.75 (C1) to 0.92 (C5)
+
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,59}")
+_DEVICE_NAMES = {
+    "con",
+    "prn",
+    "aux",
+    "nul",
+    *(f"{n}{i}" for n in ("com", "lpt") for i in range(10)),
+}  # Windows
 
 
 def patient_seed(seed: int, center: str, split: str, index: int) -> np.random.SeedSequence:
@@ -40,18 +49,63 @@ def patient_seed(seed: int, center: str, split: str, index: int) -> np.random.Se
 
 
 def _seed_key(seed: int, center: str, split: str, index: int) -> list[int]:
-    return [seed, list(CENTERS).index(center), SPLITS.index(split), index]
+    return [seed, _center_key(center), SPLITS.index(split), index]
 
 
-def low_name(dose_reduction_factor: float) -> str:
-    """File name of a low-dose image, e.g. low_drf012.nii.gz."""
-    return f"low_drf{dose_reduction_factor:03g}.nii.gz"
+def _center_key(name: str) -> int:
+    """0 to 5 for the centers of Table 1, a hash of its name for any other: always one word, never one of the six."""
+    known = list(CENTERS)
+    if name in known:
+        return known.index(name)
+    found = zlib.crc32(name.encode("utf-8"))
+    return found if found >= len(known) else found + len(known)
 
 
-def write_case(scan: Scan, center: Center, folder: Path, *, seed: Sequence[int]) -> None:
+def check_centers(centers: Iterable[Center]) -> list[Center]:
+    """The centers, each once; InputError where a name is no safe name of a folder, or two centers share one.
+
+    Two names that differ in upper and lower case only would share a folder on some systems.
+    """
+    found: dict[str, Center] = {name.casefold(): CENTERS[name] for name in CENTERS}
+    chosen: dict[str, Center] = {}
+    for center in centers:
+        name = center.name
+        if not _NAME.fullmatch(name) or name.casefold() in _DEVICE_NAMES:
+            raise InputError(
+                f"center name {name!r} is no safe name of a folder: use letters, digits, '_' and '-'"
+            )
+        if found.setdefault(name.casefold(), center) != center:
+            raise InputError(f"center name '{name}' is taken by another center: choose another name")
+        chosen[name] = center
+    keys = [_center_key(name) for name in chosen]
+    if len(set(keys)) < len(keys):
+        raise InputError(f"the names {', '.join(chosen)} would share their seeds: rename a center")
+    return list(chosen.values())
+
+
+@dataclass(frozen=True)
+class ScanOptions:
+    """How patients are scanned: the options of `simulate_patient`, alike for all patients of a run."""
+
+    dose_reduction_factors: tuple[float, ...] | None = None
+    axial_mm: float | None = None
+    device: str = "cpu"
+
+    def doses(self, center: Center) -> list[float]:
+        """Dose reduction factors in ascending order."""
+        return sorted(float(f) for f in self.dose_reduction_factors or center.dose_reduction_factors)
+
+    def to_dict(self) -> dict:
+        """JSON-able; what pet.json says of the run, the doses apart."""
+        return {key: value for key, value in asdict(self).items() if key != "dose_reduction_factors"}
+
+
+def write_case(
+    scan: Scan, center: Center, folder: Path, *, seed: Sequence[int], options: ScanOptions | None = None
+) -> None:
     """Writes one patient into a new folder, atomically: the folder appears whole or not at all."""
     folder.parent.mkdir(parents=True, exist_ok=True)
-    temporary = Path(tempfile.mkdtemp(prefix=".part-", dir=folder.parent))
+    temporary = Path(tempfile.mkdtemp(prefix=_part_prefix(folder), dir=folder.parent))
     try:
 
         def write(name: str, array: np.ndarray, dtype) -> None:
@@ -63,16 +117,21 @@ def write_case(scan: Scan, center: Center, folder: Path, *, seed: Sequence[int])
         write("full.nii.gz", scan.full, np.float32)
         for factor, image in scan.low.items():
             write(low_name(factor), image, np.float32)
-        write("organs.nii.gz", scan.phantom.organs.numpy(), np.uint8)
-        write("lesions.nii.gz", scan.phantom.lesions.numpy(), np.uint8)
-        write_json(temporary / "pet.json", _sidecar(scan, center, seed))
+        write("truth.nii.gz", scan.phantom.activity.cpu().numpy(), np.float32)
+        write("organs.nii.gz", scan.phantom.organs.cpu().numpy(), np.uint8)
+        write("lesions.nii.gz", scan.phantom.lesions.cpu().numpy(), np.uint8)
+        write_json(temporary / SIDECAR, _sidecar(scan, center, seed, options or ScanOptions()))
         temporary.chmod(0o755)
         temporary.rename(folder)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
 
 
-def _sidecar(scan: Scan, center: Center, seed: Sequence[int]) -> dict:
+def _part_prefix(folder: Path) -> str:
+    return f".part-{folder.name}-"
+
+
+def _sidecar(scan: Scan, center: Center, seed: Sequence[int], options: ScanOptions) -> dict:
     """Key names of BIDS-PET where it has them."""
     return {
         "Simulated": True,
@@ -92,6 +151,7 @@ def _sidecar(scan: Scan, center: Center, seed: Sequence[int]) -> dict:
         "FrameDuration": [center.seconds],
         "DoseReductionFactors": sorted(scan.low),
         "Seed": list(seed),
+        "Options": options.to_dict(),
         "Center": center.to_dict(),
         "Facts": scan.facts,
         "SoftwareVersion": drmc.__version__,
@@ -108,9 +168,8 @@ class CaseTask:
     index: int
     seed: int
     folder: Path
-    axial_mm: float | None
-    dose_reduction_factors: tuple[float, ...] | None
     threads: int
+    options: ScanOptions = field(default_factory=ScanOptions)
 
     @property
     def case_id(self) -> str:
@@ -118,18 +177,23 @@ class CaseTask:
         return f"{self.center.name}-{self.split}-{self.index:04d}"
 
 
-def _run_task(task: CaseTask) -> tuple[CaseTask, float]:
+def _run_task(task: CaseTask, progress: Callable[[float], None] | None = None) -> float:
+    """Simulates and writes one patient; returns the seconds that it took."""
     torch.set_num_threads(task.threads)
     start = time.monotonic()
-    scan = simulate_patient(
-        task.center,
-        patient_seed(task.seed, task.center.name, task.split, task.index),
-        dose_reduction_factors=task.dose_reduction_factors,
-        axial_mm=task.axial_mm,
-    )
     key = _seed_key(task.seed, task.center.name, task.split, task.index)
-    write_case(scan, task.center, task.folder, seed=key)
-    return task, time.monotonic() - start
+    try:
+        scan = simulate_patient(
+            task.center, np.random.SeedSequence(key), progress=progress, **vars(task.options)
+        )
+    except (MemoryError, RuntimeError) as error:
+        if not isinstance(error, MemoryError) and "memory" not in str(error).lower():
+            raise
+        raise DRMCError(
+            f"{task.case_id}: out of memory; use fewer --workers, --axial-mm or a computer with more"
+        ) from error
+    write_case(scan, task.center, task.folder, seed=key, options=task.options)
+    return time.monotonic() - start
 
 
 def write_cohort(
@@ -139,21 +203,23 @@ def write_cohort(
     *,
     seed: int,
     split: str = "train",
-    axial_mm: float | None = None,
-    dose_reduction_factors: tuple[float, ...] | None = None,
+    options: ScanOptions | None = None,
     workers: int = 1,
     threads: int | None = None,
     report: Callable[[int, int, str, float], None] | None = None,
+    progress: Callable[[float, int, float | None], None] | None = None,
 ) -> Path:
     """Simulates `patients` per center into `dataset` and returns the manifest's path.
 
-    Resumable: cases already there are kept; the same seed gives the same patients. `report(done, total, case, seconds)`.
+    Resumable: cases already there are kept; the same seed gives the same patients. `report(done, total, case, seconds)`
+    is called after every case, `progress(done, total, seconds_left)` while they run, with the share of those that run
+    counted in. A signal or an exception ends all workers and leaves no half-written case.
     """
+    options = options or ScanOptions()
     if split not in SPLITS:
         raise InputError(f"unknown split '{split}': choose from {', '.join(SPLITS)}")
     if patients < 1:
         raise InputError(f"--patients {patients}: at least one patient per center is needed")
-    dataset.mkdir(parents=True, exist_ok=True)
     threads = threads or max(1, (torch.get_num_threads() // workers))
     tasks = [
         CaseTask(
@@ -162,80 +228,137 @@ def write_cohort(
             index,
             seed,
             dataset / center.name / f"{center.name}-{split}-{index:04d}",
-            axial_mm,
-            dose_reduction_factors,
             threads,
+            options,
         )
         for center in centers
         for index in range(1, patients + 1)
     ]
-    _check_same_study(dataset, tasks)
-    waiting = [t for t in tasks if not (t.folder / "pet.json").is_file()]
-    done = len(tasks) - len(waiting)
+    _check_same_study(tasks)
+    waiting = [t for t in tasks if not (t.folder / SIDECAR).is_file()]
+    _check_room(dataset, waiting)
+    dataset.mkdir(parents=True, exist_ok=True)
+    state = _Progress([_bytes_of(t.center, options) for t in waiting], len(tasks), progress)
 
-    def finished(task: CaseTask, seconds: float) -> None:
-        nonlocal done
-        done += 1
+    def finished(index: int, seconds: float) -> None:
+        state.finish(index)
         write_manifest(dataset)
         if report is not None:
-            report(done, len(tasks), task.case_id, seconds)
+            report(state.count, len(tasks), waiting[index].case_id, seconds)
 
-    if workers == 1:
-        for task in waiting:
-            finished(*_run_task(task))
-    elif waiting:
-        with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
-            futures = [pool.submit(_run_task, task) for task in waiting]
-            try:
-                for future in as_completed(futures):
-                    finished(*future.result())
-            except (KeyboardInterrupt, CancelledError):
-                pool.shutdown(cancel_futures=True)
-                raise
+    _remove_parts(waiting)  # of a run that was killed
+    state.tell()
+    try:
+        if workers == 1:
+            for index, task in enumerate(waiting):
+                finished(index, _run_task(task, lambda share, index=index: state.share(index, share)))
+        elif waiting:
+            run_in_processes(_run_task, waiting, workers, progress=state.share, finished=finished)
+    except BaseException:
+        _remove_parts(waiting)  # of workers that were killed
+        raise
     return write_manifest(dataset)
 
 
-def _check_same_study(dataset: Path, tasks: Sequence[CaseTask]) -> None:
-    """A case made with another seed must not pass for one of this study."""
+class _Progress:
+    """Share of the cohort that is done and the time that is left, from the shares of its patients."""
+
+    def __init__(
+        self, work: Sequence[float], total: int, tell: Callable[[float, int, float | None], None] | None
+    ):
+        self._work, self._total, self._tell = work, total, tell
+        self._shares = [0.0] * len(work)
+        self._start = time.monotonic()
+
+    @property
+    def count(self) -> int:
+        """Patients that are done, those of earlier runs too."""
+        return self._total - len(self._shares) + sum(share >= 1 for share in self._shares)
+
+    def share(self, index: int, share: float) -> None:
+        """Patient `index` of this run is simulated by `share`; it still has to be written."""
+        self._shares[index] = min(share, 0.99)
+        self.tell()
+
+    def finish(self, index: int) -> None:
+        """Patient `index` of this run is written."""
+        self._shares[index] = 1.0
+        self.tell()
+
+    def tell(self) -> None:
+        """Tells how far the cohort is."""
+        if self._tell is None:
+            return
+        done = sum(share * work for share, work in zip(self._shares, self._work, strict=True))
+        whole, seconds = sum(self._work), time.monotonic() - self._start
+        left = seconds * (whole - done) / done if done > 0.01 * whole else None
+        patients = self._total - len(self._shares) + math.fsum(self._shares)
+        self._tell(patients if patients < self._total else self._total, self._total, left)
+
+
+def _bytes_of(center: Center, options: ScanOptions) -> float:
+    """About the room that a case takes on disk; its work grows alike."""
+    height = min(options.axial_mm or math.inf, SCAN_MM.get(center.region, SCAN_MM["wholebody"]))
+    voxels = center.matrix**2 * height / center.voxel_mm[0]
+    return voxels * 4 * _STORED_SHARE * (2 + len(options.doses(center)))
+
+
+def _check_room(dataset: Path, waiting: Sequence[CaseTask]) -> None:
+    """Refuses a cohort that the disk has no room for."""
+    if not waiting:
+        return
+    folder = next(path for path in (dataset.absolute(), *dataset.absolute().parents) if path.exists())
+    if not folder.is_dir():
+        raise InputError(f"{folder} is a file: choose another output folder")
+    needed, free = sum(_bytes_of(t.center, t.options) for t in waiting), shutil.disk_usage(folder).free
+    if needed > free:
+        raise InputError(
+            f"{dataset}: {len(waiting)} patients take about {needed / 1e9:.1f} GB, and {free / 1e9:.1f} GB are free: "
+            "choose another disk or fewer patients"
+        )
+
+
+def _remove_parts(tasks: Sequence[CaseTask]) -> None:
     for task in tasks:
-        sidecar = task.folder / "pet.json"
-        if sidecar.is_file():
-            facts = json.loads(sidecar.read_text())
-            if facts["Seed"][0] != task.seed:
-                raise InputError(
-                    f"{sidecar}: made with seed {facts['Seed'][0]}, not {task.seed}; choose another folder or that seed"
-                )
-            wanted = sorted(task.dose_reduction_factors or task.center.dose_reduction_factors)
-            if facts["DoseReductionFactors"] != wanted:
-                raise InputError(
-                    f"{sidecar}: made with dose reduction factors {facts['DoseReductionFactors']}, not {wanted}; "
-                    "choose another folder or those factors"
-                )
+        for part in task.folder.parent.glob(f"{_part_prefix(task.folder)}*"):
+            shutil.rmtree(part, ignore_errors=True)
+
+
+def _check_same_study(tasks: Sequence[CaseTask]) -> None:
+    """A case made with another seed, center or option must not pass for one of this study."""
+    for task in tasks:
+        sidecar = task.folder / SIDECAR
+        if not sidecar.is_file():
+            continue
+        facts = json.loads(sidecar.read_text(encoding="utf-8"))
+        if facts["Seed"][0] != task.seed:
+            raise InputError(
+                f"{sidecar}: made with seed {facts['Seed'][0]}, not {task.seed}; choose another folder or that seed"
+            )
+        if facts["DoseReductionFactors"] != (wanted := task.options.doses(task.center)):
+            raise InputError(
+                f"{sidecar}: made with dose reduction factors {facts['DoseReductionFactors']}, not {wanted}; "
+                "choose another folder or those factors"
+            )
+        made = {"Center": task.center.to_dict(), "Options": task.options.to_dict()}
+        for said, values in json.loads(json.dumps(made)).items():
+            before = facts.get(said, {})  # a key that one of the two does not know decides nothing
+            for key in sorted((values.keys() & before.keys()) - {"device"}):
+                if values[key] != before[key]:
+                    raise InputError(
+                        f"{sidecar}: made with {key} {before[key]}, not {values[key]}; choose another folder"
+                    )
 
 
 def write_manifest(dataset: Path) -> Path:
     """Writes dataset.json from the cases that are there; returns its path."""
     cases, centers = [], {}
-    for sidecar in sorted(dataset.glob("*/[!.]*/pet.json")):  # a hidden folder is a case being written
-        facts = json.loads(sidecar.read_text())
-        folder, name = sidecar.parent, sidecar.parent.name
+    for sidecar in sorted(dataset.glob(f"*/[!.]*/{SIDECAR}")):  # a hidden folder is a case being written
+        facts = json.loads(sidecar.read_text(encoding="utf-8"))
         center = facts["Center"]["name"]
         centers[center] = facts["Center"]
-        relative = folder.relative_to(dataset)
-        low = {f"{f:g}": str(relative / low_name(f)) for f in facts["DoseReductionFactors"]}
-        cases.append(
-            {
-                "id": name,
-                "center": center,
-                "split": SPLITS[facts["Seed"][2]],
-                "full": str(relative / "full.nii.gz"),
-                "low": low,
-                "lesions": str(relative / "lesions.nii.gz"),
-                "organs": str(relative / "organs.nii.gz"),
-                "facts": str(relative / "pet.json"),
-            }
-        )
-    path = dataset / "dataset.json"
+        cases.append(case_entry(dataset, sidecar.parent, center=center, split=SPLITS[facts["Seed"][2]]))
+    path = dataset / MANIFEST
     write_json(
         path, {"schema": SCHEMA, "simulated": True, "units": "SUV", "centers": centers, "cases": cases}
     )

@@ -3,17 +3,24 @@
 from __future__ import annotations
 
 import argparse
+import json
 import math
-import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from drmc.errors import InputError
+from drmc.progress import Reporter, duration, table_lines
+
+if TYPE_CHECKING:
+    from drmc.simulation.centers import Center
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Arguments of `drmc simulate`."""
     parser.add_argument(
-        "--centers", required=True, metavar="C1,C2", help="centers of the paper's Table 1: C1 to C6"
+        "--centers",
+        metavar="C1,C2",
+        help="centers of the paper's Table 1, C1 to C6, or files of one's own centers (JSON)",
     )
     parser.add_argument("--patients", type=int, default=4, help="patients per center (default 4)")
     parser.add_argument(
@@ -27,39 +34,144 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--workers", type=int, default=1, help="patients simulated at the same time (default 1)"
     )
-    parser.add_argument("-o", "--output", required=True, type=Path, metavar="DATASET", help="dataset folder")
+    parser.add_argument(
+        "--device",
+        choices=("auto", "cpu", "cuda"),
+        default="auto",
+        help="where to compute (default auto); the patients are the same, their noise is drawn on the device",
+    )
+    parser.add_argument("-o", "--output", type=Path, metavar="DATASET", help="dataset folder")
+    parser.add_argument(
+        "--progress",
+        choices=("text", "json"),
+        default="text",
+        help="json: one JSON object a line on standard output",
+    )
+    parser.add_argument(
+        "--benchmark",
+        action="store_true",
+        help="write nothing: measure the seconds and the memory of one patient of each center (default C1)",
+    )
+    parser.add_argument("--json", action="store_true", help="print the benchmark as JSON")
 
 
-def run(arguments: argparse.Namespace) -> int:
+def run(arguments: argparse.Namespace, reporter: Reporter) -> int:
     """Simulates a cohort; returns the exit code."""
-    from drmc.simulation.centers import find_center
-    from drmc.simulation.cohort import write_cohort
-
-    names = dict.fromkeys(name.strip() for name in arguments.centers.split(",") if name.strip())
-    centers = [find_center(name) for name in names]
-    if not centers:
-        raise InputError("--centers names no center: give for example C1,C2")
     if arguments.axial_mm is not None and not 20 <= arguments.axial_mm < math.inf:
         raise InputError(
             f"--axial-mm {arguments.axial_mm:g}: a window shorter than 20 mm holds no patient; give a length in mm"
         )
     if arguments.seed < 0 or arguments.workers < 1:
         raise InputError("--seed must be at least 0 and --workers at least 1")
+    factors = _factors(arguments.drf)
+    if arguments.benchmark:
+        return _benchmark(arguments, factors, reporter)
+    if arguments.output is None or arguments.centers is None:
+        raise InputError("--centers and -o are needed, or --benchmark; see drmc simulate --help")
+    if arguments.json:
+        raise InputError("--json belongs to --benchmark; the progress as JSON is --progress json")
+    centers = _centers(arguments.centers)
+
+    from drmc.simulation.cohort import ScanOptions, write_cohort
+
     manifest = write_cohort(
         arguments.output,
         centers,
         arguments.patients,
         seed=arguments.seed,
         split=arguments.split,
-        axial_mm=arguments.axial_mm,
-        dose_reduction_factors=_factors(arguments.drf),
+        options=ScanOptions(factors, arguments.axial_mm, _devices(arguments.device)[-1]),
         workers=arguments.workers,
-        report=lambda done, total, case, seconds: print(
-            f"simulated {case} in {seconds:.0f} s ({done}/{total})", file=sys.stderr, flush=True
+        report=lambda done, total, case, seconds: reporter.outcome(
+            case, "done", f"{duration(seconds)} ({done}/{total})"
         ),
+        progress=lambda done, total, left: reporter.progress(done, total, left, "patient"),
     )
-    print(f"simulated dataset: {manifest}")
+    reporter.result(output=str(manifest))
+    if arguments.progress != "json":
+        print(f"simulated dataset: {manifest}")
     return 0
+
+
+def _benchmark(arguments: argparse.Namespace, factors: tuple[float, ...] | None, reporter: Reporter) -> int:
+    from drmc.simulation.benchmark import benchmark
+    from drmc.simulation.cohort import ScanOptions
+
+    found = benchmark(
+        _centers(arguments.centers or "C1"),
+        [
+            ScanOptions(factors, arguments.axial_mm, device)
+            for device in _devices(arguments.device, every=arguments.device == "auto")
+        ],
+        seed=arguments.seed,
+        progress=lambda done, total, left: reporter.progress(done, total, left, "patient"),
+    )
+    reporter.result(**found)
+    if arguments.progress == "json":
+        return 0
+    if arguments.json:
+        print(json.dumps(found, indent=2, allow_nan=False))
+        return 0
+    hardware = found["hardware"]
+    memory = hardware["memory_bytes"]
+    print(
+        f"{hardware['processor']}, {hardware['physical_cores']} cores"
+        + (f", {memory / 2**30:.0f} GiB" if memory else "")
+        + (f"; {hardware['gpu']}" if "gpu" in hardware else "")
+    )
+    titles = [
+        "center",
+        "device",
+        "window [mm]",
+        "slices",
+        "doses",
+        "prepare [s]",
+        "reconstruct [s]",
+        "total [s]",
+    ]
+    cells = [
+        [
+            row["center"],
+            row["device"],
+            "whole" if row["whole_patient"] else f"{row['axial_mm']:g}",
+            str(row["slices"]),
+            "full, " + ", ".join(f"1/{factor:g}" for factor in row["dose_reduction_factors"]),
+            f"{row['seconds']['prepare']:.1f}",
+            f"{row['seconds']['reconstruct']:.1f}",
+            f"{row['seconds']['total']:.1f}",
+            f"{row['peak_memory_bytes'] / 2**30:.1f}",
+            "-" if row["gpu_peak_memory_bytes"] is None else f"{row['gpu_peak_memory_bytes'] / 2**30:.1f}",
+        ]
+        for row in found["simulation"]
+    ]
+    print("\n".join(table_lines([*titles, "memory [GiB]", "GPU [GiB]"], cells)))
+    if arguments.axial_mm is not None:
+        print(
+            f"an axial window of {arguments.axial_mm:g} mm only: a whole patient takes longer, in proportion"
+        )
+    return 0
+
+
+def _centers(text: str) -> list[Center]:
+    from drmc.simulation.centers import find_center
+    from drmc.simulation.cohort import check_centers
+
+    names = dict.fromkeys(name.strip() for name in text.split(",") if name.strip())
+    if not names:
+        raise InputError("--centers names no center: give for example C1,C2")
+    return check_centers(find_center(name) for name in names)
+
+
+def _devices(asked: str, *, every: bool = False) -> list[str]:
+    """The device to compute on, the best one last; `every`: all that there are."""
+    import torch
+
+    there = ["cpu", *(["cuda"] if torch.cuda.is_available() else [])]
+    if asked == "auto":
+        return there if every else there[-1:]
+    if asked not in there:
+        raise InputError(f"--device {asked}: this computer has no CUDA device that PyTorch can use; take cpu")
+    return [asked]
 
 
 def _factors(text: str | None) -> tuple[float, ...] | None:

@@ -7,6 +7,8 @@ import json
 import sys
 from pathlib import Path
 
+from drmc.progress import Reporter
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Arguments of `drmc train`."""
@@ -16,8 +18,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def run(arguments: argparse.Namespace) -> int:
-    """Trains or resumes; returns the exit code (0 also after a stop that saved)."""
+def run(arguments: argparse.Namespace, reporter: Reporter) -> int:
+    """Trains or resumes; returns the exit code (0 also after a stop that saved). The records of
+    the training are its progress."""
     from drmc.training.config import TrainingConfig
     from drmc.training.loop import train
 

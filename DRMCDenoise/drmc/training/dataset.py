@@ -1,75 +1,16 @@
-"""Training data: the manifest, its images on the 2 mm grid, and patches that follow from a counter alone."""
+"""Training data: pairs of images on the 2 mm grid, and patches that follow from a counter alone."""
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 
 from drmc.body import body_mask
+from drmc.dataset import Case
 from drmc.denoiser import resample_to_grid
 from drmc.errors import InputError
 from drmc.network import INPUT_SCALE
-from drmc.volume import read_volume
-
-
-@dataclass(frozen=True)
-class Case:
-    """One patient of a manifest: absolute paths; `low` maps the dose reduction factor to its image."""
-
-    case_id: str
-    center: str
-    split: str
-    full: Path
-    low: dict[float, Path]
-    lesions: Path | None
-
-
-def read_manifest(dataset: Path) -> list[Case]:
-    """The cases of DATASET/dataset.json; InputError names what is missing."""
-    path = Path(dataset) / "dataset.json"
-    try:
-        manifest = json.loads(path.read_text(encoding="utf-8"))
-    except OSError:
-        raise InputError(f"{path}: no such dataset; make one with 'drmc simulate -o {dataset}'") from None
-    except ValueError as error:
-        raise InputError(f"{path}: is not JSON ({error})") from None
-    cases = []
-    for entry in manifest.get("cases", []):
-        try:
-            lesions = entry.get("lesions")
-            case = Case(
-                entry["id"],
-                entry["center"],
-                entry["split"],
-                path.parent / entry["full"],
-                {float(factor): path.parent / name for factor, name in entry["low"].items()},
-                path.parent / lesions if lesions else None,
-            )
-        except (KeyError, ValueError, AttributeError) as error:
-            raise InputError(
-                f"{path}: case {entry.get('id', '?')} has a bad or missing entry: {error}"
-            ) from None
-        if not case.low:
-            raise InputError(f"{path}: case {case.case_id} has no low-dose image")
-        for image in (case.full, *case.low.values()):
-            if not image.is_file():
-                raise InputError(f"{path}: case {case.case_id} names {image}, which is not there")
-        cases.append(case)
-    if not cases:
-        raise InputError(f"{path}: lists no cases")
-    return cases
-
-
-def select(cases: list[Case], split: str, centers: tuple[str, ...]) -> dict[str, list[Case]]:
-    """Cases of a split per center; InputError where a center has none."""
-    chosen = {c: [case for case in cases if case.center == c and case.split == split] for c in centers}
-    for center, found in chosen.items():
-        if not found:
-            raise InputError(f"center {center} has no patient in the split '{split}': simulate or add some")
-    return chosen
 
 
 @dataclass
@@ -89,7 +30,7 @@ def load_pair(case: Case, dose_reduction_factor: float, margin: int = 8) -> Pair
     """Reads one pair, resamples it as inference does, and crops it to the body with `margin` voxels of air."""
     images = []
     for path in (case.low[dose_reduction_factor], case.full):
-        volume = read_volume(path, units="suv")
+        volume = case.read(path)
         image, grid = resample_to_grid(volume.suv_array(), volume.geometry)
         images.append(image)
     low, full = images

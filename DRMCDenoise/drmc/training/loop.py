@@ -18,12 +18,13 @@ import torch.distributed as distributed
 
 import drmc
 from drmc import hardware
+from drmc.dataset import is_simulated, read_manifest, select
 from drmc.errors import DRMCError, InputError
 from drmc.files import atomic_path, write_json
 from drmc.metrics import SUV_RANGE, psnr
 from drmc.network import DRMC, INPUT_SCALE
 from drmc.training.config import TrainingConfig
-from drmc.training.dataset import Pair, PatchSampler, load_pair, read_manifest, select
+from drmc.training.dataset import Pair, PatchSampler, load_pair
 from drmc.training.muon import MuonAdamW
 from drmc.training.tail import fit_tail
 
@@ -358,13 +359,12 @@ def export(trainer: Trainer, cases: list) -> Path:
     from drmc.models import save_model
 
     config = trainer.config
-    manifest = json.loads((Path(config.dataset) / "dataset.json").read_text(encoding="utf-8"))
     patients = {c: sum(case.center == c and case.split == "train" for case in cases) for c in config.centers}
     card = {
         **config.card,
         "name": config.name,
         "training": {
-            "simulated": bool(manifest.get("simulated", False)),
+            "simulated": is_simulated(Path(config.dataset)),
             "patients": patients,
             "steps": trainer.step,
             "patches": trainer.step * len(config.centers) * config.patches_per_center,

@@ -1,0 +1,162 @@
+"""Datasets of low-dose and full-dose pairs: the manifest, the cases that it names, and reading their images.
+
+    DATASET/dataset.json
+    DATASET/CENTER/CASE/full.nii.gz  low_drf012.nii.gz  lesions.nii.gz  organs.nii.gz  truth.nii.gz  pet.json
+
+The manifest is the contract; training, evaluation and validation read nothing else. Per case it names `id`, `center`,
+`split`, `full` and `low` (by dose reduction factor), and where there are such files `lesions` and `organs` (labels),
+`truth` (SUV without noise, of simulated cases) and `facts` (side-car with BIDS-PET keys); `patient`, if the same person
+was scanned more than once. Paths are relative to the manifest. NumPy and SimpleITK only.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from drmc.errors import InputError
+from drmc.files import read_json_object
+from drmc.volume import PETVolume, image_kind, read_volume, stated_units, stem
+
+MANIFEST = "dataset.json"
+SCHEMA = 1
+SPLITS = ("train", "validation", "test")
+SIDECAR = "pet.json"
+_LOW = re.compile(r"low_drf(\d+(?:\.\d+)?)")
+
+
+@dataclass(frozen=True)
+class Case:
+    """One patient of a manifest: absolute paths; `low` maps the dose reduction factor to its image.
+
+    `units` are those of the manifest, for images whose side-car does not say; `patient` is the case unless the
+    manifest says that several cases are one person.
+    """
+
+    case_id: str
+    center: str
+    split: str
+    full: Path
+    low: dict[float, Path]
+    lesions: Path | None = None
+    organs: Path | None = None
+    truth: Path | None = None
+    facts: Path | None = None
+    units: str | None = None
+    patient: str = ""
+
+    def doses(self) -> Iterator[tuple[str, Path]]:
+        """The measured images by name: "full", then "low 12" in ascending order of the factor."""
+        yield "full", self.full
+        for factor in sorted(self.low):
+            yield f"low {factor:g}", self.low[factor]
+
+    def files(self) -> Iterator[tuple[str, Path]]:
+        """Every file that the manifest names for the case, by its name there."""
+        yield from self.doses()
+        for name in ("lesions", "organs", "truth", "facts"):
+            if (path := getattr(self, name)) is not None:
+                yield name, path
+
+    def read(self, path: Path) -> PETVolume:
+        """One of the case's PET images, in SUV or Bq/ml by its side-car, else by the manifest, else in SUV."""
+        return read_volume(path, units=None if stated_units(path) else (self.units or "suv"))
+
+
+def read_manifest(dataset: Path) -> list[Case]:
+    """The cases of DATASET/dataset.json; InputError names what is missing."""
+    path, manifest = load_manifest(dataset)
+    cases = []
+    for entry in manifest.get("cases", []):
+        case = parse_case(path, entry, manifest.get("units"))
+        for name, image in case.doses():
+            if not image.is_file():
+                raise InputError(f"{path}: case {case.case_id} names {image} ({name}), which is not there")
+        cases.append(case)
+    if not cases:
+        raise InputError(f"{path}: lists no cases")
+    return cases
+
+
+def load_manifest(dataset: Path) -> tuple[Path, dict[str, Any]]:
+    """Path and content of the manifest, unchecked but for being a JSON object with a list of cases."""
+    path = Path(dataset) / MANIFEST
+    if not path.is_file():
+        raise InputError(
+            f"{path}: no such dataset; make one with 'drmc simulate -o {dataset}' "
+            f"or 'drmc validate --index {dataset}'"
+        )
+    manifest = read_json_object(path)
+    if not isinstance(manifest.get("cases", []), list):
+        raise InputError(f"{path}: 'cases' is not a list")
+    return path, manifest
+
+
+def parse_case(path: Path, entry: Any, units: str | None = None) -> Case:
+    """The case of one entry of the manifest at `path`; InputError says what is wrong with it."""
+    name = entry.get("id", "?") if isinstance(entry, dict) else "?"
+    at = lambda key: path.parent / entry[key] if entry.get(key) else None
+    try:
+        case = Case(
+            entry["id"],
+            entry["center"],
+            entry["split"],
+            path.parent / entry["full"],
+            {float(factor): path.parent / image for factor, image in entry["low"].items()},
+            lesions=at("lesions"),
+            organs=at("organs"),
+            truth=at("truth"),
+            facts=at("facts"),
+            units=units,
+            patient=str(entry.get("patient") or entry["id"]),
+        )
+    except (KeyError, ValueError, AttributeError, TypeError) as error:
+        raise InputError(f"{path}: case {name} has a bad or missing entry: {error}") from None
+    if not all(isinstance(value, str) and value for value in (case.case_id, case.center, case.split)):
+        raise InputError(f"{path}: case {name} has a bad or missing entry: id, center and split are names")
+    if not case.low:
+        raise InputError(f"{path}: case {case.case_id} has no low-dose image")
+    return case
+
+
+def select(cases: list[Case], split: str, centers: tuple[str, ...]) -> dict[str, list[Case]]:
+    """Cases of a split per center; InputError where a center has none."""
+    chosen = {c: [case for case in cases if case.center == c and case.split == split] for c in centers}
+    for center, found in chosen.items():
+        if not found:
+            raise InputError(f"center {center} has no patient in the split '{split}': simulate or add some")
+    return chosen
+
+
+def is_simulated(dataset: Path) -> bool:
+    """Whether the manifest says that its images are simulated."""
+    return bool(load_manifest(dataset)[1].get("simulated", False))
+
+
+def low_name(dose_reduction_factor: float) -> str:
+    """File name of a low-dose image, e.g. low_drf012.nii.gz."""
+    return f"low_drf{dose_reduction_factor:03g}.nii.gz"
+
+
+def factor_of(path: Path) -> float | None:
+    """The dose reduction factor in the name of a low-dose image; None for any other name."""
+    found = _LOW.fullmatch(stem(path))
+    return float(found[1]) if found else None
+
+
+def case_entry(dataset: Path, folder: Path, *, center: str, split: str) -> dict[str, Any]:
+    """The manifest's entry for the files that are in a case's folder, in the layout of this module."""
+    images = {stem(path): path for path in sorted(folder.iterdir()) if image_kind(path)}
+    place = lambda path: path.relative_to(dataset).as_posix()
+    low = {factor: path for path in images.values() if (factor := factor_of(path)) is not None}
+    entry: dict[str, Any] = {"id": folder.name, "center": center, "split": split}
+    if "full" in images:
+        entry["full"] = place(images["full"])
+    entry["low"] = {f"{factor:g}": place(low[factor]) for factor in sorted(low)}
+    entry |= {name: place(images[name]) for name in ("lesions", "organs", "truth") if name in images}
+    if (folder / SIDECAR).is_file():
+        entry["facts"] = place(folder / SIDECAR)
+    return entry
