@@ -387,7 +387,7 @@ def test_a_center_named_twice_is_simulated_once(tmp_path, monkeypatch):
     ("arguments", "said"),
     [
         (["--centers", "C9"], "unknown center 'C9'"),
-        (["--centers", " , "], "names no center"),
+        (["--centers", " , "], "no center is named"),
         (["--centers", "C5", "--patients", "0"], "at least one patient"),
         (["--centers", "C5", "--drf", "4;6"], "give numbers"),
         (["--centers", "C5", "--drf", "1"], "greater than 1"),

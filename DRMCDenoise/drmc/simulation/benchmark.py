@@ -36,7 +36,7 @@ def benchmark(
     """One patient of every center with every one of `options` (devices), each in a fresh process; writes nothing.
 
     All doses of a patient are simulated together, as a cohort is. Returns `{"hardware", "versions", "simulation": [...]}`:
-    per run the seconds (`prepare`: patient, expected and drawn counts; `reconstruct`: OSEM of all doses), the most main
+    per run the seconds (`prepare`: patient and expected counts; `reconstruct`: drawn counts and OSEM of all doses), the most main
     memory [bytes] and, on a GPU, the most of its memory.
     """
     runs = [_Run(c, o, seed, torch.get_num_threads()) for o in options for c in centers]

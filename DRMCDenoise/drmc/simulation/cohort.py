@@ -26,7 +26,8 @@ from drmc.dataset import MANIFEST, SCHEMA, SIDECAR, SPLITS, case_entry, low_name
 from drmc.errors import DRMCError, InputError
 from drmc.files import write_json
 from drmc.simulation.centers import CENTERS, Center
-from drmc.simulation.scan import Scan, simulate_patient
+from drmc.simulation.imperfections import Imperfections
+from drmc.simulation.scan import PERFECT, Scan, simulate_patient
 from drmc.simulation.workers import run_in_processes
 
 SCAN_MM = {"wholebody": 1150.0, "brain": 180.0}
@@ -90,6 +91,8 @@ class ScanOptions:
     dose_reduction_factors: tuple[float, ...] | None = None
     axial_mm: float | None = None
     device: str = "cpu"
+    tof: bool = False
+    imperfections: Imperfections = PERFECT
 
     def doses(self, center: Center) -> list[float]:
         """Dose reduction factors in ascending order."""
@@ -143,9 +146,14 @@ def _sidecar(scan: Scan, center: Center, seed: Sequence[int], options: ScanOptio
         "InjectedRadioactivity": center.injected_mbq,
         "InjectedRadioactivityUnits": "MBq",
         "BodyWeight": scan.facts["weight_kg"],
-        "ReconMethodName": "OSEM" + (" with PSF" if any(center.modelled_psf_mm) else ""),
+        "ReconMethodName": "OSEM"
+        + (" with PSF" if any(center.modelled_psf_mm) else "")
+        + (" and TOF" if options.tof else ""),
         "ReconMethodParameterLabels": ["iterations", "subsets"],
-        "ReconMethodParameterValues": [center.iterations, center.subsets],
+        "ReconMethodParameterValues": [
+            center.tof_iterations if options.tof else center.iterations,
+            center.subsets,
+        ],
         "ReconFilterType": "Gaussian" if any(center.post_filter_mm) else "none",
         "ReconFilterSize": list(center.post_filter_mm),
         "FrameDuration": [center.seconds],

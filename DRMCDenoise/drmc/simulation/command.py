@@ -13,6 +13,7 @@ from drmc.progress import Reporter, duration, table_lines
 
 if TYPE_CHECKING:
     from drmc.simulation.centers import Center
+    from drmc.simulation.cohort import ScanOptions
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -31,6 +32,26 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--axial-mm", type=float, help="scan only a random axial window of this length")
     parser.add_argument("--drf", metavar="3,4,6", help="dose reduction factors (default: the center's own)")
+    parser.add_argument(
+        "--tof", action="store_true", help="sort counts by time of flight; three to four times as long"
+    )
+    parser.add_argument(
+        "--breathing", type=float, default=0.0, metavar="MM", help="excursion of the diaphragm while counting"
+    )
+    parser.add_argument(
+        "--attenuation-mismatch",
+        type=float,
+        default=0.0,
+        metavar="MM",
+        help="how much lower the diaphragm stood in the attenuation map",
+    )
+    parser.add_argument(
+        "--calibration-error",
+        type=float,
+        default=0.0,
+        metavar="SD",
+        help="standard deviation of the scanners' calibration, 0.05 = 5 %%",
+    )
     parser.add_argument(
         "--workers", type=int, default=1, help="patients simulated at the same time (default 1)"
     )
@@ -72,7 +93,7 @@ def run(arguments: argparse.Namespace, reporter: Reporter) -> int:
         raise InputError("--json belongs to --benchmark; the progress as JSON is --progress json")
     centers = _centers(arguments.centers)
 
-    from drmc.simulation.cohort import ScanOptions, write_cohort
+    from drmc.simulation.cohort import write_cohort
 
     manifest = write_cohort(
         arguments.output,
@@ -80,7 +101,7 @@ def run(arguments: argparse.Namespace, reporter: Reporter) -> int:
         arguments.patients,
         seed=arguments.seed,
         split=arguments.split,
-        options=ScanOptions(factors, arguments.axial_mm, _devices(arguments.device)[-1]),
+        options=_options(arguments, factors, _devices(arguments.device)[-1]),
         workers=arguments.workers,
         report=lambda done, total, case, seconds: reporter.outcome(
             case, "done", f"{duration(seconds)} ({done}/{total})"
@@ -95,12 +116,11 @@ def run(arguments: argparse.Namespace, reporter: Reporter) -> int:
 
 def _benchmark(arguments: argparse.Namespace, factors: tuple[float, ...] | None, reporter: Reporter) -> int:
     from drmc.simulation.benchmark import benchmark
-    from drmc.simulation.cohort import ScanOptions
 
     found = benchmark(
         _centers(arguments.centers or "C1"),
         [
-            ScanOptions(factors, arguments.axial_mm, device)
+            _options(arguments, factors, device)
             for device in _devices(arguments.device, every=arguments.device == "auto")
         ],
         seed=arguments.seed,
@@ -152,14 +172,21 @@ def _benchmark(arguments: argparse.Namespace, factors: tuple[float, ...] | None,
     return 0
 
 
+def _options(arguments: argparse.Namespace, factors: tuple[float, ...] | None, device: str) -> ScanOptions:
+    from drmc.simulation.cohort import ScanOptions
+    from drmc.simulation.imperfections import Imperfections
+
+    imperfections = Imperfections(
+        arguments.breathing, arguments.attenuation_mismatch, arguments.calibration_error
+    )
+    return ScanOptions(factors, arguments.axial_mm, device, arguments.tof, imperfections)
+
+
 def _centers(text: str) -> list[Center]:
-    from drmc.simulation.centers import find_center
+    from drmc.simulation.centers import find_centers
     from drmc.simulation.cohort import check_centers
 
-    names = dict.fromkeys(name.strip() for name in text.split(",") if name.strip())
-    if not names:
-        raise InputError("--centers names no center: give for example C1,C2")
-    return check_centers(find_center(name) for name in names)
+    return check_centers(find_centers(text))
 
 
 def _devices(asked: str, *, every: bool = False) -> list[str]:
