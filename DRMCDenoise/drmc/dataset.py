@@ -17,9 +17,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import SimpleITK as sitk
+
 from drmc.errors import InputError
 from drmc.files import read_json_object
-from drmc.volume import PETVolume, image_kind, read_volume, stated_units, stem
+from drmc.volume import Geometry, PETVolume, image_kind, read_image, read_volume, stated_units, stem
 
 MANIFEST = "dataset.json"
 SCHEMA = 1
@@ -64,6 +67,11 @@ class Case:
     def read(self, path: Path) -> PETVolume:
         """One of the case's PET images, in SUV or Bq/ml by its side-car, else by the manifest, else in SUV."""
         return read_volume(path, units=None if stated_units(path) else (self.units or "suv"))
+
+    def read_truth(self) -> tuple[np.ndarray, Geometry]:
+        """The truth, always SUV: float32 (z, y, x) and its grid. Only where the case has one."""
+        image = read_image(self.truth)
+        return sitk.GetArrayFromImage(image).astype(np.float32), Geometry.from_image(image)
 
 
 def read_manifest(dataset: Path) -> list[Case]:

@@ -59,6 +59,19 @@ def strongest(array: np.ndarray, axis: int) -> np.ndarray:
     return np.where(high >= -low, high, low)
 
 
+def uptake_center(array: np.ndarray) -> tuple[int, ...]:
+    """Index of the center of the uptake, hot spots counted as SUV 2; the middle where there is none."""
+    weight = np.clip(np.nan_to_num(array), 0.0, 2.0)
+    if not weight.any():
+        return tuple(n // 2 for n in array.shape)
+    place = []
+    for axis in range(array.ndim):
+        other = tuple(o for o in range(array.ndim) if o != axis)
+        profile = weight.sum(axis=other, dtype=np.float64)
+        place.append(round(float((profile * np.arange(profile.size)).sum() / profile.sum())))
+    return tuple(place)
+
+
 def inverted_gray(values: np.ndarray, top: float) -> np.ndarray:
     """uint8 gray: white at 0 and below, black at `top` and above."""
     level = np.clip(np.nan_to_num(values) / top, 0.0, 1.0)

@@ -121,14 +121,8 @@ def _point(original: np.ndarray, marks: np.ndarray | None) -> tuple[tuple[int, i
         return tuple(
             int(i) for i in np.unravel_index(hottest, original.shape)
         ), "through the hottest lesion voxel"
-    weight = np.clip(np.nan_to_num(original), 0.0, 2.0)
-    if not weight.any():
-        return tuple(n // 2 for n in original.shape), "through the center of the image"
-    place = []
-    for axis in range(3):
-        profile = weight.sum(axis=tuple(other for other in range(3) if other != axis), dtype=np.float64)
-        place.append(round(float((profile * np.arange(profile.size)).sum() / profile.sum())))
-    return tuple(place), "through the center of the uptake"
+    where = "through the center of the uptake" if (original > 0).any() else "through the center of the image"
+    return images.uptake_center(original), where
 
 
 def _marked(pixels: np.ndarray, mask: np.ndarray | None) -> np.ndarray:
