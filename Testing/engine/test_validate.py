@@ -148,8 +148,13 @@ def some_below_zero(array: np.ndarray) -> np.ndarray:
 
 def near_copy(p: Planter) -> None:
     p.copy_from_spare(*IMAGES)
-    for name in IMAGES[:3]:  # 0.5 % apart: another reconstruction of the same patient
-        change(p.folder, name, lambda array: array * 1.005)
+    rng = np.random.default_rng(5)
+    for name in IMAGES[:3]:  # scanned again, and with another weight
+        change(
+            p.folder,
+            name,
+            lambda array: 0.9 * array + 0.01 * (array > 0.1) * rng.standard_normal(array.shape),
+        )
 
 
 def scale(factor: float, *names: str) -> Callable[[Planter], None]:

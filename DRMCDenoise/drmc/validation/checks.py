@@ -28,7 +28,9 @@ NOISE_PER_SQRT_FACTOR = (0.5, 1.35)
 """Noise of low over full dose, in units of sqrt(DRF); simulated scans have 0.76 to 0.92. Edges of anatomy lower it."""
 _ACTIVITY = (0.05, 0.2)  # relative difference that is a warning, an error
 _NEGATIVE = 0.01
-_NEAR = 0.02  # relative difference of two coarse pictures
+_NEAR = (
+    0.08  # of two coarse pictures of norm 1: one patient at two doses 0.01 to 0.06, two patients from 0.2 (m)
+)
 _MBQ = {"bq": 1e-6, "kbq": 1e-3, "mbq": 1.0, "gbq": 1e3}
 
 
@@ -356,19 +358,13 @@ def _compare_cases(measured: Sequence[Measured], findings: Findings) -> None:
 
 
 def _alike(measured: Sequence[Measured]) -> list[tuple[Measured, Measured, float]]:
-    """Pairs whose coarse pictures nearly agree."""
-    shapes = defaultdict(list)
-    for one in measured:
-        if one.picture is not None:
-            shapes[one.geometry.shape].append(one)
+    """Pairs whose coarse pictures nearly agree, whatever their scale and their number of voxels."""
     found = []
-    for group in shapes.values():
-        pictures = np.stack([one.picture.ravel() for one in group])
-        size = np.linalg.norm(pictures, axis=1)
-        for row, one in enumerate(group[:-1]):
+    for _, group in _groups(measured, lambda m: None if m.picture is None else m.picture.shape):
+        pictures = np.stack([one.picture.ravel() / np.linalg.norm(one.picture) for one in group])
+        for row, one in enumerate(group):
             away = np.linalg.norm(pictures[row + 1 :] - pictures[row], axis=1)
-            relative = away / np.maximum(size[row + 1 :], size[row])
-            found += [(one, group[row + 1 + k], float(relative[k])) for k in np.flatnonzero(relative < _NEAR)]
+            found += [(one, group[row + 1 + k], float(away[k])) for k in np.flatnonzero(away < _NEAR)]
     return found
 
 
