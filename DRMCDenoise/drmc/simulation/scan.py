@@ -75,7 +75,8 @@ def simulate_patient(
         raise InputError(f"center {center.name}: its scanner has no time of flight")
     physics = np.random.default_rng(physics_seed)
     lower, upper = patient.axial_range()
-    field_start = _field_start(center, lower, upper)
+    # a window of a patient lies in the field where the whole patient would
+    field_start = _field_start(center, *getattr(patient, "whole_range", patient.axial_range)())
     if center.bed_step_mm == 0:
         lower = max(lower, field_start)
     if axial_mm is not None and axial_mm < upper - lower:

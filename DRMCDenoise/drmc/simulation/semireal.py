@@ -1,0 +1,249 @@
+"""A real scan as a patient: its uptake is scanned again at another center, with known truth and new noise.
+
+The result is semi-real: real anatomy and uptake, simulated acquisition. What the first scanner blurred stays blurred.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import SimpleITK as sitk
+import torch
+
+from drmc.body import body_mask, grow
+from drmc.errors import InputError
+from drmc.simulation.anatomy import Phantom
+from drmc.simulation.liver import find_liver
+from drmc.simulation.noise import eroded, smooth
+from drmc.simulation.organs import MU_PER_MM, ORGANS
+from drmc.simulation.projector import FWHM_PER_SIGMA
+from drmc.volume import Geometry, PETVolume, read_volume
+
+SMOOTHING_MM = 8.0
+ASSUMED_WEIGHT_KG = 70.0
+LUNG_SHARE_OF_LIVER = (
+    0.45  # lung and muscle lie at .2 to .35 of the liver's uptake, the mediastinum at .6 to .8
+)
+CHEST_WALL_MM = 25.0
+THORAX_MM = 150.0
+_LUNG_SMOOTHING_MM = 5.0
+_LUNG_OPENING_MM = 9.0
+MU_RULE = (
+    "from the PET alone: soft tissue inside the body contour, air outside; lung where, from the liver's dome to "
+    f"{THORAX_MM:g} mm above it and {CHEST_WALL_MM:g} mm inside the body, the smoothed uptake is below "
+    f"{LUNG_SHARE_OF_LIVER:g} of the liver's"
+)
+
+
+class RealScan:
+    """A real scan as a patient of `simulate_patient`.
+
+    The scan is turned to LPS axes, smoothed by a Gaussian of `smoothing_mm` FWHM so that its own noise does not pass for
+    anatomy, cut at 0 and at the body contour. The attenuation map follows `MU_RULE`: it need not be this patient's in
+    every voxel, since the simulated scanner measures and corrects with the same map; it sets how much is attenuated.
+    Frame: x left, y back (0 in the middle of the body), z toward the head as in the scan, mm. `lps_suv` is the scan before
+    smoothing and `liver` the inside of its liver (none found: empty), (z, y, x) with `spacing` (z, y, x).
+
+    `weight_kg`: of the scan's header if it is not given, else 70 kg, and the facts say which. `lesions`: an integer label
+    image on the scan's own grid. InputError where the scan shows no body.
+    """
+
+    region = "wholebody"
+    diaphragm_mm = None  # the scan has breathed already
+
+    def __init__(
+        self,
+        volume: PETVolume,
+        lesions: np.ndarray | None = None,
+        *,
+        lesion_names: Sequence[str] = (),
+        smoothing_mm: float = SMOOTHING_MM,
+        weight_kg: float | None = None,
+    ):
+        header = volume.suv.to_dict()["facts"].get("weight_kg")
+        self.weight_kg = float(weight_kg or header or ASSUMED_WEIGHT_KG)
+        self.lps_suv, geometry = _to_lps(volume.suv_array(), volume.geometry, sitk.sitkLinear)
+        self.spacing = geometry.spacing_zyx
+        sigma = [smoothing_mm / FWHM_PER_SIGMA / step for step in self.spacing]
+        suv = smooth(self.lps_suv, sigma).numpy().clip(min=0)
+        body = body_mask(suv, self.spacing)
+        if not body.any():
+            raise InputError(
+                f"{volume.source}: shows no body (no uptake above SUV 0.1): give a scan of a patient"
+            )
+        try:
+            self.liver = find_liver(self.lps_suv, self.spacing)
+        except InputError:
+            self.liver = np.zeros_like(body)
+        lung = _lungs(suv, body, self.liver, self.spacing)
+        self._activity = np.where(body, suv, 0).astype(np.float32)
+        self._mu = np.where(lung, MU_PER_MM["lung"], np.where(body, MU_PER_MM["soft"], 0)).astype(np.float32)
+        self._organs = (self.liver * ORGANS["liver"].label + lung * ORGANS["lung"].label).astype(np.uint8)
+        self._lesions = np.zeros(body.shape, np.uint8)
+        if lesions is not None:
+            labels = _to_lps(lesions.astype(np.uint8), volume.geometry, sitk.sitkNearestNeighbor)
+            self._lesions = labels[0]
+        x0, y0, z0 = geometry.origin
+        middle = [(np.nonzero(body.any(axis=a))[0][[0, -1]]).mean() for a in ((0, 2), (0, 1))]
+        # (z, y, x) of the first voxel in the patient's frame
+        self.origin = (z0, float(-middle[0] * self.spacing[1]), float(-middle[1] * self.spacing[2]))
+        self.shift = (float(self.origin[2] - x0), float(self.origin[1] - y0), 0.0)
+        self.facts = {
+            "semi_real": True,
+            "scan": volume.source.name,
+            "scan_voxel_mm": [float(s) for s in self.spacing],
+            "scan_header": {
+                key: volume.header[key]
+                for key in ("manufacturer", "model", "reconstruction", "tracer", "frame_duration_s")
+                if key in volume.header
+            },
+            "smoothing_fwhm_mm": smoothing_mm,
+            "mu_rule": MU_RULE if lung.any() else MU_RULE + "; no liver or lung was found: soft tissue only",
+            "weight_kg": self.weight_kg,
+            "weight_from": "given" if weight_kg else "header" if header else "assumed",
+            "shift_mm": list(self.shift),
+            "lesions": self._lesion_facts(lesion_names),
+        }
+
+    def _lesion_facts(self, names: Sequence[str]) -> list[dict]:
+        facts = []
+        for label in np.unique(self._lesions[self._lesions > 0]).tolist():
+            inside = self._lesions == label
+            center = [
+                float(o + s * i.mean())
+                for o, s, i in zip(self.origin, self.spacing, np.nonzero(inside), strict=True)
+            ]
+            ml = float(inside.sum() * np.prod(self.spacing) / 1000)
+            facts.append(
+                {
+                    "label": label,
+                    "host": "real scan",
+                    "name": names[label - 1] if label <= len(names) else str(label),
+                    "diameter_mm": (6000 * ml / np.pi) ** (1 / 3),
+                    "volume_ml": ml,
+                    "suv": float(self._activity[inside].mean()),
+                    "center_mm": tuple(reversed(center)),
+                }
+            )
+        return facts
+
+    def axial_range(self) -> tuple[float, float]:
+        """Range of the scan's slices, from edge to edge (z_lower, z_upper), mm."""
+        step = self.spacing[0]
+        lower = self.origin[0] - step / 2
+        return lower, lower + self._activity.shape[0] * step
+
+    def rasterize(self, shape_zyx, spacing_zyx, origin_zyx) -> Phantom:
+        """The patient on a voxel grid; origin is the center of the first voxel in mm.
+
+        Linear interpolation (labels: nearest voxel); air outside the scan's transverse field, the last slice repeated
+        beyond its ends.
+        """
+        positions = [
+            (origin + np.arange(n) * step - own) / own_step
+            for origin, n, step, own, own_step in zip(
+                origin_zyx, shape_zyx, spacing_zyx, self.origin, self.spacing, strict=True
+            )
+        ]
+        weights = [
+            _interpolation(p, n, repeat=axis == 0)
+            for axis, (p, n) in enumerate(zip(positions, self._activity.shape, strict=True))
+        ]
+        nearest = [
+            (p.round().clip(0, n - 1).astype(int), (p > -0.5) & (p < n - 0.5))
+            for p, n in zip(positions, self._activity.shape, strict=True)
+        ]
+        index = np.ix_(*(i for i, _ in nearest))
+        inside = torch.from_numpy(
+            nearest[0][1][:, None, None] & nearest[1][1][:, None] & nearest[2][1][None, None]
+        )
+        labels = [torch.from_numpy(volume[index]) * inside for volume in (self._organs, self._lesions)]
+        activity, mu = (_resampled(volume, weights) for volume in (self._activity, self._mu))
+        return Phantom(activity, mu, *labels, facts=dict(self.facts))
+
+
+def semi_real_patient(path: str | Path, lesions: str | Path | None = None) -> RealScan:
+    """The scan at `path` (any form `read_volume` takes) as a patient; `lesions`: a segmentation of it.
+
+    InputError where the scan, its SUV or the segmentation is refused.
+    """
+    from drmc.quantify import read_segments
+
+    volume = read_volume(path)
+    if lesions is None:
+        return RealScan(volume)
+    segments, _ = read_segments(lesions, volume.geometry, volume.frame_of_reference)
+    if len(segments) > 255:
+        raise InputError(f"{lesions}: has {len(segments)} segments; at most 255 lesions can be labeled")
+    labels = np.zeros(volume.geometry.shape, np.uint8)
+    for label, segment in enumerate(segments, 1):
+        labels[segment.box][segment.inside] = label
+    return RealScan(volume, labels, lesion_names=[segment.name for segment in segments])
+
+
+def _to_lps(array: np.ndarray, geometry: Geometry, interpolator: int) -> tuple[np.ndarray, Geometry]:
+    """The array on axes that run to the patient's left, back and head; turned where it can be, else resampled."""
+    image = sitk.DICOMOrient(geometry.to_image(array), "LPS")
+    turn = np.array(image.GetDirection()).reshape(3, 3)
+    if np.abs(turn - np.eye(3)).max() > 1e-4:
+        corners = [
+            image.TransformContinuousIndexToPhysicalPoint(
+                [(n - 1.0) * ((c >> k) & 1) for k, n in enumerate(s)]
+            )
+            for s in (image.GetSize(),)
+            for c in range(8)
+        ]
+        low, high = np.min(corners, 0), np.max(corners, 0)
+        spacing = np.array(image.GetSpacing())
+        size = [int(n) for n in np.ceil((high - low) / spacing - 1e-6) + 1]
+        image = sitk.Resample(
+            image,
+            size,
+            sitk.Transform(),
+            interpolator,
+            [float(v) for v in low],
+            [float(v) for v in spacing],
+            np.eye(3).ravel().tolist(),
+            0.0,
+            image.GetPixelID(),
+        )
+    return sitk.GetArrayFromImage(image), Geometry.from_image(image)
+
+
+def _lungs(suv: np.ndarray, body: np.ndarray, liver: np.ndarray, spacing: Sequence[float]) -> np.ndarray:
+    """The voxels of `MU_RULE`'s lungs; none where there is no liver to start from."""
+    area = liver.sum((1, 2))
+    if not area.any():
+        return np.zeros_like(body)
+    dome = int(np.nonzero(area > 0.1 * area.max())[0][-1])
+    thorax = np.zeros_like(body)
+    thorax[dome : dome + round(THORAX_MM / spacing[0])] = True
+    deep = eroded(np.pad(body, [(40, 40), (0, 0), (0, 0)], mode="edge"), spacing, CHEST_WALL_MM)[40:-40]
+    low = smooth(suv, [_LUNG_SMOOTHING_MM / step for step in spacing]).numpy()
+    lung = thorax & deep & (low < LUNG_SHARE_OF_LIVER * float(suv[liver].mean()))
+    reach = [round(_LUNG_OPENING_MM / step) for step in spacing]
+    core = eroded(lung, spacing, _LUNG_OPENING_MM)
+    return grow(core, reach) & lung
+
+
+def _interpolation(position: np.ndarray, length: int, *, repeat: bool) -> torch.Tensor:
+    """Linear interpolation at fractional voxel positions as a matrix (positions, length); 0 or the end voxel outside."""
+    inside = (position >= -0.5) & (position <= length - 0.5)
+    position = position.clip(0, length - 1)
+    below = np.minimum(np.floor(position).astype(int), max(0, length - 2))
+    share = position - below
+    weights = torch.zeros(len(position), length)
+    rows = torch.arange(len(position))
+    weights[rows, below] = torch.from_numpy(1 - share).float()
+    if length > 1:
+        weights[rows, below + 1] = torch.from_numpy(share).float()
+    return weights if repeat else weights * torch.from_numpy(inside).float()[:, None]
+
+
+def _resampled(volume: np.ndarray, weights: Sequence[torch.Tensor]) -> torch.Tensor:
+    z, y, x = weights
+    result = torch.from_numpy(volume) @ x.T
+    result = y @ result
+    return torch.einsum("ab,bcd->acd", z, result).contiguous()

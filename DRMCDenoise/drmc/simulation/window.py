@@ -1,0 +1,33 @@
+"""A part of a patient's scan range, for a look at one organ at a fraction of the time."""
+
+from __future__ import annotations
+
+from drmc.errors import InputError
+from drmc.simulation.anatomy import Phantom
+from drmc.simulation.scan import Patient
+
+
+class Window:
+    """A patient of whom only the range from `lower` to `upper` (mm of the patient's frame) is scanned.
+
+    The beds and the axial field lie where they would for the whole patient. InputError where the window is empty.
+    """
+
+    def __init__(self, patient: Patient, lower: float, upper: float):
+        if not lower < upper:
+            raise InputError(f"a window from {lower:g} to {upper:g} mm is empty: give lower < upper")
+        self.patient, self._range = patient, (lower, upper)
+        self.weight_kg = patient.weight_kg
+        self.diaphragm_mm = getattr(patient, "diaphragm_mm", None)
+
+    def axial_range(self) -> tuple[float, float]:
+        """The window (lower, upper) in mm."""
+        return self._range
+
+    def whole_range(self) -> tuple[float, float]:
+        """Scan range of the whole patient, which the beds follow."""
+        return self.patient.axial_range()
+
+    def rasterize(self, shape_zyx, spacing_zyx, origin_zyx) -> Phantom:
+        """As the patient's."""
+        return self.patient.rasterize(shape_zyx, spacing_zyx, origin_zyx)
