@@ -25,7 +25,9 @@ from drmc.progress import TerminalProgress
 from drmc.simulation import benchmark, cohort, command
 from drmc.simulation.centers import CENTERS
 from drmc.simulation.cohort import ScanOptions, check_centers, patient_seed, write_case, write_cohort
+from drmc.simulation.imperfections import Imperfections
 from drmc.simulation.organs import ORGANS
+from drmc.simulation.patients import PatientSource
 from drmc.simulation.scan import simulate_patient
 from drmc.volume import read_volume
 
@@ -346,6 +348,64 @@ def test_progress_can_cancel_a_patient():
 
     with pytest.raises(CancelledError):
         simulate_patient(HEAD, patient_seed(7, "C5", "train", 1), progress=cancel)
+
+
+# ---- a real scan
+
+
+@pytest.fixture
+def real_scan(tmp_path) -> Path:
+    """A warm ellipsoid with a liver-like half, as a NIfTI file in SUV."""
+    z, y, x = np.ogrid[:30, :30, :40]
+    inside = ((z - 14.5) / 14) ** 2 + ((y - 14.5) / 10) ** 2 + ((x - 19.5) / 15) ** 2 < 1
+    image = sitk.GetImageFromArray(np.where(inside, 1.0 + (x < 20), 0).astype(np.float32))
+    image.SetSpacing((9.0, 9.0, 9.0))
+    path = tmp_path / "real" / "scan.nii.gz"
+    path.parent.mkdir()
+    sitk.WriteImage(image, str(path))
+    return path
+
+
+def test_a_real_scan_is_one_person_in_every_case(real_scan, tmp_path):
+    flat = replace(BODY, axial_field_mm=2000.0, acceptance_mm=100.0, bed_step_mm=0.0)
+    options = ScanOptions((4.0,), source=PatientSource(real_scan))
+    for split in ("train", "test"):
+        write_cohort(tmp_path / "data", [flat], 1, seed=3, split=split, options=options)
+    cases = read_manifest(tmp_path / "data")
+    assert cases[0].patient == cases[1].patient and cases[0].patient.startswith("semi-real-")
+    images = [sitk.GetArrayFromImage(sitk.ReadImage(str(c.full))) for c in cases]
+    assert not np.array_equal(*images)  # the same person, other events
+    truth = sitk.GetArrayFromImage(sitk.ReadImage(str(cases[0].truth)))
+    assert images[0].mean() == pytest.approx(truth.mean(), rel=0.05)
+    sidecar = json.loads((cases[0].full.parent / "pet.json").read_text())
+    assert sidecar["Facts"]["semi_real"] is True and str(tmp_path) not in json.dumps(sidecar)
+
+
+def test_a_real_scan_needs_centers_and_options_that_fit(real_scan, tmp_path):
+    out = str(tmp_path / "out")
+    for arguments, said in (
+        (["--centers", "C5", "--semi-real", str(real_scan)], "C5 scans heads"),
+        (["--centers", "C1", "--semi-real", str(real_scan), "--breathing", "9"], "breathed already"),
+        (["--centers", "C1", "--semi-real", str(tmp_path / "absent.nii")], "absent.nii"),
+        (["--centers", "C1", "--lesions", str(real_scan)], "--lesions belongs to --semi-real"),
+        (["--centers", "C1", "--breathing", "-3"], "breathing_mm -3"),
+    ):
+        with pytest.raises(InputError) as refusal:
+            run(*arguments, "-o", out)
+        assert said in str(refusal.value) and "\n" not in str(refusal.value)
+    assert not Path(out).exists()
+
+
+def test_breathing_reaches_the_scan_and_its_side_car(tmp_path):
+    calm, moved = (
+        ScanOptions(axial_mm=60.0),
+        ScanOptions(axial_mm=60.0, imperfections=Imperfections(20.0, 10.0, 0.1)),
+    )
+    scans = [o.scan(BODY, patient_seed(5, "C1", "test", 1), None) for o in (calm, moved)]
+    assert np.array_equal(*(s.phantom.activity.numpy() for s in scans))  # the truth does not move
+    assert not np.array_equal(scans[0].full, scans[1].full)
+    said = scans[1].facts["imperfections"]
+    assert said["breathing_mm"] == 20 and 0.5 < said["calibration"] < 1.5 and said["calibration"] != 1
 
 
 # ---- the command

@@ -14,7 +14,6 @@ from drmc import hardware
 from drmc.pipeline import peak_memory_bytes
 from drmc.simulation.centers import Center
 from drmc.simulation.cohort import SCAN_MM, ScanOptions, patient_seed
-from drmc.simulation.scan import simulate_patient
 from drmc.simulation.workers import run_in_processes
 
 
@@ -78,7 +77,7 @@ def _measure(run: _Run, progress: Callable[[float], None]) -> dict:
         progress(share)
 
     seed = patient_seed(run.seed, center.name, "train", 1)
-    scan = simulate_patient(center, seed, progress=reached, **vars(options))
+    scan = options.scan(center, seed, reached)
     end = time.monotonic()
     between = first[0] if first else end
     whole = options.axial_mm is None or options.axial_mm >= SCAN_MM.get(center.region, math.inf)

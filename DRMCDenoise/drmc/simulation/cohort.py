@@ -14,7 +14,7 @@ import tempfile
 import time
 import zlib
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 
 import numpy as np
@@ -27,7 +27,8 @@ from drmc.errors import DRMCError, InputError
 from drmc.files import write_json
 from drmc.simulation.centers import CENTERS, Center
 from drmc.simulation.imperfections import Imperfections
-from drmc.simulation.scan import PERFECT, Scan, simulate_patient
+from drmc.simulation.patients import PatientSource
+from drmc.simulation.scan import PERFECT, Scan, anatomy_seed, simulate_patient
 from drmc.simulation.workers import run_in_processes
 
 SCAN_MM = {"wholebody": 1150.0, "brain": 180.0}
@@ -93,14 +94,29 @@ class ScanOptions:
     device: str = "cpu"
     tof: bool = False
     imperfections: Imperfections = PERFECT
+    source: PatientSource = field(default_factory=PatientSource)
 
     def doses(self, center: Center) -> list[float]:
         """Dose reduction factors in ascending order."""
         return sorted(float(f) for f in self.dose_reduction_factors or center.dose_reduction_factors)
 
+    def scan(
+        self, center: Center, seed: np.random.SeedSequence, progress: Callable[[float], None] | None
+    ) -> Scan:
+        """The patient of a seed scanned this way at a center."""
+        own = {one.name: getattr(self, one.name) for one in fields(self) if one.name != "source"}
+        patient = self.source.patient(center, anatomy_seed(seed))
+        return simulate_patient(center, seed, patient=patient, progress=progress, **own)
+
     def to_dict(self) -> dict:
         """JSON-able; what pet.json says of the run, the doses apart."""
-        return {key: value for key, value in asdict(self).items() if key != "dose_reduction_factors"}
+        return {
+            "axial_mm": self.axial_mm,
+            "device": self.device,
+            "tof": self.tof,
+            "imperfections": asdict(self.imperfections),
+            "source": self.source.to_dict(),
+        }
 
 
 def write_case(
@@ -159,6 +175,7 @@ def _sidecar(scan: Scan, center: Center, seed: Sequence[int], options: ScanOptio
         "FrameDuration": [center.seconds],
         "DoseReductionFactors": sorted(scan.low),
         "Seed": list(seed),
+        **({"PatientID": options.source.patient_id} if options.source.patient_id else {}),
         "Options": options.to_dict(),
         "Center": center.to_dict(),
         "Facts": scan.facts,
@@ -191,9 +208,7 @@ def _run_task(task: CaseTask, progress: Callable[[float], None] | None = None) -
     start = time.monotonic()
     key = _seed_key(task.seed, task.center.name, task.split, task.index)
     try:
-        scan = simulate_patient(
-            task.center, np.random.SeedSequence(key), progress=progress, **vars(task.options)
-        )
+        scan = task.options.scan(task.center, np.random.SeedSequence(key), progress)
     except (MemoryError, RuntimeError) as error:
         if not isinstance(error, MemoryError) and "memory" not in str(error).lower():
             raise
@@ -365,7 +380,10 @@ def write_manifest(dataset: Path) -> Path:
         facts = json.loads(sidecar.read_text(encoding="utf-8"))
         center = facts["Center"]["name"]
         centers[center] = facts["Center"]
-        cases.append(case_entry(dataset, sidecar.parent, center=center, split=SPLITS[facts["Seed"][2]]))
+        entry = case_entry(dataset, sidecar.parent, center=center, split=SPLITS[facts["Seed"][2]])
+        if "PatientID" in facts:
+            entry["patient"] = facts["PatientID"]
+        cases.append(entry)
     path = dataset / MANIFEST
     write_json(
         path, {"schema": SCHEMA, "simulated": True, "units": "SUV", "centers": centers, "cases": cases}

@@ -14,6 +14,7 @@ from drmc.progress import Reporter, duration, table_lines
 if TYPE_CHECKING:
     from drmc.simulation.centers import Center
     from drmc.simulation.cohort import ScanOptions
+    from drmc.simulation.patients import PatientSource
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -32,6 +33,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--axial-mm", type=float, help="scan only a random axial window of this length")
     parser.add_argument("--drf", metavar="3,4,6", help="dose reduction factors (default: the center's own)")
+    parser.add_argument(
+        "--semi-real",
+        type=Path,
+        metavar="SCAN",
+        help="scan this real PET scan again (DICOM, NIfTI, NRRD, MHA) in the place of procedural patients",
+    )
+    parser.add_argument(
+        "--lesions", type=Path, metavar="SEGMENTATION", help="with --semi-real: the scan's lesions"
+    )
     parser.add_argument(
         "--tof", action="store_true", help="sort counts by time of flight; three to four times as long"
     )
@@ -101,7 +111,7 @@ def run(arguments: argparse.Namespace, reporter: Reporter) -> int:
         arguments.patients,
         seed=arguments.seed,
         split=arguments.split,
-        options=_options(arguments, factors, _devices(arguments.device)[-1]),
+        options=_options(arguments, centers, factors, _devices(arguments.device)[-1]),
         workers=arguments.workers,
         report=lambda done, total, case, seconds: reporter.outcome(
             case, "done", f"{duration(seconds)} ({done}/{total})"
@@ -117,10 +127,11 @@ def run(arguments: argparse.Namespace, reporter: Reporter) -> int:
 def _benchmark(arguments: argparse.Namespace, factors: tuple[float, ...] | None, reporter: Reporter) -> int:
     from drmc.simulation.benchmark import benchmark
 
+    centers = _centers(arguments.centers or "C1")
     found = benchmark(
-        _centers(arguments.centers or "C1"),
+        centers,
         [
-            _options(arguments, factors, device)
+            _options(arguments, centers, factors, device)
             for device in _devices(arguments.device, every=arguments.device == "auto")
         ],
         seed=arguments.seed,
@@ -172,14 +183,41 @@ def _benchmark(arguments: argparse.Namespace, factors: tuple[float, ...] | None,
     return 0
 
 
-def _options(arguments: argparse.Namespace, factors: tuple[float, ...] | None, device: str) -> ScanOptions:
+def _options(
+    arguments: argparse.Namespace,
+    centers: list[Center],
+    factors: tuple[float, ...] | None,
+    device: str,
+) -> ScanOptions:
     from drmc.simulation.cohort import ScanOptions
     from drmc.simulation.imperfections import Imperfections
 
     imperfections = Imperfections(
         arguments.breathing, arguments.attenuation_mismatch, arguments.calibration_error
     )
-    return ScanOptions(factors, arguments.axial_mm, device, arguments.tof, imperfections)
+    return ScanOptions(
+        factors, arguments.axial_mm, device, arguments.tof, imperfections, _source(arguments, centers)
+    )
+
+
+def _source(arguments: argparse.Namespace, centers: list[Center]) -> PatientSource:
+    """Refuses a real scan here, in one line, before any worker starts."""
+    from drmc.simulation.patients import PatientSource
+
+    if arguments.semi_real is None:
+        if arguments.lesions is not None:
+            raise InputError("--lesions belongs to --semi-real: procedural patients bring their own")
+        return PatientSource()
+    brains = [center.name for center in centers if center.region == "brain"]
+    if brains:
+        raise InputError(f"--semi-real: center {brains[0]} scans heads; choose centers of the whole body")
+    if arguments.breathing or arguments.attenuation_mismatch:
+        raise InputError(
+            "--semi-real: a real scan has breathed already; leave --breathing and the mismatch out"
+        )
+    source = PatientSource(arguments.semi_real, arguments.lesions)
+    source.patient(centers[0], None)
+    return source
 
 
 def _centers(text: str) -> list[Center]:

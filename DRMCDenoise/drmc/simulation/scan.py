@@ -68,9 +68,9 @@ def simulate_patient(
     as a single bed holds. `progress` is called with the share done (0..1) after every OSEM update; it may raise to
     cancel.
     """
-    anatomy_seed, physics_seed, noise_seed = fresh(seed).spawn(3)
+    own_seed, physics_seed, noise_seed = fresh(seed).spawn(3)
     if patient is None:
-        patient = (WholeBody if center.region == "wholebody" else Head)(anatomy_seed)
+        patient = (WholeBody if center.region == "wholebody" else Head)(own_seed)
     if tof and not center.tof_fwhm_ps:
         raise InputError(f"center {center.name}: its scanner has no time of flight")
     physics = np.random.default_rng(physics_seed)
@@ -135,6 +135,11 @@ def simulate_patient(
         origin_xyz=(origin[2] + first * dx, origin[1] + first * dy, origin[0] + END_SLICES * dz),
         facts=facts,
     )
+
+
+def anatomy_seed(seed: np.random.SeedSequence) -> np.random.SeedSequence:
+    """Seed of the procedural patient whom `simulate_patient` scans with this seed."""
+    return fresh(seed).spawn(3)[0]
 
 
 def _field_start(center: Center, lower: float, upper: float) -> float:
