@@ -48,6 +48,10 @@ ROOMS = {
         "drmc.simulation.command",
         "simulate low-dose and full-dose PET of the centers of the paper",
     ),
+    "calibrate": (
+        "drmc.simulation.calibrate_command",
+        "measure the noise of the simulation against real scans",
+    ),
     "validate": ("drmc.validation.command", "check a dataset before training on it"),
     "train": ("drmc.training.command", "train a network on one's own centers"),
     "evaluate": ("drmc.evaluation.command", "measure a network on patients that it has not seen"),

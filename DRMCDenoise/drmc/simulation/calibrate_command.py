@@ -1,0 +1,107 @@
+"""The command `drmc calibrate`."""
+
+from __future__ import annotations
+
+import argparse
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+from drmc.errors import InputError
+from drmc.progress import Reporter, duration
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Arguments of `drmc calibrate`."""
+    parser.add_argument(
+        "-o", "--output", required=True, type=Path, metavar="FOLDER", help="folder of the result"
+    )
+    parser.add_argument(
+        "--centers",
+        default="C1,C2,C3,C4,C6",
+        metavar="C1,C2",
+        help="centers of Table 1 or files of centers (default C1,C2,C3,C4,C6)",
+    )
+    parser.add_argument(
+        "--data",
+        type=Path,
+        metavar="FOLDER",
+        help="real data to compare with (ge_wb_sts001, udpet_noise_stats)",
+    )
+    parser.add_argument("--patients", type=int, help="patients per center (default 4)")
+    parser.add_argument(
+        "--seed", type=int, default=1, help="the same seed gives the same patients (default 1)"
+    )
+    parser.add_argument("--tof", action="store_true", help="with time of flight where the scanner has it")
+    parser.add_argument(
+        "--device", choices=("auto", "cpu", "cuda"), default="auto", help="where to compute (default auto)"
+    )
+    parser.add_argument(
+        "--progress",
+        choices=("text", "json"),
+        default="text",
+        help="json: one JSON object a line on standard output",
+    )
+    parser.add_argument("--quick", action="store_true", help="a few small windows: a smoke test, no evidence")
+
+
+def run(arguments: argparse.Namespace, reporter: Reporter) -> int:
+    """Measures the simulation against published and real values; returns the exit code."""
+    from drmc.simulation.calibration import Plan, calibrate, ge_scan
+    from drmc.simulation.calibration_report import write_report
+    from drmc.simulation.calibration_rows import MISS, comparison, outcome_counts
+    from drmc.simulation.centers import find_centers
+    from drmc.simulation.command import _devices
+
+    if arguments.data is not None and not arguments.data.is_dir():
+        raise InputError(f"--data {arguments.data}: is no folder")
+    if arguments.seed < 0 or (arguments.patients is not None and arguments.patients < 1):
+        raise InputError("--seed must be at least 0 and --patients at least 1")
+    if arguments.output.exists() and not arguments.output.is_dir():
+        raise InputError(f"{arguments.output}: is no folder; choose another one")
+    plan = Plan(
+        tuple(find_centers(arguments.centers)),
+        seed=arguments.seed,
+        tof=arguments.tof,
+        device=_devices(arguments.device)[-1],
+        data=arguments.data,
+    )
+    if arguments.quick:
+        plan = plan.quick()
+    if arguments.patients is not None:
+        plan = replace(plan, patients=arguments.patients, law_patients=arguments.patients)
+    if ge_scan(plan) is None and not any(center.region == "wholebody" for center in plan.centers):
+        raise InputError(
+            f"--centers {arguments.centers}: only brain centers, which have no liver; name a whole-body center"
+        )
+    arguments.output.mkdir(parents=True, exist_ok=True)
+    measures = calibrate(plan, arguments.output, _reported(reporter))
+    rows = comparison(plan, measures)
+    written = write_report(arguments.output, plan, rows, measures, quick=arguments.quick)
+    counts = outcome_counts(rows)
+    reporter.result(output=str(written), counts=counts)
+    if arguments.progress == "json":
+        return 0
+    print(f"calibration: {', '.join(f'{count} {outcome}' for outcome, count in counts.items())}")
+    for row in rows:
+        if row.outcome == MISS:
+            print(f"  miss: {row.subject}, {row.measure}: {row.value:.3g}, accepted {row.accepted}")
+    print(f"report: {written}")
+    return 0
+
+
+def _reported(reporter: Reporter) -> Callable[[int, int, str, float], None]:
+    """Tells a reporter of pieces as `calibrate` does."""
+    start: dict[str, float] = {}
+
+    def report(done: int, total: int, piece: str, share: float) -> None:
+        if share < 1.0:
+            start.setdefault(piece, time.monotonic())
+            reporter.progress(done + share, total, None, "piece")
+        elif piece in start:
+            reporter.outcome(piece, "done", f"{duration(time.monotonic() - start[piece])} ({done}/{total})")
+        else:
+            reporter.outcome(piece, "skipped", f"it is there ({done}/{total})")
+
+    return report
