@@ -153,7 +153,7 @@ def html(plan: Plan, rows: Sequence[Row], measures: Measures, facts: Mapping[str
 _OWN_CSS = """
 .sheet { display: flex; flex-wrap: wrap; gap: 14px; } .sheet figure { margin: 0; max-width: 100%; }
 .sheet .views { display: flex; flex-wrap: wrap; gap: 4px; }
-.sheet img { display: block; border: 1px solid var(--line); height: 110px; max-width: 100%; background: #fff; }
+.sheet img { display: block; border: 1px solid var(--line); width: 290px; max-width: 100%; height: auto; background: #fff; }
 .figures { display: flex; flex-wrap: wrap; gap: 12px 24px; } .figures svg { max-width: 480px; }
 td.subject, td.measure { white-space: normal; text-align: left; } td.subject { min-width: 95px; }
 td.measure { min-width: 190px; }
