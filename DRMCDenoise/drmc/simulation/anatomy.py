@@ -1,48 +1,45 @@
 """Procedural patients: whole body with lesions, and head. A seed is one patient, on every voxel grid.
 
-Organ sizes follow the published mathematical phantoms (MIRD-5, Cristy-Eckerman): sizes in mm for an adult of 1.74 m,
-scaled by height and habitus. z = 0 at the trunk base.
+The patient's frame is LPS in mm (x to the left, y posterior, z superior) with z = 0 at the trunk base. All draws are made
+when a patient is created; `rasterize` only looks at the result.
 """
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import numpy as np
 import torch
 
-from drmc.simulation.organs import MU_PER_MM, ORGANS, draw_uptake
-from drmc.simulation.shapes import Canvas, LatticeField, Superellipsoid, rotation, tube
+from drmc.simulation.brain import draw_brain
+from drmc.simulation.brain_maps import MappedBrain, read_maps
+from drmc.simulation.drawing import Drawing, Layers
+from drmc.simulation.habitus import Habitus
+from drmc.simulation.lesions import CHECK_MM, MAX_SITES, Lesion, LesionPlacer, measure, paint_lesions
+from drmc.simulation.organs import LEFT, ORGANS, organ_mask
+from drmc.simulation.regions.abdomen import draw_abdomen, draw_gallbladder
+from drmc.simulation.regions.bowel import draw_bowel
+from drmc.simulation.regions.envelope import SKIN_MM, draw_envelope
+from drmc.simulation.regions.head import draw_face, draw_neck, draw_orbits
+from drmc.simulation.regions.pelvis import draw_pelvis
+from drmc.simulation.regions.skeleton import draw_skeleton
+from drmc.simulation.regions.thorax import draw_thorax
+from drmc.simulation.regions.vessels import draw_vessels
+from drmc.simulation.shapes import Canvas, LatticeField, Superellipsoid, Union, tube
+from drmc.simulation.tracers import draw_uptake, find_tracer
+from drmc.simulation.variants import draw_variants, paint_variants
+
+__all__ = ["Head", "Lesion", "Phantom", "WholeBody", "fresh"]
 
 DISPLACEMENT_MM = 3.5
 DISPLACEMENT_LATTICE_MM = 60.0
-SITE_GRID_MM = 4.0  # lesion sites are chosen on this grid, whatever the scanner's voxels are
+SITE_GRID_MM = 5.0  # lesion sites are chosen on this grid, whatever the scanner's voxels are
 BODY_LOWER, BODY_UPPER = (-420.0, -330.0, -520.0), (420.0, 330.0, 1150.0)
-LESION_HOSTS = {
-    "nodal": 0.25,
-    "liver": 0.22,
-    "lung": 0.22,
-    "vertebra": 0.18,
-    "pelvis_marrow": 0.08,
-    "rib": 0.05,
-}
-SIDES = (-1, 1)
-PLAUSIBLE_SHARE = (0.87, 1.03)  # of the injected activity, in the scan range
-
-
-@dataclass
-class Lesion:
-    """One lesion as painted: label, host organ, nominal diameter, SUV and center (x, y, z) in mm of the patient frame."""
-
-    label: int
-    host: str
-    diameter_mm: float
-    suv: float
-    center_mm: tuple[float, float, float]
-    axes_mm: tuple[float, float, float]
-    angles: tuple[float, float, float]
-    necrotic: bool
+HEAD_LOWER, HEAD_UPPER = (-150.0,) * 3, (150.0,) * 3
+TEXTURE_LATTICE_MM = (9.0, 26.0)  # heterogeneity at about 14 and 40 mm
+FINE_LATTICE_MM = 5.3  # at about 8 mm
+_SLAB = 32  # slices that are textured at a time
 
 
 @dataclass
@@ -63,148 +60,123 @@ def fresh(seed: int | np.random.SeedSequence) -> np.random.SeedSequence:
     return np.random.SeedSequence(seed)
 
 
-class _Painter:
-    """Patient-wide draws and scaling that the regions share."""
+class _Patient:
+    """What body and head share: streams of draws, random fields, texture, and painting on a grid."""
 
-    def __init__(self, seed: int | np.random.SeedSequence):
-        self.shape_seed, field_seed, self.lesion_seed = fresh(seed).spawn(3)
-        self.rng = np.random.default_rng(self.shape_seed)
-        self.fields = torch.Generator().manual_seed(int(field_seed.generate_state(1)[0]))
+    def __init__(self, seed: int | np.random.SeedSequence, tracer: str, lower, upper):
+        self.tracer = find_tracer(tracer)
+        build, fields, self._lesion_seed, uptake = fresh(seed).spawn(4)
+        self.rng = np.random.default_rng(build)
+        self._bounds = lower, upper
+        self.fields = torch.Generator().manual_seed(int(fields.generate_state(1)[0]))
+        rng = np.random.default_rng(uptake)
+        self.uptake = draw_uptake(rng, self.tracer)
+        self.variants = draw_variants(rng, self.uptake, self.tracer.name)
+        self.drawing = Drawing()
 
-    def suv(self, organ: str) -> tuple[float, float, int]:
-        """(SUV, mu, label) of an organ of this patient, as Canvas.paint takes them."""
-        return self.uptake[organ], MU_PER_MM[ORGANS[organ].tissue], ORGANS[organ].label
+    def _lattice(self, spacing: float) -> LatticeField:
+        return LatticeField(self.fields, *self._bounds, spacing)
 
-    def jitter(self, sd: float = 0.06) -> float:
-        """Factor around 1."""
-        return float(1 + self.rng.normal(0, sd))
+    def _draw_fields(self, displacement_lattice_mm: float, displacement_mm: float) -> None:
+        self._displacement = [self._lattice(displacement_lattice_mm) for _ in range(3)]
+        self._displacement_mm = displacement_mm
+        self._texture = [self._lattice(s) for s in TEXTURE_LATTICE_MM]
+        self._fine = self._lattice(FINE_LATTICE_MM)
 
-    def lattice(
-        self, spacing: float, lower=BODY_LOWER, upper=BODY_UPPER, band: float | None = None
-    ) -> LatticeField:
-        return LatticeField(self.fields, lower, upper, spacing, band)
+    def _painted(self, shape_zyx, spacing_zyx, origin_zyx) -> Canvas:
+        """The anatomy without texture and lesions."""
+        canvas = Canvas(shape_zyx, spacing_zyx, origin_zyx, self._displacement, self._displacement_mm)
+        self.drawing.paint(canvas, self.uptake)
+        return canvas
 
-    def texture_fields(self) -> tuple[LatticeField, LatticeField]:
-        """Fine (about 14 mm) and coarse (about 40 mm) heterogeneity of the uptake."""
-        return self.lattice(9.0), self.lattice(26.0)
+    def _texture_on(self, z: torch.Tensor, y: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
+        """Heterogeneity of unit variance on axis positions in mm."""
+        texture = self._texture[0].sample(z, y, x)
+        return texture.add_(self._texture[1].sample(z, y, x)).mul_(0.7)
 
-    @staticmethod
-    def apply_texture(canvas: Canvas, fields: tuple[LatticeField, LatticeField]) -> torch.Tensor:
-        """Multiplies the activity by 1 + CV * texture; returns the texture."""
-        strength = torch.zeros(256)
+    def _texture_at(self, lesion: Lesion) -> float:
+        x, y, z = (torch.tensor([v]) for v in lesion.center_mm)
+        return float(self._texture_on(z, y, x))
+
+    def _textured(self, canvas: Canvas) -> torch.Tensor:
+        """Multiplies the activity by 1 + CV * texture; returns the texture without its fine part."""
+        strength, fine = torch.zeros(256), torch.zeros(256)
         for organ in ORGANS.values():
-            strength[organ.label] = organ.texture
-        texture = sum(f.sample(canvas.z, canvas.y, canvas.x) for f in fields).mul_(0.7)
-        canvas.activity *= (1 + strength[canvas.label.long()] * texture).clamp_(min=0.2)
+            for label in (organ.label, organ.label + LEFT):
+                strength[label], fine[label] = organ.texture, organ.fine
+        texture = self._texture_on(canvas.z, canvas.y, canvas.x)
+        for first in range(0, len(canvas.z), _SLAB):
+            part = slice(first, first + _SLAB)
+            label = canvas.label[part].int()
+            factor = strength[label].mul_(texture[part]).add_(1)
+            factor += fine[label].mul_(self._fine.sample(canvas.z[part], canvas.y, canvas.x))
+            canvas.activity[part] *= factor.clamp_(min=0.2)
         return texture
 
-    def paint_brain(
-        self, canvas: Canvas, c, a, fields: dict[str, LatticeField], skull_mm: float = 8.0
-    ) -> None:
-        """Folded cortex: sulci are the zero set of a band-pass field; gray matter lies within 3 mm of hull or sulcus."""
-        suv = self.suv
-        if skull_mm:
-            canvas.paint(Superellipsoid(c, [t + skull_mm for t in a], 2.2), *suv("skull"))
-        canvas.paint(Superellipsoid(c, [t + 2 for t in a], 2.2), *suv("csf"))
-        hull = Superellipsoid(c, a, 2.2)
-        box = canvas.box(*hull.bounds())
-        if box is None:
-            return
-        self._cortex(canvas, box, hull, c, a, fields)
-        scale = np.array(a) / np.array([70, 88, 62])
-        at = lambda dx, dy, dz: [c[0] + dx * scale[0], c[1] + dy * scale[1], c[2] + dz * scale[2]]
-        axes = lambda ax, ay, az: [ax * scale[0], ay * scale[1], az * scale[2]]
-        for s in SIDES:
-            canvas.paint(
-                Superellipsoid(at(s * 11, -2, 8), axes(4.5, 27, 7), 2, rotation(0, 0, s * 8)), *suv("csf")
-            )
-            canvas.paint(Superellipsoid(at(s * 14, -14, 4), axes(5.5, 15, 9)), *suv("deep_gray"))
-            canvas.paint(
-                Superellipsoid(at(s * 25, -6, -4), axes(6.5, 16, 11), 2, rotation(0, 0, s * 12)),
-                *suv("deep_gray"),
-            )
-            canvas.paint(Superellipsoid(at(s * 11, 14, 0), axes(8, 13, 9)), *suv("deep_gray"))
-        self._cerebellum(canvas, at(0, 48, -46), axes(50, 30, 27), fields)
-        canvas.paint(tube([at(0, 22, -20), at(0, 28, -60), at(0, 30, -95)], [13, 11, 8]), *suv("brainstem"))
+    @property
+    def sex(self) -> str:
+        """F or M."""
+        return "F" if self.female else "M"
 
-    def brain_fields(self, c, a) -> dict[str, LatticeField]:
-        """Random fields of the brain, on lattices around its hull."""
-        low, high = (
-            [p - q - 40 for p, q in zip(c, a, strict=True)],
-            [p + q + 40 for p, q in zip(c, a, strict=True)],
-        )
-        make = lambda spacing, band=None: self.lattice(spacing, low, high, band)
-        return {"fold": make(4.25, 17.0), "depth": make(26.0), "thickness": make(20.0), "region": make(30.0)}
-
-    def _cortex(self, canvas, box, hull, c, a, fields) -> None:
-        x, y, z = torch.broadcast_tensors(*canvas.coordinates(box))
-        axes = canvas.z[box[0]], canvas.y[box[1]], canvas.x[box[2]]
-        sample = lambda name: fields[name].sample(*axes)
-        voxel = canvas.voxel_mm
-        signed = hull.distance(x, y, z)
-        inside_mm = -signed
-        depth = 17.0 * (1 + 0.25 * sample("depth"))
-        fold = sample("fold")
-        if min(fold.shape) < 2:
-            return
-        gradient = torch.gradient(fold, spacing=[float(s) for s in canvas.spacing])
-        steep = sum(g**2 for g in gradient).sqrt().clamp(min=0.35 * 2 * math.pi / 17.0)
-        to_sulcus = fold.abs() / steep + (inside_mm - depth).clamp(min=0) * 1.5
-        pial = torch.minimum(inside_mm, to_sulcus)
-        fissure = (z > c[2] + 0.1 * a[2]) | ((y - c[1]).abs() > 0.55 * a[1])
-        pial = torch.where(fissure, torch.minimum(pial, (x - c[0]).abs() - 0.7), pial)
-        thickness, gap = 3.1 * (1 + 0.08 * sample("thickness")), 0.45
-        inside = (0.5 - signed / voxel).clamp(0, 1)
-        brain = (0.5 + (pial - gap) / voxel).clamp(0, 1) * inside
-        white = (0.5 + (pial - gap - thickness) / voxel).clamp(0, 1) * inside
-        gray_suv, mu, gray_label = self.suv("gray_matter")
-        white_suv, _, white_label = self.suv("white_matter")
-        activity, attenuation, label = canvas.activity[box], canvas.mu[box], canvas.label[box]
-        activity += brain * (gray_suv * (1 + 0.10 * sample("region")) - activity)
-        attenuation += brain * (mu - attenuation)
-        label[(brain > 0.5) & (inside > 0.5)] = gray_label
-        activity += white * (white_suv - activity)
-        label[white > 0.5] = white_label
-
-    def _cerebellum(self, canvas, c, a, fields) -> None:
-        hull = Superellipsoid(c, a, 2.2)
-        box = canvas.box(*hull.bounds())
-        if box is None:
-            return
-        x, y, z = torch.broadcast_tensors(*canvas.coordinates(box))
-        signed = hull.distance(x, y, z)
-        wave = fields["region"].sample(canvas.z[box[0]], canvas.y[box[1]], canvas.x[box[2]])
-        folia = ((z - c[2]) / 9.0 * 2 * math.pi + 1.5 * wave).sin().abs() * 9 / math.pi
-        pial = torch.minimum(-signed, folia + (-signed - 12).clamp(min=0))
-        inside = (0.5 - signed / canvas.voxel_mm).clamp(0, 1)
-        white = (0.5 + (pial - 3.2) / canvas.voxel_mm).clamp(0, 1) * inside
-        suv, mu, label_value = self.suv("cerebellum")
-        white_suv, _, white_label = self.suv("white_matter")
-        activity, attenuation, label = canvas.activity[box], canvas.mu[box], canvas.label[box]
-        activity += inside * (suv - activity)
-        attenuation += inside * (mu - attenuation)
-        label[inside > 0.5] = label_value
-        activity += white * (white_suv - activity)
-        label[white > 0.5] = white_label
+    def _facts(self) -> dict:
+        return {
+            "sex": self.sex,
+            "height_m": self.height_m,
+            "weight_kg": self.weight_kg,
+            "tracer": self.tracer.name,
+            "variants": list(self.variants),
+        }
 
 
-class Head(_Painter):
-    """Head of one patient (center C5): skull, folded cortex, deep gray matter, cerebellum; no lesions."""
+def _padded(shape_zyx, spacing_zyx, origin_zyx) -> tuple[tuple, tuple]:
+    """Shape and origin with a voxel more at every end: slopes at the border need their neighbors."""
+    shape = tuple(n + 2 for n in shape_zyx)
+    return shape, tuple(o - s for o, s in zip(origin_zyx, spacing_zyx, strict=True))
+
+
+def _inner(volume: torch.Tensor) -> torch.Tensor:
+    return volume[1:-1, 1:-1, 1:-1].contiguous()
+
+
+class Head(_Patient):
+    """Head of one patient (center C5); no lesions.
+
+    `maps`: folder of the ICBM152 gray and white matter maps; None draws a procedural brain. `tracer`: a name of
+    `tracers.TRACERS`. InputError for an unknown tracer or a folder without the maps.
+    """
 
     region = "brain"
+    diaphragm_mm: float | None = None
 
-    def __init__(self, seed: int | np.random.SeedSequence):
-        super().__init__(seed)
+    def __init__(
+        self, seed: int | np.random.SeedSequence, tracer: str = "FDG", maps: Path | str | None = None
+    ):
+        super().__init__(seed, tracer, HEAD_LOWER, HEAD_UPPER)
+        template = read_maps(Path(maps)) if maps is not None else None
         rng = self.rng
-        self.uptake = draw_uptake(rng)
         self.weight_kg = float(np.clip(rng.normal(70, 12), 45, 110))
         self.height_m = float(rng.normal(1.66, 0.08))
-        self.sex = "F" if rng.random() < 0.5 else "M"
-        self.brain_axes = [n * (1 + rng.normal(0, 0.04)) for n in (68, 86, 62)]
-        self.center = [0.0, 0.0, 5.0]
-        self._displacement = [self.lattice(45.0, (-150, -150, -150), (150, 150, 150)) for _ in range(3)]
-        self._fields = self.brain_fields(self.center, self.brain_axes)
-        self._texture = tuple(self.lattice(s, (-150, -150, -150), (150, 150, 150)) for s in (9.0, 26.0))
+        self.female = bool(rng.random() < 0.5) and not self.tracer.men_only
+        self.brain_axes = [n * (1 + float(np.clip(rng.normal(0, 0.04), -0.1, 0.1))) for n in (68, 86, 62)]
+        self.variants = []  # all of the trunk
+        self._draw_fields(45.0, 2.0)
+        self.brain = "ICBM152" if template else "procedural"
+        self._draw(template)
+
+    def _draw(self, template) -> None:
+        a, center = self.brain_axes, [0.0, 0.0, 5.0]
+        middle = center[2] - 16
+        at = lambda x, y, z: [x * a[0] / 68, y * a[1] / 86, z]
+        head = Superellipsoid([0, -2, -6], [p + q for p, q in zip(a, (13, 16, 40), strict=True)], 2.3)
+        neck = tube([[0, 22, -60], [0, 26, -150]], 62)
+        body = Union([head, *neck])
+        self.drawing.append(Layers(body, [(0.0, "skin"), (SKIN_MM, "fat"), (SKIN_MM + 3, "muscle")]))
+        draw_face(self.drawing, at, middle)
+        if template is None:
+            draw_brain(self.drawing, self.rng, self.fields, center, a)
+        else:
+            self.drawing.append(MappedBrain(template, self.rng, self.fields, [0.0, 0.0, -3.0]))
+        draw_orbits(self.drawing, at, middle)
 
     def axial_range(self) -> tuple[float, float]:
         """Scan range (z_lower, z_upper) in mm."""
@@ -212,408 +184,112 @@ class Head(_Painter):
 
     def rasterize(self, shape_zyx, spacing_zyx, origin_zyx) -> Phantom:
         """The head on a voxel grid; origin is the center of the first voxel in mm."""
-        canvas = Canvas(shape_zyx, spacing_zyx, origin_zyx, self._displacement, 2.0)
-        a = self.brain_axes
-        for organ, grow in (("fat", (14, 15, 38)), ("muscle", (11, 12, 36))):
-            axes = [p + q for p, q in zip(a, grow, strict=True)]
-            canvas.paint(Superellipsoid([0, 0, -8], axes, 2.3), *self.suv(organ))
-        self.paint_brain(canvas, self.center, a, self._fields)
-        self.apply_texture(canvas, self._texture)
-        facts = {"sex": self.sex, "height_m": self.height_m, "weight_kg": self.weight_kg, "lesions": []}
-        return Phantom(canvas.activity, canvas.mu, canvas.label, torch.zeros_like(canvas.label), facts)
+        shape, origin = _padded(shape_zyx, spacing_zyx, origin_zyx)
+        canvas = self._painted(shape, spacing_zyx, origin)
+        self._textured(canvas)
+        activity, mu, label = (_inner(v) for v in (canvas.activity, canvas.mu, canvas.label))
+        facts = {**self._facts(), "brain": self.brain, "lesions": []}
+        return Phantom(activity.clamp_(min=0), mu.clamp_(min=0), label, torch.zeros_like(label), facts)
 
 
-class WholeBody(_Painter):
-    """Thigh to vertex of one patient: habitus, organ uptake, anatomy and lesions."""
+class WholeBody(_Patient):
+    """Thigh to vertex of one patient: habitus, organ uptake, anatomy and lesions at 1 to `max_lesions` sites.
+
+    `diaphragm_mm` is the height z of the top of the liver. `tracer`: a name of `tracers.TRACERS`; InputError lists them.
+    """
 
     region = "wholebody"
 
-    def __init__(self, seed: int | np.random.SeedSequence, max_lesions: int = 8):
-        super().__init__(seed)
-        rng = self.rng
-        self.female = bool(rng.random() < 0.5)
-        self.height_m = float(rng.normal(1.60 if self.female else 1.72, 0.06))
-        self.bmi = float(np.clip(rng.lognormal(math.log(24), 0.16), 17, 38))
-        self.weight_kg = self.bmi * self.height_m**2
-        self.arms_up = bool(rng.random() < 0.4)
-        self.sz = self.height_m / 1.74
-        self.sxy = (0.94 if self.female else 1.0) * self.sz**0.5 * (1 + 0.012 * (min(self.bmi, 28) - 23))
-        # subcutaneous fat, anterior and lateral
-        self.fat_mm = float(np.clip(4 + 1.9 * (self.bmi - 17) * (1.25 if self.female else 1.0), 4, 60))
-        self.uptake = draw_uptake(rng)
-        self._paint_state = rng.bit_generator.state
-        self._displacement = [self.lattice(DISPLACEMENT_LATTICE_MM) for _ in range(3)]
-        self.head_center = self.at(0, -4, 858)
-        head_jitter = np.random.default_rng(self.shape_seed.spawn(1)[0]).normal(0, 0.03, 2)
-        self.head_axes = [
-            76 * self.sxy**0.3 * (1 + head_jitter[0]),
-            97 * self.sxy**0.3 * (1 + head_jitter[1]),
-            105 * self.sz**0.5,
-        ]
-        self.brain_center = [0, -2, self.head_center[2] + 16]
-        self.brain_axes = [p - q for p, q in zip(self.head_axes, (5, 7, 38), strict=True)]
-        self._brain_fields = self.brain_fields(self.brain_center, self.brain_axes)
-        self._texture = self.texture_fields()
-        self.lesions = self._place_lesions(max_lesions)
+    def __init__(self, seed: int | np.random.SeedSequence, max_lesions: int = MAX_SITES, tracer: str = "FDG"):
+        super().__init__(seed, tracer, BODY_LOWER, BODY_UPPER)
+        self.habitus = h = Habitus(self.rng, self.tracer.men_only)
+        self.female, self.height_m, self.bmi, self.weight_kg = h.female, h.height_m, h.bmi, h.weight_kg
+        self.arms_up = h.arms_up
+        self._draw_fields(DISPLACEMENT_LATTICE_MM, DISPLACEMENT_MM)
+        self._draw()
+        coarse = self._whole(SITE_GRID_MM)
+        self.diaphragm_mm = _top(coarse)
+        self._normalize(coarse)
+        rng = np.random.default_rng(self._lesion_seed)
+        placer = LesionPlacer(rng, coarse, self._look, h.at, self.uptake, self.tracer.lesions)
+        self.lesions = placer.place(max_lesions)
+        measure(self.lesions, self._close_up)
 
     def axial_range(self) -> tuple[float, float]:
         """Scan range (z_lower, z_upper) in mm: mid-thigh to vertex."""
-        return -230.0 * self.sz, 960.0 * self.sz
+        return -230.0 * self.habitus.sz, 960.0 * self.habitus.sz
 
     def rasterize(self, shape_zyx, spacing_zyx, origin_zyx) -> Phantom:
         """The patient on a voxel grid; origin is the center of the first voxel in mm."""
-        canvas = self._paint(shape_zyx, spacing_zyx, origin_zyx)
-        texture = self.apply_texture(canvas, self._texture)
-        labels = self._paint_lesions(canvas, texture, spacing_zyx, origin_zyx)
+        shape, origin = _padded(shape_zyx, spacing_zyx, origin_zyx)
+        canvas = self._painted(shape, spacing_zyx, origin)
+        texture = self._textured(canvas)
+        labels = paint_lesions(self.lesions, canvas, texture, self._texture_at, self.uptake)
         facts = {
-            "sex": "F" if self.female else "M",
-            "height_m": self.height_m,
-            "weight_kg": self.weight_kg,
+            **self._facts(),
             "arms_up": self.arms_up,
-            "lesions": [vars(lesion) for lesion in self.lesions],
+            "diaphragm_mm": self.diaphragm_mm,
+            "lesions": [lesion.to_dict() for lesion in self.lesions],
         }
-        return Phantom(canvas.activity.clamp_(min=0), canvas.mu.clamp_(min=0), canvas.label, labels, facts)
+        activity, mu, organs = (_inner(v) for v in (canvas.activity, canvas.mu, canvas.label))
+        return Phantom(activity.clamp_(min=0), mu.clamp_(min=0), organs, _inner(labels), facts)
 
-    # ------------------------------------------------------------------------------------------------ anatomy
-    def at(self, x: float, y: float, z: float) -> list[float]:
-        """Position of the reference adult scaled to this patient."""
-        return [x * self.sxy, y * self.sxy, z * self.sz]
-
-    def axes(self, a: float, b: float, c: float) -> list[float]:
-        """Semi-axes scaled to this patient, jittered."""
-        return [
-            a * self.sxy * self.jitter(),
-            b * self.sxy * self.jitter(),
-            c * self.sz * self.jitter(0.04),
-        ]
-
-    def _paint(self, shape_zyx, spacing_zyx, origin_zyx) -> Canvas:
-        # the same stream of draws for every grid: a patient is its seed
-        self.rng = np.random.default_rng(0)
-        self.rng.bit_generator.state = self._paint_state
-        canvas = Canvas(shape_zyx, spacing_zyx, origin_zyx, self._displacement, DISPLACEMENT_MM)
-        self._envelope(canvas)
-        self._skeleton(canvas)
-        self._thorax(canvas)
-        self._upper_abdomen(canvas)
-        self._bowel(canvas)
-        self._pelvis(canvas)
-        self._head(canvas)
-        return canvas
-
-    def _envelope(self, canvas: Canvas) -> None:
-        at, sxy, sz, suv = self.at, self.sxy, self.sz, self.suv
-        wide, deep = 165 * sxy, 98 * sxy
-        trunk = lambda e: [Superellipsoid([0, 0, 350 * sz], [wide + e, deep + e * 0.85, 385 * sz + e], 3.2)]
-        legs = lambda e: [
-            tube(
-                [at(s * 95, 0, 30), at(s * 90, 5, -130), at(s * 80, 8, -460)],
-                [92 * sxy + e, 80 * sxy + e, 55 * sxy + e],
-            )
-            for s in SIDES
-        ]
-        neck = lambda e: [tube([at(0, 20, 690), at(0, 12, 800)], [58 * sxy + e, 56 * sxy + e])]
-        hc, ha = self.head_center, self.head_axes
-        head = lambda e: [
-            Superellipsoid([hc[0], hc[1], hc[2] - 10], [ha[0] + 8 + e, ha[1] + 8 + e, ha[2] + 12 + e], 2.3)
-        ]
-        shoulders = lambda e: [
-            tube(
-                [at(-165, 10, 655), at(0, 15, 690), at(165, 10, 655)],
-                [52 * sxy + e, 60 * sxy + e, 52 * sxy + e],
-            )
-        ]
-        e = self.fat_mm
-        outer = trunk(e) + legs(0.45 * e) + self._arms(0.25 * e) + shoulders(0.3 * e) + neck(4) + head(2)
-        canvas.paint(outer, *suv("fat"))
-        if self.bmi > 26:
-            belly = Superellipsoid([0, -deep - 0.2 * e, 210 * sz], [wide * 0.85, e * 1.1 + 25, 190 * sz], 2.5)
-            canvas.paint(belly, *suv("fat"))
-        if self.female:
-            size = [60 * self.jitter(0.1), 50 * self.jitter(0.2), 60 * self.jitter(0.1)]
-            canvas.paint(
-                [Superellipsoid(at(s * 85, -100 - 0.5 * e, 540), size) for s in SIDES], *suv("breast")
-            )
-        inner = trunk(0) + legs(0) + self._arms(0) + shoulders(0) + neck(0) + head(-4)
-        canvas.paint(inner, *suv("muscle"))
-        visceral = Superellipsoid([0, -12, 215 * sz], [wide - 24, deep - 30, 170 * sz], 3.0)
-        canvas.paint(visceral, *suv("fat"))
-
-    def _arm_points(self, side: int) -> list[list[float]]:
-        up, down = (
-            [(170, 10, 640), (200, 10, 800), (110, 20, 980)],
-            [(185, 10, 655), (225, 20, 400), (215, -10, 150)],
+    def _draw(self) -> None:
+        """All strokes, from the outside in: the last paint wins."""
+        h, drawing = self.habitus, self.drawing
+        jitter = [float(np.clip(self.rng.normal(0, 0.03), -0.07, 0.07)) for _ in range(2)]
+        middle = 858 * h.sz
+        size = [76 * h.sxy**0.3 * (1 + jitter[0]), 97 * h.sxy**0.3 * (1 + jitter[1]), 105 * h.sz**0.5]
+        center = [0.0, -2.0, middle + 16]
+        brain = [p - q for p, q in zip(size, (8, 11, 42), strict=True)]
+        outline = Superellipsoid(
+            [0, -4 * h.sxy, middle - 10], [p + q for p, q in zip(size, (4, 4, 8), strict=True)], 2.3
         )
-        return [self.at(side * x, y, z) for x, y, z in (up if self.arms_up else down)]
+        face = lambda x, y, z: [x * size[0] / 76, y * size[1] / 97, z]
+        draw_envelope(drawing, h, outline)
+        draw_skeleton(drawing, h)
+        draw_thorax(drawing, h)
+        draw_abdomen(drawing, h)
+        draw_vessels(drawing, h)
+        draw_bowel(drawing, h, "metformin_bowel" in self.variants)
+        draw_gallbladder(drawing, h)
+        draw_pelvis(drawing, h)
+        draw_neck(drawing, h)
+        draw_face(drawing, face, middle)
+        draw_brain(drawing, self.rng, self.fields, center, brain)
+        draw_orbits(drawing, face, middle)
+        self.variants = paint_variants(drawing, h, self.variants)
 
-    def _arms(self, e: float) -> list:
-        radii = [r * self.sxy + e for r in (46, 40, 33 if self.arms_up else 30)]
-        return [tube(self._arm_points(s), radii) for s in SIDES]
-
-    def _skeleton(self, canvas: Canvas) -> None:
-        at, sxy, sz, suv = self.at, self.sxy, self.sz, self.suv
-        zs = np.linspace(95, 740, 25)
-        posterior = lambda z: (
-            (62 - 14 * math.sin((z - 100) / 640 * math.pi * 2)) * sxy * (1 - 0.55 * max(0, (z - 640) / 200))
-        )
-        cord = [[0, posterior(z) + 24 * sxy * (1 - 0.4 * (z > 600)), z * sz] for z in zs]
-        canvas.paint(tube(cord, 7), *suv("spinal_cord"))
-        for i in range(24):
-            z, r = (zs[i] + zs[i + 1]) / 2, (25 - 13 * (i / 23)) * sxy
-            body = Superellipsoid([0, posterior(z), z * sz], [r, r * 0.8, (zs[1] - zs[0]) * 0.43 * sz], 4)
-            canvas.paint(body, *suv("vertebra"))
-            root = posterior(z) + r * 1.2
-            process = [[0, root + 6, z * sz], [0, root + 26 * sxy, (z - 12) * sz]]
-            canvas.paint(tube(process, 5), *suv("cortical_bone"))
-        for i in range(11):  # ribs: elliptical arcs that slope down anteriorly
-            z = 395 + i * 26
-            lateral = (148 - 5.2 * abs(i - 3) - (i > 6) * (i - 6) * 9) * sxy
-            deep = (88 - 3 * abs(i - 3)) * sxy
-            arc = np.linspace(0.42 * math.pi, -0.34 * math.pi, 13)
-            for s in SIDES:
-                points = [
-                    [
-                        s * lateral * math.cos(t),
-                        deep * math.sin(t) + 3,
-                        (z - 22 * (1 - math.sin(t))) * sz + 15,
-                    ]
-                    for t in arc
-                ]
-                canvas.paint(tube(points, 4.6), *suv("rib"))
-        canvas.paint(Superellipsoid(at(0, -84, 560), self.axes(15, 6, 85), 3), *suv("sternum"))
-        for s in SIDES:
-            canvas.paint(tube([at(s * 10, -66, 672), at(s * 150, -10, 690)], 6), *suv("rib"))  # clavicle
-            scapula = Superellipsoid(
-                at(s * 105, 66, 590), [42 * sxy, 5, 68 * sz], 2.5, rotation(0, 0, -s * 22)
-            )
-            canvas.paint(scapula, *suv("rib"))
-            canvas.paint(tube(self._arm_points(s), 11), *suv("cortical_bone"))
-            ilium = Superellipsoid(
-                at(s * 72, 35, 140), [14 * sxy, 52 * sxy, 62 * sz], 2.6, rotation(0, 0, s * 32)
-            )
-            canvas.paint(ilium, *suv("pelvis_marrow"))
-            canvas.paint(tube([at(s * 50, -28, 70), at(s * 85, 10, 90)], [12, 18]), *suv("pelvis_marrow"))
-            femur = lambda neck_x, neck_z, s=s: [
-                at(s * 92, 8, 62),
-                at(s * neck_x, 6, neck_z),
-                at(s * 88, 6, -130),
-                at(s * 78, 8, -450),
-            ]
-            canvas.paint(tube(femur(105, 30), [22, 17, 15, 15]), *suv("cortical_bone"))
-            canvas.paint(tube(femur(103, 32), [18, 12, 8, 8]), *suv("femur_marrow"))
-        canvas.paint(
-            Superellipsoid(at(0, 62, 120), [46 * sxy, 17 * sxy, 52 * sz], 2.6), *suv("pelvis_marrow")
-        )  # sacrum
-
-    def _thorax(self, canvas: Canvas) -> None:
-        at, jitter, sxy, sz, suv = self.at, self.jitter, self.sxy, self.sz, self.suv
-        for s in SIDES:
-            axes = [(54 if s > 0 else 58) * sxy * jitter(0.04), 78 * sxy * jitter(0.04), 250 * sz]
-            # the base is cut by a slanted plane: lower at the back and the side
-            cut = ((0.10 * -s, -0.30, -0.95), 0.0)
-            canvas.paint(Superellipsoid(at(s * 82, 2, 430), axes, 2.3, cuts=[cut]), *suv("lung"))
-        canvas.paint(tube([at(0, 18, 760), at(0, 22, 640), at(0, 22, 575)], 9), *suv("trachea"))
-        for s in SIDES:
-            canvas.paint(tube([at(0, 22, 575), at(s * 42, 20, 530)], 6), *suv("trachea"))
-        canvas.paint(
-            tube([at(4, 34, 740), at(4, 38, 560), at(8, 30, 430), at(25, 5, 415)], 7), *suv("esophagus")
-        )
-        turn, heart = rotation(25 * jitter(), -38 * jitter(0.15), 0), at(28, -32, 490)
-        canvas.paint(Superellipsoid(heart, [56 * sxy, 48 * sxy, 64 * sxy], 2, turn), *suv("blood_pool"))
-        ventricle = Superellipsoid(
-            [heart[0] + 16 * sxy, heart[1] - 2, heart[2] - 14],
-            [36 * sxy * jitter(), 36 * sxy, 48 * sxy],
-            2,
-            turn,
-            inner=[26 * sxy, 26 * sxy, 39 * sxy],
-            cuts=[((0, 0, 1), 22 * sxy)],
-        )
-        canvas.paint(ventricle, *suv("myocardium"))
-        aorta = [
-            (12, -20, 530),
-            (2, -28, 590),
-            (8, 5, 618),
-            (20, 40, 595),
-            (16, 42, 450),
-            (10, 40, 330),
-            (4, 34, 200),
-        ]
-        canvas.paint(tube([at(*p) for p in aorta], [15, 15, 13.5, 12, 11.5, 10, 9]), *suv("aorta"))
-        cava = [
-            tube([at(-28, -10, 640), at(-28, -5, 520)], 10),
-            tube([at(-24, 20, 440), at(-22, 32, 200)], [12, 10]),
-        ]
-        canvas.paint(cava, *suv("blood_pool"))
-
-    def _upper_abdomen(self, canvas: Canvas) -> None:
-        at, jitter, sxy, sz, suv, rng = self.at, self.jitter, self.sxy, self.sz, self.suv, self.rng
-        big = jitter(0.10) * 0.96
-        liver = Superellipsoid(
-            at(-72, -6, 355),
-            [80 * sxy * big, 70 * sxy, 80 * sz * jitter()],
-            2.6,
-            rotation(0, 12, 0),
-            cuts=[((0.55, 0.0, -0.835), 48 * sz)],
-        )
-        canvas.paint(liver, *suv("liver"))
-        left_lobe = Superellipsoid(
-            at(15, -42, 382), [88 * sxy * big, 36 * sxy, 40 * sz], 2.2, rotation(0, 14, 0)
-        )
-        canvas.paint(left_lobe, *suv("liver"))
-        gallbladder = [16 * jitter(0.2), 16, 30 * jitter(0.2)]
-        canvas.paint(
-            Superellipsoid(at(-48, -58, 305), gallbladder, 2, rotation(25, 0, 0)), *suv("gallbladder")
-        )
-        spleen = [27 * sxy * jitter(0.15), 37 * sxy * jitter(0.12), 56 * sz * jitter(0.12)]
-        canvas.paint(Superellipsoid(at(108, 36, 372), spleen, 2.1, rotation(25, 0, 0)), *suv("spleen"))
-        wall = Superellipsoid(at(70, -30, 365), self.axes(42, 34, 66), 2, rotation(0, 28, 0))
-        canvas.paint(wall, *suv("stomach_wall"))
-        lumen = Superellipsoid(wall.center, [max(8, t - 6.5) for t in wall.axes], 2, wall.rotation)
-        canvas.paint(lumen, *suv("stomach_content"))
-        pancreas = [at(95, 10, 362), at(40, 0, 340), at(0, 2, 325), at(-35, 0, 305)]
-        canvas.paint(tube(pancreas, [9, 10, 12, 14]), *suv("pancreas"))
-        pelvis_suv, mu, label = suv("renal_pelvis")
-        for s in SIDES:
-            c, turn = at(s * 62, 48, 318 + s * 8), rotation(0, s * -12, s * 25)
-            canvas.paint(Superellipsoid(c, self.axes(29, 24, 55), 2, turn), *suv("kidney_cortex"))
-            calyces = Superellipsoid(
-                [c[0] - s * 10, c[1] - 3, c[2]], [13 * jitter(0.15), 9, 26 * jitter(0.15)], 2, turn
-            )
-            canvas.paint(calyces, pelvis_suv * 0.5 + 1.2, mu, label)
-            canvas.paint(
-                Superellipsoid([c[0] - s * 16, c[1] - 5, c[2]], [6, 5, 10 * jitter(0.3)], 2, turn),
-                *suv("renal_pelvis"),
-            )
-            canvas.paint(Superellipsoid(at(s * 36, 38, 385), [14, 5, 16]), *suv("adrenal"))
-            if rng.random() < 0.5:  # urine bolus in the ureter
-                z = rng.uniform(150, 280)
-                bolus = tube([at(s * 42, 34, z), at(s * 40, 30, z - rng.uniform(15, 60))], 2.5)
-                canvas.paint(bolus, pelvis_suv * 0.6, mu, label)
-
-    def _bowel(self, canvas: Canvas) -> None:
-        at, suv, rng = self.at, self.suv, self.rng
-        frame = [
-            (-105, -8, 160),
-            (-108, -5, 285),
-            (-60, -48, 292),
-            (0, -58, 268),
-            (60, -46, 305),
-            (118, 15, 318),
-        ]
-        frame += [(112, 15, 170), (60, -5, 120), (15, 15, 140), (2, 32, 100), (0, 38, 60)]
-        radius = np.array([24, 22, 19, 17, 17, 18, 15, 14, 15, 18, 16]) * np.exp(rng.normal(0, 0.12, 11))
-        colon_suv, mu, label = suv("colon")
-        for i in range(len(frame) - 1):
-            segment = tube([at(*frame[i]), at(*frame[i + 1])], radius[i : i + 2])
-            canvas.paint(segment, colon_suv * float(np.exp(rng.normal(0, 0.4))), mu, label)
-        small_suv, mu, label = suv("small_bowel")
-        position = np.array([20.0, -20, 265])
-        for _ in range(70):  # loops: bounded random walk
-            move = rng.normal(0, 26, 3) * np.array([1.3, 0.7, 1])
-            following = np.clip(position + move, [-85, -62, 120], [85, 15, 275])
-            loop = tube([at(*position), at(*following)], 10 * self.sxy)
-            canvas.paint(loop, small_suv * float(np.exp(rng.normal(0, 0.3))), mu, label)
-            position = following
-
-    def _pelvis(self, canvas: Canvas) -> None:
-        at, jitter, suv = self.at, self.jitter, self.suv
-        bladder = [32 * jitter(0.2), 30 * jitter(0.2), 26 * jitter(0.25)]
-        canvas.paint(Superellipsoid(at(0, -28, 72), bladder), *suv("bladder"))
-        if self.female:
-            canvas.paint(Superellipsoid(at(0, 2, 78), [26, 22, 34]), *suv("prostate_uterus"))
-            canvas.paint([Superellipsoid(at(s * 42, 0, 98), [14, 9, 12]) for s in SIDES], *suv("gonad"))
-        else:
-            canvas.paint(Superellipsoid(at(0, 2, 38), [22, 18, 16]), *suv("prostate_uterus"))
-            canvas.paint([Superellipsoid(at(s * 18, -70, -45), [15, 14, 22]) for s in SIDES], *suv("gonad"))
-
-    def _head(self, canvas: Canvas) -> None:
-        at, suv, hz = self.at, self.suv, self.head_center[2]
-        pair = lambda x, y, z, axes: [Superellipsoid([s * x, y, z], axes) for s in SIDES]
-        canvas.paint([Superellipsoid(at(s * 22, -18, 712), [10, 10, 24]) for s in SIDES], *suv("thyroid"))
-        canvas.paint(
-            pair(58, 5, hz - 62, [13, 17, 24]) + pair(30, -25, hz - 92, [11, 14, 11]), *suv("salivary")
-        )
-        canvas.paint(pair(18, -20, hz - 72, [7, 9, 12]), *suv("tonsil"))
-        canvas.paint(Superellipsoid([0, -50, hz - 78], [20, 30, 16]), *suv("tongue"))
-        canvas.paint(Superellipsoid([0, -48, hz - 45], [14, 34, 18], 3), *suv("air"))
-        canvas.paint(pair(32, -82, hz - 30, [12, 12, 12]), *suv("eye"))
-        self.paint_brain(canvas, self.brain_center, self.brain_axes, self._brain_fields)
-
-    # ------------------------------------------------------------------------------------------------ lesions
-    def _place_lesions(self, max_lesions: int) -> list[Lesion]:
-        """Draws hosts, sites, sizes and uptake on the site grid, so that they do not depend on the scanner's voxels."""
-        rng = np.random.default_rng(self.lesion_seed)
+    def _whole(self, spacing: float) -> Canvas:
+        """The anatomy of the scan range on a coarse grid of its own."""
         lower, upper = self.axial_range()
-        spacing = (SITE_GRID_MM,) * 3
-        shape = (int((upper - lower) / SITE_GRID_MM), 100, 160)
-        origin = (lower, -(shape[1] - 1) / 2 * SITE_GRID_MM, -(shape[2] - 1) / 2 * SITE_GRID_MM)
-        canvas = self._paint(shape, spacing, origin)
-        # what a patient takes up is what was injected, less what was voided: sum(SUV * ml) / weight in a plausible range
-        share = float(canvas.activity.sum()) * SITE_GRID_MM**3 / 1e6 / self.weight_kg
-        scale = min(max(share, PLAUSIBLE_SHARE[0]), PLAUSIBLE_SHARE[1]) / share
+        shape = (int((upper - lower) / spacing), int(400 / spacing), int(640 / spacing))
+        origin = (lower, *(-(n - 1) / 2 * spacing for n in shape[1:]))
+        return self._painted(shape, (spacing,) * 3, origin)
+
+    def _normalize(self, coarse: Canvas) -> None:
+        """What a patient takes up is what was injected, less what was voided: a plausible sum(SUV * ml) / weight."""
+        ml = SITE_GRID_MM**3 / 1000
+        share = float(coarse.activity.sum()) * ml / 1000 / self.weight_kg
+        low, high = self.tracer.share
+        scale = min(max(share, low), high) / share
         self.uptake = {organ: suv * scale for organ, suv in self.uptake.items()}
-        names, weights = list(LESION_HOSTS), np.array(list(LESION_HOSTS.values()))
-        lesions: list[Lesion] = []
-        for _ in range(int(rng.integers(1, max_lesions + 1))):
-            host = str(rng.choice(names, p=weights / weights.sum()))
-            center = self._site(host, canvas, rng)
-            diameter = float(np.clip(rng.lognormal(math.log(15), 0.5), 6, 60))
-            background = self.uptake["muscle" if host == "nodal" else host]
-            suv = float(np.clip(background * rng.lognormal(math.log(3.2), 0.45), 1.5 * background + 0.5, 25))
-            axes = diameter / 2 * np.exp(rng.normal(0, 0.18, 3))
-            angles = rng.uniform(0, 180, 3)
-            necrotic = bool(diameter > 25 and rng.random() < 0.4)
-            apart = all(
-                np.linalg.norm(np.subtract(center, other.center_mm)) > (diameter + other.diameter_mm) * 0.6
-                for other in lesions
-            )
-            if apart:
-                vectors = [tuple(float(v) for v in w) for w in (center, axes, angles)]
-                lesions.append(Lesion(len(lesions) + 1, host, diameter, suv, *vectors, necrotic))
-        return lesions
 
-    def _site(self, host: str, canvas: Canvas, rng: np.random.Generator) -> np.ndarray:
-        if host == "nodal":  # mediastinum, retroperitoneum, axilla, groin, neck
-            stations = [
-                (-15, 15, 560),
-                (30, 20, 575),
-                (12, 30, 260),
-                (-20, 30, 290),
-                (150, 10, 600),
-                (-150, 10, 600),
-            ]
-            stations += [(75, -40, 40), (-75, -40, 40), (50, 10, 745), (-50, 10, 745)]
-            return np.array(self.at(*stations[rng.integers(len(stations))])) + rng.normal(0, 9, 3)
-        voxels = (canvas.label == ORGANS[host].label).nonzero()
-        i = voxels[int(rng.integers(len(voxels)))]
-        return np.array([float(canvas.x[i[2]]), float(canvas.y[i[1]]), float(canvas.z[i[0]])])
+    def _cube(self, center, half_mm: float) -> tuple[tuple, tuple, tuple]:
+        """Shape, spacing and origin (z, y, x) of CHECK_MM voxels around a point (x, y, z)."""
+        n = 2 * int(np.ceil(half_mm / CHECK_MM)) + 1
+        origin = tuple(float(c) - (n - 1) / 2 * CHECK_MM for c in reversed(list(center)))
+        return (n,) * 3, (CHECK_MM,) * 3, origin
 
-    def _paint_lesions(self, canvas: Canvas, texture, spacing_zyx, origin_zyx) -> torch.Tensor:
-        """Paints the lesions at their recorded centers (undisplaced), clipped to their host organ; returns the labels."""
-        straight = Canvas(canvas.shape, spacing_zyx, origin_zyx)
-        labels = straight.label
-        for lesion in self.lesions:
-            turn = rotation(*lesion.angles)
-            covered = straight.coverage(Superellipsoid(lesion.center_mm, lesion.axes_mm, 2.0, turn))
-            if covered is None:
-                continue
-            box, share = covered
-            organs = canvas.label[box]
-            if lesion.host == "nodal":
-                share = share * ~torch.isin(
-                    organs, torch.tensor([0, ORGANS["trachea"].label, ORGANS["air"].label])
-                )
-            else:
-                share = share * (organs == ORGANS[lesion.host].label)
-            uptake = torch.full_like(share, lesion.suv)
-            if lesion.necrotic:
-                core = Superellipsoid(lesion.center_mm, [0.55 * a for a in lesion.axes_mm], 2.0, turn)
-                depth = (0.5 - core.distance(*straight.coordinates(box)) / straight.voxel_mm).clamp_(0, 1)
-                background = self.uptake["muscle" if lesion.host == "nodal" else lesion.host]
-                uptake = uptake - depth * (lesion.suv - 0.8 * background)
-            uptake = uptake * (1 + 0.15 * texture[box])
-            canvas.activity[box] += share * (uptake - canvas.activity[box])
-            if lesion.host in ("nodal", "liver", "lung"):
-                canvas.mu[box] += share * (MU_PER_MM["soft"] - canvas.mu[box])
-            labels[box][share > 0.5] = lesion.label
-        return labels
+    def _look(self, center: np.ndarray, half_mm: float) -> Canvas:
+        return self._painted(*self._cube(center, half_mm))
+
+    def _close_up(self, lesion: Lesion) -> tuple[torch.Tensor, torch.Tensor]:
+        phantom = self.rasterize(*self._cube(lesion.center_mm, lesion.reach_mm() + 3))
+        return phantom.activity, phantom.lesions
+
+
+def _top(canvas: Canvas) -> float:
+    """Height in mm of the top of the liver: of its highest slice that holds a few voxels of it."""
+    slices = organ_mask(canvas.label, "liver").sum((1, 2))
+    return float(canvas.z[int((slices >= 3).nonzero().max())])

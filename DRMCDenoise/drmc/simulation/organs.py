@@ -1,90 +1,128 @@
-"""Organ table of the phantoms: label, FDG uptake, texture and attenuation class.
+"""Organ table of the phantoms: label, texture and attenuation class. Uptake is in `tracers.py`.
 
-SUV = mean and standard deviation between patients; R = read in a source (Wang 2007, Mol Imaging Biol 9:83; Liu 2019,
-Iran J Radiol 16:e84881), the others are assumed.
+The left one of a pair has the label of its organ plus `LEFT`: use `organ_mask` and `organ_name` instead of comparing
+labels.
 """
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 
-import numpy as np
+import torch
 
 MU_PER_MM = {"air": 0.0, "lung": 0.0028, "fat": 0.0089, "soft": 0.0096, "bone": 0.0130, "marrow": 0.0108}
 """Attenuation at 511 keV in 1/mm."""
 
+LEFT = 100
+"""Added to the label of the left one of a pair."""
+
 
 @dataclass(frozen=True)
 class Organ:
-    """One tissue: label value, FDG SUV mean and sd over patients, texture CV inside it, attenuation class."""
+    """One tissue: label value, attenuation class, CV of the uptake inside it at 14 to 40 mm and at 8 mm, and whether
+    it is a pair whose left one has a label of its own."""
 
     label: int
-    suv: float
-    suv_sd: float
-    texture: float
     tissue: str
+    texture: float
+    fine: float = 0.0
+    paired: bool = False
 
 
 ORGANS = {
-    "fat": Organ(1, 0.28, 0.06, 0.10, "fat"),
-    "muscle": Organ(2, 0.68, 0.12, 0.12, "soft"),
-    "lung": Organ(3, 0.50, 0.10, 0.18, "lung"),
-    "myocardium": Organ(4, 3.5, 0.65, 0.10, "soft"),  # lognormal: median, sigma
-    "blood_pool": Organ(5, 1.65, 0.28, 0.02, "soft"),
-    "aorta": Organ(6, 1.65, 0.28, 0.02, "soft"),
-    "liver": Organ(7, 2.20, 0.38, 0.05, "soft"),  # R
-    "gallbladder": Organ(8, 0.9, 0.2, 0.02, "soft"),
-    "spleen": Organ(9, 1.85, 0.32, 0.05, "soft"),
-    "stomach_wall": Organ(10, 2.1, 0.6, 0.15, "soft"),
-    "stomach_content": Organ(11, 0.5, 0.2, 0.10, "soft"),
-    "pancreas": Organ(12, 1.65, 0.3, 0.08, "soft"),
-    "kidney_cortex": Organ(13, 2.8, 0.6, 0.08, "soft"),
-    "renal_pelvis": Organ(14, 6.75, 0.6, 0.10, "soft"),  # lognormal
-    "adrenal": Organ(15, 1.6, 0.4, 0.05, "soft"),
-    "small_bowel": Organ(16, 1.5, 0.4, 0.30, "soft"),
-    "colon": Organ(17, 1.6, 0.6, 0.40, "soft"),
-    "bladder": Organ(18, 13.5, 0.6, 0.01, "soft"),  # lognormal
-    "esophagus": Organ(19, 1.5, 0.3, 0.10, "soft"),
-    "trachea": Organ(20, 0.15, 0.02, 0.0, "air"),
-    "thyroid": Organ(21, 1.3, 0.35, 0.05, "soft"),
-    "salivary": Organ(22, 1.9, 0.5, 0.08, "soft"),
-    "tonsil": Organ(23, 3.3, 1.0, 0.10, "soft"),  # R
-    "tongue": Organ(24, 1.6, 0.5, 0.10, "soft"),
-    "gray_matter": Organ(25, 8.5, 1.5, 0.06, "soft"),
-    "white_matter": Organ(26, 3.0, 0.5, 0.05, "soft"),
-    "csf": Organ(27, 0.5, 0.1, 0.05, "soft"),
-    "deep_gray": Organ(28, 9.2, 1.5, 0.04, "soft"),
-    "cerebellum": Organ(29, 7.0, 1.2, 0.06, "soft"),  # R
-    "brainstem": Organ(30, 4.6, 0.8, 0.05, "soft"),
-    "skull": Organ(31, 0.7, 0.15, 0.10, "bone"),
-    "cortical_bone": Organ(32, 0.5, 0.1, 0.10, "bone"),
-    "vertebra": Organ(33, 1.75, 0.35, 0.08, "marrow"),
-    "pelvis_marrow": Organ(34, 1.35, 0.3, 0.10, "marrow"),
-    "rib": Organ(35, 1.0, 0.2, 0.10, "bone"),
-    "femur_marrow": Organ(36, 0.75, 0.2, 0.10, "marrow"),
-    "spinal_cord": Organ(37, 1.6, 0.3, 0.05, "soft"),
-    "prostate_uterus": Organ(38, 1.7, 0.4, 0.10, "soft"),
-    "gonad": Organ(39, 2.4, 0.5, 0.05, "soft"),  # R
-    "breast": Organ(40, 0.5, 0.12, 0.10, "fat"),
-    "sternum": Organ(41, 1.4, 0.3, 0.08, "marrow"),
-    "eye": Organ(42, 0.9, 0.2, 0.05, "soft"),
-    "air": Organ(43, 0.0, 0.0, 0.0, "air"),
+    "fat": Organ(1, "fat", 0.10, 0.06),
+    "muscle": Organ(2, "soft", 0.12, 0.06),
+    "lung": Organ(3, "lung", 0.18, 0.06, paired=True),
+    "myocardium": Organ(4, "soft", 0.10, 0.03),
+    "blood_pool": Organ(5, "soft", 0.02),
+    "aorta": Organ(6, "soft", 0.02),
+    "liver": Organ(7, "soft", 0.05, 0.03),
+    "gallbladder": Organ(8, "soft", 0.02),
+    "spleen": Organ(9, "soft", 0.05, 0.03),
+    "stomach_wall": Organ(10, "soft", 0.15, 0.06),
+    "stomach_content": Organ(11, "soft", 0.10, 0.03),
+    "pancreas": Organ(12, "soft", 0.08, 0.06),
+    "kidney_cortex": Organ(13, "soft", 0.08, 0.05, paired=True),
+    "renal_pelvis": Organ(14, "soft", 0.10, paired=True),
+    "adrenal": Organ(15, "soft", 0.05, paired=True),
+    "small_bowel": Organ(16, "soft", 0.30, 0.10),
+    "colon": Organ(17, "soft", 0.40, 0.10),
+    "bladder": Organ(18, "soft", 0.01),
+    "esophagus": Organ(19, "soft", 0.10),
+    "trachea": Organ(20, "air", 0.0),
+    "thyroid": Organ(21, "soft", 0.05),
+    "salivary": Organ(22, "soft", 0.08, 0.04, paired=True),
+    "tonsil": Organ(23, "soft", 0.10, paired=True),
+    "tongue": Organ(24, "soft", 0.10),
+    "gray_matter": Organ(25, "soft", 0.06),
+    "white_matter": Organ(26, "soft", 0.05),
+    "csf": Organ(27, "soft", 0.05),
+    "deep_gray": Organ(28, "soft", 0.04),
+    "cerebellum": Organ(29, "soft", 0.06),
+    "brainstem": Organ(30, "soft", 0.05),
+    "skull": Organ(31, "bone", 0.10),
+    "cortical_bone": Organ(32, "bone", 0.10),
+    "vertebra": Organ(33, "marrow", 0.08, 0.05),
+    "pelvis_marrow": Organ(34, "marrow", 0.10, 0.05, paired=True),  # the sacrum has the plain label
+    "rib": Organ(35, "bone", 0.10, paired=True),  # with clavicle and scapula
+    "femur_marrow": Organ(36, "marrow", 0.10, paired=True),
+    "spinal_cord": Organ(37, "soft", 0.05),
+    "prostate_uterus": Organ(38, "soft", 0.10),
+    "gonad": Organ(39, "soft", 0.05, paired=True),
+    "breast": Organ(40, "fat", 0.10, 0.10, paired=True),
+    "sternum": Organ(41, "marrow", 0.08, 0.05),
+    "eye": Organ(42, "soft", 0.05, paired=True),
+    "air": Organ(43, "air", 0.0),
+    "skin": Organ(44, "soft", 0.10),
+    "disc": Organ(45, "soft", 0.05),
+    "heart": Organ(46, "soft", 0.02),  # the chambers; the muscle of the ventricles is `myocardium`
+    "vessel": Organ(47, "soft", 0.02),  # large ones other than aorta and cava
+    "thymus": Organ(48, "soft", 0.10),
+    "brown_fat": Organ(49, "fat", 0.15, 0.10),
+    "duodenum": Organ(50, "soft", 0.15, 0.06),
+    "lacrimal": Organ(51, "soft", 0.05, paired=True),
+    "pituitary": Organ(52, "soft", 0.0),
 }
 
-_LOGNORMAL_RANGES = {"myocardium": (0.9, 14.0), "bladder": (2.0, 60.0), "renal_pelvis": (2.0, 60.0)}
+_NAMES = {organ.label: name for name, organ in ORGANS.items()}
 
 
-def draw_uptake(rng: np.random.Generator) -> dict[str, float]:
-    """FDG SUV of every organ of one patient."""
-    uptake = {}
-    for name, organ in ORGANS.items():
-        if name in _LOGNORMAL_RANGES:
-            uptake[name] = float(
-                np.clip(rng.lognormal(math.log(organ.suv), organ.suv_sd), *_LOGNORMAL_RANGES[name])
-            )
-        else:
-            uptake[name] = max(0.05 * organ.suv, float(rng.normal(organ.suv, organ.suv_sd)))
-    if rng.random() < 0.2:  # metformin-like bowel
-        uptake["colon"] = float(rng.uniform(3, 7))
-    return uptake
+def organ_label(name: str, side: int = 0) -> int:
+    """Label value of an organ; `side` +1 is the patient's left one of a pair."""
+    organ = ORGANS[name]
+    return organ.label + (LEFT if organ.paired and side > 0 else 0)
+
+
+def organ_name(label: int) -> str:
+    """Name of the organ of a label value: `lung` and `lung_left`, and `background` for 0. KeyError if there is none."""
+    if label == 0:
+        return "background"
+    if label > LEFT and ORGANS[_NAMES[label - LEFT]].paired:
+        return f"{_NAMES[label - LEFT]}_left"
+    return _NAMES[label]
+
+
+def organ_labels(*names: str) -> list[int]:
+    """Label values of organs, both sides of a pair."""
+    return [
+        value
+        for name in names
+        for value in (
+            [ORGANS[name].label]
+            if not ORGANS[name].paired
+            else [ORGANS[name].label, ORGANS[name].label + LEFT]
+        )
+    ]
+
+
+def organ_mask(labels: torch.Tensor, *names: str) -> torch.Tensor:
+    """Where a label map (any shape) shows one of the organs, both sides of a pair."""
+    return torch.isin(labels, torch.tensor(organ_labels(*names), dtype=labels.dtype))
+
+
+def label_table(*names: str) -> torch.Tensor:
+    """Bool tensor (256,): the label values of organs, both sides of a pair; `background` is 0."""
+    table = torch.zeros(256, dtype=torch.bool)
+    for name in names:
+        table[[0] if name == "background" else organ_labels(name)] = True
+    return table

@@ -57,10 +57,19 @@ class Superellipsoid:
             rho = (u * u + v * v + w * w).sqrt().clamp(min=1e-3)
             slope = ((u / axes[0]) ** 2 + (v / axes[1]) ** 2 + (w / axes[2]) ** 2).sqrt() / rho
         else:
-            rho = (u**n + v**n + w**n).clamp(min=1e-12) ** (1 / n)
-            gradient = [(p ** (n - 1) / a) ** 2 for p, a in zip((u, v, w), axes, strict=True)]
-            slope = rho ** (1 - n) * sum(gradient).sqrt()
+            powers = [_power(p, n - 1) for p in (u, v, w)]
+            rho_n = (powers[0] * u + powers[1] * v + powers[2] * w).clamp_(min=1e-12)
+            rho = rho_n ** (1 / n)
+            gradient = sum((p / a).square_() for p, a in zip(powers, axes, strict=True)).sqrt_()
+            slope = gradient * rho / rho_n
         return (rho - 1) / slope.clamp(min=1e-6)
+
+
+def _power(values: torch.Tensor, exponent: float) -> torch.Tensor:
+    """values ** exponent, without the slow power where the exponent is a small integer."""
+    if exponent == 2:
+        return values * values
+    return values * values * values if exponent == 3 else values**exponent
 
 
 class Capsule:
@@ -88,6 +97,97 @@ def tube(points: Sequence[Vector], radius: float | Sequence[float]) -> list[Caps
     p = np.asarray(points, np.float32)
     r = np.broadcast_to(np.asarray(radius, np.float32), (len(p),))
     return [Capsule(p[i], p[i + 1], float(r[i]), float(r[i + 1])) for i in range(len(p) - 1)]
+
+
+class Common:
+    """What several primitives have in common; the first one bounds it."""
+
+    def __init__(self, *primitives):
+        self.primitives = primitives
+
+    def bounds(self) -> tuple[np.ndarray, np.ndarray]:
+        """Lower and upper corner (x, y, z) in mm."""
+        return self.primitives[0].bounds()
+
+    def distance(self, x, y, z) -> torch.Tensor:
+        """Signed distance in mm, negative inside all of them."""
+        first, *others = self.primitives
+        result = first.distance(x, y, z)
+        for primitive in others:
+            result = torch.maximum(result, primitive.distance(x, y, z))
+        return result
+
+
+class Outside:
+    """Everything but a primitive: for use in `Common`, it has no bounds."""
+
+    def __init__(self, primitive):
+        self.primitive = primitive
+
+    def distance(self, x, y, z) -> torch.Tensor:
+        """Signed distance in mm, negative outside the primitive."""
+        return -self.primitive.distance(x, y, z)
+
+
+class Slab:
+    """Everything within half a thickness of a plane: for use in `Common`, it has no bounds."""
+
+    def __init__(self, point: Vector, normal: Vector, thickness: float):
+        length = float(np.linalg.norm(normal))
+        self.normal = [float(v) / length for v in normal]
+        self.offset = sum(n * float(p) for n, p in zip(self.normal, point, strict=True))
+        self.thickness = thickness
+
+    def distance(self, x, y, z) -> torch.Tensor:
+        """Signed distance in mm, negative inside."""
+        n = self.normal
+        return (n[0] * x + n[1] * y + n[2] * z - self.offset).abs() - self.thickness / 2
+
+
+class Shell:
+    """The skin of a primitive: within half a thickness of its surface."""
+
+    def __init__(self, primitive, thickness: float):
+        self.primitive, self.thickness = primitive, thickness
+
+    def bounds(self) -> tuple[np.ndarray, np.ndarray]:
+        """Lower and upper corner (x, y, z) in mm."""
+        lower, upper = self.primitive.bounds()
+        return lower - self.thickness / 2, upper + self.thickness / 2
+
+    def distance(self, x, y, z) -> torch.Tensor:
+        """Signed distance in mm, negative inside."""
+        return self.primitive.distance(x, y, z).abs() - self.thickness / 2
+
+
+class Union:
+    """Several primitives as one body, so that layers can follow its surface."""
+
+    def __init__(self, primitives: Sequence):
+        self.primitives = list(flat(primitives))
+
+    def bounds(self) -> tuple[np.ndarray, np.ndarray]:
+        """Lower and upper corner (x, y, z) in mm."""
+        lower, upper = zip(*(p.bounds() for p in self.primitives), strict=True)
+        return np.min(lower, axis=0), np.max(upper, axis=0)
+
+    def distance(self, x, y, z) -> torch.Tensor:
+        """Signed distance in mm, negative inside; outside it is the distance to the nearest part."""
+        result = self.primitives[0].distance(x, y, z)
+        for primitive in self.primitives[1:]:
+            result = torch.minimum(result, primitive.distance(x, y, z))
+        return result
+
+
+def volume_ml(primitive, step_mm: float = 5.0) -> float:
+    """Volume of a primitive in ml, on a grid of its own."""
+    lower, upper = primitive.bounds()
+    x, y, z = (
+        torch.arange(float(low) - step_mm, float(high) + step_mm, step_mm)
+        for low, high in zip(lower, upper, strict=True)
+    )
+    distance = primitive.distance(x.view(1, 1, -1), y.view(1, -1, 1), z.view(-1, 1, 1))
+    return float((0.5 - distance / step_mm).clamp_(0, 1).sum()) * step_mm**3 / 1000
 
 
 class LatticeField:
@@ -144,10 +244,25 @@ class LatticeField:
         return field.view(len(z), len(y), len(x)) * self.gain
 
 
+def sample_grid(maps: torch.Tensor, lower: Vector, step_mm: float, x, y, z) -> torch.Tensor:
+    """Trilinear values (channels, z, y, x) of maps on a fixed grid at the positions x, y, z (mm, tensors of one shape).
+
+    `maps` (channels, z, y, x) with `lower` (x, y, z) the middle of its first voxel; beyond its edge the edge goes on.
+    """
+    sizes = reversed(maps.shape[1:])
+    position = [
+        (v - float(low)) / (step_mm * (n - 1)) * 2 - 1
+        for v, low, n in zip((x, y, z), lower, sizes, strict=True)
+    ]
+    grid = torch.stack(position, -1)[None]
+    return torch.nn.functional.grid_sample(maps[None], grid, padding_mode="border", align_corners=True)[0]
+
+
 class Canvas:
     """Activity (SUV), attenuation (1/mm) and organ label on a voxel grid; the last paint wins, edges are anti-aliased.
 
     `displacement`: three fields (x, y, z) and their amplitude in mm; every primitive is evaluated in displaced space.
+    `paint`: without it the canvas is only good for coverage.
     """
 
     def __init__(
@@ -157,8 +272,10 @@ class Canvas:
         origin_zyx: tuple[float, float, float],
         displacement: Sequence[LatticeField] | None = None,
         amplitude_mm: float = 0.0,
+        paint: bool = True,
     ):
-        self.shape, self.spacing = shape_zyx, spacing_zyx
+        self.shape, self.spacing = shape_zyx, tuple(float(s) for s in spacing_zyx)
+        self.origin = tuple(float(o) for o in origin_zyx)
         axes = zip(shape_zyx, spacing_zyx, origin_zyx, strict=True)
         self.z, self.y, self.x = (torch.arange(n, dtype=torch.float32) * s + o for n, s, o in axes)
         self.voxel_mm = float(np.prod(spacing_zyx)) ** (1 / 3)
@@ -169,23 +286,35 @@ class Canvas:
                 (field.sample(self.z, self.y, self.x) * amplitude_mm).clamp_(-self.reach_mm, self.reach_mm)
                 for field in displacement
             ]
-        self.activity = torch.zeros(shape_zyx)
-        self.mu = torch.zeros(shape_zyx)
-        self.label = torch.zeros(shape_zyx, dtype=torch.uint8)
+        if paint:
+            self.activity = torch.zeros(shape_zyx)
+            self.mu = torch.zeros(shape_zyx)
+            self.label = torch.zeros(shape_zyx, dtype=torch.uint8)
 
     def box(self, lower: Vector, upper: Vector) -> tuple[slice, slice, slice] | None:
         """Slices (z, y, x) around world corners (x, y, z), with a margin; None outside the grid."""
-        margin = self.reach_mm + 2 * max(self.spacing)
+        margin = self.margin_mm
         slices = []
-        for axis, low, high in zip(
-            (self.z, self.y, self.x), reversed(list(lower)), reversed(list(upper)), strict=True
+        for n, step, first, low, high in zip(
+            self.shape, self.spacing, self.origin, reversed(list(lower)), reversed(list(upper)), strict=True
         ):
-            start = int(torch.searchsorted(axis, float(low) - margin))
-            stop = int(torch.searchsorted(axis, float(high) + margin))
+            start = max(0, math.ceil((float(low) - margin - first) / step))
+            stop = min(n, math.ceil((float(high) + margin - first) / step))
             if stop <= start:
                 return None
             slices.append(slice(start, stop))
         return slices[0], slices[1], slices[2]
+
+    @property
+    def margin_mm(self) -> float:
+        """How far from its bounds a primitive may show on this canvas."""
+        return self.reach_mm + 2 * max(self.spacing)
+
+    def near(self, bounds: np.ndarray) -> np.ndarray:
+        """Indices of the bounds (n, 2, 3), lower and upper corner (x, y, z) in mm, that reach this canvas."""
+        lower = np.array(self.origin[::-1]) - self.margin_mm
+        upper = lower + (np.array(self.shape[::-1]) - 1) * self.spacing[::-1] + 2 * self.margin_mm
+        return np.flatnonzero((bounds[:, 0] <= upper).all(1) & (bounds[:, 1] >= lower).all(1))
 
     def coordinates(self, box: tuple[slice, slice, slice]) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """(x, y, z) in mm inside the box, displaced."""
@@ -195,28 +324,63 @@ class Canvas:
         dx, dy, dz = (field[box] for field in self._moved)
         return x + dx, y + dy, z + dz
 
-    def coverage(self, primitive) -> tuple[tuple[slice, slice, slice], torch.Tensor] | None:
+    def coverage(
+        self, primitive, depth_mm: float = 0.0
+    ) -> tuple[tuple[slice, slice, slice], torch.Tensor] | None:
         """Box and share (0..1) of each of its voxels inside the primitive; None outside the grid."""
         box = self.box(*primitive.bounds())
         if box is None:
             return None
-        return box, (0.5 - primitive.distance(*self.coordinates(box)) / self.voxel_mm).clamp_(0, 1)
+        distance = primitive.distance(*self.coordinates(box))
+        return box, self.share(distance.expand([s.stop - s.start for s in box]), depth_mm)
 
-    def paint(self, primitives, suv: float, mu: float, label: int) -> None:
-        """Blends activity and attenuation inside the primitives and sets the label where they cover more than half."""
-        for primitive in _flat(primitives):
+    def share(self, distance: torch.Tensor, depth_mm: float = 0.0) -> torch.Tensor:
+        """Share (0..1) of each voxel that lies deeper than `depth_mm`, by the signed distance of its center.
+
+        A plane crosses a voxel of edges d along a path of the width sqrt(sum (n d)^2), n its normal: the ramp that has
+        the variance of the exact one, in every direction of an anisotropic voxel.
+        """
+        width = self.spacing[1]
+        if any(abs(s - width) > 1e-6 for s in self.spacing):
+            square = torch.full((), width**2)
+            for axis in (0, 2):
+                extra = self.spacing[axis] ** 2 - width**2
+                if abs(extra) > 1e-6 and distance.shape[axis] > 1:
+                    slope = torch.gradient(distance, spacing=self.spacing[axis], dim=axis)[0]
+                    square = square + extra * slope.square_().clamp_(max=1)
+            width = square.sqrt_()
+        return (0.5 - (distance + depth_mm) / width).clamp_(0, 1)
+
+    def blend(
+        self, box: tuple[slice, slice, slice], share: torch.Tensor, suv, mu: float, label: int | None
+    ) -> None:
+        """Mixes activity (a number or a tensor of the box) and attenuation in; sets the label above a half."""
+        self.activity[box] += share * (suv - self.activity[box])
+        self.mu[box] += share * (mu - self.mu[box])
+        if label is not None:
+            self.label[box].masked_fill_(share > 0.5, label)
+
+    def paint(
+        self, primitives, suv: float, mu: float, label: int | None, only: torch.Tensor | None = None
+    ) -> None:
+        """Blends activity and attenuation inside the primitives and sets the label where they cover more than half.
+
+        `only`: bool tensor (256,) of the labels that may be painted over; None for all. `label` None keeps the label.
+        """
+        for primitive in flat(primitives):
             covered = self.coverage(primitive)
             if covered is None:
                 continue
             box, share = covered
-            self.activity[box] += share * (suv - self.activity[box])
-            self.mu[box] += share * (mu - self.mu[box])
-            self.label[box][share > 0.5] = label
+            if only is not None:
+                share = share * only[self.label[box].int()]
+            self.blend(box, share, suv, mu, label)
 
 
-def _flat(primitives) -> Iterator:
+def flat(primitives) -> Iterator:
+    """The primitives of nested lists, one after the other."""
     if isinstance(primitives, (list, tuple)):
         for p in primitives:
-            yield from _flat(p)
+            yield from flat(p)
     else:
         yield primitives

@@ -1,0 +1,66 @@
+"""Build of a patient: sex, height, weight, posture, and the scale from the reference adult of 1.74 m to this one."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+FAT_MM = (4.0, 60.0)  # subcutaneous
+
+
+class Habitus:
+    """Draws the build from `rng`, which the regions go on to draw their organs' sizes from."""
+
+    def __init__(self, rng: np.random.Generator, men_only: bool = False):
+        self.rng = rng
+        self.female = bool(rng.random() < 0.5) and not men_only
+        self.height_m = float(rng.normal(1.60 if self.female else 1.72, 0.06))
+        self.bmi = float(np.clip(rng.lognormal(math.log(24), 0.16), 17, 38))
+        self.arms_up = bool(rng.random() < 0.4)
+        self.sz = self.height_m / 1.74
+        self.sxy = (0.94 if self.female else 1.0) * self.sz**0.5 * (1 + 0.012 * (min(self.bmi, 28) - 23))
+        thickness = 4 + 1.9 * (self.bmi - 17) * (1.25 if self.female else 1.0)
+        self.fat_mm = float(np.clip(thickness, *FAT_MM))  # anterior and lateral
+        self.dome_mm = float(np.clip(rng.normal(0, 6), -10, 10))  # how high the diaphragm stands
+
+    @property
+    def weight_kg(self) -> float:
+        """Body weight."""
+        return self.bmi * self.height_m**2
+
+    @property
+    def surface_m2(self) -> float:
+        """Body surface area (Mosteller)."""
+        return math.sqrt(self.height_m * 100 * self.weight_kg / 3600)
+
+    def at(self, x: float, y: float, z: float) -> list[float]:
+        """Position of the reference adult scaled to this patient."""
+        return [x * self.sxy, y * self.sxy, z * self.sz]
+
+    def scaled(self, a: float, b: float, c: float) -> list[float]:
+        """Semi-axes scaled to this patient."""
+        return self.at(a, b, c)
+
+    def axes(self, a: float, b: float, c: float) -> list[float]:
+        """Semi-axes scaled to this patient, jittered."""
+        return [
+            a * self.sxy * self.jitter(),
+            b * self.sxy * self.jitter(),
+            c * self.sz * self.jitter(0.04),
+        ]
+
+    def jitter(self, sd: float = 0.06) -> float:
+        """Factor around 1."""
+        return float(1 + np.clip(self.rng.normal(0, sd), -2.5 * sd, 2.5 * sd))
+
+    def volume_ml(self, mean: float, sigma: float, low: float, high: float) -> float:
+        """Lognormal organ volume within limits."""
+        return float(np.clip(mean * math.exp(self.rng.normal(0, sigma)), low, high))
+
+
+def ellipsoid_axes(volume_ml: float, proportions: tuple[float, float, float]) -> list[float]:
+    """Semi-axes in mm of the ellipsoid of that volume."""
+    unit = 4 / 3 * math.pi * math.prod(proportions) / 1000
+    factor = (volume_ml / unit) ** (1 / 3)
+    return [p * factor for p in proportions]

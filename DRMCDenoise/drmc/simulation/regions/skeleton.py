@@ -1,0 +1,91 @@
+"""Spine with discs, ribs, sternum, shoulder girdle, arms, pelvis and femora."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from drmc.simulation.drawing import SIDES, Drawing
+from drmc.simulation.habitus import Habitus
+from drmc.simulation.regions.envelope import arm_points
+from drmc.simulation.shapes import Superellipsoid, rotation, tube
+
+VERTEBRAE = 24
+_HEIGHTS = np.linspace(95, 740, VERTEBRAE + 1)
+
+
+def draw_skeleton(drawing: Drawing, h: Habitus) -> None:
+    """All bones but the skull."""
+    _spine(drawing, h)
+    _ribs(drawing, h)
+    drawing.add("sternum", Superellipsoid(h.at(0, -84, 560), h.axes(15, 6, 85), 3))
+    drawing.pair("rib", lambda s: tube([h.at(s * 10, -66, 672), h.at(s * 150, -10, 690)], 6))  # clavicle
+    drawing.pair("rib", lambda s: _scapula(h, s))
+    drawing.add("cortical_bone", [tube(arm_points(h, s), 11) for s in SIDES])
+    drawing.pair("pelvis_marrow", lambda s: _hip(h, s))
+    sacrum = Superellipsoid(h.at(0, 62, 120), h.scaled(46, 17, 52), 2.6)
+    drawing.add("pelvis_marrow", sacrum)
+    femur = lambda s, neck_x, neck_z: [
+        h.at(s * 92, 8, 62),
+        h.at(s * neck_x, 6, neck_z),
+        h.at(s * 88, 6, -130),
+        h.at(s * 78, 8, -450),
+    ]
+    drawing.add("cortical_bone", [tube(femur(s, 105, 30), [22, 17, 15, 15]) for s in SIDES])
+    drawing.pair("femur_marrow", lambda s: tube(femur(s, 103, 32), [18, 12, 8, 8]))
+
+
+def spine_y(h: Habitus, z: float) -> float:
+    """y in mm of the middle of the vertebral bodies at a height of the reference adult: an S-curve."""
+    curve = 62 - 14 * math.sin((z - 100) / 640 * math.pi * 2)
+    return curve * h.sxy * (1 - 0.55 * max(0.0, (z - 640) / 200))
+
+
+def _spine(drawing: Drawing, h: Habitus) -> None:
+    zs = _HEIGHTS
+    cord = [[0, spine_y(h, z) + 24 * h.sxy * (1 - 0.4 * (z > 600)), z * h.sz] for z in zs]
+    drawing.add("spinal_cord", tube(cord, 7))
+    bodies, discs, processes = [], [], []
+    for i in range(VERTEBRAE):
+        z, radius = (zs[i] + zs[i + 1]) / 2, (25 - 13 * (i / 23)) * h.sxy
+        y, step = spine_y(h, z), (zs[1] - zs[0]) * h.sz
+        discs.append(
+            Superellipsoid([0, spine_y(h, zs[i]), zs[i] * h.sz], [radius, radius * 0.8, 0.2 * step], 3)
+        )
+        bodies.append(Superellipsoid([0, y, z * h.sz], [radius, radius * 0.8, 0.41 * step], 4))
+        root = y + radius * 1.2
+        processes.append(tube([[0, root + 6, z * h.sz], [0, root + 26 * h.sxy, (z - 12) * h.sz]], 5))
+        tips = [[s * (radius + 14 * h.sxy), root + 4, (z + 3) * h.sz] for s in SIDES]
+        processes += [
+            tube([[s * 0.5 * radius, root, z * h.sz], tip], 4) for s, tip in zip(SIDES, tips, strict=True)
+        ]
+    drawing.add("disc", discs)
+    drawing.add("vertebra", bodies)
+    drawing.add("cortical_bone", processes)
+
+
+def _ribs(drawing: Drawing, h: Habitus) -> None:
+    """Eleven elliptical arcs that slope down anteriorly."""
+    arc = np.linspace(0.42 * math.pi, -0.34 * math.pi, 13)
+    for i in range(11):
+        z = 395 + i * 26
+        lateral = (148 - 5.2 * abs(i - 3) - (i > 6) * (i - 6) * 9) * h.sxy
+        deep = (88 - 3 * abs(i - 3)) * h.sxy
+        point = lambda s, t, z=z, lateral=lateral, deep=deep: [
+            s * lateral * math.cos(t),
+            deep * math.sin(t) + 3,
+            (z - 22 * (1 - math.sin(t))) * h.sz + 15,
+        ]
+        drawing.pair("rib", lambda s, point=point: tube([point(s, t) for t in arc], 4.6))
+
+
+def _scapula(h: Habitus, s: int) -> Superellipsoid:
+    return Superellipsoid(h.at(s * 105, 66, 590), [42 * h.sxy, 5, 68 * h.sz], 2.5, rotation(0, 0, -s * 22))
+
+
+def _hip(h: Habitus, s: int) -> list:
+    ilium = Superellipsoid(h.at(s * 72, 35, 140), h.scaled(14, 52, 62), 2.6, rotation(0, 0, s * 32))
+    pubis = tube([h.at(s * 8, -42, 52), h.at(s * 50, -28, 70), h.at(s * 85, 10, 90)], [9, 12, 18])
+    ischium = tube([h.at(s * 82, 22, 80), h.at(s * 60, 44, 18)], [17, 13])
+    return [ilium, pubis, ischium]
