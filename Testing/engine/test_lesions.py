@@ -100,12 +100,12 @@ def test_lesion_centers_are_the_same_on_a_coarser_grid():
 
 @cache
 def population() -> list[list[Lesion]]:
-    """Lesions of 60 patients whose body is half liver, half fat."""
+    """Lesions of 60 patients whose body is half lung, half fat."""
 
     def block(shape, spacing, origin) -> Canvas:
         canvas = Canvas(shape, spacing, origin)
         canvas.label.fill_(ORGANS["fat"].label)
-        canvas.label[:, :, canvas.x < 0] = ORGANS["liver"].label
+        canvas.label[:, :, canvas.x < 0] = ORGANS["lung"].label
         return canvas
 
     def look(center, half_mm) -> Canvas:
@@ -133,7 +133,8 @@ def test_all_kinds_and_clusters_are_found():
         assert lesion.necrotic == (lesion.kind == "necrotic")
         assert len(lesion.lobes) in {"lobulated": (2, 3, 4)}.get(lesion.kind, (1,))
         assert bool(lesion.spikes) == (lesion.kind == "spiculated")
-        assert lesion.host in ("liver", "nodal", "soft_tissue")
+        assert lesion.host in ("lung", "nodal", "soft_tissue")
+        assert lesion.kind != "spiculated" or lesion.host != "nodal"
     sizes = [
         (site[0].host, len(site))
         for patient_lesions in population()

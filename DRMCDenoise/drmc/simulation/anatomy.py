@@ -17,7 +17,7 @@ from drmc.simulation.brain_maps import MappedBrain, read_maps
 from drmc.simulation.drawing import Drawing, Layers
 from drmc.simulation.habitus import Habitus
 from drmc.simulation.lesions import CHECK_MM, MAX_SITES, Lesion, LesionPlacer, measure, paint_lesions
-from drmc.simulation.organs import LEFT, ORGANS, organ_mask
+from drmc.simulation.organs import LEFT, ORGANS, label_table, organ_mask
 from drmc.simulation.regions.abdomen import draw_abdomen, draw_gallbladder
 from drmc.simulation.regions.bowel import draw_bowel
 from drmc.simulation.regions.envelope import SKIN_MM, draw_envelope
@@ -39,6 +39,9 @@ BODY_LOWER, BODY_UPPER = (-420.0, -330.0, -520.0), (420.0, 330.0, 1150.0)
 HEAD_LOWER, HEAD_UPPER = (-150.0,) * 3, (150.0,) * 3
 TEXTURE_LATTICE_MM = (9.0, 26.0)  # heterogeneity at about 14 and 40 mm
 FINE_LATTICE_MM = 5.3  # at about 8 mm
+LUNG_GRADIENT = (
+    0.15  # the lung of a patient on the back is denser behind, by this from the middle to either side
+)
 _SLAB = 32  # slices that are textured at a time
 
 
@@ -104,12 +107,16 @@ class _Patient:
         for organ in ORGANS.values():
             for label in (organ.label, organ.label + LEFT):
                 strength[label], fine[label] = organ.texture, organ.fine
+        sagging = label_table("lung").float() * LUNG_GRADIENT
+        back = (canvas.y / 75.0).clamp(-1, 1).view(1, -1, 1)
         texture = self._texture_on(canvas.z, canvas.y, canvas.x)
         for first in range(0, len(canvas.z), _SLAB):
             part = slice(first, first + _SLAB)
-            label = canvas.label[part].int()
-            factor = strength[label].mul_(texture[part]).add_(1)
-            factor += fine[label].mul_(self._fine.sample(canvas.z[part], canvas.y, canvas.x))
+            label = canvas.label[part]
+            look_up = lambda table, label=label: table.index_select(0, label.view(-1).int()).view(label.shape)
+            factor = look_up(strength).mul_(texture[part]).add_(1)
+            factor += look_up(fine).mul_(self._fine.sample(canvas.z[part], canvas.y, canvas.x))
+            factor += look_up(sagging).mul_(back)
             canvas.activity[part] *= factor.clamp_(min=0.2)
         return texture
 

@@ -15,7 +15,7 @@ from drmc.simulation.shapes import Canvas, LatticeField, Superellipsoid, Vector,
 SKULL_MM, CSF_MM = 8.0, 2.0
 FOLD_MM = 23.0  # wavelength: a sulcus every half of it
 SULCUS_MM = 20.0  # mean depth
-CORTEX_MM = 4.0
+CORTEX_MM = 4.3
 GAP_MM = 0.35  # half the width of a sulcus
 PROJECTION = 0.8  # 1: sulci run straight to the middle of the brain, 0: they do not know it
 _STEP_MM = 2.0  # grid that the folds are kept on

@@ -22,8 +22,9 @@ CENTER_DEPTH_MM = 3.0  # of a lesion's center in its host, so that every grid sh
 HETEROGENEITY = 0.15
 TRIES = 12
 CHECK_MM = 1.5  # grid on which a site is checked and the facts are measured
-KINDS = {"ellipsoid": 0.42, "lobulated": 0.30, "spiculated": 0.10, "necrotic": 0.18}
+KINDS = {"ellipsoid": 0.42, "lobulated": 0.28, "spiculated": 0.12, "necrotic": 0.18}
 NECROTIC_FROM_MM, LOBULATED_FROM_MM, SPICULATED_FROM_MM = 22.0, 9.0, 12.0
+SPICULATED_HOSTS = ("lung", "soft_tissue")
 NECROSIS = 0.55  # of the axes
 CLUSTERED = {"nodal": 0.35, "liver": 0.30, "lung": 0.20, "vertebra": 0.10}
 CLUSTER_SIZE = (2, 5)
@@ -183,8 +184,10 @@ class LesionPlacer:
         weights = np.array([self.tracer.hosts[name] for name in names])
         for site in range(1, int(self.rng.integers(1, max_sites + 1)) + 1):
             host = str(self.rng.choice(names, p=weights / weights.sum()))
-            if not self._site(site, host) and not self.lesions:
-                self._site(site, "liver")  # a patient without any would be none of this cohort
+            self._site(site, host)
+        for host in sorted(names, key=self.tracer.hosts.get, reverse=True):
+            if self.lesions or self._site(1, host):  # at least one, wherever it fits
+                break
         return self.lesions
 
     def _site(self, site: int, host: str) -> bool:
@@ -215,7 +218,7 @@ class LesionPlacer:
             center = self._center(host, diameter, near)
             if center is None:
                 return None
-            kind = _possible(wanted, diameter, near is not None)
+            kind = _possible(wanted, diameter, host)
             lesion = self._shaped(site, host, kind, diameter, suv, center)
             if self._fits(lesion):
                 self.lesions.append(lesion)
@@ -336,10 +339,12 @@ def measure(lesions: list[Lesion], look: Callable[[Lesion], tuple[torch.Tensor, 
         lesion.suv_mean, lesion.suv_max = float(chosen.mean()), float(chosen.max())
 
 
-def _possible(kind: str, diameter: float, member: bool) -> str:
-    """The wanted kind, or an ellipsoid where it is too small for that."""
+def _possible(kind: str, diameter: float, host: str) -> str:
+    """The wanted kind, or an ellipsoid where it is too small for that or grows otherwise in its host."""
     least = {"necrotic": NECROTIC_FROM_MM, "lobulated": LOBULATED_FROM_MM, "spiculated": SPICULATED_FROM_MM}
-    return kind if diameter >= least.get(kind, 0.0) and not (member and kind == "spiculated") else "ellipsoid"
+    if diameter < least.get(kind, 0.0) or (kind == "spiculated" and host not in SPICULATED_HOSTS):
+        return "ellipsoid"
+    return kind
 
 
 def _directions(rng: np.random.Generator, count: int) -> np.ndarray:
