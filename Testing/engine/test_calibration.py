@@ -194,7 +194,7 @@ def test_the_slabs_cover_the_patients_evenly(monkeypatch):
     someone = SimpleNamespace(axial_range=lambda: (lower, upper))
     monkeypatch.setattr(calibration, "procedural_patient", lambda seed, index: someone)
     plan = replace(PLAN, slab_mm=64.0, every=3)
-    windows = [law_windows(plan, patient) for patient in (1, 2, 3, 4)]
+    windows = [law_windows(plan, CENTERS["C1"], patient) for patient in (1, 2, 3, 4)]
     for patient, own in enumerate(windows[:3]):
         starts = [start for start, _ in own]
         assert np.diff(starts) == pytest.approx(192.0)

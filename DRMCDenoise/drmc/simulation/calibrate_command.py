@@ -52,7 +52,7 @@ def run(arguments: argparse.Namespace, reporter: Reporter) -> int:
     from drmc.simulation.calibration_report import write_report
     from drmc.simulation.calibration_rows import MISS, comparison, outcome_counts
     from drmc.simulation.centers import find_centers
-    from drmc.simulation.command import _devices
+    from drmc.simulation.command import devices
 
     if arguments.data is not None and not arguments.data.is_dir():
         raise InputError(f"--data {arguments.data}: is no folder")
@@ -64,7 +64,7 @@ def run(arguments: argparse.Namespace, reporter: Reporter) -> int:
         tuple(find_centers(arguments.centers)),
         seed=arguments.seed,
         tof=arguments.tof,
-        device=_devices(arguments.device)[-1],
+        device=devices(arguments.device)[-1],
         data=arguments.data,
     )
     if arguments.quick:

@@ -25,10 +25,10 @@ from drmc.files import write_json
 from drmc.simulation import noise
 from drmc.simulation.anatomy import WholeBody
 from drmc.simulation.centers import Center, load_centers
-from drmc.simulation.organs import ORGANS
+from drmc.simulation.organs import ORGANS, organ_mask
 from drmc.simulation.projector import GaussianPSF, from_block, to_block
 from drmc.simulation.public_noise import FACTORS, SCANNERS
-from drmc.simulation.scan import END_SLICES, Patient, Scan, simulate_patient
+from drmc.simulation.scan import END_SLICES, Patient, Scan, scan_range, simulate_patient
 from drmc.simulation.semireal import RealScan
 from drmc.simulation.window import Window
 from drmc.volume import PETVolume, read_volume
@@ -42,7 +42,6 @@ DISCOVERY_ST = Path(__file__).with_name("discovery_st.json")
 GE_SCAN = Path("ge_wb_sts001") / "image"
 NOISE_TABLE = Path("udpet_noise_stats") / "data_stats.csv"
 _LIVER_GRID_MM = 8.0
-_LEFT = 100  # the label of a left part is its organ's plus this
 _PICTURE_SUV = 6.0
 
 
@@ -89,7 +88,7 @@ def pieces(plan: Plan) -> Iterator[Piece]:
             yield _piece(plan, f"{center.name}-liver-{patient:02d}", "liver", center, patient)
         if center.name in SCANNERS:
             for patient in range(1, plan.law_patients + 1):
-                for slab, window in enumerate(law_windows(plan, patient), 1):
+                for slab, window in enumerate(law_windows(plan, center, patient), 1):
                     name = f"{center.name}-law-{patient:02d}-{slab:02d}"
                     yield _piece(plan, name, "law", center, patient, window)
     if ge_scan(plan) is not None:
@@ -113,9 +112,9 @@ def _piece(
     return Piece(name, kind, center, patient, window, key)
 
 
-def law_windows(plan: Plan, patient: int) -> list[tuple[float, float]]:
-    """Slabs of a patient's scan range, one in `plan.every`; the patients begin at different ones."""
-    lower, upper = procedural_patient(plan.seed, patient).axial_range()
+def law_windows(plan: Plan, center: Center, patient: int) -> list[tuple[float, float]]:
+    """Slabs of what a center scans of a patient, one in `plan.every`; the patients begin at different ones."""
+    lower, upper = scan_range(center, *procedural_patient(plan.seed, patient).axial_range())
     count = max(1, math.floor((upper - lower) / plan.slab_mm))
     first = (patient - 1) % min(plan.every, count)
     return [
@@ -167,7 +166,7 @@ def liver_window(patient: Patient, length_mm: float) -> tuple[float, float]:
     step = _LIVER_GRID_MM
     shape = (math.ceil((upper - lower) / step), 70, 70)
     phantom = patient.rasterize(shape, (step,) * 3, (lower, -34.5 * step, -34.5 * step))
-    slices = (phantom.organs == ORGANS["liver"].label).sum((1, 2)).double()
+    slices = organ_mask(phantom.organs, "liver").sum((1, 2)).double()
     if not slices.any():
         raise InputError("the patient has no liver in the scan range: nothing to measure")
     middle = lower + float((slices * torch.arange(len(slices))).sum() / slices.sum()) * step
@@ -256,7 +255,7 @@ def _measure_liver(scan: Scan, center: Center, margin_mm: float) -> dict[str, An
 def liver_inside(scan: Scan, margin_mm: float) -> np.ndarray:
     """The liver `margin_mm` inside its surface and away from lesions, bool (z, y, x)."""
     spacing = scan.spacing_xyz[::-1]
-    mask = scan.phantom.organs.numpy() == ORGANS["liver"].label
+    mask = organ_mask(scan.phantom.organs, "liver").numpy()
     if margin_mm:
         mask = noise.eroded(mask, spacing, margin_mm)
     lesions = scan.phantom.lesions.numpy() > 0
@@ -276,11 +275,11 @@ def _texture(image: np.ndarray, mask: np.ndarray, spacing) -> dict[str, Any]:
 
 def _organ_means(scan: Scan, low: np.ndarray) -> dict[str, list[float]]:
     """Organ -> ml, true, full-dose and low-dose mean, of what lies in the window."""
-    labels = scan.phantom.organs.numpy()
+    labels = scan.phantom.organs
     truth, ml = scan.phantom.activity.numpy(), math.prod(scan.spacing_xyz) / 1000
     means = {}
-    for name, organ in ORGANS.items():
-        inside = (labels == organ.label) | (labels == organ.label + _LEFT)
+    for name in ORGANS:
+        inside = organ_mask(labels, name).numpy()
         if inside.sum() * ml > LEAST_ORGAN_ML:
             values = (float(image[inside].mean()) for image in (truth, scan.full, low))
             means[name] = [float(inside.sum() * ml), *values]

@@ -157,8 +157,8 @@ def _sidecar(scan: Scan, center: Center, seed: Sequence[int], options: ScanOptio
         "Units": "SUV",
         "Manufacturer": "DRMC simulation",
         "ManufacturersModelName": f"{center.scanner} (simulated)",
-        "TracerName": "FDG",
-        "TracerRadionuclide": "F18",
+        "TracerName": options.source.tracer,
+        "TracerRadionuclide": "F18",  # whatever the tracer: its uptake is modelled, its label is not
         "InjectedRadioactivity": center.injected_mbq,
         "InjectedRadioactivityUnits": "MBq",
         "BodyWeight": scan.facts["weight_kg"],

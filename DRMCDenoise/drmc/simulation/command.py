@@ -34,6 +34,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--axial-mm", type=float, help="scan only a random axial window of this length")
     parser.add_argument("--drf", metavar="3,4,6", help="dose reduction factors (default: the center's own)")
     parser.add_argument(
+        "--tracer", default="FDG", help="uptake table: FDG (default), PSMA-11, DOTATATE, FAPI"
+    )
+    parser.add_argument(
+        "--brain-maps",
+        type=Path,
+        metavar="FOLDER",
+        help="ICBM152 gray and white matter maps for heads (default: procedural brains)",
+    )
+    parser.add_argument(
         "--semi-real",
         type=Path,
         metavar="SCAN",
@@ -111,7 +120,7 @@ def run(arguments: argparse.Namespace, reporter: Reporter) -> int:
         arguments.patients,
         seed=arguments.seed,
         split=arguments.split,
-        options=_options(arguments, centers, factors, _devices(arguments.device)[-1]),
+        options=_options(arguments, centers, factors, devices(arguments.device)[-1]),
         workers=arguments.workers,
         report=lambda done, total, case, seconds: reporter.outcome(
             case, "done", f"{duration(seconds)} ({done}/{total})"
@@ -132,7 +141,7 @@ def _benchmark(arguments: argparse.Namespace, factors: tuple[float, ...] | None,
         centers,
         [
             _options(arguments, centers, factors, device)
-            for device in _devices(arguments.device, every=arguments.device == "auto")
+            for device in devices(arguments.device, every=arguments.device == "auto")
         ],
         seed=arguments.seed,
         progress=lambda done, total, left: reporter.progress(done, total, left, "patient"),
@@ -202,12 +211,18 @@ def _options(
 
 def _source(arguments: argparse.Namespace, centers: list[Center]) -> PatientSource:
     """Refuses a real scan here, in one line, before any worker starts."""
+    from drmc.simulation.brain_maps import read_maps
     from drmc.simulation.patients import PatientSource
+    from drmc.simulation.tracers import find_tracer
 
     if arguments.semi_real is None:
         if arguments.lesions is not None:
             raise InputError("--lesions belongs to --semi-real: procedural patients bring their own")
-        return PatientSource()
+        find_tracer(arguments.tracer)
+        source = PatientSource(arguments.tracer, arguments.brain_maps)
+        if arguments.brain_maps is not None:
+            read_maps(arguments.brain_maps)
+        return source
     brains = [center.name for center in centers if center.region == "brain"]
     if brains:
         raise InputError(f"--semi-real: center {brains[0]} scans heads; choose centers of the whole body")
@@ -215,7 +230,7 @@ def _source(arguments: argparse.Namespace, centers: list[Center]) -> PatientSour
         raise InputError(
             "--semi-real: a real scan has breathed already; leave --breathing and the mismatch out"
         )
-    source = PatientSource(arguments.semi_real, arguments.lesions)
+    source = PatientSource(scan=arguments.semi_real, lesions=arguments.lesions)
     source.patient(centers[0], None)
     return source
 
@@ -227,7 +242,7 @@ def _centers(text: str) -> list[Center]:
     return check_centers(find_centers(text))
 
 
-def _devices(asked: str, *, every: bool = False) -> list[str]:
+def devices(asked: str, *, every: bool = False) -> list[str]:
     """The device to compute on, the best one last; `every`: all that there are."""
     import torch
 

@@ -17,8 +17,13 @@ from drmc.simulation.semireal import RealScan, semi_real_patient
 
 @dataclass(frozen=True)
 class PatientSource:
-    """Procedural patients, or with `scan` that real scan (and `lesions`, a segmentation of it) at every index."""
+    """Procedural patients, or with `scan` that real scan (and `lesions`, a segmentation of it) at every index.
 
+    `brain_maps`: folder of the ICBM152 gray and white matter maps for heads; without it their brains are procedural.
+    """
+
+    tracer: str = "FDG"
+    brain_maps: Path | None = None
     scan: Path | None = None
     lesions: Path | None = None
 
@@ -27,8 +32,8 @@ class PatientSource:
         if self.scan is not None:
             return _real_scan(self.scan, self.lesions)
         if center.region == "brain":
-            return Head(seed)
-        return WholeBody(seed)
+            return Head(seed, tracer=self.tracer, maps=self.brain_maps)
+        return WholeBody(seed, tracer=self.tracer)
 
     @property
     def patient_id(self) -> str | None:
@@ -39,7 +44,7 @@ class PatientSource:
 
     def to_dict(self) -> dict[str, str | None]:
         """JSON-able, without the folders of this computer."""
-        return {key: None if value is None else value.name for key, value in vars(self).items()}
+        return {key: value.name if isinstance(value, Path) else value for key, value in vars(self).items()}
 
 
 @lru_cache(maxsize=1)

@@ -76,9 +76,13 @@ def simulate_patient(
     physics = np.random.default_rng(physics_seed)
     lower, upper = patient.axial_range()
     # a window of a patient lies in the field where the whole patient would
-    field_start = _field_start(center, *getattr(patient, "whole_range", patient.axial_range)())
-    if center.bed_step_mm == 0:
-        lower = max(lower, field_start)
+    whole = getattr(patient, "whole_range", patient.axial_range)()
+    field_start = _field_start(center, *whole)
+    lower = max(lower, scan_range(center, *whole)[0])
+    if lower >= upper:
+        raise InputError(
+            f"center {center.name}: its axial field does not reach the window that ends at {upper:g} mm"
+        )
     if axial_mm is not None and axial_mm < upper - lower:
         lower = float(physics.uniform(lower, upper - axial_mm))
         upper = lower + axial_mm
@@ -140,6 +144,11 @@ def simulate_patient(
 def anatomy_seed(seed: np.random.SeedSequence) -> np.random.SeedSequence:
     """Seed of the procedural patient whom `simulate_patient` scans with this seed."""
     return fresh(seed).spawn(3)[0]
+
+
+def scan_range(center: Center, lower: float, upper: float) -> tuple[float, float]:
+    """What a center scans of a patient's range: all of it, or as much below the vertex as its single bed holds (mm)."""
+    return (lower if center.bed_step_mm > 0 else max(lower, _field_start(center, lower, upper))), upper
 
 
 def _field_start(center: Center, lower: float, upper: float) -> float:
