@@ -51,8 +51,9 @@ format: env
 	$(BIN)/ruff format .
 
 WEIGHTS := output/weights
-SIMULATE := $(BIN)/drmc simulate --seed 2026 --axial-mm 150 --workers 2 -o $(WEIGHTS)/data
-TEST_PATIENTS := $(BIN)/drmc simulate --seed 2027 --patients 2 --split test --workers 2 -o $(WEIGHTS)/test
+# The noise of a seed depends on the kind of device that draws it.
+SIMULATE := $(BIN)/drmc simulate --device cpu --seed 2026 --axial-mm 150 --workers 2 -o $(WEIGHTS)/data
+TEST_PATIENTS := $(BIN)/drmc simulate --device cpu --seed 2027 --patients 2 --split test --workers 2 -o $(WEIGHTS)/test
 
 # Two processes of one thread each are faster than one of two; the steps are the same.
 weights: env

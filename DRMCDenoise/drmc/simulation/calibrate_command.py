@@ -29,7 +29,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="FOLDER",
         help="real data to compare with (ge_wb_sts001, udpet_noise_stats)",
     )
-    parser.add_argument("--patients", type=int, help="patients per center (default 4)")
+    parser.add_argument("--patients", type=int, help="patients per center for the liver (default 4)")
+    parser.add_argument(
+        "--law-patients", type=int, help="patients per center for noise against dose (default 2)"
+    )
     parser.add_argument(
         "--seed", type=int, default=1, help="the same seed gives the same patients (default 1)"
     )
@@ -56,8 +59,9 @@ def run(arguments: argparse.Namespace, reporter: Reporter) -> int:
 
     if arguments.data is not None and not arguments.data.is_dir():
         raise InputError(f"--data {arguments.data}: is no folder")
-    if arguments.seed < 0 or (arguments.patients is not None and arguments.patients < 1):
-        raise InputError("--seed must be at least 0 and --patients at least 1")
+    counts = [n for n in (arguments.patients, arguments.law_patients) if n is not None]
+    if arguments.seed < 0 or min(counts, default=1) < 1:
+        raise InputError("--seed must be at least 0, --patients and --law-patients at least 1")
     if arguments.output.exists() and not arguments.output.is_dir():
         raise InputError(f"{arguments.output}: is no folder; choose another one")
     plan = Plan(
@@ -69,8 +73,9 @@ def run(arguments: argparse.Namespace, reporter: Reporter) -> int:
     )
     if arguments.quick:
         plan = plan.quick()
-    if arguments.patients is not None:
-        plan = replace(plan, patients=arguments.patients, law_patients=arguments.patients)
+    for name in ("patients", "law_patients"):
+        if getattr(arguments, name) is not None:
+            plan = replace(plan, **{name: getattr(arguments, name)})
     if ge_scan(plan) is None and not any(center.region == "wholebody" for center in plan.centers):
         raise InputError(
             f"--centers {arguments.centers}: only brain centers, which have no liver; name a whole-body center"

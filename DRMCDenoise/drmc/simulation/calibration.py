@@ -53,7 +53,7 @@ class Plan:
     seed: int = 1
     patients: int = 4  # liver windows per center
     liver_mm: float = 120.0
-    law_patients: int = 4  # patients of the low-dose law per center
+    law_patients: int = 2  # patients of the low-dose law per center
     slab_mm: float = 64.0
     every: int = 3  # of the slabs of a patient, one in so many
     law_factors: tuple[float, ...] = FACTORS

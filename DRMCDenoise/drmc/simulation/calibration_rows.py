@@ -17,7 +17,7 @@ KIM = "Kim 2020, PMC7560684: liver SNR 11.1 and 8.7 on two scanner generations"
 LIVER_CV = {
     "C1": (0.09, 0.12, KIM),
     "C2": (0.09, 0.12, KIM),
-    "C3": (0.056, 0.084, "assumed: .07, 20 % either way; no published value at this dose"),
+    "C3": (0.06, 0.09, "assumed: .075, 20 % either way; no published value at this dose"),
     "C4": (0.07, 0.15, "PMC9747988: below 15 % at 10 min; PMC8241747: 1.8 min equal 16 min of a short field"),
     "C6": (0.09, 0.12, KIM),
 }

@@ -30,15 +30,15 @@ class Organ:
 
 
 ORGANS = {
-    "fat": Organ(1, "fat", 0.10, 0.06),
-    "muscle": Organ(2, "soft", 0.12, 0.06),
-    "lung": Organ(3, "lung", 0.18, 0.06, paired=True),
+    "fat": Organ(1, "fat", 0.14, 0.09),
+    "muscle": Organ(2, "soft", 0.15, 0.09),
+    "lung": Organ(3, "lung", 0.22, 0.09, paired=True),
     "myocardium": Organ(4, "soft", 0.10, 0.03),
     "blood_pool": Organ(5, "soft", 0.02),
     "aorta": Organ(6, "soft", 0.02),
-    "liver": Organ(7, "soft", 0.05, 0.03),
+    "liver": Organ(7, "soft", 0.06, 0.035),
     "gallbladder": Organ(8, "soft", 0.02),
-    "spleen": Organ(9, "soft", 0.05, 0.03),
+    "spleen": Organ(9, "soft", 0.06, 0.035),
     "stomach_wall": Organ(10, "soft", 0.15, 0.06),
     "stomach_content": Organ(11, "soft", 0.10, 0.03),
     "pancreas": Organ(12, "soft", 0.08, 0.06),
