@@ -304,6 +304,8 @@ def test_the_command_writes_the_result_the_table_and_the_page(tmp_path, capsys):
     assert {row["outcome"] for row in result["rows"]} <= {"pass", "miss", "stated only", "not measured"}
     page = (out / "report.html").read_text()
     assert "no evidence" in page and "no real scan was measured" in page and "data:image/png;base64," in page
+    assert 'href="sheets/sheet.html"' in page and "Own.png" in (out / "sheets" / "sheet.html").read_text()
+    assert (out / "sheets" / "Own.png").stat().st_size > 1000
     assert "<script" not in page and "Own" in (out / "calibration.md").read_text()
     assert cli.main(["calibrate", "-o", str(out), "--centers", str(own_center(tmp_path)), "--quick"]) == 0
     assert "it is there" in capsys.readouterr().err

@@ -52,7 +52,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace, reporter: Reporter) -> int:
     """Measures the simulation against published and real values; returns the exit code."""
     from drmc.simulation.calibration import Plan, calibrate, ge_scan
-    from drmc.simulation.calibration_report import write_report
+    from drmc.simulation.calibration_report import contact_sheets, write_report
     from drmc.simulation.calibration_rows import MISS, comparison, outcome_counts
     from drmc.simulation.centers import find_centers
     from drmc.simulation.command import devices
@@ -61,7 +61,7 @@ def run(arguments: argparse.Namespace, reporter: Reporter) -> int:
         raise InputError(f"--data {arguments.data}: is no folder")
     counts = [n for n in (arguments.patients, arguments.law_patients) if n is not None]
     if arguments.seed < 0 or min(counts, default=1) < 1:
-        raise InputError("--seed must be at least 0, --patients and --law-patients at least 1")
+        raise InputError("--seed must be at least 0, and --patients at least 1, --law-patients too")
     if arguments.output.exists() and not arguments.output.is_dir():
         raise InputError(f"{arguments.output}: is no folder; choose another one")
     plan = Plan(
@@ -83,6 +83,10 @@ def run(arguments: argparse.Namespace, reporter: Reporter) -> int:
     arguments.output.mkdir(parents=True, exist_ok=True)
     measures = calibrate(plan, arguments.output, _reported(reporter))
     rows = comparison(plan, measures)
+    told = lambda done, total, case, seconds: reporter.outcome(
+        case, "done", f"{duration(seconds)} ({done}/{total})"
+    )
+    sheet = contact_sheets(plan, arguments.output, told)
     written = write_report(arguments.output, plan, rows, measures, quick=arguments.quick)
     counts = outcome_counts(rows)
     reporter.result(output=str(written), counts=counts)
@@ -93,6 +97,7 @@ def run(arguments: argparse.Namespace, reporter: Reporter) -> int:
         if row.outcome == MISS:
             print(f"  miss: {row.subject}, {row.measure}: {row.value:.3g}, accepted {row.accepted}")
     print(f"report: {written}")
+    print(f"pictures of a patient of each center: {sheet}")
     return 0
 
 

@@ -57,6 +57,7 @@ class Plan:
     slab_mm: float = 64.0
     every: int = 3  # of the slabs of a patient, one in so many
     law_factors: tuple[float, ...] = FACTORS
+    sheet_mm: float = 300.0  # of the patient that is shown of each center
     twins: int = 3  # simulated patients of the real scan's weight and liver uptake
     tof: bool = False
     device: str = "cpu"
@@ -64,7 +65,9 @@ class Plan:
 
     def quick(self) -> Plan:
         """The same with a few small windows: a smoke test, no evidence."""
-        return replace(self, patients=1, liver_mm=48.0, law_patients=1, slab_mm=16.0, every=48, twins=1)
+        return replace(
+            self, patients=1, liver_mm=48.0, law_patients=1, slab_mm=16.0, every=48, twins=1, sheet_mm=30.0
+        )
 
 
 @dataclass(frozen=True)

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from html import escape
 from itertools import groupby
 from pathlib import Path
 from typing import Any
 
 import drmc
+from drmc.dataset import read_manifest
 from drmc.files import write_json, write_text
 from drmc.report_style import CSS
 from drmc.report_text import facts_list, section, table
@@ -50,6 +51,26 @@ def write_report(
     path = folder / "report.html"
     write_text(path, html(plan, rows, measures, facts, quick))
     return path
+
+
+def contact_sheets(
+    plan: Plan, folder: Path, report: Callable[[int, int, str, float], None] | None = None
+) -> Path:
+    """Simulates a patient of each center in `folder` and draws truth, full and low dose; returns the page's path.
+
+    `report(done, total, case, seconds)` is called after each. Patients that are there are kept.
+    """
+    from drmc.simulation.cohort import ScanOptions, write_cohort
+    from drmc.simulation.sheet import write_sheets
+
+    options = ScanOptions(axial_mm=plan.sheet_mm, device=plan.device)
+    write_cohort(
+        folder / "patients", plan.centers, 1, seed=plan.seed, split="test", options=options, report=report
+    )
+    shown = [
+        case for case in read_manifest(folder / "patients") if case.center in {c.name for c in plan.centers}
+    ]
+    return write_sheets(shown, folder / "sheets", title="Simulated patients of the calibration")
 
 
 def plan_facts(plan: Plan, quick: bool) -> dict[str, Any]:
@@ -138,7 +159,8 @@ def html(plan: Plan, rows: Sequence[Row], measures: Measures, facts: Mapping[str
     figures = _figures(plan, measures, rows)
     for name, group in groupby(rows, key=lambda row: row.section):
         cards.append(section(escape(name), figures.get(name, "") + _table(list(group))))
-    cards.append(section("The simulated windows", _contact_sheet(measures)))
+    link = '<p><a href="sheets/sheet.html">A patient of each center: projections and slices</a></p>'
+    cards.append(section("The simulated windows", link + _contact_sheet(measures)))
     return (
         '<!doctype html><html lang="en"><head><meta charset="utf-8"><meta name="viewport" '
         'content="width=device-width, initial-scale=1"><title>Calibration of the simulation</title>'
