@@ -26,7 +26,15 @@ from typing import Any, NoReturn
 
 from drmc import __version__
 from drmc.errors import CancelledError, DRMCError, InputError
-from drmc.progress import Cancellation, JsonProgress, Reporter, TerminalProgress, duration, table_lines
+from drmc.progress import (
+    Cancellation,
+    JsonProgress,
+    Reporter,
+    TerminalProgress,
+    add_progress_argument,
+    duration,
+    table_lines,
+)
 
 DESCRIPTION = "Multi-center low-dose PET denoising by dynamic routing, with the SUV figures a reader trusts."
 RESEARCH = "Research use only. Not for diagnosis or treatment."
@@ -387,12 +395,7 @@ def _add_denoise(add: Callable[..., argparse.ArgumentParser]) -> None:
     sub.add_argument(
         "--resume", action="store_true", help="batch: leave out scans that are already complete in OUT"
     )
-    sub.add_argument(
-        "--progress",
-        choices=("text", "json"),
-        default="text",
-        help="json: one JSON object a line on standard output",
-    )
+    add_progress_argument(sub)
     sub.add_argument(
         "--cancel-on-eof", action="store_true", help="stop when standard input ends (for a parent process)"
     )

@@ -13,6 +13,7 @@ A reporter is told of scans, of tiles or whatever a command counts, and of notic
 
 from __future__ import annotations
 
+import argparse
 import json
 import os
 import shutil
@@ -126,6 +127,16 @@ class JsonProgress:
 
 
 Reporter = TerminalProgress | JsonProgress
+
+
+def add_progress_argument(parser: argparse.ArgumentParser) -> None:
+    """Adds `--progress text|json` to a command."""
+    parser.add_argument(
+        "--progress",
+        choices=("text", "json"),
+        default="text",
+        help="json: one JSON object a line on standard output, the last with the result",
+    )
 
 
 class Cancellation:

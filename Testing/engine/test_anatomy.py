@@ -168,6 +168,18 @@ def test_mean_suv_of_the_scan_range_is_that_of_a_patient(seed):
 
 
 @pytest.mark.parametrize("seed", SEEDS)
+def test_the_spine_stays_below_the_skin(seed):
+    body, step = patient(seed), 3.0
+    shape = (int(600 * body.habitus.sz / step), 60, 31)
+    near = body.rasterize(shape, (step,) * 3, (120.0 * body.habitus.sz, -10.0, -15 * step))
+    bone = organ_mask(near.organs, "vertebra", "cortical_bone", "spinal_cord")
+    outside = (near.organs == 0).float()[None, None]
+    by_air = torch.nn.functional.max_pool3d(outside, 3, 1, 1)[0, 0] > 0
+    assert int(bone.sum()) > 3000
+    assert int((bone & by_air).sum()) == 0
+
+
+@pytest.mark.parametrize("seed", SEEDS)
 def test_organs_have_the_patients_uptake_and_their_tissues_attenuation(seed):
     phantom, uptake = scan(seed), patient(seed).uptake
     healthy = phantom.lesions == 0

@@ -62,7 +62,17 @@ class _Mix:
         self.canvas.blend(box, share, self.uptake[organ] * factor, mu, ORGANS[organ].label)
 
 
-class Cortex:
+class _InHull:
+    """A part of the brain inside a superellipsoid."""
+
+    hull: Superellipsoid
+
+    def bounds(self) -> tuple[np.ndarray, np.ndarray]:
+        """Lower and upper corner (x, y, z) in mm."""
+        return self.hull.bounds()
+
+
+class Cortex(_InHull):
     """Gray matter along the hull and the walls of the sulci, white matter inside.
 
     Sulci are the zero set of a band-pass field that is looked up where a line from the middle meets the hull: walls that
@@ -82,10 +92,6 @@ class Cortex:
         slopes = torch.gradient(folds, spacing=_STEP_MM)
         steepness = sum(slope**2 for slope in slopes).sqrt()
         self._maps = torch.stack([folds, steepness])
-
-    def bounds(self) -> tuple[np.ndarray, np.ndarray]:
-        """Lower and upper corner (x, y, z) in mm."""
-        return self.hull.bounds()
 
     def paint(self, canvas: Canvas, uptake: Uptake) -> None:
         """Paints gray and white matter."""
@@ -128,15 +134,11 @@ class Cortex:
         return surface.abs() * 0.95 + (0.56 * a[0] - dx.abs()).clamp(min=0) * 1.2 + beyond
 
 
-class Cerebellum:
+class Cerebellum(_InHull):
     """Gray matter with white matter between its folia."""
 
     def __init__(self, hull: Superellipsoid, wave: LatticeField):
         self.hull, self.wave = hull, wave
-
-    def bounds(self) -> tuple[np.ndarray, np.ndarray]:
-        """Lower and upper corner (x, y, z) in mm."""
-        return self.hull.bounds()
 
     def paint(self, canvas: Canvas, uptake: Uptake) -> None:
         """Paints the cerebellum."""

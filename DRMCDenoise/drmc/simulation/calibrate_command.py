@@ -9,7 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from drmc.errors import InputError
-from drmc.progress import Reporter, duration
+from drmc.progress import Reporter, add_progress_argument, duration
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -40,12 +40,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--device", choices=("auto", "cpu", "cuda"), default="auto", help="where to compute (default auto)"
     )
-    parser.add_argument(
-        "--progress",
-        choices=("text", "json"),
-        default="text",
-        help="json: one JSON object a line on standard output",
-    )
+    add_progress_argument(parser)
     parser.add_argument("--quick", action="store_true", help="a few small windows: a smoke test, no evidence")
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from drmc.errors import InputError
-from drmc.progress import Reporter, duration, table_lines
+from drmc.progress import Reporter, add_progress_argument, duration, table_lines
 
 if TYPE_CHECKING:
     from drmc.simulation.centers import Center
@@ -81,12 +81,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="where to compute (default auto); the patients are the same, their noise is drawn on the device",
     )
     parser.add_argument("-o", "--output", type=Path, metavar="DATASET", help="dataset folder")
-    parser.add_argument(
-        "--progress",
-        choices=("text", "json"),
-        default="text",
-        help="json: one JSON object a line on standard output",
-    )
+    add_progress_argument(parser)
     parser.add_argument(
         "--benchmark",
         action="store_true",

@@ -7,15 +7,13 @@ import json
 import sys
 from pathlib import Path
 
-from drmc.progress import Reporter
+from drmc.progress import Reporter, add_progress_argument
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Arguments of `drmc train`."""
     parser.add_argument("config", type=Path, metavar="CONFIG", help="training configuration, a JSON file")
-    parser.add_argument(
-        "--progress", choices=("text", "json"), default="text", help="form of the progress lines"
-    )
+    add_progress_argument(parser)
 
 
 def run(arguments: argparse.Namespace, reporter: Reporter) -> int:

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from drmc.errors import InputError
-from drmc.progress import Reporter, table_lines
+from drmc.progress import Reporter, add_progress_argument, table_lines
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -23,12 +23,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "dataset", nargs="?", type=Path, metavar="DATASET", help="folder with the manifest dataset.json"
     )
     parser.add_argument("--json", action="store_true", help="print the result as JSON")
-    parser.add_argument(
-        "--progress",
-        choices=("text", "json"),
-        default="text",
-        help="json: one JSON object a line on standard output, the last with the result",
-    )
+    add_progress_argument(parser)
     parser.add_argument(
         "--sheet",
         type=Path,

@@ -65,9 +65,15 @@ def thigh(h: Habitus, side: int, grow: float = 0.0) -> list[Capsule]:
     return tube(points, [r * h.sxy + grow for r in (92, 80, 55)])
 
 
+def back_y(h: Habitus, z: float) -> float:
+    """y in mm of the back's muscles in the middle plane, at a height of the reference adult."""
+    trunk = max(0.0, 1 - abs((z - 350) / 385) ** 3) ** (1 / 3) * 103 + 5
+    return max(trunk, 72.0) * h.sxy  # the neck's
+
+
 def _trunk(h: Habitus, wide: float, deep: float) -> list:
-    axes = [165 * h.sxy + wide, 98 * h.sxy + deep, 385 * h.sz + wide]
-    return [Superellipsoid([0, 0, 350 * h.sz], axes, 3)]
+    axes = [165 * h.sxy + wide, 103 * h.sxy + deep, 385 * h.sz + wide]
+    return [Superellipsoid([0, 5 * h.sxy, 350 * h.sz], axes, 3)]
 
 
 def _legs(h: Habitus, grow: float) -> list:

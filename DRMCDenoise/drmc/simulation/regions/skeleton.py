@@ -8,10 +8,11 @@ import numpy as np
 
 from drmc.simulation.drawing import SIDES, Drawing
 from drmc.simulation.habitus import Habitus
-from drmc.simulation.regions.envelope import arm_points
+from drmc.simulation.regions.envelope import arm_points, back_y
 from drmc.simulation.shapes import Superellipsoid, rotation, tube
 
 VERTEBRAE = 24
+PROCESS_DEPTH_MM = 10.0  # of the tips of the spinous processes below the muscles of the back
 _HEIGHTS = np.linspace(95, 740, VERTEBRAE + 1)
 
 
@@ -38,24 +39,28 @@ def draw_skeleton(drawing: Drawing, h: Habitus) -> None:
 
 def spine_y(h: Habitus, z: float) -> float:
     """y in mm of the middle of the vertebral bodies at a height of the reference adult: an S-curve."""
-    curve = 62 - 14 * math.sin((z - 100) / 640 * math.pi * 2)
+    curve = 58 - 10 * math.sin((z - 100) / 640 * math.pi * 2)
     return curve * h.sxy * (1 - 0.55 * max(0.0, (z - 640) / 200))
 
 
 def _spine(drawing: Drawing, h: Habitus) -> None:
     zs = _HEIGHTS
-    cord = [[0, spine_y(h, z) + 24 * h.sxy * (1 - 0.4 * (z > 600)), z * h.sz] for z in zs]
+    radii = [(25 - 13 * (i / 23)) * h.sxy for i in range(VERTEBRAE)]
+    behind = [0.8 * radius + 7 for radius in (*radii, radii[-1])]  # the canal follows the bodies
+    cord = [[0, spine_y(h, z) + offset, z * h.sz] for z, offset in zip(zs, behind, strict=True)]
     drawing.add("spinal_cord", tube(cord, 7))
     bodies, discs, processes = [], [], []
     for i in range(VERTEBRAE):
-        z, radius = (zs[i] + zs[i + 1]) / 2, (25 - 13 * (i / 23)) * h.sxy
+        z, radius = (zs[i] + zs[i + 1]) / 2, radii[i]
         y, step = spine_y(h, z), (zs[1] - zs[0]) * h.sz
         discs.append(
             Superellipsoid([0, spine_y(h, zs[i]), zs[i] * h.sz], [radius, radius * 0.8, 0.2 * step], 3)
         )
         bodies.append(Superellipsoid([0, y, z * h.sz], [radius, radius * 0.8, 0.41 * step], 4))
         root = y + radius * 1.2
-        processes.append(tube([[0, root + 6, z * h.sz], [0, root + 26 * h.sxy, (z - 12) * h.sz]], 5))
+        skin = min(back_y(h, z), back_y(h, z - 12)) - PROCESS_DEPTH_MM
+        start, end = min(root + 6, skin - 4), min(root + 26 * h.sxy, skin)
+        processes.append(tube([[0, start, z * h.sz], [0, end, (z - 12) * h.sz]], 5))
         tips = [[s * (radius + 14 * h.sxy), root + 4, (z + 3) * h.sz] for s in SIDES]
         processes += [
             tube([[s * 0.5 * radius, root, z * h.sz], tip], 4) for s, tip in zip(SIDES, tips, strict=True)
