@@ -369,7 +369,7 @@ def real_scan(tmp_path) -> Path:
 
 def test_a_real_scan_is_one_person_in_every_case(real_scan, tmp_path):
     flat = replace(BODY, axial_field_mm=2000.0, acceptance_mm=100.0, bed_step_mm=0.0)
-    options = ScanOptions((4.0,), source=PatientSource(real_scan))
+    options = ScanOptions((4.0,), source=PatientSource(scan=real_scan))
     for split in ("train", "test"):
         write_cohort(tmp_path / "data", [flat], 1, seed=3, split=split, options=options)
     cases = read_manifest(tmp_path / "data")

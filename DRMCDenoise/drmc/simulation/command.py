@@ -214,7 +214,7 @@ def _source(arguments: argparse.Namespace, centers: list[Center]) -> PatientSour
         if arguments.lesions is not None:
             raise InputError("--lesions belongs to --semi-real: procedural patients bring their own")
         find_tracer(arguments.tracer)
-        source = PatientSource(arguments.tracer, arguments.brain_maps)
+        source = PatientSource(tracer=arguments.tracer, brain_maps=arguments.brain_maps)
         if arguments.brain_maps is not None:
             read_maps(arguments.brain_maps)
         return source

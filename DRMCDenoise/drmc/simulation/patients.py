@@ -15,7 +15,7 @@ from drmc.simulation.scan import Patient
 from drmc.simulation.semireal import RealScan, semi_real_patient
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class PatientSource:
     """Procedural patients, or with `scan` that real scan (and `lesions`, a segmentation of it) at every index.
 
