@@ -78,11 +78,11 @@ def run(arguments: argparse.Namespace, reporter: Reporter) -> int:
     arguments.output.mkdir(parents=True, exist_ok=True)
     measures = calibrate(plan, arguments.output, _reported(reporter))
     rows = comparison(plan, measures)
+    written = write_report(arguments.output, plan, rows, measures, quick=arguments.quick)
     told = lambda done, total, case, seconds: reporter.outcome(
         case, "done", f"{duration(seconds)} ({done}/{total})"
     )
     sheet = contact_sheets(plan, arguments.output, told)
-    written = write_report(arguments.output, plan, rows, measures, quick=arguments.quick)
     counts = outcome_counts(rows)
     reporter.result(output=str(written), counts=counts)
     if arguments.progress == "json":
