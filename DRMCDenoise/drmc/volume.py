@@ -388,14 +388,19 @@ def _sidecar(path: Path) -> tuple[dict[str, Any] | None, Path | None]:
     """The JSON that belongs to an image: `<stem>.json`, or `pet.json` in its folder (a simulated case)."""
     for candidate in (path.with_name(stem(path) + ".json"), path.with_name("pet.json")):
         if candidate.is_file():
-            try:
-                content = json.loads(candidate.read_text(encoding="utf-8-sig"))
-            except (OSError, ValueError, RecursionError) as error:
-                raise InputError(f"{candidate} is no valid JSON ({error}): repair or remove it") from None
-            if not isinstance(content, dict):
-                raise InputError(f"{candidate} is no JSON object: repair or remove it")
-            return content, candidate
+            return read_sidecar(candidate), candidate
     return None, None
+
+
+def read_sidecar(path: Path) -> dict[str, Any]:
+    """The JSON object in a side-car file, with or without a byte order mark; InputError where it is none."""
+    try:
+        content = json.loads(path.read_text(encoding="utf-8-sig"))
+    except (OSError, ValueError, RecursionError) as error:
+        raise InputError(f"{path} is no valid JSON ({error}): repair or remove it") from None
+    if not isinstance(content, dict):
+        raise InputError(f"{path} is no JSON object: repair or remove it")
+    return content
 
 
 def stated_units(path: str | Path) -> str | None:

@@ -146,14 +146,18 @@ def procedural_patient(seed: int, index: int) -> WholeBody:
 
 def twin_patient(seed: int, index: int, weight_kg: float, liver_suv: float) -> WholeBody:
     """The `index`-th procedural patient within 3 kg and 15 % of a scan's weight and liver uptake; InputError after 600."""
-    found = 0
-    for draw in range(600):
+    return _twin(seed, index, weight_kg, liver_suv)[1]
+
+
+@lru_cache(maxsize=4)
+def _twin(seed: int, index: int, weight_kg: float, liver_suv: float) -> tuple[int, WholeBody]:
+    """Draw and patient of a twin; the search goes on where that of the twin before ended."""
+    first = 0 if index == 1 else _twin(seed, index - 1, weight_kg, liver_suv)[0] + 1
+    for draw in range(first, 600):
         patient = WholeBody(np.random.SeedSequence([seed, 42, draw]))
         close = abs(patient.weight_kg - weight_kg) <= 3.0
         if close and abs(patient.uptake["liver"] / liver_suv - 1) <= 0.15:
-            found += 1
-            if found == index:
-                return patient
+            return draw, patient
     raise InputError(f"seed {seed}: no {index} simulated patients of {weight_kg:g} kg; take another --seed")
 
 
@@ -191,9 +195,8 @@ def run_piece(plan: Plan, piece: Piece, progress: Callable[[float], None] | None
     else:
         patient = _real_scan(ge_scan(plan))[1]
         if piece.kind == "twin":
-            facts = _measure_real(plan)
-            weight, liver = patient.weight_kg, facts["full"]["spheres"]["mean_suv"]
-            patient = twin_patient(plan.seed, piece.patient, weight, liver)
+            spheres = noise.sphere_statistics(patient.lps_suv, patient.liver, patient.spacing)
+            patient = twin_patient(plan.seed, piece.patient, patient.weight_kg, spheres.mean_suv)
     window = Window(patient, *liver_window(patient, plan.liver_mm))
     scan = _simulated(plan, piece, window, piece.center.dose_reduction_factors[:1], progress)
     return _measure_liver(scan, piece.center, MARGIN_MM if piece.kind != "semi-real" else 0.0)

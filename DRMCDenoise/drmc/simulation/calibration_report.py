@@ -24,6 +24,7 @@ from drmc.simulation.calibration_rows import (
     Row,
     law_ratios,
     outcome_counts,
+    short_number,
 )
 from drmc.simulation.public_noise import SCANNERS, noise_ratios
 
@@ -134,7 +135,7 @@ def _line(cells: Sequence[str]) -> str:
 def _number(value: float | None) -> str:
     if value is None:
         return ""
-    return f"{value:.0f}" if abs(value) >= 100 else f"{value:.3g}"
+    return short_number(value)
 
 
 # ---- page

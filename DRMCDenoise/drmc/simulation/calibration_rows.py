@@ -70,17 +70,17 @@ class Row:
         if self.lower is None and self.upper is None:
             return ""
         if self.upper is None:
-            return f"above {_short(self.lower)}"
+            return f"above {short_number(self.lower)}"
         if self.lower is None:
-            return f"below {_short(self.upper)}"
-        return f"{_short(self.lower)} to {_short(self.upper)}"
+            return f"below {short_number(self.upper)}"
+        return f"{short_number(self.lower)} to {short_number(self.upper)}"
 
     def to_dict(self) -> dict[str, Any]:
         """The fields and the outcome, JSON-able."""
         return {**asdict(self), "outcome": self.outcome}
 
 
-def _short(value: float) -> str:
+def short_number(value: float) -> str:
     """Three significant digits, large numbers whole."""
     return f"{value:.0f}" if abs(value) >= 100 else f"{value:.3g}"
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections import defaultdict
 from collections.abc import Callable, Sequence
@@ -18,7 +17,7 @@ from drmc.dataset import SIDECAR, SPLITS, Case, factor_of, load_manifest, parse_
 from drmc.errors import InputError, NotFiniteError
 from drmc.validation.findings import Finding, Findings
 from drmc.validation.measures import PERCENTILES, coarse, content_hash, foreground_median, noise
-from drmc.volume import Geometry, PETVolume, read_image, stated_units
+from drmc.volume import Geometry, PETVolume, read_image, read_sidecar, stated_units
 
 PLAUSIBLE_MEDIAN_SUV = (0.1, 20.0)
 """Of all that is no air: a leg has 0.3, a brain 5; Bq/ml are thousands."""
@@ -108,12 +107,9 @@ def _examine_case(case: Case, findings: Findings) -> Measured:
         error("file.missing", f"{name}: {path} is not there")
     if case.facts is not None and case.facts.is_file():
         try:
-            facts = json.loads(case.facts.read_text(encoding="utf-8-sig"))
-            if not isinstance(facts, dict):
-                raise ValueError("it is no JSON object")
-            measured.facts = facts
-        except (OSError, ValueError, RecursionError) as reason:
-            error("facts.unreadable", f"{case.facts}: {reason}")
+            measured.facts = read_sidecar(case.facts)
+        except InputError as refusal:
+            error("facts.unreadable", str(refusal))
             return measured
     _check_facts(measured, error, warning)
     _check_units_said(case, warning)

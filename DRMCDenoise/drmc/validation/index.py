@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import hashlib
-import json
 from pathlib import Path
-from typing import Any
 
 from drmc.dataset import MANIFEST, SCHEMA, SIDECAR, SPLITS, case_entry
 from drmc.errors import InputError
 from drmc.files import write_json
+from drmc.volume import read_sidecar
 
 RULE = "SHA-256 of CENTER/PATIENT as a fraction of 1: the lowest are test, then validation, the rest train"
 
@@ -32,7 +31,8 @@ def write_index(folder: Path, *, test_share: float = 0.2, validation_share: floa
         raise InputError(f"{folder}: no such folder")
     cases, simulated = [], []
     for case in sorted(p for p in folder.glob("*/[!.]*") if p.is_dir() and not p.parent.name.startswith(".")):
-        facts = _facts(case / SIDECAR)
+        sidecar = case / SIDECAR
+        facts = read_sidecar(sidecar) if sidecar.is_file() else {}
         center = case.parent.name
         patient = str(facts.get("PatientID") or case.name)
         seed = facts.get("Seed") if facts.get("Simulated") is True else None
@@ -69,15 +69,3 @@ def _split(name: str, test_share: float, validation_share: float) -> str:
     return (
         "test" if place < test_share else "validation" if place < test_share + validation_share else "train"
     )
-
-
-def _facts(path: Path) -> dict[str, Any]:
-    if not path.is_file():
-        return {}
-    try:
-        facts = json.loads(path.read_text(encoding="utf-8-sig"))
-    except (OSError, ValueError, RecursionError) as error:
-        raise InputError(f"{path} is no JSON ({error}): repair or remove it") from None
-    if not isinstance(facts, dict):
-        raise InputError(f"{path} is no JSON object: repair or remove it")
-    return facts
