@@ -40,6 +40,8 @@ class NetworkConfig:
     use_hidden: the router also sees the hidden state H of the previous router (False: the ablation "w/o H").
     router_init: "one_over_experts" starts the router's last bias at 1/M, so that no expert starts closed;
     "official" keeps torch's default, as the authors do.
+    voxel_unshuffle: the head reads cubes of k x k x k voxels as channels and the tail writes them back (1: the
+    paper's network). At k = 2 there is one token for 8 voxels, and every layer reaches twice as far.
     """
 
     channels: int = 64
@@ -51,9 +53,10 @@ class NetworkConfig:
     use_hidden: bool = True
     gate: str = "relu"
     router_init: str = "one_over_experts"
+    voxel_unshuffle: int = 1
 
     def __post_init__(self) -> None:
-        for name in ("channels", "blocks", "experts", "heads", "hidden", "ffn_ratio"):
+        for name in ("channels", "blocks", "experts", "heads", "hidden", "ffn_ratio", "voxel_unshuffle"):
             if not isinstance(getattr(self, name), int) or getattr(self, name) < 1:
                 raise ValueError(f"{name} must be a positive integer, not {getattr(self, name)!r}")
         if self.channels % self.heads:
@@ -210,9 +213,10 @@ class DRMC(nn.Module):
         super().__init__()
         self.config = config = config or NetworkConfig()
         self.form = "auto"
-        self.head = nn.Conv3d(1, config.channels, 3, padding=1)
+        cube = config.voxel_unshuffle**3
+        self.head = nn.Conv3d(cube, config.channels, 3, padding=1)
         self.blocks = nn.ModuleList(Block(config) for _ in range(config.blocks))
-        self.tail = nn.Conv3d(config.channels, 1, 3, padding=1)
+        self.tail = nn.Conv3d(config.channels, cube, 3, padding=1)
         if config.use_hidden and config.gate != "none":
             self.hidden_R = nn.Parameter(torch.ones(config.hidden))
 
@@ -229,15 +233,17 @@ class DRMC(nn.Module):
             raise ValueError(f"DRMC takes (B, 1, D, H, W), got {tuple(x_BCDHW.shape)}")
         if self.form not in ("auto", "depthwise", "dense"):
             raise ValueError(f"DRMC.form must be auto, depthwise or dense, not {self.form!r}")
-        exact, space, gates = self.head.weight.dtype, x_BCDHW.shape[2:], []
-        x_BNC = self.head(x_BCDHW.to(exact)).flatten(2).transpose(1, 2)
+        exact, k, gates = self.head.weight.dtype, self.config.voxel_unshuffle, []
+        cubes_BCDHW = unshuffle(x_BCDHW.to(exact), k)
+        space = cubes_BCDHW.shape[2:]
+        x_BNC = self.head(cubes_BCDHW).flatten(2).transpose(1, 2)
         x_BNC = x_BNC.to(compute_dtype or exact).contiguous()
         hidden_BR = self.hidden_R.expand(len(x_BNC), -1) if hasattr(self, "hidden_R") else None
         for block in self.blocks:
             x_BNC, hidden_BR, block_gates = block(x_BNC, hidden_BR, space, self.form)
             gates += block_gates
-        residual_BN1 = _convolve(x_BNC.to(exact), self.tail.weight, space) + self.tail.bias
-        return residual_BN1.view(x_BCDHW.shape), torch.stack(gates, 1)
+        residual_BNC = _convolve(x_BNC.to(exact), self.tail.weight, space) + self.tail.bias
+        return _shuffle(residual_BNC, space, k, x_BCDHW.shape), torch.stack(gates, 1)
 
     def denoise(self, x_BCDHW: Tensor, compute_dtype: torch.dtype | None = None) -> Tensor:
         """x + residual, (B, 1, D, H, W) in network units."""
@@ -315,12 +321,35 @@ def _authors_config(state: Mapping[str, Tensor], gate: str) -> NetworkConfig:
             ffn_ratio=size("body.0.mlp.mpl_experts.0.fc1.weight") // max(1, channels),
             use_hidden="hidden" in state,
             gate=gate,
+            voxel_unshuffle=round(len(state["tail_conv.bias"]) ** (1 / 3)),
         )
     except KeyError as error:
         raise ValueError(f"not a checkpoint of the authors' network: no {error}") from error
 
 
 # ------------------------------------------------------------------------------------ work over the voxels
+def unshuffle(x_BCDHW: Tensor, k: int) -> Tensor:
+    """(B, 1, D, H, W) -> (B, k^3, D / k, H / k, W / k): channel (i k + j) k + l holds voxels (k d + i, k h + j, k w + l).
+
+    Sizes that are no multiples of k are filled up with zeros behind, as a convolution's padding is.
+    """
+    if k == 1:
+        return x_BCDHW
+    D, H, W = x_BCDHW.shape[2:]
+    x_BCDHW = F.pad(x_BCDHW, (0, -W % k, 0, -H % k, 0, -D % k))
+    x_BDkHkWk = x_BCDHW.view(-1, *(n for size in x_BCDHW.shape[2:] for n in (size // k, k)))
+    return x_BDkHkWk.permute(0, 2, 4, 6, 1, 3, 5).flatten(1, 3)
+
+
+def _shuffle(x_BNC: Tensor, space: Space, k: int, shape: tuple[int, ...]) -> Tensor:
+    """The inverse of `unshuffle` for tokens (B, N, k^3), cropped to `shape` (B, 1, D, H, W)."""
+    if k == 1:
+        return x_BNC.view(shape)
+    x_BDHWkkk = x_BNC.view(-1, *space, k, k, k)
+    x_B1DHW = x_BDHWkkk.permute(0, 1, 4, 2, 5, 3, 6).reshape(-1, 1, *(k * n for n in space))
+    return x_B1DHW[..., : shape[2], : shape[3], : shape[4]]
+
+
 def _convolve(x_BNC: Tensor, kernel: Tensor, space: Space, groups: int = 1) -> Tensor:
     """3x3x3 convolution of channels-last tokens, zero-padded; kernel (out, in / groups, 3, 3, 3)."""
     x_BCDHW = x_BNC.view(len(x_BNC), *space, -1).permute(0, 4, 1, 2, 3)

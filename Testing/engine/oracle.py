@@ -139,20 +139,31 @@ class Block(nn.Module):
 
 
 class Oracle(nn.Module):
-    """The whole network: (B, 1, D, H, W) -> residual of the same shape, gates (B, 2 blocks, experts)."""
+    """The whole network: (B, 1, D, H, W) -> residual of the same shape, gates (B, 2 blocks, experts).
+
+    With voxel_unshuffle = k every k-th voxel of each axis is a channel, from each of the k^3 first voxels.
+    """
 
     def __init__(self, config):
         super().__init__()
         if config.use_hidden and config.gate != "none":
             self.hidden = nn.Parameter(torch.ones(1, config.hidden, 1, 1, 1))
-        self.head_conv = nn.Conv3d(1, config.channels, 3, padding=1)
+        self.k = config.voxel_unshuffle
+        self.firsts = [(i, j, m) for i in range(self.k) for j in range(self.k) for m in range(self.k)]
+        self.head_conv = nn.Conv3d(len(self.firsts), config.channels, 3, padding=1)
         self.body = nn.ModuleList(Block(config) for _ in range(config.blocks))
-        self.tail_conv = nn.Conv3d(config.channels, 1, 3, padding=1)
+        self.tail_conv = nn.Conv3d(config.channels, len(self.firsts), 3, padding=1)
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         hidden = self.hidden.repeat(len(x), 1, 1, 1, 1) if hasattr(self, "hidden") else None
-        x, gates = self.head_conv(x), []
+        wanted, k, gates = x.shape, self.k, []
+        filled = x.new_zeros(len(x), 1, *(-(-n // k) * k for n in wanted[2:]))
+        filled[..., : wanted[2], : wanted[3], : wanted[4]] = x
+        x = self.head_conv(torch.cat([filled[..., a::k, b::k, c::k] for a, b, c in self.firsts], dim=1))
         for block in self.body:
             x, hidden, block_gates = block(x, hidden)
             gates += block_gates
-        return self.tail_conv(x), torch.stack(gates, dim=1)
+        residual = torch.zeros_like(filled)
+        for channel, (a, b, c) in zip(self.tail_conv(x).split(1, dim=1), self.firsts, strict=True):
+            residual[..., a::k, b::k, c::k] = channel
+        return residual[..., : wanted[2], : wanted[3], : wanted[4]], torch.stack(gates, dim=1)

@@ -127,6 +127,14 @@ def test_ablations_equal_the_oracle(gate, use_hidden, experts):
         assert (gates == 1).all()
 
 
+@pytest.mark.parametrize(("k", "shape"), [(2, (8, 6, 4)), (2, (5, 6, 7)), (3, (7, 1, 9))])
+def test_cubes_of_voxels_as_channels_equal_the_oracle(k, shape):
+    config = dataclasses.replace(SMALL, voxel_unshuffle=k)
+    assert_equals_oracle(build(config), tile(2, 1, *shape))
+    state = build(config).authors_state_dict()
+    assert DRMC.from_authors_checkpoint(state).config.voxel_unshuffle == k
+
+
 @pytest.mark.parametrize("form", FORMS)
 @pytest.mark.parametrize("config", [SMALL, NetworkConfig()], ids=["small", "default"])
 def test_float32_stays_within_1e_4_of_the_residual(config, form):
