@@ -240,6 +240,7 @@ def test_trues_are_decays_times_sensitivity_and_time():
         acceptance_mm=200.0,
         count_multiplier=1.0,
         injected_mbq=200.0,
+        dosed_weight_kg=70.0,
         seconds=90.0,
         sensitivity=0.05,
         uptake_minutes=109.77,
@@ -259,7 +260,17 @@ def test_trues_are_decays_times_sensitivity_and_time():
 
 
 def test_counts_per_suv_of_the_first_center_are_those_of_the_reference():
-    assert CENTERS["C1"].counts_per_suv_mm(70.0) == pytest.approx(0.478, abs=0.001)
+    same_for_all = replace(CENTERS["C1"], dosed_weight_kg=0.0)
+    assert same_for_all.counts_per_suv_mm(70.0) == pytest.approx(0.478, abs=0.001)
+
+
+@pytest.mark.parametrize("weight_kg", [45.0, 75.0, 120.0])
+def test_by_weight_every_patient_has_the_becquerels_per_milliliter_of_one_suv(weight_kg):
+    center = CENTERS["C1"]
+    same_for_all = replace(center, dosed_weight_kg=0.0)
+    assert center.injected(weight_kg) == pytest.approx(293 * weight_kg / 75)
+    assert center.counts_per_suv_mm(weight_kg) == pytest.approx(same_for_all.counts_per_suv_mm(75.0))
+    assert same_for_all.injected(weight_kg) == 293
 
 
 def test_scanners_misjudge_their_scatter_independently():

@@ -15,10 +15,18 @@ from drmc.errors import CancelledError, InputError
 from drmc.simulation import calibration, calibration_rows
 from drmc.simulation.calibration import DISCOVERY_ST, Plan, calibrate, law_windows, liver_window, pieces
 from drmc.simulation.calibration_report import markdown, plan_facts
-from drmc.simulation.calibration_rows import Row, comparison, law_ratios, law_rows, noise_cv, worst_bias
+from drmc.simulation.calibration_rows import (
+    Row,
+    comparison,
+    law_ratios,
+    law_rows,
+    least_volume_ml,
+    noise_cv,
+    worst_bias,
+)
 from drmc.simulation.centers import CENTERS, load_centers, parameter_sources
 from drmc.simulation.organs import ORGANS
-from drmc.simulation.public_noise import SCANNERS, RatioStatistics, noise_ratios
+from drmc.simulation.public_noise import SCANNERS, NoiseStatistics, full_dose_metrics, noise_ratios
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*[Ss]parse.*")
 
@@ -67,6 +75,26 @@ def test_the_table_gives_the_published_medians(data_folder):
             assert one.median == pytest.approx(median, abs=6e-4)
             assert (one.p05, one.p95) == pytest.approx((low, high), abs=6e-3)
     assert found[SCANNERS["C3"]][4.0].studies == 972 and found[SCANNERS["C4"]][4.0].studies == 376
+
+
+def test_the_metric_of_the_full_dose_is_stated_beside_the_simulated_one(tmp_path):
+    table = tmp_path / "udpet_noise_stats" / "data_stats.csv"
+    table.parent.mkdir()
+    rows = [
+        "acq,tracer,scanner,recon,noise_metric",
+        *(f"a{i},FDG,uEXPLORER,ref,{v}" for i, v in enumerate((3, 4, 8))),
+    ]
+    table.write_text("\n".join(rows))
+    assert full_dose_metrics(table)["uEXPLORER"] == NoiseStatistics(
+        3, 4.0, *np.percentile((3, 4, 8), (5, 95))
+    )
+    measures = {
+        "C3-law-01-01": law_piece((10.0, 100.0), (12.0, 100.0)),
+        "C3-law-01-02": law_piece((30.0, 100.0), (32.0, 100.0)),
+    }
+    found = comparison(Plan((CENTERS["C3"],), data=tmp_path), measures)[-1]
+    assert (found.measure, found.value, found.reference) == ("noise metric at full dose", 0.2, 4.0)
+    assert found.outcome == "stated only"
 
 
 def test_only_fdg_studies_with_full_dose_count(tmp_path):
@@ -150,7 +178,7 @@ def test_slabs_of_a_patient_are_pooled_before_the_ratio():
 )
 def test_the_law_is_accepted_within_fifteen_percent_of_the_median(median, outcome):
     measures = {"C3-law-01-01": law_piece((10.0, 100.0), (12.0, 100.0))}
-    (found,) = law_rows("C3", measures, {4.0: RatioStatistics(972, median, median - 0.1, median + 0.1)})
+    (found,) = law_rows("C3", measures, {4.0: NoiseStatistics(972, median, median - 0.1, median + 0.1)})
     assert found.value == pytest.approx(1.2) and found.outcome == outcome
     assert ("inside" in found.note) == (abs(1.2 - median) <= 0.1)
     (absent,) = law_rows("C3", measures, {})
@@ -164,20 +192,34 @@ def test_the_noise_is_what_the_anatomy_leaves():
 
 
 def test_the_worst_bias_is_pooled_by_volume_over_large_organs():
+    # 10 % noise, correlated over 1.21 ml: 121 ml for a standard error of 1 %
+    noisy = {"low": {"spheres": {"median": 0.1}}, "noise_width_mm": dict.fromkeys("xyz", 10.0)}
     pieces_ = [
-        {
+        noisy
+        | {
             "organs": {
                 "liver": [900, 2.0, 2.0, 2.02],
                 "gonad": [25, 2.0, 2.0, 3.0],
-                "muscle": [60, 1.0, 1.0, 1.3],
+                "muscle": [65, 1.0, 1.0, 1.3],
             }
         },
-        {"organs": {"liver": [100, 2.0, 2.0, 1.8], "muscle": [60, 1.0, 1.0, 0.8]}},
+        noisy | {"organs": {"liver": [100, 2.0, 2.0, 1.8], "muscle": [65, 1.0, 1.0, 0.8]}},
     ]
+    assert least_volume_ml(pieces_) == pytest.approx(100 * (math.pi / math.log(16)) ** 1.5)
     organ, bias = worst_bias(pieces_)
     assert organ == "muscle" and bias == pytest.approx(0.05)
     assert worst_bias(pieces_[:1]) == ("liver", pytest.approx(0.01))
-    assert worst_bias([{"organs": {}}]) == ("", None)
+    assert worst_bias([noisy | {"organs": {}}]) == ("", None)
+    assert worst_bias([pieces_[0] | {"noise_width_mm": None}]) == ("", None)
+
+
+def test_the_mean_of_the_least_volume_is_as_certain_as_it_says():
+    """Independent voxels of 1 ml with 10 % noise: the mean of V ml has a standard error of 10 % / sqrt(V)."""
+    width = 10 * math.sqrt(4 * math.log(2) / math.pi)  # of a Gaussian that fills one voxel
+    piece = {"low": {"spheres": {"median": 0.1}}, "noise_width_mm": dict.fromkeys("xyz", width)}
+    voxels = round(least_volume_ml([piece]))
+    means = np.random.default_rng(5).normal(1, 0.1, (2000, voxels)).mean(1)
+    assert means.std() == pytest.approx(0.01, rel=0.1)
 
 
 def test_misses_are_said_plainly_in_the_table():

@@ -196,7 +196,7 @@ def test_the_sidecar_says_that_and_how_it_was_simulated(dataset):
     )
     assert facts["DoseReductionFactors"] == [4.0] and facts["Seed"] == [7, 4, 0, 1]
     assert (
-        facts["InjectedRadioactivity"] == HEAD.injected_mbq
+        facts["InjectedRadioactivity"] == HEAD.injected(facts["BodyWeight"])
         and facts["BodyWeight"] == facts["Facts"]["weight_kg"]
     )
     counts = facts["Facts"]

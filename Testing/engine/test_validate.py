@@ -290,7 +290,8 @@ def test_simulated_datasets_have_no_findings_and_one_without_truth_neither(tmp_p
     assert head["cases"] == body["cases"] == {"train": 1, "validation": 0, "test": 0}
     assert head["dose_reduction_factors"] == [4.0] and body["dose_reduction_factors"] == [3.0, 12.0]
     assert head["voxel_mm_zyx"] == [(9.0, 8.0, 8.0)] and body["matrix"] == [(46, 46)]
-    assert body["injected_mbq"] == [BODY.injected_mbq] * 3
+    (weight,) = set(body["weight_kg"])
+    assert body["injected_mbq"] == pytest.approx([BODY.injected(weight)] * 3)
     assert head["scanners"] == ["PoleStar m660 (simulated)"]
     assert 1.1 < body["noise_ratio"]["3"] < body["noise_ratio"]["12"] < 12**0.5
     for truth in tmp_path.rglob("truth.nii.gz"):  # as older versions wrote it

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from drmc.simulation.calibration_rows import Row
-from drmc.simulation.public_noise import RatioStatistics
+from drmc.simulation.public_noise import NoiseStatistics
 
 _WIDTH, _HEIGHT = 460, 300
 _LEFT, _RIGHT, _TOP, _BOTTOM = 56, 16, 34, 44
@@ -91,7 +91,7 @@ def _text(x: float, y: float, text: str, style: str = "label", anchor: str = "mi
 
 
 def law_svg(
-    title: str, simulated: Mapping[str, Sequence[float]], real: Mapping[float, RatioStatistics]
+    title: str, simulated: Mapping[str, Sequence[float]], real: Mapping[float, NoiseStatistics]
 ) -> str:
     """Noise metric over full dose against the dose reduction factor: real median and 5 to 95 %, simulated patients."""
     factors = sorted({*(float(f) for f in simulated), *real})

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from drmc.simulation.calibration import Plan, noise_table
-from drmc.simulation.public_noise import SCANNERS, RatioStatistics, noise_ratios
+from drmc.simulation.public_noise import SCANNERS, NoiseStatistics, full_dose_metrics, noise_ratios
 
 KIM = "Kim 2020, PMC7560684: liver SNR 11.1 and 8.7 on two scanner generations"
 LIVER_CV = {
@@ -35,7 +35,7 @@ GE_TOLERANCE = 0.20
 POISSON_TOLERANCE = 0.08
 BIAS_LIMIT = 0.03
 LOG_SKEWNESS_LIMIT = 0.4
-LEAST_BIAS_ML = 100.0  # pooled over the windows: below, the mean of a low-dose image is noise
+LEAST_CERTAINTY = 0.01  # standard error of an organ's mean at low dose, above which its shift says nothing
 PASS, MISS, STATED, ABSENT = "pass", "miss", "stated only", "not measured"
 
 
@@ -92,6 +92,7 @@ def comparison(plan: Plan, measures: Measures) -> list[Row]:
     """All rows of a calibration; `measures` as `calibrate` returns them."""
     table = noise_table(plan)
     real = noise_ratios(table) if table is not None else {}
+    full = full_dose_metrics(table) if table is not None else {}
     rows: list[Row] = []
     for center in plan.centers:
         liver = [m for m in measures.values() if m["kind"] == "liver" and m["center"] == center.name]
@@ -99,7 +100,10 @@ def comparison(plan: Plan, measures: Measures) -> list[Row]:
             rows += _liver_rows(center.name, center.liver_cv, liver) + _texture_rows(center.name, liver)
     for center in plan.centers:
         if center.name in SCANNERS:
-            rows += law_rows(center.name, measures, real.get(SCANNERS[center.name], {}))
+            found = law_rows(center.name, measures, real.get(SCANNERS[center.name], {}))
+            if found and SCANNERS[center.name] in full:
+                found.append(_full_dose_row(center.name, measures, full[SCANNERS[center.name]]))
+            rows += found
     return rows + _ge_rows(measures)
 
 
@@ -222,10 +226,14 @@ def _texture_rows(name: str, pieces: Sequence[Mapping[str, Any]]) -> list[Row]:
 
 
 def worst_bias(pieces: Sequence[Mapping[str, Any]]) -> tuple[str, float | None]:
-    """Organ and relative shift of its low-dose mean against full dose, the largest of those of 100 ml and more.
+    """Organ and relative shift of its low-dose mean against full dose, the largest of the organs large enough to tell.
 
-    Volumes are pooled over the pieces, means weighted by volume.
+    Volumes are pooled over the pieces, means weighted by volume. Large enough is where the standard error of the mean, by
+    the noise in the liver and the volume over which noise is correlated, is below LEAST_CERTAINTY.
     """
+    least_ml = least_volume_ml(pieces)
+    if least_ml is None:
+        return "", None
     pooled: dict[str, np.ndarray] = {}
     for piece in pieces:
         for organ, (ml, _, full, low) in piece["organs"].items():
@@ -233,7 +241,7 @@ def worst_bias(pieces: Sequence[Mapping[str, Any]]) -> tuple[str, float | None]:
     shifts = {
         organ: float(low / full - 1)
         for organ, (ml, full, low) in pooled.items()
-        if ml >= LEAST_BIAS_ML and full > 0
+        if ml >= least_ml and full > 0
     }
     if not shifts:
         return "", None
@@ -241,25 +249,50 @@ def worst_bias(pieces: Sequence[Mapping[str, Any]]) -> tuple[str, float | None]:
     return organ.replace("_", " "), shifts[organ]
 
 
+def least_volume_ml(pieces: Sequence[Mapping[str, Any]]) -> float | None:
+    """Volume whose mean at low dose has a standard error of LEAST_CERTAINTY; None where the noise was not measured.
+
+    A correlation that falls like a Gaussian of full widths w fills (pi / (4 ln 2))^1.5 w_x w_y w_z.
+    """
+    noise = _median([p["low"]["spheres"]["median"] for p in pieces])
+    found = [w for p in pieces if (w := p["noise_width_mm"]) and None not in w.values()]
+    if noise is None or not found:
+        return None
+    correlated = (math.pi / (4 * math.log(2))) ** 1.5 * math.prod(
+        _median([w[axis] for w in found]) for axis in "xyz"
+    )
+    return (noise / LEAST_CERTAINTY) ** 2 * correlated / 1000
+
+
 # ---- the low-dose law
-def law_ratios(name: str, measures: Measures) -> dict[str, list[float]]:
-    """Dose reduction factor -> ratio of the noise metric to full dose per patient, its slabs pooled."""
+def _law_patients(name: str, measures: Measures) -> list[list[Mapping[str, Any]]]:
+    """The slabs of each patient of the low-dose law of a center."""
     patients: dict[str, list[Mapping[str, Any]]] = {}
     for piece, found in measures.items():
         if found["kind"] == "law" and found["center"] == name:
             patients.setdefault(piece.rsplit("-", 1)[0], []).append(found)
+    return list(patients.values())
+
+
+def _pooled(terms: Sequence[Sequence[float]]) -> float:
+    """The noise metric of slabs together."""
+    numerator, denominator = np.sum(terms, 0)
+    return float(numerator / denominator) if denominator > 0 else math.nan
+
+
+def law_ratios(name: str, measures: Measures) -> dict[str, list[float]]:
+    """Dose reduction factor -> ratio of the noise metric to full dose per patient, its slabs pooled."""
     ratios: dict[str, list[float]] = {}
-    for slabs in patients.values():
-        pooled = lambda terms: float(np.divide(*np.sum(terms, 0))) if np.sum(terms, 0)[1] > 0 else math.nan
-        full = pooled([slab["full"] for slab in slabs])
+    for slabs in _law_patients(name, measures):
+        full = _pooled([slab["full"] for slab in slabs])
         for factor in slabs[0]["low"]:
-            ratio = pooled([slab["low"][factor] for slab in slabs]) / full
+            ratio = _pooled([slab["low"][factor] for slab in slabs]) / full
             if math.isfinite(ratio):
                 ratios.setdefault(factor, []).append(ratio)
     return ratios
 
 
-def law_rows(name: str, measures: Measures, real: Mapping[float, RatioStatistics]) -> list[Row]:
+def law_rows(name: str, measures: Measures, real: Mapping[float, NoiseStatistics]) -> list[Row]:
     """Noise metric at reduced dose over full dose, against the real scans of that scanner."""
     rows = []
     for factor, values in law_ratios(name, measures).items():
@@ -285,6 +318,15 @@ def law_rows(name: str, measures: Measures, real: Mapping[float, RatioStatistics
             )
         )
     return rows
+
+
+def _full_dose_row(name: str, measures: Measures, real: NoiseStatistics) -> Row:
+    """The metric of the full dose, mostly anatomy: whether phantoms are as finely structured as patients. Stated only."""
+    values = [_pooled([slab["full"] for slab in slabs]) for slabs in _law_patients(name, measures)]
+    note = f"{_spread(values)}; real 5 to 95 %: {real.p05:.3f} to {real.p95:.3f}"
+    source = f"UDPET, median of {real.studies} FDG studies"
+    subject, what = f"{name}, {SCANNERS[name]}", "noise metric at full dose"
+    return Row(LAW_SECTION, subject, what, _median(values), real.median, None, None, source, note)
 
 
 # ---- the real scan

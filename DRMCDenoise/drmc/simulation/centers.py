@@ -39,6 +39,9 @@ class Center:
     reconstruction_matrix: int  # larger than `matrix` where that would cut off arms at the side
     dose_reduction_factors: tuple[float, ...]  # the first is the center's own
     injected_mbq: float
+    dosed_weight_kg: (
+        float  # who gets `injected_mbq`; others in proportion to their weight; 0 = everybody gets the same
+    )
     uptake_minutes: float  # injection to scan
     seconds: float  # effective time per slice = bed time / (1 - overlap)
     bed_step_mm: float  # 0 = single bed
@@ -68,13 +71,17 @@ class Center:
         """The center's own dose reduction factor (Table 1)."""
         return self.dose_reduction_factors[0]
 
+    def injected(self, weight_kg: float) -> float:
+        """What a patient of that weight is injected with (MBq)."""
+        return self.injected_mbq * (weight_kg / self.dosed_weight_kg if self.dosed_weight_kg else 1.0)
+
     def counts_per_suv_mm(self, weight_kg: float) -> float:
         """Expected trues per bin for a line integral of 1 SUV mm, without attenuation and multiplier.
 
         K = S * c * dz/1000 * T * dx / views with c = A * 2^(-t/T_half) / weight, the Bq/ml of one SUV.
         """
         decay = 2.0 ** (-self.uptake_minutes / F18_HALF_LIFE_MINUTES)
-        bq_per_ml = self.injected_mbq * 1e6 * decay / (weight_kg * 1000.0)
+        bq_per_ml = self.injected(weight_kg) * 1e6 * decay / (weight_kg * 1000.0)
         volume = self.voxel_mm[0] / 1000.0 * self.voxel_mm[2] / self.views
         return self.sensitivity * bq_per_ml * volume * self.seconds
 
@@ -172,7 +179,7 @@ _INTEGERS = (
 _TRIPLES = ("voxel_mm", "system_psf_mm", "modelled_psf_mm", "post_filter_mm")
 _MAY_BE_ZERO = (
     "bed_step_mm", "scatter_fraction", "randoms_fraction", "system_psf_mm", "tof_fwhm_ps", "tof_bins", "tof_bin_mm",
-    "modelled_psf_mm", "post_filter_mm", "liver_cv", "uptake_minutes",
+    "modelled_psf_mm", "post_filter_mm", "liver_cv", "uptake_minutes", "dosed_weight_kg",
 )  # fmt: skip
 
 

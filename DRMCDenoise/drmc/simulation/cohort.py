@@ -159,7 +159,7 @@ def _sidecar(scan: Scan, center: Center, seed: Sequence[int], options: ScanOptio
         "ManufacturersModelName": f"{center.scanner} (simulated)",
         "TracerName": options.source.tracer,
         "TracerRadionuclide": "F18",  # whatever the tracer: its uptake is modelled, its label is not
-        "InjectedRadioactivity": center.injected_mbq,
+        "InjectedRadioactivity": center.injected(scan.facts["weight_kg"]),
         "InjectedRadioactivityUnits": "MBq",
         "BodyWeight": scan.facts["weight_kg"],
         "ReconMethodName": "OSEM"

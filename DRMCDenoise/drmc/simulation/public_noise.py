@@ -9,6 +9,7 @@ from __future__ import annotations
 import csv
 import math
 from collections import defaultdict
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,8 +24,8 @@ SCANNERS = {"C3": "uEXPLORER", "C4": "Biograph128_Vision Quadra Edge"}
 
 
 @dataclass(frozen=True)
-class RatioStatistics:
-    """Ratio of the noise metric at one dose reduction factor to full dose, over the studies of one scanner."""
+class NoiseStatistics:
+    """Median and 5th and 95th percentile over the studies of one scanner."""
 
     studies: int
     median: float
@@ -32,8 +33,32 @@ class RatioStatistics:
     p95: float
 
 
-def noise_ratios(path: str | Path) -> dict[str, dict[float, RatioStatistics]]:
-    """Scanner -> dose reduction factor -> ratios over its FDG studies; InputError where the table is none."""
+def noise_ratios(path: str | Path) -> dict[str, dict[float, NoiseStatistics]]:
+    """Scanner -> dose reduction factor -> noise metric over that of the full dose, of its FDG studies.
+
+    InputError where the table is none.
+    """
+    return {
+        scanner: {
+            factor: found
+            for factor in FACTORS
+            if (found := _statistics(doses.get(f"{factor:g}", 0) / doses["ref"] for doses in studies))
+        }
+        for scanner, studies in _fdg_studies(path).items()
+    }
+
+
+def full_dose_metrics(path: str | Path) -> dict[str, NoiseStatistics]:
+    """Scanner -> noise metric of the full dose of its FDG studies; InputError where the table is none."""
+    return {
+        scanner: found
+        for scanner, studies in _fdg_studies(path).items()
+        if (found := _statistics(doses["ref"] for doses in studies))
+    }
+
+
+def _fdg_studies(path: str | Path) -> dict[str, list[dict[str, float]]]:
+    """Scanner -> studies with a full dose, each dose ("ref", "4", ...) -> noise metric."""
     metrics: dict[str, dict[str, dict[str, float]]] = defaultdict(lambda: defaultdict(dict))
     try:
         with open(path, newline="", encoding="utf-8") as file:
@@ -44,17 +69,16 @@ def noise_ratios(path: str | Path) -> dict[str, dict[float, RatioStatistics]]:
         raise InputError(f"{path}: cannot be read ({error.strerror})") from None
     except (KeyError, ValueError, AttributeError, csv.Error) as error:
         raise InputError(f"{path}: is no table of noise metrics ({type(error).__name__}: {error})") from None
-    result: dict[str, dict[float, RatioStatistics]] = {}
-    for scanner, studies in metrics.items():
-        result[scanner] = {}
-        for factor in FACTORS:
-            ratios = [
-                doses[f"{factor:g}"] / doses["ref"]
-                for doses in studies.values()
-                if f"{factor:g}" in doses and doses.get("ref", 0) > 0
-            ]
-            ratios = [ratio for ratio in ratios if math.isfinite(ratio)]
-            if ratios:
-                middle, low, high = (float(v) for v in np.percentile(ratios, (50, 5, 95)))
-                result[scanner][factor] = RatioStatistics(len(ratios), middle, low, high)
-    return result
+    return {
+        scanner: [doses for doses in studies.values() if doses.get("ref", 0) > 0]
+        for scanner, studies in metrics.items()
+    }
+
+
+def _statistics(values: Iterable[float]) -> NoiseStatistics | None:
+    """Of the positive, finite values; None where there are none."""
+    known = [value for value in values if 0 < value < math.inf]
+    if not known:
+        return None
+    middle, low, high = (float(v) for v in np.percentile(known, (50, 5, 95)))
+    return NoiseStatistics(len(known), middle, low, high)
