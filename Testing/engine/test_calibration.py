@@ -189,6 +189,7 @@ def test_the_noise_is_what_the_anatomy_leaves():
     spheres = lambda cv: {"spheres": {"median": cv}}
     piece = {"truth": spheres(0.05), "full": spheres(0.13), "low": spheres(0.04)}
     assert noise_cv(piece, "full") == pytest.approx(0.12) and noise_cv(piece, "low") is None
+    assert noise_cv(piece | {"truth": spheres(0.1)}, "full") is None  # anatomy makes 59 % of it
 
 
 def test_the_worst_bias_is_pooled_by_volume_over_large_organs():

@@ -149,9 +149,12 @@ def _liver_rows(name: str, target: float, pieces: Sequence[Mapping[str, Any]]) -
 
 
 def noise_cv(piece: Mapping[str, Any], dose: str) -> float | None:
-    """Variation in the spheres less that of the true uptake, seen at the scanner's resolution, in quadrature."""
+    """Variation in the spheres less that of the true uptake, seen at the scanner's resolution, in quadrature.
+
+    None where the anatomy makes more than half of the variance: what remains would hang on its exact resolution.
+    """
     total, anatomy = (piece[key]["spheres"]["median"] for key in (dose, "truth"))
-    return math.sqrt(total**2 - anatomy**2) if total > anatomy else None
+    return math.sqrt(total**2 - anatomy**2) if total**2 > 2 * anatomy**2 else None
 
 
 def _texture_rows(name: str, pieces: Sequence[Mapping[str, Any]]) -> list[Row]:
