@@ -63,8 +63,8 @@ def _cell(x: float, y: float, row: dict[str, Any], top: float) -> str:
             + _text(x + _CELL_WIDTH / 2, y + _CELL_HEIGHT / 2 + 4, "–", "label")
         )
     level = min(1.0, max(0.0, mean / top))
-    red, green, blue = _color(level)
-    ink = "#10242b" if level < 0.58 else "#ffffff"
+    red, green, blue = sequential_color(level)
+    ink = ink_on(level)
     title = (
         f"Block {row['block']} {row['bank']}, expert {row['expert']}: mean gate {mean:.4f}, SD "
         f"{row['sd_gate']:.4f}, closed in {100 * row['closed_fraction']:.1f} % and largest in "
@@ -85,7 +85,7 @@ def _scale_bar(x: float, y: float, top: float) -> str:
     steps, width = 40, 220
     boxes = []
     for step in range(steps):
-        red, green, blue = _color((step + 0.5) / steps)
+        red, green, blue = sequential_color((step + 0.5) / steps)
         boxes.append(
             f'<rect x="{x + width * step / steps:g}" y="{y}" width="{width / steps + 0.5:g}" height="10" '
             f'fill="rgb({red},{green},{blue})"/>'
@@ -101,12 +101,18 @@ def _scale_bar(x: float, y: float, top: float) -> str:
     )
 
 
-def _color(level: float) -> tuple[int, int, int]:
+def sequential_color(level: float) -> tuple[int, int, int]:
+    """RGB of a level from 0 (light) to 1 (dark)."""
     position = level * (len(_SCALE) - 1)
     index = min(int(position), len(_SCALE) - 2)
     share = position - index
     low, high = _SCALE[index], _SCALE[index + 1]
     return tuple(round(a + (b - a) * share) for a, b in zip(low, high, strict=True))
+
+
+def ink_on(level: float) -> str:
+    """The color of text on `sequential_color(level)`."""
+    return "#10242b" if level < 0.58 else "#ffffff"
 
 
 def _text(x: float, y: float, text: str, style: str, anchor: str = "middle") -> str:

@@ -21,13 +21,12 @@ import torch.distributed as distributed
 from drmc import cli
 from drmc.dataset import read_manifest, select
 from drmc.errors import DRMCError, InputError
-from drmc.metrics import psnr
 from drmc.models import find_model, load_network
 from drmc.network import INPUT_SCALE, NetworkConfig
 from drmc.training import loop
 from drmc.training.config import TrainingConfig
 from drmc.training.dataset import Pair, PatchSampler, load_pair
-from drmc.training.loop import Trainer, charbonnier, initial_network, learning_rate, train, validation_psnr
+from drmc.training.loop import Trainer, charbonnier, initial_network, learning_rate, train
 from drmc.training.muon import MuonAdamW, orthogonalized
 
 TINY = NetworkConfig(channels=8, blocks=1, experts=3, heads=2, hidden=4)
@@ -556,7 +555,7 @@ def test_what_is_said_stays_json_when_a_loss_is_not_finite(progress, config, mon
     printed = capsys.readouterr().out.splitlines() if progress == "json" else []
     for lines in (logged, printed) if printed else (logged,):
         events = [json.loads(line, parse_constant=refuse)["event"] for line in lines]
-        assert events == ["started", "progress", "validation"]
+        assert events == ["started", "progress", "validation", "finished"]
 
 
 def test_a_run_of_nothing_but_skipped_steps_fails(config, monkeypatch):
@@ -564,48 +563,6 @@ def test_a_run_of_nothing_but_skipped_steps_fails(config, monkeypatch):
     monkeypatch.setattr(PatchSampler, "draw", lambda *key: tuple(np.nan * p for p in original(*key)))
     with pytest.raises(DRMCError, match=r"1\d steps had no finite gradients"):
         train(replace(config, steps=12))
-
-
-def test_validation_measures_the_low_dose_itself_for_the_identity(config, pairs):
-    cut = [
-        made_pair(pair.full[2:18, 2:18, 2:18], pair.low[2:18, 2:18, 2:18]) for pair in pairs["B"]
-    ]  # two tiles of 8 along every axis: nothing is left out
-    network = initial_network(config)
-    for tile, margin, kept in (
-        (8, 0, slice(16)),
-        (8, 2, slice(4, 12)),
-        (12, 2, slice(4, 12)),
-        (16, 5, slice(5, 11)),
-    ):
-        inner = (kept,) * 3
-        with torch.no_grad():
-            network.tail.bias.zero_()
-        low = float(np.mean([psnr(pair.low[inner], pair.full[inner], data_range=20.0) for pair in cut]))
-        assert validation_psnr(network, cut, tile, margin) == pytest.approx((low, low), abs=1e-3)
-        with torch.no_grad():
-            network.tail.bias.fill_(0.5 / INPUT_SCALE)
-        shifted = np.mean([psnr(pair.low[inner] + 0.5, pair.full[inner], data_range=20.0) for pair in cut])
-        expected = pytest.approx((float(shifted), low), abs=1e-3)
-        assert validation_psnr(network, cut, tile, margin) == expected
-
-
-def test_the_margin_of_validation_hides_the_zero_padding(config, pairs):
-    """Margins as wide as the network sees: the same voxels from larger tiles give the same figure."""
-    torch.manual_seed(5)
-    network = initial_network(config)
-    torch.nn.init.normal_(network.tail.weight, std=0.01)
-    with (
-        torch.no_grad()
-    ):  # attention sees the whole tile by its statistics; without it only the neighborhood counts
-        for block in network.blocks:
-            block.attention.project_MCC.zero_()
-            block.router2.outer.weight.zero_()
-    pair = pairs["B"][0]
-    cut = [made_pair(pair.full[:20, :20, :20], pair.low[:20, :20, :20])]
-    small, large = (validation_psnr(network, cut, 2 * margin + 4, margin) for margin in (4, 6))
-    assert small == pytest.approx(large, abs=1e-4)
-    assert small[0] != pytest.approx(small[1], abs=0.01)
-    assert validation_psnr(network, cut, 4, 0)[0] != pytest.approx(small[0], abs=1e-3)
 
 
 # ---- stopping and going on
@@ -664,11 +621,11 @@ def test_a_stop_before_the_first_step_is_saved_too(config):
 
 
 def test_a_stop_during_validation_is_saved_too(config, monkeypatch):
-    def slow(*_) -> tuple[float, float]:
+    def slow(self, network) -> dict[str, dict[str, float]]:
         os.kill(os.getpid(), signal.SIGTERM)
-        return 30.0, 28.0
+        return {"psnr": dict.fromkeys(CENTERS, 30.0)}
 
-    monkeypatch.setattr(loop, "validation_psnr", slow)
+    monkeypatch.setattr(loop.Validation, "measure", slow)
     train(replace(config, validate_every=4))
     state = checkpoint(config.output)
     assert state["step"] == 4 and state["best"] == 30

@@ -13,6 +13,11 @@ from drmc.progress import Reporter, add_progress_argument
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Arguments of `drmc train`."""
     parser.add_argument("config", type=Path, metavar="CONFIG", help="training configuration, a JSON file")
+    parser.add_argument(
+        "--page",
+        action="store_true",
+        help="do not train: write the page of curves (training.html) again from the log",
+    )
     add_progress_argument(parser)
 
 
@@ -23,6 +28,11 @@ def run(arguments: argparse.Namespace, reporter: Reporter) -> int:
     from drmc.training.loop import train
 
     config = TrainingConfig.read(arguments.config)
+    if arguments.page:
+        from drmc.training.page import write_page
+
+        print(f"saved: {write_page(config.output)}")
+        return 0
     report = _print_json if arguments.progress == "json" else _print_text
     path = train(config, report=report)
     if arguments.progress == "text":
@@ -42,12 +52,26 @@ def _values(of_centers: dict[str, float | None], digits: int) -> str:
 def _print_text(record: dict) -> None:
     if record["event"] == "progress":
         left = record["seconds"] / record["step"] * (record["steps"] - record["step"])
-        losses = _values(record["loss"], 5)
-        text = f"step {record['step']}/{record['steps']}  loss {losses}  {left / 60:.0f} min left"
-    elif record["event"] == "validation":
+        pace = record["patches_per_second"]
         text = (
-            f"validation PSNR [dB] {_values(record['psnr'], 2)} (low dose {_values(record['psnr_low'], 2)})"
+            f"step {record['step']}/{record['steps']}  loss {_values(record['loss'], 5)}  "
+            f"{'-' if pace is None else f'{pace:.3g}'} patches/s  {left / 60:.0f} min left"
         )
+    elif record["event"] == "validation":
+        gains = "  ".join(f"{center} {_gain(record, center)}" for center in record["psnr"])
+        text = f"validation, PSNR gain [dB] (best Gaussian filter; share of attainable): {gains}"
     else:
         text = f"{record['event']} at step {record['step']} of {record['steps']}"
+        if "tensorboard" in record:
+            text += f" (TensorBoard: {'written' if record['tensorboard'] else 'not installed'})"
     print(text, file=sys.stderr, flush=True)
+
+
+def _gain(record: dict, center: str) -> str:
+    """E.g. "+3.21 (+2.10; 30 %)", with "-" for what is no finite number."""
+    low, share = record["psnr_low"][center], record["share"][center]
+    mine, gaussian = (
+        "-" if value is None or low is None else f"{value - low:+.2f}"
+        for value in (record["psnr"][center], record["psnr_gaussian"][center])
+    )
+    return f"{mine} ({gaussian}; {'-' if share is None else f'{100 * share:.0f} %'})"

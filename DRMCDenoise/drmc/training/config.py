@@ -22,6 +22,7 @@ _LEAST = {
     "steps": 1,
     "checkpoint_every": 1,
     "validate_every": 1,
+    "validation_tiles": 1,
     "warmup_steps": 0,
     "weight_decay": 0,
     "final_learning_rate": 0,
@@ -43,7 +44,8 @@ class TrainingConfig:
     `head_gain` is the factor on the head's initial weights (20 makes its features SUV); `averaging_start` lets the
     depth-wise kernels begin near the mean over 3 x 3 x 3 voxels; `tail_fit_patches` (per center, 0 = none):
     see `drmc.training.tail`. `optimizer`: "adamw", or "muon" for the experts' maps and kernels at `muon_rate` times the
-    learning rate (`drmc.training.muon`). `card`: what the model's card is to say besides (title, intended use, license ...).
+    learning rate (`drmc.training.muon`). `validation_tiles`: the most tiles of high uptake per
+    held-out pair (`drmc.training.validation`). `card`: what the model's card is to say besides (title, intended use, license ...).
     """
 
     dataset: str
@@ -76,6 +78,7 @@ class TrainingConfig:
     seed: int = 1
     checkpoint_every: int = 200
     validate_every: int = 500
+    validation_tiles: int = 4
     threads: int = 0
     card: dict[str, Any] = field(default_factory=dict)
 

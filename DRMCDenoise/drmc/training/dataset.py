@@ -11,6 +11,8 @@ from drmc.dataset import Case
 from drmc.denoiser import resample_to_grid
 from drmc.errors import InputError
 from drmc.network import INPUT_SCALE
+from drmc.segments import read_segments
+from drmc.volume import Geometry
 
 
 @dataclass
@@ -24,10 +26,17 @@ class Pair:
     body_index: np.ndarray  # flat indices of body voxels
     hot_index: np.ndarray  # body voxels in ascending order of uptake's cumulated share
     hot_share: np.ndarray
+    dose_reduction_factor: float | None = None
+    lesions: tuple[np.ndarray, ...] = ()  # flat indices of each lesion's voxels, where they were asked for
 
 
-def load_pair(case: Case, dose_reduction_factor: float, margin: int = 8) -> Pair:
-    """Reads one pair, resamples it as inference does, and crops it to the body with `margin` voxels of air."""
+def load_pair(
+    case: Case, dose_reduction_factor: float, margin: int = 8, *, with_lesions: bool = False
+) -> Pair:
+    """Reads one pair, resamples it as inference does, and crops it to the body with `margin` voxels of air.
+
+    `with_lesions` reads the case's lesions as well, if it has any, by nearest neighbor.
+    """
     images = []
     for path in (case.low[dose_reduction_factor], case.full):
         volume = case.read(path)
@@ -48,7 +57,39 @@ def load_pair(case: Case, dose_reduction_factor: float, margin: int = 8) -> Pair
     # a coarse subset is enough to draw centers by uptake
     hot_index = body_index[::7]
     hot_share = np.cumsum(np.clip(full.ravel()[hot_index], 0, None).astype(np.float64))
-    return Pair(case.case_id, low, full, body, body_index, hot_index, hot_share / hot_share[-1])
+    return Pair(
+        case.case_id,
+        low,
+        full,
+        body,
+        body_index,
+        hot_index,
+        hot_share / hot_share[-1],
+        dose_reduction_factor,
+        _lesions(case, grid, box, full.shape) if with_lesions else (),
+    )
+
+
+def _lesions(
+    case: Case, grid: Geometry, box: tuple[slice, ...], shape: tuple[int, ...]
+) -> tuple[np.ndarray, ...]:
+    """Flat indices of each lesion's voxels in the part `box`, of `shape`, of the grid."""
+    if case.lesions is None:
+        return ()
+    try:
+        segments, _ = read_segments(case.lesions, grid)
+    except InputError:  # a patient without a lesion in the field of view
+        return ()
+    found = []
+    for segment in segments:
+        places = [
+            axis + part.start - cut.start
+            for axis, part, cut in zip(np.nonzero(segment.inside), segment.box, box, strict=True)
+        ]
+        inside = np.all([(p >= 0) & (p < n) for p, n in zip(places, shape, strict=True)], axis=0)
+        if inside.any():
+            found.append(np.ravel_multi_index([p[inside] for p in places], shape))
+    return tuple(found)
 
 
 class PatchSampler:

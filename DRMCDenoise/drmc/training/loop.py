@@ -21,12 +21,13 @@ from drmc import hardware
 from drmc.dataset import is_simulated, read_manifest, select
 from drmc.errors import DRMCError, InputError
 from drmc.files import atomic_path, write_json
-from drmc.metrics import SUV_RANGE, psnr
-from drmc.network import DRMC, INPUT_SCALE
+from drmc.network import DRMC
 from drmc.training.config import TrainingConfig
-from drmc.training.dataset import Pair, PatchSampler, load_pair
+from drmc.training.dataset import PatchSampler, load_pair
 from drmc.training.muon import MuonAdamW
 from drmc.training.tail import fit_tail
+from drmc.training.validation import Validation
+from drmc.training.watch import GateWatch, Watch, facts, progress, told_configuration
 
 CHECKPOINT = "checkpoint.pt"
 KEPT_CHECKPOINTS = 3
@@ -94,6 +95,7 @@ class Trainer:
         self.average = initial_network(config).to(self.device).eval()
         groups = _parameter_groups(self.network, config)
         self.optimizer = MuonAdamW(groups, lr=config.learning_rate, betas=(0.9, config.beta2))
+        self.gates = GateWatch(config)
         self.step, self.seconds, self.skipped, self.best = 0, 0.0, 0, -math.inf
         self.stop_requested = self.stop_agreed = False
 
@@ -113,7 +115,7 @@ class Trainer:
         mine = self.slots()
         total = len(config.centers) * config.patches_per_center
         losses = dict.fromkeys(config.centers, 0.0)
-        shares = {"closed_gates": 0.0, "stop": float(self.stop_requested)}
+        gates_BLM = None
         if mine:
             drawn = [sampler.draw(self.step, center, slot) for center, slot in mine]
             low_BCDHW, full_BCDHW = (
@@ -127,13 +129,11 @@ class Trainer:
             (torch.stack(per_slot).sum() / total).backward()
             for (center, _), loss in zip(mine, per_slot, strict=True):
                 losses[center] += float(loss.detach()) / config.patches_per_center
-            shares["closed_gates"] = float((gates_BLM == 0).float().mean()) * len(mine) / total
         # one sum over the processes for everything that is logged, and for a stop that only one of them heard of
-        sums = {**losses, **shares}
+        sums = {**losses, "stop": float(self.stop_requested), **self.gates.sums(gates_BLM, mine)}
         norm = self._synchronize(sums)
         self.stop_agreed = sums.pop("stop") > 0
-        closed = sums.pop("closed_gates")
-        losses = sums
+        routing = self.gates.record(sums)
         if math.isfinite(norm):
             self.optimizer.step()
             with torch.no_grad():
@@ -147,8 +147,8 @@ class Trainer:
             "step": self.step,
             "rate": rate,
             "gradient_norm": norm,
-            "closed_gates": closed,
-            "loss": losses,
+            **routing,
+            "loss": sums,
         }
 
     def _synchronize(self, losses: dict[str, float]) -> float:
@@ -232,40 +232,17 @@ class Trainer:
         self.stop_requested = True
 
 
-_MAY_CHANGE = {"steps", "dataset", "output", "form", "checkpoint_every", "validate_every", "threads", "card"}
-
-
-@torch.no_grad()
-def validation_psnr(network: DRMC, pairs: list[Pair], tile: int, margin: int) -> tuple[float, float]:
-    """Mean PSNR (SUV, range 20, inside the body) of the network's estimate and of the low dose itself.
-
-    Taken over the inner parts, without `margin` voxels at each face, of tiles in the middle of each pair; the inner
-    parts lie side by side, so that nothing is blended and the network's zero padding has no share in the figure.
-    """
-    network.eval()
-    inner = tile - 2 * margin
-    values = []
-    for pair in pairs:
-        counts = [max(1, min(2, (n - 2 * margin) // inner)) for n in pair.low.shape]
-        firsts = [
-            max(0, (n - c * inner - 2 * margin) // 2) for n, c in zip(pair.low.shape, counts, strict=True)
-        ]
-        sides, masks = {"estimate": [], "low": [], "full": []}, []
-        for index in np.ndindex(*counts):
-            starts = [f + i * inner for f, i in zip(firsts, index, strict=True)]
-            box = tuple(slice(s, s + tile) for s in starts)
-            kept = tuple(
-                slice(margin, n - margin) if n > 2 * margin else slice(n) for n in pair.low[box].shape
-            )
-            low = torch.from_numpy(pair.low[box] / np.float32(INPUT_SCALE))[None, None]
-            low = low.to(next(network.parameters()).device)
-            estimate = ((low + network(low)[0]) * INPUT_SCALE)[0, 0].cpu().numpy()
-            for name, image in (("estimate", estimate), ("low", pair.low[box]), ("full", pair.full[box])):
-                sides[name].append(image[kept].ravel())
-            masks.append(pair.body[box][kept].ravel())
-        estimate, low, full, mask = map(np.concatenate, (*sides.values(), masks))
-        values.append([psnr(image, full, data_range=SUV_RANGE, mask=mask) for image in (estimate, low)])
-    return tuple(np.mean(values, axis=0).tolist())
+_MAY_CHANGE = {
+    "steps",
+    "dataset",
+    "output",
+    "form",
+    "checkpoint_every",
+    "validate_every",
+    "validation_tiles",
+    "threads",
+    "card",
+}
 
 
 def train(config: TrainingConfig, *, report=None) -> Path:
@@ -284,9 +261,17 @@ def train(config: TrainingConfig, *, report=None) -> Path:
         trainer = Trainer(config, rank, world, device)
         resumed = trainer.resume()
         pairs, held_out = (
-            {c: [load_pair(case, dose) for case in found for dose in case.low] for c, found in split.items()}
+            {
+                c: [
+                    load_pair(case, dose, with_lesions=split is validation)
+                    for case in found
+                    for dose in case.low
+                ]
+                for c, found in split.items()
+            }
             for split in (training, validation)
         )
+        measured = Validation(held_out, config) if rank == 0 else None
         sampler = PatchSampler(
             pairs,
             patch=config.patch,
@@ -294,12 +279,21 @@ def train(config: TrainingConfig, *, report=None) -> Path:
             hot_fraction=config.hot_fraction,
             scale_range=config.scale_range,
         )
-        with _signals(trainer), _Log(Path(config.output), rank, trainer.step, report) as log:
-            log({"event": "resumed" if resumed else "started", "step": trainer.step, "steps": config.steps})
+        with (
+            _signals(trainer),
+            Watch(Path(config.output), rank, trainer.step, report) as watch,
+            _Log(Path(config.output), rank, trainer.step, watch) as log,
+        ):
+            about = facts(config, trainer.device, world, simulated=is_simulated(Path(config.dataset)))
+            about |= {"tensorboard": watch.tensorboard}
+            event = "resumed" if resumed else "started"
+            log({"event": event, "step": trainer.step, "steps": config.steps, **about})
             if trainer.step == 0 and config.tail_fit_patches:
                 trainer.fit_tail(sampler)
-                _validate(trainer, held_out, log)
-            _run_steps(trainer, sampler, held_out, log)
+                _validate(trainer, measured, log)
+            _run_steps(trainer, sampler, measured, log)
+            event = "finished" if trainer.step >= config.steps else "stopped"
+            log({"event": event, "step": trainer.step, "steps": config.steps})
         if trainer.step < config.steps:
             return Path(config.output) / CHECKPOINT
         return export(trainer, cases) if rank == 0 else Path(config.output)
@@ -308,9 +302,10 @@ def train(config: TrainingConfig, *, report=None) -> Path:
             distributed.destroy_process_group()
 
 
-def _run_steps(trainer: Trainer, sampler: PatchSampler, held_out: dict[str, list[Pair]], log) -> None:
+def _run_steps(trainer: Trainer, sampler: PatchSampler, validation: Validation | None, log) -> None:
     config = trainer.config
     recent: list[dict] = []
+    before = trainer.seconds
     saved = None
     while trainer.step < config.steps and not trainer.stopping:
         start = time.monotonic()
@@ -318,10 +313,14 @@ def _run_steps(trainer: Trainer, sampler: PatchSampler, held_out: dict[str, list
         trainer.seconds += time.monotonic() - start
         last = trainer.step == config.steps or trainer.stopping
         if trainer.step % 50 == 0 or last:
-            log({"event": "progress", **_mean(recent), "steps": config.steps, "seconds": trainer.seconds})
+            patches = len(recent) * len(config.centers) * config.patches_per_center
+            pace = progress(recent, patches=patches, seconds=trainer.seconds - before)
+            counts = {"steps": config.steps, "seconds": trainer.seconds, "skipped": trainer.skipped}
+            log({"event": "progress", **pace, **counts})
             recent.clear()
-        if trainer.rank == 0 and (trainer.step % config.validate_every == 0 or trainer.step == config.steps):
-            _validate(trainer, held_out, log)
+            before = trainer.seconds
+        if trainer.step % config.validate_every == 0 or trainer.step == config.steps:
+            _validate(trainer, validation, log)
         if trainer.rank == 0 and trainer.step % config.checkpoint_every == 0:
             trainer.save()
             saved = trainer.step
@@ -332,26 +331,12 @@ def _run_steps(trainer: Trainer, sampler: PatchSampler, held_out: dict[str, list
         raise DRMCError(f"{trainer.skipped} steps had no finite gradients; lower the learning rate")
 
 
-def _validate(trainer: Trainer, held_out: dict[str, list[Pair]], log) -> None:
-    config = trainer.config
-    values = {
-        c: validation_psnr(trainer.average, found, config.tile or config.patch, config.loss_margin)
-        for c, found in held_out.items()
-    }
-    psnr_db, low_db = ({c: value[k] for c, value in values.items()} for k in (0, 1))
-    trainer.best = max(trainer.best, float(np.mean(list(psnr_db.values()))))
-    log({"event": "validation", "step": trainer.step, "psnr": psnr_db, "psnr_low": low_db})
-
-
-def _mean(records: list[dict]) -> dict:
-    mean = lambda values: float(np.mean(list(values)))
-    return {
-        "step": records[-1]["step"],
-        "rate": records[-1]["rate"],
-        "gradient_norm": mean(r["gradient_norm"] for r in records),
-        "closed_gates": mean(r["closed_gates"] for r in records),
-        "loss": {c: mean(r["loss"][c] for r in records) for c in records[-1]["loss"]},
-    }
+def _validate(trainer: Trainer, validation: Validation | None, log) -> None:
+    """In the first process, the only one with something to measure on."""
+    if validation is not None:
+        found = validation.measure(trainer.average)
+        trainer.best = max(trainer.best, float(np.mean(list(found["psnr"].values()))))
+        log({"event": "validation", "step": trainer.step, **found})
 
 
 def export(trainer: Trainer, cases: list) -> Path:
@@ -373,9 +358,7 @@ def export(trainer: Trainer, cases: list) -> Path:
             "processes": trainer.world,
             "threads_per_process": torch.get_num_threads(),
             "validation_psnr": trainer.best,
-            "configuration": {
-                k: v for k, v in config.to_dict().items() if k not in ("dataset", "output", "threads", "card")
-            },
+            "configuration": told_configuration(config),
             "version": drmc.__version__,
         },
     }

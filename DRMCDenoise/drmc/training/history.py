@@ -1,0 +1,81 @@
+"""The log of a training read back: its records by kind, its state, its series of numbers."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from drmc.errors import InputError
+from drmc.plot import Point
+from drmc.report_text import is_number
+
+LOG = "training.jsonl"
+Record = Mapping[str, Any]
+
+
+@dataclass
+class History:
+    """What a log holds: `about` says what the run is, `state` is "under way", "stopped" or "finished"."""
+
+    about: dict[str, Any] = field(default_factory=dict)
+    progress: list[Record] = field(default_factory=list)
+    validation: list[Record] = field(default_factory=list)
+    resumed: list[int] = field(default_factory=list)
+    state: str = "under way"
+    step: int = 0
+    steps: int = 0
+
+    @classmethod
+    def read(cls, path: Path) -> History:
+        """Reads a log; lines that a kill cut off are passed over. InputError where there is none."""
+        try:
+            lines = Path(path).read_text(encoding="utf-8").splitlines()
+        except OSError as error:
+            raise InputError(f"{path}: no log of a training ({error.strerror})") from None
+        found = cls()
+        for line in lines:
+            try:
+                record = json.loads(line)
+            except ValueError:
+                continue
+            if isinstance(record, dict) and isinstance(record.get("step"), int):
+                found._add(record)
+        return found
+
+    def _add(self, record: dict[str, Any]) -> None:
+        event = record.get("event")
+        self.step, self.steps = record["step"], record.get("steps", self.steps)
+        done = event != "stopped" and self.step >= self.steps > 0  # older logs do not say so
+        self.state = "finished" if done else event if event == "stopped" else "under way"
+        if event in ("started", "resumed"):
+            self.about |= {k: v for k, v in record.items() if k not in ("event", "step", "steps")}
+            self.resumed += [record["step"]] * (event == "resumed")
+        elif event == "progress":
+            self.progress.append(record)
+        elif event == "validation":
+            self.validation.append(record)
+
+    @property
+    def centers(self) -> list[str]:
+        """The centers that are trained on, in the order of the log."""
+        return list(self.progress[-1]["loss"] if self.progress else self.last("validation", "psnr") or ())
+
+    def last(self, kind: str, key: str) -> Any:
+        """The newest value of a key in the records of a kind; None where none has it."""
+        records = getattr(self, kind)
+        return next((r[key] for r in reversed(records) if r.get(key) is not None), None)
+
+
+def series(records: Sequence[Record], key: str, center: str | None = None) -> list[Point]:
+    """(step, value) wherever a number was logged under the key, or there under the center."""
+    points = []
+    for record in records:
+        value = record.get(key)
+        if center is not None:
+            value = value.get(center) if isinstance(value, Mapping) else None
+        if is_number(value):
+            points.append((float(record["step"]), float(value)))
+    return points

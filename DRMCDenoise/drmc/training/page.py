@@ -1,0 +1,219 @@
+"""The page of a training, `training.html`: where it stands and its curves, made from its log alone."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from html import escape
+from pathlib import Path
+from typing import Any
+
+from drmc.files import write_text
+from drmc.report import RESEARCH_USE
+from drmc.report_style import CSS
+from drmc.report_text import facts_list, is_number, label_of, mapping, number, percent, plain, section, table
+from drmc.training import curves
+from drmc.training.history import LOG, History, Record
+
+PAGE = "training.html"
+
+
+def write_page(output: str | os.PathLike[str]) -> Path:
+    """Writes training.html into the folder of a run, atomically, and returns its path.
+
+    Raises InputError where the folder has no log.
+    """
+    output = Path(output)
+    log = output / LOG
+    history = History.read(log)
+    path = output / PAGE
+    write_text(path, page_html(history, output.resolve().name, datetime.fromtimestamp(log.stat().st_mtime)))
+    return path
+
+
+def page_html(history: History, folder: str, written: datetime) -> str:
+    """The page as text: one file that needs nothing outside itself and no script.
+
+    `folder` names a run whose log does not, `written` is the time of the last record.
+    """
+    about, centers = history.about, history.centers
+    name = str(about.get("name") or folder)
+    cards = [
+        section("Run", _run(history)),
+        section("Validation", _validation(history.validation, centers, _VALIDATION_NOTE)),
+        section("Watched beside it", _watched(history.validation)),
+        section("Loss", _with_key(centers, curves.loss_figures(history.progress, centers))),
+        section("Routing", _routing(history)),
+        section("Pace", curves.pace_figures(history.progress)),
+        section("Configuration", _configuration(mapping(about.get("configuration")))),
+    ]
+    return (
+        '<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8">'
+        '<meta name="viewport" content="width=device-width, initial-scale=1">'
+        f"<title>{escape(name)} – DRMC training</title><style>{CSS}{curves.CSS}</style></head>\n<body>"
+        f'<div class="research">{RESEARCH_USE}</div><main><header class="page"><h1>Training of {escape(name)}</h1>'
+        f'<p class="lead">{_state(history)}</p>'
+        f'<p class="stamp">Last record {written:%Y-%m-%d %H:%M}</p></header>'
+        + _notices(history)
+        + "\n".join(card for card in cards if card)
+        + f"<footer>{RESEARCH_USE}.</footer></main></body></html>\n"
+    )
+
+
+def _state(history: History) -> str:
+    step, steps = history.step, history.steps
+    if history.state == "finished":
+        return f"<b>Finished</b> after {step:,} steps."
+    if history.state == "stopped":
+        return (
+            f"<b>Stopped</b> at step {step:,} of {steps:,}; it goes on from there when it is started again."
+        )
+    return f"<b>Under way</b> at step {step:,} of {steps:,} when the last record was written."
+
+
+def _notices(history: History) -> str:
+    boxes = []
+    if history.about.get("simulated"):
+        boxes.append(
+            "<b>Simulated data.</b> Trained and validated on simulated patients, not on those of a hospital."
+        )
+    if skipped := history.last("progress", "skipped"):
+        boxes.append(f"<b>{skipped:,} steps skipped</b>, because their gradients were not finite.")
+    return "".join(f'<div class="box notice" role="note"><p>{text}</p></div>' for text in boxes)
+
+
+def _run(history: History) -> str:
+    about, machine = history.about, mapping(history.about.get("hardware"))
+    cores, memory = machine.get("physical_cores"), machine.get("memory_bytes")
+    parts = [
+        plain(machine["gpu"]) if machine.get("gpu") else "",
+        plain(machine["processor"]) if machine.get("processor") else "",
+        f"{cores} core{'s' * (cores != 1)}" if is_number(cores) else "",
+        f"{memory / 2**30:.0f} GiB" if is_number(memory) else "",
+    ]
+    pace, seconds = history.last("progress", "patches_per_second"), history.last("progress", "seconds")
+    entries = [
+        ("Centers", ", ".join(history.centers)),
+        ("Hardware", ", ".join(part for part in parts if part)),
+        ("Processes", plain(about["processes"]) if about.get("processes") else ""),
+        ("Time in steps", _duration(seconds) if is_number(seconds) else ""),
+        ("Time left", _left(history, seconds)),
+        ("Patches per second", number(pace, 2) if pace else ""),
+        ("Best validation", _best(history.validation)),
+        ("Resumed at step", ", ".join(f"{step:,}" for step in history.resumed)),
+        ("TensorBoard", {True: "written", False: "not installed"}.get(about.get("tensorboard"), "")),
+        ("Version", plain(about["version"]) if about.get("version") else ""),
+    ]
+    return facts_list((label, escape(value)) for label, value in entries if value)
+
+
+def _left(history: History, seconds: Any) -> str:
+    step = history.progress[-1]["step"] if history.progress else 0
+    if history.state != "under way" or not is_number(seconds) or not step:
+        return ""
+    return _duration(seconds / step * max(0, history.steps - step))
+
+
+def _duration(seconds: float) -> str:
+    minutes = seconds / 60
+    return (
+        f"{seconds:.0f} s"
+        if minutes < 2
+        else f"{minutes:.0f} min"
+        if minutes < 120
+        else f"{minutes / 60:.1f} h"
+    )
+
+
+def _best(records: Sequence[Record]) -> str:
+    """Highest mean PSNR over the centers, which chooses the best checkpoint."""
+    means = []
+    for record in records:
+        values = list(mapping(record.get("psnr")).values())
+        if values and all(map(is_number, values)):
+            means.append((sum(values) / len(values), record["step"]))
+    return f"{number(max(means)[0], 2)} dB at step {max(means)[1]:,}" if means else ""
+
+
+_VALIDATION_NOTE = (
+    "Held-out patients, the moving average of the weights; SUV, range 20, inside the body, in tiles chosen by uptake. The "
+    "Gaussian filter’s width was chosen on these very tiles. Attainable is 10 log<sub>10</sub> of the dose reduction factor. "
+    "Biases are |S − S<sub>full</sub>| / S<sub>full</sub>, the mean over lesions. In brackets: the low dose itself."
+)
+_WATCHED_NOTE = (
+    "Centers of another dataset, of which nothing is trained on: whether what was known is forgotten."
+)
+
+
+def _validation(records: Sequence[Record], centers: Sequence[str], note: str) -> str:
+    if not records:
+        return ""
+    references = any("psnr_gaussian" in record for record in records)
+    figures = curves.validation_figures(records, centers)
+    key = curves.key_html(centers, references=references)
+    return f'<p class="note">{note}</p>{_latest(records[-1], centers)}<h3>Curves</h3>{key}{figures}'
+
+
+def _watched(records: Sequence[Record]) -> str:
+    """Records of fine-tuning hold the validation of another dataset under "watched"."""
+    watched = [{**r["watched"], "step": r["step"]} for r in records if isinstance(r.get("watched"), Mapping)]
+    return _validation(watched, list(mapping(watched[-1].get("psnr"))), _WATCHED_NOTE) if watched else ""
+
+
+def _latest(record: Record, centers: Sequence[str]) -> str:
+    titles = ("PSNR [dB]", "Gain [dB]", "Gaussian’s gain [dB]", "Of attainable", "NRMSE", "B_mean", "B_max")
+    head = f'<th class="text">At step {record["step"]:,}</th>' + "".join(
+        f"<th>{title}</th>" for title in titles
+    )
+
+    def of(key: str, center: str) -> Any:
+        return mapping(record.get(key)).get(center)
+
+    def gain(key: str, center: str) -> str:
+        values = of(key, center), of("psnr_low", center)
+        return f"{values[0] - values[1]:+.2f}".replace("-", "−") if all(map(is_number, values)) else "–"
+
+    lines = []
+    for center in centers:
+        cells = [
+            f"{number(of('psnr', center), 2)} ({number(of('psnr_low', center), 2)})",
+            gain("psnr", center),
+        ]
+        width = of("gaussian_fwhm_mm", center)
+        cells.append(gain("psnr_gaussian", center) + (f" ({width:g} mm)" if is_number(width) else ""))
+        share = of("share", center)
+        cells.append(percent(100 * share, digits=0, sign=False) if is_number(share) else "–")
+        for key in ("nrmse", "b_mean", "b_max"):
+            low = of(f"{key}_low", center)
+            cells.append(number(of(key, center), 3) + (f" ({number(low, 3)})" if is_number(low) else ""))
+        cells = "".join(f"<td>{cell}</td>" for cell in cells)
+        lines.append(f'<tr><td class="text">{escape(center)}</td>{cells}</tr>')
+    return table(head, lines)
+
+
+def _with_key(centers: Sequence[str], figures: str) -> str:
+    return curves.key_html(centers) + figures if figures else ""
+
+
+def _routing(history: History) -> str:
+    figures = _with_key(history.centers, curves.routing_figures(history.progress, history.centers))
+    usage = mapping(history.last("progress", "usage"))
+    if usage:
+        figures += (
+            "<h3>Which experts each center uses</h3>"
+            '<p class="note">Share of each expert in the sum of its bank’s gates, mean over the patches of the last '
+            "record.</p>" + curves.usage_html(usage)
+        )
+    return figures and (
+        '<p class="note">A gate of exactly 0 closes its expert; dashed: banks in which a patch closed all of them. Evenness is '
+        "the entropy of a center’s use of the experts, the mean over layers: 1 where all are used alike, 0 where one is used "
+        f"alone.</p>{figures}"
+    )
+
+
+def _configuration(values: Mapping[str, Any]) -> str:
+    if not values:
+        return ""
+    listed = facts_list((escape(label_of(key)), escape(plain(value))) for key, value in values.items())
+    return f"<details><summary>Every setting of this run</summary>{listed}</details>"

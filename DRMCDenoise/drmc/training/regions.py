@@ -1,0 +1,98 @@
+"""Where held-out pairs are validated: tiles chosen by uptake, the same ones in every run."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from drmc.training.dataset import Pair
+
+_STARTS_PER_TILE = 4  # candidates along an axis, per length of an inner part
+
+
+def choose_boxes(pair: Pair, tile: int, margin: int, count: int) -> list[tuple[int, int, int]]:
+    """First voxels (z, y, x) of tiles whose inner parts, without `margin` voxels at each face, do not overlap.
+
+    First the tile that holds most of the lesions as a whole; then at most `count` in descending order of the full-dose
+    uptake of the body in the inner part, none without any; then one of ordinary tissue: of the boxes well filled by the
+    body, the one of median mean uptake. The doses of a patient get the same tiles. A tile reaches out of an image that
+    is smaller, and then starts at 0.
+    """
+    inner = tile - 2 * margin
+    shape = pair.full.shape
+    starts = [_candidates(n, tile, inner) for n in shape]
+    parts = [[inner_part(s, n, tile, margin) for s in found] for found, n in zip(starts, shape, strict=True)]
+    uptake = _sums(np.where(pair.body, np.maximum(pair.full, 0), 0), parts)
+    voxels = _sums(pair.body, parts)
+    free = voxels > 0
+    chosen: list[tuple[int, ...]] = []
+
+    def take(place: tuple[int, ...]) -> None:
+        chosen.append(place)
+        apart = [
+            np.abs(np.subtract(found, found[at])) >= inner for found, at in zip(starts, place, strict=True)
+        ]
+        free[...] &= _outer(apart, np.logical_or)
+
+    if (held := _held_lesions(pair, parts) * free).any():
+        # of equals the one of most uptake
+        best = held + 0.5 * uptake / max(uptake.max(), 1e-12)
+        take(np.unravel_index(int(np.argmax(np.where(held, best, 0))), held.shape))
+    for _ in range(count):
+        score = np.where(free, uptake, 0)
+        if not score.any():
+            break
+        take(np.unravel_index(int(np.argmax(score)), score.shape))
+    if free.any():
+        filled = np.flatnonzero(free & (2 * voxels >= voxels[free].max()))
+        mean = (uptake.ravel() / np.maximum(voxels.ravel(), 1))[filled]
+        middle = filled[np.argsort(mean, kind="stable")[(len(mean) - 1) // 2]]
+        take(np.unravel_index(int(middle), free.shape))
+    return [tuple(int(found[at]) for found, at in zip(starts, place, strict=True)) for place in chosen]
+
+
+def _candidates(size: int, tile: int, inner: int) -> list[int]:
+    last = max(0, size - tile)
+    return [*range(0, last, max(1, inner // _STARTS_PER_TILE)), last]
+
+
+def inner_part(start: int, size: int, tile: int, margin: int) -> tuple[int, int]:
+    """First voxel and end, along an axis of `size` voxels, of what is measured of the tile at `start`.
+
+    An image smaller than a tile lies in its middle (`lead` voxels in), so that more of it is inside the margins.
+    """
+    before = lead(size, tile)
+    return start + max(margin - before, 0), start + min(tile - margin - before, size)
+
+
+def lead(size: int, tile: int) -> int:
+    """Voxels of a tile before the first of an image of `size` voxels that is smaller, else 0."""
+    return max(0, tile - size) // 2
+
+
+def _sums(image: np.ndarray, parts: Sequence[Sequence[tuple[int, int]]]) -> np.ndarray:
+    """Sum over every box of one part per axis, axis by axis."""
+    for axis, found in enumerate(parts):
+        image = np.moveaxis(image, axis, 0)
+        image = np.stack([image[first:end].sum(axis=0, dtype=np.float64) for first, end in found])
+        image = np.moveaxis(image, 0, axis)
+    return image
+
+
+def _held_lesions(pair: Pair, parts: Sequence[Sequence[tuple[int, int]]]) -> np.ndarray:
+    """How many lesions each box holds as a whole: (boxes along z, y, x)."""
+    held = np.zeros([len(found) for found in parts], dtype=int)
+    for lesion in pair.lesions:
+        zyx = np.unravel_index(lesion, pair.full.shape)
+        within = [
+            np.array([first <= axis.min() and axis.max() < end for first, end in found])
+            for axis, found in zip(zyx, parts, strict=True)
+        ]
+        held += _outer(within, np.logical_and)
+    return held
+
+
+def _outer(flags: Sequence[np.ndarray], how: np.ufunc) -> np.ndarray:
+    z, y, x = flags
+    return how(how(z[:, None, None], y[None, :, None]), x)

@@ -1,0 +1,236 @@
+"""Validation while training: held-out pairs, measured in a few tiles where the uptake is.
+
+Everything that does not depend on the network (the tiles, what the low dose and the best Gaussian filter reach in
+them) is computed once per run. Arrays are (z, y, x), SUV.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from drmc.denoiser import GRID_MM, halo_of
+from drmc.errors import InputError
+from drmc.evaluation.compare import gaussian_filter
+from drmc.evaluation.config import EvaluationConfig
+from drmc.metrics import SUV_RANGE, nrmse, psnr, share_of_attainable
+from drmc.network import DRMC, INPUT_SCALE
+from drmc.simulation.projector import FWHM_PER_SIGMA
+from drmc.training.config import TrainingConfig
+from drmc.training.dataset import Pair
+from drmc.training.regions import choose_boxes, inner_part, lead
+from drmc.volume import Geometry
+
+WIDTHS_MM = EvaluationConfig.gaussian_fwhm_mm
+
+
+@dataclass
+class _Region:
+    """One tile of a pair: what the network gets, and the inner part of it that is measured."""
+
+    low_DHW: torch.Tensor  # network units, mirrored beyond the image as in inference
+    kept: tuple[slice, ...]  # the inner part in the tile
+    place: tuple[slice, ...]  # and in the image
+    body: np.ndarray
+    low: np.ndarray
+    full: np.ndarray
+    lesions: list[np.ndarray]  # flat indices into the inner part of the lesions that lie in it as a whole
+
+
+@dataclass
+class _HeldOut:
+    """The regions of one pair."""
+
+    case_id: str
+    dose_reduction_factor: float | None
+    regions: list[_Region]
+
+    def scores(self, estimates: Sequence[np.ndarray]) -> dict[str, float]:
+        """psnr, nrmse, b_mean and b_max of estimates of the regions' inner parts; NaN without a lesion."""
+        body = lambda images: np.concatenate([v[r.body] for v, r in zip(images, self.regions, strict=True)])
+        estimate, full = body(estimates), body([region.full for region in self.regions])
+        biases = {"b_mean": [], "b_max": []}
+        for values, region in zip(estimates, self.regions, strict=True):
+            for index in region.lesions:
+                for key, statistic in (("b_mean", np.mean), ("b_max", np.max)):
+                    found, truth = (
+                        float(statistic(v.ravel()[index].astype(np.float64))) for v in (values, region.full)
+                    )
+                    if truth > 0:
+                        biases[key].append(abs(found - truth) / truth)
+        return {
+            "psnr": psnr(estimate, full, data_range=SUV_RANGE),
+            "nrmse": nrmse(estimate, full),
+            **{key: float(np.mean(values)) if values else math.nan for key, values in biases.items()},
+        }
+
+
+class Validation:
+    """Held-out pairs of several centers, ready to measure any network on.
+
+    Per pair: the tile that holds most lesions, the `validation_tiles` ones of greatest full-dose uptake beside it, and
+    one of ordinary tissue (`drmc.training.regions`). Only the inner parts count, without the voxels that inference does
+    not use or the loss leaves out, and they lie side by side: nothing is blended, and the network's zero padding
+    has no share in a figure.
+
+    Raises InputError where a pair has no body in any tile.
+    """
+
+    def __init__(self, held_out: Mapping[str, Sequence[Pair]], config: TrainingConfig):
+        tile = config.tile or config.patch
+        margin = max(config.loss_margin, halo_of(tile))
+        self._centers = {
+            center: [_held_out(pair, tile, margin, config.validation_tiles) for pair in pairs]
+            for center, pairs in held_out.items()
+        }
+        self._references = {
+            center: _references(prepared, held_out[center]) for center, prepared in self._centers.items()
+        }
+
+    @torch.no_grad()
+    def measure(self, network: DRMC) -> dict[str, dict[str, float]]:
+        """Metric -> center -> value, means over the center's pairs; a value that is not defined is NaN.
+
+        - `psnr` [dB]: SUV, range 20, inside the body; `share`: its gain over the low dose, as a share of the
+          attainable one (`drmc.metrics.attainable_gain_db`);
+        - `nrmse`: over the same voxels;
+        - `b_mean`, `b_max`: |S - S_full| / S_full of the mean and the maximum in lesions, mean over lesions.
+
+        Each also of the low dose itself (`psnr_low`, ...; it has no share) and of the best isotropic Gaussian
+        filter (`psnr_gaussian`, ...), whose width `gaussian_fwhm_mm` has the highest mean PSNR of the center on these
+        very regions.
+        """
+        device, training = network.head.weight.device, network.training
+        network.eval()
+        result: dict[str, dict[str, float]] = {}
+        for center, prepared in self._centers.items():
+            scores = [
+                one.scores([_estimate(network, region, device) for region in one.regions]) for one in prepared
+            ]
+            own = {**_means(scores), "share": _share(prepared, scores, self._references[center].low)}
+            for key, value in {**own, **self._references[center].values}.items():
+                result.setdefault(key, {})[center] = value
+        network.train(training)
+        return result
+
+
+def validate(
+    network: DRMC, held_out: Mapping[str, Sequence[Pair]], config: TrainingConfig
+) -> dict[str, dict[str, float]]:
+    """What `Validation.measure` gives, for one measurement."""
+    return Validation(held_out, config).measure(network)
+
+
+@dataclass
+class _References:
+    """What a center's low dose and best Gaussian filter reach."""
+
+    low: list[dict[str, float]]  # of each pair
+    values: dict[str, float]
+
+
+def _held_out(pair: Pair, tile: int, margin: int, count: int) -> _HeldOut:
+    starts = choose_boxes(pair, tile, margin, count)
+    regions = [_region(pair, start, tile, margin) for start in starts]
+    if not any(region.body.any() for region in regions):
+        raise InputError(f"case {pair.case_id}: no body away from the image's faces to validate on")
+    return _HeldOut(pair.case_id, pair.dose_reduction_factor, regions)
+
+
+def _region(pair: Pair, start: Sequence[int], tile: int, margin: int) -> _Region:
+    shape = pair.full.shape
+    before = [lead(n, tile) for n in shape]
+    low = pair.low[tuple(slice(s, s + tile) for s in start)]
+    padding = [(b, tile - n - b) for b, n in zip(before, low.shape, strict=True)]
+    place = tuple(slice(*inner_part(s, n, tile, margin)) for s, n in zip(start, shape, strict=True))
+    kept = tuple(slice(p.start - s + b, p.stop - s + b) for p, s, b in zip(place, start, before, strict=True))
+    return _Region(
+        torch.from_numpy(np.pad(low, padding, mode="symmetric") / np.float32(INPUT_SCALE)),
+        kept,
+        place,
+        pair.body[place].copy(),
+        pair.low[place].copy(),
+        pair.full[place].copy(),
+        [index for lesion in pair.lesions if (index := _inside(lesion, shape, place)) is not None],
+    )
+
+
+def _inside(lesion: np.ndarray, shape: tuple[int, ...], place: tuple[slice, ...]) -> np.ndarray | None:
+    """The lesion's flat indices in the part `place` of the image; None where any of it lies outside."""
+    zyx = np.unravel_index(lesion, shape)
+    if any(
+        (axis < part.start).any() or (axis >= part.stop).any() for axis, part in zip(zyx, place, strict=True)
+    ):
+        return None
+    moved = [axis - part.start for axis, part in zip(zyx, place, strict=True)]
+    return np.ravel_multi_index(moved, tuple(part.stop - part.start for part in place))
+
+
+def _estimate(network: DRMC, region: _Region, device: torch.device) -> np.ndarray:
+    low_BCDHW = region.low_DHW[None, None].to(device)
+    return (network.denoise(low_BCDHW)[0, 0][region.kept] * INPUT_SCALE).float().cpu().numpy()
+
+
+def _references(prepared: list[_HeldOut], pairs: Sequence[Pair]) -> _References:
+    low = [one.scores([region.low for region in one.regions]) for one in prepared]
+    width, gaussian = _best_gaussian(prepared, pairs)
+    values = {f"{key}_low": value for key, value in _means(low).items()}
+    values |= {f"{key}_gaussian": value for key, value in _means(gaussian).items()}
+    values |= {"share_gaussian": _share(prepared, gaussian, low), "gaussian_fwhm_mm": width}
+    return _References(low, values)
+
+
+def _best_gaussian(prepared: list[_HeldOut], pairs: Sequence[Pair]) -> tuple[float, list[dict[str, float]]]:
+    """Width [mm] with the highest mean PSNR and the scores of each pair, found by climbing from the middle: over
+    the width PSNR has one maximum, between too much noise and too much blur."""
+    tried: dict[int, list[dict[str, float]]] = {}
+
+    def value(place: int) -> float:
+        if not 0 <= place < len(WIDTHS_MM):
+            return -math.inf
+        if place not in tried:
+            tried[place] = [
+                one.scores([_smoothed(pair, region, WIDTHS_MM[place]) for region in one.regions])
+                for one, pair in zip(prepared, pairs, strict=True)
+            ]
+        return _means(tried[place])["psnr"]
+
+    best = len(WIDTHS_MM) // 2
+    for direction in (-1, 1):
+        while value(best + direction) > value(best):
+            best += direction
+    return float(WIDTHS_MM[best]), tried[best]
+
+
+def _smoothed(pair: Pair, region: _Region, fwhm_mm: float) -> np.ndarray:
+    """The filtered low dose in the region's inner part; only as much of the image is filtered as has a share in it."""
+    reach = math.ceil(4 * fwhm_mm / FWHM_PER_SIGMA / GRID_MM)
+    wide = tuple(slice(max(0, part.start - reach), part.stop + reach) for part in region.place)
+    low = np.ascontiguousarray(pair.low[wide])
+    smooth = gaussian_filter(low, Geometry(low.shape, (GRID_MM,) * 3), fwhm_mm)
+    return smooth[
+        tuple(
+            slice(part.start - cut.start, part.stop - cut.start)
+            for part, cut in zip(region.place, wide, strict=True)
+        )
+    ]
+
+
+def _means(scores: list[dict[str, float]]) -> dict[str, float]:
+    """Mean over the pairs in which a score is defined, NaN where it is so in none."""
+    defined = {key: [one[key] for one in scores if not math.isnan(one[key])] for key in scores[0]}
+    return {key: float(np.mean(values)) if values else math.nan for key, values in defined.items()}
+
+
+def _share(prepared: list[_HeldOut], scores: list[dict[str, float]], low: list[dict[str, float]]) -> float:
+    """Mean over the pairs of known dose of the gain over the low dose as a share of the attainable one."""
+    shares = [
+        share_of_attainable(mine["psnr"] - before["psnr"], one.dose_reduction_factor)
+        for one, mine, before in zip(prepared, scores, low, strict=True)
+        if one.dose_reduction_factor is not None and one.dose_reduction_factor > 1
+    ]
+    return float(np.mean(shares)) if shares else math.nan

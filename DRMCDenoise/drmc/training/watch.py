@@ -1,0 +1,183 @@
+"""What is watched while training: the routing of every step, the pace, TensorBoard where there is one, the page."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+import drmc
+from drmc import hardware
+from drmc.training.config import TrainingConfig
+from drmc.training.page import write_page
+
+Record = dict[str, Any]
+_NOT_TOLD = (
+    "dataset",
+    "output",
+    "threads",
+    "card",
+)  # places and machines, and what the model's card says itself
+
+
+class GateWatch:
+    """What the gates of a step say, as sums over patches that may be added up over processes.
+
+    `mine` are the (center, slot) of the patches in gates_BLM; a patch has the weight 1 / patches in the step, in
+    its center's usage 1 / patches of the center.
+    """
+
+    def __init__(self, config: TrainingConfig):
+        self._centers, self._per_center = config.centers, config.patches_per_center
+        self._shape = 2 * config.network.blocks, config.network.experts
+
+    def sums(self, gates_BLM: torch.Tensor | None, mine: Sequence[tuple[str, int]]) -> dict[Any, float]:
+        """The same keys in every process, also in one without a patch (None)."""
+        usage = {center: np.zeros(self._shape) for center in self._centers}
+        closed = dead = 0.0
+        if gates_BLM is not None:
+            gates = gates_BLM.detach().float().cpu().numpy()
+            total = gates.sum(axis=2, keepdims=True)
+            shares = np.divide(gates, total, out=np.zeros_like(gates), where=total > 0)
+            patches = len(self._centers) * self._per_center
+            closed = float((gates == 0).mean()) * len(mine) / patches
+            dead = float((gates == 0).all(axis=2).mean()) * len(mine) / patches
+            for (center, _), share in zip(mine, shares, strict=True):
+                usage[center] += share / self._per_center
+        cells = {
+            ("usage", c, *place): float(v) for c, table in usage.items() for place, v in np.ndenumerate(table)
+        }
+        return {"closed_gates": closed, "dead_banks": dead, **cells}
+
+    def record(self, sums: dict[Any, float]) -> Record:
+        """Takes its sums out of all that were added up: `closed_gates` (share of gates that are 0), `dead_banks` (share of
+        banks all of whose experts a patch closed) and `usage` (center -> layers x experts: mean over patches of a gate's
+        share of its bank's sum)."""
+        usage = {
+            center: [
+                [sums.pop(("usage", center, layer, expert)) for expert in range(self._shape[1])]
+                for layer in range(self._shape[0])
+            ]
+            for center in self._centers
+        }
+        return {
+            "closed_gates": sums.pop("closed_gates"),
+            "dead_banks": sums.pop("dead_banks"),
+            "usage": usage,
+        }
+
+
+def entropy(usage_LM: Sequence[Sequence[float]]) -> float:
+    """How evenly a center uses its experts: entropy of each layer's usage over log M, mean over layers.
+
+    1: all experts alike; 0: one expert alone. A layer that is always closed does not count; NaN where there is no
+    other, or only one expert.
+    """
+    usage = np.asarray(usage_LM, dtype=np.float64)
+    usage = usage[usage.sum(axis=1) > 0]
+    if usage.shape[0] == 0 or usage.shape[1] < 2:
+        return math.nan
+    share = usage / usage.sum(axis=1, keepdims=True)
+    logarithm = np.log(share, out=np.zeros_like(share), where=share > 0)
+    return float(-(share * logarithm).sum(axis=1).mean() / math.log(usage.shape[1]))
+
+
+def progress(records: Sequence[Record], *, patches: int, seconds: float) -> Record:
+    """One record of several steps: means over those in which a value was finite; usage to four digits.
+
+    `patches` were drawn in `seconds` by all processes together.
+    """
+    last = records[-1]
+    usage = {
+        center: np.mean([r["usage"][center] for r in records], axis=0).round(4).tolist()
+        for center in last["usage"]
+    }
+    return {
+        "step": last["step"],
+        "rate": last["rate"],
+        **{key: _mean(r[key] for r in records) for key in ("gradient_norm", "closed_gates", "dead_banks")},
+        "loss": {center: _mean(r["loss"][center] for r in records) for center in last["loss"]},
+        "usage": usage,
+        "entropy": {center: entropy(table) for center, table in usage.items()},
+        "patches_per_second": patches / seconds if seconds > 0 else math.nan,
+    }
+
+
+def _mean(values) -> float:
+    finite = [value for value in values if math.isfinite(value)]
+    return float(np.mean(finite)) if finite else math.nan
+
+
+def told_configuration(config: TrainingConfig) -> Record:
+    """The configuration without the places on this machine: what a model's card and a page may say."""
+    return {key: value for key, value in config.to_dict().items() if key not in _NOT_TOLD}
+
+
+def facts(config: TrainingConfig, device: torch.device, world: int, *, simulated: bool) -> Record:
+    """What the first record of a run says of it, so that its page follows from its log alone."""
+    return {
+        "name": config.name,
+        "simulated": simulated,
+        "hardware": hardware.describe(device),
+        "processes": world,
+        "version": drmc.__version__,
+        "configuration": told_configuration(config),
+    }
+
+
+class Watch:
+    """Receives every logged record in the first process: for TensorBoard, the page, and then for who asked for it."""
+
+    def __init__(self, output: Path, rank: int, step: int, report: Callable[[Record], None] | None = None):
+        self._output, self._report = Path(output), report
+        self._board = summary_writer(self._output / "tensorboard", step) if rank == 0 else None
+
+    def __enter__(self) -> Watch:
+        return self
+
+    def __exit__(self, *_) -> None:
+        if self._board is not None:
+            self._board.close()
+
+    @property
+    def tensorboard(self) -> bool:
+        """Whether TensorBoard can be imported, and so its files are written."""
+        return self._board is not None
+
+    def __call__(self, record: Record) -> None:
+        """`record` is in the log already."""
+        if self._board is not None and record["event"] in ("progress", "validation"):
+            for tag, value in _scalars(record):
+                self._board.add_scalar(f"{record['event']}/{tag}", value, record["step"])
+        if record["event"] != "progress":
+            try:
+                write_page(self._output)
+            except OSError:
+                pass  # the training is worth more than its page, which the log gives again
+        if self._report is not None:
+            self._report(record)
+
+
+def summary_writer(folder: Path, step: int) -> Any | None:
+    """TensorBoard's writer into `folder`, where what follows on `step` is written anew; None without TensorBoard."""
+    try:
+        writer = import_module("torch.utils.tensorboard").SummaryWriter
+    except ImportError:
+        return None
+    return writer(str(folder), purge_step=step + 1)
+
+
+def _scalars(record: Mapping[str, Any], prefix: str = "") -> list[tuple[str, float]]:
+    """(tag, value) of every number in a record; tables and what is undefined have none."""
+    found = []
+    for key, value in record.items():
+        if isinstance(value, Mapping):
+            found += _scalars(value, f"{prefix}{key}/")
+        elif isinstance(value, (int, float)) and not isinstance(value, bool) and key not in ("step", "steps"):
+            found.append((prefix + key, float(value)))
+    return found
