@@ -15,17 +15,17 @@ import SimpleITK as sitk
 import torch
 from drmc.dataset import read_manifest, select
 from drmc.errors import InputError
-from drmc.evaluation.compare import gaussian_filter
 from drmc.metrics import nrmse, psnr
 from drmc.network import INPUT_SCALE
+from drmc.simulation.noise import smooth
+from drmc.simulation.projector import FWHM_PER_SIGMA
 from drmc.training import command, validation
 from drmc.training.config import TrainingConfig
 from drmc.training.dataset import Pair, PatchSampler, load_pair
 from drmc.training.loop import Trainer, initial_network, train
-from drmc.training.regions import choose_boxes, inner_part
+from drmc.training.regions import choose_boxes, inner_part, part_of_lesion
 from drmc.training.validation import Validation, validate
 from drmc.training.watch import GateWatch, Watch, entropy, progress
-from drmc.volume import Geometry
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from test_training import CENTERS, TINY, make_dataset, sampler_of, tiny_config
@@ -120,6 +120,19 @@ def test_a_tile_goes_to_the_lesions_even_where_the_uptake_is_low():
     assert not without[lesions[0]].all()
 
 
+def test_a_lesion_counts_in_a_tile_that_holds_half_of_it():
+    mask = np.zeros((12, 10, 10), bool)
+    mask[4:8, 3, 2:4] = True
+    lesion, rest = np.flatnonzero(mask), (slice(1, 9), slice(2, 6))
+    for first, voxels in ((0, 8), (5, 6), (6, 4), (7, None)):
+        box = (slice(first, 12), *rest)
+        part = part_of_lesion(lesion, mask.shape, box)
+        if voxels is None:
+            assert part is None
+        else:
+            assert len(part) == voxels and mask[box].ravel()[part].all()
+
+
 def test_lesions_come_to_the_grid_of_the_pair(tmp_path):
     make_dataset(tmp_path, centers=("A",), patients=1)
     manifest = json.loads((tmp_path / "dataset.json").read_text())
@@ -212,9 +225,10 @@ def test_the_gaussian_is_the_best_of_all_widths_over_the_whole_image(config):
     config = replace(config, tile=24, validation_tiles=1)
     found = validate(initial_network(config), {"A": pairs}, config)
     mask = measured(pairs[0], 24, 3, 1) == 1
-    geometry = Geometry(full.shape, (2.0,) * 3)
     means = {
-        width: np.mean([psnr(gaussian_filter(p.low, geometry, width), p.full, mask=mask) for p in pairs])
+        width: np.mean(
+            [psnr(smooth(p.low, [width / FWHM_PER_SIGMA / 2] * 3).numpy(), p.full, mask=mask) for p in pairs]
+        )
         for width in validation.WIDTHS_MM
     }
     best = max(means, key=means.get)
@@ -226,7 +240,7 @@ def test_the_gaussian_is_the_best_of_all_widths_over_the_whole_image(config):
 def test_only_the_network_is_measured_again(config, monkeypatch):
     held_out = {"A": [noisy_pair(factor=None)], "B": [noisy_pair(seed=2, factor=1.0)]}
     once = Validation(held_out, config)
-    monkeypatch.setattr(validation, "gaussian_filter", None)
+    monkeypatch.setattr(validation, "smooth", None)
     held_out.clear()
     network = shifting(config, 0.3).train()
     first, second = once.measure(network), once.measure(initial_network(config))
@@ -236,9 +250,10 @@ def test_only_the_network_is_measured_again(config, monkeypatch):
         if key.endswith(("_low", "_gaussian", "_mm")):
             assert values == pytest.approx(second[key], nan_ok=True)
     assert first["psnr"]["A"] < second["psnr"]["A"] == pytest.approx(second["psnr_low"]["A"], abs=1e-4)
-    assert all(
-        math.isnan(v) for v in first["share"].values()
-    )  # nothing is known of, or to gain at, these doses
+    of_each = once.measure({"B": network, "": initial_network(config)})
+    assert of_each["psnr"] == {"A": second["psnr"]["A"], "B": first["psnr"]["B"]}
+    # of one dose nothing is known, at the other there is nothing to gain
+    assert all(math.isnan(share) for share in first["share"].values())
 
 
 def test_a_pair_without_body_where_it_is_measured_is_refused_in_one_line(config):
@@ -263,9 +278,13 @@ def test_the_sums_of_two_processes_are_those_of_one(config):
     gates[1, 0] = 0
     watch = GateWatch(config)
     slots = [(center, slot) for slot in (0, 1) for center in CENTERS]
-    whole = watch.sums(gates, slots)
-    parts = [watch.sums(gates[k::3], slots[k::3]) for k in range(3)] + [watch.sums(None, [])]
-    assert all(part.keys() == whole.keys() for part in parts)
+    whole = watch.zeros()
+    watch.add(whole, gates, slots)
+    parts = [watch.zeros() for _ in range(3)]  # the last process has no patch
+    for number, part in enumerate(parts[:2]):
+        watch.add(part, gates[number::3], slots[number::3])
+    watch.add(parts[1], gates[2::3], slots[2::3])
+    assert all(list(part) == list(whole) for part in parts)
     added = {key: sum(part[key] for part in parts) for key in whole}
     assert added == pytest.approx(whole)
     record = watch.record({**whole, "other": 1.0})
@@ -280,7 +299,8 @@ def test_usage_is_each_experts_share_of_its_bank(config):
         [[0.0, 0.0, 5.0], [2.0, 2.0, 0.0]],
     )
     watch = GateWatch(replace(config, patches_per_center=2))
-    sums = watch.sums(gates, [("A", 0), ("A", 1)])
+    sums = watch.zeros()
+    watch.add(sums, gates, [("A", 0), ("A", 1)])
     record = watch.record(sums)
     assert not sums  # nothing is left for the losses
     assert np.allclose(record["usage"]["A"], [[0.375, 0.125, 0.5], [0.25, 0.25, 0.0]])

@@ -115,7 +115,7 @@ class Trainer:
         mine = self.slots()
         total = len(config.centers) * config.patches_per_center
         losses = dict.fromkeys(config.centers, 0.0)
-        gates_BLM = None
+        shares = {"stop": float(self.stop_requested), **self.gates.zeros()}
         if mine:
             drawn = [sampler.draw(self.step, center, slot) for center, slot in mine]
             low_BCDHW, full_BCDHW = (
@@ -129,8 +129,9 @@ class Trainer:
             (torch.stack(per_slot).sum() / total).backward()
             for (center, _), loss in zip(mine, per_slot, strict=True):
                 losses[center] += float(loss.detach()) / config.patches_per_center
+            self.gates.add(shares, gates_BLM, mine)
         # one sum over the processes for everything that is logged, and for a stop that only one of them heard of
-        sums = {**losses, "stop": float(self.stop_requested), **self.gates.sums(gates_BLM, mine)}
+        sums = {**losses, **shares}
         norm = self._synchronize(sums)
         self.stop_agreed = sums.pop("stop") > 0
         routing = self.gates.record(sums)

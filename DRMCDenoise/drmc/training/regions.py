@@ -8,13 +8,14 @@ import numpy as np
 
 from drmc.training.dataset import Pair
 
+LESION_SHARE = 0.5  # of a lesion, for it to count in a tile
 _STARTS_PER_TILE = 4  # candidates along an axis, per length of an inner part
 
 
 def choose_boxes(pair: Pair, tile: int, margin: int, count: int) -> list[tuple[int, int, int]]:
     """First voxels (z, y, x) of tiles whose inner parts, without `margin` voxels at each face, do not overlap.
 
-    First the tile that holds most of the lesions as a whole; then at most `count` in descending order of the full-dose
+    First the tile that holds most lesions, each by at least half; then at most `count` in descending order of the full-dose
     uptake of the body in the inner part, none without any; then one of ordinary tissue: of the boxes well filled by the
     body, the one of median mean uptake. The doses of a patient get the same tiles. A tile reaches out of an image that
     is smaller, and then starts at 0.
@@ -33,7 +34,8 @@ def choose_boxes(pair: Pair, tile: int, margin: int, count: int) -> list[tuple[i
         apart = [
             np.abs(np.subtract(found, found[at])) >= inner for found, at in zip(starts, place, strict=True)
         ]
-        free[...] &= _outer(apart, np.logical_or)
+        z, y, x = apart
+        free[...] &= z[:, None, None] | y[None, :, None] | x
 
     if (held := _held_lesions(pair, parts) * free).any():
         # of equals the one of most uptake
@@ -81,18 +83,23 @@ def _sums(image: np.ndarray, parts: Sequence[Sequence[tuple[int, int]]]) -> np.n
 
 
 def _held_lesions(pair: Pair, parts: Sequence[Sequence[tuple[int, int]]]) -> np.ndarray:
-    """How many lesions each box holds as a whole: (boxes along z, y, x)."""
+    """How many lesions each box holds, by `part_of_lesion`: (boxes along z, y, x)."""
     held = np.zeros([len(found) for found in parts], dtype=int)
     for lesion in pair.lesions:
-        zyx = np.unravel_index(lesion, pair.full.shape)
-        within = [
-            np.array([first <= axis.min() and axis.max() < end for first, end in found])
-            for axis, found in zip(zyx, parts, strict=True)
-        ]
-        held += _outer(within, np.logical_and)
+        mask = np.zeros(pair.full.shape, dtype=bool)
+        mask.ravel()[lesion] = True
+        held += LESION_SHARE * len(lesion) <= _sums(mask, parts)
     return held
 
 
-def _outer(flags: Sequence[np.ndarray], how: np.ufunc) -> np.ndarray:
-    z, y, x = flags
-    return how(how(z[:, None, None], y[None, :, None]), x)
+def part_of_lesion(lesion: np.ndarray, shape: Sequence[int], box: Sequence[slice]) -> np.ndarray | None:
+    """Flat indices into the box of the lesion's voxels in it; None where they are less than half of the lesion.
+
+    `lesion`: flat indices into an image of `shape`.
+    """
+    zyx = [axis - part.start for axis, part in zip(np.unravel_index(lesion, shape), box, strict=True)]
+    sizes = [part.stop - part.start for part in box]
+    inside = np.all([(axis >= 0) & (axis < n) for axis, n in zip(zyx, sizes, strict=True)], axis=0)
+    if np.count_nonzero(inside) < LESION_SHARE * len(lesion):
+        return None
+    return np.ravel_multi_index([axis[inside] for axis in zyx], sizes)

@@ -15,17 +15,31 @@ import torch
 
 from drmc.denoiser import GRID_MM, halo_of
 from drmc.errors import InputError
-from drmc.evaluation.compare import gaussian_filter
-from drmc.evaluation.config import EvaluationConfig
 from drmc.metrics import SUV_RANGE, nrmse, psnr, share_of_attainable
 from drmc.network import DRMC, INPUT_SCALE
+from drmc.simulation.noise import smooth
 from drmc.simulation.projector import FWHM_PER_SIGMA
 from drmc.training.config import TrainingConfig
 from drmc.training.dataset import Pair
-from drmc.training.regions import choose_boxes, inner_part, lead
-from drmc.volume import Geometry
+from drmc.training.regions import choose_boxes, inner_part, lead, part_of_lesion
 
-WIDTHS_MM = EvaluationConfig.gaussian_fwhm_mm
+WIDTHS_MM = (
+    2.0,
+    3.0,
+    4.0,
+    4.5,
+    5.0,
+    5.5,
+    6.0,
+    6.5,
+    7.0,
+    7.5,
+    8.0,
+    9.0,
+    10.0,
+    12.0,
+    14.0,
+)  # full width at half maximum
 
 
 @dataclass
@@ -38,7 +52,9 @@ class _Region:
     body: np.ndarray
     low: np.ndarray
     full: np.ndarray
-    lesions: list[np.ndarray]  # flat indices into the inner part of the lesions that lie in it as a whole
+    lesions: list[
+        np.ndarray
+    ]  # flat indices into the inner part, of lesions of which at least half lies in it
 
 
 @dataclass
@@ -92,34 +108,37 @@ class Validation:
         }
 
     @torch.no_grad()
-    def measure(self, network: DRMC) -> dict[str, dict[str, float]]:
+    def measure(self, network: DRMC | Mapping[str, DRMC]) -> dict[str, dict[str, float]]:
         """Metric -> center -> value, means over the center's pairs; a value that is not defined is NaN.
+
+        `network`: one for all centers, or by center, "" for those that are not named.
 
         - `psnr` [dB]: SUV, range 20, inside the body; `share`: its gain over the low dose, as a share of the
           attainable one (`drmc.metrics.attainable_gain_db`);
         - `nrmse`: over the same voxels;
-        - `b_mean`, `b_max`: |S - S_full| / S_full of the mean and the maximum in lesions, mean over lesions.
+        - `b_mean`, `b_max`: |S - S_full| / S_full of the mean and the maximum in lesions, mean over the lesions of which
+          a tile holds at least half, of the part that it holds.
 
         Each also of the low dose itself (`psnr_low`, ...; it has no share) and of the best isotropic Gaussian
         filter (`psnr_gaussian`, ...), whose width `gaussian_fwhm_mm` has the highest mean PSNR of the center on these
         very regions.
         """
-        device, training = network.head.weight.device, network.training
-        network.eval()
+        networks = network if isinstance(network, Mapping) else {"": network}
         result: dict[str, dict[str, float]] = {}
         for center, prepared in self._centers.items():
-            scores = [
-                one.scores([_estimate(network, region, device) for region in one.regions]) for one in prepared
-            ]
+            mine = networks.get(center) or networks[""]
+            training = mine.training
+            mine.eval()
+            scores = [one.scores([_estimate(mine, region) for region in one.regions]) for one in prepared]
+            mine.train(training)
             own = {**_means(scores), "share": _share(prepared, scores, self._references[center].low)}
             for key, value in {**own, **self._references[center].values}.items():
                 result.setdefault(key, {})[center] = value
-        network.train(training)
         return result
 
 
 def validate(
-    network: DRMC, held_out: Mapping[str, Sequence[Pair]], config: TrainingConfig
+    network: DRMC | Mapping[str, DRMC], held_out: Mapping[str, Sequence[Pair]], config: TrainingConfig
 ) -> dict[str, dict[str, float]]:
     """What `Validation.measure` gives, for one measurement."""
     return Validation(held_out, config).measure(network)
@@ -155,23 +174,12 @@ def _region(pair: Pair, start: Sequence[int], tile: int, margin: int) -> _Region
         pair.body[place].copy(),
         pair.low[place].copy(),
         pair.full[place].copy(),
-        [index for lesion in pair.lesions if (index := _inside(lesion, shape, place)) is not None],
+        [index for lesion in pair.lesions if (index := part_of_lesion(lesion, shape, place)) is not None],
     )
 
 
-def _inside(lesion: np.ndarray, shape: tuple[int, ...], place: tuple[slice, ...]) -> np.ndarray | None:
-    """The lesion's flat indices in the part `place` of the image; None where any of it lies outside."""
-    zyx = np.unravel_index(lesion, shape)
-    if any(
-        (axis < part.start).any() or (axis >= part.stop).any() for axis, part in zip(zyx, place, strict=True)
-    ):
-        return None
-    moved = [axis - part.start for axis, part in zip(zyx, place, strict=True)]
-    return np.ravel_multi_index(moved, tuple(part.stop - part.start for part in place))
-
-
-def _estimate(network: DRMC, region: _Region, device: torch.device) -> np.ndarray:
-    low_BCDHW = region.low_DHW[None, None].to(device)
+def _estimate(network: DRMC, region: _Region) -> np.ndarray:
+    low_BCDHW = region.low_DHW[None, None].to(network.head.weight.device)
     return (network.denoise(low_BCDHW)[0, 0][region.kept] * INPUT_SCALE).float().cpu().numpy()
 
 
@@ -207,17 +215,15 @@ def _best_gaussian(prepared: list[_HeldOut], pairs: Sequence[Pair]) -> tuple[flo
 
 
 def _smoothed(pair: Pair, region: _Region, fwhm_mm: float) -> np.ndarray:
-    """The filtered low dose in the region's inner part; only as much of the image is filtered as has a share in it."""
-    reach = math.ceil(4 * fwhm_mm / FWHM_PER_SIGMA / GRID_MM)
+    """The filtered low dose in the region's inner part; only what has a share in that is filtered."""
+    sigma = fwhm_mm / FWHM_PER_SIGMA / GRID_MM
+    reach = math.ceil(4 * sigma)
     wide = tuple(slice(max(0, part.start - reach), part.stop + reach) for part in region.place)
-    low = np.ascontiguousarray(pair.low[wide])
-    smooth = gaussian_filter(low, Geometry(low.shape, (GRID_MM,) * 3), fwhm_mm)
-    return smooth[
-        tuple(
-            slice(part.start - cut.start, part.stop - cut.start)
-            for part, cut in zip(region.place, wide, strict=True)
-        )
-    ]
+    inner = tuple(
+        slice(part.start - cut.start, part.stop - cut.start)
+        for part, cut in zip(region.place, wide, strict=True)
+    )
+    return smooth(pair.low[wide], [sigma] * 3)[inner].numpy()
 
 
 def _means(scores: list[dict[str, float]]) -> dict[str, float]:

@@ -26,33 +26,31 @@ _NOT_TOLD = (
 
 
 class GateWatch:
-    """What the gates of a step say, as sums over patches that may be added up over processes.
-
-    `mine` are the (center, slot) of the patches in gates_BLM; a patch has the weight 1 / patches in the step, in
-    its center's usage 1 / patches of the center.
-    """
+    """What the gates of a step say, as sums over patches that may be added up over groups of them and processes."""
 
     def __init__(self, config: TrainingConfig):
         self._centers, self._per_center = config.centers, config.patches_per_center
         self._shape = 2 * config.network.blocks, config.network.experts
 
-    def sums(self, gates_BLM: torch.Tensor | None, mine: Sequence[tuple[str, int]]) -> dict[Any, float]:
-        """The same keys in every process, also in one without a patch (None)."""
-        usage = {center: np.zeros(self._shape) for center in self._centers}
-        closed = dead = 0.0
-        if gates_BLM is not None:
-            gates = gates_BLM.detach().float().cpu().numpy()
-            total = gates.sum(axis=2, keepdims=True)
-            shares = np.divide(gates, total, out=np.zeros_like(gates), where=total > 0)
-            patches = len(self._centers) * self._per_center
-            closed = float((gates == 0).mean()) * len(mine) / patches
-            dead = float((gates == 0).all(axis=2).mean()) * len(mine) / patches
-            for (center, _), share in zip(mine, shares, strict=True):
-                usage[center] += share / self._per_center
-        cells = {
-            ("usage", c, *place): float(v) for c, table in usage.items() for place, v in np.ndenumerate(table)
-        }
-        return {"closed_gates": closed, "dead_banks": dead, **cells}
+    def zeros(self) -> dict[Any, float]:
+        """The sums before the first patch: the same keys in every process."""
+        usage = {("usage", c, *place): 0.0 for c in self._centers for place in np.ndindex(self._shape)}
+        return {"closed_gates": 0.0, "dead_banks": 0.0, **usage}
+
+    def add(self, sums: dict[Any, float], gates_BLM: torch.Tensor, mine: Sequence[tuple[str, int]]) -> None:
+        """Adds patches to `sums`; `mine`: their (center, slot), in the order of gates_BLM.
+
+        A patch has the weight 1 / patches of the step, in its center's usage 1 / patches of the center.
+        """
+        gates = gates_BLM.detach().float().cpu().numpy()
+        total = gates.sum(axis=2, keepdims=True)
+        shares = np.divide(gates, total, out=np.zeros_like(gates), where=total > 0)
+        weight = len(mine) / (len(self._centers) * self._per_center)
+        sums["closed_gates"] += float((gates == 0).mean()) * weight
+        sums["dead_banks"] += float((gates == 0).all(axis=2).mean()) * weight
+        for (center, _), share in zip(mine, shares, strict=True):
+            for place, value in np.ndenumerate(share):
+                sums[("usage", center, *place)] += float(value) / self._per_center
 
     def record(self, sums: dict[Any, float]) -> Record:
         """Takes its sums out of all that were added up: `closed_gates` (share of gates that are 0), `dead_banks` (share of
