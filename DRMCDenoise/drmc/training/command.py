@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 from drmc.progress import Reporter, add_progress_argument
+from drmc.training import launch
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -19,11 +20,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="do not train: write the page of curves (training.html) again from the log",
     )
     add_progress_argument(parser)
+    launch.add_arguments(parser)
 
 
 def run(arguments: argparse.Namespace, reporter: Reporter) -> int:
     """Trains or resumes; returns the exit code (0 also after a stop that saved). The records of
     the training are its progress."""
+    if arguments.check:
+        return launch.report_checks(arguments)
     from drmc.training.config import TrainingConfig
     from drmc.training.loop import train
 

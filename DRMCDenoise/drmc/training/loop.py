@@ -24,6 +24,7 @@ from drmc.files import atomic_path, write_json
 from drmc.network import DRMC
 from drmc.training.config import TrainingConfig
 from drmc.training.dataset import PatchSampler, load_pair
+from drmc.training.launch import STOP_FILE
 from drmc.training.muon import MuonAdamW
 from drmc.training.tail import fit_tail
 from drmc.training.validation import Validation
@@ -256,6 +257,8 @@ def train(config: TrainingConfig, *, report=None) -> Path:
     training = select(cases, "train", config.centers)
     validation = select(cases, "validation", config.centers)
     Path(config.output).mkdir(parents=True, exist_ok=True)
+    if rank == 0 and os.environ.get("TORCHELASTIC_RESTART_COUNT", "0") == "0":
+        (Path(config.output) / STOP_FILE).unlink(missing_ok=True)  # asked an earlier run to stop
     if world > 1:
         distributed.init_process_group("nccl" if device != "cpu" else "gloo")
     try:
@@ -309,6 +312,8 @@ def _run_steps(trainer: Trainer, sampler: PatchSampler, validation: Validation |
     before = trainer.seconds
     saved = None
     while trainer.step < config.steps and not trainer.stopping:
+        if trainer.rank == 0 and (trainer.output / STOP_FILE).exists():
+            trainer.request_stop()
         start = time.monotonic()
         recent.append(trainer.train_step(sampler))
         trainer.seconds += time.monotonic() - start

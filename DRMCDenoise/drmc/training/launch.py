@@ -1,0 +1,208 @@
+"""How a training is started: the torchrun command of one machine or of several, in one place.
+
+    launch = Launch(Path("training.json"), processes=4)
+    print(launch.shell_line())          what a user copies
+    subprocess.run(launch.command())    what the module in Slicer runs
+
+`add_arguments` and `report_checks` are the part of `drmc train` that looks before it leaps: `--check`. Imports no torch.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import shlex
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from drmc.errors import InputError
+from drmc.files import write_json
+
+MAX_RESTARTS = 3
+STOP_FILE = "stop"
+"""In a run's output folder: asks it to save and to stop, also where there are no signals (Windows, another machine)."""
+SAVE_SECONDS = 300
+"""How long torchrun lets its processes finish their step and save after SIGTERM; its own default is 30."""
+PRESETS = ("default", "paper", "tiny")
+CONFIGURATION = "training.json"
+_TORCHRUN = "torch.distributed.run"  # what the script torchrun calls; Slicer has no such script on its path
+
+
+@dataclass(frozen=True)
+class Launch:
+    """One training as torchrun starts it on this machine.
+
+    `processes` on each of `nodes` machines. Several machines meet at `endpoint`, HOST:PORT, where HOST is one of them;
+    torchrun finds out by HOST which one opens the port, unless `node_rank` says it (0 does, the others do not).
+    InputError where these contradict each other.
+    """
+
+    config: Path
+    processes: int = 1
+    nodes: int = 1
+    node_rank: int | None = None
+    endpoint: str = ""
+    max_restarts: int = MAX_RESTARTS
+
+    def __post_init__(self) -> None:
+        for name, least in (("processes", 1), ("nodes", 1), ("max_restarts", 0)):
+            if getattr(self, name) < least:
+                raise InputError(f"{name} = {getattr(self, name)}: must be at least {least}")
+        if self.nodes > 1 and not self.endpoint:
+            raise InputError(
+                f"{self.nodes} nodes: name the machine and port where they meet, --rendezvous HOST:PORT"
+            )
+        if self.node_rank is not None and not 0 <= self.node_rank < self.nodes:
+            raise InputError(f"node rank {self.node_rank}: must lie between 0 and {self.nodes - 1}")
+        if self.endpoint:
+            self.meeting_point()
+
+    def meeting_point(self) -> tuple[str, int]:
+        """Host and port of the endpoint; InputError if it is none."""
+        host, _, port = self.endpoint.rpartition(":")
+        if not host or not port.isdecimal() or not 0 < int(port) < 65536:
+            raise InputError(f"rendezvous '{self.endpoint}': write HOST:PORT with a port from 1 to 65535")
+        return host.strip("[]"), int(port)
+
+    @property
+    def world(self) -> int:
+        """Processes on all machines."""
+        return self.processes * self.nodes
+
+    def command(self, python: str | None = None, *, progress: str = "text") -> list[str]:
+        """The command line: `torchrun ...`, or `python -m torch.distributed.run ...` where a Python is given."""
+        return [
+            *(["torchrun"] if python is None else [python, "-m", _TORCHRUN]),
+            *self._where(),
+            f"--nproc-per-node={self.processes}",
+            f"--max-restarts={self.max_restarts}",
+            "-m",
+            "drmc.training",
+            os.fspath(self.config),
+            *([] if progress == "text" else ["--progress", progress]),
+        ]
+
+    def _where(self) -> list[str]:
+        if not self.endpoint:
+            return ["--standalone"]
+        meeting = [f"--nnodes={self.nodes}", "--rdzv-backend=c10d", f"--rdzv-endpoint={self.endpoint}"]
+        if self.node_rank is not None:  # c10d deals the ranks itself; what it needs to know is who hosts
+            meeting.append(f"--rdzv-conf=is_host={int(self.node_rank == 0)}")
+        return [*meeting, "--rdzv-id=drmc"]
+
+    def environment(self, python: str | None = None) -> dict[str, str]:
+        """What torchrun needs on top of the environment."""
+        needed = {"TORCH_ELASTIC_SHUTDOWN_TIMEOUT": str(SAVE_SECONDS)}
+        if python is not None:
+            needed["PYTHON_EXEC"] = python  # with it torchrun starts its workers
+        if sys.platform == "win32":
+            needed["USE_LIBUV"] = "0"  # PyTorch's wheels for Windows are built without
+        return needed
+
+    def shell_line(self, python: str | None = None, more: dict[str, str] | None = None) -> str:
+        """Command and environment (`more`: further variables) as one line to paste into this system's shell."""
+        return shell_line(self.command(python), {**self.environment(python), **(more or {})})
+
+
+def shell_line(command: list[str], environment: dict[str, str], *, windows: bool | None = None) -> str:
+    """One line for cmd.exe or a POSIX shell (None: this system's), everything quoted that needs it."""
+    if sys.platform == "win32" if windows is None else windows:
+        settings = [f'set "{name}={value}"' for name, value in environment.items()]
+        return " && ".join([*settings, subprocess.list2cmdline(command)])
+    settings = [f"{name}={shlex.quote(value)}" for name, value in environment.items()]
+    return " ".join([*settings, shlex.join(command)])
+
+
+def new_configuration(dataset: Path, preset: str = "default", run: Path | None = None) -> Path:
+    """Writes a configuration for a dataset into the run's folder, which is its output folder too; returns its path.
+
+    The folder is DATASET-PRESET beside the dataset unless `run` says another. The centers are those of the dataset that
+    have patients for training and for validation. A configuration that is there already stays as it is.
+    InputError where there is no dataset, no such center, or the folder cannot be written.
+    """
+    from drmc.dataset import load_manifest  # SimpleITK is not needed before
+
+    if preset not in PRESETS:
+        raise InputError(f"preset '{preset}': must be one of {', '.join(PRESETS)}")
+    dataset = Path(dataset).resolve()
+    run = dataset.with_name(f"{dataset.name}-{preset}") if run is None else Path(run).resolve()
+    path, manifest = load_manifest(dataset)
+    splits: dict[str, set[str]] = {}
+    for entry in manifest.get("cases", []):
+        if isinstance(entry, dict) and isinstance(entry.get("center"), str):
+            splits.setdefault(entry["center"], set()).add(str(entry.get("split")))
+    centers = sorted(center for center, found in splits.items() if {"train", "validation"} <= found)
+    if not centers:
+        raise InputError(
+            f"{path}: no center has patients for both training and validation: simulate or add some"
+        )
+    values = {"preset": preset, "dataset": _relative(dataset, run), "output": ".", "centers": centers}
+    target = run / CONFIGURATION
+    if not target.exists():
+        try:
+            run.mkdir(parents=True, exist_ok=True)
+            write_json(target, values)
+        except OSError as error:
+            raise InputError(f"{target} cannot be written ({error.strerror}): name another folder") from None
+    return target
+
+
+def _relative(path: Path, start: Path) -> str:
+    """Relative, so that both can be moved together; absolute where they lie on two drives."""
+    try:
+        return Path(os.path.relpath(path, start)).as_posix()
+    except ValueError:
+        return str(path)
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The arguments of `drmc train CONFIG --check`."""
+    group = parser.add_argument_group("check before a long run")
+    group.add_argument(
+        "--check",
+        action="store_true",
+        help="train nothing: check configuration, dataset, GPUs, disk and checkpoint, and print the torchrun command",
+    )
+    group.add_argument(
+        "--processes", type=int, default=1, metavar="N", help="processes on each machine (default: 1)"
+    )
+    group.add_argument("--nodes", type=int, default=1, metavar="N", help="machines (default: 1)")
+    group.add_argument("--node-rank", type=int, metavar="K", help="this machine: 0 opens the rendezvous port")
+    group.add_argument("--rendezvous", default="", metavar="HOST:PORT", help="where the machines meet")
+
+
+def report_checks(options: argparse.Namespace) -> int:
+    """Prints the checks and the command of `drmc train CONFIG --check`; InputError where one refuses.
+
+    With `--progress json` every check is an event `{"event": "check", "level", "text"}`; a last `{"event": "result"}`
+    has `command`, `output`, `step` (where the run goes on) and `steps`.
+    """
+    from drmc.training.preflight import REFUSED, preflight
+
+    launch = Launch(
+        options.config, options.processes, options.nodes, options.node_rank, options.rendezvous.strip()
+    )
+    as_json = options.progress == "json"
+    found = preflight(launch)
+    for check in found.checks:
+        if as_json:
+            _print_json(event="check", **check._asdict())
+        else:
+            print(f"{check.level:8} {check.text}")
+    line = launch.shell_line()
+    if as_json:
+        _print_json(event="result", command=line, output=found.output, step=found.step, steps=found.steps)
+    refusal = next((check.text for check in found.checks if check.level == REFUSED), None)
+    if refusal is not None:
+        raise InputError(refusal)
+    if not as_json:
+        print(f"\n{line}")
+    return 0
+
+
+def _print_json(**fields: Any) -> None:
+    print(json.dumps(fields), flush=True)

@@ -1,0 +1,266 @@
+"""What can be known before a training starts: that it would fail, or take months."""
+
+from __future__ import annotations
+
+import errno
+import os
+import shutil
+import socket
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+
+from drmc import hardware
+from drmc.dataset import read_manifest, select
+from drmc.errors import DRMCError, InputError
+from drmc.progress import duration
+from drmc.training.config import TrainingConfig
+from drmc.training.launch import Launch
+from drmc.training.loop import KEPT_CHECKPOINTS, Trainer, initial_network
+
+OK, WARNING, REFUSED = "ok", "warning", "refused"
+PROBE = 16
+"""Edge in voxels of the patch on which a step's cost is measured; both time and memory grow with the volume."""
+LONG_SECONDS = 24 * 3600.0
+_FREE_MEMORY = 1.5  # gradients and temporary arrays on top of what a step keeps for its backward pass
+_VALUES_PER_PARAMETER = 4  # of a checkpoint: network, moving average, two moments
+_CHECKPOINTS = KEPT_CHECKPOINTS + 2  # the last ones, the best one, and the one being written
+
+
+class Check(NamedTuple):
+    """One thing that was looked at: `level` ok, warning or refused, `text` one line for people."""
+
+    level: str
+    text: str
+
+
+@dataclass
+class Preflight:
+    """All checks of a launch; `step` is where the run would go on, of `steps`; `output` its folder."""
+
+    checks: list[Check] = field(default_factory=list)
+    output: str = ""
+    step: int = 0
+    steps: int = 0
+
+
+class StepCost(NamedTuple):
+    """Of one patch of the configuration's size: bytes kept for the backward pass, seconds on this processor."""
+
+    memory_bytes: float
+    seconds: float
+
+
+def preflight(launch: Launch) -> Preflight:
+    """Looks at configuration, dataset, devices, disk, checkpoint and rendezvous; trains and writes nothing."""
+    found = Preflight()
+    try:
+        config = TrainingConfig.read(launch.config)
+    except InputError as refusal:
+        found.checks.append(Check(REFUSED, str(refusal)))
+    else:
+        found.output, found.steps = config.output, config.steps
+        network = initial_network(config)
+        parameters = sum(p.numel() for p in network.parameters())
+        found.checks += [
+            _configuration(config, parameters),
+            _dataset(config),
+            *_devices(config, launch, step_cost(config, network)),
+            *_processes(config, launch),
+            _disk(config, parameters),
+            _checkpoint(config, found),
+        ]
+    if launch.endpoint:
+        found.checks.append(_rendezvous(launch))
+    return found
+
+
+def _configuration(config: TrainingConfig, parameters: int) -> Check:
+    count = len(config.centers) * config.patches_per_center
+    return Check(
+        OK,
+        f"configuration: {config.name}, {parameters} parameters, {config.steps} steps of {count} patches of "
+        f"{config.patch} x {config.patch} x {config.patch} voxels",
+    )
+
+
+def _dataset(config: TrainingConfig) -> Check:
+    try:
+        cases = read_manifest(Path(config.dataset))
+        counts = [select(cases, split, config.centers) for split in ("train", "validation")]
+    except InputError as refusal:
+        return Check(REFUSED, str(refusal))
+    each = ", ".join(f"{c} {len(counts[0][c])} + {len(counts[1][c])}" for c in config.centers)
+    return Check(
+        OK,
+        f"dataset: all images are there; patients for training + validation: {each} "
+        f"(their content: drmc validate {config.dataset})",
+    )
+
+
+def step_cost(config: TrainingConfig, network: torch.nn.Module) -> StepCost:
+    """Measured on a small patch on this processor, scaled to the configuration's patch."""
+    edge = min(PROBE, config.patch)
+    patch_BCDHW = torch.rand(1, 1, edge, edge, edge)
+    own = {p.untyped_storage().data_ptr() for p in network.parameters()}
+    kept: dict[int, int] = {}
+
+    def note(tensor: torch.Tensor) -> torch.Tensor:
+        storage = tensor.untyped_storage()
+        if storage.data_ptr() not in own:
+            kept[storage.data_ptr()] = storage.nbytes()
+        return tensor
+
+    for _ in range(2):  # the first time pays for the start of the libraries
+        kept.clear()
+        start = time.monotonic()
+        with torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor):
+            residual_BCDHW = network(patch_BCDHW)[0]
+        residual_BCDHW.square().mean().backward()
+        seconds = time.monotonic() - start
+    scale = (config.patch / edge) ** 3
+    return StepCost(scale * sum(kept.values()), scale * seconds)
+
+
+def _devices(config: TrainingConfig, launch: Launch, cost: StepCost) -> Iterator[Check]:
+    slots = len(config.centers) * config.patches_per_center
+    per_process = -(-slots // launch.world)
+    memory = _FREE_MEMORY * per_process * cost.memory_bytes
+    if torch.cuda.is_available():
+        yield from _gpus(launch, memory)
+        return
+    cores = hardware.physical_cores()
+    # All cores share the work, however many processes they are dealt to.
+    total = cost.seconds * config.steps * slots / launch.nodes
+    level = WARNING if total > LONG_SECONDS else OK
+    expected = "expected long, " if level == WARNING else ""
+    yield Check(
+        level, f"device: CPU only, {_count(cores, 'core')}: {expected}about {_duration(total)} for all steps"
+    )
+    installed = hardware.memory_bytes()
+    if installed is not None and memory * launch.processes > installed:
+        yield Check(
+            WARNING,
+            f"memory: a step takes about {_size(memory * launch.processes)} of {_size(installed)}; "
+            "lower patch or patches_per_center",
+        )
+
+
+def _gpus(launch: Launch, memory: float) -> Iterator[Check]:
+    count = torch.cuda.device_count()
+    if launch.processes > count:
+        yield Check(
+            REFUSED,
+            f"{launch.processes} processes on a machine with {_count(count, 'GPU')}: "
+            f"each needs one of its own, give at most {count}",
+        )
+    for index in range(min(count, launch.processes)):
+        free, installed = torch.cuda.mem_get_info(index)
+        what = f"{torch.cuda.get_device_name(index)}, {_size(free)} of {_size(installed)} free"
+        if free < memory:
+            yield Check(
+                WARNING,
+                f"GPU {index}: {what}, a step takes about {_size(memory)}: end what else runs there, use more "
+                "processes, or lower patches_per_center",
+            )
+        else:
+            yield Check(OK, f"GPU {index}: {what}, a step takes about {_size(memory)}")
+
+
+def _processes(config: TrainingConfig, launch: Launch) -> Iterator[Check]:
+    slots = len(config.centers) * config.patches_per_center
+    if launch.world > slots:
+        yield Check(
+            WARNING,
+            f"{launch.world} processes, but a step has {_count(slots, 'patch', 'patches')}: "
+            f"{launch.world - slots} would do nothing; use {slots} processes or raise patches_per_center",
+        )
+    cores = hardware.physical_cores()
+    threads = launch.processes * max(1, config.threads)
+    if threads > cores:
+        yield Check(
+            WARNING,
+            f"{_count(launch.processes, 'process', 'processes')} with {_count(max(1, config.threads), 'thread')} "
+            f"on {_count(cores, 'core')}: they wait for each other; use at most {cores} in all",
+        )
+
+
+def _disk(config: TrainingConfig, parameters: int) -> Check:
+    folder = Path(config.output)
+    while not folder.exists() and folder != folder.parent:
+        folder = folder.parent
+    if not folder.is_dir() or not os.access(folder, os.W_OK):
+        return Check(
+            REFUSED, f"output {config.output}: {folder} cannot be written; choose another output folder"
+        )
+    needed = 4 * _VALUES_PER_PARAMETER * parameters * _CHECKPOINTS
+    free = shutil.disk_usage(folder).free
+    if free < needed:
+        return Check(
+            REFUSED,
+            f"output {config.output}: {_size(free)} free, the checkpoints take {_size(needed)}; "
+            "make room or choose another output folder",
+        )
+    return Check(OK, f"disk: {_size(free)} free, the checkpoints take {_size(needed)}")
+
+
+def _checkpoint(config: TrainingConfig, found: Preflight) -> Check:
+    try:
+        trainer = Trainer(config)
+        resumed = trainer.resume()
+    except DRMCError as refusal:
+        return Check(REFUSED, str(refusal))
+    if not resumed:
+        return Check(OK, f"checkpoint: none in {config.output}, training starts at step 0")
+    found.step = trainer.step
+    if trainer.step >= config.steps:
+        return Check(
+            WARNING,
+            f"checkpoint: all {config.steps} steps are done; raise steps, or choose another output folder",
+        )
+    return Check(OK, f"checkpoint: training goes on from step {trainer.step} of {config.steps}")
+
+
+def _rendezvous(launch: Launch) -> Check:
+    """Whether the port can be opened, if it is this machine's."""
+    host, port = launch.meeting_point()
+    needs = "every node needs dataset and output folder under the same path"
+    try:
+        family, kind, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+    except OSError as error:
+        return Check(REFUSED, f"rendezvous {launch.endpoint}: there is no machine {host} ({error.strerror})")
+    if launch.node_rank:
+        return Check(OK, f"rendezvous: at {launch.endpoint}, opened by node 0; {needs}")
+    with socket.socket(family, kind) as probe:
+        if os.name == "posix":  # a port that was closed a moment ago is free
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(address)
+        except OSError as error:
+            if error.errno == errno.EADDRNOTAVAIL:  # the address of another machine
+                return Check(OK, f"rendezvous: at {launch.endpoint}, opened there; {needs}")
+            return Check(
+                REFUSED,
+                f"rendezvous {launch.endpoint}: the port cannot be opened ({error.strerror}); "
+                "choose another port, or end the program that has it",
+            )
+    return Check(OK, f"rendezvous: port {port} of this machine is free; {needs}")
+
+
+def _count(number: int, one: str, many: str = "") -> str:
+    return f"{number} {one if number == 1 else many or one + 's'}"
+
+
+def _size(number: float) -> str:
+    for unit, size in (("TB", 1e12), ("GB", 1e9)):
+        if number >= size:
+            return f"{number / size:.1f} {unit}"
+    return f"{number / 1e6:.0f} MB"
+
+
+def _duration(seconds: float) -> str:
+    return f"{seconds / 86400:.0f} days" if seconds >= 2 * 86400 else duration(seconds)
