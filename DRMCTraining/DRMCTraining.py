@@ -2,27 +2,21 @@
 
 import importlib.util
 import json
-import logging
-import os
 import sys
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
 import slicer
 import vtk
-from DRMCDenoiseLib.runner import Job, Process, pythonExecutable
+from drmc.errors import InputError
+from DRMCTrainingLib.history import REPORT, History
+from DRMCTrainingLib.selftest import DRMCTrainingTest  # noqa: F401  Slicer looks for it in this file
+from DRMCTrainingLib.traininglogic import DRMCTrainingLogic, DRMCTrainingParameterNode
+from DRMCTrainingLib.trainingrun import RunState, TrainingRun
 from slicer.i18n import tr as _
 from slicer.i18n import translate
-from slicer.parameterNodeWrapper import WithinRange, parameterNodeWrapper
-from slicer.ScriptedLoadableModule import (
-    ScriptedLoadableModule,
-    ScriptedLoadableModuleLogic,
-    ScriptedLoadableModuleTest,
-    ScriptedLoadableModuleWidget,
-)
+from slicer.ScriptedLoadableModule import ScriptedLoadableModule, ScriptedLoadableModuleWidget
 from slicer.util import VTKObservationMixin
-
-STOP_SECONDS = 60.0  # the step under way is finished and a checkpoint written before the processes are ended
 
 
 class DRMCTraining(ScriptedLoadableModule):
@@ -35,24 +29,17 @@ class DRMCTraining(ScriptedLoadableModule):
         self.parent.dependencies = ["DRMCDenoise"]
         self.parent.contributors = ["DRMC contributors"]
         self.parent.helpText = _(
-            "Trains a DRMC network on one's own centers: starts torchrun with a configuration file, follows it and stops it. "
-            'Research use only. See the <a href="https://github.com/DRMC-PET/SlicerDRMC">documentation</a>.'
+            "Trains a DRMC network on one's own centers: checks a configuration, starts torchrun with it, follows the run and "
+            "stops it with a checkpoint, from which it goes on. Research use only. "
+            'See the <a href="https://github.com/DRMC-PET/SlicerDRMC">documentation</a>.'
         )
         self.parent.acknowledgementText = _(
             "The network is the dynamic routing model for multi-center low-dose PET (DRMC)."
         )
 
 
-@parameterNodeWrapper
-class DRMCTrainingParameterNode:
-    """What the panel shows, kept in the scene."""
-
-    configuration: Path
-    processes: Annotated[int, WithinRange(1, 64)] = 1
-
-
 class DRMCTrainingWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
-    """The panel."""
+    """The panel. A chosen configuration is checked at once; Start checks it again and trains."""
 
     def __init__(self, parent=None) -> None:
         ScriptedLoadableModuleWidget.__init__(self, parent)
@@ -60,26 +47,36 @@ class DRMCTrainingWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self.logic = None
         self._parameterNode = None
         self._parameterNodeGuiTag = None
-        self._job = None
+        self._run: TrainingRun | None = None  # the checks or the training under way
+        self._shown: tuple[str, int] | None = (
+            None  # the configuration and the processes that were checked last
+        )
+        self._history = History()
+        self._output = ""
 
     def setup(self) -> None:
         """Builds the panel when the module is opened for the first time."""
+        from DRMCTrainingLib.progressview import ProgressView
+
         ScriptedLoadableModuleWidget.setup(self)
         uiWidget = slicer.util.loadUI(self.resourcePath("UI/DRMCTraining.ui"))
         self.layout.addWidget(uiWidget)
         self.ui = slicer.util.childWidgetVariables(uiWidget)
         uiWidget.setMRMLScene(slicer.mrmlScene)
         self.logic = DRMCTrainingLogic()
+        self._view = ProgressView(self.ui)
         self.addObserver(slicer.mrmlScene, slicer.mrmlScene.StartCloseEvent, self.onSceneStartClose)
         self.addObserver(slicer.mrmlScene, slicer.mrmlScene.EndCloseEvent, self.onSceneEndClose)
-        self.ui.startButton.clicked.connect(self.onStartButton)
-        self.ui.stopButton.clicked.connect(self.onStopButton)
+        for name in ("new", "copy", "check", "start", "stop", "report", "folder", "charts"):
+            button = getattr(self.ui, f"{name}Button")
+            button.clicked.connect(getattr(self, f"on{name.capitalize()}Button"))
+        self._showHistory()
         self.initializeParameterNode()
 
     def cleanup(self) -> None:
-        """Ends a training that is under way; it goes on from its last checkpoint when it is started again."""
-        if self._job is not None:
-            self._job.end()
+        """Ends a training that is under way, after its checkpoint: the application closes, or the module is reloaded."""
+        if self._run is not None:
+            self._run.end()
         self.setParameterNode(None)
         self.removeObservers()
 
@@ -91,6 +88,12 @@ class DRMCTrainingWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         """Called each time the user opens another module; a training goes on."""
         self.setParameterNode(None)
 
+    def onReload(self) -> None:
+        """Reloads the library too: Slicer itself executes only this file again."""
+        for name in [name for name in sys.modules if name.partition(".")[0] == "DRMCTrainingLib"]:
+            del sys.modules[name]
+        ScriptedLoadableModuleWidget.onReload(self)
+
     def onSceneStartClose(self, caller, event) -> None:
         """The parameter node goes away; a training needs no scene and goes on."""
         self.setParameterNode(None)
@@ -101,126 +104,166 @@ class DRMCTrainingWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
             self.initializeParameterNode()
 
     def initializeParameterNode(self) -> None:
-        """Shows the scene's parameter node."""
-        self.setParameterNode(self.logic.getParameterNode())
+        """Shows the scene's parameter node; what is training stays chosen in a new scene."""
+        parameterNode = self.logic.getParameterNode()
+        if self._run is not None:
+            parameterNode.configuration = self._run.launch.config
+            parameterNode.processes = self._run.launch.processes
+        self.setParameterNode(parameterNode)
 
     def setParameterNode(self, parameterNode: DRMCTrainingParameterNode | None) -> None:
         """Connects the panel to a parameter node, or to none."""
         if self._parameterNode:
             self._parameterNode.disconnectGui(self._parameterNodeGuiTag)
-            self.removeObserver(self._parameterNode, vtk.vtkCommand.ModifiedEvent, self._checkCanStart)
+            self.removeObserver(self._parameterNode, vtk.vtkCommand.ModifiedEvent, self._onParametersChanged)
         self._parameterNode = parameterNode
         if self._parameterNode:
             self._parameterNodeGuiTag = self._parameterNode.connectGui(self.ui)
-            self.addObserver(self._parameterNode, vtk.vtkCommand.ModifiedEvent, self._checkCanStart)
-            self._checkCanStart()
+            self.addObserver(self._parameterNode, vtk.vtkCommand.ModifiedEvent, self._onParametersChanged)
+            self._onParametersChanged()
+
+    def onNewButton(self) -> None:
+        """Writes a configuration for the chosen dataset and chooses it."""
+        try:
+            path = self.logic.newConfiguration(self._parameterNode.dataset, self._parameterNode.preset)
+        except InputError as error:
+            self.ui.statusLabel.setText(str(error))
+            return
+        self._parameterNode.configuration = path
+
+    def onCopyButton(self) -> None:
+        """Puts the command into the clipboard."""
+        slicer.app.clipboard().setText(self.ui.commandTextEdit.toPlainText())
+        self.ui.statusLabel.setText(_("The command is in the clipboard."))
+
+    def onCheckButton(self) -> None:
+        """Looks again; trains nothing."""
+        self._start(checkOnly=True)
 
     def onStartButton(self) -> None:
         """Starts, or goes on from the last checkpoint."""
         self.ui.logTextEdit.clear()
-        self._job = self.logic.start(self._parameterNode.configuration, self._parameterNode.processes)
-        self._job.event.connect(self._onEvent)
-        self._job.text.connect(self.ui.logTextEdit.appendPlainText)
-        self._job.finished.connect(self._onFinished)
-        self.ui.statusLabel.setText(_("Starting..."))
-        self._checkCanStart()
+        if self._run is not None:
+            self._run.checkOnly = False  # its checks are under way: the training follows
+            self._updateButtons()
+        self._start(checkOnly=False)
 
     def onStopButton(self) -> None:
-        """Asks the training to write a checkpoint and stop."""
-        if self._job is not None:
-            self.ui.statusLabel.setText(_("Stopping after this step..."))
-            self._job.cancel()
+        """Asks the training to write a checkpoint and stop; a second time, ends it."""
+        if self._run is not None:
+            self._run.stop()
+
+    def onReportButton(self) -> None:
+        """Opens the run's page in the browser."""
+        self._open(Path(self._output) / REPORT)
+
+    def onFolderButton(self) -> None:
+        """Opens the run's folder."""
+        self._open(Path(self._output))
+
+    def onChartsButton(self) -> None:
+        """Puts the curves into the scene."""
+        self.logic.showCharts(self._history)
+
+    def _open(self, path: Path) -> None:
+        import qt
+
+        qt.QDesktopServices.openUrl(qt.QUrl.fromLocalFile(str(path)))
+
+    def _start(self, *, checkOnly: bool) -> None:
+        parameters = self._parameterNode
+        if self._run is not None or not parameters:
+            return
+        self._shown = self._chosen()
+        run = self.logic.prepare(parameters.configuration, parameters.processes, checkOnly=checkOnly)
+        self._run = run
+        run.event.connect(self._onEvent)
+        run.text.connect(self.ui.logTextEdit.appendPlainText)
+        run.changed.connect(self._onStateChanged)
+        run.finished.connect(self._onFinished)
+        self.ui.checksLabel.setText(_("Checking..."))
+        run.start()
+        self._updateButtons()
+
+    def _onStateChanged(self, run: TrainingRun) -> None:
+        if run.state is RunState.CHECKING:
+            self.ui.statusLabel.setText(_("Checking configuration, dataset and devices..."))
+        elif run.state is RunState.TRAINING:
+            self._takeOver(run)
+            self.ui.statusLabel.setText(_("Starting, reading the images..."))
+        elif run.state is RunState.STOPPING:
+            self.ui.statusLabel.setText(_("Stopping after this step... Stop again ends it without waiting."))
 
     def _onEvent(self, event: dict[str, Any]) -> None:
+        from DRMCTrainingLib.texts import checksText
+
+        if event["event"] == "check":
+            self.ui.checksLabel.setText(checksText(self._run.checks))
+            return
+        if self._run.state is RunState.CHECKING:
+            return
         self.ui.logTextEdit.appendPlainText(json.dumps(event))
-        step, steps = event.get("step"), event.get("steps")
-        if step is not None and steps:
-            self.ui.progressBar.setRange(0, steps)
-            self.ui.progressBar.setValue(step)
-            self.ui.statusLabel.setText(_("Step {step} of {steps}").format(step=step, steps=steps))
+        said = self._showHistory()
+        if said and self._run.state is RunState.TRAINING:
+            self.ui.statusLabel.setText(said)
 
-    def _onFinished(self, job: Job) -> None:
-        self._job = None
-        if job.cancelRequested:
-            self.ui.statusLabel.setText(_("Stopped; Start goes on from the last checkpoint."))
-        elif job.exitCode:
-            self.ui.statusLabel.setText(job.message)
-        else:
-            self.ui.statusLabel.setText(_("Done."))
-        self._checkCanStart()
+    def _takeOver(self, run: TrainingRun) -> None:
+        self._history, self._output = run.history, run.output
+        self._showHistory()
 
-    def _checkCanStart(self, caller=None, event=None) -> None:
-        reason = ""
-        if self._job is not None:
-            reason = _("A training is running")
-        elif not self._parameterNode or not self._parameterNode.configuration.is_file():
-            reason = _("Choose a training configuration")
-        elif importlib.util.find_spec("torch") is None:
-            reason = _(
-                "PyTorch is missing: install the extension PyTorch, then PyTorch in its module PyTorch Utils"
-            )
+    def _showHistory(self) -> str:
+        self._view.show(self._history)
+        self._updateButtons()
+        return self._view.showStep(self._history)
+
+    def _onFinished(self, run: TrainingRun) -> None:
+        self._run = None
+        self._takeOver(run)
+        if not run.checks:
+            self.ui.checksLabel.setText("")
+        self.ui.statusLabel.setText(self.logic.outcome(run))
+        self._updateButtons()
+        self._onParametersChanged()
+
+    def _onParametersChanged(self, caller=None, event=None) -> None:
+        parameters = self._parameterNode
+        if not parameters:
+            return
+        chosen, isFile = self._chosen(), parameters.configuration.is_file()
+        line = self.logic.commandLine(*chosen) if isFile else ""
+        self.ui.commandTextEdit.setPlainText(line)
+        self._updateButtons()
+        if isFile and self._run is None and chosen != self._shown and not self._whyNotStart():
+            self._start(checkOnly=True)
+
+    def _chosen(self) -> tuple[str, int] | None:
+        parameters = self._parameterNode
+        return (str(parameters.configuration), parameters.processes) if parameters else None
+
+    def _updateButtons(self) -> None:
+        reason, parameters = self._whyNotStart(), self._parameterNode
         self.ui.startButton.setEnabled(not reason)
         self.ui.startButton.setToolTip(reason or _("Train, or go on from the last checkpoint"))
-        self.ui.stopButton.setEnabled(self._job is not None)
+        self.ui.checkButton.setEnabled(not reason)
+        self.ui.stopButton.setEnabled(self._run is not None)
+        isIdle = self._run is None or self._run.checkOnly
+        self.ui.configurationPathEdit.setEnabled(isIdle)
+        self.ui.processesSpinBox.setEnabled(isIdle)
+        self.ui.newButton.setEnabled(isIdle and bool(parameters) and self.logic.isDataset(parameters.dataset))
+        self.ui.copyButton.setEnabled(bool(parameters) and parameters.configuration.is_file())
+        self.ui.reportButton.setEnabled(bool(self._output) and (Path(self._output) / REPORT).is_file())
+        self.ui.folderButton.setEnabled(bool(self._output) and Path(self._output).is_dir())
+        self.ui.chartsButton.setEnabled(bool(self._history.progress or self._history.validation))
 
-
-class DRMCTrainingLogic(ScriptedLoadableModuleLogic):
-    """Training from scripts; needs no GUI."""
-
-    def getParameterNode(self) -> DRMCTrainingParameterNode:
-        """The scene's parameter node."""
-        return DRMCTrainingParameterNode(super().getParameterNode())
-
-    def command(self, configuration: str | os.PathLike, processes: int = 1) -> list[str]:
-        """The command line: torchrun with `processes` processes on this machine, each on a GPU of its own if there is one."""
-        if processes < 1:
-            raise ValueError(f"{processes} processes: give at least 1")
-        # `python -m torch.distributed.run` is what the script torchrun calls; Slicer has no such script on its path.
-        torchrun = [
-            pythonExecutable(),
-            "-m",
-            "torch.distributed.run",
-            "--standalone",
-            f"--nproc-per-node={processes}",
-        ]
-        return [*torchrun, "-m", "drmc.training", os.fspath(configuration), "--progress", "json"]
-
-    def start(
-        self, configuration: str | os.PathLike, processes: int = 1, *, process: Process | None = None
-    ) -> Job:
-        """Starts a training and returns its job: follow `event`, stop by `cancel`, wait by `wait`.
-
-        Raises ValueError if there is no such configuration file.
-        """
-        if not Path(configuration).is_file():
-            raise ValueError(f"{configuration}: no such training configuration")
-        environment = {"PYTHON_EXEC": pythonExecutable()}  # with it torchrun starts its workers
-        job = Job(
-            self.command(configuration, processes),
-            process=process,
-            graceSeconds=STOP_SECONDS,
-            environment=environment,
-        )
-        logging.info(f"DRMC: training of {configuration} started")
-        job.finished.connect(lambda one: logging.info(f"DRMC: training ended with exit code {one.exitCode}"))
-        job.start()
-        return job
-
-
-class DRMCTrainingTest(ScriptedLoadableModuleTest):
-    """Runs in Slicer: Reload and Test, or ctest."""
-
-    def setUp(self) -> None:
-        slicer.mrmlScene.Clear()
-
-    def runTest(self) -> None:
-        self.setUp()
-        self.test_command()
-
-    def test_command(self) -> None:
-        """The command starts torchrun with this Slicer's Python."""
-        command = DRMCTrainingLogic().command("training.json", 2)
-        self.assertEqual(command[1:5], ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"])
-        self.assertIn(Path(command[0]).stem.lower()[:6], ("python",), sys.executable)
-        with self.assertRaises(ValueError):
-            DRMCTrainingLogic().start("there is no such file.json")
+    def _whyNotStart(self) -> str:
+        if self._run is not None and not self._run.checkOnly:
+            return _("A training is running")
+        if self._run is not None and self._shown != self._chosen():
+            return _("The checks are running")
+        if not self._parameterNode or not self._parameterNode.configuration.is_file():
+            return _("Choose a training configuration")
+        if importlib.util.find_spec("torch") is None:
+            return _(
+                "PyTorch is missing: install the extension PyTorch, then PyTorch in its module PyTorch Utils"
+            )
+        return ""

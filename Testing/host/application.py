@@ -50,6 +50,9 @@ class Application(core.Application, _Connectable):
     def moduleManager(self) -> _ModuleManager:
         return self._manager
 
+    def clipboard(self):
+        return QtWidgets.QApplication.clipboard()
+
     def processEvents(self) -> None:
         self._application.processEvents()
 

@@ -33,7 +33,8 @@ UNLISTED = {
     "QCursor": QtGui.QCursor,
 }
 
-_ASKED_BY_PYSIDE = {"connectNotify", "disconnectNotify"}
+# A method of the stand-in's own widgets overrides Qt's only if PySide finds the method itself.
+_ASKED_BY_PYSIDE = {"connectNotify", "disconnectNotify", "paintEvent", "mousePressEvent"}
 
 
 class Connection:

@@ -68,8 +68,18 @@ def test_installed_names_collide_with_nobody(module):
     """All extensions' scripts share one folder: packages and files there must be unmistakably ours."""
     names = cmake_lists.writtenList(f"{module}/CMakeLists.txt", "MODULE_PYTHON_SCRIPTS")
     tops = {Path(name.replace("${MODULE_NAME}", module)).parts[0] for name in names}
-    assert tops <= {"DRMCDenoise.py", "DRMCDenoiseLib", "DRMCTraining.py", "drmc", "Scripts"}
-    assert {Path(name).name for name in names if name.startswith("Scripts/")} <= {"DRMCBatch.py"}
+    assert tops <= {
+        "DRMCDenoise.py",
+        "DRMCDenoiseLib",
+        "DRMCTraining.py",
+        "DRMCTrainingLib",
+        "drmc",
+        "Scripts",
+    }
+    assert {Path(name).name for name in names if name.startswith("Scripts/")} <= {
+        "DRMCBatch.py",
+        "DRMCTrain.py",
+    }
 
 
 STAND_IN_FOR_SLICER = """

@@ -1,64 +1,471 @@
-"""DRMCTraining: the torchrun command, following it, stopping it."""
+"""DRMCTraining: the checks, torchrun, following it, stopping it with a checkpoint, and the panel."""
 
 from __future__ import annotations
 
 import json
+import os
+import shlex
+import signal
+import subprocess
 import sys
+import time
+from pathlib import Path
 
 import host
 import pytest
-from conftest import Puppet, waitUntil
+from conftest import REPOSITORY, Puppet, processesOf, waitUntil
+
+SCRIPT = REPOSITORY / "DRMCTraining" / "Scripts" / "DRMCTrain.py"
+CHECKS = (("ok", "configuration: tiny"), ("warning", "device: CPU only, 2 cores"), ("ok", "disk: 3 GB free"))
+PATIENCE = 600  # seconds; only a hang is that slow
 
 
 def logicOf():
     return sys.modules["DRMCTraining"].DRMCTrainingLogic()
 
 
-def test_the_command_is_torchrun(slicer, tmp_path):
-    configuration = tmp_path / "my training.json"
-    command = logicOf().command(configuration, 4)
-    assert command[0] == sys.executable
-    assert command[1:] == [
-        *("-m", "torch.distributed.run", "--standalone", "--nproc-per-node=4"),
-        *("-m", "drmc.training", str(configuration), "--progress", "json"),
-    ]
-    with pytest.raises(ValueError, match="at least 1"):
-        logicOf().command(configuration, 0)
-    with pytest.raises(ValueError, match="no such training configuration"):
-        logicOf().start(configuration)
+def engineErrors():
+    from drmc import errors
+
+    return errors
 
 
-def test_torchrun_hands_on_the_refusal(slicer, tmp_path):
-    """The real torchrun with the real training program: an unknown key is refused before any work."""
-    pytest.importorskip("torch")
-    configuration = tmp_path / "training.json"
-    configuration.write_text(json.dumps({"dataset": "d", "output": "o", "no_such_key": 1}))
-    job = logicOf().start(configuration)
-    assert job.wait(seconds=120)
-    assert job.exitCode != 0 and "no_such_key" in job.log
-
-
-def test_the_panel_follows_and_stops(qtSlicer, tmp_path, monkeypatch):
+@pytest.fixture
+def puppets(monkeypatch):
+    """The processes of every job from now on, in the order of their start; they do what the test says."""
     import DRMCDenoiseLib.runner
 
-    puppet = Puppet()
-    monkeypatch.setattr(DRMCDenoiseLib.runner, "createProcess", lambda: puppet)
+    made = []
+
+    def make():
+        made.append(Puppet())
+        return made[-1]
+
+    monkeypatch.setattr(DRMCDenoiseLib.runner, "createProcess", make)
+    return made
+
+
+@pytest.fixture
+def configuration(tmp_path) -> Path:
+    """A file that is there; what is in it the puppets say."""
+    path = tmp_path / "my training.json"
+    path.write_text("{}")
+    return path
+
+
+@pytest.fixture
+def panel(qtSlicer):
+    """The open panel over an empty scene."""
     widget = host.openWidget(sys.modules["DRMCTraining"], "DRMCTraining")
-    ui = widget.ui
-    assert not ui.startButton.enabled and ui.startButton.toolTip == "Choose a training configuration"
-    configuration = tmp_path / "training.json"
-    configuration.write_text("{}")
-    ui.configurationPathEdit.setCurrentPath(str(configuration))
-    ui.processesSpinBox.setValue(2)
-    waitUntil(qtSlicer, lambda: ui.startButton.enabled)
-    ui.startButton.click()
-    assert puppet.started[0][4:8] == ["--nproc-per-node=2", "-m", "drmc.training", str(configuration)]
-    assert puppet.started[1]["PYTHON_EXEC"] == sys.executable
-    assert not ui.startButton.enabled and ui.stopButton.enabled
-    puppet.outputLine.emit(json.dumps({"event": "progress", "step": 50, "steps": 200, "loss": {"C1": 0.1}}))
-    assert ui.statusLabel.text == "Step 50 of 200" and ui.progressBar.value == 50
-    ui.stopButton.click()
-    assert not puppet.inputIsOpen
-    puppet.finished.emit(1)
-    assert ui.statusLabel.text.startswith("Stopped") and ui.startButton.enabled
+    yield widget
     host.closeWidget(widget)
+
+
+def say(puppet, **event) -> None:
+    puppet.outputLine.emit(json.dumps(event))
+
+
+def passChecks(puppet, output: Path, step: int = 0, steps: int = 200) -> None:
+    """What `drmc train --check --progress json` says where nothing is wrong."""
+    for level, text in CHECKS:
+        say(puppet, event="check", level=level, text=text)
+    say(puppet, event="result", command="torchrun", output=str(output), step=step, steps=steps)
+    puppet.finished.emit(0)
+
+
+def refuse(puppet, text: str) -> None:
+    say(puppet, event="check", level="refused", text=text)
+    say(puppet, event="result", command="torchrun", output="", step=0, steps=0)
+    say(puppet, event="error", message=text, exit_code=2)
+    puppet.finished.emit(2)
+
+
+def progress(step: int, steps: int = 200, **more) -> dict:
+    loss = {"C1": 0.02 * 0.99**step, "C2": 0.03 * 0.99**step}
+    return {
+        **{"event": "progress", "step": step, "steps": steps, "seconds": 2.0 * step, "rate": 1e-3},
+        **{"gradient_norm": 0.5, "closed_gates": 0.25, "loss": loss, **more},
+    }
+
+
+def validation(step: int, **more) -> dict:
+    low = {"C1": 30.0, "C2": 28.0}
+    psnr = {"C1": 30.0 + step / 100, "C2": 28.0 + step / 50}
+    return {"event": "validation", "step": step, "psnr": psnr, "psnr_low": low, **more}
+
+
+# ---- the logic, without a panel
+
+
+def test_the_command_is_torchrun_and_its_line_says_the_same(slicer, configuration):
+    logic = logicOf()
+    command = logic.command(configuration, 4)
+    assert command[0] == sys.executable
+    assert command[1:] == [
+        *("-m", "torch.distributed.run", "--standalone", "--nproc-per-node=4", "--max-restarts=3"),
+        *("-m", "drmc.training", str(configuration), "--progress", "json"),
+    ]
+    words = shlex.split(logic.commandLine(configuration, 4))
+    assert words[-len(command) + 2 :] == command[:-2]
+    settings = dict(word.split("=", 1) for word in words[: -len(command) + 2])
+    assert settings["PYTHONPATH"].split(os.pathsep)[0] == str(REPOSITORY / "DRMCDenoise")
+    assert settings["PYTHON_EXEC"] == sys.executable
+    with pytest.raises(engineErrors().InputError, match="at least 1"):
+        logic.command(configuration, 0)
+    with pytest.raises(engineErrors().InputError, match="no such training configuration"):
+        logic.start(configuration.parent / "none.json")
+
+
+def test_a_dataset_gets_a_configuration_beside_it(slicer, tmp_path, puppets):
+    dataset = tmp_path / "my data"
+    dataset.mkdir()
+    cases = [
+        {"id": f"{center}-{split}", "center": center, "split": split, "full": "f", "low": {"4": "l"}}
+        for center, splits in (
+            ("B", ("train", "validation")),
+            ("A", ("validation", "train")),
+            ("X", ("test",)),
+        )
+        for split in splits
+    ]
+    (dataset / "dataset.json").write_text(json.dumps({"cases": cases}))
+    logic = logicOf()
+    path = logic.newConfiguration(dataset, "tiny")
+    assert path == tmp_path / "my data-tiny" / "training.json"
+    assert json.loads(path.read_text()) == {
+        "preset": "tiny",
+        "dataset": "../my data",
+        "output": ".",
+        "centers": ["A", "B"],
+    }
+    path.write_text("edited")
+    assert logic.newConfiguration(dataset, "tiny").read_text() == "edited"
+    run = logic.start(dataset, preset="tiny")
+    assert run.launch.config == path and str(path) in puppets[0].started[0]
+    run.end(seconds=0)
+    with pytest.raises(engineErrors().InputError, match="must be one of default, paper, tiny"):
+        logic.newConfiguration(dataset, "best")
+    (dataset / "dataset.json").write_text(json.dumps({"cases": cases[:1]}))
+    with pytest.raises(engineErrors().InputError, match="no center has patients for both"):
+        logic.newConfiguration(dataset, "paper")
+    assert not (tmp_path / "my data-paper").exists()
+
+
+def test_checks_come_first_and_a_refusal_trains_nothing(slicer, configuration, puppets):
+    run = logicOf().start(configuration, 2)
+    checking = puppets[0].started[0]
+    assert checking[1:4] == ["-m", "drmc", "train"] and "--check" in checking
+    assert checking[checking.index("--processes") + 1] == "2"
+    refuse(puppets[0], "center C9 has no patient")
+    assert len(puppets) == 1 and not run.isRunning()
+    assert (run.exitCode, run.message) == (2, "center C9 has no patient")
+    assert run.checks == [("refused", "center C9 has no patient")]
+
+
+def test_what_the_training_refuses_is_not_tried_again(slicer, configuration, puppets, tmp_path):
+    run = logicOf().start(configuration)
+    passChecks(puppets[0], tmp_path)
+    assert puppets[1].started[1]["PYTHON_EXEC"] == sys.executable
+    say(puppets[1], event="error", message="the images differ", exit_code=2)
+    assert not puppets[1].inputIsOpen, "torchrun goes on to restart it"
+    puppets[1].finished.emit(1)
+    assert (run.exitCode, run.message) == (2, "the images differ")
+
+
+def test_stop_is_asked_for_in_the_output_folder(slicer, configuration, puppets, tmp_path):
+    """Signals reach neither processes of Windows nor other machines."""
+    from drmc.training.launch import STOP_FILE
+
+    run = logicOf().start(configuration)
+    passChecks(puppets[0], tmp_path)
+    say(puppets[1], **progress(50))
+    run.stop()
+    assert (tmp_path / STOP_FILE).is_file() and puppets[1].inputIsOpen and run.isRunning()
+    say(puppets[1], **progress(51))
+    puppets[1].finished.emit(0)
+    assert run.stopped and run.exitCode == 0
+    assert logicOf().outcome(run) == "Stopped and saved at step 51; Start goes on from there."
+
+
+def test_a_second_stop_does_not_wait(slicer, configuration, puppets, tmp_path):
+    run = logicOf().start(configuration)
+    passChecks(puppets[0], tmp_path)
+    run.stop()
+    run.stop()
+    assert not puppets[1].inputIsOpen
+    puppets[1].finished.emit(1)
+    assert run.exitCode == 130 and logicOf().outcome(run).startswith("Ended")
+
+
+def test_a_killed_worker_is_restarted_and_the_history_goes_on(slicer, configuration, puppets, tmp_path):
+    run = logicOf().start(configuration)
+    passChecks(puppets[0], tmp_path)
+    for record in (progress(50), validation(50), progress(100), validation(100)):
+        say(puppets[1], **record)
+    say(puppets[1], event="error", message="another process of this training ended", exit_code=1)
+    say(puppets[1], event="resumed", step=50, steps=200)
+    assert [one["step"] for one in run.history.progress] == [50]
+    say(puppets[1], **progress(200))
+    puppets[1].finished.emit(0)
+    assert run.exitCode == 0 and not run.stopped and logicOf().outcome(run) == "Done: 200 steps."
+
+
+def test_an_older_log_is_read_and_what_is_missing_is_tolerated(slicer, tmp_path):
+    from DRMCTrainingLib.history import History, gains, series
+    from DRMCTrainingLib.texts import checksText, figuresText, validationText
+
+    assert History.read(tmp_path).steps == 0
+    lines = [json.dumps(one) for one in (progress(50, loss={"C1": None, "C2": 0.1}), validation(50))]
+    (tmp_path / "training.jsonl").write_text("\n".join([*lines, '{"event": "prog', "7", '{"step": "x"}']))
+    history = History.read(tmp_path)
+    assert series(history.progress, "loss", "C1") == [] and series(history.progress, "loss", "C2") == [
+        (50, 0.1)
+    ]
+    assert gains(history.validation, "psnr", "psnr_low", "C2") == [(50, pytest.approx(1.0))]
+    assert history.secondsLeft() == pytest.approx(300.0)
+    assert "Gaussian" not in validationText(history) and "+0.50" in validationText(history)
+    assert figuresText(history).startswith("dead gates 25 %")
+    history.add(validation(100, psnr_gaussian={"C1": 30.7}, nrmse={"C1": 0.123}, entropy={"C1": 0.9}))
+    said = validationText(history)
+    assert "30.70" in said and "12.30" in said and "–" in said  # C2 has no Gaussian yet
+    assert "C1 0.90" in figuresText(history)
+    assert "&lt;b&gt;" in checksText([("ok", "a <b> in a path")])
+
+
+def test_the_time_left_follows_the_pace_of_the_last_records(slicer):
+    from DRMCTrainingLib.history import History
+
+    history = History()
+    for step, seconds in ((50, 1000.0), (100, 1010.0), (150, 1020.0)):
+        history.add(progress(step, steps=1150) | {"seconds": seconds})
+    assert history.secondsLeft() == pytest.approx(200.0)
+
+
+def test_the_curves_become_plots_of_the_scene(slicer):
+    from DRMCTrainingLib.history import History
+
+    history = History()
+    for step in (50, 100):
+        history.add(progress(step))
+        history.add(validation(step, psnr_gaussian={"C1": 30.7, "C2": 29.0}))
+    loss, gain = logicOf().showCharts(history)
+    assert loss.GetNumberOfPlotSeriesNodes() == 2 and loss.GetYAxisLogScale()
+    assert gain.GetNumberOfPlotSeriesNodes() == 4
+    one = gain.GetNthPlotSeriesNode(1)
+    table = one.GetTableNode().GetTable()
+    assert one.GetXColumnName() == "step" and one.GetYColumnName() == "C2"
+    column = table.GetColumnByName("C2")
+    assert [column.GetValue(row) for row in range(2)] == [pytest.approx(1.0), pytest.approx(2.0)]
+    before = slicer.mrmlScene.GetNumberOfNodes()
+    history.add(progress(150))
+    logicOf().showCharts(history)
+    assert slicer.mrmlScene.GetNumberOfNodes() == before
+    assert loss.GetNthPlotSeriesNode(0).GetTableNode().GetTable().GetNumberOfRows() == 3
+
+
+# ---- the panel
+
+
+def test_a_chosen_configuration_is_checked_at_once(panel, puppets, configuration, tmp_path):
+    ui = panel.ui
+    assert not ui.startButton.enabled and ui.startButton.toolTip == "Choose a training configuration"
+    assert not ui.copyButton.enabled and not ui.checkButton.enabled and not ui.reportButton.enabled
+    ui.configurationPathEdit.setCurrentPath(str(configuration))
+    assert len(puppets) == 1 and "--check" in puppets[0].started[0]
+    assert shlex.quote(str(configuration)) in ui.commandTextEdit.toPlainText()
+    passChecks(puppets[0], tmp_path, step=120)
+    assert all(text in ui.checksLabel.text for _, text in CHECKS)
+    assert ui.statusLabel.text == "Start goes on from step 120 of 200." and ui.startButton.enabled
+    assert len(puppets) == 1
+    ui.processesSpinBox.setValue(3)
+    assert "--nproc-per-node=3" in ui.commandTextEdit.toPlainText()
+    assert puppets[1].started[0][puppets[1].started[0].index("--processes") + 1] == "3"
+    passChecks(puppets[1], tmp_path)
+    assert ui.statusLabel.text == "Ready to start." and len(puppets) == 2
+
+
+def test_the_panel_follows_and_stops(panel, puppets, configuration, tmp_path):
+    ui = panel.ui
+    ui.configurationPathEdit.setCurrentPath(str(configuration))
+    passChecks(puppets[0], tmp_path)
+    ui.startButton.click()
+    assert not ui.startButton.enabled and ui.stopButton.enabled and not ui.processesSpinBox.enabled
+    passChecks(puppets[1], tmp_path)
+    assert puppets[2].started[0][1:3] == ["-m", "torch.distributed.run"]
+    for record in ({"event": "started", "step": 0, "steps": 200}, progress(50), validation(50)):
+        say(puppets[2], **record)
+    assert ui.statusLabel.text == "Step 50 of 200, 5 min left" and ui.progressBar.value == 50
+    assert [curve.name for curve in panel._view.lossCurves.curves()] == ["C1", "C2"]
+    assert [curve.name for curve in panel._view.gainCurves.curves()] == ["C1", "C2", "low dose"]
+    assert "C2" in ui.validationLabel.text and "+1.00" in ui.validationLabel.text
+    assert "dead gates 25 %" in ui.figuresLabel.text and ui.chartsButton.enabled
+    ui.stopButton.click()
+    assert ui.statusLabel.text.startswith("Stopping after this step")
+    puppets[2].finished.emit(0)
+    assert ui.statusLabel.text == "Stopped and saved at step 50; Start goes on from there."
+    assert ui.startButton.enabled and not ui.stopButton.enabled and ui.folderButton.enabled
+
+
+def test_start_during_the_checks_trains_after_them(panel, puppets, configuration, tmp_path):
+    panel.ui.configurationPathEdit.setCurrentPath(str(configuration))
+    panel.ui.startButton.click()
+    assert len(puppets) == 1 and not panel.ui.startButton.enabled
+    passChecks(puppets[0], tmp_path)
+    assert puppets[1].started[0][1:3] == ["-m", "torch.distributed.run"]
+    puppets[1].errorLine.emit("Traceback: where it was")
+    say(puppets[1], event="error", message="no room on the disk", exit_code=1)
+    puppets[1].finished.emit(1)
+    assert panel.ui.statusLabel.text == "no room on the disk" and panel.ui.startButton.enabled
+    assert "Traceback" in panel.ui.logTextEdit.toPlainText()
+
+
+def test_a_refusal_is_shown_with_the_sentence_of_the_command_line(panel, puppets, configuration):
+    panel.ui.configurationPathEdit.setCurrentPath(str(configuration))
+    refuse(puppets[0], "training.json: unknown key 'stesp'")
+    assert panel.ui.statusLabel.text == "training.json: unknown key 'stesp'"
+    assert "✖" in panel.ui.checksLabel.text and len(puppets) == 1
+
+
+def test_the_command_is_copied(panel, qtSlicer, puppets, configuration):
+    panel.ui.configurationPathEdit.setCurrentPath(str(configuration))
+    panel.ui.copyButton.click()
+    assert qtSlicer.app.clipboard().text() == logicOf().commandLine(configuration)
+    puppets[0].finished.emit(0)
+
+
+def test_a_configuration_for_a_dataset_is_written_and_chosen(panel, puppets, tmp_path):
+    ui, dataset = panel.ui, tmp_path / "data"
+    dataset.mkdir()
+    case = {"center": "A", "full": "f", "low": {"4": "l"}}
+    cases = [{**case, "id": split, "split": split} for split in ("train", "validation")]
+    ui.datasetPathEdit.setCurrentPath(str(dataset))
+    assert not ui.newButton.enabled
+    (dataset / "dataset.json").write_text(json.dumps({"cases": cases}))
+    ui.presetComboBox.setCurrentIndex(2)
+    assert ui.newButton.enabled
+    ui.newButton.click()
+    assert ui.configurationPathEdit.currentPath == str(tmp_path / "data-tiny" / "training.json")
+    assert len(puppets) == 1
+    puppets[0].finished.emit(0)
+    (dataset / "dataset.json").write_text("{")
+    ui.newButton.click()
+    assert "is not JSON" in ui.statusLabel.text
+
+
+def test_closing_the_scene_lets_the_training_go_on(panel, qtSlicer, puppets, configuration, tmp_path):
+    panel.ui.configurationPathEdit.setCurrentPath(str(configuration))
+    panel.ui.startButton.click()
+    passChecks(puppets[0], tmp_path)
+    qtSlicer.mrmlScene.Clear(0)
+    say(puppets[1], **progress(50))
+    assert panel.ui.statusLabel.text.startswith("Step 50 of 200") and panel.ui.stopButton.enabled
+    assert panel.ui.configurationPathEdit.currentPath == str(configuration)
+    puppets[1].finished.emit(0)
+    assert len(puppets) == 2 and panel.ui.startButton.enabled
+
+
+def test_the_report_is_opened_when_there_is_one(panel, puppets, configuration, tmp_path, monkeypatch):
+    import qt
+
+    opened = []
+    monkeypatch.setattr(panel, "_open", opened.append)
+    panel.ui.configurationPathEdit.setCurrentPath(str(configuration))
+    passChecks(puppets[0], tmp_path)
+    assert not panel.ui.reportButton.enabled
+    (tmp_path / "training.html").write_text("")
+    panel.ui.checkButton.click()
+    passChecks(puppets[1], tmp_path)
+    panel.ui.reportButton.click()
+    panel.ui.folderButton.click()
+    assert opened == [tmp_path / "training.html", tmp_path]
+    assert qt.QUrl.fromLocalFile(str(tmp_path)).toString().startswith("file://")
+
+
+# ---- real processes
+
+
+@pytest.fixture(scope="module")
+def small(tmp_path_factory) -> Path:
+    """A configuration that trains in seconds, of a dataset of balls; its output is beside it."""
+    pytest.importorskip("torch")
+    sys.path.append(str(REPOSITORY / "Testing" / "engine"))
+    from drmc.files import write_json
+    from test_training import make_dataset, tiny_config
+
+    folder = tmp_path_factory.mktemp("training")
+    (folder / "data").mkdir()
+    config = tiny_config(
+        make_dataset(folder / "data"), folder / "run", steps=100_000, checkpoint_every=100_000
+    )
+    write_json(folder / "training.json", config.to_dict())
+    return folder / "training.json"
+
+
+def savedStep(output: Path) -> int:
+    import torch
+
+    return torch.load(output / "checkpoint.pt", weights_only=True)["step"]
+
+
+def test_a_run_is_followed_stopped_resumed_and_ended(qtSlicer, small):
+    """The real thing twice: a stop that saves, then a close of Slicer, both with torchrun's whole tree gone."""
+    output = small.parent / "run"
+    events = []
+    run = logicOf().start(small, eventCallback=events.append)
+    waitUntil(qtSlicer, lambda: run.history.progress or not run.isRunning(), PATIENCE)
+    assert run.isRunning(), run.message
+    run.stop()
+    waitUntil(qtSlicer, lambda: not run.isRunning(), PATIENCE)
+    assert run.exitCode == 0 and run.stopped, run.message
+    step = savedStep(output)
+    assert run.history.step == step > 0 and processesOf(str(small)) == []
+    assert [event["event"] for event in events].index("started") > 0
+
+    widget = host.openWidget(sys.modules["DRMCTraining"], "DRMCTraining")
+    widget.ui.configurationPathEdit.setCurrentPath(str(small))
+    widget.ui.startButton.click()
+    waitUntil(qtSlicer, lambda: widget._history.step > step or widget._run is None, PATIENCE)
+    again = widget._run
+    assert again is not None, widget.ui.statusLabel.text
+    assert again.step == step and f"goes on from step {step}" in widget.ui.checksLabel.text
+    host.closeWidget(widget)
+    assert not again.isRunning() and savedStep(output) > step
+    assert processesOf(str(small)) == []
+
+
+def test_the_script_trains_over_night_and_says_how_it_ended(slicer, small, tmp_path):
+    """From any Python: SIGTERM saves and gives 0; a bad configuration gives 2 and the command line's sentence."""
+    environment = {**os.environ, "PYTHONPATH": ""}
+    bad = tmp_path / "bad.json"
+    bad.write_text(json.dumps({"dataset": "d", "output": "o", "no_such_key": 1}))
+    done = subprocess.run(
+        [sys.executable, str(SCRIPT), str(bad)],
+        capture_output=True,
+        text=True,
+        env=environment,
+        timeout=PATIENCE,
+    )
+    assert done.returncode == 2, done.stderr
+    assert "unknown key 'no_such_key'" in done.stdout + done.stderr
+
+    values = json.loads(small.read_text())
+    mine = tmp_path / "training.json"
+    mine.write_text(json.dumps({**values, "output": str(tmp_path / "run")}))
+    process = subprocess.Popen(
+        [sys.executable, str(SCRIPT), "--", str(mine), "--processes", "2"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+        env=environment,
+    )
+    for line in process.stdout:
+        if '"progress"' in line:
+            process.send_signal(signal.SIGTERM)
+            break
+    rest, _ = process.communicate(timeout=PATIENCE)
+    assert process.returncode == 0, rest
+    assert savedStep(tmp_path / "run") >= 50
+    deadline = time.monotonic() + 30
+    while processesOf(str(mine)) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert processesOf(str(mine)) == []

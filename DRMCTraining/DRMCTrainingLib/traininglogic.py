@@ -1,0 +1,152 @@
+"""Training for scripts, other modules and the panel; needs no GUI and shows no dialog."""
+
+# No `from __future__ import annotations` here: parameterNodeWrapper reads the annotations as they stand.
+import logging
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Any
+
+from drmc.errors import DRMCError, InputError
+from drmc.training.launch import PRESETS, Launch, new_configuration
+from DRMCDenoiseLib.runner import Process, pythonExecutable
+from slicer.i18n import tr as _
+from slicer.parameterNodeWrapper import Choice, WithinRange, parameterNodeWrapper
+from slicer.ScriptedLoadableModule import ScriptedLoadableModuleLogic
+
+from .history import History
+from .trainingrun import REFUSED_CODE, TrainingRun, shellLine
+
+MANIFEST = "dataset.json"
+
+
+@parameterNodeWrapper
+class DRMCTrainingParameterNode:
+    """What the panel shows, kept in the scene."""
+
+    configuration: Path
+    processes: Annotated[int, WithinRange(1, 64)] = 1
+    dataset: Path
+    preset: Annotated[str, Choice(list(PRESETS))] = PRESETS[0]
+
+
+class DRMCTrainingLogic(ScriptedLoadableModuleLogic):
+    """Starts, follows, stops and resumes trainings.
+
+    A training is named by its configuration file, or by a dataset's folder, for which a configuration of the preset is
+    written beside it. `several` are the other fields of `drmc.training.launch.Launch`: nodes, node_rank, endpoint.
+
+        logic = DRMCTrainingLogic()
+        for level, text in logic.check("training.json", processes=4): print(level, text)
+        run = logic.start("training.json", processes=4)
+        run.event.connect(print)
+        run.wait(idle=slicer.app.processEvents)
+    """
+
+    def getParameterNode(self) -> DRMCTrainingParameterNode:
+        """The scene's parameter node."""
+        return DRMCTrainingParameterNode(super().getParameterNode())
+
+    def newConfiguration(
+        self, dataset: str | os.PathLike, preset: str = PRESETS[0], run: str | os.PathLike | None = None
+    ) -> Path:
+        """Writes training.json for a dataset into a run's folder of its own, beside it unless `run` says where.
+
+        One that is there already stays as it is. InputError where there is no dataset to train on.
+        """
+        return new_configuration(Path(dataset), preset, None if run is None else Path(run))
+
+    def isDataset(self, folder: str | os.PathLike) -> bool:
+        """Whether the folder has a manifest."""
+        return (Path(folder) / MANIFEST).is_file()
+
+    def command(self, configuration: str | os.PathLike, processes: int = 1, **several: Any) -> list[str]:
+        """The command that `start` runs after the checks."""
+        return Launch(Path(configuration), processes, **several).command(pythonExecutable(), progress="json")
+
+    def commandLine(self, configuration: str | os.PathLike, processes: int = 1, **several: Any) -> str:
+        """The same training as one line for a shell, with the environment that it needs; progress as text."""
+        return shellLine(Launch(Path(configuration), processes, **several))
+
+    def prepare(
+        self,
+        training: str | os.PathLike,
+        processes: int = 1,
+        *,
+        preset: str = PRESETS[0],
+        checkOnly: bool = False,
+        createProcess: Callable[[], Process] | None = None,
+        **several: Any,
+    ) -> TrainingRun:
+        """A run that has not been started; InputError where nothing of that name is there."""
+        path = Path(training)
+        if self.isDataset(path):
+            path = self.newConfiguration(path, preset)
+        if not path.is_file():
+            raise InputError(f"{training}: no such training configuration, and no dataset with {MANIFEST}")
+        launch = Launch(path, processes, **several)
+        return TrainingRun(launch, checkOnly=checkOnly, createProcess=createProcess)
+
+    def check(self, training: str | os.PathLike, processes: int = 1, **options: Any) -> list[tuple[str, str]]:
+        """(level, text) of everything that can be looked at before; level ok, warning or refused. Trains nothing.
+
+        DRMCError where the checks themselves could not be run.
+        """
+        run = self.prepare(training, processes, checkOnly=True, **options)
+        run.start()
+        run.wait()
+        if run.exitCode not in (0, REFUSED_CODE):
+            raise DRMCError(run.message)
+        return run.checks or [("refused", run.message)]
+
+    def start(
+        self,
+        training: str | os.PathLike,
+        processes: int = 1,
+        *,
+        waitForCompletion: bool = False,
+        eventCallback: Callable[[dict[str, Any]], Any] | None = None,
+        **options: Any,
+    ) -> TrainingRun:
+        """Checks and trains, or goes on from the last checkpoint; returns the run.
+
+        :param training: configuration file or dataset folder
+        :param processes: processes on this machine, one for each GPU
+        :param waitForCompletion: if True, waits for the end and raises InputError (refused) or DRMCError (failed)
+        :param eventCallback: called with every record of the training, see training.jsonl
+        """
+        run = self.prepare(training, processes, **options)
+        if eventCallback is not None:
+            run.event.connect(eventCallback)
+        logging.info(f"DRMC: training of {run.launch.config} started")
+        run.finished.connect(lambda one: logging.info(f"DRMC: training ended with exit code {one.exitCode}"))
+        run.start()
+        if waitForCompletion:
+            import slicer
+
+            run.wait(idle=slicer.app.processEvents)
+            if run.exitCode:
+                raise (InputError if run.exitCode == REFUSED_CODE else DRMCError)(run.message)
+        return run
+
+    def outcome(self, run: TrainingRun) -> str:
+        """How a run has ended, as one sentence."""
+        if run.exitCode and not run.stopped:
+            return run.message
+        if run.checkOnly:
+            if run.step:
+                return _("Start goes on from step {step} of {steps}.").format(step=run.step, steps=run.steps)
+            return _("Ready to start.")
+        if run.exitCode:
+            return _("Ended; Start goes on from the last checkpoint.")
+        if run.stopped:
+            return _("Stopped and saved at step {step}; Start goes on from there.").format(
+                step=run.history.step
+            )
+        return _("Done: {steps} steps.").format(steps=run.steps)
+
+    def showCharts(self, history: History) -> list:
+        """Tables and plots of the curves in the scene; the plot nodes."""
+        from .charts import showCharts
+
+        return showCharts(history)
