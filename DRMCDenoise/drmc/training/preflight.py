@@ -60,11 +60,11 @@ def preflight(launch: Launch) -> Preflight:
     found = Preflight()
     try:
         config = TrainingConfig.read(launch.config)
-    except InputError as refusal:
+        network = initial_network(config)
+    except DRMCError as refusal:
         found.checks.append(Check(REFUSED, str(refusal)))
     else:
         found.output, found.steps = config.output, config.steps
-        network = initial_network(config)
         parameters = sum(p.numel() for p in network.parameters())
         found.checks += [
             _configuration(config, parameters),
