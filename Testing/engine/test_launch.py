@@ -18,14 +18,16 @@ import torch
 from drmc import cli
 from drmc.errors import InputError
 from drmc.files import write_json
-from drmc.training import launch, loop, preflight
+from drmc.training import checkpoint, launch, preflight
 from drmc.training.config import TrainingConfig
 from drmc.training.launch import STOP_FILE, Launch, new_configuration, shell_line
-from drmc.training.loop import initial_network, train
+from drmc.training.loop import train
 from drmc.training.preflight import OK, REFUSED, WARNING
+from drmc.training.start import initial_network
+from drmc.training.trainer import Trainer
 from hypothesis import given
 from hypothesis import strategies as st
-from test_training import CENTERS, PATIENCE, make_dataset, tiny_config
+from small_training import CENTERS, PATIENCE, make_dataset, tiny_config
 
 ENGINE = Path(launch.__file__).resolve().parents[2]
 CONFIG = Path("my training.json")
@@ -166,7 +168,7 @@ def test_the_checkpoints_take_what_is_said(config, tmp_path):
     written = sum(path.stat().st_size for path in Path(config.output).glob("*.pt"))
     parameters = sum(p.numel() for p in initial_network(config).parameters())
     content = 4 * preflight._VALUES_PER_PARAMETER * parameters
-    one = (Path(config.output) / loop.CHECKPOINT).stat().st_size
+    one = (Path(config.output) / checkpoint.CHECKPOINT).stat().st_size
     assert content < one < 4 * content  # a tiny network's names and shapes weigh more than its numbers
     assert written < 4 * content * preflight._CHECKPOINTS
 
@@ -283,17 +285,17 @@ def test_a_configuration_of_a_preset_can_be_read(dataset, tmp_path):
 
 
 def test_a_file_in_the_output_folder_stops_a_run_with_a_checkpoint(config, monkeypatch):
-    step = loop.Trainer.train_step
+    step = Trainer.train_step
 
     def and_ask(trainer, sampler):
         (trainer.output / STOP_FILE).touch()
         return step(trainer, sampler)
 
-    monkeypatch.setattr(loop.Trainer, "train_step", and_ask)
-    assert train(config) == Path(config.output) / loop.CHECKPOINT
-    saved = torch.load(Path(config.output) / loop.CHECKPOINT, weights_only=True)
+    monkeypatch.setattr(Trainer, "train_step", and_ask)
+    assert train(config) == Path(config.output) / checkpoint.CHECKPOINT
+    saved = torch.load(Path(config.output) / checkpoint.CHECKPOINT, weights_only=True)
     assert saved["step"] == 2  # the file was there before the second step
-    monkeypatch.setattr(loop.Trainer, "train_step", step)
+    monkeypatch.setattr(Trainer, "train_step", step)
     assert train(config).name == f"{config.name}.pt"  # asked an earlier run, not this one
 
 

@@ -19,7 +19,7 @@ from drmc.training.loop import train
 from drmc.training.page import write_page
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from test_training import CENTERS, make_dataset, stop_after, tiny_config
+from small_training import CENTERS, make_dataset, stop_after, tiny_config
 
 VOID = {"meta", "br", "img", "link", "input"}
 

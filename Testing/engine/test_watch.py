@@ -22,13 +22,15 @@ from drmc.simulation.projector import FWHM_PER_SIGMA
 from drmc.training import command, validation
 from drmc.training.config import TrainingConfig
 from drmc.training.dataset import Pair, PatchSampler, load_pair
-from drmc.training.loop import Trainer, initial_network, train
+from drmc.training.loop import train
 from drmc.training.regions import choose_boxes, inner_part, part_of_lesion
+from drmc.training.start import initial_network
+from drmc.training.trainer import Trainer
 from drmc.training.validation import Validation, validate
 from drmc.training.watch import GateWatch, Watch, entropy, progress
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from test_training import CENTERS, TINY, make_dataset, sampler_of, tiny_config
+from small_training import CENTERS, TINY, make_dataset, sampler_of, tiny_config
 
 
 def made_pair(full: np.ndarray, low: np.ndarray, lesions=(), factor: float | None = 4.0) -> Pair:

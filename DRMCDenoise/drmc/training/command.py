@@ -1,19 +1,51 @@
-"""The command `drmc train CONFIG`, the same program as `torchrun ... -m drmc.training CONFIG`."""
+"""The command `drmc train`, the same program as `torchrun ... -m drmc.training`.
+
+  drmc train training.json
+  drmc train --preset default --dataset DATASET --output RUN --set steps=5000 --set network.channels=32
+  drmc train --preset paper --dataset DATASET --output RUN --write-config training.json
+  torchrun --standalone --nproc-per-node=4 --max-restarts=3 -m drmc.training training.json
+
+Started again, a run goes on from its last checkpoint. SIGTERM saves and ends it with exit code 0.
+"""
 
 from __future__ import annotations
 
 import argparse
 import json
+import os
 import sys
 from pathlib import Path
+from typing import Any
 
+from drmc.errors import InputError
+from drmc.files import write_json
 from drmc.progress import Reporter, add_progress_argument
 from drmc.training import launch
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Arguments of `drmc train`."""
-    parser.add_argument("config", type=Path, metavar="CONFIG", help="training configuration, a JSON file")
+    parser.add_argument(
+        "config", type=Path, nargs="?", metavar="CONFIG", help="training configuration, a JSON file"
+    )
+    parser.add_argument(
+        "--preset", metavar="NAME", help="settings where nothing else says: paper, default, tiny"
+    )
+    parser.add_argument("--dataset", metavar="FOLDER", help="folder with dataset.json")
+    parser.add_argument("--output", metavar="FOLDER", help="folder for checkpoints, log and model")
+    parser.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        metavar="KEY=VALUE",
+        help="one setting, e.g. steps=5000, network.channels=32, centers='[\"C1\"]'; may be given again",
+    )
+    parser.add_argument(
+        "--write-config",
+        type=Path,
+        metavar="FILE",
+        help="write the whole configuration to FILE and do not train",
+    )
     parser.add_argument(
         "--page",
         action="store_true",
@@ -25,13 +57,30 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace, reporter: Reporter) -> int:
     """Trains or resumes; returns the exit code (0 also after a stop that saved). The records of
-    the training are its progress."""
+    the training are its progress. What the input is refused for, one of a machine's processes says."""
+    try:
+        return _run(arguments)
+    except InputError as error:
+        if os.environ.get("LOCAL_RANK", "0") == "0":
+            raise
+        return error.exit_code
+
+
+def _run(arguments: argparse.Namespace) -> int:
     if arguments.check:
+        if arguments.config is None:
+            raise InputError(
+                "--check: name the configuration file that torchrun is to read (--write-config makes one)"
+            )
         return launch.report_checks(arguments)
     from drmc.training.config import TrainingConfig
     from drmc.training.loop import train
 
-    config = TrainingConfig.read(arguments.config)
+    config = TrainingConfig.from_dict(_values_of(arguments), str(arguments.config or "drmc train"))
+    if arguments.write_config is not None:
+        write_json(arguments.write_config, config.to_dict())
+        print(f"saved: {arguments.write_config}")
+        return 0
     if arguments.page:
         from drmc.training.page import write_page
 
@@ -39,9 +88,35 @@ def run(arguments: argparse.Namespace, reporter: Reporter) -> int:
         return 0
     report = _print_json if arguments.progress == "json" else _print_text
     path = train(config, report=report)
-    if arguments.progress == "text":
+    if arguments.progress == "text" and os.environ.get("RANK", "0") == "0":
         print(f"saved: {path}")
     return 0
+
+
+def _values_of(arguments: argparse.Namespace) -> dict[str, Any]:
+    """The configuration file's values, with what the command line says on top."""
+    from drmc.training.config import read_values
+
+    values = read_values(arguments.config) if arguments.config else {}
+    for key in ("preset", "dataset", "output"):
+        if (given := getattr(arguments, key)) is not None:
+            values[key] = given if key == "preset" else str(Path(given).resolve())
+    for text in arguments.set:
+        key, equals, value = text.partition("=")
+        if not equals:
+            raise InputError(f"--set {text}: write KEY=VALUE")
+        try:
+            value = json.loads(value)
+        except ValueError:
+            pass  # a text
+        *parents, last = key.split(".")
+        place = values
+        for parent in parents:
+            place = place.setdefault(parent, {})
+            if not isinstance(place, dict):
+                raise InputError(f"--set {text}: '{parent}' has no parts")
+        place[last] = value
+    return values
 
 
 def _print_json(record: dict) -> None:
@@ -62,20 +137,28 @@ def _print_text(record: dict) -> None:
             f"{'-' if pace is None else f'{pace:.3g}'} patches/s  {left / 60:.0f} min left"
         )
     elif record["event"] == "validation":
-        gains = "  ".join(f"{center} {_gain(record, center)}" for center in record["psnr"])
-        text = f"validation, PSNR gain [dB] (best Gaussian filter; share of attainable): {gains}"
+        text = f"validation, PSNR gain [dB] (best Gaussian filter; share of attainable): {_gains(record)}"
+        if "watched" in record:
+            text += f"; watched: {_gains(record['watched'])}"
     else:
         text = f"{record['event']} at step {record['step']} of {record['steps']}"
         if "tensorboard" in record:
             text += f" (TensorBoard: {'written' if record['tensorboard'] else 'not installed'})"
+        if "made_with" in record:
+            text += f" (its checkpoint is of drmc {record['made_with']}: not exact to the last bit)"
+        if record.get("idle"):
+            text += f" ({record['idle']} of {record['processes']} processes have no patch to compute)"
     print(text, file=sys.stderr, flush=True)
 
 
-def _gain(record: dict, center: str) -> str:
-    """E.g. "+3.21 (+2.10; 30 %)", with "-" for what is no finite number."""
-    low, share = record["psnr_low"][center], record["share"][center]
-    mine, gaussian = (
-        "-" if value is None or low is None else f"{value - low:+.2f}"
-        for value in (record["psnr"][center], record["psnr_gaussian"][center])
-    )
-    return f"{mine} ({gaussian}; {'-' if share is None else f'{100 * share:.0f} %'})"
+def _gains(measured: dict) -> str:
+    """E.g. "C1 +3.21 (+2.10; 30 %)", with "-" for what is no finite number."""
+    found = []
+    for center, value in measured["psnr"].items():
+        low, share = measured["psnr_low"][center], measured["share"][center]
+        mine, gaussian = (
+            "-" if one is None or low is None else f"{one - low:+.2f}"
+            for one in (value, measured["psnr_gaussian"][center])
+        )
+        found.append(f"{center} {mine} ({gaussian}; {'-' if share is None else f'{100 * share:.0f} %'})")
+    return "  ".join(found)

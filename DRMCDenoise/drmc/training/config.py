@@ -11,6 +11,7 @@ from typing import Any
 from drmc.errors import InputError
 from drmc.files import read_json_object
 from drmc.network import NetworkConfig
+from drmc.training.presets import with_preset
 
 _TYPES = {"int": int, "float": (int, float), "bool": bool, "str": str}
 _NAMES = {"int": "a whole number", "float": "a number", "bool": "true or false", "str": "a text"}
@@ -27,25 +28,49 @@ _LEAST = {
     "weight_decay": 0,
     "final_learning_rate": 0,
     "tail_fit_patches": 0,
+    "gradient_clip": 0,
+    "slots_at_once": 0,
+    "round_steps": 1,
+    "federated_steps": 0,
     "seed": 0,
     "threads": 0,
 }
+_CHOICES = {
+    "optimizer": ("adamw", "muon", "sgd"),
+    "precision": ("fp32", "bf16"),
+    "strategy": ("joint", "mixed", "specialist", "fedavg", "ftl"),
+    "export": ("best", "last"),
+    "form": ("auto", "depthwise", "dense"),
+}
+_LISTS = ("centers", "watched_centers")
 
 
 @dataclass(frozen=True)
 class TrainingConfig:
-    """One training run.
+    """One training run; `drmc.training.presets` has named sets of these settings.
 
-    Lengths in voxels of the 2 mm grid, learning rates per step, `tail_rate` the factor on the tail's (its output is in
-    SUV / 20, so that its weights are small), `charbonnier` in network units (SUV / 20), `hot_fraction`
-    the share of patches centered by uptake instead of uniformly over the body. `loss_margin` voxels at each face of a
-    patch, where the network sees its zero padding and inference blends tiles out, are left out of the loss.
-    `tile` is the tile of the trained model, 0 = `patch`.
-    `head_gain` is the factor on the head's initial weights (20 makes its features SUV); `averaging_start` lets the
-    depth-wise kernels begin near the mean over 3 x 3 x 3 voxels; `tail_fit_patches` (per center, 0 = none):
-    see `drmc.training.tail`. `optimizer`: "adamw", or "muon" for the experts' maps and kernels at `muon_rate` times the
-    learning rate (`drmc.training.muon`). `validation_tiles`: the most tiles of high uptake per
-    held-out pair (`drmc.training.validation`). `card`: what the model's card is to say besides (title, intended use, license ...).
+    Data: `dataset` and its `centers`. Patches of `patch` voxels of the 2 mm grid; `tile` is that of the trained model,
+    0 = `patch`. `hot_fraction` is the share of patches centered by uptake instead of uniformly over the body; `flips`
+    (with turns) and a common factor between 1 / `scale_range` and `scale_range` vary them.
+    Loss: `charbonnier` in network units (SUV / 20), without `loss_margin` voxels at each face of a patch, where the
+    network sees its zero padding and inference blends tiles out.
+    Steps: each has `patches_per_center` slots for each center, dealt to the processes; a process computes
+    `slots_at_once` of its own together (0 = all; less takes less memory). `precision` is that of products over voxels,
+    all else is float32. `deterministic`: on a GPU too a run is repeated bit by bit.
+    Optimizer: "adamw", "sgd" (plain), or "muon" for the experts' maps and kernels at `muon_rate` times the learning
+    rate (`drmc.training.muon`); `tail_rate` is the factor on the tail's (its output is in SUV / 20, so that its weights
+    are small). Linear warm-up, then a cosine to `final_learning_rate`. `gradient_clip` 0 = none; `ema_decay` 0 = no
+    moving average.
+    Start: `initial_weights`, a model's name or file, to go on from; else a new network, with `head_gain` on the head's
+    weights (20 makes its features SUV), `averaging_start` to let the depth-wise kernels begin near the mean over
+    3 x 3 x 3 voxels, `identity_start` to begin with a tail of zeros; `tail_fit_patches` (per center, 0 = none): see
+    `drmc.training.tail`.
+    `strategy`, `round_steps`, `federated_steps` (0 = half the steps): see `drmc.training.strategies`.
+    Validation: at most `validation_tiles` tiles of high uptake of each held-out pair, see `drmc.training.validation`;
+    `watched_dataset` and its `watched_centers` (none = all that have validation patients) are measured
+    beside the run's own centers, so that forgetting is seen. `export`: the weights of the best validation, or the last.
+    `accept_changed_data` lets a run go on although its images are not those that it began with.
+    `card`: what the model's card is to say besides (title, intended use, license ...).
     """
 
     dataset: str
@@ -70,12 +95,25 @@ class TrainingConfig:
     charbonnier: float = 1e-3
     ema_decay: float = 0.999
     scale_range: float = 2.0
+    flips: bool = True
     hot_fraction: float = 0.0
+    initial_weights: str = ""
     head_gain: float = 1.0
     averaging_start: bool = False
+    identity_start: bool = True
     tail_fit_patches: int = 0
+    strategy: str = "joint"
+    round_steps: int = 100
+    federated_steps: int = 0
+    watched_dataset: str = ""
+    watched_centers: tuple[str, ...] = ()
+    export: str = "best"
+    precision: str = "fp32"
+    slots_at_once: int = 0
+    deterministic: bool = True
     form: str = "auto"
     seed: int = 1
+    accept_changed_data: bool = False
     checkpoint_every: int = 200
     validate_every: int = 500
     validation_tiles: int = 4
@@ -96,13 +134,17 @@ class TrainingConfig:
         for name, least in _LEAST.items():
             if getattr(self, name) < least:
                 raise InputError(f"{name} = {getattr(self, name)}: must be at least {least}")
-        for name in ("learning_rate", "tail_rate", "muon_rate", "charbonnier", "gradient_clip", "head_gain"):
+        for name in ("learning_rate", "tail_rate", "muon_rate", "charbonnier", "head_gain"):
             if not 0 < getattr(self, name) < math.inf:
                 raise InputError(f"{name} = {getattr(self, name)}: must be greater than 0")
-        if not self.centers or not all(isinstance(center, str) for center in self.centers):
+        for name in _LISTS:
+            centers = getattr(self, name)
+            if not all(isinstance(center, str) and center for center in centers):
+                raise InputError(f"{name}: must be a list of center names")
+            if len(set(centers)) < len(centers):
+                raise InputError(f"{name} = {list(centers)}: names a center twice")
+        if not self.centers:
             raise InputError("centers: must be a list of at least one center of the dataset")
-        if len(set(self.centers)) < len(self.centers):
-            raise InputError(f"centers = {list(self.centers)}: names a center twice")
         if 0 < self.tile < self.patch:
             raise InputError(
                 f"tile = {self.tile}: must be at least the patch ({self.patch}), or 0 for the patch"
@@ -120,46 +162,74 @@ class TrainingConfig:
         for name in ("ema_decay", "beta2"):
             if not 0 <= getattr(self, name) < 1:
                 raise InputError(f"{name} = {getattr(self, name)}: must lie in [0, 1)")
-        if self.optimizer not in ("adamw", "muon"):
-            raise InputError(f"optimizer = {self.optimizer!r}: must be adamw or muon")
-        if self.form not in ("auto", "depthwise", "dense"):
-            raise InputError(f"form = {self.form!r}: must be auto, depthwise or dense")
+        for name, choices in _CHOICES.items():
+            if getattr(self, name) not in choices:
+                raise InputError(f"{name} = {getattr(self, name)!r}: must be one of {', '.join(choices)}")
+        if self.strategy == "ftl" and not 0 < self.last_round < self.steps:
+            raise InputError(
+                f"federated_steps = {self.federated_steps}: must be less than steps ({self.steps})"
+            )
+        if self.strategy == "specialist" and self.watched_dataset:
+            raise InputError(
+                "watched_dataset: specialists are one model per center; watch with another strategy"
+            )
+        if self.watched_centers and not self.watched_dataset:
+            raise InputError("watched_centers: say in watched_dataset where they are")
+        if self.tail_fit_patches and (self.initial_weights or self.strategy not in ("joint", "mixed")):
+            raise InputError(
+                "tail_fit_patches: is for one network that starts anew (strategy joint or mixed)"
+            )
         if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", self.name):
             raise InputError(f"name = {self.name!r}: must be letters, digits, dots, dashes and underscores")
 
+    @property
+    def last_round(self) -> int:
+        """The step after which sites are averaged for the last time; 0 where they never are."""
+        if self.strategy == "fedavg":
+            return self.steps
+        return (self.federated_steps or self.steps // 2) if self.strategy == "ftl" else 0
+
     def to_dict(self) -> dict[str, Any]:
         """JSON-able form; `from_dict` is its inverse."""
-        return {**asdict(self), "network": self.network.to_dict(), "centers": list(self.centers)}
+        lists = {name: list(getattr(self, name)) for name in _LISTS}
+        return {**asdict(self), "network": self.network.to_dict(), **lists}
 
     @classmethod
     def from_dict(cls, values: dict[str, Any], where: str = "configuration") -> TrainingConfig:
-        """Raises InputError on unknown or missing keys and on values out of range."""
-        known = {f.name: f for f in fields(cls)}
-        unknown = sorted(set(values) - set(known))
-        if unknown:
-            raise InputError(f"{where}: unknown key '{unknown[0]}'; known are {', '.join(known)}")
-        missing = [name for name in ("dataset", "output") if name not in values]
-        if missing:
-            raise InputError(f"{where}: key '{missing[0]}' is missing")
-        values = dict(values)
+        """Raises InputError on unknown or missing keys and on values out of range.
+
+        `preset` names the settings that hold where `values` says nothing; `network` may be a part of the network's
+        settings, or the name of a variant.
+        """
         try:
-            if isinstance(values.get("network"), dict):
-                values["network"] = NetworkConfig.from_dict(values["network"])
-            if isinstance(values.get("centers"), list):
-                values["centers"] = tuple(values["centers"])
-            elif "centers" in values:
-                raise InputError("centers: must be a list of center names")
+            values = with_preset(values)
+            known = {f.name: f for f in fields(cls)}
+            if unknown := sorted(set(values) - set(known)):
+                raise InputError(f"unknown key '{unknown[0]}'; known are preset, {', '.join(known)}")
+            if missing := [name for name in ("dataset", "output") if name not in values]:
+                raise InputError(f"key '{missing[0]}' is missing")
+            for name in _LISTS:
+                if isinstance(values.get(name), list):
+                    values[name] = tuple(values[name])
+                elif name in values:
+                    raise InputError(f"{name}: must be a list of center names")
             return cls(**values)
-        except InputError as error:
-            raise InputError(f"{where}: {error}") from None
-        except (TypeError, ValueError) as error:
+        except (InputError, TypeError, ValueError) as error:
             raise InputError(f"{where}: {error}") from None
 
     @classmethod
     def read(cls, path: Path) -> TrainingConfig:
-        """Reads a JSON file; relative `dataset` and `output` are taken from the file's folder."""
-        values = read_json_object(path)
-        for key in ("dataset", "output"):
-            if isinstance(values.get(key), str):
-                values[key] = str(Path(path).resolve().parent / values[key])
-        return cls.from_dict(values, str(path))
+        """Reads a JSON file; relative paths in it are taken from the file's folder."""
+        return cls.from_dict(read_values(path), str(path))
+
+
+def read_values(path: Path) -> dict[str, Any]:
+    """The content of a configuration file, with its relative paths made absolute."""
+    values, folder = read_json_object(path), Path(path).resolve().parent
+    for key in ("dataset", "output", "watched_dataset"):
+        if isinstance(values.get(key), str) and values[key]:
+            values[key] = str(folder / values[key])
+    weights = values.get("initial_weights")
+    if isinstance(weights, str) and weights and (folder / weights).is_file():
+        values["initial_weights"] = str(folder / weights)  # else the name of a model
+    return values

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass
 
 import numpy as np
 
 from drmc.body import body_mask
-from drmc.dataset import Case
+from drmc.dataset import SIDECAR, Case
 from drmc.denoiser import resample_to_grid
 from drmc.errors import InputError
 from drmc.network import INPUT_SCALE
 from drmc.segments import read_segments
-from drmc.volume import Geometry
+from drmc.volume import Geometry, stem
 
 
 @dataclass
@@ -92,21 +93,51 @@ def _lesions(
     return tuple(found)
 
 
+def fingerprint(*splits: dict[str, list[Case]]) -> str:
+    """SHA-256 over what a run reads: its cases' entries in the manifest, and the content of their images and
+    side-cars.
+
+    Neither other cases of the dataset nor the place where it lies count.
+    """
+    digest = hashlib.sha256()
+    for case in (case for split in splits for found in split.values() for case in found):
+        entry = (case.case_id, case.patient, case.center, case.split, case.units)
+        digest.update(repr(entry).encode())
+        for name, image in case.doses():
+            for path in (image, image.with_name(f"{stem(image)}.json"), image.with_name(SIDECAR)):
+                if path.is_file():
+                    digest.update(f"{name} {path.name} {path.stat().st_size}\n".encode())
+                    with open(path, "rb") as file:
+                        while chunk := file.read(1 << 20):
+                            digest.update(chunk)
+    return digest.hexdigest()
+
+
 class PatchSampler:
     """Patches of step t follow from (seed, t, center, slot) alone: resuming and other world sizes see the same data."""
 
     def __init__(
-        self, pairs: dict[str, list[Pair]], *, patch: int, seed: int, hot_fraction: float, scale_range: float
+        self,
+        pairs: dict[str, list[Pair]],
+        *,
+        patch: int,
+        seed: int,
+        hot_fraction: float,
+        scale_range: float,
+        flips: bool = True,
+        pooled: bool = False,
     ):
+        """`pairs`: of every center of the run, empty where none is drawn; `pooled`: every slot draws from all."""
         self.pairs, self.patch, self.seed = pairs, patch, seed
-        self.hot_fraction, self.scale_range = hot_fraction, scale_range
+        self.hot_fraction, self.scale_range, self.flips = hot_fraction, scale_range, flips
         self.centers = list(pairs)
+        self.pool = [pair for found in pairs.values() for pair in found] if pooled else None
 
     def draw(self, step: int, center: str, slot: int) -> tuple[np.ndarray, np.ndarray]:
         """(low, full) patches (patch, patch, patch) in network units, augmented by flips, turns and a common scale."""
         key = [self.seed, step, self.centers.index(center), slot]
         rng = np.random.Generator(np.random.Philox(np.random.SeedSequence(key)))
-        pairs = self.pairs[center]
+        pairs = self.pool or self.pairs[center]
         pair = pairs[int(rng.integers(len(pairs)))]
         if rng.random() < self.hot_fraction:
             flat = pair.hot_index[int(np.searchsorted(pair.hot_share, rng.random()))]
@@ -117,6 +148,8 @@ class PatchSampler:
         scale = np.float32(self.scale_range ** rng.uniform(-1, 1) / INPUT_SCALE)
         flips = tuple(int(axis) for axis in np.flatnonzero(rng.random(3) < 0.5))
         turn = bool(rng.random() < 0.5)
+        if not self.flips:
+            flips, turn = (), False
         patches = []
         for image in (pair.low, pair.full):
             cut = self._cut(image, np.add(middle, jitter)) * scale

@@ -18,9 +18,12 @@ from drmc import hardware
 from drmc.dataset import read_manifest, select
 from drmc.errors import DRMCError, InputError
 from drmc.progress import duration
+from drmc.training.checkpoint import KEPT_CHECKPOINTS
 from drmc.training.config import TrainingConfig
+from drmc.training.dataset import fingerprint
 from drmc.training.launch import Launch
-from drmc.training.loop import KEPT_CHECKPOINTS, Trainer, initial_network
+from drmc.training.start import initial_network
+from drmc.training.trainer import Trainer
 
 OK, WARNING, REFUSED = "ok", "warning", "refused"
 PROBE = 16
@@ -197,7 +200,8 @@ def _disk(config: TrainingConfig, parameters: int) -> Check:
         return Check(
             REFUSED, f"output {config.output}: {folder} cannot be written; choose another output folder"
         )
-    needed = 4 * _VALUES_PER_PARAMETER * parameters * _CHECKPOINTS
+    networks = 1 if config.strategy in ("joint", "mixed") else len(config.centers)
+    needed = networks * 4 * _VALUES_PER_PARAMETER * parameters * _CHECKPOINTS
     free = shutil.disk_usage(folder).free
     if free < needed:
         return Check(
@@ -210,7 +214,9 @@ def _disk(config: TrainingConfig, parameters: int) -> Check:
 
 def _checkpoint(config: TrainingConfig, found: Preflight) -> Check:
     try:
-        trainer = Trainer(config)
+        cases = read_manifest(Path(config.dataset))
+        data = fingerprint(*(select(cases, split, config.centers) for split in ("train", "validation")))
+        trainer = Trainer(config, data=data)
         resumed = trainer.resume()
     except DRMCError as refusal:
         return Check(REFUSED, str(refusal))

@@ -17,12 +17,8 @@ from drmc.training.config import TrainingConfig
 from drmc.training.page import write_page
 
 Record = dict[str, Any]
-_NOT_TOLD = (
-    "dataset",
-    "output",
-    "threads",
-    "card",
-)  # places and machines, and what the model's card says itself
+# Places and machines, and what the model's card says itself.
+_NOT_TOLD = ("dataset", "output", "watched_dataset", "threads", "card")
 
 
 class GateWatch:
@@ -113,7 +109,8 @@ def _mean(values) -> float:
 
 def told_configuration(config: TrainingConfig) -> Record:
     """The configuration without the places on this machine: what a model's card and a page may say."""
-    return {key: value for key, value in config.to_dict().items() if key not in _NOT_TOLD}
+    told = {key: value for key, value in config.to_dict().items() if key not in _NOT_TOLD}
+    return {**told, "initial_weights": Path(config.initial_weights).name}
 
 
 def facts(config: TrainingConfig, device: torch.device, world: int, *, simulated: bool) -> Record:

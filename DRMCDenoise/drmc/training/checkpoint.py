@@ -1,0 +1,130 @@
+"""Checkpoints of a run: the last ones and the best, each written whole or not at all, and what may go on from them."""
+
+from __future__ import annotations
+
+import errno
+import io
+import json
+import os
+import pickle
+from collections.abc import Iterator
+from contextlib import contextmanager
+from itertools import pairwise
+from pathlib import Path
+
+import torch
+
+import drmc
+from drmc.errors import DRMCError, InputError
+from drmc.files import atomic_path
+from drmc.training.config import TrainingConfig
+
+CHECKPOINT = "checkpoint.pt"
+BEST = "best.pt"
+KEPT_CHECKPOINTS = 3
+FORMAT = 2
+# What does not change the steps that are still to be taken. Images are compared by their content instead.
+_MAY_CHANGE = {
+    *(
+        "steps",
+        "dataset",
+        "output",
+        "form",
+        "checkpoint_every",
+        "validate_every",
+        "threads",
+        "card",
+        "export",
+    ),
+    *("validation_tiles", "slots_at_once", "watched_dataset", "watched_centers", "accept_changed_data"),
+}
+
+
+def write_checkpoint(output: Path, state: dict, *, best: bool = False) -> None:
+    """Writes `state` as the newest checkpoint, keeping the ones before, or as the best one.
+
+    A kill at any moment leaves a whole newest checkpoint under one of the names. OSError: the disk is full.
+    """
+    path = output / (BEST if best else CHECKPOINT)
+    # Through memory: PyTorch's writer reports a full disk as an internal fault.
+    buffer = io.BytesIO()
+    torch.save({**state, "format": FORMAT, "version": drmc.__version__}, buffer)
+    with atomic_path(path) as temporary:
+        with open(temporary, "wb") as file:
+            file.write(buffer.getbuffer())
+            os.fsync(file.fileno())
+        if not best:  # only when the new one is on the disk
+            older = _names(output)
+            for source, target in reversed(list(pairwise(older))):
+                if source.is_file():
+                    os.replace(source, target)
+
+
+def read_checkpoint(output: Path, *, best: bool = False) -> tuple[Path, dict] | None:
+    """The newest readable checkpoint, or the best one, on the CPU; None where there is none."""
+    for path in [output / BEST] if best else _names(output):
+        if path.is_file():
+            try:
+                state = torch.load(path, map_location="cpu", weights_only=True)
+            except (RuntimeError, EOFError, OSError, ValueError, pickle.UnpicklingError):
+                continue  # cut off by a crash of the machine: the one before it serves
+            if not isinstance(state, dict) or state.get("format") != FORMAT:
+                raise InputError(
+                    f"{path}: a checkpoint of another version of drmc, which this one ({drmc.__version__}) does not "
+                    "read: finish the run with that version, or choose another output folder"
+                )
+            return path, state
+    return None
+
+
+def check_same_run(
+    path: Path, state: dict, config: TrainingConfig, data: str, groups: list[list[str]]
+) -> None:
+    """InputError in one line where the checkpoint is not of this run.
+
+    `data`: the fingerprint of the images; `groups`: the parameters' names in the optimizer's groups.
+    """
+    blank = TrainingConfig(dataset="", output="").to_dict()
+    saved, mine = {**blank, **json.loads(state["config"])}, config.to_dict()
+    for values in (saved, mine):  # a model's file may have moved
+        values["initial_weights"] = Path(values["initial_weights"]).name
+    changed = [key for key in mine if mine[key] != saved[key] and key not in _MAY_CHANGE]
+    if changed:
+        raise InputError(
+            f"{path}: made with another '{changed[0]}' ({saved[changed[0]]}, now {mine[changed[0]]}); "
+            "choose another output folder or restore the configuration"
+        )
+    if state["data"] != data and not config.accept_changed_data:
+        raise InputError(
+            f"{path}: the images in {config.dataset} are not those that this run began with: restore them, choose "
+            'another output folder, or set "accept_changed_data": true'
+        )
+    if state["groups"] != groups:
+        raise InputError(
+            f"{path}: drmc {state['version']} ordered the parameters in another way than this version "
+            f"({drmc.__version__}): finish the run with that version, or choose another output folder"
+        )
+
+
+def remove_parts(output: Path) -> None:
+    """Removes what a kill left half-written."""
+    for part in output.glob(".part-*"):
+        part.unlink(missing_ok=True)
+
+
+@contextmanager
+def full_disk_in_one_line(output: Path) -> Iterator[None]:
+    """Says what to do when there is no room for what is written."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+            raise
+        raise DRMCError(
+            f"{output}: {error.strerror}: make room and start again; the run goes on from its last checkpoint"
+        ) from None
+
+
+def _names(output: Path) -> list[Path]:
+    path = output / CHECKPOINT
+    return [path, *(path.with_suffix(f".{k}.pt") for k in range(1, KEPT_CHECKPOINTS))]

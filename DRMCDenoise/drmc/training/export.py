@@ -1,0 +1,72 @@
+"""From a finished run to models with their cards."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+
+import drmc
+from drmc import hardware
+from drmc.dataset import is_simulated
+from drmc.files import write_json
+from drmc.models import save_model
+from drmc.training.checkpoint import read_checkpoint
+from drmc.training.start import initial_model
+from drmc.training.watch import told_configuration
+
+if TYPE_CHECKING:
+    from drmc.training.trainer import Trainer
+
+
+def export(trainer: Trainer) -> Path:
+    """Writes the run's models with their cards; returns the one of every center, or the folder where there is none."""
+    config, steps, taken = trainer.config, trainer.step, "last"
+    if config.export == "best" and (found := read_checkpoint(Path(config.output), best=True)):
+        trainer.load(found[1])
+        taken = "best"
+    facts = {**_facts(trainer, steps), "weights": taken, "weights_step": trainer.step}
+    paths = {}
+    for center, model in trainer.models().items():
+        name = f"{config.name}-{center}" if center else config.name
+        card = {**config.card, "name": name, "training": {**facts, **_measured(trainer, center)}}
+        paths[center] = Path(config.output) / f"{name}.pt"
+        save_model(paths[center], model, config.tile or config.patch, card)
+    blank = replace(config, dataset="", output="", watched_dataset="", watched_centers=())
+    write_json(Path(config.output) / "config.json", blank.to_dict())
+    return paths.get("", Path(config.output))
+
+
+def _facts(trainer: Trainer, steps: int) -> dict:
+    config, entry = trainer.config, initial_model(trainer.config)
+    begun = {"initial_weights": {"name": entry.name, "sha256": entry.sha256}} if entry else {}
+    return {
+        "simulated": is_simulated(Path(config.dataset)),
+        "strategy": config.strategy,
+        **begun,
+        "patients": trainer.patients,
+        "data_sha256": trainer.data,
+        "steps": steps,
+        "patches": steps * len(config.centers) * config.patches_per_center,
+        "seconds": round(trainer.seconds),
+        "skipped_steps": trainer.skipped,
+        "hardware": hardware.describe(trainer.device),
+        "processes": trainer.world,
+        "threads_per_process": torch.get_num_threads(),
+        "configuration": told_configuration(config),
+        "version": drmc.__version__,
+    }
+
+
+def _measured(trainer: Trainer, center: str) -> dict:
+    """Mean validation PSNR and its gain [dB] over the centers that the model is for; None where not finite."""
+    psnr, low = trainer.measured["psnr"], trainer.measured["psnr_low"]
+    centers = [center] if center else list(psnr)
+    figures = {
+        "validation_psnr": np.mean([psnr[c] for c in centers]),
+        "validation_gain": np.mean([psnr[c] - low[c] for c in centers]),
+    }
+    return {key: float(value) if np.isfinite(value) else None for key, value in figures.items()}

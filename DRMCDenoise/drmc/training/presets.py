@@ -1,0 +1,110 @@
+"""Named settings of a training: `{"preset": "default", "dataset": ..., "output": ...}` and what is to differ."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, replace
+from typing import Any
+
+from drmc.errors import InputError
+from drmc.network import NetworkConfig
+
+PRESETS: dict[str, dict[str, Any]] = {
+    # Yang et al., MICCAI 2023, section 3.1: 200 epochs of 1024 patches of each center, Adam (which AdamW without decay
+    # is) at 1e-4; what the paper does not speak of is off.
+    "paper": {
+        "network": {"router_init": "official"},
+        "patch": 64,
+        "steps": 200 * 1024,
+        "learning_rate": 1e-4,
+        "final_learning_rate": 1e-4,
+        "warmup_steps": 0,
+        "weight_decay": 0.0,
+        "gradient_clip": 0.0,
+        "charbonnier": 1e-3,
+        "ema_decay": 0.0,
+        "scale_range": 1.0,
+        "flips": False,
+        "identity_start": False,
+        "checkpoint_every": 256,
+        "validate_every": 1024,
+        "export": "last",
+    },
+    # The best recipe found.
+    "default": {
+        "network": {"channels": 16, "blocks": 4, "experts": 3, "heads": 4},
+        "patch": 32,
+        "tile": 64,
+        "loss_margin": 4,
+        "steps": 2500,
+        "optimizer": "muon",
+        "muon_rate": 10.0,
+        "learning_rate": 2e-3,
+        "final_learning_rate": 2e-5,
+        "tail_rate": 0.05,
+        "beta2": 0.99,
+        "warmup_steps": 50,
+        "weight_decay": 0.0,
+        "charbonnier": 0.05,
+        "ema_decay": 0.995,
+        "scale_range": 1.25,
+        "hot_fraction": 0.3,
+        "head_gain": 20.0,
+        "averaging_start": True,
+        "checkpoint_every": 100,
+        "validate_every": 300,
+    },
+    # Seconds on one core: shows that a training runs, learns next to nothing.
+    "tiny": {
+        "name": "tiny",
+        "network": {"channels": 8, "blocks": 1, "experts": 3, "heads": 2, "hidden": 4},
+        "patch": 16,
+        "steps": 20,
+        "learning_rate": 1e-3,
+        "warmup_steps": 2,
+        "weight_decay": 0.0,
+        "checkpoint_every": 5,
+        "validate_every": 10,
+        "threads": 1,
+    },
+}
+
+# The paper's comparisons (Tables 4 and 5) on the size that the preset says.
+VARIANTS: dict[str, Callable[[NetworkConfig], NetworkConfig]] = {
+    "drmc": lambda network: network,
+    "baseline": lambda network: replace(
+        network, gate="none", experts=1, blocks=network.blocks * network.experts
+    ),
+    "without_hidden": lambda network: replace(network, use_hidden=False),
+    "softmax": lambda network: replace(network, gate="softmax"),
+    "top2": lambda network: replace(network, gate="top2"),
+}
+
+
+def with_preset(values: Mapping[str, Any]) -> dict[str, Any]:
+    """The values on top of those of the preset that they name; `network` as NetworkConfig.
+
+    The network's settings are those of `initial_weights`, else of the preset, but for what `network` says.
+    Raises InputError or ValueError on an unknown name or setting.
+    """
+    values = dict(values)
+    name = values.pop("preset", None)
+    if name is not None and name not in PRESETS:
+        raise InputError(f"preset = {name!r}: must be one of {', '.join(PRESETS)}")
+    preset = PRESETS.get(name, {})
+    base = NetworkConfig.from_dict(preset.get("network", {}))
+    if isinstance(values.get("initial_weights"), str) and values["initial_weights"]:
+        from drmc.models import find_model, load_network
+
+        base = load_network(find_model(values["initial_weights"]))[0].config
+    return {**preset, **values, "network": _network(base, values.get("network", {}))}
+
+
+def _network(base: NetworkConfig, asked: Any) -> NetworkConfig:
+    if isinstance(asked, str) and asked in VARIANTS:
+        return VARIANTS[asked](base)
+    if not isinstance(asked, dict):
+        raise InputError(
+            f"network = {asked!r}: must be an object of network settings, or one of {', '.join(VARIANTS)}"
+        )
+    return NetworkConfig.from_dict({**asdict(base), **asked})

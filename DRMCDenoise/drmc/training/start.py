@@ -1,0 +1,68 @@
+"""What a run starts from: the network, new or of a model, and its optimizer."""
+
+from __future__ import annotations
+
+import torch
+
+from drmc.errors import InputError
+from drmc.models import ModelEntry, find_model, load_network
+from drmc.network import DRMC
+from drmc.training.config import TrainingConfig
+from drmc.training.muon import MuonAdamW
+
+
+def initial_model(config: TrainingConfig) -> ModelEntry | None:
+    """The model that the run goes on from, if it does."""
+    return find_model(config.initial_weights) if config.initial_weights else None
+
+
+def initial_network(config: TrainingConfig) -> DRMC:
+    """The network before the first step: that of `initial_weights`, or a new one from the seed.
+
+    Raises InputError where the weights are those of another network than the configuration's.
+    """
+    if entry := initial_model(config):
+        network = load_network(entry)[0]
+        asked, found = config.network.to_dict(), network.config.to_dict()
+        if differing := [key for key in asked if asked[key] != found.get(key)]:
+            raise InputError(
+                f"network: {differing[0]} = {asked[differing[0]]} is not that of initial_weights "
+                f"{config.initial_weights} ({found.get(differing[0])}): leave it out, or start anew"
+            )
+        return network
+    torch.manual_seed(config.seed)
+    network = DRMC(config.network)
+    with torch.no_grad():
+        network.head.weight.mul_(config.head_gain)
+        if config.averaging_start:
+            for block in network.blocks:
+                block.attention.depthwise_MC333.mul_(0.3).add_(1 / 27)
+        if config.identity_start:  # the residual is zero
+            network.tail.weight.zero_()
+            network.tail.bias.zero_()
+    return network
+
+
+def make_optimizer(network: DRMC, config: TrainingConfig) -> torch.optim.Optimizer:
+    """The optimizer; each of its groups has a `rate`, its factor on the learning rate, and the `names` in it."""
+    groups = _parameter_groups(network, config)
+    if config.optimizer == "sgd":
+        return torch.optim.SGD(groups, lr=config.learning_rate)
+    return MuonAdamW(groups, lr=config.learning_rate, betas=(0.9, config.beta2))
+
+
+def _parameter_groups(network: DRMC, config: TrainingConfig) -> list[dict]:
+    """Matrices and kernels with weight decay, vectors without; tail and, with Muon, the experts at their own rates."""
+    groups: dict[tuple, dict] = {}
+    for name, parameter in network.named_parameters():
+        is_stack = name.startswith("blocks.") and parameter.ndim >= 3  # maps and kernels of a bank
+        if is_stack and config.optimizer == "muon":
+            rate, matrices = config.muon_rate, True
+        else:
+            rate, matrices = config.tail_rate if name.startswith("tail.") else 1.0, False
+        decay = config.weight_decay if parameter.ndim > 1 else 0.0
+        settings = {"rate": rate, "matrices": matrices, "weight_decay": decay}
+        group = groups.setdefault((rate, matrices, decay), {"params": [], "names": [], **settings})
+        group["params"].append(parameter)
+        group["names"].append(name)
+    return list(groups.values())

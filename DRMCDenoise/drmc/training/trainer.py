@@ -1,0 +1,243 @@
+"""The state of a training and its step: the same steps for any number of processes, exact resume."""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from drmc.network import DRMC
+from drmc.training.checkpoint import check_same_run, read_checkpoint, write_checkpoint
+from drmc.training.config import TrainingConfig
+from drmc.training.dataset import PatchSampler
+from drmc.training.processes import Processes
+from drmc.training.strategies import (
+    Site,
+    average_sites,
+    ends_round,
+    make_sites,
+    mean_model,
+    models_of,
+    share_sites,
+    slots_of,
+)
+from drmc.training.tail import fit_tail
+from drmc.training.watch import GateWatch
+
+
+def charbonnier(
+    residual: torch.Tensor, target: torch.Tensor, epsilon: float, margin: int = 0
+) -> torch.Tensor:
+    """Equation 3: mean over voxels of sqrt((residual - target)^2 + epsilon^2), in network units.
+
+    `margin` voxels at each face of the last three axes are left out.
+    """
+    inner = (..., *(slice(margin, n - margin) for n in residual.shape[-3:])) if margin else ...
+    return torch.sqrt((residual - target)[inner] ** 2 + epsilon**2).mean()
+
+
+def learning_rate(config: TrainingConfig, step: int) -> float:
+    """Linear warm-up, then a cosine that reaches the final rate in the last step."""
+    if step < config.warmup_steps:
+        return config.learning_rate * (step + 1) / config.warmup_steps
+    progress = (step - config.warmup_steps) / max(1, config.steps - 1 - config.warmup_steps)
+    cosine = 0.5 * (1 + math.cos(math.pi * min(1.0, progress)))
+    return config.final_learning_rate + (config.learning_rate - config.final_learning_rate) * cosine
+
+
+class Trainer:
+    """State of one run: its sites (networks, moving averages, optimizers) and step.
+
+    `patients`: training patients of each center; `data`: the fingerprint of the images.
+    """
+
+    def __init__(
+        self,
+        config: TrainingConfig,
+        processes: Processes | None = None,
+        patients: dict[str, int] | None = None,
+        data: str = "",
+    ):
+        self.config, self.processes, self.data = config, processes or Processes(), data
+        self.rank, self.world, self.device = (getattr(self.processes, k) for k in ("rank", "world", "device"))
+        self.output = Path(config.output)
+        self.compute_dtype = torch.bfloat16 if config.precision == "bf16" else None
+        self.patients = patients or dict.fromkeys(config.centers, 1)
+        self.sites = make_sites(config, self.patients, self.processes)
+        self.slots = slots_of(config, self.sites, self.processes)
+        self.gates = GateWatch(config)
+        self.general: DRMC | None = None  # of federated transfer, after the rounds
+        self.step, self.seconds, self.skipped, self.skipped_in_a_row = 0, 0.0, 0, 0
+        self.best, self.measured = -math.inf, {}  # gain in validation PSNR [dB]; the last validation
+        self.stop_requested = self.stop_agreed = False
+
+    @property
+    def network(self) -> DRMC:
+        """The network of the first site; of joint training the only one."""
+        return self.sites[0].network
+
+    @property
+    def average(self) -> DRMC:
+        """Its moving average."""
+        return self.sites[0].average
+
+    def models(self) -> dict[str, DRMC]:
+        """What would be exported now, by center, "" for every center; after `share` in several processes."""
+        return models_of(self.config, self.sites, self.general)
+
+    def share(self, *, optimizers: bool) -> None:
+        """Gives all processes what one of them knows of a site; all of them call it."""
+        share_sites(self.sites, self.processes, optimizers=optimizers)
+
+    # ------------------------------------------------------------------------------------------------ one step
+    def train_step(self, sampler: PatchSampler) -> dict:
+        """One optimizer step of every site; returns what is logged."""
+        config = self.config
+        rate = learning_rate(config, self.step)
+        losses = dict.fromkeys(config.centers, 0.0)
+        counts = {"gradient_norm": 0.0, "skipped": 0.0, "stop": float(self.stop_requested)}
+        shares = {**counts, **self.gates.zeros()}
+        for site in self.sites:
+            if site.owner not in (None, self.rank):
+                continue
+            site.optimizer.zero_grad(set_to_none=False)
+            for mine in self._groups_of_slots(site):
+                per_slot, gates_BLM = self._backward(site, mine, sampler)
+                for (center, _), loss in zip(mine, per_slot.tolist(), strict=True):
+                    losses[center] += loss / config.patches_per_center
+                self.gates.add(shares, gates_BLM, mine)
+            norm = self._optimize(site, rate)
+            if site.owner is not None or self.rank == 0:  # the one site's norm is the same in all processes
+                shares["gradient_norm"] += norm / len(self.sites)
+                shares["skipped"] += not math.isfinite(norm)
+        # one sum over the processes for everything that is logged, and for a stop that only one of them heard of
+        sums = {**losses, **shares}
+        self.processes.sum_values(sums)
+        self.stop_agreed = sums.pop("stop") > 0
+        norm, skipped = sums.pop("gradient_norm"), sums.pop("skipped")
+        routing = self.gates.record(sums)
+        self.skipped += round(skipped)
+        self.skipped_in_a_row = self.skipped_in_a_row + 1 if skipped else 0
+        self.step += 1
+        if ends_round(config, self.step):
+            self._end_round()
+        return {
+            "step": self.step,
+            "rate": rate,
+            "gradient_norm": norm,
+            **routing,
+            "loss": sums,
+        }
+
+    def _groups_of_slots(self, site: Site) -> list[list[tuple[str, int]]]:
+        """This process's slots of a site, as they are computed together."""
+        slots = [slot for slot in self.slots if slot[0] in site.centers]
+        size = self.config.slots_at_once or max(1, len(slots))
+        return [slots[k : k + size] for k in range(0, len(slots), size)]
+
+    def _backward(
+        self, site: Site, mine: list[tuple[str, int]], sampler: PatchSampler
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Adds the slots' gradients to the site's; returns their losses and gates_BLM."""
+        config = self.config
+        drawn = [sampler.draw(self.step, center, slot) for center, slot in mine]
+        low_BCDHW, full_BCDHW = (
+            torch.from_numpy(np.stack(side))[:, None].to(self.device) for side in zip(*drawn, strict=True)
+        )
+        residual_BCDHW, gates_BLM = site.network(low_BCDHW, self.compute_dtype)
+        per_slot = torch.stack(
+            [
+                charbonnier(r, f - x, config.charbonnier, config.loss_margin)
+                for r, f, x in zip(residual_BCDHW, full_BCDHW, low_BCDHW, strict=True)
+            ]
+        )
+        (per_slot.sum() / (len(site.centers) * config.patches_per_center)).backward()
+        return per_slot.detach(), gates_BLM.detach()
+
+    def _optimize(self, site: Site, rate: float) -> float:
+        """Takes the site's step if its gradients are finite; returns their norm before clipping."""
+        config, parameters = self.config, list(site.network.parameters())
+        if site.owner is None:
+            self.processes.sum_gradients(parameters)
+        norm = float(torch.nn.utils.clip_grad_norm_(parameters, config.gradient_clip or math.inf))
+        if math.isfinite(norm):  # a step without finite gradients changes nothing, and is counted
+            for group in site.optimizer.param_groups:
+                group["lr"] = rate * group["rate"]
+            site.optimizer.step()
+            with torch.no_grad():
+                decay = min(config.ema_decay, (1 + self.step) / (10 + self.step))
+                for slow, fast in zip(site.average.parameters(), parameters, strict=True):
+                    slow.lerp_(fast, 1 - decay)
+        return norm
+
+    def _end_round(self) -> None:
+        """The sites become their mean."""
+        self.share(optimizers=False)
+        average_sites(self.sites)
+        if self.config.strategy == "ftl" and self.step == self.config.last_round:
+            self.general = mean_model(self.sites)
+
+    def fit_tail(self, sampler: PatchSampler) -> None:
+        """Sets the tail of a new run by least squares, on patches that no step of the run will draw."""
+        draws = (
+            sampler.draw(self.config.steps + i, center, 0)
+            for i in range(self.config.tail_fit_patches)
+            for center in self.config.centers
+        )
+        fit_tail(self.network, draws)
+        self.network.train()
+        self.average.load_state_dict(self.network.state_dict())
+
+    # --------------------------------------------------------------------------------------------- checkpoints
+    def groups(self) -> list[list[str]]:
+        """The parameters' names in the optimizer's groups, whose order its state goes by."""
+        return [group["names"] for group in self.sites[0].optimizer.param_groups]
+
+    def save(self, *, best: bool = False) -> None:
+        """Writes a checkpoint, by the first process alone; after `share` in several."""
+        general = {} if self.general is None else {"general": self.general.state_dict()}
+        counts = {
+            key: getattr(self, key) for key in ("step", "seconds", "skipped", "best", "measured", "data")
+        }
+        sites = {site.name: site.state() for site in self.sites}
+        state = {"config": json.dumps(self.config.to_dict()), "sites": sites, **general, **counts}
+        write_checkpoint(self.output, {**state, "groups": self.groups()}, best=best)
+
+    def load(self, state: dict) -> None:
+        """Goes back to a checkpoint."""
+        for site in self.sites:
+            site.load(state["sites"][site.name])
+        if "general" in state:
+            self.general = mean_model(self.sites)
+            self.general.load_state_dict(state["general"])
+        for key in ("step", "seconds", "skipped", "best", "measured"):
+            setattr(self, key, state[key])
+
+    def resume(self) -> str | None:
+        """Loads the newest readable checkpoint of this run; returns the version that wrote it, None without one.
+
+        The first process reads for all. Raises InputError where it is of another run.
+        """
+
+        def read() -> dict | None:
+            found = read_checkpoint(self.output)
+            if found is not None:
+                check_same_run(*found, self.config, self.data, self.groups())
+            return found and found[1]
+
+        state = self.processes.give(read)
+        if state is not None:
+            self.load(state)
+        return state and state["version"]
+
+    @property
+    def stopping(self) -> bool:
+        """Several processes leave at the same step: at the first one at whose start any of them was asked to."""
+        return self.stop_agreed or (self.world == 1 and self.stop_requested)
+
+    def request_stop(self, *_) -> None:
+        """SIGTERM and SIGINT: finish the step, save, leave."""
+        self.stop_requested = True
