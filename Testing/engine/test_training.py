@@ -591,9 +591,10 @@ def test_the_paper_is_a_preset():
     assert {learning_rate(config, step) for step in (0, 1, 100_000, config.steps - 1)} == {1e-4}
     assert (config.charbonnier, config.weight_decay, config.hot_fraction) == (1e-3, 0, 0)
     # the start is that of the network itself, and what is exported the network, not an average
-    small = replace(config, network=TINY)
+    mine = initial_network(replace(config, network=TINY))
     torch.manual_seed(config.seed)
-    assert same(dict(initial_network(small).state_dict()), dict(DRMC(TINY).state_dict()))
+    assert same(dict(mine.state_dict()), dict(DRMC(TINY).state_dict()))
+    assert config.ema_decay == 0 and config.export == "last"
 
 
 def test_without_a_moving_average_the_average_is_the_network(config, pairs):
