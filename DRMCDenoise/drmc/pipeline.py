@@ -17,6 +17,7 @@ import json
 import math
 import os
 import platform
+import re
 import shutil
 import sys
 import tempfile
@@ -731,6 +732,12 @@ def peak_memory_bytes() -> int:
     """The most main memory that this process has held so far (a batch: over all scans until now), bytes."""
     if sys.platform == "win32":
         return _peak_memory_bytes_windows()
+    status = Path("/proc/self/status")
+    if status.is_file():
+        # Linux hands getrusage's figure on to a child: below a large Slicer it would be Slicer's.
+        found = re.search(r"^VmHWM:\s+(\d+) kB", status.read_text(), re.M)
+        if found:
+            return 1024 * int(found[1])
     import resource
 
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss

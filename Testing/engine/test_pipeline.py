@@ -5,6 +5,8 @@ from __future__ import annotations
 import csv
 import json
 import os
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -142,6 +144,14 @@ def test_a_run_leaves_the_whole_contract_in_its_folder(models, case, tmp_path):
     assert {"drmc", "python", "torch", "SimpleITK", "numpy", "pydicom"} <= set(summary["versions"])
     assert seen[-1] == (summary["tiles"]["count"],) * 2 and seen == sorted(seen)
     assert "esearch use only" in (output / "report.html").read_text()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux hands the figure on to a child")
+def test_peak_memory_is_that_of_the_process_and_not_of_a_large_parent():
+    held = np.ones(800_000_000 // 8)  # more than the child needs to import what it asks
+    code = "from drmc.pipeline import peak_memory_bytes; print(peak_memory_bytes())"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert 20e6 < int(done.stdout) < 500e6 < held.nbytes < pipeline.peak_memory_bytes()
 
 
 def test_denoised_is_scan_plus_residual_and_air_keeps_its_bits(models, case, tmp_path):
