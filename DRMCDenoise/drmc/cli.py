@@ -1,5 +1,5 @@
 """The command `drmc`: denoise a scan, look at its SUV and its lesions, list the models, simulate, validate,
-train, evaluate.
+train, evaluate, benchmark.
 
 Exit codes: 0 done, 1 failed, 2 refused (bad input or usage: one line on standard error, nothing written),
 130 cancelled (SIGINT, SIGTERM). With DRMC_DEBUG=1 a failure shows its traceback. Nothing heavy is
@@ -63,6 +63,7 @@ ROOMS = {
     "validate": ("drmc.validation.command", "check a dataset before training on it"),
     "train": ("drmc.training.command", "train a network on one's own centers"),
     "evaluate": ("drmc.evaluation.command", "measure a network on patients that it has not seen"),
+    "benchmark": ("drmc.benchmark.command", "measure speed and memory on this machine"),
 }
 # Rooms that compute for hours, in processes of their own, and keep all that these say.
 KEEP_THEIR_TEXT = ("train", "evaluate")

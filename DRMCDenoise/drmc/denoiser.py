@@ -157,7 +157,7 @@ class Denoiser:
         gates: list[np.ndarray] = []
         done, began = 0, time.perf_counter()
         run = _Run(self, notices)
-        with run, _physical_cores(), stop_if_cancelled.between_layers(self._network):
+        with run, on_physical_cores(), stop_if_cancelled.between_layers(self._network):
             while done < len(regions):
                 stop_if_cancelled()
                 batch = starts[done : done + run.batch]
@@ -566,7 +566,7 @@ def _batch_for_memory(network: DRMC, tile: int, device: torch.device, precision:
 
 
 @contextmanager
-def _physical_cores() -> Iterator[None]:
+def on_physical_cores() -> Iterator[None]:
     """Lets torch use as many threads as there are physical cores; OMP_NUM_THREADS, where set, holds."""
     before = torch.get_num_threads()
     if "OMP_NUM_THREADS" not in os.environ:

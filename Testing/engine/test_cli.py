@@ -95,12 +95,12 @@ def test_wrong_usage_is_one_line(capfd, tmp_path, arguments):
 def test_commands_without_a_room_are_absent(capsys):
     main(["--help"])
     listed = capsys.readouterr().out
-    assert "\n    benchmark" not in listed
     rooms = {
         "simulate": "simulation",
         "validate": "validation",
         "train": "training",
         "evaluate": "evaluation",
+        "benchmark": "benchmark",
     }
     for name, room in rooms.items():
         exists = Path(drmc.__file__).with_name(room) / "command.py"

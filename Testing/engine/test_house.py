@@ -16,9 +16,17 @@ ENGINE = Path(__file__).resolve().parents[2] / "DRMCDenoise" / "drmc"
 SOURCES = sorted(ENGINE.rglob("*.py"))
 NAMES = [str(path.relative_to(ENGINE)) for path in SOURCES]
 HOSTS = {"slicer", "qt", "ctk", "vtk", "PythonQt", "PySide6"}
-TRAINING_ROOMS = ("simulation", "training", "evaluation", "segmentation", "validation")
+TRAINING_ROOMS = ("simulation", "training", "evaluation", "segmentation", "validation", "benchmark")
 SAID_BY_THE_CLASS = {"forward", "to_dict", "from_dict"}
-MAY_HOLD_TORCH = ("network.py", "denoiser.py", "simulation", "training", "evaluation", "segmentation")
+MAY_HOLD_TORCH = (
+    "network.py",
+    "denoiser.py",
+    "simulation",
+    "training",
+    "evaluation",
+    "segmentation",
+    "benchmark",
+)
 
 
 def _module(path: Path) -> str:

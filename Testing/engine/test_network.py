@@ -7,8 +7,8 @@ import dataclasses
 import drmc.network
 import pytest
 import torch
+from drmc.benchmark.oracle import Oracle
 from drmc.network import DRMC, NetworkConfig
-from oracle import Oracle
 from torch import Tensor
 
 SMALL = NetworkConfig(channels=16, blocks=2, heads=4, hidden=8)

@@ -1,6 +1,7 @@
 """The network written literally from equations 1 and 2 of the paper, expert by expert: what the engine is checked against.
 
-Slow and memory-hungry on purpose. Modules carry the names and shapes of the authors' code, so that `state_dict()` has
+The tests ask it for equality, `drmc benchmark` for the time and the memory that the engine saves. Slow and
+memory-hungry on purpose. Modules carry the names and shapes of the authors' code, so that `state_dict()` has
 exactly the keys of a checkpoint of theirs. Nothing is shared with `drmc.network` but the meaning of its settings.
 """
 
@@ -80,6 +81,8 @@ class Bank(nn.Module):
 
 
 class AttentionBank(Bank):
+    """The attention experts of a block and their router."""
+
     experts_name = "att_experts"
 
     def __init__(self, config):
@@ -91,6 +94,8 @@ class AttentionBank(Bank):
 
 
 class FFNBank(Bank):
+    """The FFN experts of a block and their router."""
+
     experts_name = "mpl_experts"  # the authors' spelling
 
     def __init__(self, config):
@@ -102,6 +107,7 @@ class FFNBank(Bank):
 
 
 def add_routing(bank: Bank, config) -> None:
+    """Gives a bank its router, unless the network has none."""
     if config.gate != "none":
         bank.routing = Routing(config.channels, config.hidden, config.experts, config.gate, config.use_hidden)
 

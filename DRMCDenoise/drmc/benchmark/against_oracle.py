@@ -1,0 +1,163 @@
+"""The parts `tile` and `training`: the engine against the oracle, in one process, in turn."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+
+from drmc.benchmark.measure import Timing, alternate, free_memory, peak_memory, profile
+from drmc.benchmark.workload import Workload, gradient, measurable_open_gates, multiply_adds, prepare
+from drmc.errors import DRMCError
+from drmc.network import NetworkConfig
+
+USABLE = 0.8  # share of the free memory that a workload may be expected to take
+
+Report = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Setting:
+    """On what is measured: the network, the edge of its tiles, device, precisions, repeats of each timing, and by
+    precision the GFLOP/s of a large matrix product."""
+
+    config: NetworkConfig
+    edge: int
+    device: str
+    precisions: tuple[str, ...]
+    repeats: int
+    ceilings: dict[str, float]
+
+
+def measure_tiles(setting: Setting, report: Report) -> list[dict[str, Any]]:
+    """One row per precision and number of open gates.
+
+    `relative_error` is that of the residual against the oracle's in float64, in the Euclidean norm;
+    `oracle_seconds` is the oracle's in float32, the precision of the authors' code; in bf16 there is also
+    `oracle_same_precision_seconds`, the oracle under autocast.
+    """
+    rows = []
+    for open_gates in measurable_open_gates(setting.config):
+        product = Workload(
+            "tile", "product", setting.config, setting.edge, "fp32", setting.device, open_gates
+        )
+        oracle = replace(product, side="oracle")
+        report(f"tile of {setting.edge}^3, {open_gates} of {setting.config.experts} gates open")
+        expected = _output(replace(oracle, precision="fp64"))
+        works = {"oracle": oracle}
+        for precision in setting.precisions:
+            works[precision] = replace(product, precision=precision)
+            if precision != "fp32":
+                works[f"oracle {precision}"] = replace(oracle, precision=precision)
+        runs = {name: prepare(work)[1] for name, work in works.items()}
+        outputs = {name: run() for name, run in runs.items()}  # the warm-up
+        taken = alternate(runs, setting.repeats, setting.device)
+        oracle_memory = peak_memory(oracle)
+        for precision in setting.precisions:
+            residual, gates = outputs[precision]
+            opened = (gates > 0).sum(-1)
+            if not bool((opened == open_gates).all()):
+                raise DRMCError(f"{open_gates} gates per bank were to be open, found {opened.tolist()}")
+            row = {
+                "precision": precision,
+                "open_gates": open_gates,
+                "experts": setting.config.experts,
+                "tile": setting.edge,
+                **_compared(taken[precision], taken["oracle"]),
+                "relative_error": _relative(residual, expected),
+                **_memories(peak_memory(works[precision]), oracle_memory),
+                "operations": profile(runs[precision], setting.device),
+            }
+            if f"oracle {precision}" in taken:
+                same = taken[f"oracle {precision}"].seconds
+                row["oracle_same_precision_seconds"] = same
+                row["ratio_same_precision"] = same / row["seconds"]
+            done = 2e-9 * multiply_adds(setting.config, setting.edge, open_gates) / row["seconds"]
+            ceiling = setting.ceilings[precision]
+            rows.append({**row, "gflop_per_second": done, "ceiling_share": done / ceiling})
+    return rows
+
+
+def measure_training(setting: Setting, report: Report) -> list[dict[str, Any]]:
+    """Forward, backward and Adam's step on one patch, product and oracle in the same precision.
+
+    `relative_error` is that of all gradients against the oracle's. Where the memory does not suffice for the
+    oracle's step, the row has no oracle, and a second row compares networks of as many blocks as it suffices for
+    (every block costs the same).
+    """
+    rows = []
+    for precision in setting.precisions:
+        product = Workload("training", "product", setting.config, setting.edge, precision, setting.device)
+        blocks = _blocks_that_fit(replace(product, side="oracle"))
+        report(f"training step on {setting.edge}^3, {precision}")
+        rows.append(_training_row(product, setting, with_oracle=blocks == setting.config.blocks))
+        if 0 < blocks < setting.config.blocks:
+            report(f"training step on {setting.edge}^3, {precision}, {blocks} block(s) with the oracle")
+            fewer = replace(product, config=replace(setting.config, blocks=blocks))
+            rows.append(_training_row(fewer, setting, with_oracle=True))
+    return rows
+
+
+def _training_row(product: Workload, setting: Setting, *, with_oracle: bool) -> dict[str, Any]:
+    works = {"product": product}
+    if with_oracle:
+        works["oracle"] = replace(product, side="oracle")
+    prepared = {name: prepare(work) for name, work in works.items()}
+    runs = {name: run for name, (_, run) in prepared.items()}
+    for run in runs.values():  # the warm-up, from the same parameters
+        run()
+    gradients = {name: gradient(network) for name, (network, _) in prepared.items()}
+    taken = alternate(runs, setting.repeats, setting.device)
+    operations = profile(runs["product"], setting.device)
+    del prepared, runs  # before a process beside this one takes as much
+    memory = {name: peak_memory(work) for name, work in works.items()}
+    return {
+        "precision": product.precision,
+        "patch": product.edge,
+        "blocks": product.config.blocks,
+        **_compared(taken["product"], taken.get("oracle")),
+        "relative_error": _relative(gradients["product"], gradients["oracle"]) if with_oracle else None,
+        **_memories(memory["product"], memory.get("oracle")),
+        "operations": operations,
+    }
+
+
+def _blocks_that_fit(oracle: Workload) -> int:
+    """Of how many blocks the free memory holds the step, judged by a patch of half the edge."""
+    free = free_memory(oracle.device)
+    small = peak_memory(oracle.of_edge(oracle.edge // 2))
+    if small is None:
+        return 0
+    if free is None or not small:
+        return oracle.config.blocks
+    return min(oracle.config.blocks, int(USABLE * free / (8 * small) * oracle.config.blocks))
+
+
+def _output(work: Workload) -> torch.Tensor:
+    return prepare(work)[1]()[0]
+
+
+def _relative(found: torch.Tensor, expected: torch.Tensor) -> float:
+    found, expected = found.double(), expected.double()
+    return float((found - expected).norm() / expected.norm())
+
+
+def _compared(product: Timing, oracle: Timing | None) -> dict[str, Any]:
+    return {
+        "seconds": product.seconds,
+        "oracle_seconds": oracle and oracle.seconds,
+        "ratio": oracle and oracle.seconds / product.seconds,
+        "cpu_seconds": product.cpu_seconds,
+        "oracle_cpu_seconds": oracle and oracle.cpu_seconds,
+        "cpu_ratio": oracle and product.cpu_seconds and oracle.cpu_seconds / product.cpu_seconds,
+    }
+
+
+def _memories(product: int | None, oracle: int | None) -> dict[str, Any]:
+    return {
+        "peak_memory_bytes": product,
+        "oracle_peak_memory_bytes": oracle,
+        "memory_ratio": product / oracle if product is not None and oracle else None,
+    }

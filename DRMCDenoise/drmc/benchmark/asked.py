@@ -1,0 +1,95 @@
+"""What the project asks of its own speed and memory, and whether a measurement reaches it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from drmc.network import NetworkConfig
+
+TILE = 64  # edge in voxels: ratios are asked of the paper's network on the paper's tile
+TILE_RATIO = {  # (device, precision, whether all gates are open): times as fast as the oracle in float32
+    ("cpu", "fp32", True): 6.0,
+    ("cpu", "bf16", True): 11.0,
+    ("cpu", "fp32", False): 13.0,
+    ("cpu", "bf16", False): 20.0,
+}
+GPU_RATIO_BF16 = 8.0  # all gates open, against the oracle in the same precision
+TILE_MEMORY = 1 / 3  # of the oracle's
+TRAINING_RATIO, TRAINING_MEMORY = 2.5, 0.5
+OTHER_STAGE = 0.25  # of a scan's whole time
+SCAN = {  # device: total seconds, the network's seconds, bytes of main memory
+    "cpu": {"total": 180.0, "memory": 2e9},
+    "cuda": {"total": 15.0, "network": 3.0},
+}
+DOUBLING = 2.1
+
+
+def verdicts(result: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Every demand that the measurement bears on: `what`, `bound` ("at least" or "at most"), `asked`, `measured`,
+    `unit` and `reached`.
+
+    `result` is the benchmark's whole result. Ratios count only for the paper's network on tiles of 64^3.
+    """
+    return [
+        {
+            "what": what,
+            "bound": bound,
+            "asked": asked,
+            "measured": measured,
+            "unit": unit,
+            "reached": measured >= asked if bound == "at least" else measured <= asked,
+        }
+        for what, bound, asked, measured, unit in _demands(result)
+        if measured is not None
+    ]
+
+
+def _demands(result: Mapping[str, Any]) -> Iterator[tuple[str, str, float, float | None, str]]:
+    device = result["settings"]["device"].partition(":")[0]
+    if result["settings"]["network"] == NetworkConfig().to_dict():
+        yield from _of_tiles(result["tile"], device)
+        yield from _of_training(result["training_step"])
+    if scan := result["scan"]:
+        on = scan["device"].partition(":")[0]
+        bounds = SCAN.get(on, {})
+        largest = scan["largest_other_stage"].removeprefix("denoise_").replace("_", " ")
+        yield (
+            f"scan: largest stage but the network ({largest})",
+            "at most",
+            OTHER_STAGE,
+            scan["largest_other_share"],
+            "share",
+        )
+        if "total" in bounds:
+            yield "scan, end to end", "at most", bounds["total"], scan["seconds"]["total"], "s"
+        if "network" in bounds:
+            yield "scan, network", "at most", bounds["network"], scan["network_seconds"], "s"
+        if "memory" in bounds:
+            yield "scan, peak memory", "at most", bounds["memory"], scan["peak_memory_bytes"], "bytes"
+    if scaling := result["scaling"]:
+        yield "seconds for twice the body", "at most", DOUBLING, scaling["largest_ratio"], "times"
+
+
+def _of_tiles(
+    rows: list[Mapping[str, Any]], device: str
+) -> Iterator[tuple[str, str, float, float | None, str]]:
+    for row in rows:
+        if row["tile"] != TILE:
+            continue
+        name = f"tile, {row['precision']}, {row['open_gates']} of {row['experts']} gates open"
+        all_open = row["open_gates"] == row["experts"]
+        asked = TILE_RATIO.get((device, row["precision"], all_open))
+        if asked is not None:
+            yield f"{name}: speed", "at least", asked, row["ratio"], "times"
+        if device == "cuda" and row["precision"] == "bf16" and all_open:
+            yield f"{name}: speed", "at least", GPU_RATIO_BF16, row.get("ratio_same_precision"), "times"
+        yield f"{name}: memory", "at most", TILE_MEMORY, row["memory_ratio"], "of the oracle"
+
+
+def _of_training(rows: list[Mapping[str, Any]]) -> Iterator[tuple[str, str, float, float | None, str]]:
+    for row in rows:
+        if row["patch"] == TILE:
+            name = f"training step, {row['precision']}, {row['blocks']} blocks"
+            yield f"{name}: speed", "at least", TRAINING_RATIO, row["ratio"], "times"
+            yield f"{name}: memory", "at most", TRAINING_MEMORY, row["memory_ratio"], "of the oracle"

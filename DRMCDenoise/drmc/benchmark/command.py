@@ -1,0 +1,131 @@
+"""Measures this machine: the engine's speed and memory against the literal form of the paper's equations.
+
+PART is any of: tile (one 64^3 tile, per precision and number of open gates), training (forward, backward and
+optimizer's step on a 64^3 patch), scan SCAN (a scan end to end, by stage), scaling (seconds against the body's
+volume). Without any: tile training. Run it on a machine that does nothing else.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+from drmc.errors import InputError
+from drmc.progress import Reporter
+
+PARTS = ("tile", "training", "scan", "scaling")
+DEFAULT_PARTS = ("tile", "training")
+QUICK_EDGE = 32
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Arguments of `drmc benchmark`."""
+    parser.add_argument(
+        "parts",
+        nargs="*",
+        metavar="PART",
+        help="tile, training, scan SCAN, scaling (default: tile training)",
+    )
+    parser.add_argument(
+        "--model",
+        metavar="M",
+        help="the size of network and tile of this model (default: the paper's); for a scan the model itself "
+        "(default: drmc models)",
+    )
+    parser.add_argument(
+        "--device", choices=("auto", "cpu", "cuda"), default="auto", help="where to compute (default auto)"
+    )
+    parser.add_argument(
+        "--repeats", type=int, default=3, metavar="N", help="runs of which the median is taken (default 3)"
+    )
+    parser.add_argument("--quick", action="store_true", help="tiles of 32^3: an eighth of the time")
+    parser.add_argument(
+        "--note", action="append", default=[], metavar="TEXT", help="a sentence to keep with the result"
+    )
+    parser.add_argument("--json", action="store_true", help="print JSON")
+    parser.add_argument(
+        "-o", "--output", type=Path, metavar="FOLDER", help="also write benchmark.json and benchmark.md there"
+    )
+    parser.add_argument(
+        "--page",
+        type=Path,
+        nargs="+",
+        metavar="JSON",
+        help="measure nothing: print a Markdown page of earlier results",
+    )
+
+
+def run(arguments: argparse.Namespace, reporter: Reporter) -> int:
+    """Measures and prints; returns the exit code."""
+    if arguments.page:
+        if arguments.parts or arguments.output:
+            raise InputError(
+                "--page measures nothing: give no PART and no -o; the page goes to standard output"
+            )
+        return _print_page(arguments.page)
+    parts, scan = _parts(arguments.parts)
+    if arguments.repeats < 1:
+        raise InputError(f"--repeats {arguments.repeats}: at least 1")
+    if arguments.output is not None:
+        from drmc.pipeline import check_output_folder
+
+        check_output_folder(arguments.output, () if scan is None else (scan,))
+
+    from drmc.benchmark.suite import measure
+    from drmc.benchmark.tables import page, terminal
+    from drmc.files import write_json, write_text
+
+    result = measure(
+        parts,
+        scan=scan,
+        model=arguments.model,
+        device=arguments.device,
+        repeats=arguments.repeats,
+        edge=QUICK_EDGE if arguments.quick else None,
+        notes=arguments.note,
+        report=reporter.notice,
+    )
+
+    if arguments.output is not None:
+        arguments.output.mkdir(parents=True, exist_ok=True)
+        write_json(arguments.output / "benchmark.json", result)
+        write_text(arguments.output / "benchmark.md", page([result]))
+    reporter.result(**result)
+    print(
+        json.dumps(result, indent=2, allow_nan=False) + "\n" if arguments.json else terminal(result), end=""
+    )
+    return 0
+
+
+def _parts(words: Sequence[str]) -> tuple[tuple[str, ...], Path | None]:
+    """The parts that were asked for, and the scan that follows the word `scan`."""
+    parts: list[str] = []
+    scan: Path | None = None
+    rest = iter(words)
+    for word in rest:
+        if word not in PARTS:
+            raise InputError(f"'{word}': no part of the benchmark; give tile, training, scan SCAN or scaling")
+        parts.append(word)
+        if word == "scan":
+            path = next(rest, None)
+            if path is None or scan is not None:
+                raise InputError("scan: give one scan after it, e.g. drmc benchmark scan PET_FOLDER")
+            scan = Path(path)
+    return tuple(dict.fromkeys(parts)) or DEFAULT_PARTS, scan
+
+
+def _print_page(paths: Sequence[Path]) -> int:
+    from drmc.benchmark.tables import page
+    from drmc.files import read_json_object
+
+    results = [read_json_object(path) for path in paths]
+    try:
+        text = page(results)
+    except (KeyError, TypeError, AttributeError) as error:
+        raise InputError(
+            f"{', '.join(map(str, paths))}: not what drmc benchmark --json prints, or of another version ({error!r})"
+        ) from None
+    print(text, end="")
+    return 0

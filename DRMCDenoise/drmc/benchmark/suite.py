@@ -1,0 +1,99 @@
+"""The whole benchmark: the parts that were asked for, on one machine, as one result."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from drmc import hardware
+from drmc.benchmark.against_oracle import Setting, measure_tiles, measure_training
+from drmc.benchmark.asked import TILE, verdicts
+from drmc.benchmark.measure import matrix_product_ceiling
+from drmc.benchmark.whole_scan import measure_scaling, measure_scan
+from drmc.benchmark.workload import new_network
+from drmc.denoiser import Denoiser, on_physical_cores
+from drmc.models import find_model, load_network
+from drmc.network import NetworkConfig
+from drmc.pipeline import find_scan, jsonable, versions
+from drmc.simulation.command import devices
+
+
+def measure(
+    parts: Sequence[str],
+    *,
+    scan: Path | None = None,
+    model: str | None = None,
+    device: str = "auto",
+    repeats: int = 3,
+    edge: int | None = None,
+    notes: Sequence[str] = (),
+    report: Callable[[str], None] = lambda text: None,
+) -> dict[str, Any]:
+    """What `drmc benchmark --json` prints.
+
+    Args:
+        parts: of "tile", "training", "scan", "scaling".
+        scan: for the part "scan".
+        model: an installed model or weight file, of which the size of network and tile is taken, and for the
+            scan the model itself; None: the paper's network on tiles of 64^3, the default model for the scan.
+        device: "auto" (CUDA, else CPU), "cpu" or "cuda".
+        repeats: runs of which the median is taken.
+        edge: of the tiles and patches in voxels; None: the model's.
+        notes: sentences to keep with the result.
+        report: called with a line of text as each measurement begins.
+
+    Returns `hardware`, `versions`, `created`, `settings`; by part `tile` and `training_step` (rows), `scan` and
+    `scaling` (empty or None where not asked for); and `asked`, the verdicts. Plain JSON types.
+
+    Raises InputError where scan, model or device cannot be had, before anything is measured.
+    """
+    if scan is not None:
+        find_scan(scan)
+        find_model(model)
+    device = devices(device)[-1]
+    config, tile = NetworkConfig(), TILE
+    if model is not None:
+        network, tile = load_network(find_model(model))
+        config = network.config
+    tile = edge or tile
+    machine = hardware.describe(device) | {
+        "load_average": os.getloadavg()[0] if hasattr(os, "getloadavg") else None
+    }
+    result: dict[str, Any] = {"tile": [], "training_step": [], "scan": None, "scaling": None}
+    with on_physical_cores():
+        if "scan" in parts:  # first, while this process holds little memory
+            result["scan"] = measure_scan(scan, model, device, report)
+        denoiser = Denoiser(new_network(config), tile, device=device)
+        precisions = tuple(dict.fromkeys(("fp32", denoiser.precision)))
+        ceilings = {}
+        if "tile" in parts:
+            report("large matrix product")
+            ceilings = {precision: matrix_product_ceiling(precision, device) for precision in precisions}
+        setting = Setting(config, tile, device, precisions, repeats, ceilings)
+        if "tile" in parts:
+            result["tile"] = measure_tiles(setting, report)
+        if "training" in parts:
+            result["training_step"] = measure_training(setting, report)
+        if "scaling" in parts:
+            result["scaling"] = measure_scaling(denoiser, repeats, report)
+        threads = torch.get_num_threads()
+    result |= {
+        "hardware": machine,
+        "versions": versions(),
+        "created": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        "settings": {
+            "network": config.to_dict(),
+            "tile": tile,
+            "device": device,
+            "threads": threads,
+            "repeats": repeats,
+            "ceiling_gflop_per_second": ceilings,
+            "notes": list(notes),
+        },
+    }
+    return jsonable({**result, "asked": verdicts(result)})

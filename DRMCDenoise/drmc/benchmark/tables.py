@@ -1,0 +1,241 @@
+"""A benchmark's result as tables: for a terminal, and as Markdown."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from drmc.progress import table_lines
+
+DISTURBED = (
+    0.9  # share of the asked-for threads that the engine got, below which it did not have the cores alone
+)
+PREAMBLE = """\
+# Speed and memory
+
+Written by `drmc benchmark --page` from what `drmc benchmark --json` measured. The engine is compared with the literal
+oracle, equations 1 and 2 of the paper computed expert by expert (`drmc/benchmark/oracle.py`), in the same process, in turn.
+Seconds are medians after a warm-up; memory is the peak of a fresh process (on a GPU: of the allocator) above network and
+input; the error of a tile is that of its residual against the oracle in float64, that of a training step is that of all
+gradients against the oracle in the same precision. A ratio is how many times as fast as the oracle in float32 (training:
+in the same precision); the ratio of processor time beside it changes less where other work disturbs the clock.
+GFLOP/s count the engine's own multiply-adds, their share is of a large matrix product measured in the same process.
+"""
+Table = tuple[str, list[str], list[list[str]], list[str]]  # heading, titles, cells, lines below
+
+
+def terminal(result: Mapping[str, Any]) -> str:
+    """The result as text for a terminal."""
+    lines = [machine(result), *_remarks(result)]
+    for heading, titles, cells, below in _tables(result):
+        lines += ["", heading, *(table_lines(titles, cells) if cells else []), *below]
+    return "\n".join(lines) + "\n"
+
+
+def markdown(result: Mapping[str, Any]) -> str:
+    """The result as a section of a Markdown page."""
+    lines = [f"## {machine(result)}", "", *(f"{remark}\n" for remark in _remarks(result))]
+    for heading, titles, cells, below in _tables(result):
+        lines += [f"### {heading}", ""]
+        if cells:
+            lines += [_row(titles), "|---|" + "---:|" * (len(titles) - 1), *map(_row, cells), ""]
+        lines += [f"{text}\n" for text in below]
+    return "\n".join(lines)
+
+
+def page(results: Sequence[Mapping[str, Any]]) -> str:
+    """A Markdown page of the results of one or several machines."""
+    return "\n".join([PREAMBLE, *(markdown(result) for result in results)]).rstrip() + "\n"
+
+
+def machine(result: Mapping[str, Any]) -> str:
+    """The hardware on one line."""
+    hardware = result["hardware"]
+    gpu = f"{hardware['gpu']}, {_bytes(hardware['gpu_memory_bytes'])}; " if "gpu" in hardware else ""
+    memory = f", {_bytes(hardware['memory_bytes'])}" if hardware["memory_bytes"] else ""
+    cores = _count(hardware["physical_cores"], "core")
+    return f"{gpu}{hardware['processor']}, {cores}{memory}"
+
+
+def _remarks(result: Mapping[str, Any]) -> list[str]:
+    hardware, settings = result["hardware"], result["settings"]
+    network = settings["network"]
+    made = [result["created"][:10], *(f"{name} {result['versions'][name]}" for name in ("drmc", "torch"))]
+    size = [_count(network[name], name[:-1]) for name in ("channels", "blocks", "experts")]
+    on = f"{settings['device']}, {_count(settings['threads'], 'thread')}"
+    remarks = [f"{', '.join(made)}; {on}; {', '.join(size)}; medians of {settings['repeats']}."]
+    if settings["ceiling_gflop_per_second"]:
+        said = ", ".join(
+            f"{speed:.0f} {name}" for name, speed in settings["ceiling_gflop_per_second"].items()
+        )
+        remarks.append(f"A large matrix product here: {said} GFLOP/s.")
+    shares = [
+        row["cpu_seconds"] / row["seconds"] / settings["threads"]
+        for row in [*result["tile"], *result["training_step"]]
+        if settings["device"] == "cpu" and row["seconds"]
+    ]
+    if shares and min(shares) < DISTURBED:
+        load = hardware["load_average"]
+        remarks.append(
+            f"Disturbed: other work ran here, so that the engine got {100 * min(shares):.0f} % of its cores' time at worst"
+            + ("." if load is None else f" (load average before it: {load:.1f}).")
+        )
+    return remarks + list(settings["notes"])
+
+
+def _tables(result: Mapping[str, Any]) -> Iterator[Table]:
+    if result["tile"]:
+        edge = result["tile"][0]["tile"]
+        yield (
+            f"One tile of {edge}^3",
+            ["precision", "open", *_COMPARED, "error", *_MEMORY, "GFLOP/s", "of ceiling"],
+            [
+                [
+                    row["precision"],
+                    f"{row['open_gates']} of {row['experts']}",
+                    *_compared(row),
+                    f"{row['relative_error']:.1e}",
+                    *_memory(row),
+                    f"{row['gflop_per_second']:.3g}",
+                    f"{100 * row['ceiling_share']:.0f} %",
+                ]
+                for row in result["tile"]
+            ],
+            [
+                f"The oracle in {row['precision']}, {row['open_gates']} of {row['experts']} gates open: "
+                f"{_seconds(row['oracle_same_precision_seconds'])} s, {row['ratio_same_precision']:.1f} times."
+                for row in result["tile"]
+                if "ratio_same_precision" in row
+            ]
+            + [_operations(row, f"{row['precision']}, {row['open_gates']} open") for row in result["tile"]],
+        )
+    if result["training_step"]:
+        rows = result["training_step"]
+        yield (
+            f"Training step on a patch of {rows[0]['patch']}^3",
+            ["precision", "blocks", *_COMPARED, "error", *_MEMORY],
+            [
+                [
+                    row["precision"],
+                    str(row["blocks"]),
+                    *_compared(row),
+                    "-" if row["relative_error"] is None else f"{row['relative_error']:.1e}",
+                    *_memory(row),
+                ]
+                for row in rows
+            ],
+            [
+                f"The free memory did not suffice for the oracle's step with {row['blocks']} blocks."
+                for row in rows
+                if row["oracle_seconds"] is None
+            ]
+            + [_operations(row, f"{row['precision']}, {_count(row['blocks'], 'block')}") for row in rows],
+        )
+    if scan := result["scan"]:
+        total = scan["seconds"]["total"]
+        gpu = scan["gpu_peak_memory_bytes"]
+        tiles, name = scan["tiles"], scan["model"]["name"]
+        yield (
+            f"Scan {scan['scan']}: {tiles['count']} tiles of {tiles['edge']}^3, {name}, {_where(scan)}",
+            ["stage", "seconds", "share"],
+            [
+                [
+                    stage.removeprefix("denoise_").replace("_", " "),
+                    f"{taken:.2f}",
+                    f"{100 * taken / total:.0f} %",
+                ]
+                for stage, taken in scan["seconds"].items()
+            ],
+            [
+                f"Peak memory {_bytes(scan['peak_memory_bytes'])}"
+                + ("." if gpu is None else f", of the GPU {_bytes(gpu)}.")
+            ],
+        )
+    if scaling := result["scaling"]:
+        yield (
+            f"Scaling with the body's volume, tiles of {scaling['tile']}^3, {_where(scaling)}",
+            ["body [ml]", "tiles", "seconds", "ratio"],
+            [
+                [f"{body['body_ml']:.0f}", str(body["tiles"]), _seconds(body["seconds"]), ratio]
+                for body, ratio in zip(
+                    scaling["bodies"], ["-", *(f"{ratio:.2f}" for ratio in scaling["ratios"])], strict=True
+                )
+            ],
+            [],
+        )
+    if result["asked"]:
+        yield (
+            "Asked and reached",
+            ["what", "asked", "measured", "reached"],
+            [
+                [
+                    one["what"],
+                    f"{one['bound']} {_quantity(one['asked'], one['unit'])}",
+                    _quantity(one["measured"], one["unit"]),
+                    "yes" if one["reached"] else "no",
+                ]
+                for one in result["asked"]
+            ],
+            [],
+        )
+
+
+_COMPARED = ["seconds", "oracle [s]", "ratio", "processor"]
+_MEMORY = ["memory", "oracle's", "share"]
+
+
+def _compared(row: Mapping[str, Any]) -> list[str]:
+    return [
+        _seconds(row["seconds"]),
+        _seconds(row["oracle_seconds"]),
+        _times(row["ratio"]),
+        _times(row["cpu_ratio"]),
+    ]
+
+
+def _memory(row: Mapping[str, Any]) -> list[str]:
+    share = row["memory_ratio"]
+    return [
+        _bytes(row["peak_memory_bytes"]),
+        _bytes(row["oracle_peak_memory_bytes"]),
+        "-" if share is None else f"{share:.2f}",
+    ]
+
+
+def _operations(row: Mapping[str, Any], name: str) -> str:
+    listed = ", ".join(f"{one['operation']} {100 * one['share']:.0f} %" for one in row["operations"])
+    return f"Where the time goes ({name}): {listed}."
+
+
+def _where(part: Mapping[str, Any]) -> str:
+    return f"{part['precision']} on {part['device']}"
+
+
+def _quantity(value: float, unit: str) -> str:
+    if unit == "share":
+        return f"{100 * value:.0f} %"
+    if unit == "bytes":
+        return _bytes(value)
+    return f"{value:.3g} {unit}"
+
+
+def _seconds(value: float | None) -> str:
+    return "-" if value is None else f"{value:.3g}" if value < 100 else f"{value:.0f}"
+
+
+def _times(value: float | None) -> str:
+    return "-" if value is None else f"{value:.1f} x"
+
+
+def _bytes(value: float | None) -> str:
+    if value is None:
+        return "-"
+    return f"{value / 2**30:.1f} GiB" if value >= 2**30 else f"{value / 2**20:.0f} MiB"
+
+
+def _count(number: int, what: str) -> str:
+    return f"{number} {what}" + ("" if number == 1 else "s")
+
+
+def _row(cells: Sequence[str]) -> str:
+    return "| " + " | ".join(cells) + " |"

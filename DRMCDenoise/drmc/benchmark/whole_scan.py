@@ -1,0 +1,121 @@
+"""The parts `scan` and `scaling`: a scan end to end, and what twice the body costs."""
+
+from __future__ import annotations
+
+import statistics
+import tempfile
+import time
+from collections.abc import Callable
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from drmc.denoiser import GRID_MM, OVERLAP, Denoiser, halo_of
+from drmc.pipeline import DenoiseRequest, scan_name
+from drmc.pipeline import run as denoise_scan
+from drmc.simulation.workers import run_in_processes
+from drmc.volume import Geometry
+
+NETWORK_STAGE = "denoise_network"
+SLICE_MM = 2 * GRID_MM  # not the grid's own: resampling both ways is part of the time
+TISSUE_SUV = 1.0
+
+
+def measure_scan(scan: Path, model: str | None, device: str, report: Callable[[str], None]) -> dict[str, Any]:
+    """Denoises a scan as `drmc denoise` does, in a fresh process, and throws the result away.
+
+    Returns what was denoised (`scan`, `model`, `tiles`, ...), `seconds` by stage and in total, `shares` of the
+    total, `largest_other_stage` and its share (of all but the network), `peak_memory_bytes` of the process and
+    on a GPU `gpu_peak_memory_bytes`. Raises what `drmc.pipeline.run` raises.
+    """
+    report(f"scan {scan_name(scan)}, end to end")
+    done: list[dict[str, Any]] = []
+    with tempfile.TemporaryDirectory(prefix="drmc-benchmark-") as folder:
+        request = DenoiseRequest(input=scan, output=Path(folder) / "out", model=model, device=device)
+        run_in_processes(
+            _denoise,
+            [request],
+            1,
+            progress=lambda *_: None,
+            finished=lambda _, summary: done.append(summary),
+        )
+    (summary,) = done
+    seconds = _by_stage(summary["seconds"])
+    shares = {stage: taken / seconds["total"] for stage, taken in seconds.items() if stage != "total"}
+    others = {stage: share for stage, share in shares.items() if stage != NETWORK_STAGE}
+    largest = max(others, key=others.__getitem__)
+    return {
+        "scan": summary["scan"],
+        **{key: summary[key] for key in ("model", "device", "precision", "tiles")},
+        "seconds": seconds,
+        "shares": shares,
+        "network_seconds": seconds[NETWORK_STAGE],
+        "largest_other_stage": largest,
+        "largest_other_share": others[largest],
+        "peak_memory_bytes": summary["peak_memory_bytes"],
+        "gpu_peak_memory_bytes": summary["gpu_peak_memory_bytes"],
+    }
+
+
+def _denoise(request: DenoiseRequest, progress: Callable[[float], None]) -> dict[str, Any]:
+    summary = denoise_scan(request, lambda done, total, left: progress(done / total))
+    on_gpu = summary["device"].startswith("cuda")
+    return {**summary, "gpu_peak_memory_bytes": torch.cuda.max_memory_allocated() if on_gpu else None}
+
+
+def _by_stage(seconds: dict[str, float]) -> dict[str, float]:
+    """The pipeline's clock with `denoise` split into its own stages, and what no stage counts as `other`."""
+    parts = {stage: taken for stage, taken in seconds.items() if stage.startswith("denoise_")}
+    stages = {stage: taken for stage, taken in seconds.items() if stage not in ("denoise", "total", *parts)}
+    stages |= parts
+    return {**stages, "other": max(0.0, seconds["total"] - sum(stages.values())), "total": seconds["total"]}
+
+
+def measure_scaling(
+    denoiser: Denoiser, repeats: int, report: Callable[[str], None], tiles: tuple[int, ...] = (2, 4, 8)
+) -> dict[str, Any]:
+    """Seconds for a body of twice and four times the length; `largest_ratio` is the worst of the doublings.
+
+    The body is a cylinder of noisy tissue that fills the image from end to end, as long as so many tiles reach.
+    """
+    scans = [synthetic_body(denoiser.tile, count) for count in tiles]
+    denoiser.denoise(*scans[0][:2])  # the warm-up
+    taken: list[list[float]] = [[] for _ in scans]
+    counted = [0] * len(scans)
+    for repeat in range(repeats):
+        report(f"scaling with the body's volume, round {repeat + 1} of {repeats}")
+        for i, (suv_zyx, geometry, _) in enumerate(scans):
+            began = time.perf_counter()
+            counted[i] = len(denoiser.denoise(suv_zyx, geometry).gates_TLM)
+            taken[i].append(time.perf_counter() - began)
+    seconds = [statistics.median(times) for times in taken]
+    ratios = [later / earlier for earlier, later in pairwise(seconds)]
+    return {
+        "tile": denoiser.tile,
+        "device": denoiser.device_name,
+        "precision": denoiser.precision,
+        "bodies": [
+            {"body_ml": ml, "tiles": count, "seconds": time_}
+            for (*_, ml), count, time_ in zip(scans, counted, seconds, strict=True)
+        ],
+        "ratios": ratios,
+        "largest_ratio": max(ratios),
+    }
+
+
+def synthetic_body(tile: int, tiles: int) -> tuple[np.ndarray, Geometry, float]:
+    """SUV (z, y, x) of a cylinder of noisy tissue that takes so many tiles in a row, its geometry, its volume [ml]."""
+    inner = tile - 2 * halo_of(tile)
+    stride = inner - round(OVERLAP * inner)
+    # of the image's own slices; a stride for each tile lies between what tiles - 1 and what tiles of them reach
+    slices = round(tiles * stride * GRID_MM / SLICE_MM)
+    radius_mm = 0.3 * inner * GRID_MM
+    offsets_mm = (np.arange(tile) - (tile - 1) / 2) * SLICE_MM
+    inside_yx = np.hypot(offsets_mm[:, None], offsets_mm) < radius_mm
+    noise = np.random.default_rng(0).gamma(10.0, TISSUE_SUV / 10.0, (slices, tile, tile))
+    suv_zyx = np.where(inside_yx, noise, 0.0).astype(np.float32)
+    geometry = Geometry(suv_zyx.shape, (SLICE_MM,) * 3)
+    return suv_zyx, geometry, slices * int(inside_yx.sum()) * geometry.voxel_ml
