@@ -26,10 +26,10 @@ WARM_UP_EDGE = 8  # of the tile that loads a fresh process' libraries
 
 @dataclass(frozen=True)
 class Timing:
-    """Medians over the repeats: seconds by the clock, and by the processor (all threads of this process)."""
+    """Medians over the repeats: seconds by the clock, and by the processor (all threads; None where a GPU works)."""
 
     seconds: float
-    cpu_seconds: float
+    cpu_seconds: float | None
 
 
 def alternate(runs: Mapping[str, Callable[[], Any]], repeats: int, device: str) -> dict[str, Timing]:
@@ -42,10 +42,9 @@ def alternate(runs: Mapping[str, Callable[[], Any]], repeats: int, device: str) 
             run()
             _wait_for(device)
             taken[name].append((time.perf_counter() - began[0], time.process_time() - began[1]))
-    return {
-        name: Timing(*(statistics.median(column) for column in zip(*pairs, strict=True)))
-        for name, pairs in taken.items()
-    }
+    on_cpu = torch.device(device).type == "cpu"
+    medians = {name: map(statistics.median, zip(*pairs, strict=True)) for name, pairs in taken.items()}
+    return {name: Timing(clock, cpu if on_cpu else None) for name, (clock, cpu) in medians.items()}
 
 
 def matrix_product_ceiling(precision: str, device: str, repeats: int = 5) -> float:

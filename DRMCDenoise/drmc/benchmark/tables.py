@@ -18,7 +18,7 @@ oracle, equations 1 and 2 of the paper computed expert by expert (`drmc/benchmar
 Seconds are medians after a warm-up; memory is the peak of a fresh process (on a GPU: of the allocator) above network and
 input; the error of a tile is that of its residual against the oracle in float64, that of a training step is that of all
 gradients against the oracle in the same precision. A ratio is how many times as fast as the oracle in float32 (training:
-in the same precision); the ratio of processor time beside it changes less where other work disturbs the clock.
+in the same precision); the ratio by processor time beside it changes less where other work disturbs the clock.
 GFLOP/s count the engine's own multiply-adds, their share is of a large matrix product measured in the same process.
 """
 Table = tuple[str, list[str], list[list[str]], list[str]]  # heading, titles, cells, lines below
@@ -180,7 +180,7 @@ def _tables(result: Mapping[str, Any]) -> Iterator[Table]:
         )
 
 
-_COMPARED = ["seconds", "oracle [s]", "ratio", "processor"]
+_COMPARED = ["seconds", "oracle [s]", "ratio", "by processor"]
 _MEMORY = ["memory", "oracle's", "share"]
 
 
@@ -214,6 +214,8 @@ def _where(part: Mapping[str, Any]) -> str:
 def _quantity(value: float, unit: str) -> str:
     if unit == "share":
         return f"{100 * value:.0f} %"
+    if unit == "of the oracle":
+        return f"{100 * value:.0f} % of the oracle's"
     if unit == "bytes":
         return _bytes(value)
     return f"{value:.3g} {unit}"
@@ -230,7 +232,7 @@ def _times(value: float | None) -> str:
 def _bytes(value: float | None) -> str:
     if value is None:
         return "-"
-    return f"{value / 2**30:.1f} GiB" if value >= 2**30 else f"{value / 2**20:.0f} MiB"
+    return f"{value / 1e9:.1f} GB" if value >= 1e9 else f"{value / 1e6:.0f} MB"
 
 
 def _count(number: int, what: str) -> str:
