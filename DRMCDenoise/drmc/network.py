@@ -29,6 +29,7 @@ Experts = slice | list[int]  # which experts of a bank
 Space = tuple[int, int, int]  # D, H, W
 CACHE_VALUES = 2**19  # intermediate values of a chunk of voxels in an FFN bank on a CPU, measured
 SLAB_VALUES = 2**22  # the same for a slab of planes in an attention bank
+SMALL_IMAGE = 20480  # C * D * H of a single image up to which torch does not hand it to oneDNN
 
 
 @dataclass(frozen=True)
@@ -375,13 +376,29 @@ class _FactoredConvolution(torch.autograd.Function):
     @once_differentiable
     def backward(ctx, grad_BNC):
         x_BNC, map_BKC, depthwise_K1333, out_BCK = ctx.saved_tensors
-        grad_BNC, grad_x_BNC, C, grads = grad_BNC.contiguous(), torch.zeros_like(x_BNC), x_BNC.shape[2], []
+        grad_BNC, grad_x_BNC = grad_BNC.contiguous(), torch.zeros_like(x_BNC)
         flipped_K1333 = depthwise_K1333.flip(2, 3, 4)
         _add_factored(grad_x_BNC, grad_BNC, out_BCK.mT, flipped_K1333, map_BKC.mT, ctx.space)
-        for pair in zip(x_BNC, grad_BNC, strict=True):
-            x, grad = (tokens.view(1, *ctx.space, C).permute(0, 4, 1, 2, 3) for tokens in pair)
-            grads.append(torch.nn.grad.conv3d_weight(x, (C, C, 3, 3, 3), grad, padding=1))
+        grads = [_kernel_gradient(*pair, ctx.space) for pair in zip(x_BNC, grad_BNC, strict=True)]
         return grad_BNC, grad_x_BNC, torch.stack(grads), None, None, None, None
+
+
+def _kernel_gradient(x_NC, grad_NC, space) -> Tensor:
+    """Gradient of a dense 3x3x3 kernel, (C, C, 3, 3, 3), from the tokens of one tile and the output's gradient.
+
+    A small tile goes as a batch of two slabs of planes: a single small image torch keeps from oneDNN, for a way
+    that takes up to sixteen times as long.
+    """
+    (depth, H, W), C = space, x_NC.shape[1]
+    if C * depth * H > SMALL_IMAGE or x_NC.device.type != "cpu":
+        x, grad = (tokens.view(1, *space, C).permute(0, 4, 1, 2, 3) for tokens in (x_NC, grad_NC))
+        return torch.nn.grad.conv3d_weight(x, (C, C, 3, 3, 3), grad, padding=1)
+    half, odd = (depth + 1) // 2, depth % 2  # an odd depth gets a plane of zeros
+    padded = F.pad(x_NC.reshape(depth, -1), (0, 0, 1, 1 + odd))
+    x_2DHWC = torch.stack([padded[: half + 2], padded[half:]]).view(2, half + 2, H, W, C)
+    grad_2DHWC = F.pad(grad_NC.reshape(depth, -1), (0, 0, 0, odd)).view(2, half, H, W, C)
+    x_2CDHW, grad_2CDHW = (tokens.permute(0, 4, 1, 2, 3) for tokens in (x_2DHWC, grad_2DHWC))
+    return torch.nn.grad.conv3d_weight(x_2CDHW, (C, C, 3, 3, 3), grad_2CDHW, padding=(0, 1, 1))
 
 
 def _add_factored(total_BNC, x_BNC, map_BKC, depthwise_K1333, out_BCK, space) -> None:
