@@ -14,7 +14,7 @@ from drmc import hardware
 from drmc.pipeline import peak_memory_bytes
 from drmc.simulation.centers import Center
 from drmc.simulation.cohort import SCAN_MM, ScanOptions, patient_seed
-from drmc.simulation.workers import run_in_processes
+from drmc.workers import run_in_processes
 
 
 @dataclass(frozen=True)

@@ -29,7 +29,7 @@ from drmc.simulation.centers import CENTERS, Center
 from drmc.simulation.imperfections import Imperfections
 from drmc.simulation.patients import PatientSource
 from drmc.simulation.scan import PERFECT, Scan, anatomy_seed, simulate_patient
-from drmc.simulation.workers import run_in_processes
+from drmc.workers import run_in_processes
 
 SCAN_MM = {"wholebody": 1150.0, "brain": 180.0}
 """Usual height of a scan by region, to foresee the room that it takes."""

@@ -85,7 +85,7 @@ def _hand_over(waiting: deque, pipe: Connection) -> int:
 
 
 def _death(exit_code: int | None, workers: int) -> str:
-    fewer = "fewer --workers" if workers > 1 else "a smaller center, or a computer with more memory"
+    fewer = "fewer --workers" if workers > 1 else "a smaller case, or a computer with more memory"
     if exit_code is not None and exit_code < 0:
         name = next((s.name for s in signal.Signals if s == -exit_code), f"signal {-exit_code}")
         cause = "most likely for want of memory" if -exit_code == 9 else "by a fault or by hand"
