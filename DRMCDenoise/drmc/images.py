@@ -17,6 +17,7 @@ from collections.abc import Sequence
 import numpy as np
 
 _NICE = (1.0, 2.0, 5.0)
+_MARGIN_MM = 12.0
 
 
 def anatomical_order(direction: Sequence[float]) -> tuple[tuple[int, int, int], tuple[bool, bool, bool]]:
@@ -70,6 +71,31 @@ def uptake_center(array: np.ndarray) -> tuple[int, ...]:
         profile = weight.sum(axis=other, dtype=np.float64)
         place.append(round(float((profile * np.arange(profile.size)).sum() / profile.sum())))
     return tuple(place)
+
+
+def extent(body: np.ndarray, axis: int, spacing: float) -> slice:
+    """Where a body lies along an axis of its mask, with a margin of 12 mm; the whole axis where there is none.
+
+    `spacing` is that of the axis [mm].
+    """
+    occupied = np.flatnonzero(body.any(axis=tuple(other for other in range(3) if other != axis)))
+    if not occupied.size:
+        return slice(None)
+    margin = math.ceil(_MARGIN_MM / spacing)
+    return slice(max(0, int(occupied[0]) - margin), int(occupied[-1]) + 1 + margin)
+
+
+def resized(picture: np.ndarray, spacing: tuple[float, float], step: float) -> np.ndarray:
+    """A picture (rows, columns) with pixels of `spacing` mm, interpolated to square ones of `step` mm; float32."""
+    for axis, size in enumerate(spacing):
+        count = picture.shape[axis]
+        pixels = max(1, round(count * size / step))
+        place = np.clip((np.arange(pixels) + 0.5) * count / pixels - 0.5, 0, count - 1)
+        below = np.minimum(place.astype(int), max(count - 2, 0))
+        weight = (place - below).reshape([-1 if a == axis else 1 for a in range(2)])
+        above = np.minimum(below + 1, count - 1)
+        picture = picture.take(below, axis) * (1 - weight) + picture.take(above, axis) * weight
+    return picture.astype(np.float32)
 
 
 def inverted_gray(values: np.ndarray, top: float) -> np.ndarray:

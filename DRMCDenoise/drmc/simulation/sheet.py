@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from html import escape
@@ -22,7 +21,6 @@ GRAY_TOP = {"wholebody": 7.0, "brain": 12.0}
 VIEWS = ("MIP", "coronal", "axial")
 _TALLEST = 360  # pixels of the tallest picture
 _FINEST_MM = 1.0  # of a pixel
-_MARGIN_MM = 12.0
 _GAP = 4
 _GROUND = 225
 
@@ -134,7 +132,7 @@ def _row(case: Case, step: float) -> _Row:
     spacing = images.anatomical_spacing(full.geometry.spacing_zyx, direction)
     suv = images.to_anatomical(full.suv_array(), direction)
     body = body_mask(suv, spacing)
-    box = tuple(_extent(body, axis, spacing[axis]) for axis in range(3))
+    box = tuple(images.extent(body, axis, spacing[axis]) for axis in range(3))
     point = images.uptake_center(suv[box])
     panels: dict[tuple[str, str], np.ndarray] = {}
     suvs = {"truth": lambda: case.read_truth()[0]} if case.truth is not None else {}
@@ -143,32 +141,10 @@ def _row(case: Case, step: float) -> _Row:
     for dose, read in suvs.items():
         cut = images.to_anatomical(read(), direction)[box]
         coronal = (spacing[0], spacing[2])
-        panels["MIP", dose] = _resized(cut.max(axis=1), coronal, step)
-        panels["coronal", dose] = _resized(cut[:, point[1]], coronal, step)
-        panels["axial", dose] = _resized(cut[point[0]], (spacing[1], spacing[2]), step)
+        panels["MIP", dose] = images.resized(cut.max(axis=1), coronal, step)
+        panels["coronal", dose] = images.resized(cut[:, point[1]], coronal, step)
+        panels["axial", dose] = images.resized(cut[point[0]], (spacing[1], spacing[2]), step)
     return _Row(case, panels)
-
-
-def _extent(body: np.ndarray, axis: int, spacing: float) -> slice:
-    """Where the body lies along an axis, with a margin."""
-    occupied = np.flatnonzero(body.any(axis=tuple(other for other in range(3) if other != axis)))
-    if not occupied.size:
-        return slice(None)
-    margin = math.ceil(_MARGIN_MM / spacing)
-    return slice(max(0, int(occupied[0]) - margin), int(occupied[-1]) + 1 + margin)
-
-
-def _resized(picture: np.ndarray, spacing: tuple[float, float], step: float) -> np.ndarray:
-    """Linear interpolation to square pixels of `step` mm."""
-    for axis, size in enumerate(spacing):
-        count = picture.shape[axis]
-        pixels = max(1, round(count * size / step))
-        place = np.clip((np.arange(pixels) + 0.5) * count / pixels - 0.5, 0, count - 1)
-        below = np.minimum(place.astype(int), max(count - 2, 0))
-        weight = (place - below).reshape([-1 if a == axis else 1 for a in range(2)])
-        above = np.minimum(below + 1, count - 1)
-        picture = picture.take(below, axis) * (1 - weight) + picture.take(above, axis) * weight
-    return picture.astype(np.float32)
 
 
 def _dose_order(dose: str) -> float:
