@@ -25,6 +25,7 @@ from drmc.files import write_json
 from drmc.simulation import noise
 from drmc.simulation.anatomy import WholeBody
 from drmc.simulation.centers import Center, load_centers
+from drmc.simulation.liver import inside_liver
 from drmc.simulation.organs import ORGANS, organ_mask
 from drmc.simulation.projector import GaussianPSF, from_block, to_block
 from drmc.simulation.public_noise import FACTORS, SCANNERS
@@ -35,7 +36,6 @@ from drmc.volume import PETVolume, read_volume
 
 MEASURES = 1  # raise it when a measure changes: cached pieces are then made again
 MARGIN_MM = 8.0  # the liver less this margin is what is measured
-LESION_MARGIN_MM = 10.0
 SLAB_END_MM = 10.0  # what the high-pass filter of the noise metric sees beyond a slab's share
 LEAST_ORGAN_ML = 20.0
 DISCOVERY_ST = Path(__file__).with_name("discovery_st.json")
@@ -260,15 +260,8 @@ def _measure_liver(scan: Scan, center: Center, margin_mm: float) -> dict[str, An
 
 def liver_inside(scan: Scan, margin_mm: float) -> np.ndarray:
     """The liver `margin_mm` inside its surface and away from lesions, bool (z, y, x)."""
-    spacing = scan.spacing_xyz[::-1]
-    mask = organ_mask(scan.phantom.organs, "liver").numpy()
-    if margin_mm:
-        mask = noise.eroded(mask, spacing, margin_mm)
-    lesions = scan.phantom.lesions.numpy() > 0
-    if lesions.any():
-        distance = [LESION_MARGIN_MM / step for step in spacing]
-        mask &= noise.smooth(lesions, [d / 2 for d in distance]).numpy() < 0.02
-    return mask
+    phantom = scan.phantom
+    return inside_liver(phantom.organs, phantom.lesions.numpy() > 0, scan.spacing_xyz[::-1], margin_mm)
 
 
 def _texture(image: np.ndarray, mask: np.ndarray, spacing) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""The liver of an FDG scan without a segmentation: the largest even region on the patient's right."""
+"""The liver's inside: of a label map, and of an FDG scan without one as the largest even region on the patient's right."""
 
 from __future__ import annotations
 
@@ -6,10 +6,12 @@ from collections.abc import Sequence
 
 import numpy as np
 import SimpleITK as sitk
+import torch
 
 from drmc.body import body_mask
 from drmc.errors import InputError
 from drmc.simulation.noise import eroded, smooth
+from drmc.simulation.organs import organ_mask
 
 LIVER_SUV = (1.0, 4.5)
 SMOOTHING_MM = 8.0  # standard deviation: the liver's own noise must not cut it up
@@ -17,6 +19,20 @@ BAND = 0.25  # around the mode, relative
 OPENING_MM = 12.0
 MARGIN_MM = 8.0
 SMALLEST_ML = 300.0
+LESION_MARGIN_MM = 10.0
+
+
+def inside_liver(
+    organs: torch.Tensor, lesions: np.ndarray, spacing_zyx: Sequence[float], margin_mm: float = MARGIN_MM
+) -> np.ndarray:
+    """The liver of a label map (z, y, x), `margin_mm` inside its surface and away from lesions (bool); bool (z, y, x)."""
+    mask = organ_mask(organs, "liver").numpy()
+    if margin_mm:
+        mask = eroded(mask, spacing_zyx, margin_mm)
+    if lesions.any():
+        sigma = [LESION_MARGIN_MM / 2 / step for step in spacing_zyx]
+        mask &= smooth(lesions, sigma).numpy() < 0.02
+    return mask
 
 
 def find_liver(suv_zyx: np.ndarray, spacing_zyx: Sequence[float]) -> np.ndarray:
