@@ -1,34 +1,47 @@
-"""The command `drmc evaluate CONFIG`."""
+"""The command `drmc evaluate CONFIG`: the table of a network beside filters and other networks, on unseen patients.
+
+Writes table.md, evaluation.html, evaluation.json, results.csv and lesions.csv into the output folder of the
+configuration. What is done is kept there: the same command goes on where it was stopped.
+"""
 
 from __future__ import annotations
 
 import argparse
-import sys
 from pathlib import Path
 
-from drmc.progress import Reporter
+from drmc.progress import Reporter, add_progress_argument
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Arguments of `drmc evaluate`."""
     parser.add_argument("config", type=Path, metavar="CONFIG", help="evaluation configuration, a JSON file")
     parser.add_argument(
+        "--workers", type=int, default=1, help="patients that are worked on at the same time (default 1)"
+    )
+    parser.add_argument(
         "--card", action="store_true", help="write the result into the model's card as well (NAME.json)"
     )
+    add_progress_argument(parser)
 
 
 def run(arguments: argparse.Namespace, reporter: Reporter) -> int:
-    """Prints the comparison table and, line by line, what is under way; returns the exit code."""
-    from drmc.evaluation.compare import evaluate, markdown_table
+    """Prints the tables, and meanwhile what is under way; returns the exit code."""
+    from drmc.evaluation.compare import evaluate
     from drmc.evaluation.config import EvaluationConfig
-    from drmc.models import add_to_card, find_model
+    from drmc.evaluation.estimators import Methods
+    from drmc.evaluation.tables import markdown
+    from drmc.models import add_to_card
 
     config = EvaluationConfig.read(arguments.config)
-    result = evaluate(config, report=lambda text: print(text, file=sys.stderr, flush=True))
-    print(f"model {result['model']['name']}, {result['data']} data; PSNR {result['psnr']}")
-    print(markdown_table(result), end="")
-    if arguments.card:
-        facts = {key: value for key, value in result.items() if key != "model"}
-        print(f"card: {add_to_card(find_model(config.model), {'evaluation': facts})}")
-    print(f"results: {Path(config.output) / 'results.csv'}")
+    result = evaluate(config, reporter, workers=arguments.workers)
+    output = Path(config.output)
+    facts = {key: value for key, value in result.items() if key != "model"}
+    card = add_to_card(Methods(config).reference_model, {"evaluation": facts}) if arguments.card else None
+    reporter.result(output=str(output), aims=result["aims"])
+    if arguments.progress != "json":
+        print(f"model {result['model']['name']}, {result['data']} data; PSNR {result['psnr']}")
+        print(markdown(result), end="")
+        if card is not None:
+            print(f"card: {card}")
+        print(f"results: {output / 'results.csv'}\nreport: {output / 'evaluation.html'}")
     return 0

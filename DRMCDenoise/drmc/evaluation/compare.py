@@ -1,63 +1,119 @@
-"""The comparison on unseen patients: low dose, the best Gaussian filter, and DRMC, against the full-dose image."""
+"""The comparison on unseen patients, and of real full-dose scans: from the configuration to the files of the result."""
 
 from __future__ import annotations
 
-import csv
-import io
-from collections import Counter
-from collections.abc import Callable
-from dataclasses import dataclass
+import time
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
-import numpy as np
-import SimpleITK as sitk
+import torch
 
+import drmc
 from drmc import hardware
-from drmc.body import body_mask
 from drmc.dataset import Case, is_simulated, read_manifest
-from drmc.denoiser import Denoiser, resample_to_grid
-from drmc.errors import InputError
+from drmc.errors import DRMCError, InputError
+from drmc.evaluation.aims import aims
+from drmc.evaluation.comparisons import comparisons, rules
 from drmc.evaluation.config import EvaluationConfig
+from drmc.evaluation.estimators import Estimator, Methods
+from drmc.evaluation.report import evaluation_html
+from drmc.evaluation.results import Results, pooled, table
+from drmc.evaluation.store import file_in, remove_parts
+from drmc.evaluation.tables import lesions_csv, markdown, results_csv
+from drmc.evaluation.tuning import SLABS, Choices, choose, grid_of
+from drmc.evaluation.work import CaseTask, RealTask, Task, TuningTask, run_task
 from drmc.files import write_json, write_text
-from drmc.metrics import SUV_RANGE, attainable_gain_db, psnr, share_of_attainable
-from drmc.models import find_model, load_network
-from drmc.quantify import lesion_bias, lesion_table, read_segments
-from drmc.simulation.projector import FWHM_PER_SIGMA
-from drmc.volume import Geometry
+from drmc.progress import Reporter, duration
+from drmc.workers import run_in_processes
 
-METHODS = ("low", "gaussian", "drmc")
+PSNR_RULE = "inside the body, SUV, range 20, unclipped, scan's own grid (psnr_2mm: on the 2 mm grid)"
 
 
-@dataclass(frozen=True)
-class Row:
-    """One result in long form; `value` in dB for PSNR, a fraction for biases."""
+def evaluate(
+    config: EvaluationConfig, reporter: Reporter | None = None, *, workers: int = 1
+) -> dict[str, Any]:
+    """Runs the comparison; returns what evaluation.json holds.
 
-    center: str
-    case: str
-    dose_reduction_factor: float
-    method: str
-    metric: str
-    value: float
-
-
-def gaussian_filter(suv_zyx: np.ndarray, geometry: Geometry, fwhm_mm: float) -> np.ndarray:
-    """Isotropic Gaussian of the given width in mm; axes of a few voxels are filtered as far as they reach."""
-    image = sitk.GetImageFromArray(suv_zyx)
-    image.SetSpacing(geometry.spacing)
-    sigma = fwhm_mm / FWHM_PER_SIGMA
-    smooth = sitk.DiscreteGaussian(image, [sigma**2] * 3, 64, 0.001, True)
-    return sitk.GetArrayFromImage(smooth)
-
-
-def evaluate(config: EvaluationConfig, report: Callable[[str], None] = lambda text: None) -> dict:
-    """Runs the comparison; writes results.csv, table.md and evaluation.json into the output folder.
-
-    PSNR is taken inside the body (mask from the full-dose image), on SUV with range 20, unclipped, on the scan's own grid;
-    `psnr_2mm` is the same on the 2 mm grid of the paper. Returns what evaluation.json holds.
+    Writes results.csv, lesions.csv, table.md, evaluation.json and evaluation.html into the output folder. What each case
+    gave is kept under `cases`, `tuning` and `real_scans` there as soon as it is known, by the content of its files, the
+    method's parameters and the model's checksum: a run that was broken off goes on, and a new method computes only its own.
+    `workers` processes share the patients. InputError: something is missing or does not go together; models, packages and
+    the choice of patients are looked at before anything is computed.
     """
-    entry = find_model(config.model)
-    network, tile = load_network(entry)
-    denoiser = Denoiser(network, tile, device=config.device, precision=config.precision)
+    if workers < 1:
+        raise InputError(f"--workers {workers}: at least 1")
+    methods = Methods(config)
+    cases = _cases(config)
+    tuning_cases = _tuning_cases(config, methods, cases)
+    known = _known_centers(config, methods)
+    simulated = bool(cases) and is_simulated(Path(config.dataset))
+    run = _Run(Path(config.output), reporter, workers)
+
+    tuning = run.tuning_tasks(config, methods, cases, tuning_cases)
+    real = run.real_tasks(config, methods)
+    run.total = len(tuning) + len(cases) + len(real)
+    choices = _choices(config, tuning, run(tuning))
+    tasks = [run.case_task(case, methods, choices, simulated, shown=case in _shown(cases)) for case in cases]
+    results, records_of_tasks = Results(), run(tasks)
+    for task, records in zip(tasks, records_of_tasks, strict=True):
+        for factor, estimators in task.jobs.items():
+            results.add(task.case, factor, list(zip(estimators, records[factor], strict=True)))
+    pictures = _pictures(tasks, records_of_tasks)
+    scans = {
+        task.scan.name: [
+            {"method": estimator.method, **record}
+            for estimator, record in zip(task.estimators, records, strict=True)
+        ]
+        for task, records in zip(real, run(real), strict=True)
+    }
+
+    labels = {
+        (task.case.center, factor, estimator.method): estimator.label()
+        for task in tasks
+        for factor, estimators in task.jobs.items()
+        for estimator in estimators
+    }
+    model = methods.reference_model
+    result = {
+        "model": {"name": model.name, "sha256": model.sha256},
+        "data": "simulated" if simulated else "as given",
+        "version": drmc.__version__,
+        "reference": methods.reference,
+        "methods": methods.facts(),
+        "known_centers": None if known is None else list(known),
+        "patients": _counts(cases),
+        "tuning": _tuning_facts(config, choices),
+        "psnr": PSNR_RULE,
+        "tests": rules(methods.reference),
+        "device": methods.device_name,
+        "hardware": hardware.describe(),
+        "precision": methods.precision,
+        "table": table(results, known, labels),
+        "pooled": pooled(results, known),
+        "comparisons": comparisons(results, methods.reference, known),
+        "aims": aims(results, scans, methods.reference, known),
+        "real_scans": scans,
+    }
+    output = Path(config.output)
+    try:
+        write_text(output / "results.csv", results_csv(results))
+        write_text(output / "lesions.csv", lesions_csv(results))
+        write_text(output / "table.md", markdown(result))
+        write_text(output / "evaluation.html", evaluation_html(result, results, pictures))
+        write_json(output / "evaluation.json", result)
+    except OSError as error:
+        raise DRMCError(
+            f"{output}: cannot be written ({error.strerror}): make room and run the same command again, "
+            "what was computed is kept"
+        ) from None
+    return result
+
+
+# ---- what is compared
+def _cases(config: EvaluationConfig) -> list[Case]:
+    if config.dataset is None:
+        return []
     cases = [c for c in read_manifest(Path(config.dataset)) if c.split == config.split]
     if config.centers is not None:
         cases = [c for c in cases if c.center in config.centers]
@@ -65,177 +121,185 @@ def evaluate(config: EvaluationConfig, report: Callable[[str], None] = lambda te
         raise InputError(
             f"{config.dataset}: no patient in the split '{config.split}' of the centers asked for"
         )
-    widths = _tune(config, sorted({(c.center, factor) for c in cases for factor in c.low}), report)
-    rows: list[Row] = []
-    for number, case in enumerate(cases, 1):
-        for factor in sorted(case.low):
-            report(f"{case.case_id} DRF {factor:g} ({number}/{len(cases)})")
-            rows += _compare(case, factor, denoiser, widths.get((case.center, factor)))
-    summary = summarize(rows, widths)
-    result = {
-        "model": {"name": entry.name, "sha256": entry.sha256},
-        "data": "simulated" if is_simulated(Path(config.dataset)) else "as given",
-        "patients": {c: sum(case.center == c for case in cases) for c in sorted({c.center for c in cases})},
-        "gaussian": f"isotropic, width chosen per center and dose on other patients (split '{config.tuning_split}')",
-        "psnr": "inside the body, SUV, range 20, unclipped, scan's own grid (psnr_2mm: on the 2 mm grid)",
-        "device": denoiser.device_name,
-        "hardware": hardware.describe(),
-        "precision": denoiser.precision,
-        "table": summary,
+    if wrong := [case.case_id for case in cases if min(case.low) < 1]:
+        raise InputError(f"{config.dataset}: case {wrong[0]} has a dose reduction factor below 1")
+    return cases
+
+
+def _tuning_cases(config: EvaluationConfig, methods: Methods, cases: Sequence[Case]) -> list[Case]:
+    """The patients that filters are tuned on; none of them may be a patient of the test."""
+    if config.tuning_dataset is None or not any(method.is_filter for method in methods.rows):
+        return []
+    found = [c for c in read_manifest(Path(config.tuning_dataset)) if c.split == config.tuning_split]
+    tested = {case.full.resolve() for case in cases}
+    if both := [case.case_id for case in found if case.full.resolve() in tested]:
+        raise InputError(
+            f"{config.tuning_dataset}: case {both[0]} is a patient of the test: tune on other patients"
+        )
+    return found
+
+
+def _known_centers(config: EvaluationConfig, methods: Methods) -> tuple[str, ...] | None:
+    """Those of the configuration, else of the reference's card; None where neither says."""
+    if config.known_centers is not None:
+        return config.known_centers
+    training = methods.reference_model.card.get("training")
+    patients = training.get("patients") if isinstance(training, dict) else None
+    return tuple(patients) if isinstance(patients, dict) and patients else None
+
+
+def _shown(cases: Sequence[Case]) -> list[Case]:
+    """The first patient of each center."""
+    return list({case.center: case for case in reversed(cases)}.values())
+
+
+def _counts(cases: Sequence[Case]) -> dict[str, int]:
+    return {
+        center: len({case.patient for case in cases if case.center == center})
+        for center in sorted({case.center for case in cases})
     }
-    output = Path(config.output)
-    output.mkdir(parents=True, exist_ok=True)
-    write_text(output / "results.csv", _csv_text(rows))
-    write_text(output / "table.md", markdown_table(result))
-    write_json(output / "evaluation.json", result)
-    return result
 
 
-def _read_pair(case: Case, factor: float) -> tuple[np.ndarray, np.ndarray, Geometry]:
-    low = case.read(case.low[factor])
-    full = case.read(case.full)
-    if not low.geometry.matches(full.geometry):
-        raise InputError(f"case {case.case_id}: low and full dose lie on different grids")
-    return low.suv_array(), full.suv_array(), low.geometry
+# ---- running
+class _Run:
+    """Makes tasks of an output folder, and runs them one after the other or in several processes."""
+
+    def __init__(self, output: Path, reporter: Reporter | None, workers: int):
+        self._output, self._reporter, self._workers = output, reporter, workers
+        self._threads = max(1, torch.get_num_threads() // workers)
+        self.total = self._done = 0
+        self._start = time.monotonic()
+        try:
+            output.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise InputError(f"{output} cannot be made ({error.strerror}): choose another output") from None
+
+    def tuning_tasks(
+        self, config: EvaluationConfig, methods: Methods, cases: Sequence[Case], tuning: Sequence[Case]
+    ) -> list[TuningTask]:
+        """A task per filter, dose that is tested, and tuning patient that was scanned at it."""
+        tasks = []
+        for center, factor in sorted({(case.center, factor) for case in cases for factor in case.low}):
+            found = [case for case in tuning if case.center == center and factor in case.low]
+            for name in [method.name for method in methods.rows if method.is_filter]:
+                for case in found[: config.nlm_patients] if name == "nlm" else found:
+                    store = file_in(self._output, "tuning", center, f"{case.case_id}-{factor:g}-{name}")
+                    grid = grid_of(config, name)
+                    tasks.append(TuningTask(case, factor, name, grid, store, self._threads))
+        return tasks
+
+    def case_task(
+        self, case: Case, methods: Methods, choices: Choices, simulated: bool, *, shown: bool
+    ) -> CaseTask:
+        """The task of a test patient at all its doses."""
+        jobs = {}
+        for factor in sorted(case.low):
+            chosen = choices.get((case.center, factor), {})
+            filters = {name: choice["parameters"] for name, choice in chosen.items()}
+            jobs[factor] = methods.estimators(case.center, filters)
+        store = file_in(self._output, "cases", case.center, case.case_id)
+        return CaseTask(case, jobs, store, simulated, shown, self._threads)
+
+    def real_tasks(self, config: EvaluationConfig, methods: Methods) -> list[RealTask]:
+        """A task per real scan: networks that serve every center; filters and specialists have none to be chosen by."""
+        networks: list[Estimator] = [
+            estimator
+            for method in methods.rows
+            if not method.is_filter
+            for estimator in methods.networks(method, None)
+        ]
+        return [
+            RealTask(scan, networks, file_in(self._output, "real_scans", scan.name), self._threads)
+            for scan in config.real_scans
+        ]
+
+    def __call__(self, tasks: Sequence[Task]) -> list[Any]:
+        """Their results in their order."""
+        results: list[Any] = [None] * len(tasks)
+        shares, before = [0.0] * len(tasks), self._done
+        began = [0.0] * len(tasks)
+
+        def progress(index: int, share: float) -> None:
+            began[index] = began[index] or time.monotonic()
+            shares[index] = max(shares[index], min(share, 0.999))
+            self._tell(before + sum(shares))
+
+        def finished(index: int, result: Any) -> None:
+            results[index] = result
+            shares[index] = 1.0
+            self._done += 1
+            seconds = time.monotonic() - (began[index] or time.monotonic())
+            if self._reporter is not None:
+                self._reporter.outcome(
+                    tasks[index].name, "done", f"{duration(seconds)} ({self._done}/{self.total})"
+                )
+            self._tell(before + sum(shares))
+
+        try:
+            if self._workers == 1 or len(tasks) < 2:
+                for index, task in enumerate(tasks):
+                    finished(index, run_task(task, lambda share, index=index: progress(index, share)))
+            else:
+                run_in_processes(run_task, tasks, self._workers, progress=progress, finished=finished)
+        except BaseException:
+            for folder in {task.store.parent for task in tasks}:
+                remove_parts(folder)  # of workers that were killed
+            raise
+        return results
+
+    def _tell(self, done: float) -> None:
+        if self._reporter is None:
+            return
+        seconds = time.monotonic() - self._start
+        left = seconds * (self.total - done) / done if done > 0.01 * self.total else None
+        self._reporter.progress(min(done, self.total), self.total, left, "piece")
 
 
-def _tune(
-    config: EvaluationConfig, wanted: list[tuple[str, float]], report: Callable[[str], None]
-) -> dict[tuple[str, float], float]:
-    """Width [mm] of the Gaussian with the highest mean PSNR over the tuning patients, per center and dose."""
-    if config.tuning_dataset is None:
-        return {}
-    cases = [c for c in read_manifest(Path(config.tuning_dataset)) if c.split == config.tuning_split]
-    widths = {}
-    for center, factor in wanted:
-        found = [c for c in cases if c.center == center and factor in c.low]
-        if not found:
-            continue
-        report(f"choosing the Gaussian filter of {center} DRF {factor:g} on {len(found)} patient(s)")
-        scores = np.zeros(len(config.gaussian_fwhm_mm))
-        for case in found:
-            low, full, geometry = _read_pair(case, factor)
-            body = body_mask(full, geometry.spacing_zyx)
-            scores += [
-                psnr(gaussian_filter(low, geometry, w), full, data_range=SUV_RANGE, mask=body)
-                for w in config.gaussian_fwhm_mm
-            ]
-        widths[center, factor] = float(config.gaussian_fwhm_mm[int(np.argmax(scores))])
-    return widths
+def _choices(config: EvaluationConfig, tasks: Sequence[TuningTask], scores: Sequence[list[float]]) -> Choices:
+    found: dict[tuple[str, float], dict[str, dict[str, Any]]] = {}
+    rows: dict[tuple[str, float, str], list[list[float]]] = {}
+    for task, one in zip(tasks, scores, strict=True):
+        rows.setdefault((task.case.center, task.factor, task.filter), []).append(one)
+    for (center, factor, name), several in rows.items():
+        chosen = choose(grid_of(config, name), several)
+        if chosen is not None:
+            found.setdefault((center, factor), {})[name] = chosen
+    return found
 
 
-def _compare(case: Case, factor: float, denoiser: Denoiser, fwhm_mm: float | None) -> list[Row]:
-    low, full, geometry = _read_pair(case, factor)
-    estimates = {"low": low, "drmc": low + denoiser.denoise(low, geometry).residual}
-    if fwhm_mm is not None:
-        estimates["gaussian"] = gaussian_filter(low, geometry, fwhm_mm)
-    body = body_mask(full, geometry.spacing_zyx)
-    full_2mm, grid = resample_to_grid(full, geometry)
-    body_2mm = body_mask(full_2mm, grid.spacing_zyx)
-    rows = []
-    for method in [m for m in METHODS if m in estimates]:
-        add = lambda metric, value, method=method: rows.append(
-            Row(case.center, case.case_id, factor, method, metric, float(value))
-        )
-        add("psnr", psnr(estimates[method], full, data_range=SUV_RANGE, mask=body))
-        on_grid, _ = resample_to_grid(estimates[method], geometry)
-        add("psnr_2mm", psnr(on_grid, full_2mm, data_range=SUV_RANGE, mask=body_2mm))
-        for metric, value in _lesion_metrics(case, estimates[method], full, geometry).items():
-            add(metric, value)
-    return rows
-
-
-def _lesion_metrics(
-    case: Case, estimate: np.ndarray, full: np.ndarray, geometry: Geometry
-) -> dict[str, float]:
-    if case.lesions is None:
-        return {}
-    try:
-        segments, _ = read_segments(case.lesions, geometry)
-    except InputError:  # a patient without a lesion in the field of view
-        return {}
-    table = lesion_table(case.case_id, segments, {"original": estimate, "reference": full}, geometry)
-    bias = lesion_bias(table)["patient"]["original"]
-    return {k: bias[k] for k in ("B_mean", "B_max", "B_peak") if bias.get(k) is not None}
-
-
-def summarize(rows: list[Row], widths: dict[tuple[str, float], float] | None = None) -> list[dict]:
-    """One record per center, dose reduction factor and method: means over patients, PSNR gain and its attainable share.
-
-    A full dose is noisy too: with the low dose a subset of its events no estimator gains more than 10 log10(DRF) dB.
-    """
-    records = []
-    for center, factor in sorted({(r.center, r.dose_reduction_factor) for r in rows}):
-        mine = [r for r in rows if (r.center, r.dose_reduction_factor) == (center, factor)]
-        mean = lambda method, metric, mine=mine: _mean(
-            [r.value for r in mine if r.method == method and r.metric == metric]
-        )
-        for method in METHODS:
-            if mean(method, "psnr") is None:
-                continue
-            record = {
-                "center": center,
-                "dose_reduction_factor": factor,
-                "method": method,
-                "fwhm_mm": (widths or {}).get((center, factor)) if method == "gaussian" else None,
-                "patients": len({r.case for r in mine}),
-                "attainable_db": attainable_gain_db(factor),
-            }
-            for grid in ("psnr", "psnr_2mm"):
-                gain = mean(method, grid) - mean("low", grid)
-                record |= {
-                    grid: mean(method, grid),
-                    f"{grid}_gain": gain,
-                    f"{grid}_share": share_of_attainable(gain, factor),
-                }
-            record |= {k: mean(method, k) for k in ("B_mean", "B_max", "B_peak")}
-            records.append(record)
-    return records
-
-
-def _mean(values: list[float]) -> float | None:
-    return float(np.mean(values)) if values else None
-
-
-def average(records: list[dict], method: str, key: str) -> float | None:
-    """Mean over patients of a record's value, e.g. psnr_share; a patient at several doses counts once."""
-    mine = [r for r in records if r["method"] == method]
-    if not mine:
+def _tuning_facts(config: EvaluationConfig, choices: Choices) -> dict[str, Any] | None:
+    if not choices:
         return None
-    doses = Counter(r["center"] for r in mine)
-    weights = [r["patients"] / doses[r["center"]] for r in mine]
-    return float(np.average([r[key] for r in mine], weights=weights))
+    return {
+        "rule": "highest mean PSNR per center and dose on other patients",
+        "split": config.tuning_split,
+        "gaussian": "isotropic, on whole patients",
+        "nlm": f"scikit-image, fast form, own grid; tuned on {SLABS.format(config.nlm_slab_mm)}",
+        "chosen": [
+            {"center": center, "dose_reduction_factor": factor, "filter": name, **choice}
+            for (center, factor), chosen in choices.items()
+            for name, choice in chosen.items()
+        ],
+    }
 
 
-def markdown_table(result: dict) -> str:
-    """The table for people: model card, README and terminal."""
-    head = "| center | DRF | method | n | PSNR [dB] | gain [dB] | share of attainable | share, 2 mm grid | B_mean | B_max | B_peak |"
-    lines = [head, "|" + "---|" * 11]
-    number = lambda value, form: "" if value is None else format(value, form)
-    for r in result["table"]:
-        method = f"gaussian {r['fwhm_mm']:g} mm" if r["fwhm_mm"] else r["method"]
-        lines.append(
-            f"| {r['center']} | {r['dose_reduction_factor']:g} | {method} | {r['patients']} | {r['psnr']:.2f} "
-            f"| {r['psnr_gain']:+.2f} | {100 * r['psnr_share']:.0f} % | {100 * r['psnr_2mm_share']:.0f} % "
-            f"| {number(r['B_mean'], '.3f')} | {number(r['B_max'], '.3f')} | {number(r['B_peak'], '.3f')} |"
+def _pictures(tasks: Sequence[CaseTask], results: Sequence[Any]) -> list[dict[str, Any]]:
+    """What the report shows: of the first patient of each center, at its lowest dose, the pictures of every image."""
+    found = []
+    for task, records in zip(tasks, results, strict=True):
+        if not task.shown:
+            continue
+        factor = max(task.jobs)
+        shown = [
+            (estimator.label() + (f" of {estimator.center}" if estimator.center else ""), record["pictures"])
+            for estimator, record in zip(task.jobs[factor], records[factor], strict=True)
+        ]
+        found.append(
+            {
+                "center": task.case.center,
+                "case": task.case.case_id,
+                "dose_reduction_factor": factor,
+                "pictures": shown,
+            }
         )
-    for method in METHODS[1:]:
-        gain, share, share_2mm = (
-            average(result["table"], method, key) for key in ("psnr_gain", "psnr_share", "psnr_2mm_share")
-        )
-        if gain is not None:
-            lines.append(
-                f"| all | | {method} | {sum(result['patients'].values())} | | {gain:+.2f} | {100 * share:.0f} % "
-                f"| {100 * share_2mm:.0f} % | | | |"
-            )
-    return "\n".join(lines) + "\n"
-
-
-def _csv_text(rows: list[Row]) -> str:
-    buffer = io.StringIO()
-    writer = csv.writer(buffer, lineterminator="\n")
-    writer.writerow(["center", "case", "dose_reduction_factor", "method", "metric", "value"])
-    writer.writerows(
-        [r.center, r.case, f"{r.dose_reduction_factor:g}", r.method, r.metric, f"{r.value:.6f}"] for r in rows
-    )
-    return buffer.getvalue()
+    return found

@@ -1,0 +1,175 @@
+"""What the method is meant to reach, and what it reached: computed from the results, misses said as misses."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from drmc.evaluation.config import FILTERS
+from drmc.evaluation.results import Results, groups
+
+SHARE = {"known": 0.65, "unknown": 0.55}
+ABOVE_FILTER_DB = 1.0
+LESION_BIAS = {"mean": 0.05, "peak": 0.08}
+BODY_PERCENT, PEAK_PERCENT, LIVER_FALL = 0.5, 4.0, 0.25
+BASELINE = "baseline"
+
+
+def aims(
+    results: Results,
+    real: Mapping[str, Sequence[Mapping[str, Any]]],
+    reference: str,
+    known: Sequence[str] | None,
+) -> list[dict[str, Any]]:
+    """One record per aim: `aim`, `limit`, `reached` (a number; None: not assessed), `unit`, `passed`, `detail`.
+
+    Means are over patients; where an aim speaks of every center, the lowest counts.
+    """
+    centers = groups((center for center, _ in results.doses()), known)
+    found = [_share(results, reference, centers.get(group, []), group) for group in SHARE]
+    found.append(_above_filters(results, reference, centers.get("known", [])))
+    found.append(_above_baseline(results, reference, sorted({c for c, _ in results.doses()})))
+    found += [_lesions(results, reference, quantity) for quantity in LESION_BIAS]
+    if not real:
+        return found
+    return found + [aim for scan, records in real.items() for aim in _real(scan, records, reference)]
+
+
+def _aim(
+    text: str,
+    limit: float,
+    reached: float | None,
+    unit: str,
+    passes: Callable[[float], bool],
+    detail: str = "",
+) -> dict[str, Any]:
+    passed = None if reached is None else bool(passes(reached))
+    said = detail or "not assessed: nothing to measure it on" * (reached is None)
+    return {"aim": text, "limit": limit, "reached": reached, "unit": unit, "passed": passed, "detail": said}
+
+
+def _share(results: Results, reference: str, centers: Sequence[str], group: str) -> dict[str, Any]:
+    limit = SHARE[group]
+    shares = results.patient_means(reference, "psnr_share", centers)
+    by_center = _by_center(shares)
+    detail = ", ".join(f"{center} {100 * value:.0f} %" for center, value in by_center.items())
+    return _aim(
+        f"{reference}: share of the attainable gain on {group} centers, at least {100 * limit:g} %",
+        limit,
+        _mean(shares.values()),
+        "fraction",
+        lambda reached: reached >= limit,
+        detail,
+    )
+
+
+def _above_filters(results: Results, reference: str, centers: Sequence[str]) -> dict[str, Any]:
+    """Against the better filter of each center and dose, chosen after the fact: in the filters' favor."""
+    differences: dict[tuple[str, str], list[float]] = {}
+    for center, factor in results.doses():
+        if center not in centers:
+            continue
+        mine = results.patient_means(reference, "psnr", [center], factor)
+        filtered = [results.patient_means(name, "psnr", [center], factor) for name in FILTERS]
+        filtered = [values for values in filtered if values]
+        if not filtered or not mine:
+            continue
+        best = max(filtered, key=lambda values: float(np.mean(list(values.values()))))
+        for patient in mine.keys() & best.keys():
+            differences.setdefault(patient, []).append(mine[patient] - best[patient])
+    means = {patient: float(np.mean(values)) for patient, values in differences.items()}
+    detail = ", ".join(f"{center} {value:+.2f} dB" for center, value in _by_center(means).items())
+    return _aim(
+        f"{reference}: above the best classical filter on known centers, at least {ABOVE_FILTER_DB:g} dB",
+        ABOVE_FILTER_DB,
+        _mean(means.values()),
+        "dB",
+        lambda reached: reached >= ABOVE_FILTER_DB,
+        detail,
+    )
+
+
+def _above_baseline(results: Results, reference: str, centers: Sequence[str]) -> dict[str, Any]:
+    differences = {}
+    for center in centers:
+        mine, base = (results.patient_means(method, "psnr", [center]) for method in (reference, BASELINE))
+        both = [mine[patient] - base[patient] for patient in mine.keys() & base.keys()]
+        if both:
+            differences[center] = float(np.mean(both))
+    detail = ", ".join(f"{center} {value:+.2f} dB" for center, value in differences.items())
+    return _aim(
+        f"{reference}: above the baseline generalist on every center (the lowest counts)",
+        0.0,
+        min(differences.values(), default=None),
+        "dB",
+        lambda reached: reached > 0,
+        detail,
+    )
+
+
+def _lesions(results: Results, reference: str, quantity: str) -> dict[str, Any]:
+    limit = LESION_BIAS[quantity]
+    centers = sorted({c for c, _ in results.doses()})
+    by_center = {c: results.lesion_biases(reference, quantity, [c]) for c in centers}
+    every = [value for values in by_center.values() for value in values]
+    each = ", ".join(
+        f"{center} {100 * float(np.mean(v)):+.1f} % (n {len(v)})" for center, v in by_center.items() if v
+    )
+    spread = f"mean absolute {100 * float(np.mean(np.abs(every))):.1f} %; {each}" if every else ""
+    return _aim(
+        f"{reference}: bias of SUV{quantity} of lesions over 15 mm against full dose, at most {100 * limit:g} %",
+        limit,
+        _mean(every),
+        "fraction",
+        lambda reached: abs(reached) <= limit,
+        spread,
+    )
+
+
+def _real(scan: str, records: Sequence[Mapping[str, Any]], reference: str) -> list[dict[str, Any]]:
+    record = next((one for one in records if one["method"] == reference), None)
+    if record is None:
+        return []
+    peaks = {one["lesion"]: one["suv_peak"] for one in record["lesions"] if one["suv_peak"] is not None}
+    worst = max(peaks, key=lambda name: abs(peaks[name]), default=None)
+    before, after = record["liver_cov_before"], record["liver_cov_after"]
+    fall = None if before is None or after is None else 1 - after / before
+    return [
+        _aim(
+            f"{scan}: the body's mean SUV changes by less than {BODY_PERCENT:g} %",
+            BODY_PERCENT,
+            record["body_mean_change_percent"],
+            "%",
+            lambda reached: abs(reached) < BODY_PERCENT,
+        ),
+        _aim(
+            f"{scan}: SUVpeak of the tumours changes by less than {PEAK_PERCENT:g} % (the largest change counts)",
+            PEAK_PERCENT,
+            None if worst is None else peaks[worst],
+            "%",
+            lambda reached: abs(reached) < PEAK_PERCENT,
+            "" if worst is None else f"in {worst}, of {len(peaks)}",
+        ),
+        _aim(
+            f"{scan}: the liver's coefficient of variation falls by at least a quarter",
+            LIVER_FALL,
+            fall,
+            "fraction",
+            lambda reached: reached >= LIVER_FALL,
+            "" if fall is None else f"from {before:.3f} to {after:.3f}",
+        ),
+    ]
+
+
+def _by_center(values: Mapping[tuple[str, str], float]) -> dict[str, float]:
+    found: dict[str, list[float]] = {}
+    for (center, _), value in sorted(values.items()):
+        found.setdefault(center, []).append(value)
+    return {center: float(np.mean(own)) for center, own in found.items()}
+
+
+def _mean(values: Any) -> float | None:
+    values = list(values)
+    return float(np.mean(values)) if values else None

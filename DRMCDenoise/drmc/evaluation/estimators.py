@@ -1,0 +1,165 @@
+"""The images that are compared: low dose, filters and networks, each with all that its image depends on."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from drmc.denoiser import Denoiser
+from drmc.errors import InputError
+from drmc.evaluation.config import EvaluationConfig, Method
+from drmc.evaluation.filters import gaussian_filter, nonlocal_means, require_nonlocal_means
+from drmc.models import ModelEntry, find_model, load_network
+from drmc.volume import Geometry
+
+Share = Callable[[float], None]
+
+
+@dataclass(frozen=True)
+class Estimator:
+    """One way to get an image from a low dose: `kind` low, full, gaussian, nlm or network.
+
+    `method` is the row that it belongs to; `center` whose specialist it is. `parameters` of a filter, `sha256` of a network
+    and its `precision` are what the image depends on; `model` is the weight file and `device` where it is computed.
+    """
+
+    method: str
+    kind: str
+    parameters: Mapping[str, float] = field(default_factory=dict)
+    model: str | None = None
+    sha256: str | None = None
+    precision: str | None = None
+    device: str | None = None
+    center: str | None = None
+
+    def depends_on(self) -> list[Any]:
+        """What a stored result of it depends on beside the images; neither names nor places."""
+        return [self.kind, dict(self.parameters), self.sha256, self.precision]
+
+    def estimate(
+        self, low: np.ndarray, full: np.ndarray, geometry: Geometry, share: Share | None = None
+    ) -> tuple[np.ndarray, str | None]:
+        """The image, SUV (z, y, x), and the device that a network ran on; `share` is told how much is done."""
+        if self.kind in ("low", "full"):
+            return (low if self.kind == "low" else full), None
+        if self.kind == "gaussian":
+            return gaussian_filter(low, geometry.spacing_zyx, **self.parameters), None
+        if self.kind == "nlm":
+            return nonlocal_means(low, geometry.spacing_zyx, **self.parameters, progress=share), None
+        denoiser = _denoiser(self.model, self.sha256, self.device, self.precision)
+        tiles = (lambda done, total, left: share(done / total)) if share else None
+        result = denoiser.denoise(low, geometry, progress=tiles)
+        return low + result.residual, result.device
+
+    def label(self) -> str:
+        """The method with its parameters, for people: `gaussian 6 mm`."""
+        if self.kind == "gaussian":
+            return f"{self.method} {self.parameters['fwhm_mm']:g} mm"
+        if self.kind == "nlm":
+            said = "h {strength:g} σ, patch {patch}, reach {reach}".format(**self.parameters)
+            return f"{self.method} ({said})"
+        return self.method
+
+
+LOW = Estimator("low", "low")
+FULL = Estimator("full", "full")
+
+
+@lru_cache(maxsize=8)
+def _denoiser(path: str, sha256: str, device: str, precision: str) -> Denoiser:
+    network, tile = load_network(ModelEntry(Path(path).stem, Path(path), {}, sha256))
+    return Denoiser(network, tile, device=device, precision=precision)
+
+
+class Methods:
+    """The methods of a configuration with their models found, verified and once read.
+
+    `entries`: model by method, or by method and center for specialists. `device_name` and `precision`: what networks
+    are computed on and with. InputError where a model, a package or a device is missing.
+    """
+
+    def __init__(self, config: EvaluationConfig):
+        self.rows = config.rows()
+        self.reference = config.reference_name()
+        self.entries: dict[str, dict[str | None, ModelEntry]] = {
+            method.name: {center: find_model(model or None) for center, model in _models(method)}
+            for method in self.rows
+            if not method.is_filter
+        }
+        if self.reference not in self.entries:
+            raise InputError(
+                f"reference '{self.reference}' is a filter: the others are tested against a network"
+            )
+        if any(method.name == "nlm" for method in self.rows):
+            require_nonlocal_means()
+        if config.real_scans and not any(None in entries for entries in self.entries.values()):
+            raise InputError(
+                "real_scans: no network serves every center, and whose specialist to take nothing says: "
+                "give a method with a 'model'"
+            )
+        self.device = config.device
+        found = {entry.sha256: entry for entries in self.entries.values() for entry in entries.values()}
+        for entry in found.values():
+            network, tile = load_network(entry)
+            denoiser = Denoiser(network, tile, device=config.device, precision=config.precision)
+            self.device_name, self.precision = denoiser.device_name, denoiser.precision
+
+    @property
+    def reference_model(self) -> ModelEntry:
+        """The model of the reference; of several specialists the first."""
+        return next(iter(self.entries[self.reference].values()))
+
+    def networks(self, method: Method, center: str | None) -> list[Estimator]:
+        """The networks of a row at a center; several where the mean of all specialists is given, or none."""
+        entries = self.entries[method.name]
+        if method.models:
+            if center in entries:
+                entries = {center: entries[center]}
+            elif method.unknown == "leave out" or center is None:
+                entries = {}
+        return [
+            Estimator(
+                method.name,
+                "network",
+                model=str(entry.path),
+                sha256=entry.sha256,
+                precision=self.precision,
+                device=self.device,
+                center=trained_on,
+            )
+            for trained_on, entry in entries.items()
+        ]
+
+    def estimators(self, center: str, filters: Mapping[str, Mapping[str, float]]) -> list[Estimator]:
+        """All of a center, low dose first and full dose last; `filters`: the parameters that were chosen for it."""
+        found = [LOW]
+        for method in self.rows:
+            if not method.is_filter:
+                found += self.networks(method, center)
+            elif method.name in filters:
+                found.append(Estimator(method.name, method.name, parameters=filters[method.name]))
+        return [*found, FULL]
+
+    def facts(self) -> list[dict[str, Any]]:
+        """Name, kind, and models with their checksums, JSON-able."""
+        facts = []
+        for method in self.rows:
+            entry: dict[str, Any] = {"name": method.name, "kind": "filter" if method.is_filter else "network"}
+            if method.models:
+                entry |= {"kind": "specialists", "unknown_centers": method.unknown}
+            if not method.is_filter:
+                entry["models"] = [
+                    {"center": center, "name": found.name, "sha256": found.sha256}
+                    for center, found in self.entries[method.name].items()
+                ]
+            facts.append(entry)
+        return facts
+
+
+def _models(method: Method) -> Sequence[tuple[str | None, str | None]]:
+    return list(method.models.items()) if method.models else [(None, method.model)]

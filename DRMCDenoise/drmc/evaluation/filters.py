@@ -1,0 +1,110 @@
+"""The classical filters that a network is compared with. Arrays (z, y, x) SUV, spacings (z, y, x) in mm."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+import SimpleITK as sitk
+
+from drmc.body import body_mask
+from drmc.errors import InputError
+from drmc.segments import bounding_box
+from drmc.simulation.noise import smooth
+from drmc.simulation.projector import FWHM_PER_SIGMA
+
+DETAIL_FWHM_MM = 8.0  # what this Gaussian takes away is mostly noise
+_CHUNK_SLICES = 24
+_MAD_PER_SIGMA = 0.6745
+
+
+def gaussian_filter(suv_zyx: np.ndarray, spacing_zyx: Sequence[float], fwhm_mm: float) -> np.ndarray:
+    """Isotropic Gaussian of the given width in mm; axes of a few voxels are filtered as far as they reach."""
+    image = sitk.GetImageFromArray(suv_zyx)
+    image.SetSpacing([float(step) for step in reversed(spacing_zyx)])
+    sigma = fwhm_mm / FWHM_PER_SIGMA
+    smoothed = sitk.DiscreteGaussian(image, [sigma**2] * 3, 64, 0.001, True)
+    return sitk.GetArrayFromImage(smoothed)
+
+
+def noise_level(suv_zyx: np.ndarray, body: np.ndarray, spacing_zyx: Sequence[float]) -> float:
+    """Robust standard deviation, inside the body, of what a Gaussian of 8 mm FWHM takes away [SUV].
+
+    From the image itself, never from its full dose. A measure of scale only: the noise of PET is correlated and grows
+    with uptake, so a filter's strength is chosen in multiples of it.
+    """
+    if not body.any():
+        return 0.0
+    smoothed = smooth(suv_zyx, [DETAIL_FWHM_MM / FWHM_PER_SIGMA / step for step in spacing_zyx]).numpy()
+    detail = (suv_zyx - smoothed)[body]
+    return float(np.median(np.abs(detail - np.median(detail))) / _MAD_PER_SIGMA)
+
+
+def require_nonlocal_means() -> Callable[..., np.ndarray]:
+    """scikit-image's filter; InputError where that package is not installed."""
+    try:
+        from skimage.restoration import denoise_nl_means
+    except ImportError:
+        raise InputError(
+            "scikit-image is not installed: run 'pip install scikit-image' to compare with non-local means, "
+            "or leave 'nlm' out of the methods"
+        ) from None
+    return denoise_nl_means
+
+
+def nonlocal_means(
+    suv_zyx: np.ndarray,
+    spacing_zyx: Sequence[float],
+    *,
+    patch: int,
+    reach: int,
+    strength: float,
+    progress: Callable[[float], None] | None = None,
+) -> np.ndarray:
+    """Non-local means (Buades et al. 2005; scikit-image's fast form) in 3D on the scan's own grid.
+
+    Patches of `patch` voxels (odd) a side are compared with those up to `reach` voxels away along each axis; `strength` is
+    the decay h in multiples of `noise_level`. Only the box around the body is filtered, a few slices at a time with the
+    margin that they need: the result is that of the whole box. `progress` is told the share that is done.
+    """
+    body = body_mask(suv_zyx, spacing_zyx)
+    box = bounding_box(body)
+    if box is None:
+        return suv_zyx.copy()
+    result = suv_zyx.copy()
+    level = noise_level(suv_zyx, body, spacing_zyx)
+    result[box] = nonlocal_means_slices(suv_zyx[box], strength * level, patch, reach, progress=progress)
+    return result
+
+
+def nonlocal_means_slices(
+    image: np.ndarray,
+    decay: float,
+    patch: int,
+    reach: int,
+    *,
+    slices: slice | None = None,
+    progress: Callable[[float], None] | None = None,
+) -> np.ndarray:
+    """Non-local means of some slices (all by default) of an image, seen with what lies around them.
+
+    `decay` is scikit-image's h, in the image's units; 0 returns the image.
+    """
+    first, stop, _ = (slices or slice(None)).indices(image.shape[0])
+    if decay <= 0:
+        return image[first:stop].copy()
+    denoise = require_nonlocal_means()
+    margin = reach + patch // 2 + 1
+    parts = []
+    for low in range(first, stop, _CHUNK_SLICES):
+        high = min(low + _CHUNK_SLICES, stop)
+        around = slice(max(0, low - margin), high + margin)
+        options: dict[str, Any] = {"patch_size": patch, "patch_distance": reach, "h": decay}
+        # Double precision: the filter sums squares over the whole array and takes differences of the sums.
+        source = image[around].astype(np.float64)
+        found = denoise(source, fast_mode=True, preserve_range=True, channel_axis=None, **options)
+        parts.append(found[low - around.start : high - around.start].astype(np.float32))
+        if progress is not None:
+            progress((high - first) / (stop - first))
+    return np.concatenate(parts)

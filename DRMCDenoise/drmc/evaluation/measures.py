@@ -1,0 +1,183 @@
+"""What is measured in one image of a patient, against the full-dose image and, where there is one, the truth."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import torch
+
+from drmc.body import body_mask
+from drmc.dataset import Case
+from drmc.denoiser import resample_to_grid
+from drmc.errors import InputError
+from drmc.metrics import SUV_RANGE, nrmse, psnr, ssim
+from drmc.quantify import BIAS_QUANTITIES, Segment, lesion_bias, lesion_table, read_segments
+from drmc.simulation.liver import inside_liver
+from drmc.volume import Geometry, read_image
+
+LARGE_MM = 15.0  # lesions over this diameter are those that the aims speak of
+BEFORE, REFERENCE = "original", "reference"  # the stages of the lesion table
+
+
+@dataclass
+class Pair:
+    """One patient at one dose: low and full dose as SUV (z, y, x), and what the images are measured with.
+
+    InputError where the images do not lie on one grid, or no body is seen.
+    """
+
+    case: Case
+    low: np.ndarray
+    full: np.ndarray
+    geometry: Geometry
+    simulated: bool
+
+    @classmethod
+    def read(cls, case: Case, factor: float, *, simulated: bool) -> Pair:
+        """Reads a case at a dose reduction factor; only a simulated one has organs and a truth that are used."""
+        low, full = case.read(case.low[factor]), case.read(case.full)
+        if not low.geometry.matches(full.geometry):
+            raise InputError(f"case {case.case_id}: low and full dose lie on different grids")
+        pair = cls(case, low.suv_array(), full.suv_array(), full.geometry, simulated)
+        if not pair.body.any():
+            raise InputError(
+                f"case {case.case_id}: the full-dose image shows no body (nothing above SUV 0.1)"
+            )
+        return pair
+
+    @cached_property
+    def body(self) -> np.ndarray:
+        """The body in the full-dose image, bool (z, y, x)."""
+        return body_mask(self.full, self.geometry.spacing_zyx)
+
+    @cached_property
+    def on_grid(self) -> tuple[np.ndarray, np.ndarray]:
+        """The full dose on the 2 mm grid and the body there."""
+        full, grid = resample_to_grid(self.full, self.geometry)
+        return full, body_mask(full, grid.spacing_zyx)
+
+    @cached_property
+    def segments(self) -> list[Segment]:
+        """The lesions; none where there is no segmentation, or nothing of it in the field of view."""
+        if self.case.lesions is None:
+            return []
+        try:
+            return read_segments(self.case.lesions, self.geometry)[0]
+        except InputError:  # a patient without a lesion in the field of view
+            return []
+
+    @cached_property
+    def truth(self) -> np.ndarray | None:
+        """Uptake without noise and blur, SUV, where it is known on the scan's grid."""
+        if self.case.truth is None:
+            return None
+        truth, geometry = self.case.read_truth()
+        return truth if geometry.matches(self.geometry) else None
+
+    @cached_property
+    def liver(self) -> np.ndarray | None:
+        """The liver 8 mm inside its surface, away from lesions; None where no organs are known."""
+        if self.case.organs is None or not self.simulated:
+            return None
+        image = read_image(self.case.organs)
+        if not Geometry.from_image(image).matches(self.geometry):
+            return None
+        import SimpleITK as sitk
+
+        labels = torch.from_numpy(sitk.GetArrayFromImage(image).astype(np.uint8))
+        lesions = np.zeros(self.geometry.shape, bool)
+        for segment in self.segments:
+            lesions[segment.box] |= segment.inside
+        mask = inside_liver(labels, lesions, self.geometry.spacing_zyx)
+        return mask if mask.any() else None
+
+    @cached_property
+    def tables(self) -> dict[str, list[dict[str, Any]]]:
+        """Lesion tables of what the images are compared with: full dose, and truth where it is known."""
+        found = {"full": self._table(REFERENCE, self.full)}
+        if self.truth is not None:
+            found["truth"] = self._table(REFERENCE, self.truth)
+        return found
+
+    def _table(self, stage: str, image: np.ndarray) -> list[dict[str, Any]]:
+        return lesion_table(self.case.case_id, self.segments, {stage: image}, self.geometry)
+
+    def metrics(self, estimate: np.ndarray) -> dict[str, float]:
+        """PSNR, NRMSE, SSIM inside the body on the scan's own grid, PSNR on the 2 mm grid (SUV, range 20, unclipped);
+        mean SUV of the body relative to low and full dose; coefficient of variation in the liver."""
+        full_2mm, body_2mm = self.on_grid
+        mean = float(estimate[self.body].mean(dtype=np.float64))
+        found = {
+            "psnr": psnr(estimate, self.full, data_range=SUV_RANGE, mask=self.body),
+            "psnr_2mm": psnr(
+                resample_to_grid(estimate, self.geometry)[0], full_2mm, data_range=SUV_RANGE, mask=body_2mm
+            ),
+            "nrmse": nrmse(estimate, self.full, mask=self.body),
+            "ssim": ssim(estimate, self.full, data_range=SUV_RANGE, mask=self.body),
+            "body_mean_change": mean / float(self.low[self.body].mean(dtype=np.float64)) - 1,
+            "body_mean_bias": mean / float(self.full[self.body].mean(dtype=np.float64)) - 1,
+        }
+        return found | self.liver_metrics(estimate)
+
+    def liver_metrics(self, estimate: np.ndarray) -> dict[str, float]:
+        """`liver_cov`, where the liver is known."""
+        return {} if self.liver is None else {"liver_cov": variation(estimate, self.liver)}
+
+    def lesions(self, estimate: np.ndarray) -> list[dict[str, Any]]:
+        """Per lesion: name, diameter of the sphere of its volume [mm], SUVmean, SUVmax and SUVpeak, and their signed
+        relative differences from full dose (`full`) and truth (`truth`, where it is known)."""
+        rows = self._table(BEFORE, estimate)
+        found = {
+            row["segment"]: {
+                "lesion": row["segment"],
+                "diameter_mm": sphere_diameter(row["volume_ml"]),
+                **{quantity: row[quantity] for quantity in BIAS_QUANTITIES.values()},
+            }
+            for row in rows
+        }
+        for against, table in self.tables.items():
+            for entry in lesion_bias([*rows, *table])["lesions"]:
+                found[entry["segment"]][against] = {q: entry[f"signed_{q}"] for q in BIAS_QUANTITIES}
+        return list(found.values())
+
+
+def lesion_metrics(lesions: Sequence[Mapping[str, Any]]) -> dict[str, float]:
+    """B_mean, B_max and B_peak of a patient (mean over lesions of the absolute differences from full dose)."""
+    found = {}
+    for quantity in BIAS_QUANTITIES:
+        values = biases(lesions, quantity, larger_than_mm=0.0)
+        if values:
+            found[f"B_{quantity}"] = float(np.mean(np.abs(values)))
+    return found
+
+
+def biases(
+    lesions: Sequence[Mapping[str, Any]],
+    quantity: str,
+    *,
+    against: str = "full",
+    larger_than_mm: float = LARGE_MM,
+) -> list[float]:
+    """Signed relative differences of a quantity (mean, max, peak) of the lesions over a diameter, where defined."""
+    values = [
+        lesion[against][quantity]
+        for lesion in lesions
+        if against in lesion and lesion["diameter_mm"] > larger_than_mm
+    ]
+    return [value for value in values if value is not None]
+
+
+def sphere_diameter(volume_ml: float) -> float:
+    """Diameter [mm] of the sphere of a volume."""
+    return (6000.0 * volume_ml / math.pi) ** (1 / 3)
+
+
+def variation(image: np.ndarray, mask: np.ndarray) -> float:
+    """Coefficient of variation, standard deviation over mean, inside a mask."""
+    values = image[mask].astype(np.float64)
+    return float(values.std(ddof=1) / values.mean())

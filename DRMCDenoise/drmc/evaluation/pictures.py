@@ -1,0 +1,39 @@
+"""Small pictures of a patient for the report: a projection and a slice from the front."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from drmc import images
+
+if TYPE_CHECKING:
+    from drmc.evaluation.measures import Pair
+
+VIEWS = ("projection", "slice")
+GRAY_TOP = {"wholebody": 7.0, "brain": 12.0}  # SUV that is black
+_TALLEST, _FINEST_MM = 300, 1.5
+
+
+def pictures(image: np.ndarray, pair: Pair) -> dict[str, str]:
+    """Maximum-intensity projection and slice through the center of the full dose's uptake, coronal, cut to the body.
+
+    Head up, patient's right on the left, square pixels, inverted gray on one scale for all images of the patient; as data
+    addresses under `VIEWS`.
+    """
+    direction = pair.geometry.direction
+    spacing = images.anatomical_spacing(pair.geometry.spacing_zyx, direction)
+    turned = lambda array: images.to_anatomical(array, direction)
+    body = turned(pair.body)
+    box = tuple(images.extent(body, axis, spacing[axis]) for axis in range(3))
+    full, shown = turned(pair.full)[box], turned(image)[box]
+    through = images.uptake_center(full)[1]
+    hot = full[full > 1]
+    top = GRAY_TOP["brain" if hot.size and np.median(hot) > 3 else "wholebody"]
+    step = max(_FINEST_MM, full.shape[0] * spacing[0] / _TALLEST)
+    views = (shown.max(axis=1), shown[:, through])
+    return {
+        name: images.data_uri(images.inverted_gray(images.resized(view, (spacing[0], spacing[2]), step), top))
+        for name, view in zip(VIEWS, views, strict=True)
+    }

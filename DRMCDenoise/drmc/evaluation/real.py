@@ -1,0 +1,92 @@
+"""A real full-dose scan through the networks: its numbers should stay, its noise should fall."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from drmc import images
+from drmc.body import body_mask
+from drmc.errors import InputError
+from drmc.evaluation.config import RealScan
+from drmc.evaluation.estimators import Estimator
+from drmc.evaluation.measures import variation
+from drmc.quantify import lesion_table, read_segments
+from drmc.simulation.liver import LESION_MARGIN_MM, find_liver
+from drmc.simulation.noise import smooth
+from drmc.volume import Geometry, PETVolume, read_volume
+
+QUANTITIES = ("suv_mean", "suv_max", "suv_peak")
+
+
+def measure_real_scan(
+    scan: RealScan, estimators: Sequence[Estimator], share: Callable[[float], None]
+) -> list[dict[str, Any]]:
+    """What each network changes in a scan.
+
+    Per network: change of the body's mean SUV, of SUVmean, SUVmax and SUVpeak of every segment [%]; coefficient of variation
+    in the liver before and after (None where no liver is found, e.g. in a scan of the brain); seconds and device.
+    """
+    volume = read_volume(scan.scan)
+    suv, geometry = volume.suv_array(), volume.geometry
+    segments = []
+    if scan.lesions is not None:
+        segments, _ = read_segments(scan.lesions, geometry, volume.frame_of_reference)
+    body = body_mask(suv, geometry.spacing_zyx)
+    if not body.any():
+        raise InputError(f"{scan.scan}: shows no body (no uptake above SUV 0.1): give a scan of a patient")
+    liver = _liver(suv, geometry, [segment.mask for segment in segments])
+    before = None if liver is None else variation(_standing(suv, geometry), liver)
+    records = []
+    for done, estimator in enumerate(estimators):
+        start = time.monotonic()
+        part = lambda inner, done=done: share((done + 0.9 * inner) / len(estimators))
+        image, device = estimator.estimate(suv, suv, geometry, part)
+        seconds = time.monotonic() - start
+        rows = lesion_table(scan.name, segments, {"original": suv, "denoised": image}, geometry)
+        means = [float(one[body].mean(dtype=np.float64)) for one in (suv, image)]
+        records.append(
+            {
+                "body_mean_change_percent": 100 * (means[1] / means[0] - 1),
+                "lesions": [
+                    {"lesion": row["segment"], **{q: row[q] for q in QUANTITIES}}
+                    for row in rows
+                    if row["stage"] == "change_percent"
+                ],
+                "liver_cov_before": before,
+                "liver_cov_after": None if liver is None else variation(_standing(image, geometry), liver),
+                "seconds": seconds,
+                "device": device,
+                "scan": _facts(volume),
+            }
+        )
+    return records
+
+
+def _standing(array: np.ndarray, geometry: Geometry) -> np.ndarray:
+    """The array with axes that run to the patient's head, back and left, as `find_liver` wants them."""
+    return np.ascontiguousarray(images.to_anatomical(array, geometry.direction)[::-1])
+
+
+def _liver(suv: np.ndarray, geometry: Geometry, lesions: Sequence[np.ndarray]) -> np.ndarray | None:
+    """The inside of the liver away from lesions, on the standing array."""
+    head, back, left = images.anatomical_spacing(geometry.spacing_zyx, geometry.direction)
+    try:
+        liver = find_liver(_standing(suv, geometry), (head, back, left))
+    except InputError:
+        return None
+    for lesion in lesions:
+        near = smooth(_standing(lesion, geometry), [LESION_MARGIN_MM / 2 / s for s in (head, back, left)])
+        liver &= near.numpy() < 0.02
+    return liver if liver.any() else None
+
+
+def _facts(volume: PETVolume) -> dict[str, Any]:
+    return {
+        key: volume.header[key]
+        for key in ("manufacturer", "model", "reconstruction", "tracer")
+        if key in volume.header
+    } | {"voxels": list(volume.geometry.shape), "voxel_mm": [float(s) for s in volume.geometry.spacing_zyx]}

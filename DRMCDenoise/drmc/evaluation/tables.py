@@ -1,0 +1,203 @@
+"""The result as text: tables for people in Markdown, and all numbers in long form as CSV."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from drmc.evaluation.comparisons import PRIMARY, star
+from drmc.evaluation.results import GROUPS, Results
+
+MAIN = (
+    *("PSNR [dB]", "gain [dB]", "share of attainable", "share, 2 mm grid", "SSIM", "NRMSE"),
+    *("B_mean", "B_max", "B_peak", "bias SUVmean", "bias SUVpeak", "body mean", "liver COV"),
+)
+MAIN_NOTE = (
+    "PSNR: {psnr}. Share: gain over 10 log10(DRF) dB. B_mean, B_max, B_peak: mean absolute relative difference of the lesions "
+    "from full dose; bias: mean signed one of the lesions over 15 mm (n lesions). Body mean: change of the body's mean SUV "
+    "from low dose. Liver COV: coefficient of variation 8 mm inside the liver. n: patients."
+)
+ROW_NAMES = ("center", "case", "dose_reduction_factor", "method", "metric", "value")
+LESION_NAMES = ("suv_mean", "suv_max", "suv_peak")
+
+
+def main_cells(record: Mapping[str, Any]) -> list[str]:
+    """The cells of `MAIN`; empty where there is no number."""
+    n = f" (n {record['lesions']})"
+    bias = lambda key: percent(record[key], 1, sign=True) + n * (record[key] is not None)
+    return [
+        number(record["psnr"], 2),
+        number(record["psnr_gain"], 2, sign=True),
+        percent(record["psnr_share"]),
+        percent(record["psnr_2mm_share"]),
+        number(record["ssim"], 4),
+        number(record["nrmse"], 4),
+        *(number(record[key], 3) for key in ("B_mean", "B_max", "B_peak")),
+        bias("bias_mean"),
+        bias("bias_peak"),
+        percent(record["body_mean_change"], 2, sign=True),
+        number(record["liver_cov"], 3),
+    ]
+
+
+def markdown(result: Mapping[str, Any]) -> str:
+    """The tables for people: results, comparisons, aims, real scans. The model card and the terminal show the same."""
+    said = result["comparisons"]
+    parts = []
+    if result["table"]:
+        lines = [
+            [
+                record["center"],
+                f"{record['dose_reduction_factor']:g}",
+                record["label"] + star(said, record["center"], record["method"]),
+                str(record["patients"]),
+                *main_cells(record),
+            ]
+            for record in result["table"]
+        ]
+        lines += [
+            [
+                group_name(record["group"]),
+                "",
+                record["method"] + star(said, record["group"], record["method"]),
+                str(record["patients"]),
+                *main_cells(record),
+            ]
+            for record in result["pooled"]
+        ]
+        parts += [
+            _table(["center", "DRF", "method", "n", *MAIN], lines),
+            MAIN_NOTE.format(psnr=result["psnr"]),
+        ]
+    if said:
+        parts += [f"### {result['reference']} against the others, PSNR", comparison_table(said)]
+        parts += result["tests"]
+    parts += ["### Aims", aims_table(result["aims"])]
+    if result["real_scans"]:
+        parts += ["### Real full-dose scans", real_table(result["real_scans"])]
+    return "\n\n".join(parts) + "\n"
+
+
+def comparison_table(records: Sequence[Mapping[str, Any]]) -> str:
+    """Markdown of the comparisons of PSNR."""
+    head = ["centers", "against", "n", "median difference [dB]", "p", "p (Holm)", "smallest p possible"]
+    lines = [
+        [
+            group_name(record["group"]),
+            record["method"] + "*" * record["significant"],
+            str(record["n"]),
+            number(record["median_difference"], 2, sign=True),
+            probability(record["p"]),
+            probability(record["p_holm"]),
+            probability(record["smallest_p"]),
+        ]
+        for record in records
+        if record["metric"] == PRIMARY
+    ]
+    return _table(head, lines)
+
+
+def aims_table(records: Sequence[Mapping[str, Any]]) -> str:
+    """Markdown of the aims."""
+    lines = [[record["aim"], reached(record), outcome(record), record["detail"]] for record in records]
+    return _table(["aim", "reached", "outcome", "detail"], lines)
+
+
+def real_table(scans: Mapping[str, Sequence[Mapping[str, Any]]]) -> str:
+    """Markdown of the real scans: a line per network and tumour."""
+    lines = []
+    for scan, records in scans.items():
+        for record in records:
+            first = [scan, record["method"], percent_of(record["body_mean_change_percent"], 3)]
+            liver = f"{number(record['liver_cov_before'], 3)} → {number(record['liver_cov_after'], 3)}"
+            last = [liver if record["liver_cov_before"] is not None else "", f"{record['seconds']:.0f}"]
+            for lesion in record["lesions"] or [{}]:
+                changes = [percent_of(lesion.get(key), 2) for key in LESION_NAMES]
+                lines.append([*first, lesion.get("lesion", ""), *changes, *last])
+                first, last = ["", "", ""], ["", ""]
+    head = ["scan", "method", "body mean", "tumour", "SUVmean", "SUVmax", "SUVpeak", "liver COV", "seconds"]
+    return _table(head, lines)
+
+
+def reached(aim: Mapping[str, Any]) -> str:
+    """The value of an aim with its unit."""
+    value = aim["reached"]
+    if aim["unit"] == "fraction":
+        return percent(value, 1, sign="bias" in aim["aim"])
+    return f"{number(value, 2, sign=True)} {aim['unit']}" if value is not None else ""
+
+
+def outcome(aim: Mapping[str, Any]) -> str:
+    """pass, miss or not assessed."""
+    return {True: "pass", False: "**miss**", None: "not assessed"}[aim["passed"]]
+
+
+def group_name(group: str) -> str:
+    """`known centers` for the groups, the center's name for a center."""
+    return f"{group} centers" if group in (*GROUPS, "all") else group
+
+
+def number(value: float | None, digits: int, *, sign: bool = False) -> str:
+    """Fixed decimals; nothing where there is no number."""
+    return "" if value is None else f"{value:+.{digits}f}" if sign else f"{value:.{digits}f}"
+
+
+def percent(fraction: float | None, digits: int = 0, *, sign: bool = False) -> str:
+    """A fraction as a percentage."""
+    return "" if fraction is None else number(100 * fraction, digits, sign=sign) + " %"
+
+
+def percent_of(value: float | None, digits: int) -> str:
+    """A value in percent with its sign."""
+    return "" if value is None else f"{value:+.{digits}f} %"
+
+
+def probability(p: float) -> str:
+    """Two significant digits; very small ones as a power of ten."""
+    return f"{p:.2g}" if p >= 1e-4 else f"{p:.0e}"
+
+
+def results_csv(results: Results) -> str:
+    """Long form: a line per case, dose, method and metric."""
+    lines = (
+        [r.center, r.case, f"{r.dose_reduction_factor:g}", r.method, r.metric, f"{r.value:.6f}"]
+        for r in results.rows
+    )
+    return _csv(ROW_NAMES, lines)
+
+
+def lesions_csv(results: Results) -> str:
+    """A line per lesion, dose and method: its numbers and their signed differences from full dose and truth."""
+    head = ["center", "case", "dose_reduction_factor", "method", "lesion", "diameter_mm", *LESION_NAMES]
+    head += [f"{against}_{quantity}" for against in ("full", "truth") for quantity in ("mean", "max", "peak")]
+    lines = (
+        [center, case, f"{factor:g}", method, lesion["lesion"], f"{lesion['diameter_mm']:.2f}"]
+        + [_cell(lesion[key]) for key in LESION_NAMES]
+        + [
+            _cell(lesion.get(against, {}).get(quantity))
+            for against in ("full", "truth")
+            for quantity in ("mean", "max", "peak")
+        ]
+        for (center, case, _, factor, method), lesions in results.lesions.items()
+        for lesion in lesions
+    )
+    return _csv(head, lines)
+
+
+def _cell(value: float | None) -> str:
+    return "" if value is None else f"{value:.6f}"
+
+
+def _csv(head: Sequence[str], lines: Iterable[Sequence[str]]) -> str:
+    buffer = io.StringIO()
+    writer = csv.writer(buffer, lineterminator="\n")
+    writer.writerow(head)
+    writer.writerows(lines)
+    return buffer.getvalue()
+
+
+def _table(head: Sequence[str], lines: Iterable[Sequence[str]]) -> str:
+    rows = [head, ["---"] * len(head), *lines]
+    return "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |" for row in rows)
