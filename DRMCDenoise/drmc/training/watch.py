@@ -25,13 +25,14 @@ class GateWatch:
     """What the gates of a step say, as sums over patches that may be added up over groups of them and processes."""
 
     def __init__(self, config: TrainingConfig):
-        self._centers, self._per_center = config.centers, config.patches_per_center
-        self._shape = 2 * config.network.blocks, config.network.experts
+        self._patches = config.patches_per_center
+        layers, self._experts = 2 * config.network.blocks, config.network.experts
+        self._cells = {c: [(c, k) for k in range(layers * self._experts)] for c in config.centers}
 
     def zeros(self) -> dict[Any, float]:
         """The sums before the first patch: the same keys in every process."""
-        usage = {("usage", c, *place): 0.0 for c in self._centers for place in np.ndindex(self._shape)}
-        return {"closed_gates": 0.0, "dead_banks": 0.0, **usage}
+        usage = (cell for cells in self._cells.values() for cell in cells)
+        return dict.fromkeys(("closed_gates", "dead_banks", *usage), 0.0)
 
     def add(self, sums: dict[Any, float], gates_BLM: torch.Tensor, mine: Sequence[tuple[str, int]]) -> None:
         """Adds patches to `sums`; `mine`: their (center, slot), in the order of gates_BLM.
@@ -41,23 +42,20 @@ class GateWatch:
         gates = gates_BLM.detach().float().cpu().numpy()
         total = gates.sum(axis=2, keepdims=True)
         shares = np.divide(gates, total, out=np.zeros_like(gates), where=total > 0)
-        weight = len(mine) / (len(self._centers) * self._per_center)
+        weight = len(mine) / (len(self._cells) * self._patches)
         sums["closed_gates"] += float((gates == 0).mean()) * weight
         sums["dead_banks"] += float((gates == 0).all(axis=2).mean()) * weight
         for (center, _), share in zip(mine, shares, strict=True):
-            for place, value in np.ndenumerate(share):
-                sums[("usage", center, *place)] += float(value) / self._per_center
+            for cell, value in zip(self._cells[center], share.ravel().tolist(), strict=True):
+                sums[cell] += value / self._patches
 
     def record(self, sums: dict[Any, float]) -> Record:
         """Takes its sums out of all that were added up: `closed_gates` (share of gates that are 0), `dead_banks` (share of
         banks all of whose experts a patch closed) and `usage` (center -> layers x experts: mean over patches of a gate's
         share of its bank's sum)."""
         usage = {
-            center: [
-                [sums.pop(("usage", center, layer, expert)) for expert in range(self._shape[1])]
-                for layer in range(self._shape[0])
-            ]
-            for center in self._centers
+            center: np.reshape([sums.pop(cell) for cell in cells], (-1, self._experts)).tolist()
+            for center, cells in self._cells.items()
         }
         return {
             "closed_gates": sums.pop("closed_gates"),
