@@ -9,7 +9,7 @@ from typing import Any
 import slicer
 import vtk
 from drmc.errors import InputError
-from DRMCTrainingLib.history import REPORT, History
+from drmc.training.history import PAGE, History
 from DRMCTrainingLib.selftest import DRMCTrainingTest  # noqa: F401  Slicer looks for it in this file
 from DRMCTrainingLib.traininglogic import DRMCTrainingLogic, DRMCTrainingParameterNode
 from DRMCTrainingLib.trainingrun import RunState, TrainingRun
@@ -155,7 +155,7 @@ class DRMCTrainingWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
 
     def onReportButton(self) -> None:
         """Opens the run's page in the browser."""
-        self._open(Path(self._output) / REPORT)
+        self._open(Path(self._output) / PAGE)
 
     def onFolderButton(self) -> None:
         """Opens the run's folder."""
@@ -251,7 +251,7 @@ class DRMCTrainingWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self.ui.processesSpinBox.setEnabled(isIdle)
         self.ui.newButton.setEnabled(isIdle and bool(parameters) and self.logic.isDataset(parameters.dataset))
         self.ui.copyButton.setEnabled(bool(parameters) and parameters.configuration.is_file())
-        self.ui.reportButton.setEnabled(bool(self._output) and (Path(self._output) / REPORT).is_file())
+        self.ui.reportButton.setEnabled(bool(self._output) and (Path(self._output) / PAGE).is_file())
         self.ui.folderButton.setEnabled(bool(self._output) and Path(self._output).is_dir())
         self.ui.chartsButton.setEnabled(bool(self._history.progress or self._history.validation))
 

@@ -6,16 +6,15 @@ from collections.abc import Sequence
 
 import slicer
 import vtk
+from drmc.training.history import History, gains, series
 from slicer.i18n import tr as _
-
-from .history import History, gains, series
 
 Columns = dict[str, Sequence[tuple[float, float]]]
 
 
 def showCharts(history: History) -> list:
     """Fills (or makes) a table and a plot chart of the loss and of the gain; returns the charts, shown where views are."""
-    centers = history.centers()
+    centers = history.centers
     loss = {center: series(history.progress, "loss", center) for center in centers}
     gain = {center: gains(history.validation, "psnr", "psnr_low", center) for center in centers}
     for center in centers:

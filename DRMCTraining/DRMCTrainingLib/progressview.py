@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+from drmc.training.history import History, gains, series
 from slicer.i18n import tr as _
 
 from .curveswidget import COLORS, Curve, CurvesWidget
-from .history import History, gains, series
 from .texts import durationText, figuresText, validationText
 
 
@@ -25,7 +25,7 @@ class ProgressView:
 
     def show(self, history: History) -> None:
         """Draws everything anew."""
-        centers = history.centers()
+        centers = history.centers
         color = {center: COLORS[number % len(COLORS)] for number, center in enumerate(centers)}
         self.lossCurves.setCurves(
             [Curve(center, series(history.progress, "loss", center), color[center]) for center in centers]
@@ -41,7 +41,7 @@ class ProgressView:
         if not history.steps:
             return ""
         said = _("Step {step} of {steps}").format(step=history.step, steps=history.steps)
-        left = history.secondsLeft()
+        left = history.seconds_left()
         return said if left is None else said + _(", {duration} left").format(duration=durationText(left))
 
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from html import escape
 
+from drmc.report_text import is_number
+from drmc.training.history import History
 from slicer.i18n import tr as _
-
-from .history import History, isNumber
 
 _ICONS = {"ok": ("✔", "#2e9b4e"), "warning": ("▲", "#cf8a00"), "refused": ("✖", "#d0392f")}
 
@@ -37,19 +37,19 @@ def validationText(history: History) -> str:
             (_("bias mean [%]"), "b_mean", None, 1, 100.0),
             (_("bias max [%]"), "b_max", None, 1, 100.0),
         )
-        if history.latest("validation", key)
+        if history.last("validation", key)
     ]
     if not columns:
         return _("No validation yet.")
     newest = history.validation[-1]
     heads = "".join(f'<th align="right" style="padding-left:10px">{title}</th>' for title, *_rest in columns)
     rows = []
-    for center in history.latest("validation", "psnr") or ():
+    for center in history.last("validation", "psnr") or ():
         cells = []
         for _title, key, below, digits, factor in columns:
             value = _of(newest, key, center)
             lower = _of(newest, below, center) if below else 0.0
-            known = isNumber(value) and isNumber(lower)
+            known = is_number(value) and is_number(lower)
             sign = "+" if below else ""
             said = format(factor * (value - lower), f"{sign}.{digits}f") if known else "–"
             cells.append(f'<td align="right" style="padding-left:10px">{said}</td>')
@@ -67,11 +67,11 @@ def figuresText(history: History) -> str:
         (_("learning rate {value}"), "rate", "progress", "{:.2g}", 1.0),
         (_("{value} patches/s"), "patches_per_second", "progress", "{:.2f}", 1.0),
     ):
-        value = history.latest(kind, key)
-        if isNumber(value):
+        value = history.last(kind, key)
+        if is_number(value):
             said.append(text.format(value=form.format(factor * value)))
-    entropy = history.latest("validation", "entropy") or history.latest("progress", "entropy")
-    if isinstance(entropy, dict) and all(map(isNumber, entropy.values())):
+    entropy = history.last("validation", "entropy") or history.last("progress", "entropy")
+    if isinstance(entropy, dict) and all(map(is_number, entropy.values())):
         each = ", ".join(f"{center} {value:.2f}" for center, value in entropy.items())
         said.append(_("entropy of the experts {each}").format(each=each))
     return " · ".join(said)

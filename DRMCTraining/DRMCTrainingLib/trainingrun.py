@@ -16,11 +16,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from drmc.training.history import LOG, History
 from drmc.training.launch import STOP_FILE, Launch
 from DRMCDenoiseLib.runner import Job, Process, childEnvironment, engineCommand, pythonExecutable
 from DRMCDenoiseLib.signals import Signal
-
-from .history import History
 
 GRACE_SECONDS = 60.0  # after a second request to stop
 CLOSE_SECONDS = 20.0  # that closing Slicer waits for the checkpoint
@@ -152,7 +151,8 @@ class TrainingRun:
         self.output = str(job.result.get("output", ""))
         self.step, self.steps = int(job.result.get("step", 0)), int(job.result.get("steps", 0))
         if self.output:
-            self.history = History.read(Path(self.output))
+            log = Path(self.output) / LOG
+            self.history = History.read(log) if log.is_file() else History()
         if job.exitCode or self.checkOnly or self.stopRequested:
             self._finish(job)
             return

@@ -258,7 +258,7 @@ def test_requirements_are_what_the_engine_imports():
                 imported |= {alias.name.partition(".")[0] for alias in node.names}
             elif isinstance(node, ast.ImportFrom) and not node.level:
                 imported.add(node.module.partition(".")[0])
-    outside = imported - set(sys.stdlib_module_names) - {"drmc"}
+    outside = imported - set(sys.stdlib_module_names) - {"drmc"} - {"skimage"}  # of the extra `evaluation`
     lines = (
         (REPOSITORY / "DRMCDenoise" / "Resources" / "requirements.txt")
         .read_text(encoding="utf-8")
@@ -269,6 +269,8 @@ def test_requirements_are_what_the_engine_imports():
     project = (REPOSITORY / "pyproject.toml").read_text(encoding="utf-8")
     dependencies = ast.literal_eval(re.search(r"^dependencies = (\[.*?\])$", project, re.M | re.S)[1])
     assert sorted(required) == sorted(dependencies)
+    extra = ast.literal_eval(re.search(r"^evaluation = (\[.*?\])$", project, re.M | re.S)[1])
+    assert [line.startswith("scikit-image") for line in extra] == [True]
 
 
 @pytest.mark.parametrize("path", SLICER_FACING, ids=lambda path: str(path.relative_to(REPOSITORY)))

@@ -211,18 +211,17 @@ def test_a_killed_worker_is_restarted_and_the_history_goes_on(slicer, configurat
 
 
 def test_an_older_log_is_read_and_what_is_missing_is_tolerated(slicer, tmp_path):
-    from DRMCTrainingLib.history import History, gains, series
+    from drmc.training.history import History, gains, series
     from DRMCTrainingLib.texts import checksText, figuresText, validationText
 
-    assert History.read(tmp_path).steps == 0
     lines = [json.dumps(one) for one in (progress(50, loss={"C1": None, "C2": 0.1}), validation(50))]
     (tmp_path / "training.jsonl").write_text("\n".join([*lines, '{"event": "prog', "7", '{"step": "x"}']))
-    history = History.read(tmp_path)
+    history = History.read(tmp_path / "training.jsonl")
     assert series(history.progress, "loss", "C1") == [] and series(history.progress, "loss", "C2") == [
         (50, 0.1)
     ]
     assert gains(history.validation, "psnr", "psnr_low", "C2") == [(50, pytest.approx(1.0))]
-    assert history.secondsLeft() == pytest.approx(300.0)
+    assert history.seconds_left() == pytest.approx(300.0)
     assert "Gaussian" not in validationText(history) and "+0.50" in validationText(history)
     assert figuresText(history).startswith("dead gates 25 %")
     history.add(validation(100, psnr_gaussian={"C1": 30.7}, nrmse={"C1": 0.123}, entropy={"C1": 0.9}))
@@ -233,16 +232,16 @@ def test_an_older_log_is_read_and_what_is_missing_is_tolerated(slicer, tmp_path)
 
 
 def test_the_time_left_follows_the_pace_of_the_last_records(slicer):
-    from DRMCTrainingLib.history import History
+    from drmc.training.history import History
 
     history = History()
     for step, seconds in ((50, 1000.0), (100, 1010.0), (150, 1020.0)):
         history.add(progress(step, steps=1150) | {"seconds": seconds})
-    assert history.secondsLeft() == pytest.approx(200.0)
+    assert history.seconds_left() == pytest.approx(200.0)
 
 
 def test_the_curves_become_plots_of_the_scene(slicer):
-    from DRMCTrainingLib.history import History
+    from drmc.training.history import History
 
     history = History()
     for step in (50, 100):

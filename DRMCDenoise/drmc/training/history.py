@@ -13,12 +13,18 @@ from drmc.plot import Point
 from drmc.report_text import is_number
 
 LOG = "training.jsonl"
+PAGE = "training.html"
+_PACE_RECORDS = 20  # the time left follows from the last ones: validation and other programs change the pace
 Record = Mapping[str, Any]
 
 
 @dataclass
 class History:
-    """What a log holds: `about` says what the run is, `state` is "under way", "stopped" or "finished"."""
+    """Progress and validation of one run, from its log or as records come (`add`).
+
+    `about` says what the run is, `state` is "under way", "stopped" or "finished". Records may lack what an older or newer
+    version does not log.
+    """
 
     about: dict[str, Any] = field(default_factory=dict)
     progress: list[Record] = field(default_factory=list)
@@ -41,18 +47,24 @@ class History:
                 record = json.loads(line)
             except ValueError:
                 continue
-            if isinstance(record, dict) and isinstance(record.get("step"), int):
-                found._add(record)
+            if isinstance(record, dict):
+                found.add(record)
         return found
 
-    def _add(self, record: dict[str, Any]) -> None:
-        event = record.get("event")
-        self.step, self.steps = record["step"], record.get("steps", self.steps)
+    def add(self, record: Record) -> None:
+        """One record; others than the training's are passed over."""
+        event, step = record.get("event"), record.get("step")
+        if not isinstance(step, int):
+            return
+        if event in ("started", "resumed"):  # what follows is taken again
+            self.progress = [one for one in self.progress if one["step"] <= step]
+            self.validation = [one for one in self.validation if one["step"] <= step]
+        self.step, self.steps = step, record.get("steps") or self.steps
         done = event != "stopped" and self.step >= self.steps > 0  # older logs do not say so
         self.state = "finished" if done else event if event == "stopped" else "under way"
         if event in ("started", "resumed"):
             self.about |= {k: v for k, v in record.items() if k not in ("event", "step", "steps")}
-            self.resumed += [record["step"]] * (event == "resumed")
+            self.resumed += [step] * (event == "resumed")
         elif event == "progress":
             self.progress.append(record)
         elif event == "validation":
@@ -61,12 +73,22 @@ class History:
     @property
     def centers(self) -> list[str]:
         """The centers that are trained on, in the order of the log."""
-        return list(self.progress[-1]["loss"] if self.progress else self.last("validation", "psnr") or ())
+        return list(self.last("progress", "loss") or self.last("validation", "psnr") or ())
 
     def last(self, kind: str, key: str) -> Any:
         """The newest value of a key in the records of a kind; None where none has it."""
         records = getattr(self, kind)
         return next((r[key] for r in reversed(records) if r.get(key) is not None), None)
+
+    def seconds_left(self) -> float | None:
+        """An estimate from the pace of the last records; None while there is none."""
+        recent = [one for one in self.progress[-_PACE_RECORDS:] if is_number(one.get("seconds"))]
+        if not recent:
+            return None
+        last = recent[-1]
+        first = recent[0] if len(recent) > 1 else {"step": 0, "seconds": 0.0}
+        steps, seconds = last["step"] - first["step"], last["seconds"] - first["seconds"]
+        return max(0.0, seconds / steps * (self.steps - last["step"])) if steps > 0 else None
 
 
 def series(records: Sequence[Record], key: str, center: str | None = None) -> list[Point]:
@@ -79,3 +101,9 @@ def series(records: Sequence[Record], key: str, center: str | None = None) -> li
         if is_number(value):
             points.append((float(record["step"]), float(value)))
     return points
+
+
+def gains(records: Sequence[Record], key: str, below: str, center: str) -> list[Point]:
+    """(step, difference) of two figures of a center, e.g. of `psnr` over `psnr_low` in dB."""
+    low = dict(series(records, below, center))
+    return [(step, value - low[step]) for step, value in series(records, key, center) if step in low]

@@ -14,9 +14,7 @@ from drmc.report import RESEARCH_USE
 from drmc.report_style import CSS
 from drmc.report_text import facts_list, is_number, label_of, mapping, number, percent, plain, section, table
 from drmc.training import curves
-from drmc.training.history import LOG, History, Record
-
-PAGE = "training.html"
+from drmc.training.history import LOG, PAGE, History, Record
 
 
 def write_page(output: str | os.PathLike[str]) -> Path:
@@ -98,7 +96,7 @@ def _run(history: History) -> str:
         ("Hardware", ", ".join(part for part in parts if part)),
         ("Processes", plain(about["processes"]) if about.get("processes") else ""),
         ("Time in steps", _duration(seconds) if is_number(seconds) else ""),
-        ("Time left", _left(history, seconds)),
+        ("Time left", _left(history)),
         ("Patches per second", number(pace, 2) if pace else ""),
         ("Best validation", _best(history.validation)),
         ("Resumed at step", ", ".join(f"{step:,}" for step in history.resumed)),
@@ -108,11 +106,9 @@ def _run(history: History) -> str:
     return facts_list((label, escape(value)) for label, value in entries if value)
 
 
-def _left(history: History, seconds: Any) -> str:
-    step = history.progress[-1]["step"] if history.progress else 0
-    if history.state != "under way" or not is_number(seconds) or not step:
-        return ""
-    return _duration(seconds / step * max(0, history.steps - step))
+def _left(history: History) -> str:
+    seconds = history.seconds_left()
+    return "" if seconds is None or history.state != "under way" else _duration(seconds)
 
 
 def _duration(seconds: float) -> str:
