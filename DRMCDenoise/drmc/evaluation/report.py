@@ -34,7 +34,7 @@ main { max-width: 1320px; } .figures { display: flex; flex-wrap: wrap; gap: 12px
 .pictures figure { margin: 0; } .pictures div { display: flex; gap: 3px; }
 .pictures img { display: block; border: 1px solid var(--line); height: 230px; width: auto; background: #fff; }
 tr.group td { border-top: 1.5px solid var(--line); } td.wide { white-space: normal; text-align: left; min-width: 220px; }
-tr.reference td { font-weight: 650; } .pass { color: #2c8a4b; font-weight: 650; }
+.main table { font-size: 13px; } .main td, .main th { padding: 3px 6px; } tr.reference td { font-weight: 650; } .pass { color: #2c8a4b; font-weight: 650; }
 """
 
 
@@ -151,7 +151,8 @@ def _main(result: Mapping[str, Any]) -> str:
         lines.append(f'<tr class="{" ".join(kinds)}">{cells}</tr>')
     head = "".join(f'<th class="text">{name}</th>' for name in ("Center", "DRF", "Method")) + "<th>n</th>"
     head += "".join(f"<th>{name[0].upper() + name[1:]}</th>" for name in MAIN)
-    return table(head, lines) + f'<p class="note">{escape(MAIN_NOTE.format(psnr=result["psnr"]))}</p>'
+    numbers = f'<div class="main">{table(head, lines)}</div>'
+    return numbers + f'<p class="note">{escape(MAIN_NOTE.format(psnr=result["psnr"]))}</p>'
 
 
 def _gains(result: Mapping[str, Any], results: Results) -> str:

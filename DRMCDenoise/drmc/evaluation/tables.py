@@ -140,8 +140,11 @@ def group_name(group: str) -> str:
 
 
 def number(value: float | None, digits: int, *, sign: bool = False) -> str:
-    """Fixed decimals; nothing where there is no number."""
-    return "" if value is None else f"{value:+.{digits}f}" if sign else f"{value:.{digits}f}"
+    """Fixed decimals with a real minus sign; nothing where there is no number."""
+    if value is None:
+        return ""
+    text = f"{value:+.{digits}f}" if sign else f"{value:.{digits}f}"
+    return (text if float(text) else text.lstrip("+-")).replace("-", "−")
 
 
 def percent(fraction: float | None, digits: int = 0, *, sign: bool = False) -> str:
@@ -151,7 +154,7 @@ def percent(fraction: float | None, digits: int = 0, *, sign: bool = False) -> s
 
 def percent_of(value: float | None, digits: int) -> str:
     """A value in percent with its sign."""
-    return "" if value is None else f"{value:+.{digits}f} %"
+    return "" if value is None else percent(value / 100, digits, sign=True)
 
 
 def probability(p: float) -> str:
