@@ -17,7 +17,7 @@ from drmc import hardware
 from drmc.benchmark.workload import DTYPES, Workload, prepare
 from drmc.errors import DRMCError
 from drmc.pipeline import peak_memory_bytes
-from drmc.simulation.workers import run_in_processes
+from drmc.workers import run_in_processes
 
 MATRIX_EDGE = {"cpu": 2048, "cuda": 8192}
 OPERATIONS = 8  # listed of a profile

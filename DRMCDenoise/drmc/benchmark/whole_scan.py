@@ -16,8 +16,8 @@ import torch
 from drmc.denoiser import GRID_MM, OVERLAP, Denoiser, halo_of
 from drmc.pipeline import DenoiseRequest, scan_name
 from drmc.pipeline import run as denoise_scan
-from drmc.simulation.workers import run_in_processes
 from drmc.volume import Geometry
+from drmc.workers import run_in_processes
 
 NETWORK_STAGE = "denoise_network"
 SLICE_MM = 2 * GRID_MM  # not the grid's own: resampling both ways is part of the time
