@@ -18,7 +18,7 @@ from drmc import hardware
 from drmc.dataset import read_manifest, select
 from drmc.errors import DRMCError, InputError
 from drmc.progress import duration
-from drmc.training.checkpoint import KEPT_CHECKPOINTS
+from drmc.training.checkpoint import KEPT_CHECKPOINTS, read_checkpoint
 from drmc.training.config import TrainingConfig
 from drmc.training.dataset import fingerprint
 from drmc.training.launch import Launch
@@ -214,14 +214,14 @@ def _disk(config: TrainingConfig, parameters: int) -> Check:
 
 def _checkpoint(config: TrainingConfig, found: Preflight) -> Check:
     try:
+        if read_checkpoint(Path(config.output)) is None:
+            return Check(OK, f"checkpoint: none in {config.output}, training starts at step 0")
         cases = read_manifest(Path(config.dataset))
         data = fingerprint(*(select(cases, split, config.centers) for split in ("train", "validation")))
         trainer = Trainer(config, data=data)
-        resumed = trainer.resume()
+        trainer.resume()
     except DRMCError as refusal:
         return Check(REFUSED, str(refusal))
-    if not resumed:
-        return Check(OK, f"checkpoint: none in {config.output}, training starts at step 0")
     found.step = trainer.step
     if trainer.step >= config.steps:
         return Check(
