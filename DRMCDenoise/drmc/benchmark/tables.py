@@ -61,9 +61,13 @@ def _remarks(result: Mapping[str, Any]) -> list[str]:
     hardware, settings = result["hardware"], result["settings"]
     network = settings["network"]
     made = [result["created"][:10], *(f"{name} {result['versions'][name]}" for name in ("drmc", "torch"))]
-    size = [_count(network[name], name[:-1]) for name in ("channels", "blocks", "experts")]
-    on = f"{settings['device']}, {_count(settings['threads'], 'thread')}"
-    remarks = [f"{', '.join(made)}; {on}; {', '.join(size)}; medians of {settings['repeats']}."]
+    made += [settings["device"], _count(settings["threads"], "thread")]
+    if hardware["load_average"] is not None:
+        made.append(f"load average before it {hardware['load_average']:.1f}")
+    remarks = [", ".join(made) + "."]
+    if result["tile"] or result["training_step"] or result["scaling"]:  # a scan has its model
+        size = [_count(network[name], name[:-1]) for name in ("channels", "blocks", "experts")]
+        remarks.append(f"Network of {', '.join(size)}; medians of {settings['repeats']}.")
     if settings["ceiling_gflop_per_second"]:
         said = ", ".join(
             f"{speed:.0f} {name}" for name, speed in settings["ceiling_gflop_per_second"].items()
@@ -75,11 +79,8 @@ def _remarks(result: Mapping[str, Any]) -> list[str]:
         if settings["device"] == "cpu" and row["seconds"]
     ]
     if shares and min(shares) < DISTURBED:
-        load = hardware["load_average"]
-        remarks.append(
-            f"Disturbed: other work ran here, so that the engine got {100 * min(shares):.0f} % of its cores' time at worst"
-            + ("." if load is None else f" (load average before it: {load:.1f}).")
-        )
+        worst = f"{100 * min(shares):.0f} %"
+        remarks.append(f"Disturbed: other work ran here, the engine got {worst} of its cores' time at worst.")
     return remarks + list(settings["notes"])
 
 
