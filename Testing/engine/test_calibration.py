@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import math
 from dataclasses import replace
@@ -221,6 +222,18 @@ def test_the_mean_of_the_least_volume_is_as_certain_as_it_says():
     voxels = round(least_volume_ml([piece]))
     means = np.random.default_rng(5).normal(1, 0.1, (2000, voxels)).mean(1)
     assert means.std() == pytest.approx(0.01, rel=0.1)
+
+
+def test_a_section_holds_all_centers():
+    piece = {
+        **{key: {"spheres": {"median": 0.1}} for key in ("full", "low", "truth")},
+        **dict.fromkeys(("skewness", "log_skewness", "half_power", "power_at_0.1", "noise_width_mm")),
+        **{"kind": "liver", "organs": {}, "dose_reduction_factor": 4.0},
+    }
+    measures = {f"{center}-liver-01": piece | {"center": center} for center in ("C1", "C2")}
+    rows = comparison(Plan((CENTERS["C1"], CENTERS["C2"])), measures)
+    sections = [name for name, _ in itertools.groupby(rows, key=lambda row: row.section)]
+    assert len(sections) == len(set(sections)) == 2
 
 
 def test_misses_are_said_plainly_in_the_table():

@@ -93,11 +93,13 @@ def comparison(plan: Plan, measures: Measures) -> list[Row]:
     table = noise_table(plan)
     real = noise_ratios(table) if table is not None else {}
     full = full_dose_metrics(table) if table is not None else {}
-    rows: list[Row] = []
-    for center in plan.centers:
-        liver = [m for m in measures.values() if m["kind"] == "liver" and m["center"] == center.name]
-        if liver:
-            rows += _liver_rows(center.name, center.liver_cv, liver) + _texture_rows(center.name, liver)
+    livers = [
+        (center, found)
+        for center in plan.centers
+        if (found := [m for m in measures.values() if m["kind"] == "liver" and m["center"] == center.name])
+    ]
+    rows = [row for center, liver in livers for row in _liver_rows(center.name, center.liver_cv, liver)]
+    rows += [row for center, liver in livers for row in _texture_rows(center.name, liver)]
     for center in plan.centers:
         if center.name in SCANNERS:
             found = law_rows(center.name, measures, real.get(SCANNERS[center.name], {}))
