@@ -41,20 +41,25 @@ def _inside(low: np.ndarray, high: np.ndarray, rows: int, columns: int) -> np.nd
 
 
 def _on_contour(low: np.ndarray, high: np.ndarray, rows: int, columns: int) -> np.ndarray:
-    """Pixels whose centers lie on an edge."""
+    """Pixels whose centers lie on an edge: steep edges are met row by row, shallow ones column by column."""
+    width, height = np.abs(high - low).T
+    steep = height >= width
+    mask = _on_steep_edges(low[steep], high[steep], rows, columns)
+    low, high = low[~steep, ::-1], high[~steep, ::-1]
+    turned = (low[:, 1] > high[:, 1])[:, None]
+    low, high = np.where(turned, high, low), np.where(turned, low, high)
+    return mask | _on_steep_edges(low, high, columns, rows).T
+
+
+def _on_steep_edges(low: np.ndarray, high: np.ndarray, rows: int, columns: int) -> np.ndarray:
     mask = np.zeros((rows, columns), dtype=bool)
     first = np.clip(np.ceil(low[:, 1] - ON_CONTOUR), 0, rows).astype(int)
     last = np.clip(np.floor(high[:, 1] + ON_CONTOUR) + 1, 0, rows).astype(int)
-    flat = high[:, 1] - low[:, 1] <= ON_CONTOUR
-    edge, row = _ranges(first, np.where(flat, first, last))
+    edge, row = _ranges(first, last)
     crossing = _crossing(low[edge], high[edge], row)
     column = np.round(crossing)
     hit = (np.abs(crossing - column) <= ON_CONTOUR) & (column >= 0) & (column < columns)
     mask[row[hit], column[hit].astype(int)] = True
-    left = np.clip(np.ceil(np.minimum(low, high)[:, 0] - ON_CONTOUR), 0, columns).astype(int)
-    right = np.clip(np.floor(np.maximum(low, high)[:, 0] + ON_CONTOUR) + 1, 0, columns).astype(int)
-    edge, column = _ranges(left, np.where(flat & (last > first), right, left))
-    mask[first[edge], column] = True
     return mask
 
 
@@ -67,5 +72,6 @@ def _ranges(first: np.ndarray, last: np.ndarray) -> tuple[np.ndarray, np.ndarray
 
 def _crossing(low: np.ndarray, high: np.ndarray, row: np.ndarray) -> np.ndarray:
     """Where each edge meets a row, by its column; beyond its ends by less than ON_CONTOUR: at its end."""
-    part = np.clip((row - low[:, 1]) / (high[:, 1] - low[:, 1]), 0.0, 1.0)
+    height = high[:, 1] - low[:, 1]
+    part = np.clip((row - low[:, 1]) / np.where(height > 0, height, 1.0), 0.0, 1.0)
     return low[:, 0] + part * (high[:, 0] - low[:, 0])

@@ -296,7 +296,7 @@ def test_images_show_the_truth_on_one_suv_scale(body):
         suv = arrays[name]
         assert np.isfinite(suv).all() and suv.min() >= 0
         means[name] = suv[inside].mean()
-        assert np.corrcoef(suv[inside], truth[inside])[0, 1] > 0.7  # 0.9 at full dose, noise below
+        assert np.corrcoef(suv[inside], truth[inside])[0, 1] > 0.6  # 0.9 at full dose, noise below
     # coarse voxels: some of what lies inside is seen outside
     assert means["full.nii.gz"] == pytest.approx(truth[inside].mean(), rel=0.08)
     for name in ("low_drf003.nii.gz", "low_drf012.nii.gz"):
