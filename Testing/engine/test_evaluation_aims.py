@@ -81,6 +81,14 @@ def test_a_miss_is_said():
     )
 
 
+def test_biases_of_known_and_unknown_centers_do_not_make_up_for_each_other():
+    known, unknown = (results({center: 0.0}, bias=bias) for center, bias in (("C1", -0.06), ("C5", 0.07)))
+    known.rows += unknown.rows
+    known.lesions |= unknown.lesions
+    found = by_name(aims(known, {}, "drmc", ("C1",)))
+    assert found["SUVmean"]["reached"] == pytest.approx(0.07) and found["SUVmean"]["passed"] is False
+
+
 def test_the_best_filter_is_chosen_for_each_center():
     mixed = results({"C1": 0.0, "C2": 0.0}, spread=0.0)
     mixed.rows = [

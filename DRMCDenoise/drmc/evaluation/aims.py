@@ -9,6 +9,7 @@ import numpy as np
 
 from drmc.evaluation.config import FILTERS
 from drmc.evaluation.results import Results, groups
+from drmc.evaluation.tables import number, percent
 
 SHARE = {"known": 0.65, "unknown": 0.55}
 ABOVE_FILTER_DB = 1.0
@@ -31,7 +32,7 @@ def aims(
     found = [_share(results, reference, centers.get(group, []), group) for group in SHARE]
     found.append(_above_filters(results, reference, centers.get("known", [])))
     found.append(_above_baseline(results, reference, sorted({c for c, _ in results.doses()})))
-    found += [_lesions(results, reference, quantity) for quantity in LESION_BIAS]
+    found += [_lesions(results, reference, quantity, centers) for quantity in LESION_BIAS]
     if not real:
         return found
     return found + [aim for scan, records in real.items() for aim in _real(scan, records, reference)]
@@ -54,7 +55,7 @@ def _share(results: Results, reference: str, centers: Sequence[str], group: str)
     limit = SHARE[group]
     shares = results.patient_means(reference, "psnr_share", centers)
     by_center = _by_center(shares)
-    detail = ", ".join(f"{center} {100 * value:.0f} %" for center, value in by_center.items())
+    detail = ", ".join(f"{center} {percent(value)}" for center, value in by_center.items())
     return _aim(
         f"{reference}: share of the attainable gain on {group} centers, at least {100 * limit:g} %",
         limit,
@@ -80,7 +81,9 @@ def _above_filters(results: Results, reference: str, centers: Sequence[str]) -> 
         for patient in mine.keys() & best.keys():
             differences.setdefault(patient, []).append(mine[patient] - best[patient])
     means = {patient: float(np.mean(values)) for patient, values in differences.items()}
-    detail = ", ".join(f"{center} {value:+.2f} dB" for center, value in _by_center(means).items())
+    detail = ", ".join(
+        f"{center} {number(value, 2, sign=True)} dB" for center, value in _by_center(means).items()
+    )
     return _aim(
         f"{reference}: above the best classical filter on known centers, at least {ABOVE_FILTER_DB:g} dB",
         ABOVE_FILTER_DB,
@@ -98,7 +101,7 @@ def _above_baseline(results: Results, reference: str, centers: Sequence[str]) ->
         both = [mine[patient] - base[patient] for patient in mine.keys() & base.keys()]
         if both:
             differences[center] = float(np.mean(both))
-    detail = ", ".join(f"{center} {value:+.2f} dB" for center, value in differences.items())
+    detail = ", ".join(f"{center} {number(value, 2, sign=True)} dB" for center, value in differences.items())
     return _aim(
         f"{reference}: above the baseline generalist on every center (the lowest counts)",
         0.0,
@@ -109,19 +112,26 @@ def _above_baseline(results: Results, reference: str, centers: Sequence[str]) ->
     )
 
 
-def _lesions(results: Results, reference: str, quantity: str) -> dict[str, Any]:
+def _lesions(
+    results: Results, reference: str, quantity: str, centers: Mapping[str, Sequence[str]]
+) -> dict[str, Any]:
+    """By group of centers, so that what is too low at known ones does not make up for what is too high at others."""
     limit = LESION_BIAS[quantity]
-    centers = sorted({c for c, _ in results.doses()})
-    by_center = {c: results.lesion_biases(reference, quantity, [c]) for c in centers}
+    of = lambda chosen: results.lesion_biases(reference, quantity, chosen)
+    means = [float(np.mean(values)) for chosen in centers.values() if (values := of(chosen))]
+    by_center = {center: of([center]) for chosen in centers.values() for center in chosen}
     every = [value for values in by_center.values() for value in values]
     each = ", ".join(
-        f"{center} {100 * float(np.mean(v)):+.1f} % (n {len(v)})" for center, v in by_center.items() if v
+        f"{center} {percent(float(np.mean(v)), 1, sign=True)} (n {len(v)})"
+        for center, v in by_center.items()
+        if v
     )
-    spread = f"mean absolute {100 * float(np.mean(np.abs(every))):.1f} %; {each}" if every else ""
+    spread = f"{each}; mean absolute {percent(float(np.mean(np.abs(every))), 1)}" if every else ""
     return _aim(
-        f"{reference}: bias of SUV{quantity} of lesions over 15 mm against full dose, at most {100 * limit:g} %",
+        f"{reference}: bias of SUV{quantity} of lesions over 15 mm against full dose, at most {100 * limit:g} % "
+        "(the larger of known and unknown centers counts)",
         limit,
-        _mean(every),
+        max(means, key=abs, default=None),
         "fraction",
         lambda reached: abs(reached) <= limit,
         spread,

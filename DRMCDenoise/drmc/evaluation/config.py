@@ -74,11 +74,11 @@ class EvaluationConfig:
         *(1.0, 1.5, 2.0, 2.5, 3.0, 3.5, 4.0, 4.5, 5.0, 5.5, 6.0),
         *(6.5, 7.0, 7.5, 8.0, 9.0, 10.0, 12.0, 14.0, 16.0),
     )
-    nlm_strength: tuple[float, ...] = (0.5, 0.7, 1.0, 1.4, 2.0, 2.8)
-    nlm_patch: tuple[int, ...] = (3, 5)
+    nlm_strength: tuple[float, ...] = (1.0, 1.4, 2.0, 2.8, 4.0, 5.6, 8.0, 11.0)
+    nlm_patch: tuple[int, ...] = (3, 5, 7)
     nlm_reach: tuple[int, ...] = (3,)
-    nlm_slab_mm: float = 40.0
-    nlm_patients: int = 3
+    nlm_slab_mm: float = 16.0
+    nlm_patients: int = 2
     real_scans: tuple[RealScan, ...] = ()
     device: str = "auto"
     precision: str = "auto"

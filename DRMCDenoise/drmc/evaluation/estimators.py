@@ -61,8 +61,7 @@ class Estimator:
         if self.kind == "gaussian":
             return f"{self.method} {self.parameters['fwhm_mm']:g} mm"
         if self.kind == "nlm":
-            said = "h {strength:g} σ, patch {patch}, reach {reach}".format(**self.parameters)
-            return f"{self.method} ({said})"
+            return f"{self.method} {self.parameters['strength']:g} σ, patch {self.parameters['patch']}"
         return self.method
 
 

@@ -28,13 +28,14 @@ from drmc.report_text import facts_list, plain, section, table
 
 FEW = 3  # methods beside the reference that the figures of lesions show
 _STYLE = """
-main { max-width: 1320px; } .figures { display: flex; flex-wrap: wrap; gap: 12px 24px; }
+main { max-width: 1400px; } .figures { display: flex; flex-wrap: wrap; gap: 12px 24px; }
 .figures svg { max-width: 560px; flex: 1 1 420px; }
 .pictures { display: flex; flex-wrap: wrap; gap: 10px 14px; margin-bottom: 14px; }
 .pictures figure { margin: 0; } .pictures div { display: flex; gap: 3px; }
-.pictures img { display: block; border: 1px solid var(--line); height: 230px; width: auto; background: #fff; }
+.pictures img { display: block; border: 1px solid var(--line); max-height: 230px; max-width: 250px; width: auto;
+  height: auto; background: #fff; }
 tr.group td { border-top: 1.5px solid var(--line); } td.wide { white-space: normal; text-align: left; min-width: 220px; }
-.main table { font-size: 13px; } .main td, .main th { padding: 3px 6px; } tr.reference td { font-weight: 650; } .pass { color: #2c8a4b; font-weight: 650; }
+.main table { font-size: 13px; } .main td, .main th { padding: 3px 5px; } tr.reference td { font-weight: 650; } .pass { color: #2c8a4b; font-weight: 650; }
 """
 
 
