@@ -74,7 +74,7 @@ def test_a_miss_is_said():
     assert found["filter"]["reached"] == pytest.approx(1.0) and found["filter"]["passed"]
     worse = by_name(aims(results({"C1": -0.6}, spread=0.0), {}, "drmc", ("C1",)))
     assert worse["filter"]["passed"] is False and worse["unknown"]["passed"] is None
-    assert "not assessed" in worse["unknown"]["detail"]
+    assert "nothing to measure" in worse["unknown"]["detail"]
     alone = by_name(aims(results({"C1": 0}, gains={"drmc": 6.0}), {}, "drmc", None))
     assert {k: alone[k]["passed"] for k in ("known", "filter", "baseline")} == dict.fromkeys(
         ("known", "filter", "baseline")

@@ -47,7 +47,7 @@ def _aim(
     detail: str = "",
 ) -> dict[str, Any]:
     passed = None if reached is None else bool(passes(reached))
-    said = detail or "not assessed: nothing to measure it on" * (reached is None)
+    said = detail or "nothing to measure it on" * (reached is None)
     return {"aim": text, "limit": limit, "reached": reached, "unit": unit, "passed": passed, "detail": said}
 
 
