@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import tempfile
 from collections.abc import Iterator
@@ -38,6 +39,15 @@ def write_text(path: str | os.PathLike[str], text: str) -> None:
     """Writes UTF-8 text atomically, with LF line ends on every platform."""
     with atomic_path(path) as temporary:
         temporary.write_bytes(text.encode("utf-8"))
+
+
+def finite(value: Any) -> Any:
+    """JSON knows no infinity: what is not finite becomes null, however deep in dictionaries, lists and tuples."""
+    if isinstance(value, dict):
+        return {key: finite(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [finite(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def write_json(path: str | os.PathLike[str], value: Any) -> None:

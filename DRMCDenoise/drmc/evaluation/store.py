@@ -5,14 +5,13 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
-import math
 import re
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 from drmc.errors import InputError
-from drmc.files import write_json
+from drmc.files import finite, write_json
 
 MEASURES = 1  # raise it when a measure or a filter changes: what is stored is then computed again
 
@@ -88,12 +87,3 @@ def checksums(files: Iterable[tuple[str, Path]]) -> dict[str, str]:
                 digest.update(content)
         found[name] = digest.hexdigest()
     return found
-
-
-def finite(value: Any) -> Any:
-    """JSON knows no infinity: what is not finite becomes null."""
-    if isinstance(value, dict):
-        return {key: finite(item) for key, item in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [finite(item) for item in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value

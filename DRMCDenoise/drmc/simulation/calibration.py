@@ -21,7 +21,7 @@ import torch
 
 from drmc import images
 from drmc.errors import InputError
-from drmc.files import write_json
+from drmc.files import finite, write_json
 from drmc.simulation import noise
 from drmc.simulation.anatomy import WholeBody
 from drmc.simulation.centers import Center, load_centers
@@ -357,7 +357,7 @@ def calibrate(
                 say = lambda share, n=done, name=piece.name: report(n, len(todo), name, min(share, 0.999))
                 say(0.0)
             found = run_piece(plan, piece, say)
-            found = _finite({"key": piece.key, "kind": piece.kind, "center": piece.center.name, **found})
+            found = finite({"key": piece.key, "kind": piece.kind, "center": piece.center.name, **found})
             write_json(path, found)
         results[piece.name] = found
         if report:
@@ -371,12 +371,3 @@ def _cached(path: Path, piece: Piece) -> dict[str, Any] | None:
     except (OSError, ValueError):
         return None
     return found if isinstance(found, dict) and found.get("key") == piece.key else None
-
-
-def _finite(value: Any) -> Any:
-    """JSON knows no infinity: what is not finite becomes null."""
-    if isinstance(value, dict):
-        return {key: _finite(item) for key, item in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_finite(item) for item in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 import os
 import signal
 import time
@@ -16,7 +15,7 @@ import torch
 import drmc
 from drmc.dataset import Case, is_simulated, read_manifest, select
 from drmc.errors import DRMCError
-from drmc.files import write_text
+from drmc.files import finite, write_text
 from drmc.training.checkpoint import CHECKPOINT, full_disk_in_one_line, remove_parts
 from drmc.training.config import TrainingConfig
 from drmc.training.dataset import Pair, PatchSampler, fingerprint, load_pair
@@ -179,13 +178,6 @@ def _first_record(trainer: Trainer, version: str | None) -> dict:
     return record
 
 
-def _finite(value):
-    """The record with None for what JSON has no number for."""
-    if isinstance(value, dict):
-        return {k: _finite(v) for k, v in value.items()}
-    return None if isinstance(value, float) and not math.isfinite(value) else value
-
-
 class _Log:
     """JSON lines into training.jsonl; on resume, records of steps that will be taken again are dropped."""
 
@@ -212,7 +204,7 @@ class _Log:
 
     def __call__(self, record: dict) -> None:
         if self.rank == 0:
-            record = _finite(record)
+            record = finite(record)
             self.file.write(json.dumps(record, allow_nan=False) + "\n")
             self.file.flush()
             if self.report is not None:
