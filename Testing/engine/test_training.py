@@ -374,8 +374,10 @@ def test_training_starts_at_the_identity_from_the_seed():
     assert not residual.any()
 
 
-def test_the_fitted_tail_is_the_best_one(pairs):
-    network = initial_network(tiny_config(Path(), Path())).double()
+@pytest.mark.parametrize("k", [1, 2])
+def test_the_fitted_tail_is_the_best_one(pairs, k):
+    config = tiny_config(Path(), Path())
+    network = initial_network(replace(config, network=replace(config.network, voxel_unshuffle=k))).double()
     sampler = sampler_of(pairs)
     patches = [sampler.draw(step, center, 0) for step in range(3) for center in CENTERS]
     fit_tail(network, patches, ridge=1e-12, every=1)
