@@ -1,15 +1,16 @@
 """DRMC Denoise: low-dose PET of any center denoised, with what that did to the lesions' SUV. Research use only."""
 
-import importlib.util
 import sys
 from collections.abc import Callable
+from types import SimpleNamespace
 from typing import Annotated, Any
 
 import slicer
-import vtk
-from drmc.errors import CancelledError, DRMCError, InputError
-from drmc.models import user_folder
-from DRMCDenoiseLib.modelchooser import chosenModel, fillModels, showModel
+from drmc.errors import InputError
+from DRMCDenoiseLib.inputsection import InputSection
+from DRMCDenoiseLib.lesionsection import LesionSection
+from DRMCDenoiseLib.modelsection import ModelSection
+from DRMCDenoiseLib.runsection import RunSection
 from DRMCDenoiseLib.selftest import DRMCDenoiseTest  # noqa: F401  Slicer looks for it in this file
 from slicer import vtkMRMLScalarVolumeNode, vtkMRMLSegmentationNode, vtkMRMLTableNode
 from slicer.i18n import tr as _
@@ -53,45 +54,44 @@ class DRMCDenoiseParameterNode:
     device: Annotated[str, Choice(["auto", "cpu", "cuda", "mps"])] = "auto"
 
 
+SECTIONS = (InputSection, ModelSection, RunSection, LesionSection)  # in the order in which they are shown
+
+
 class DRMCDenoiseWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
-    """The panel."""
+    """The panel: its sections, the scene's parameter node, and the run under way."""
 
     def __init__(self, parent=None) -> None:
         ScriptedLoadableModuleWidget.__init__(self, parent)
         VTKObservationMixin.__init__(self)
         self.logic = None
+        self.job = None  # the DenoiseJob under way
+        self.sections = []
         self._parameterNode = None
-        self._parameterNodeGuiTag = None
-        self._job = None  # the DenoiseJob under way
-        self._hasModels = False
+        self._runParameterNode = None  # the one whose parameters the run under way has
 
     def setup(self) -> None:
         """Builds the panel when the module is opened for the first time."""
         ScriptedLoadableModuleWidget.setup(self)
-        uiWidget = slicer.util.loadUI(self.resourcePath("UI/DRMCDenoise.ui"))
-        self.layout.addWidget(uiWidget)
-        self.ui = slicer.util.childWidgetVariables(uiWidget)
-        uiWidget.setMRMLScene(slicer.mrmlScene)
         self.logic = DRMCDenoiseLogic()
-        self._hasModels = fillModels(self.ui.modelComboBox)
+        self.sections = [Section(self) for Section in SECTIONS]
+        self.ui = SimpleNamespace(**{k: v for section in self.sections for k, v in vars(section.ui).items()})
+        self.layout.addStretch(1)
         self.addObserver(slicer.mrmlScene, slicer.mrmlScene.StartCloseEvent, self.onSceneStartClose)
         self.addObserver(slicer.mrmlScene, slicer.mrmlScene.EndCloseEvent, self.onSceneEndClose)
-        self.ui.modelComboBox.currentIndexChanged.connect(self.onModelChosen)
-        self.ui.applyButton.clicked.connect(self.onApplyButton)
-        self.ui.cancelButton.clicked.connect(self.onCancelButton)
-        self._showProgress(0, 0, None)
         self.initializeParameterNode()
 
     def cleanup(self) -> None:
         """Ends a run that is under way, when the application closes or the module is reloaded."""
-        if self._job is not None:
-            self._job.end()
-        self.setParameterNode(None)
+        if self.job is not None:
+            self.job.end()
+        for section in self.sections:
+            section.cleanup()
         self.removeObservers()
 
     def enter(self) -> None:
         """Called each time the user opens this module."""
-        self._hasModels = fillModels(self.ui.modelComboBox)
+        for section in self.sections:
+            section.enter()
         self.initializeParameterNode()
 
     def exit(self) -> None:
@@ -106,8 +106,8 @@ class DRMCDenoiseWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
 
     def onSceneStartClose(self, caller, event) -> None:
         """A run whose nodes go away is ended."""
-        if self._job is not None:
-            self._job.end()
+        if self.job is not None:
+            self.job.end()
         self.setParameterNode(None)
 
     def onSceneEndClose(self, caller, event) -> None:
@@ -116,114 +116,45 @@ class DRMCDenoiseWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
             self.initializeParameterNode()
 
     def initializeParameterNode(self) -> None:
-        """Shows the scene's parameter node; the first volume is chosen if none is."""
+        """Shows the scene's parameter node."""
         self.setParameterNode(self.logic.getParameterNode())
-        if not self._parameterNode.inputVolume:
-            self._parameterNode.inputVolume = slicer.mrmlScene.GetFirstNodeByClass("vtkMRMLScalarVolumeNode")
 
     def setParameterNode(self, parameterNode: DRMCDenoiseParameterNode | None) -> None:
-        """Connects the panel to a parameter node, or to none."""
-        if self._parameterNode:
-            self._parameterNode.disconnectGui(self._parameterNodeGuiTag)
-            self.removeObserver(self._parameterNode, vtk.vtkCommand.ModifiedEvent, self._onParametersChanged)
+        """Connects the sections to a parameter node, or to none."""
         self._parameterNode = parameterNode
-        if self._parameterNode:
-            self._parameterNodeGuiTag = self._parameterNode.connectGui(self.ui)
-            self.addObserver(self._parameterNode, vtk.vtkCommand.ModifiedEvent, self._onParametersChanged)
-            self._onParametersChanged()
+        for section in self.sections:
+            section.setParameters(parameterNode)
+        for section in self.sections if parameterNode else ():
+            section.onParametersChanged()
 
-    def onModelChosen(self) -> None:
-        """The user has chosen a model."""
-        if self._parameterNode:
-            self._parameterNode.model = chosenModel(self.ui.modelComboBox)
+    def whyNotApply(self) -> str:
+        """Why a run cannot start, in a sentence; empty if it can."""
+        if self._parameterNode is None:
+            return _("The scene is being closed")
+        return next((reason for section in self.sections if (reason := section.whyNotApply())), "")
 
-    def onApplyButton(self) -> None:
-        """Starts a run."""
-        parameters = self._parameterNode
-        self.ui.logTextEdit.clear()
-        try:
-            job = self.logic.process(
-                parameters.inputVolume,
-                parameters.outputVolume,
-                model=parameters.model or None,
-                lesions=parameters.lesions,
-                lesionTable=parameters.lesionTable,
-                device=parameters.device,
-                waitForCompletion=False,
-            )
-        except DRMCError as error:
-            self.ui.statusLabel.setText(str(error))
-            return
-        self._job = job
-        job.progress.connect(self._showProgress)
-        job.message.connect(self.ui.logTextEdit.appendPlainText)
+    def startRun(self):
+        """Starts a run with what the sections say and returns its `DenoiseJob`; raises DRMCError if it is refused."""
+        arguments = {key: value for section in self.sections for key, value in section.runArguments().items()}
+        self.job = job = self.logic.process(**arguments, waitForCompletion=False)
+        self._runParameterNode = self._parameterNode
         job.finished.connect(self._onFinished)
-        self._showProgress(0, 0, None)
-        self.ui.statusLabel.setText(_("Reading the scan and loading the model..."))
-        self._checkCanApply()
+        self._onRunChanged()
         if not job.isRunning():  # the engine could not be started at all
             self._onFinished(job)
-
-    def onCancelButton(self) -> None:
-        """Asks the run to stop."""
-        if self._job is not None:
-            self._job.progress.disconnect(self._showProgress)
-            self.ui.statusLabel.setText(_("Canceling..."))
-            self._job.cancel()
+        return job
 
     def _onFinished(self, job) -> None:
-        self._job = None
-        self._showProgress(0, 0, None)
-        if job.error is None:
-            seconds, device = job.summary["seconds"]["total"], job.summary["device"]
-            self.ui.statusLabel.setText(_("Done in {s:.0f} s on {device}.").format(s=seconds, device=device))
-            parameters = self.logic.getParameterNode()
-            parameters.outputVolume = job.outputVolume
-            parameters.lesionTable = job.lesionTable or parameters.lesionTable
-        elif isinstance(job.error, CancelledError):
-            self.ui.statusLabel.setText(_("Canceled; the scene is as it was."))
-        else:
-            self.ui.statusLabel.setText(str(job.error))
-            if not isinstance(job.error, InputError):
-                self.ui.logTextEdit.appendPlainText(job.log)
-        self._checkCanApply()
+        self.job = None
+        for section in self.sections:
+            if job.error is None:  # also where another parameter node is shown meanwhile, or none
+                section.takeResults(job, self._runParameterNode)
+            section.onRunChanged()
+        self._runParameterNode = None
 
-    def _onParametersChanged(self, caller=None, event=None) -> None:
-        showModel(self.ui.modelComboBox, self._parameterNode.model)
-        self.ui.lesionTableView.setMRMLTableNode(self._parameterNode.lesionTable)
-        self._checkCanApply()
-
-    def _checkCanApply(self) -> None:
-        reason = self._whyNotApply()
-        self.ui.applyButton.setEnabled(not reason)
-        self.ui.applyButton.setToolTip(reason or _("Denoise the input volume"))
-        self.ui.cancelButton.setEnabled(self._job is not None)
-
-    def _whyNotApply(self) -> str:
-        parameters = self._parameterNode
-        if self._job is not None:
-            return _("A volume is being denoised")
-        if not parameters or not parameters.inputVolume:
-            return _("Choose an input volume")
-        if parameters.outputVolume and parameters.outputVolume.GetID() == parameters.inputVolume.GetID():
-            return _("Choose an output volume other than the input")
-        if importlib.util.find_spec("torch") is None:
-            return _(
-                "PyTorch is missing: install the extension PyTorch, then PyTorch in its module PyTorch Utils"
-            )
-        if not self._hasModels:
-            return _("No model is installed: put a weight file with its card into {folder}").format(
-                folder=user_folder()
-            )
-        return ""
-
-    def _showProgress(self, done: int, total: int, secondsLeft: float | None) -> None:
-        running = self._job is not None
-        self.ui.progressBar.setRange(0, total if running else 1)
-        self.ui.progressBar.setValue(done)
-        if running and total:
-            left = "" if secondsLeft is None else _(", {seconds:.0f} s left").format(seconds=secondsLeft)
-            self.ui.statusLabel.setText(_("Tile {done} of {total}").format(done=done, total=total) + left)
+    def _onRunChanged(self) -> None:
+        for section in self.sections:
+            section.onRunChanged()
 
 
 class DRMCDenoiseLogic(ScriptedLoadableModuleLogic):

@@ -68,7 +68,7 @@ def test_apply_denoises_and_fills_the_lesion_table(panel, qtSlicer):
 
     panel.ui.applyButton.click()
     assert not panel.ui.applyButton.enabled and panel.ui.cancelButton.enabled
-    waitUntil(qtSlicer, lambda: panel._job is None)
+    waitUntil(qtSlicer, lambda: panel.job is None)
 
     assert panel.ui.statusLabel.text.startswith("Done in"), panel.ui.statusLabel.text
     assert panel.ui.applyButton.enabled and not panel.ui.cancelButton.enabled
@@ -82,7 +82,7 @@ def test_apply_denoises_and_fills_the_lesion_table(panel, qtSlicer):
     assert len(once - before) >= 2
 
     panel.ui.applyButton.click()  # again, into the same nodes
-    waitUntil(qtSlicer, lambda: panel._job is None)
+    waitUntil(qtSlicer, lambda: panel.job is None)
     assert panel.ui.statusLabel.text.startswith("Done in") and nodeIDs(qtSlicer) == once
 
 
@@ -132,17 +132,17 @@ def test_an_engine_that_cannot_be_started(panel, qtSlicer, monkeypatch):
     monkeypatch.setattr(DRMCDenoiseLib.runner, "pythonExecutable", lambda: "/there/is/no/such/python")
     scan(qtSlicer)
     panel.ui.applyButton.click()
-    waitUntil(qtSlicer, lambda: panel._job is None)
+    waitUntil(qtSlicer, lambda: panel.job is None)
     assert panel.ui.statusLabel.text.startswith("/there/is/no/such/python") and panel.ui.applyButton.enabled
 
 
 def test_closing_the_scene_ends_the_run(panel, qtSlicer):
     scan(qtSlicer, shape=(70, 110, 110))
     panel.ui.applyButton.click()
-    scratch = panel._job._scratch
+    scratch = panel.job._scratch
     waitUntil(qtSlicer, lambda: processesOf(str(scratch)) or not sys.platform.startswith("linux"))
     qtSlicer.mrmlScene.Clear(0)
-    assert panel._job is None and processesOf(str(scratch)) == [] and not scratch.exists()
+    assert panel.job is None and processesOf(str(scratch)) == [] and not scratch.exists()
     assert qtSlicer.mrmlScene.GetNumberOfNodesByClass("vtkMRMLScalarVolumeNode") == 0
     assert not panel.ui.applyButton.enabled and panel._parameterNode is not None
 
@@ -168,5 +168,4 @@ def test_leaving_and_coming_back_leaves_one_observer(panel, qtSlicer):
     for _ in range(5):
         panel.exit()
         panel.enter()
-    observed = [one for one in panel.Observations if one[2] == panel._onParametersChanged]
-    assert len(observed) == 1
+    assert [len(section.Observations) for section in panel.sections] == [1] * len(panel.sections)

@@ -1,0 +1,70 @@
+"""A titled part of the DRMC Denoise panel, with a .ui file of its own."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import slicer
+import vtk
+from slicer.util import VTKObservationMixin
+
+
+class Section(VTKObservationMixin):
+    """Shows and changes some of the parameters; sections know of each other only through these and the panel's signals.
+
+    `ui`: the widgets of Resources/UI/<uiName>.ui by name; `parameters`: the parameter node that is shown, or None.
+    """
+
+    uiName = ""
+
+    def __init__(self, panel):
+        VTKObservationMixin.__init__(self)
+        self.panel = panel
+        self.parameters = None
+        self._guiTag = None
+        widget = slicer.util.loadUI(panel.resourcePath(f"UI/{self.uiName}.ui"))
+        panel.layout.addWidget(widget)
+        self.ui = slicer.util.childWidgetVariables(widget)
+        widget.setMRMLScene(slicer.mrmlScene)
+        self.setup()
+
+    def setup(self) -> None:
+        """Connects the widgets, once."""
+
+    def enter(self) -> None:
+        """Called each time the user opens the module, before the parameters are shown."""
+
+    def onParametersChanged(self) -> None:
+        """Shows the parameters (never None here); called at each change of the parameter node."""
+
+    def onRunChanged(self) -> None:
+        """Called when a run (`panel.job`, None when there is none) has started or ended; `parameters` may be None."""
+
+    def whyNotApply(self) -> str:
+        """Why a run cannot start, as a sentence for the user; empty if this section has no objection."""
+        return ""
+
+    def runArguments(self) -> dict[str, Any]:
+        """This section's arguments of `DRMCDenoiseLogic.process`."""
+        return {}
+
+    def takeResults(self, job, parameters) -> None:
+        """Keeps what a run has brought into the scene in the parameters that it was started with; it went well."""
+
+    def setParameters(self, parameters) -> None:
+        """Connects another parameter node, or none; the panel calls `onParametersChanged` when all sections have it."""
+        if self.parameters is not None:
+            self.parameters.disconnectGui(self._guiTag)
+            self.removeObserver(self.parameters, vtk.vtkCommand.ModifiedEvent, self._onModified)
+        self.parameters = parameters
+        if parameters is not None:
+            self._guiTag = parameters.connectGui(self.ui)
+            self.addObserver(parameters, vtk.vtkCommand.ModifiedEvent, self._onModified)
+
+    def cleanup(self) -> None:
+        """Called once, when the module's panel goes away."""
+        self.setParameters(None)
+        self.removeObservers()
+
+    def _onModified(self, caller, event) -> None:
+        self.onParametersChanged()
