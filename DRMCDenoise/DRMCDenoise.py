@@ -12,7 +12,7 @@ from DRMCDenoiseLib.lesionsection import LesionSection
 from DRMCDenoiseLib.modelsection import ModelSection
 from DRMCDenoiseLib.runsection import RunSection
 from DRMCDenoiseLib.selftest import DRMCDenoiseTest  # noqa: F401  Slicer looks for it in this file
-from slicer import vtkMRMLScalarVolumeNode, vtkMRMLSegmentationNode, vtkMRMLTableNode
+from slicer import vtkMRMLScalarVolumeNode, vtkMRMLSegmentationNode, vtkMRMLTableNode, vtkMRMLTextNode
 from slicer.i18n import tr as _
 from slicer.i18n import translate
 from slicer.parameterNodeWrapper import Choice, parameterNodeWrapper
@@ -44,12 +44,18 @@ class DRMCDenoise(ScriptedLoadableModule):
 
 @parameterNodeWrapper
 class DRMCDenoiseParameterNode:
-    """What the panel shows, kept in the scene. `model` is the name of an installed model, empty for the default one."""
+    """What the panel shows, kept in the scene.
+
+    `model` is the name of an installed model, empty for the default one; `outputFolder` empty: no files are kept.
+    """
 
     inputVolume: vtkMRMLScalarVolumeNode
     lesions: vtkMRMLSegmentationNode
     outputVolume: vtkMRMLScalarVolumeNode
     lesionTable: vtkMRMLTableNode
+    report: vtkMRMLTextNode
+    outputFolder: str = ""
+    writeDICOM: bool = False
     model: str = ""
     device: Annotated[str, Choice(["auto", "cpu", "cuda", "mps"])] = "auto"
 
@@ -172,6 +178,7 @@ class DRMCDenoiseLogic(ScriptedLoadableModuleLogic):
         model: str | None = None,
         lesions: Any = None,
         lesionTable: vtkMRMLTableNode | None = None,
+        report: vtkMRMLTextNode | None = None,
         reference: vtkMRMLScalarVolumeNode | None = None,
         suv: str | float | None = None,
         acceptRule: str | None = None,
@@ -187,6 +194,7 @@ class DRMCDenoiseLogic(ScriptedLoadableModuleLogic):
         :param outputVolume: the node that gets the result; a new one if None
         :param model: name of an installed model or path of a weight file; the default model if None
         :param lesions: segmentation node, label map node or file; `lesionTable` (a new node if None) gets their numbers
+        :param report: text node that gets report.html; a new one if None
         :param reference: full-dose volume on the same grid, to compare with
         :param suv: what the voxels are if the node cannot tell: "SUV" (body weight), or the SUV of one unit
         :param acceptRule: the reference-time rule to take where a DICOM header is ambiguous
@@ -212,6 +220,7 @@ class DRMCDenoiseLogic(ScriptedLoadableModuleLogic):
         job.start(
             lesions=lesions,
             lesionTable=lesionTable,
+            report=report,
             reference=reference,
             suv=suv,
             outputFolder=outputFolder,

@@ -12,9 +12,11 @@ from typing import Any
 
 import slicer
 from drmc.errors import CancelledError, DRMCError, InputError
+from slicer.i18n import tr as _
 
 from . import results
 from .lesions import lesionFile
+from .reports import showReport
 from .runner import CANCELLED, Job, Process, engineCommand
 from .signals import Signal
 from .volumes import EngineInput, engineInput
@@ -23,7 +25,7 @@ from .volumes import EngineInput, engineInput
 class DenoiseJob:
     """A denoising under way. The scene changes only at the very end, and only if all went well.
 
-    After `finished`: `outputVolume`, `lesionTable` (None without lesions) and `summary` (as summary.json), or `error`
+    After `finished`: `outputVolume`, `lesionTable` (None without lesions), `report` and `summary` (as summary.json), or `error`
     (InputError: refused, CancelledError, DRMCError: failed).
     """
 
@@ -34,6 +36,7 @@ class DenoiseJob:
         self.inputVolume = inputVolume
         self.outputVolume = outputVolume
         self.lesionTable = None
+        self.report = None
         self.summary: dict[str, Any] = {}
         self.error: DRMCError | None = None
         self._process = process
@@ -48,6 +51,7 @@ class DenoiseJob:
         *,
         lesions=None,
         lesionTable=None,
+        report=None,
         reference=None,
         suv: str | float | None = None,
         outputFolder=None,
@@ -65,7 +69,7 @@ class DenoiseJob:
             raise InputError("the DICOM series needs a place: give an outputFolder")
         logging.info(f"DRMC: denoising of '{self.inputVolume.GetName()}' started")
         self._startTime = time.time()
-        self.lesionTable = lesionTable
+        self.lesionTable, self.report = lesionTable, report
         self._scratch = Path(tempfile.mkdtemp(prefix="DRMC-", dir=slicer.app.temporaryPath))
         try:
             command = self._command(lesions, reference, suv, outputFolder, options)
@@ -166,8 +170,12 @@ class DenoiseJob:
         array = results.readDenoised(self._output / "denoised.nrrd", self.inputVolume)
         lesions = self._output / "lesions.csv"
         table = results.readLesionTable(lesions) if "lesions.csv" in summary["outputs"] else None
+        page = self._inWordsOfTheScene((self._output / "report.html").read_text(encoding="utf-8"))
         self.summary = summary
         self.outputVolume = results.showDenoised(array, self.inputVolume, self.outputVolume, summary)
+        self.report = showReport(
+            page, self.report, _("{name} report (DRMC)").format(name=self.inputVolume.GetName())
+        )
         if table is not None:
             self.lesionTable = results.showLesionTable(table, self.lesionTable, self.inputVolume)
 

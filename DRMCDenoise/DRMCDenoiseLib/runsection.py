@@ -1,27 +1,35 @@
-"""Apply, Cancel, and what a run says while it works."""
+"""Apply, Cancel, what a run says while it works, and its report."""
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 from drmc.errors import CancelledError, DRMCError, InputError
 from slicer.i18n import tr as _
 
+from . import reports
 from .section import Section
 
 
 class RunSection(Section):
-    """The output volume, the button, the progress and the notices."""
+    """The output volume, the one button that starts and cancels, the progress, the notices and the report."""
 
     uiName = "DRMCDenoiseRun"
     _shown = None  # the run whose outcome is shown
 
     def setup(self) -> None:
         self.ui.applyButton.clicked.connect(self.onApplyButton)
-        self.ui.cancelButton.clicked.connect(self.onCancelButton)
+        self.ui.outputFolderPathLineEdit.currentPathChanged.connect(self.onOutputFolder)
+        self.ui.openReportButton.clicked.connect(self.onOpenReportButton)
+        self.ui.saveReportButton.clicked.connect(self.onSaveReportButton)
         self._showProgress(0, 0, None)
+        self._showReport(None)
 
     def onParametersChanged(self) -> None:
+        if self.ui.outputFolderPathLineEdit.currentPath != self.parameters.outputFolder:
+            self.ui.outputFolderPathLineEdit.setCurrentPath(self.parameters.outputFolder)
+        self._showReport(self.parameters.report)
         self._checkCanApply()
 
     def onRunChanged(self) -> None:
@@ -40,29 +48,68 @@ class RunSection(Section):
         output, volume = parameters.outputVolume, parameters.inputVolume
         if output and volume and output.GetID() == volume.GetID():
             return _("Choose an output volume other than the input")
+        if parameters.writeDICOM and not parameters.outputFolder:
+            return _("Choose the folder that is to keep the DICOM series, or write none")
         return ""
 
     def runArguments(self) -> dict[str, Any]:
-        return {"outputVolume": self.parameters.outputVolume}
+        parameters = self.parameters
+        return {
+            "outputVolume": parameters.outputVolume,
+            "outputFolder": parameters.outputFolder or None,
+            "writeDICOM": parameters.writeDICOM,
+            "report": parameters.report,
+        }
 
     def takeResults(self, job, parameters) -> None:
         parameters.outputVolume = job.outputVolume
+        parameters.report = job.report
 
     def onApplyButton(self) -> None:
-        """Starts a run."""
+        """Starts a run; while one is under way, asks it to stop."""
+        if self.panel.job is not None:
+            self._cancel()
+            return
         self.ui.logTextEdit.clear()
         try:
             self.panel.startRun()
         except DRMCError as error:
             self.ui.statusLabel.setText(str(error))
 
-    def onCancelButton(self) -> None:
-        """Asks the run to stop."""
+    def onOutputFolder(self, path: str) -> None:
+        """The user has chosen where files are kept."""
+        if self.parameters is not None:
+            self.parameters.outputFolder = path
+
+    def onOpenReportButton(self) -> None:
+        """Opens the report in the browser."""
+        import qt
+
+        path = reports.temporaryFile(self.parameters.report)
+        qt.QDesktopServices.openUrl(qt.QUrl.fromLocalFile(str(path)))
+
+    def onSaveReportButton(self) -> None:
+        """Writes the report where the user says."""
+        node = self.parameters.report
+        path = reports.askWhere(self.ui.saveReportButton, node)
+        if not path:
+            return
+        try:
+            reports.save(node, Path(path))
+        except OSError as error:
+            self.ui.statusLabel.setText(
+                _("{path}: the report cannot be written ({reason})").format(path=path, reason=error.strerror)
+            )
+        else:
+            self.ui.statusLabel.setText(_("The report was saved as {path}").format(path=path))
+
+    def _cancel(self) -> None:
         job = self.panel.job
-        if job is not None:
-            job.progress.disconnect(self._showProgress)
-            self.ui.statusLabel.setText(_("Canceling..."))
-            job.cancel()
+        job.progress.disconnect(self._showProgress)
+        self.ui.statusLabel.setText(_("Canceling..."))
+        self.ui.applyButton.setText(_("Canceling..."))
+        self.ui.applyButton.setEnabled(False)
+        job.cancel()
 
     def _showOutcome(self, job) -> None:
         if job.error is None:
@@ -75,12 +122,24 @@ class RunSection(Section):
             if not isinstance(job.error, InputError):
                 self.ui.logTextEdit.appendPlainText(job.log)
 
+    def _showReport(self, node) -> None:
+        for button, tip in (
+            (self.ui.openReportButton, _("Show the report of the last run in the browser.")),
+            (self.ui.saveReportButton, _("Save the report of the last run as a page of its own.")),
+        ):
+            button.setEnabled(node is not None)
+            button.setToolTip(tip if node is not None else _("There is no report before the first run."))
+
     def _checkCanApply(self) -> None:
-        isRunning = self.panel.job is not None
-        reason = _("A volume is being denoised") if isRunning else self.panel.whyNotApply()
-        self.ui.applyButton.setEnabled(not reason)
+        if self.panel.job is not None:
+            self.ui.applyButton.setText(_("Cancel"))
+            self.ui.applyButton.setToolTip(_("Stop; the scene stays as it is."))
+            self.ui.applyButton.setEnabled(True)
+            return
+        reason = self.panel.whyNotApply()
+        self.ui.applyButton.setText(_("Apply"))
         self.ui.applyButton.setToolTip(reason or _("Denoise the input volume"))
-        self.ui.cancelButton.setEnabled(isRunning)
+        self.ui.applyButton.setEnabled(not reason)
 
     def _showProgress(self, done: int, total: int, secondsLeft: float | None) -> None:
         isRunning = self.panel.job is not None

@@ -39,7 +39,6 @@ def scan(slicer, **keywords):
 def test_what_is_missing_is_said_where_apply_is_disabled(panel, qtSlicer):
     ui = panel.ui
     assert not ui.applyButton.enabled and ui.applyButton.toolTip == "Choose an input volume"
-    assert not ui.cancelButton.enabled
     node = scan(qtSlicer)
     qtSlicer.app.processEvents()
     assert ui.inputSelector.currentNode() is node and panel._parameterNode.inputVolume is node
@@ -67,11 +66,11 @@ def test_apply_denoises_and_fills_the_lesion_table(panel, qtSlicer):
     before = nodeIDs(qtSlicer)
 
     panel.ui.applyButton.click()
-    assert not panel.ui.applyButton.enabled and panel.ui.cancelButton.enabled
+    assert panel.ui.applyButton.enabled and panel.ui.applyButton.text == "Cancel"
     waitUntil(qtSlicer, lambda: panel.job is None)
 
     assert panel.ui.statusLabel.text.startswith("Done in"), panel.ui.statusLabel.text
-    assert panel.ui.applyButton.enabled and not panel.ui.cancelButton.enabled
+    assert panel.ui.applyButton.enabled and panel.ui.applyButton.text == "Apply"
     output = panel.ui.outputSelector.currentNode()
     assert output.GetName() == "PET denoised (DRMC)"
     assert np.array_equal(matrixOf(qtSlicer, output), matrixOf(qtSlicer, node))
@@ -98,13 +97,13 @@ def test_progress_and_cancel(panel, qtSlicer, puppet):
     assert panel.ui.statusLabel.text == "Tile 3 of 8, 41 s left"
     puppet.outputLine.emit(json.dumps({"event": "notice", "message": "out of GPU memory: on the CPU"}))
     assert "out of GPU memory" in panel.ui.logTextEdit.toPlainText()
-    panel.ui.cancelButton.click()
+    panel.ui.applyButton.click()
     assert panel.ui.statusLabel.text == "Canceling..." and not puppet.inputIsOpen
+    assert not panel.ui.applyButton.enabled  # one request is enough
     puppet.finished.emit(130)
     assert panel.ui.statusLabel.text == "Canceled; the scene is as it was."
-    assert (
-        panel.ui.applyButton.enabled and not panel.ui.cancelButton.enabled and panel.ui.progressBar.value == 0
-    )
+    assert panel.ui.applyButton.enabled and panel.ui.applyButton.text == "Apply"
+    assert panel.ui.progressBar.value == 0
     assert nodeIDs(qtSlicer) == before
 
 
@@ -169,3 +168,68 @@ def test_leaving_and_coming_back_leaves_one_observer(panel, qtSlicer):
         panel.exit()
         panel.enter()
     assert [len(section.Observations) for section in panel.sections] == [1] * len(panel.sections)
+
+
+def test_the_report_is_in_the_scene_and_can_be_saved(panel, qtSlicer, model, tmp_path, monkeypatch):
+    import DRMCDenoiseLib.reports
+
+    node = scan(qtSlicer)
+    assert not panel.ui.openReportButton.enabled and not panel.ui.saveReportButton.enabled
+    panel.ui.modelComboBox.setCurrentIndex(panel.ui.modelComboBox.findText("Tiny"))
+    panel.ui.applyButton.click()
+    waitUntil(qtSlicer, lambda: panel.job is None)
+    report = panel._parameterNode.report
+    assert report.GetName() == "PET report (DRMC)" and panel.ui.saveReportButton.enabled
+    page = report.GetText()
+    assert "Research use only" in page and qtSlicer.app.temporaryPath not in page
+    monkeypatch.setattr(DRMCDenoiseLib.reports, "askWhere", lambda *_: str(tmp_path / "report.html"))
+    panel.ui.saveReportButton.click()
+    assert (tmp_path / "report.html").read_text(encoding="utf-8") == page
+    monkeypatch.setattr(
+        DRMCDenoiseLib.reports, "askWhere", lambda *_: str(tmp_path / "nowhere" / "report.html")
+    )
+    panel.ui.saveReportButton.click()
+    assert panel.ui.statusLabel.text.endswith("the report cannot be written (No such file or directory)")
+    assert node.GetName() == "PET"
+
+
+def test_files_are_kept_where_the_panel_says(panel, qtSlicer, model, tmp_path):
+    scan(qtSlicer)
+    ui = panel.ui
+    ui.modelComboBox.setCurrentIndex(ui.modelComboBox.findText("Tiny"))
+    ui.writeDICOMCheckBox.click()
+    assert not ui.applyButton.enabled and "Choose the folder" in ui.applyButton.toolTip
+    ui.outputFolderPathLineEdit.setCurrentPath(str(tmp_path / "kept"))
+    assert ui.applyButton.enabled
+    ui.applyButton.click()
+    waitUntil(qtSlicer, lambda: panel.job is None)
+    assert "DICOM" in ui.statusLabel.text and not (tmp_path / "kept").exists()  # the input is no series
+    ui.writeDICOMCheckBox.click()
+    ui.applyButton.click()
+    waitUntil(qtSlicer, lambda: panel.job is None)
+    assert ui.statusLabel.text.startswith("Done in")
+    assert {"denoised.nrrd", "report.html", "summary.json"} <= {
+        one.name for one in (tmp_path / "kept").iterdir()
+    }
+
+
+def test_results_go_to_the_parameters_of_the_run_though_the_panel_was_left(
+    panel, qtSlicer, puppet, monkeypatch
+):
+    scan(qtSlicer)
+    panel.ui.applyButton.click()
+    job, parameters = panel.job, panel._parameterNode
+    panel.exit()
+    output = qtSlicer.mrmlScene.AddNewNodeByClass("vtkMRMLScalarVolumeNode", "Out")
+    monkeypatch.setattr(
+        job,
+        "_bringIntoScene",
+        lambda summary: (setattr(job, "outputVolume", output), job.summary.update(summary)),
+    )
+    puppet.outputLine.emit(
+        json.dumps({"event": "result", "summary": {"seconds": {"total": 1.0}, "device": "cpu"}})
+    )
+    puppet.finished.emit(0)
+    assert panel.job is None and parameters.outputVolume is output
+    panel.enter()
+    assert panel.ui.outputSelector.currentNode() is output
