@@ -10,9 +10,16 @@ from drmc.errors import InputError
 from DRMCDenoiseLib.inputsection import InputSection
 from DRMCDenoiseLib.lesionsection import LesionSection
 from DRMCDenoiseLib.modelsection import ModelSection
+from DRMCDenoiseLib.parametersection import ParameterSection
 from DRMCDenoiseLib.runsection import RunSection
 from DRMCDenoiseLib.selftest import DRMCDenoiseTest  # noqa: F401  Slicer looks for it in this file
-from slicer import vtkMRMLScalarVolumeNode, vtkMRMLSegmentationNode, vtkMRMLTableNode, vtkMRMLTextNode
+from slicer import (
+    vtkMRMLScalarVolumeNode,
+    vtkMRMLScriptedModuleNode,
+    vtkMRMLSegmentationNode,
+    vtkMRMLTableNode,
+    vtkMRMLTextNode,
+)
 from slicer.i18n import tr as _
 from slicer.i18n import translate
 from slicer.parameterNodeWrapper import Choice, parameterNodeWrapper
@@ -60,7 +67,10 @@ class DRMCDenoiseParameterNode:
     device: Annotated[str, Choice(["auto", "cpu", "cuda", "mps"])] = "auto"
 
 
-SECTIONS = (InputSection, ModelSection, RunSection, LesionSection)  # in the order in which they are shown
+# in the order in which they are shown
+SECTIONS = (ParameterSection, InputSection, ModelSection, RunSection, LesionSection)
+# what a preset keeps: the settings that are the same for every scan
+PRESET_PARAMETERS = ("model", "device", "outputFolder", "writeDICOM")
 
 
 class DRMCDenoiseWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
@@ -73,6 +83,7 @@ class DRMCDenoiseWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self.job = None  # the DenoiseJob under way
         self.sections = []
         self._parameterNode = None
+        self._shownNode = None  # the MRML node behind the one that was shown last
         self._runParameterNode = None  # the one whose parameters the run under way has
 
     def setup(self) -> None:
@@ -122,8 +133,15 @@ class DRMCDenoiseWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
             self.initializeParameterNode()
 
     def initializeParameterNode(self) -> None:
-        """Shows the scene's parameter node."""
-        self.setParameterNode(self.logic.getParameterNode())
+        """Shows the parameter node that was shown last, or the scene's first."""
+        shown = self._shownNode if slicer.mrmlScene.IsNodePresent(self._shownNode) else None
+        self.showParameterNode(shown)
+
+    def showParameterNode(self, node: vtkMRMLScriptedModuleNode | None) -> None:
+        """Shows another of the scene's parameter sets; the first, or a new one, if None."""
+        parameterNode = DRMCDenoiseParameterNode(node) if node else self.logic.getParameterNode()
+        self._shownNode = parameterNode.parameterNode
+        self.setParameterNode(parameterNode)
 
     def setParameterNode(self, parameterNode: DRMCDenoiseParameterNode | None) -> None:
         """Connects the sections to a parameter node, or to none."""
@@ -166,8 +184,18 @@ class DRMCDenoiseWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
 class DRMCDenoiseLogic(ScriptedLoadableModuleLogic):
     """Denoising for scripts, other modules and the panel; needs no GUI."""
 
+    def __init__(self) -> None:
+        ScriptedLoadableModuleLogic.__init__(self)
+        self.isSingletonParameterNode = False  # a scene may hold several parameter sets
+
+    @staticmethod
+    def presetDefaults() -> dict[str, Any]:
+        """The parameters that a preset keeps, with what a new parameter set has."""
+        fresh = DRMCDenoiseParameterNode(slicer.vtkMRMLScriptedModuleNode())
+        return {name: getattr(fresh, name) for name in PRESET_PARAMETERS}
+
     def getParameterNode(self) -> DRMCDenoiseParameterNode:
-        """The scene's parameter node."""
+        """The scene's first parameter set; a new one if there is none."""
         return DRMCDenoiseParameterNode(super().getParameterNode())
 
     def process(

@@ -87,8 +87,12 @@ def writeMember(nativeMember, listed: Members, name: str, value: Any) -> None:
         setter(unwrap(value))
 
 
+# Qt computes these in virtual methods, whose Python overrides PySide looks for by the property's own name.
+_VIRTUAL = {"sizeHint", "minimumSizeHint"}
+
+
 def _property(native, nativeMember, name: str) -> Any:
-    if nativeMember("metaObject")().indexOfProperty(name) >= 0:
+    if name not in _VIRTUAL and nativeMember("metaObject")().indexOfProperty(name) >= 0:
         return nativeMember("property")(name)
     for getter in (name, "is" + name[0].upper() + name[1:]):
         try:

@@ -152,8 +152,22 @@ class qMRMLNodeComboBox(QtWidgets.QWidget):
     def setCurrentNodeID(self, nodeID: str) -> None:
         self._choose(nodeID or "")
 
+    def addAttribute(self, nodeType: str, name: str, value: str | None = None) -> None:
+        """Only nodes of that class that have the attribute are offered; a new node gets it."""
+        self._attributes = [*getattr(self, "_attributes", []), (nodeType, name, value)]
+        self._refresh()
+
+    def setNodeTypeLabel(self, label: str, nodeType: str) -> None:
+        pass
+
     def addNode(self, *_):
-        node = self._scene.AddNewNodeByClass(self._nodeTypes[0])
+        node = self._scene.CreateNodeByClass(self._nodeTypes[0])
+        node.UnRegister(None)
+        for nodeType, name, value in getattr(self, "_attributes", []):
+            if node.IsA(nodeType):
+                node.SetAttribute(name, value or "")
+        node.SetName(self._scene.GenerateUniqueName(getattr(self, "_baseName", "") or node.GetNodeTagName()))
+        node = self._scene.AddNode(node)
         self.setCurrentNode(node)
         return node
 
@@ -168,7 +182,14 @@ class qMRMLNodeComboBox(QtWidgets.QWidget):
                 node.IsA(one) if children else node.GetClassName() == one
                 for one in getattr(self, "_nodeTypes", [])
             )
-            if fits and not node.GetHideFromEditors():
+            for nodeType, name, value in getattr(self, "_attributes", []):
+                if node.IsA(nodeType):
+                    fits = (
+                        fits
+                        and node.GetAttribute(name) is not None
+                        and value in (None, node.GetAttribute(name))
+                    )
+            if fits and (getattr(self, "_showHidden", False) or not node.GetHideFromEditors()):
                 found.append(node)
         return found
 

@@ -1,0 +1,54 @@
+"""Named settings of the panel, kept in the application's settings: what is the same for every scan."""
+
+from __future__ import annotations
+
+import json
+import logging
+from typing import Any
+
+GROUP = "DRMCDenoise/presets"
+DEFAULTS = "Defaults"  # always there, never changed
+
+
+def presetNames() -> list[str]:
+    """The presets, the built-in one first."""
+    return [DEFAULTS, *sorted(_stored(), key=str.casefold)]
+
+
+def savePreset(name: str, values: dict[str, Any]) -> None:
+    """Keeps the values (texts, numbers, booleans) under that name; the built-in name is refused with ValueError."""
+    if not name or name == DEFAULTS:
+        raise ValueError(name)
+    _store({**_stored(), name: values})
+
+
+def removePreset(name: str) -> None:
+    """Forgets a preset; one that is not there is ignored."""
+    _store({key: values for key, values in _stored().items() if key != name})
+
+
+def presetValues(name: str, defaults: dict[str, Any]) -> dict[str, Any]:
+    """The values of a preset; `defaults` where it says nothing, or something of another type."""
+    stored = _stored().get(name, {})
+    return {
+        key: stored[key] if type(stored.get(key)) is type(default) else default
+        for key, default in defaults.items()
+    }
+
+
+def _stored() -> dict[str, dict[str, Any]]:
+    import qt
+
+    text = qt.QSettings().value(GROUP)
+    try:
+        stored = json.loads(text) if text else {}
+    except (TypeError, ValueError):
+        logging.warning("DRMC: the presets in the settings cannot be read and are left out")
+        stored = {}
+    return {k: v for k, v in stored.items() if isinstance(v, dict)} if isinstance(stored, dict) else {}
+
+
+def _store(presets: dict[str, dict[str, Any]]) -> None:
+    import qt
+
+    qt.QSettings().setValue(GROUP, json.dumps(presets))

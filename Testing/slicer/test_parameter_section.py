@@ -1,0 +1,98 @@
+"""Several parameter sets in one scene, and presets."""
+
+from __future__ import annotations
+
+import sys
+
+import host
+import pytest
+from conftest import phantom
+from test_process import oblique, volumeNode
+
+pytestmark = pytest.mark.usefixtures("model")
+
+
+@pytest.fixture
+def panel(qtSlicer, model):
+    """The open panel over an empty scene, without presets."""
+    import qt
+
+    qt.QSettings().remove("DRMCDenoise")
+    widget = host.openWidget(sys.modules["DRMCDenoise"], "DRMCDenoise")
+    yield widget
+    host.closeWidget(widget)
+    qt.QSettings().remove("DRMCDenoise")
+
+
+def choose(combo, text: str) -> None:
+    """What a click on that line of the list does."""
+    from host.pythonqt import raw
+
+    index = combo.findText(text)
+    assert index >= 0, [combo.itemText(i) for i in range(combo.count)]
+    combo.setCurrentIndex(index)
+    raw(combo).activated.emit(index)
+
+
+def test_each_parameter_set_keeps_its_own_choices(panel, qtSlicer):
+    ui = panel.ui
+    first = volumeNode(qtSlicer, phantom(), oblique(), units="{SUVbw}g/ml", name="First")
+    second = volumeNode(qtSlicer, phantom(seed=1), oblique(), units="{SUVbw}g/ml", name="Second")
+    assert ui.parameterSetSelector.nodeCount() == 1
+    one = ui.parameterSetSelector.currentNode()
+    ui.inputSelector.setCurrentNode(first)
+    ui.deviceComboBox.setCurrentIndex(1)
+    other = ui.parameterSetSelector.addNode()
+    assert panel._parameterNode.parameterNode is other and ui.deviceComboBox.currentText == "auto"
+    ui.inputSelector.setCurrentNode(second)
+    ui.parameterSetSelector.setCurrentNode(one)
+    assert ui.inputSelector.currentNode() is first and ui.deviceComboBox.currentText == "cpu"
+    ui.parameterSetSelector.setCurrentNode(other)
+    panel.exit()
+    panel.enter()
+    assert ui.parameterSetSelector.currentNode() is other and ui.inputSelector.currentNode() is second
+    qtSlicer.mrmlScene.RemoveNode(other)
+    assert panel._parameterNode.parameterNode is one and ui.inputSelector.currentNode() is first
+    qtSlicer.mrmlScene.RemoveNode(one)
+    panel.enter()
+    assert ui.parameterSetSelector.nodeCount() == 1 and ui.deviceComboBox.currentText == "auto"
+
+
+def test_sets_of_other_modules_are_not_offered(panel, qtSlicer):
+    foreign = qtSlicer.mrmlScene.AddNewNodeByClass("vtkMRMLScriptedModuleNode", "Other")
+    foreign.SetAttribute("ModuleName", "OtherModule")
+    assert panel.ui.parameterSetSelector.nodeCount() == 1
+
+
+def test_a_preset_is_saved_chosen_and_forgotten(panel, qtSlicer, model):
+    ui, parameters = panel.ui, panel._parameterNode
+    volume = volumeNode(qtSlicer, phantom(), oblique(), units="{SUVbw}g/ml")
+    assert ui.presetComboBox.currentText == "Defaults"
+    assert not ui.savePresetButton.enabled and not ui.removePresetButton.enabled
+    parameters.device, parameters.model, parameters.outputFolder = "cpu", model, "kept"
+    ui.presetComboBox.setEditText("Night run")
+    assert ui.savePresetButton.enabled and not ui.removePresetButton.enabled
+    ui.savePresetButton.click()
+    assert ui.removePresetButton.enabled
+    choose(ui.presetComboBox, "Defaults")
+    assert (parameters.device, parameters.model, parameters.outputFolder) == ("auto", "", "")
+    assert parameters.inputVolume is volume
+    choose(ui.presetComboBox, "Night run")
+    assert (parameters.device, parameters.model, parameters.outputFolder) == ("cpu", model, "kept")
+    ui.removePresetButton.click()
+    assert ui.presetComboBox.findText("Night run") < 0 and ui.presetComboBox.currentText == "Defaults"
+
+
+@pytest.mark.parametrize("text", ["{", "[1]", '{"Old": {"device": 3, "model": "m", "gone": 1}, "Bad": 5}'])
+def test_settings_of_another_version_do_no_harm(qtSlicer, text):
+    import qt
+    from DRMCDenoiseLib import presets
+
+    try:
+        qt.QSettings().setValue(presets.GROUP, text)
+        assert presets.presetNames()[0] == presets.DEFAULTS and "Bad" not in presets.presetNames()
+        assert presets.presetValues("Old", {"device": "auto"}) == {"device": "auto"}
+        presets.savePreset("New", {"device": "cpu"})
+        assert presets.presetValues("New", {"device": "auto", "model": ""}) == {"device": "cpu", "model": ""}
+    finally:
+        qt.QSettings().remove("DRMCDenoise")
