@@ -10,7 +10,8 @@ import vtk
 from drmc.errors import InputError
 
 from . import geometry
-from .volumes import EngineInput, fileName
+from .names import fileName
+from .volumes import EngineInput
 
 
 def lesionFile(lesions, volumeNode, folder: Path) -> EngineInput:

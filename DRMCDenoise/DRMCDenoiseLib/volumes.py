@@ -20,6 +20,7 @@ from drmc import files
 from drmc.errors import InputError
 
 from . import geometry
+from .names import fileName
 
 SUV_CODE = ("{SUVbw}g/ml", "UCUM", "Standardized Uptake Value body weight")
 SUV_QUANTITY = ("126400", "DCM", "Standardized Uptake Value")
@@ -66,11 +67,6 @@ def declaredUnits(volumeNode) -> str | None:
     """The code of the node's voxel units, e.g. `{SUVbw}g/ml` or `Bq/ml`; None if the node does not say."""
     units = volumeNode.GetVoxelValueUnits()
     return None if units is None else units.GetCodeValue() or None
-
-
-def fileName(name: str) -> str:
-    """A node's name as a file name on any system."""
-    return re.sub(r'[<>:"/\\|?*\x00-\x1f]', "_", name).strip(". ")[:100] or "volume"
 
 
 def _check(volumeNode, name: str) -> None:

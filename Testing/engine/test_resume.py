@@ -51,7 +51,7 @@ def measured(psnr: float, low: float) -> dict[str, dict[str, float]]:
     "start",
     [
         {},
-        {"tail_fit_patches": 2, "tail_rate": 0.5},
+        {"tail_rate": 0.5},
         {"optimizer": "muon", "averaging_start": True, "loss_margin": 1, "tile": 16},
     ],
 )

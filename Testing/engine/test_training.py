@@ -24,7 +24,6 @@ from drmc.training.muon import MuonAdamW, orthogonalized
 from drmc.training.presets import PRESETS
 from drmc.training.processes import Processes
 from drmc.training.start import initial_network
-from drmc.training.tail import fit_tail
 from drmc.training.trainer import Trainer, charbonnier, learning_rate
 from drmc.training.validation import validate
 from small_training import (
@@ -100,7 +99,6 @@ def test_a_configuration_survives_its_file(config, tmp_path):
         ({"optimizer": "adam"}, "optimizer"),
         ({"strategy": "federated"}, "strategy"),
         ({"strategy": "ftl", "federated_steps": 6}, "federated_steps"),
-        ({"strategy": "fedavg", "tail_fit_patches": 1}, "tail_fit_patches"),
         ({"strategy": "specialist", "watched_dataset": "w"}, "watched_dataset"),
         ({"watched_centers": ["A"]}, "watched_centers"),
         ({"round_steps": 0}, "round_steps"),
@@ -372,35 +370,6 @@ def test_training_starts_at_the_identity_from_the_seed():
     assert not same(network.state_dict(), initial_network(replace(config, seed=9)).state_dict())
     residual, _ = network(torch.rand(1, 1, 8, 8, 8))
     assert not residual.any()
-
-
-@pytest.mark.parametrize("k", [1, 2])
-def test_the_fitted_tail_is_the_best_one(pairs, k):
-    config = tiny_config(Path(), Path())
-    network = initial_network(replace(config, network=replace(config.network, voxel_unshuffle=k))).double()
-    sampler = sampler_of(pairs)
-    patches = [sampler.draw(step, center, 0) for step in range(3) for center in CENTERS]
-    fit_tail(network, patches, ridge=1e-12, every=1)
-
-    def error() -> torch.Tensor:
-        """Mean squared error over all voxels of the patches, differentiable by the tail."""
-        low, full = (
-            torch.from_numpy(np.stack(side))[:, None].double() for side in zip(*patches, strict=True)
-        )
-        return ((network(low)[0] - (full - low)) ** 2).mean()
-
-    fitted = error()
-    fitted.backward()
-    before = np.mean([(full - low) ** 2 for low, full in patches])
-    assert fitted.item() < 0.9 * before
-    # a minimum: no direction lowers the error, and any step away raises it
-    with torch.no_grad():
-        for sign in (1, -1):
-            network.tail.weight.add_(sign * 0.02 * network.tail.weight.abs().mean())
-            assert error().item() > fitted.item()
-            network.tail.weight.sub_(sign * 0.02 * network.tail.weight.abs().mean())
-        scale = float(network.tail.weight.abs().mean())
-    assert float(network.tail.weight.grad.abs().max()) * scale < 1e-3 * fitted.item()
 
 
 # ---- steps

@@ -27,7 +27,6 @@ _LEAST = {
     "warmup_steps": 0,
     "weight_decay": 0,
     "final_learning_rate": 0,
-    "tail_fit_patches": 0,
     "gradient_clip": 0,
     "slots_at_once": 0,
     "round_steps": 1,
@@ -63,8 +62,7 @@ class TrainingConfig:
     moving average.
     Start: `initial_weights`, a model's name or file, to go on from; else a new network, with `head_gain` on the head's
     weights (20 makes its features SUV), `averaging_start` to let the depth-wise kernels begin near the mean over
-    3 x 3 x 3 voxels, `identity_start` to begin with a tail of zeros; `tail_fit_patches` (per center, 0 = none): see
-    `drmc.training.tail`.
+    3 x 3 x 3 voxels, `identity_start` to begin with a tail of zeros.
     `strategy`, `round_steps`, `federated_steps` (0 = half the steps): see `drmc.training.strategies`.
     Validation: at most `validation_tiles` tiles of high uptake of each held-out pair, see `drmc.training.validation`;
     `watched_dataset` and its `watched_centers` (none = all that have validation patients) are measured
@@ -101,7 +99,6 @@ class TrainingConfig:
     head_gain: float = 1.0
     averaging_start: bool = False
     identity_start: bool = True
-    tail_fit_patches: int = 0
     strategy: str = "joint"
     round_steps: int = 100
     federated_steps: int = 0
@@ -175,10 +172,6 @@ class TrainingConfig:
             )
         if self.watched_centers and not self.watched_dataset:
             raise InputError("watched_centers: say in watched_dataset where they are")
-        if self.tail_fit_patches and (self.initial_weights or self.strategy not in ("joint", "mixed")):
-            raise InputError(
-                "tail_fit_patches: is for one network that starts anew (strategy joint or mixed)"
-            )
         if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", self.name):
             raise InputError(f"name = {self.name!r}: must be letters, digits, dots, dashes and underscores")
 

@@ -45,8 +45,7 @@ def train(config: TrainingConfig, *, report=None) -> Path:
         patients = {c: len({case.patient for case in found}) for c, found in training.items()}
         trainer = Trainer(config, processes, patients, data)
         version = trainer.resume()
-        everywhere = config.strategy == "mixed" or (config.tail_fit_patches and trainer.step == 0)
-        needed = config.centers if everywhere else {center for center, _ in trainer.slots}
+        needed = config.centers if config.strategy == "mixed" else {center for center, _ in trainer.slots}
         sampler = PatchSampler(
             _load({c: found if c in needed else [] for c, found in training.items()}),
             patch=config.patch,
@@ -72,10 +71,7 @@ def train(config: TrainingConfig, *, report=None) -> Path:
             _Log(trainer.output, trainer.rank, trainer.step, watch) as log,
         ):
             log({**_first_record(trainer, version), "tensorboard": watch.tensorboard})
-            if trainer.step == 0 and config.tail_fit_patches:
-                trainer.fit_tail(sampler)
-            begun = config.tail_fit_patches or config.initial_weights or config.watched_dataset
-            if first and trainer.step == 0 and begun:
+            if first and trainer.step == 0 and (config.initial_weights or config.watched_dataset):
                 _validate(trainer, held_out, beside, log)
             _run_steps(trainer, sampler, held_out, beside, log)
             event = "finished" if trainer.step >= config.steps else "stopped"

@@ -24,7 +24,6 @@ from drmc.training.strategies import (
     share_sites,
     slots_of,
 )
-from drmc.training.tail import fit_tail
 from drmc.training.watch import GateWatch
 
 
@@ -179,17 +178,6 @@ class Trainer:
         average_sites(self.sites)
         if self.config.strategy == "ftl" and self.step == self.config.last_round:
             self.general = mean_model(self.sites)
-
-    def fit_tail(self, sampler: PatchSampler) -> None:
-        """Sets the tail of a new run by least squares, on patches that no step of the run will draw."""
-        draws = (
-            sampler.draw(self.config.steps + i, center, 0)
-            for i in range(self.config.tail_fit_patches)
-            for center in self.config.centers
-        )
-        fit_tail(self.network, draws)
-        self.network.train()
-        self.average.load_state_dict(self.network.state_dict())
 
     # --------------------------------------------------------------------------------------------- checkpoints
     def groups(self) -> list[list[str]]:
