@@ -579,8 +579,8 @@ def test_without_a_moving_average_the_average_is_the_network(config, pairs):
 def test_values_stand_on_top_of_their_preset():
     values = {"preset": "default", "dataset": "d", "output": "o"}
     preset = TrainingConfig.from_dict(values)
-    wide = TrainingConfig.from_dict({**values, "network": {"channels": 32}, "steps": 7})
-    assert wide == replace(preset, network=replace(preset.network, channels=32), steps=7)
+    wide = TrainingConfig.from_dict({**values, "network": {"channels": 24}, "steps": 7})
+    assert wide == replace(preset, network=replace(preset.network, channels=24), steps=7)
     baseline = TrainingConfig.from_dict({**values, "network": "baseline"}).network
     blocks = preset.network.blocks * preset.network.experts
     assert baseline == replace(preset.network, gate="none", experts=1, blocks=blocks)

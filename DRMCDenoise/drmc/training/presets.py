@@ -32,11 +32,11 @@ PRESETS: dict[str, dict[str, Any]] = {
     },
     # The best recipe found.
     "default": {
-        "network": {"channels": 16, "blocks": 4, "experts": 3, "heads": 4},
-        "patch": 32,
+        "network": {"channels": 48, "blocks": 5, "experts": 3, "heads": 12, "voxel_unshuffle": 2},
+        "patch": 48,
         "tile": 64,
         "loss_margin": 4,
-        "steps": 2500,
+        "steps": 3000,
         "optimizer": "muon",
         "muon_rate": 10.0,
         "learning_rate": 2e-3,
@@ -45,14 +45,14 @@ PRESETS: dict[str, dict[str, Any]] = {
         "beta2": 0.99,
         "warmup_steps": 50,
         "weight_decay": 0.0,
-        "charbonnier": 0.05,
+        "charbonnier": 0.1,
         "ema_decay": 0.995,
-        "scale_range": 1.25,
+        "scale_range": 1.5,
         "hot_fraction": 0.3,
         "head_gain": 20.0,
         "averaging_start": True,
-        "checkpoint_every": 100,
-        "validate_every": 300,
+        "checkpoint_every": 50,
+        "validate_every": 500,
     },
     # Seconds on one core: shows that a training runs, learns next to nothing.
     "tiny": {
