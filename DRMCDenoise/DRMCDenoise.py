@@ -7,6 +7,8 @@ from typing import Annotated, Any
 
 import slicer
 from drmc.errors import InputError
+from DRMCDenoiseLib.comparesection import CompareSection
+from DRMCDenoiseLib.comparison import DEFAULT_WINDOW, MODES, OFF
 from DRMCDenoiseLib.inputsection import InputSection
 from DRMCDenoiseLib.lesionsection import LesionSection
 from DRMCDenoiseLib.modelsection import ModelSection
@@ -22,7 +24,7 @@ from slicer import (
 )
 from slicer.i18n import tr as _
 from slicer.i18n import translate
-from slicer.parameterNodeWrapper import Choice, parameterNodeWrapper
+from slicer.parameterNodeWrapper import Choice, WithinRange, parameterNodeWrapper
 from slicer.ScriptedLoadableModule import (
     ScriptedLoadableModule,
     ScriptedLoadableModuleLogic,
@@ -65,12 +67,15 @@ class DRMCDenoiseParameterNode:
     writeDICOM: bool = False
     model: str = ""
     device: Annotated[str, Choice(["auto", "cpu", "cuda", "mps"])] = "auto"
+    compareMode: Annotated[str, Choice(MODES)] = OFF
+    fade: Annotated[float, WithinRange(0.0, 1.0)] = 0.5
+    windowSUV: Annotated[float, WithinRange(0.1, 1000.0)] = DEFAULT_WINDOW
 
 
 # in the order in which they are shown
-SECTIONS = (ParameterSection, InputSection, ModelSection, RunSection, LesionSection)
+SECTIONS = (ParameterSection, InputSection, ModelSection, RunSection, CompareSection, LesionSection)
 # what a preset keeps: the settings that are the same for every scan
-PRESET_PARAMETERS = ("model", "device", "outputFolder", "writeDICOM")
+PRESET_PARAMETERS = ("model", "device", "outputFolder", "writeDICOM", "fade", "windowSUV")
 
 
 class DRMCDenoiseWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):

@@ -36,7 +36,7 @@ class _ModuleManager(_Connectable):
         self.moduleAboutToBeUnloaded = Connection(signals.moduleAboutToBeUnloaded)
 
 
-class Application(core.Application, _Connectable):
+class Application(_Connectable, core.Application):
     """`slicer.app` of a Slicer in testing mode, without main window."""
 
     def __init__(self, scene, logic):

@@ -101,6 +101,7 @@ class Application(Listed):
         self._scene, self._logic = scene, logic
         self._options = SimpleNamespace(runPythonAndExit=True)
         self._exitCode: int | None = None
+        self._layoutManager = None  # host.views gives one
         self._folder = tempfile.TemporaryDirectory(prefix="slicer-stand-in-")
         self.temporaryPath = self._folder.name
 
@@ -113,8 +114,16 @@ class Application(Listed):
     def applicationLogic(self):
         return self._logic
 
-    def layoutManager(self) -> None:
-        return None
+    def layoutManager(self):
+        return self._layoutManager
+
+    def coreIOManager(self):
+        from .files import CoreIOManager
+
+        return CoreIOManager()
+
+    def connect(self, signature: str, slot) -> bool:
+        return True  # nothing is emitted without Qt
 
     def processEvents(self) -> None:
         pass

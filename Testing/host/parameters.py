@@ -102,6 +102,10 @@ class Binding:
             for one in parameter.validators:
                 widget.setRange(one.minimum, one.maximum)
             self.read, self.write, signal = lambda: widget.value, widget.setValue, widget.valueChanged
+        elif kind in (qt.QDoubleSpinBox, ctk.ctkSliderWidget) and parameter.type is float:
+            for one in parameter.validators:
+                widget.minimum, widget.maximum = one.minimum, one.maximum
+            self.read, self.write, signal = lambda: widget.value, widget.setValue, widget.valueChanged
         elif kind is qt.QCheckBox and parameter.type is bool:
             self.read, self.write, signal = widget.isChecked, widget.setChecked, widget.toggled
         elif kind is qt.QLineEdit and parameter.type is str:

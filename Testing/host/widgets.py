@@ -83,6 +83,61 @@ class ctkPathLineEdit(QtWidgets.QWidget):
     filters = plain(int, "filters", 0)
 
 
+@offered("ctk.ctkSliderWidget")
+class ctkSliderWidget(QtWidgets.QWidget):
+    """A slider with a spin box beside it, both for a float."""
+
+    valueChanged = QtCore.Signal(float)
+
+    def __init__(self, parent=None):
+        super().__init__(parent)
+        self._slider = QtWidgets.QSlider(QtCore.Qt.Orientation.Horizontal)
+        self._spin = QtWidgets.QDoubleSpinBox()
+        self._slider.valueChanged.connect(self._onSlider)
+        self._spin.valueChanged.connect(self._onSpin)
+        layout = QtWidgets.QHBoxLayout(self)
+        layout.setContentsMargins(0, 0, 0, 0)
+        layout.addWidget(self._slider)
+        layout.addWidget(self._spin)
+        raw(self).setFocusProxy(self._slider)
+        self._onRange()
+
+    def setValue(self, value: float) -> None:
+        self._spin.setValue(value)
+
+    def setDecimals(self, decimals: int) -> None:
+        self._spin.setDecimals(decimals)
+        self._onRange()
+
+    def _setMinimum(self, value: float) -> None:
+        self._spin.setMinimum(value)
+        self._onRange()
+
+    def _setMaximum(self, value: float) -> None:
+        self._spin.setMaximum(value)
+        self._onRange()
+
+    def _onRange(self) -> None:
+        scale = 10 ** self._spin.decimals()
+        self._slider.setRange(round(self._spin.minimum() * scale), round(self._spin.maximum() * scale))
+
+    def _onSlider(self, value: int) -> None:
+        self._spin.setValue(value / 10 ** self._spin.decimals())
+
+    def _onSpin(self, value: float) -> None:
+        before = self._slider.blockSignals(True)
+        self._slider.setValue(round(value * 10 ** self._spin.decimals()))
+        self._slider.blockSignals(before)
+        raw(self).valueChanged.emit(value)
+
+    value = QtCore.Property(float, lambda self: self._spin.value(), setValue)
+    decimals = QtCore.Property(int, lambda self: self._spin.decimals(), setDecimals)
+    minimum = QtCore.Property(float, lambda self: self._spin.minimum(), _setMinimum)
+    maximum = QtCore.Property(float, lambda self: self._spin.maximum(), _setMaximum)
+    singleStep = plain(float, "singleStep", 1.0)
+    pageStep = plain(float, "pageStep", 1.0)
+
+
 @offered("slicer.qMRMLWidget")
 class qMRMLWidget(QtWidgets.QWidget):
     """A widget that hands its scene to the widgets inside it."""
@@ -258,7 +313,11 @@ class qMRMLTableView(QtWidgets.QWidget):
     firstColumnLocked = plain(bool, "firstColumnLocked", False)
 
 
-CTK = {"ctkCollapsibleButton": ctkCollapsibleButton, "ctkPathLineEdit": ctkPathLineEdit}
+CTK = {
+    "ctkCollapsibleButton": ctkCollapsibleButton,
+    "ctkPathLineEdit": ctkPathLineEdit,
+    "ctkSliderWidget": ctkSliderWidget,
+}
 SLICER = {
     "qMRMLWidget": qMRMLWidget,
     "qMRMLNodeComboBox": qMRMLNodeComboBox,

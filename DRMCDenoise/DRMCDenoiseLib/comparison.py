@@ -1,0 +1,120 @@
+"""Original and denoised PET in the slice views: overlay, side by side, flicker, residual. For the panel and for scripts.
+
+    from DRMCDenoiseLib.comparison import endComparison, showComparison
+
+    showComparison(original, denoised, "residual")
+    ...
+    endComparison()
+
+Without main window there is no layout to choose: the slice views that the scene has are set.
+"""
+
+from __future__ import annotations
+
+import slicer
+from drmc.errors import InputError
+
+from . import comparelayout, viewstate
+from .residual import removeResiduals, residualOf, showResidualWindow, updateResidual
+from .suvdisplay import GRAY, HEAT, INVERTED_GRAY, showWindow, suvFactor
+
+OFF, OVERLAY, SIDE_BY_SIDE, FLICKER, RESIDUAL = MODES = (
+    "off",
+    "overlay",
+    "sideBySide",
+    "flicker",
+    "residual",
+)
+DEFAULT_WINDOW = 6.0  # SUV
+_RESIDUAL_SHARE = 1 / 3  # of the window, on either side of 0
+
+
+def showComparison(
+    inputVolume, outputVolume, mode: str = OVERLAY, *, fade: float = 0.5, windowSUV: float = DEFAULT_WINDOW
+):
+    """Shows the original and the denoised volume in all slice views; what they showed before comes back at the end.
+
+    :param mode: "overlay" (original in gray, denoised in PET-Heat over it), "sideBySide" (original above, denoised
+        below, linked), "flicker" (the original; `setFade(outputVolume, 1)` shows the denoised volume in its place;
+        these two in inverted gray), "residual" (denoised minus original in SUV, white at 0), "off" (as `endComparison`)
+    :param fade: opacity of the denoised volume in the overlay, 0 to 1
+    :param windowSUV: SUV at the upper end of the window, 0 being the lower one, for both volumes; the residual is shown
+        to a third of it on either side of 0. A volume that does not say its SUV factor gets the original's window.
+
+    Raises InputError if the mode is unknown or the residual has no common grid; the views are then as they were.
+    """
+    if mode not in MODES:
+        raise InputError(f"mode {mode!r} is unknown: give one of {', '.join(MODES)}")
+    endComparison()
+    if mode == OFF:
+        return
+    for node in (inputVolume, outputVolume):
+        if node.GetImageData() is None:
+            raise InputError(f"'{node.GetName()}' holds no image: there is nothing to compare")
+    residual = updateResidual(inputVolume, outputVolume, _factor(outputVolume)) if mode == RESIDUAL else None
+    viewstate.keepViews()
+    for node in (inputVolume, outputVolume):
+        viewstate.keepDisplay(node)
+    setWindow(inputVolume, outputVolume, windowSUV)
+    # Heat over inverted gray would cancel: where one is white the other is black. Both of a mixture go from black up.
+    colors = (GRAY, HEAT) if mode == OVERLAY else (INVERTED_GRAY, INVERTED_GRAY)
+    for node, color in zip((inputVolume, outputVolume), colors, strict=True):
+        node.GetDisplayNode().SetAndObserveColorNodeID(color)
+    if mode == SIDE_BY_SIDE:
+        comparelayout.showLayout()
+    for node, isDenoisedSide in comparelayout.sides():
+        background = inputVolume if residual is None else residual
+        if mode == SIDE_BY_SIDE and isDenoisedSide:
+            background = outputVolume
+        foreground = outputVolume if mode in (OVERLAY, FLICKER) else None
+        with slicer.util.NodeModify(node):
+            if mode == SIDE_BY_SIDE:
+                node.SetLinkedControl(True)
+                node.SetHotLinkedControl(True)
+            node.SetBackgroundVolumeID(background.GetID())
+            node.SetForegroundVolumeID(None if foreground is None else foreground.GetID())
+    setFade(outputVolume, fade if mode == OVERLAY else 0.0)
+
+
+def endComparison() -> None:
+    """Puts views and displays back as they were before the comparison, and removes the residual."""
+    viewstate.restoreViews()
+    viewstate.restoreDisplays()
+    removeResiduals()
+
+
+def setFade(outputVolume, fade: float) -> None:
+    """Opacity, 0 to 1, of the denoised volume wherever it lies over another."""
+    for node in viewstate.compositeNodes():
+        if node.GetForegroundVolumeID() == outputVolume.GetID():
+            node.SetForegroundOpacity(fade)
+
+
+def setWindow(inputVolume, outputVolume, windowSUV: float) -> None:
+    """The same window for both volumes: 0 to `windowSUV`; and for the residual a third of it on either side of 0."""
+    factor = suvFactor(outputVolume)
+    if factor is None:
+        inputVolume.CreateDefaultDisplayNodes()
+        display = inputVolume.GetScalarVolumeDisplayNode()
+        low, high = display.GetWindowLevelMin(), display.GetWindowLevelMax()
+    else:
+        low, high = 0.0, windowSUV / factor
+    for node in (inputVolume, outputVolume):
+        showWindow(node, low, high)
+    if (residual := residualOf(outputVolume)) is not None:
+        showResidualWindow(residual, residualTop(windowSUV) if factor is not None else high * _RESIDUAL_SHARE)
+
+
+def residualTop(windowSUV: float) -> float:
+    """SUV at either end of the residual's window."""
+    return windowSUV * _RESIDUAL_SHARE
+
+
+def refreshResidual(inputVolume, outputVolume) -> None:
+    """Computes the residual again, if it is shown; for when a volume has changed."""
+    if residualOf(outputVolume) is not None:
+        updateResidual(inputVolume, outputVolume, _factor(outputVolume))
+
+
+def _factor(outputVolume) -> float:
+    return suvFactor(outputVolume) or 1.0

@@ -1,0 +1,42 @@
+"""How a PET volume is shown: a window in SUV from 0, and its colors."""
+
+from __future__ import annotations
+
+import slicer
+
+INVERTED_GRAY, GRAY = "vtkMRMLColorTableNodeInvertedGrey", "vtkMRMLColorTableNodeGrey"
+HEAT = "vtkMRMLPETProceduralColorNodePET-Heat"
+
+
+def suvFactor(volumeNode) -> float | None:
+    """SUVbw of one unit of the volume's voxels; None if the node does not say (or it differs from slice to slice)."""
+    from .volumes import SUV_CODE, SUV_FACTOR_ATTRIBUTE, declaredUnits  # SimpleITK is not needed before
+
+    factor = volumeNode.GetAttribute(SUV_FACTOR_ATTRIBUTE)
+    if factor:
+        return float(factor)
+    return 1.0 if declaredUnits(volumeNode) == SUV_CODE[0] else None
+
+
+def setSUVUnits(volumeNode) -> None:
+    """Says in the node that its voxels are SUVbw, as Segment Statistics and the data probe read it."""
+    from .volumes import SUV_CODE, SUV_QUANTITY
+
+    for code, setCode in (
+        (SUV_QUANTITY, volumeNode.SetVoxelValueQuantity),
+        (SUV_CODE, volumeNode.SetVoxelValueUnits),
+    ):
+        entry = slicer.vtkCodedEntry()
+        entry.SetValueSchemeMeaning(*code)
+        setCode(entry)
+
+
+def showWindow(volumeNode, low: float, high: float, colorNodeID: str | None = None) -> None:
+    """Shows the volume's values from `low` to `high` (in its own units), in other colors if these are given."""
+    volumeNode.CreateDefaultDisplayNodes()
+    node = volumeNode.GetScalarVolumeDisplayNode()
+    with slicer.util.NodeModify(node):
+        node.SetAutoWindowLevel(False)
+        node.SetWindowLevel(high - low, (high + low) / 2)
+        if colorNodeID is not None:
+            node.SetAndObserveColorNodeID(colorNodeID)

@@ -1,0 +1,85 @@
+"""Slice views and displays as they were: kept in the nodes themselves, so that a saved and reloaded scene has them too."""
+
+from __future__ import annotations
+
+import slicer
+
+PREFIX = "DRMC.Before."
+_COMPOSITE_NUMBERS = ("ForegroundOpacity", "LinkedControl", "HotLinkedControl")
+_COMPOSITE_VOLUMES = ("BackgroundVolumeID", "ForegroundVolumeID")
+_DISPLAY_NUMBERS = ("Window", "Level", "AutoWindowLevel")
+
+
+def compositeNodes() -> list:
+    """The scene's slice composite nodes: what each slice view shows."""
+    return slicer.util.getNodesByClass("vtkMRMLSliceCompositeNode")
+
+
+def layoutNode():
+    """The node that says how the views are arranged, or None without main window."""
+    manager = slicer.app.layoutManager()
+    return None if manager is None else manager.layoutLogic().GetLayoutNode()
+
+
+def keepViews() -> None:
+    """Remembers what every slice view shows, and how the views are arranged, until `restoreViews`."""
+    for node in compositeNodes():
+        for name in _COMPOSITE_VOLUMES:
+            node.SetNodeReferenceID(PREFIX + name, getattr(node, f"Get{name}")())
+        _keepNumbers(node, _COMPOSITE_NUMBERS)
+    if (layout := layoutNode()) is not None:
+        _keepNumbers(layout, ("ViewArrangement",))
+
+
+def restoreViews() -> None:
+    """Puts the views back as they were; a view that did not exist then shows nothing. Without `keepViews`: nothing."""
+    nodes = compositeNodes()
+    if not any(_isKept(node) for node in nodes):
+        return
+    if (layout := layoutNode()) is not None:
+        _restoreNumbers(layout, ("ViewArrangement",))
+    for node in nodes:
+        with slicer.util.NodeModify(node):
+            for name in _COMPOSITE_VOLUMES:
+                before = node.GetNodeReference(PREFIX + name)
+                getattr(node, f"Set{name}")(None if before is None else before.GetID())
+                node.SetNodeReferenceID(PREFIX + name, None)
+            _restoreNumbers(node, _COMPOSITE_NUMBERS)
+
+
+def keepDisplay(volumeNode) -> None:
+    """Remembers the window and the colors of a volume until `restoreDisplays`; what is remembered already stays."""
+    volumeNode.CreateDefaultDisplayNodes()
+    node = volumeNode.GetScalarVolumeDisplayNode()
+    if not _isKept(node):
+        node.SetNodeReferenceID(PREFIX + "Color", node.GetColorNodeID())
+        _keepNumbers(node, _DISPLAY_NUMBERS)
+
+
+def restoreDisplays() -> None:
+    """Gives every volume its window and colors back."""
+    for node in slicer.util.getNodesByClass("vtkMRMLScalarVolumeDisplayNode"):
+        if _isKept(node):
+            with slicer.util.NodeModify(node):
+                color = node.GetNodeReference(PREFIX + "Color")
+                node.SetAndObserveColorNodeID(None if color is None else color.GetID())
+                node.SetNodeReferenceID(PREFIX + "Color", None)
+                _restoreNumbers(node, _DISPLAY_NUMBERS)
+
+
+def _isKept(node) -> bool:
+    return any(name.startswith(PREFIX) for name in node.GetAttributeNames())
+
+
+def _keepNumbers(node, names: tuple[str, ...]) -> None:
+    for name in names:
+        node.SetAttribute(PREFIX + name, repr(getattr(node, f"Get{name}")()))
+
+
+def _restoreNumbers(node, names: tuple[str, ...]) -> None:
+    for name in names:
+        text = node.GetAttribute(PREFIX + name)
+        if text is not None:
+            current = getattr(node, f"Get{name}")()
+            getattr(node, f"Set{name}")(type(current)(float(text)))
+            node.SetAttribute(PREFIX + name, None)

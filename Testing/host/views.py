@@ -1,0 +1,108 @@
+"""Slicer's layout manager over the real layout logic and slice logics: `slicer.app` gets one while views are open."""
+
+from __future__ import annotations
+
+import slicer
+import vtk
+
+from . import core
+
+SIZE = 256  # pixels of a slice view's edge
+
+
+class SliceWidget(core.Listed):
+    """What `sliceWidget(name)` gives."""
+
+    _name = 'slicer.app.layoutManager().sliceWidget("Red")'
+
+    def __init__(self, logic):
+        self._logic = logic
+
+    def sliceLogic(self):
+        return self._logic
+
+    def mrmlSliceNode(self):
+        return self._logic.GetSliceNode()
+
+    def mrmlSliceCompositeNode(self):
+        return self._logic.GetSliceCompositeNode()
+
+
+class LayoutManager(core.Listed):
+    """`slicer.app.layoutManager()`: makes the views of the current layout, each with its logic."""
+
+    _name = "slicer.app.layoutManager()"
+
+    def __init__(self, scene, applicationLogic):
+        self._layoutLogic = slicer.vtkMRMLLayoutLogic()
+        self._layoutLogic.SetMRMLScene(scene)
+        self._scene, self._collection, self._sliceLogics = scene, vtk.vtkCollection(), {}
+        self._applicationLogic = applicationLogic
+        applicationLogic.SetSliceLogics(self._collection)
+        self._tag = self._layoutLogic.GetLayoutNode().AddObserver(
+            vtk.vtkCommand.ModifiedEvent, self._makeViews
+        )
+        self.setLayout(slicer.vtkMRMLLayoutNode.SlicerLayoutFourUpView)
+
+    def layoutLogic(self):
+        return self._layoutLogic
+
+    @property
+    def layout(self) -> int:
+        return self._layoutLogic.GetLayoutNode().GetViewArrangement()
+
+    def setLayout(self, layout: int) -> None:
+        self._layoutLogic.GetLayoutNode().SetViewArrangement(layout)
+        self._makeViews()
+
+    def sliceViewNames(self) -> tuple:
+        shown = self._layoutLogic.GetViewNodes()
+        nodes = [shown.GetItemAsObject(index) for index in range(shown.GetNumberOfItems())]
+        return tuple(node.GetLayoutName() for node in nodes if node.IsA("vtkMRMLSliceNode"))
+
+    def sliceWidget(self, name: str) -> SliceWidget | None:
+        return SliceWidget(self._sliceLogics[name]) if name in self._sliceLogics else None
+
+    def mrmlSliceLogics(self):
+        return self._collection
+
+    def resetSliceViews(self) -> None:
+        for logic in self._sliceLogics.values():
+            logic.FitSliceToBackground()
+
+    def _makeViews(self, *_) -> None:
+        for name in self.sliceViewNames():
+            if name not in self._sliceLogics:
+                nodes = slicer.util.getNodesByClass("vtkMRMLSliceNode")
+                node = next(one for one in nodes if one.GetLayoutName() == name)
+                node.SetDimensions(SIZE, SIZE, 1)
+                logic = slicer.vtkMRMLSliceLogic()
+                logic.SetMRMLApplicationLogic(self._applicationLogic)
+                logic.SetMRMLScene(self._scene)
+                logic.SetSliceNode(node)
+                self._sliceLogics[name] = logic
+                self._collection.AddItem(logic)
+
+    def _close(self) -> None:
+        self._layoutLogic.GetLayoutNode().RemoveObserver(self._tag)
+        for logic in self._sliceLogics.values():
+            logic.SetSliceNode(None)
+            logic.SetMRMLScene(None)
+        self._applicationLogic.SetSliceLogics(vtk.vtkCollection())
+        for className in ("vtkMRMLSliceCompositeNode", "vtkMRMLSliceNode", "vtkMRMLSliceDisplayNode"):
+            for node in slicer.util.getNodesByClass(className):
+                self._scene.RemoveNode(node)
+        self._layoutLogic.SetMRMLScene(None)
+
+
+def openViews() -> LayoutManager:
+    """From now on Slicer has views (Four-Up); `closeViews` takes them away again."""
+    slicer.app._layoutManager = LayoutManager(slicer.mrmlScene, slicer.app.applicationLogic())
+    return slicer.app._layoutManager
+
+
+def closeViews() -> None:
+    """Without views again, as with --no-main-window."""
+    manager, slicer.app._layoutManager = slicer.app._layoutManager, None
+    if manager is not None:
+        manager._close()
