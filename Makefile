@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 OUT ?= output/demo
 STAMP := $(VENV)/.installed
 
-.PHONY: help env demo test lint format test-slicer weights clean
+.PHONY: help env demo test lint format test-slicer weights screenshots sample-data clean
 
 help:
 	@echo "make demo                 denoise a small simulated patient; OUT=folder"
@@ -14,6 +14,7 @@ help:
 	@echo "make test                 engine tests and Slicer-facing tests"
 	@echo "make lint                 ruff"
 	@echo "make weights              simulate, train and evaluate the shipped model again (hours)"
+	@echo "make sample-data          simulate the shipped sample patient again (minutes)"
 	@echo "make test-slicer SLICER=/path/to/Slicer   the module tests in a real Slicer"
 
 env: $(STAMP)
@@ -67,6 +68,9 @@ weights: env
 	$(TEST_PATIENTS) --centers C1,C3,C5
 	$(TEST_PATIENTS) --centers C6 --drf 12
 	$(BIN)/drmc evaluate Resources/Models/evaluation.json --card
+
+sample-data: env
+	@QT_QPA_PLATFORM=offscreen $(BIN)/python Testing/host/make_sample_data.py
 
 test-slicer:
 	@test -n "$(SLICER)" || { echo "say where Slicer is: make test-slicer SLICER=/path/to/Slicer"; exit 2; }

@@ -14,6 +14,7 @@ from DRMCDenoiseLib.lesionsection import LesionSection
 from DRMCDenoiseLib.modelsection import ModelSection
 from DRMCDenoiseLib.parametersection import ParameterSection
 from DRMCDenoiseLib.runsection import RunSection
+from DRMCDenoiseLib.sampledata import registerSampleData
 from DRMCDenoiseLib.selftest import DRMCDenoiseTest  # noqa: F401  Slicer looks for it in this file
 from slicer import (
     vtkMRMLScalarVolumeNode,
@@ -49,6 +50,7 @@ class DRMCDenoise(ScriptedLoadableModule):
         self.parent.acknowledgementText = _(
             "The network is the dynamic routing model for multi-center low-dose PET (DRMC)."
         )
+        slicer.app.connect("startupCompleted()", registerSampleData)
 
 
 @parameterNodeWrapper
