@@ -14,6 +14,7 @@ help:
 	@echo "make test                 engine tests and Slicer-facing tests"
 	@echo "make lint                 ruff"
 	@echo "make weights              simulate, train and evaluate the shipped model again (hours)"
+	@echo "make screenshots          pictures of the panel and of slice views again, into Resources/Screenshots"
 	@echo "make sample-data          simulate the shipped sample patient again (minutes)"
 	@echo "make test-slicer SLICER=/path/to/Slicer   the module tests in a real Slicer"
 
@@ -68,6 +69,9 @@ weights: env
 	$(TEST_PATIENTS) --centers C1,C3,C5
 	$(TEST_PATIENTS) --centers C6 --drf 12
 	$(BIN)/drmc evaluate Resources/Models/evaluation.json --card
+
+screenshots: env
+	@QT_QPA_PLATFORM=offscreen $(BIN)/python Testing/host/make_screenshots.py
 
 sample-data: env
 	@QT_QPA_PLATFORM=offscreen $(BIN)/python Testing/host/make_sample_data.py

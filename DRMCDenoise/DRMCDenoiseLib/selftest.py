@@ -12,7 +12,7 @@ from slicer.ScriptedLoadableModule import ScriptedLoadableModuleTest
 
 
 class DRMCDenoiseTest(ScriptedLoadableModuleTest):
-    """A refusal, and a small volume from node to node."""
+    """A refusal, a small volume from node to node, and the comparison in the views."""
 
     def setUp(self) -> None:
         slicer.mrmlScene.Clear()
@@ -22,6 +22,8 @@ class DRMCDenoiseTest(ScriptedLoadableModuleTest):
         self.test_refusal()
         self.setUp()
         self.test_process()
+        self.setUp()
+        self.test_comparison()
 
     def test_refusal(self) -> None:
         """An empty volume is refused in one sentence, and nothing is added to the scene."""
@@ -48,3 +50,26 @@ class DRMCDenoiseTest(ScriptedLoadableModuleTest):
         self.assertEqual(output.GetName(), "Ball denoised (DRMC)")
         self.assertEqual(slicer.util.arrayFromVolume(output).shape, array.shape)
         self.assertFalse(np.array_equal(slicer.util.arrayFromVolume(output), array.astype(np.float32)))
+
+    def test_comparison(self) -> None:
+        """Every way to compare the sample patient shows both volumes, and leaves the views as they were."""
+        from .comparison import MODES, endComparison, showComparison
+        from .sampledata import loadSample
+
+        def layers() -> list:
+            nodes = slicer.util.getNodesByClass("vtkMRMLSliceCompositeNode")
+            return [(one.GetBackgroundVolumeID(), one.GetForegroundVolumeID()) for one in nodes]
+
+        low, full, _lesions = loadSample()
+        showComparison(low, full, "sideBySide")  # its views are made once and stay
+        endComparison()
+        before, manager = layers(), slicer.app.layoutManager()
+        layout = None if manager is None else manager.layout
+        for mode in MODES:
+            showComparison(low, full, mode)
+            slicer.app.processEvents()
+            self.assertEqual(layers() == before, mode == "off" or not before)
+            endComparison()
+            self.assertEqual(layers(), before)
+            self.assertEqual(None if manager is None else manager.layout, layout)
+        self.assertEqual(slicer.mrmlScene.GetNumberOfNodesByClass("vtkMRMLScalarVolumeNode"), 2)

@@ -97,12 +97,12 @@ def picture(name: str, size: tuple[int, int] = (256, 256), *, lesions=None, titl
         QtCore.Qt.AlignmentFlag.AlignHCenter | QtCore.Qt.AlignmentFlag.AlignBottom,
     )
     texts = [*zip(LETTERS[orientation], sides, strict=True)]
-    texts.append((title, QtCore.Qt.AlignmentFlag.AlignLeft | QtCore.Qt.AlignmentFlag.AlignBottom))
-    for text, side in texts:
-        area = painter.boundingRect(inside, side, text)
-        average = pixels[max(area.top(), 0) : area.bottom() + 1, max(area.left(), 0) : area.right() + 1]
-        isDark = average.size and average.mean() < 128
-        painter.setPen(QtGui.QColor("white" if isDark else "black"))
+    texts.append((title, QtCore.Qt.AlignmentFlag.AlignLeft | QtCore.Qt.AlignmentFlag.AlignTop))
+    for text, side in texts:  # white with a black rim can be read on any gray
+        painter.setPen(QtGui.QColor("black"))
+        for dx, dy in ((-1, 0), (1, 0), (0, -1), (0, 1), (-1, -1), (1, 1), (-1, 1), (1, -1)):
+            painter.drawText(inside.translated(dx, dy), side, text)
+        painter.setPen(QtGui.QColor("white"))
         painter.drawText(inside, side, text)
     painter.end()
     return image
@@ -131,3 +131,37 @@ def grid(rows: list[list[QtGui.QImage]], gap: int = 4, background: str = "#30303
         y += height + gap
     painter.end()
     return whole
+
+
+def withPalette(image: QtGui.QImage, colors: int = 256) -> QtGui.QImage:
+    """The picture in at most that many colors (median cut), not dithered."""
+    pixels = toArray(image)
+    packed = pixels[..., 0] * 65536 + pixels[..., 1] * 256 + pixels[..., 2]
+    found, index, counts = np.unique(packed, return_inverse=True, return_counts=True)
+    split = np.stack([found // 65536, found // 256 % 256, found % 256], axis=1)
+    boxes = [np.arange(len(found))]
+    while len(boxes) < min(colors, len(found)):
+        widths = [np.ptp(split[box], axis=0).max() for box in boxes]
+        weights = [width * np.sqrt(counts[box].sum()) for box, width in zip(boxes, widths, strict=True)]
+        box = boxes.pop(int(np.argmax(weights)))
+        box = box[np.argsort(split[box, np.ptp(split[box], axis=0).argmax()], kind="stable")]
+        share = np.cumsum(counts[box]) / counts[box].sum()
+        cut = int(np.clip(np.searchsorted(share, 0.5), 1, len(box) - 1))
+        boxes += [box[:cut], box[cut:]]
+    entry = np.zeros(len(found), np.uint8)
+    table = []
+    for number, box in enumerate(boxes):
+        entry[box] = number
+        table.append(np.average(split[box], axis=0, weights=counts[box]).round().astype(int).tolist())
+    indexed = entry[index.reshape(packed.shape)]
+    rows, columns = indexed.shape
+    made = QtGui.QImage(indexed.tobytes(), columns, rows, columns, QtGui.QImage.Format.Format_Indexed8).copy()
+    made.setColorTable([QtGui.qRgb(*one) for one in table])
+    return made
+
+
+def toArray(image: QtGui.QImage) -> np.ndarray:
+    """The pixels of a picture, (rows, columns, 3), int."""
+    plain = image.convertToFormat(QtGui.QImage.Format.Format_RGB888)
+    lines = np.frombuffer(plain.constBits(), np.uint8).reshape(plain.height(), plain.bytesPerLine())
+    return lines[:, : 3 * plain.width()].reshape(plain.height(), plain.width(), 3).astype(int)

@@ -274,3 +274,17 @@ def test_a_volume_without_one_suv_factor_gets_the_originals_window(qtSlicer):
     showWindow(original, 10.0, 900.0)
     showComparison(original, denoised, "overlay")
     assert display(original)[1:3] == display(denoised)[1:3] == (10.0, 900.0)
+
+
+@pytest.mark.parametrize("hasViews", [True, False])
+def test_the_modules_own_test_of_it(qtSlicer, hasViews):
+    """What a real Slicer runs, here with and without views."""
+    from DRMCDenoiseLib.selftest import DRMCDenoiseTest
+    from host import views
+
+    if hasViews:
+        views.openViews()
+    try:
+        DRMCDenoiseTest("test_comparison").debug()
+    finally:
+        views.closeViews()

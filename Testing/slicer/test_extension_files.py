@@ -196,6 +196,15 @@ def test_the_extension_says_who_it_is():
     raw = metadata("HOMEPAGE").replace("https://github.com/", "https://raw.githubusercontent.com/")
     icon = metadata("ICONURL").removeprefix(f"{raw}/{CATALOG['scm_revision']}/")
     assert pngSize(REPOSITORY / icon) == (128, 128)
+    screenshot = metadata("SCREENSHOTURLS").removeprefix(f"{raw}/{CATALOG['scm_revision']}/")
+    assert min(pngSize(REPOSITORY / screenshot)) >= 480
+
+
+def test_screenshots_are_small_enough_for_a_repository():
+    pictures = sorted((REPOSITORY / "Resources" / "Screenshots").iterdir())
+    assert {"empty.png", "ready.png", "running.png", "done.png"} <= {path.name for path in pictures}
+    for path in pictures:
+        assert min(pngSize(path)) > 100 and path.stat().st_size <= 150_000, path.name
 
 
 def test_the_legacy_description_says_the_same():

@@ -129,3 +129,12 @@ def test_an_oblique_scan_is_cut_where_the_view_is(views, qtSlicer):
     for name in ("Red", "Yellow", "Green"):
         image = views.sliceImage(name, (41, 41), place=place, mmPerPixel=0.5)[..., 0].astype(int)
         assert np.abs(np.argwhere(image == image.max()).mean(axis=0) - 20).max() <= 1.5
+
+
+def test_a_palette_keeps_the_picture(views):
+    """Few colors are kept exactly; of many the picture keeps what can be seen."""
+    gray = np.repeat(np.arange(100, dtype=np.uint8)[None, :, None], 3, axis=2)
+    assert np.array_equal(views.toArray(views.withPalette(views.toImage(gray))), gray)
+    noise = np.random.default_rng(0).integers(0, 256, (60, 60, 3), dtype=np.uint8)
+    few = views.withPalette(views.toImage(noise), 200)
+    assert len(few.colorTable()) == 200 and np.abs(views.toArray(few) - noise).mean() < 25
