@@ -55,7 +55,6 @@ def updateResidual(inputVolume, outputVolume, factor: float):
 def showResidualWindow(node, top: float) -> None:
     """Shows the residual from -top to top SUV: blue below 0, white at 0, red above."""
     showWindow(node, -top, top, _divergingColors().GetID())
-    node.GetScalarVolumeDisplayNode().SetSaveWithScene(False)
 
 
 def removeResiduals() -> None:
@@ -78,6 +77,9 @@ def _newNode(inputVolume, outputVolume):
     node.SetAttribute("DRMC.IntendedUse", "Research use only")
     setSUVUnits(node)
     outputVolume.SetNodeReferenceID(REFERENCE, node.GetID())
+    node.CreateDefaultDisplayNodes()  # while there are no voxels to look for a window in, which takes its time
+    node.GetDisplayNode().SetAutoWindowLevel(False)
+    node.GetDisplayNode().SetSaveWithScene(False)
     return node
 
 
