@@ -54,9 +54,9 @@ class Screenshots:
     def take(self) -> None:
         self.views.openViews()
         self.takeMissingPyTorch()
+        self.takeRefused()
         panel = self.opened()
         self.save("empty", self.panelImage(panel))
-        self.takeRefused(panel)
         lesions = self.loadPatient(panel)[2]
         self.save("ready", self.panelImage(panel))
         panel.ui.applyButton.click()
@@ -83,9 +83,9 @@ class Screenshots:
             importlib.util.find_spec = find
         self.slicer.mrmlScene.Clear(0)
 
-    def takeRefused(self, panel) -> None:
+    def takeRefused(self) -> None:
         """A CT by mistake."""
-        slicer = self.slicer
+        slicer, panel = self.slicer, self.opened()
         node = slicer.util.addVolumeFromArray(np.zeros((20, 30, 30), np.float32), name="CT chest")
         units = slicer.vtkCodedEntry()
         units.SetValueSchemeMeaning("[hnsf'U]", "UCUM", "Hounsfield unit")
@@ -95,6 +95,7 @@ class Screenshots:
         panel.ui.applyButton.click()
         self.wait(lambda: panel.job is None)
         self.save("refused", self.panelImage(panel))
+        host.closeWidget(panel)
         slicer.mrmlScene.Clear(0)
 
     def loadPatient(self, panel) -> list:
