@@ -111,6 +111,7 @@ def writeLesions(labels: sitk.Image, lesions: list[dict], path: Path) -> None:
         if mask.any():
             name = f"{lesion['host'].replace('_', ' ').capitalize()}, {lesion['diameter_mm']:.0f} mm"
             segment = node.GetSegmentation().AddEmptySegment(f"Lesion_{lesion['label']}", name)
+            node.GetSegmentation().GetSegment(segment).SetColor(0.0, 0.6, 0.25)  # a new one's color is random
             slicer.util.updateSegmentBinaryLabelmapFromArray(mask.astype(np.uint8), node, segment, volume)
     storage = slicer.vtkMRMLSegmentationStorageNode()
     storage.SetFileName(str(path))
