@@ -140,12 +140,12 @@ class DRMCDenoiseWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
             self.initializeParameterNode()
 
     def initializeParameterNode(self) -> None:
-        """Shows the parameter node that was shown last, or the scene's first."""
+        """Shows the parameter node that was shown last, or the scene's own."""
         shown = self._shownNode if slicer.mrmlScene.IsNodePresent(self._shownNode) else None
         self.showParameterNode(shown)
 
     def showParameterNode(self, node: vtkMRMLScriptedModuleNode | None) -> None:
-        """Shows another of the scene's parameter sets; the first, or a new one, if None."""
+        """Shows another of the scene's parameter sets; the scene's own if None."""
         parameterNode = DRMCDenoiseParameterNode(node) if node else self.logic.getParameterNode()
         self._shownNode = parameterNode.parameterNode
         self.setParameterNode(parameterNode)
@@ -191,10 +191,6 @@ class DRMCDenoiseWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
 class DRMCDenoiseLogic(ScriptedLoadableModuleLogic):
     """Denoising for scripts, other modules and the panel; needs no GUI."""
 
-    def __init__(self) -> None:
-        ScriptedLoadableModuleLogic.__init__(self)
-        self.isSingletonParameterNode = False  # a scene may hold several parameter sets
-
     @staticmethod
     def presetDefaults() -> dict[str, Any]:
         """The parameters that a preset keeps, with what a new parameter set has."""
@@ -202,7 +198,7 @@ class DRMCDenoiseLogic(ScriptedLoadableModuleLogic):
         return {name: getattr(fresh, name) for name in PRESET_PARAMETERS}
 
     def getParameterNode(self) -> DRMCDenoiseParameterNode:
-        """The scene's first parameter set; a new one if there is none."""
+        """The scene's own parameter set, which a loaded scene replaces; users may add others beside it."""
         return DRMCDenoiseParameterNode(super().getParameterNode())
 
     def process(
