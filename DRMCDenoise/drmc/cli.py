@@ -1,5 +1,5 @@
 """The command `drmc`: denoise a scan, look at its SUV and its lesions, list the models, simulate, validate,
-train, evaluate, benchmark.
+train, evaluate, profile, benchmark.
 
 Exit codes: 0 done, 1 failed, 2 refused (bad input or usage: one line on standard error, nothing written),
 130 cancelled (SIGINT, SIGTERM). With DRMC_DEBUG=1 a failure shows its traceback. Nothing heavy is
@@ -63,6 +63,10 @@ ROOMS = {
     "validate": ("drmc.validation.command", "check a dataset before training on it"),
     "train": ("drmc.training.command", "train a network on one's own centers"),
     "evaluate": ("drmc.evaluation.command", "measure a network on patients that it has not seen"),
+    "profile": (
+        "drmc.evaluation.profile_command",
+        "measure which experts a network uses at each training center",
+    ),
     "benchmark": ("drmc.benchmark.command", "measure speed and memory on this machine"),
 }
 # Rooms that compute for hours, in processes of their own, and keep all that these say.
@@ -343,8 +347,8 @@ def _add_denoise(add: Callable[..., argparse.ArgumentParser]) -> None:
         "subfolders and image files is a scan, done into OUT/<name>/. A scan that is refused does not stop\n"
         "the others (exit code 2, or 1 if any failed) and a cancel keeps those that are done; OUT/batch.csv\n"
         "says how each ended, OUT/lesions.csv collects all lesions.\n\n"
-        "OUT gets denoised.nii.gz (.nrrd) with denoised.json, or denoised/ with a DICOM series; lesions.csv,\n"
-        "routing.csv, report.html and summary.json.",
+        "OUT gets denoised.nii.gz (.nrrd) with denoised.json, or denoised/ with a DICOM series; lesions.csv and\n"
+        "routing_lesions.csv, routing.csv, report.html and summary.json.",
     )
     sub.add_argument(
         "input", metavar="INPUT", help="DICOM folder or file, NIfTI, NRRD or MHA, or a folder of scans"

@@ -23,6 +23,7 @@ from .hardware import device_name, physical_cores
 from .network import DRMC, INPUT_SCALE
 
 if TYPE_CHECKING:
+    from .segments import Segment
     from .volume import Geometry
 
 Progress = Callable[[int, int, "float | None"], None]
@@ -44,6 +45,38 @@ _OutOfMemoryError = getattr(torch, "OutOfMemoryError", torch.cuda.OutOfMemoryErr
 
 
 @dataclass(frozen=True)
+class TileLayout:
+    """Where the used part of each tile (all of it but its halo) lies on the network's grid.
+
+    starts_zyx: (T, 3) first voxel, may be negative; edge: voxels; grid: the grid, geometry: the scan's own.
+    """
+
+    starts_zyx: np.ndarray
+    edge: int
+    grid: Geometry
+    geometry: Geometry
+
+    def voxels_of(self, segment: Segment) -> np.ndarray:
+        """How many of a segment's voxels lie in each tile's used part, float64 (T,).
+
+        The segment is on the scan's own grid, and its voxels are counted there by the place of their centers:
+        no lesion is too small to be counted. Overlapping tiles count a voxel each.
+        """
+        offset_zyx = _offset_zyx(self.grid, self.geometry)
+        ranges = []
+        for axis, (part, offset) in enumerate(zip(segment.box, offset_zyx, strict=True)):
+            step, grid_step = self.geometry.spacing_zyx[axis], self.grid.spacing_zyx[axis]
+            position = (offset + step * np.arange(part.start, part.stop)) / grid_step
+            position = np.clip(position, 0, self.grid.shape[axis] - 1)[None]
+            first = self.starts_zyx[:, axis, None] - 0.5
+            ranges.append((position >= first) & (position < first + self.edge))
+        return np.array(
+            [np.count_nonzero(segment.inside[np.ix_(*inside)]) for inside in zip(*ranges, strict=True)],
+            dtype=np.float64,
+        )
+
+
+@dataclass(frozen=True)
 class DenoiseResult:
     """What the network would add to a scan, and how it came about.
 
@@ -51,6 +84,7 @@ class DenoiseResult:
     gates_TLM: gate of every expert, float32, L router layers in the order of `DRMC.forward`.
     tile_centers_mm: (T, 3) physical centers of the tiles, LPS, (x, y, z).
     tile_body_fraction: (T,) share of the tile's voxels, within the image, that are body.
+    layout: where the tiles' used parts lie.
     device, precision: what the last tile was computed on and with ("cpu", "cuda:0 ...", "mps"; "fp32",
     "bf16").
     seconds: of the stages resample, mask, network, blend, resample_back.
@@ -61,6 +95,7 @@ class DenoiseResult:
     gates_TLM: np.ndarray
     tile_centers_mm: np.ndarray
     tile_body_fraction: np.ndarray
+    layout: TileLayout
     device: str
     precision: str
     seconds: dict[str, float]
@@ -186,6 +221,7 @@ class Denoiser:
             gates_TLM=np.stack(gates) if gates else np.zeros(_gates_shape(self._network), np.float32),
             tile_centers_mm=_physical_points(starts + (self.tile - 1) / 2, grid),
             tile_body_fraction=fractions,
+            layout=TileLayout(starts + halo, self.tile - 2 * halo, grid, geometry),
             device=device_name(run.device),
             precision=run.precision,
             seconds=clock.seconds,

@@ -33,7 +33,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
-from drmc import __version__, files, quantify, report, routing
+from drmc import __version__, files, quantify, report, routing, routing_profiles
 from drmc.errors import CancelledError, DRMCError, InputError
 from drmc.models import ModelEntry, find_model
 from drmc.volume import Geometry, PETVolume, image_kind, read_volume, stem, write_image
@@ -176,6 +176,11 @@ def run(
             stages["reference"] = reference.suv_array()
         lesion_rows = [] if not segments else quantify.lesion_table(name, segments, stages, volume.geometry)
         routing_rows = routing.routing_table(result.gates_TLM)
+        routing_lesions = {
+            segment.name: routing.routing_table(result.gates_TLM, result.layout.voxels_of(segment))
+            for segment in segments or ()
+        }
+        nearest, unlike = _compare_routing(engine.entry, routing_rows)
         comparison = None if reference is None else compare_with_reference(reference, stages, lesion_rows)
     _stop_if(cancel)
     summary = {
@@ -188,9 +193,12 @@ def run(
         "device": result.device,
         "precision": result.precision,
         "tiles": {"count": len(result.gates_TLM), "edge": denoiser.tile},
-        "notices": _unique([*inputs.notices, *result.notices, *(plan.notices if plan else [])]),
+        "notices": _unique([*inputs.notices, *result.notices, *unlike, *(plan.notices if plan else [])]),
         "lesions": None if segments is None else {"input": str(request.lesions), "segments": lesion_rows},
         "reference": comparison,
+        "routing": routing_rows,
+        "routing_lesions": None if segments is None else routing_lesions,
+        "routing_nearest": nearest,
         "outputs": produced,
         "created": datetime.now(timezone.utc).isoformat(timespec="seconds"),
         "versions": versions(),
@@ -204,6 +212,7 @@ def run(
                 dicom_write.write_series(folder / "denoised", denoised, plan, made_by, cancel)
             if segments is not None:
                 quantify.write_lesions_csv(folder / "lesions.csv", lesion_rows)
+                routing.write_routing_lesions_csv(folder / "routing_lesions.csv", routing_lesions)
             routing.write_routing_csv(folder / "routing.csv", routing_rows)
         with clock("report"):
             summary["seconds"] = clock.so_far()
@@ -365,6 +374,7 @@ def is_complete(request: DenoiseRequest, entry: ModelEntry) -> bool:
     earlier = _earlier_summary(output)
     return (
         earlier is not None
+        and earlier["outputs"] == _output_names(request, with_lesions=request.lesions is not None)
         and all(_is_output(output / name, earlier) for name in earlier["outputs"])
         and earlier.get("settings") == jsonable(_settings(request))
         and earlier.get("model", {}).get("sha256") == entry.sha256
@@ -701,6 +711,20 @@ def _describe_model(entry: ModelEntry, denoiser: Denoiser) -> dict[str, Any]:
     }
 
 
+def _compare_routing(
+    entry: ModelEntry, rows: Sequence[routing.Row]
+) -> tuple[dict[str, Any] | None, list[str]]:
+    """The nearest training center by the profiles in the model's card, if it has any, and what to tell of it."""
+    profiles = (entry.card or {}).get(routing_profiles.CARD_KEY)
+    if profiles is None:
+        return None, []
+    try:
+        nearest = routing_profiles.nearest_center(profiles, rows)
+    except ValueError as error:
+        return None, [f"the routing profiles in the model's card do not fit, nothing is compared: {error}"]
+    return nearest, [routing_profiles.UNLIKE] if nearest and nearest["unlike"] else []
+
+
 def _settings(request: DenoiseRequest) -> dict[str, Any]:
     """What decides the outputs, besides the model; device and tile batch only decide how fast they come."""
     keys = ("format", "dicom", "precision", "units", "suv_type", "accept_rule", "series_uid")
@@ -775,7 +799,7 @@ def _output_names(request: DenoiseRequest, *, with_lesions: bool) -> list[str]:
     # A DICOM series states its SUV itself.
     image = [] if request.format == "dicom" else [f"denoised{FORMATS[request.format]}", "denoised.json"]
     series = ["denoised"] if request.with_series else []
-    lesions = ["lesions.csv"] if with_lesions else []
+    lesions = ["lesions.csv", "routing_lesions.csv"] if with_lesions else []
     return [*image, *series, *lesions, "routing.csv", "report.html", "summary.json"]
 
 

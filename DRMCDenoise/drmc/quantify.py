@@ -5,7 +5,8 @@ not defined (SUVpeak where no complete sphere fits into the image, a change from
 in the table.
 
 Rules
-- SUVmax, SUVmin, SUVmean, SUVmedian: over the voxels of the segment.
+- SUVmax, SUVmin, SUVmean, SUVmedian: over the voxels of the segment. suv_max_x_mm, _y_mm, _z_mm: where the
+  SUVmax is, the center of its voxel in the scan's own frame [mm, LPS] (of equal voxels the first in z, y, x).
 - SUVpeak: the largest mean over a sphere of 1 cm^3 (radius 6.2035 mm) centered on a voxel of the segment. A
   voxel belongs to the sphere if its center does. The sphere may reach out of the segment but not out of the
   image.
@@ -37,6 +38,7 @@ __all__ = [
     "BIAS_QUANTITIES",
     "COLUMNS",
     "PEAK_RADIUS_MM",
+    "POSITION",
     "QUANTITIES",
     "REPEATABILITY_COEFFICIENT_PERCENT",
     "STAGES",
@@ -54,7 +56,8 @@ __all__ = [
 ]
 
 QUANTITIES = ("volume_ml", "suv_min", "suv_mean", "suv_median", "suv_max", "suv_peak", "mtv41_ml", "tlg41")
-COLUMNS = ("scan", "segment", "stage", *QUANTITIES)
+POSITION = ("suv_max_x_mm", "suv_max_y_mm", "suv_max_z_mm")
+COLUMNS = ("scan", "segment", "stage", *QUANTITIES, *POSITION)
 STAGES = ("original", "denoised", "reference", "change_percent")
 PEAK_RADIUS_MM = (3.0 * 1000.0 / (4.0 * math.pi)) ** (1.0 / 3.0)  # 6.2035 mm: a sphere of 1 cm^3
 MTV_FRACTION = 0.41
@@ -162,11 +165,20 @@ def lesion_table(
             numbers["change_percent"] = {
                 key: _change_percent(numbers["original"][key], numbers["denoised"][key]) for key in QUANTITIES
             }
-        rows.extend(
-            {"scan": scan, "segment": segment.name, "stage": stage, **found}
-            for stage, found in numbers.items()
-        )
+        for stage, found in numbers.items():
+            place = _place_of_maximum(stages[stage], segment, geometry) if stage in stages else (None,) * 3
+            row = {"scan": scan, "segment": segment.name, "stage": stage, **found}
+            rows.append({**row, **dict(zip(POSITION, place, strict=True))})
     return rows
+
+
+def _place_of_maximum(suv: np.ndarray, segment: Segment, geometry: Geometry) -> tuple[float, float, float]:
+    """Center of the segment's hottest voxel, LPS (x, y, z) [mm]."""
+    values = np.where(segment.inside, np.asarray(suv)[segment.box], -np.inf)
+    index = np.unravel_index(int(values.argmax()), values.shape) + np.array([p.start for p in segment.box])
+    offset = np.reshape(geometry.direction, (3, 3)) @ (index[::-1] * np.asarray(geometry.spacing))
+    x, y, z = (np.asarray(geometry.origin) + offset).tolist()
+    return x, y, z
 
 
 def _change_percent(before: float | None, after: float | None) -> float | None:
@@ -182,7 +194,7 @@ def lesions_csv_text(rows: Iterable[Row]) -> str:
     writer.writerow(COLUMNS)
     for row in rows:
         cells = [row["scan"], row["segment"], row["stage"]]
-        cells += ["" if row.get(key) is None else repr(float(row[key])) for key in QUANTITIES]
+        cells += ["" if row.get(key) is None else repr(float(row[key])) for key in (*QUANTITIES, *POSITION)]
         writer.writerow(cells)
     return text.getvalue()
 
@@ -193,17 +205,17 @@ def write_lesions_csv(path: str | os.PathLike[str], rows: Iterable[Row]) -> None
 
 
 def read_lesions_csv(path: str | os.PathLike[str]) -> list[Row]:
-    """Reads a lesion table back; gives the rows that were written."""
+    """Reads a lesion table back; gives the rows that were written (older files have no positions: None)."""
     with open(Path(path), encoding="utf-8", newline="") as file:
         reader = csv.DictReader(file)
-        missing = set(COLUMNS) - set(reader.fieldnames or ())
+        missing = set(COLUMNS) - set(POSITION) - set(reader.fieldnames or ())
         if missing:
             raise InputError(
                 f"{path}: not a lesion table, the columns {', '.join(sorted(missing))} are missing"
             )
         return [
             {
-                key: (float(row[key]) if row[key] else None) if key in QUANTITIES else row[key]
+                key: row[key] if key in COLUMNS[:3] else float(row[key]) if row.get(key) else None
                 for key in COLUMNS
             }
             for row in reader

@@ -15,9 +15,9 @@ import numpy as np
 
 from . import quantify
 from .files import write_text
-from .heatmap import routing_svg
 from .report_figures import figures_html
 from .report_lesions import comparison_html, lesions_html
+from .report_routing import routing_html
 from .report_style import CSS
 from .report_text import (
     facts_list,
@@ -82,7 +82,7 @@ def report_html(
         section("Lesions", lesions_html(lesions)),
         comparison_html(summary),
         section("Scan and SUV", _sheet(suv, header, geometry)),
-        section("Routing", _routing(routing, summary)),
+        section("Routing", routing_html(routing, summary)),
         section("Model and run", _model(summary)),
         f"<footer>{RESEARCH_USE}. The original scan is unchanged and remains the record.</footer></main>",
     ]
@@ -254,28 +254,7 @@ def _candidates(candidates: Any) -> str:
     return f"<details><summary>Every candidate for the reference time</summary>{table(head, lines)}</details>"
 
 
-# ---- routing, model, run
-
-
-def _routing(rows: Sequence[Row], summary: Mapping[str, Any]) -> str:
-    if not rows:
-        return '<p class="note">There is no routing to show for this run.</p>'
-    known = [row for row in rows if row["mean_gate"] is not None]
-    if not known:
-        return '<p class="note">No tile held any body, so no expert was asked.</p>' + _heatmap(rows)
-    closed = float(np.mean([row["closed_fraction"] for row in known]))
-    tiles = mapping(summary.get("tiles")).get("count")
-    over = f"over {escape(plain(tiles))} tiles" if tiles else "over the tiles of this scan"
-    return (
-        '<p class="note">In every layer the network weighs its experts by gates that depend on the image, '
-        f"tile by tile; a gate of exactly 0 closes the expert. Below, {over}: the mean gate (color, large "
-        f"number) and in how many tiles the expert was closed. {100 * closed:.0f} % of all gates were "
-        "closed.</p>" + _heatmap(rows)
-    )
-
-
-def _heatmap(rows: Sequence[Row]) -> str:
-    return f'<div class="scroll">{routing_svg(rows)}</div>'
+# ---- model, run
 
 
 def _model(summary: Mapping[str, Any]) -> str:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import csv
 import io
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -30,8 +30,7 @@ def routing_table(gates_TLM: np.ndarray, weights: Sequence[float] | np.ndarray |
     top1_fraction: share of tiles in which this expert has the largest gate of its bank (the first of equal
     ones). A tile in which every expert of the bank is closed counts for no expert, so the shares then sum to
     less than 1.
-    `weights` (T,), 0 or more, counts tiles unequally (the body's share of each tile); default:
-    alike. Without any tile of weight (a scan of air) the four numbers are None. Raises ValueError for another
+    `weights` (T,), 0 or more, counts tiles unequally (how much of a lesion each holds); default: alike. Without any tile of weight (a scan of air) the four numbers are None. Raises ValueError for another
     number of axes, an odd number of layers, negative or non-finite gates.
     """
     gates = np.asarray(gates_TLM, dtype=np.float64)
@@ -66,17 +65,37 @@ def routing_table(gates_TLM: np.ndarray, weights: Sequence[float] | np.ndarray |
     return rows
 
 
+def gates_of(rows: Sequence[Row]) -> np.ndarray | None:
+    """The mean gates of a routing table as an array (L, M); None where the table has no numbers."""
+    if not rows or any(row["mean_gate"] is None for row in rows):
+        return None
+    return np.array([row["mean_gate"] for row in rows]).reshape(-1, max(row["expert"] for row in rows))
+
+
 def routing_csv_text(rows: Iterable[Row]) -> str:
     """The table as CSV text, as many digits as give the same number back, empty cell where undefined."""
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(COLUMNS)
-    for row in rows:
-        numbers = ["" if row[key] is None else repr(float(row[key])) for key in _NUMBERS]
-        writer.writerow([row["block"], row["bank"], row["expert"], *numbers])
-    return text.getvalue()
+    return _csv_text(COLUMNS, (_cells(row) for row in rows))
 
 
 def write_routing_csv(path: str | os.PathLike[str], rows: Iterable[Row]) -> None:
     """Writes the routing table (UTF-8, atomically)."""
     write_text(path, routing_csv_text(rows))
+
+
+def write_routing_lesions_csv(path: str | os.PathLike[str], tables: Mapping[str, Iterable[Row]]) -> None:
+    """Writes the routing tables of segments, by their names, as one with a leading column `segment`."""
+    cells = ([segment, *_cells(row)] for segment, rows in tables.items() for row in rows)
+    write_text(path, _csv_text(("segment", *COLUMNS), cells))
+
+
+def _cells(row: Row) -> list[Any]:
+    numbers = ["" if row[key] is None else repr(float(row[key])) for key in _NUMBERS]
+    return [row["block"], row["bank"], row["expert"], *numbers]
+
+
+def _csv_text(columns: Sequence[str], lines: Iterable[Sequence[Any]]) -> str:
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(columns)
+    writer.writerows(lines)
+    return text.getvalue()

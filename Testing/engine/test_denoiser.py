@@ -11,6 +11,7 @@ from drmc import denoiser as module
 from drmc.denoiser import Denoiser, resample_from_grid, resample_to_grid
 from drmc.errors import CancelledError, DRMCError, InputError
 from drmc.network import DRMC, NetworkConfig
+from drmc.segments import Segment
 from drmc.volume import Geometry
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -437,3 +438,26 @@ def test_small_images_are_mirrored_at_their_faces(size):
     after = max(0, 16 - size - before)
     expected = np.pad(line, (before, after), mode="symmetric")[max(0, start) :][:16]
     np.testing.assert_array_equal(tile[0, 0], expected)
+
+
+def test_a_lesion_is_counted_in_the_tiles_whose_used_part_holds_it():
+    geometry = Geometry((30, 44, 41), (2.63, 1.31, 3.07), (12.0, -30.0, 7.0), ROUGH)
+    result = denoise(torch.zeros_like, scan(geometry.shape) + 1, geometry)
+    layout = result.layout
+    assert len(layout.starts_zyx) == len(result.gates_TLM) > 10 and layout.edge == 12
+    np.testing.assert_allclose(
+        points(layout.grid, layout.starts_zyx + (layout.edge - 1) / 2), result.tile_centers_mm
+    )
+    mask = np.zeros(geometry.shape, bool)
+    mask[3:9, 20:33, 5:30] = True
+    mask[4, 25] = False
+    voxels = points(geometry, np.argwhere(mask))
+    direction = np.reshape(ROUGH, (3, 3))
+    counted = layout.voxels_of(Segment("lesion", mask))
+    for center, count in zip(result.tile_centers_mm, counted, strict=True):
+        away = np.abs((voxels - center) @ direction) / layout.grid.spacing
+        assert count == (away <= layout.edge / 2).all(axis=1).sum()
+    assert counted.max() > 100 and 0 < (counted > 0).sum() < len(counted)
+    one = np.zeros(geometry.shape, bool)
+    one[7, 30, 11] = True
+    assert layout.voxels_of(Segment("one voxel", one)).max() == 1

@@ -28,8 +28,9 @@ GRID = Geometry(
     (18, 24, 30), (2.5, 2.5, 3.0), (5.0, -60.0, 70.0), (0.0, 1.0, 0.0, -1.0, 0.0, 0.0, 0.0, 0.0, 1.0)
 )
 LESION_COLUMNS = (
-    "scan,segment,stage,volume_ml,suv_min,suv_mean,suv_median,suv_max,suv_peak,mtv41_ml,tlg41".split(",")
-)
+    "scan,segment,stage,volume_ml,suv_min,suv_mean,suv_median,suv_max,suv_peak,mtv41_ml,tlg41,"
+    "suv_max_x_mm,suv_max_y_mm,suv_max_z_mm"
+).split(",")
 ROUTING_COLUMNS = "block,bank,expert,mean_gate,sd_gate,closed_fraction,top1_fraction".split(",")
 
 
@@ -122,6 +123,7 @@ def test_a_run_leaves_the_whole_contract_in_its_folder(models, case, tmp_path):
         lambda *told: seen.append(told[:2]),
     )
     names = {"denoised.nii.gz", "denoised.json", "lesions.csv", "routing.csv", "report.html", "summary.json"}
+    names |= {"routing_lesions.csv"}
     assert set(os.listdir(output)) == names == set(summary["outputs"])
     assert os.listdir(output.parent) == ["out"]
 
@@ -132,7 +134,14 @@ def test_a_run_leaves_the_whole_contract_in_its_folder(models, case, tmp_path):
     assert {row["scan"] for row in lesions} == {"low"}
     with open(output / "routing.csv", encoding="utf-8") as file:
         assert file.readline().strip().split(",") == ROUTING_COLUMNS
-    assert len(rows_of(output / "routing.csv")) == 4
+    assert len(rows_of(output / "routing.csv")) == len(summary["routing"]) == 4
+    with open(output / "routing_lesions.csv", encoding="utf-8") as file:
+        assert file.readline().strip().split(",") == ["segment", *ROUTING_COLUMNS]
+    (segment, rows), *others = summary["routing_lesions"].items()
+    written = rows_of(output / "routing_lesions.csv")
+    assert others == [] and {row["segment"] for row in written} == {segment}
+    assert [float(row["mean_gate"]) for row in written] == [row["mean_gate"] for row in rows]
+    assert f"<h3>{segment}</h3>" in (output / "report.html").read_text()
 
     assert json.loads((output / "summary.json").read_text()) == summary
     assert {"factor", "type", "rule", "candidates", "notices", "warnings"} <= set(summary["suv"])
@@ -220,7 +229,7 @@ def test_the_table_holds_what_the_written_image_holds(models, case, tmp_path):
 def test_the_same_scan_gives_the_same_bytes(models, case, tmp_path):
     for name in "ab":
         pipeline.run(request(case, tmp_path / name, lesions=case["lesions"]))
-    for name in ("denoised.nii.gz", "denoised.json", "lesions.csv", "routing.csv"):
+    for name in ("denoised.nii.gz", "denoised.json", "lesions.csv", "routing.csv", "routing_lesions.csv"):
         assert (tmp_path / "a" / name).read_bytes() == (tmp_path / "b" / name).read_bytes(), name
 
 

@@ -230,6 +230,22 @@ def test_table_has_one_row_per_segment_and_stage_and_overlapping_segments_do_not
     assert change["volume_ml"] == 0.0
 
 
+def test_the_place_of_the_maximum_is_its_voxel_center_as_simpleitk_has_it():
+    geometry = Geometry((6, 7, 8), (1.5, 2.5, 4.0), (3.0, -20.0, 11.0), (0, 1, 0, -1, 0, 0, 0, 0, 1))
+    original = np.zeros(geometry.shape, np.float32)
+    original[5, 6, 7] = 50.0  # hotter, but not in the segment
+    original[3, 2, 4] = 9.0
+    denoised = np.roll(original, 1, axis=2)
+    denoised[3, 2, 6] = 8.0
+    segment = Segment("a", box_mask(geometry.shape, (2, 1, 2), (5, 4, 7)))
+    rows = quantify.lesion_table("s", [segment], {"original": original, "denoised": denoised}, geometry)
+    places = {row["stage"]: tuple(row[key] for key in quantify.POSITION) for row in rows}
+    image = geometry.to_image(original)
+    assert places["original"] == pytest.approx(image.TransformIndexToPhysicalPoint((4, 2, 3)))
+    assert places["denoised"] == pytest.approx(image.TransformIndexToPhysicalPoint((5, 2, 3)))
+    assert places["change_percent"] == (None, None, None)
+
+
 def test_stages_that_are_not_given_have_no_rows():
     stages = stages_of()
     segment = Segment("a", box_mask((12, 12, 12), (3, 3, 3), (8, 8, 8)))
@@ -259,8 +275,14 @@ def test_csv_gives_the_rows_back_to_the_last_bit(tmp_path: Path):
     assert quantify.read_lesions_csv(path) == rows
     text = path.read_text(encoding="utf-8")
     assert text.splitlines()[0] == (
-        "scan,segment,stage,volume_ml,suv_min,suv_mean,suv_median,suv_max,suv_peak,mtv41_ml,tlg41"
+        "scan,segment,stage,volume_ml,suv_min,suv_mean,suv_median,suv_max,suv_peak,mtv41_ml,tlg41,"
+        "suv_max_x_mm,suv_max_y_mm,suv_max_z_mm"
     )
+    older = [line.rsplit(",", 3)[0] for line in text.replace("Läsion\n2", "b").splitlines()]
+    path.write_text("\n".join(older), encoding="utf-8")  # of a version that did not say where
+    again = quantify.read_lesions_csv(path)
+    assert [row["suv_max"] for row in again] == [row["suv_max"] for row in rows]
+    assert {row[key] for row in again for key in quantify.POSITION} == {None}
     path.write_text("scan,segment\n", encoding="utf-8")
     with pytest.raises(InputError, match="suv_max"):
         quantify.read_lesions_csv(path)

@@ -1,0 +1,99 @@
+"""The command `drmc profile MODEL DATASET`: which experts a network uses at each training center.
+
+Every low-dose image of the split goes whole through the denoiser; the mean gates over its body make the profile of
+its center. With --card they go into the model's card (NAME.json), and `drmc denoise` then says to which center a
+scan's routing is nearest, and when it is unlike all of them. What is measured, and how far is far: the head of
+drmc/routing_profiles.py.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from drmc.dataset import SPLITS, read_manifest, select
+from drmc.errors import InputError
+from drmc.progress import Reporter, add_progress_argument
+
+if TYPE_CHECKING:
+    from drmc.dataset import Case
+    from drmc.denoiser import Denoiser
+    from drmc.routing_profiles import ScanGates
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Arguments of `drmc profile`."""
+    parser.add_argument("model", metavar="MODEL", help="name of an installed model, or a weight file")
+    parser.add_argument("dataset", type=Path, metavar="DATASET", help="folder with dataset.json")
+    parser.add_argument(
+        "--split", choices=SPLITS, default="validation", help="patients to measure (default validation)"
+    )
+    parser.add_argument("--centers", metavar="C1,C2", help="training centers (default: all with patients)")
+    parser.add_argument("--card", action="store_true", help="write the profiles into the model's card")
+    parser.add_argument("--device", default="auto", help="auto, cpu, cuda or mps (default auto)")
+    parser.add_argument(
+        "--precision", choices=("auto", "fp32", "bf16"), default="auto", help="as in drmc denoise"
+    )
+    parser.add_argument("--json", action="store_true", help="print the profiles as JSON")
+    add_progress_argument(parser)
+
+
+def run(arguments: argparse.Namespace, reporter: Reporter) -> int:
+    """Measures, prints the distances to the limit, and returns the exit code."""
+    from drmc.denoiser import Denoiser
+    from drmc.models import add_to_card, find_model, load_network
+    from drmc.routing_profiles import CARD_KEY, make_profiles
+
+    entry = find_model(arguments.model)
+    manifest = read_manifest(arguments.dataset)
+    names = (
+        tuple(name for part in arguments.centers.split(",") if (name := part.strip()))
+        if arguments.centers
+        else tuple(sorted({case.center for case in manifest if case.split == arguments.split}))
+    )
+    cases = select(manifest, arguments.split, names)
+    if not cases:
+        raise InputError(f"{arguments.dataset}: has no patient in the split '{arguments.split}'")
+    network, tile = load_network(entry)
+    denoiser = Denoiser(network, tile, device=arguments.device, precision=arguments.precision)
+    scans = measure([case for found in cases.values() for case in found], denoiser, reporter)
+    if not scans:
+        raise InputError(f"{arguments.dataset}: no scan in the split '{arguments.split}' holds a body")
+    profiles = {**make_profiles(scans), "split": arguments.split, "precision": denoiser.precision}
+    card = add_to_card(entry, {CARD_KEY: profiles}) if arguments.card else None
+    reporter.result(profiles=profiles, card=None if card is None else str(card))
+    if arguments.progress == "json":
+        return 0
+    if arguments.json:
+        print(json.dumps(profiles, indent=2))
+        return 0
+    for center, found in profiles["centers"].items():
+        print(f"{center}: {found['patients']} patients, {found['scans']} scans")
+    limit = profiles["limit"]
+    print("limit: not known, no center has two patients" if limit is None else f"limit: {limit:.2f}")
+    print("not written: give --card to write them into the model's card" if card is None else f"card: {card}")
+    return 0
+
+
+def measure(cases: list[Case], denoiser: Denoiser, reporter: Reporter) -> list[ScanGates]:
+    """The mean gates of every low-dose image of these cases, one after the other; a scan without body is left out."""
+    from drmc.routing_profiles import ScanGates, body_gates
+
+    todo = [(case, factor) for case in cases for factor in sorted(case.low)]
+    found: list[ScanGates] = []
+    began = time.perf_counter()
+    for done, (case, factor) in enumerate(todo):
+        part = lambda tiles, count, _, done=done: reporter.progress(
+            done + 0.99 * tiles / count, len(todo), None, counted="scan"
+        )
+        gates = body_gates(case.read(case.low[factor]), denoiser, part)
+        if gates is None:
+            reporter.notice(f"{case.low[factor]}: no body found, left out")
+        else:
+            found.append(ScanGates(case.center, case.patient, gates))
+        left = (time.perf_counter() - began) / (done + 1) * (len(todo) - done - 1)
+        reporter.progress(done + 1, len(todo), left, counted="scan")
+    return found
