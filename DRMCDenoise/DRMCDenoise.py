@@ -13,6 +13,7 @@ from DRMCDenoiseLib.inputsection import InputSection
 from DRMCDenoiseLib.lesionsection import LesionSection
 from DRMCDenoiseLib.modelsection import ModelSection
 from DRMCDenoiseLib.parametersection import ParameterSection
+from DRMCDenoiseLib.routingsection import RoutingSection
 from DRMCDenoiseLib.runsection import RunSection
 from DRMCDenoiseLib.sampledata import registerSampleData
 from DRMCDenoiseLib.selftest import DRMCDenoiseTest  # noqa: F401  Slicer looks for it in this file
@@ -63,10 +64,13 @@ class DRMCDenoiseParameterNode:
     inputVolume: vtkMRMLScalarVolumeNode
     lesions: vtkMRMLSegmentationNode
     outputVolume: vtkMRMLScalarVolumeNode
+    referenceVolume: vtkMRMLScalarVolumeNode
     lesionTable: vtkMRMLTableNode
     report: vtkMRMLTextNode
     outputFolder: str = ""
     writeDICOM: bool = False
+    routingTable: vtkMRMLTableNode
+    routingRegion: str = ""  # a lesion's name, empty for the body
     model: str = ""
     device: Annotated[str, Choice(["auto", "cpu", "cuda", "mps"])] = "auto"
     compareMode: Annotated[str, Choice(MODES)] = OFF
@@ -75,7 +79,15 @@ class DRMCDenoiseParameterNode:
 
 
 # in the order in which they are shown
-SECTIONS = (ParameterSection, InputSection, ModelSection, RunSection, CompareSection, LesionSection)
+SECTIONS = (
+    ParameterSection,
+    InputSection,
+    ModelSection,
+    RunSection,
+    CompareSection,
+    LesionSection,
+    RoutingSection,
+)
 # what a preset keeps: the settings that are the same for every scan
 PRESET_PARAMETERS = ("model", "device", "outputFolder", "writeDICOM", "fade", "windowSUV")
 
@@ -210,6 +222,7 @@ class DRMCDenoiseLogic(ScriptedLoadableModuleLogic):
         lesions: Any = None,
         lesionTable: vtkMRMLTableNode | None = None,
         report: vtkMRMLTextNode | None = None,
+        routingTable: vtkMRMLTableNode | None = None,
         reference: vtkMRMLScalarVolumeNode | None = None,
         suv: str | float | None = None,
         acceptRule: str | None = None,
@@ -226,6 +239,7 @@ class DRMCDenoiseLogic(ScriptedLoadableModuleLogic):
         :param model: name of an installed model or path of a weight file; the default model if None
         :param lesions: segmentation node, label map node or file; `lesionTable` (a new node if None) gets their numbers
         :param report: text node that gets report.html; a new one if None
+        :param routingTable: the node that gets the gates of every expert; a new one if None
         :param reference: full-dose volume on the same grid, to compare with
         :param suv: what the voxels are if the node cannot tell: "SUV" (body weight), or the SUV of one unit
         :param acceptRule: the reference-time rule to take where a DICOM header is ambiguous
@@ -252,6 +266,7 @@ class DRMCDenoiseLogic(ScriptedLoadableModuleLogic):
             lesions=lesions,
             lesionTable=lesionTable,
             report=report,
+            routingTable=routingTable,
             reference=reference,
             suv=suv,
             outputFolder=outputFolder,

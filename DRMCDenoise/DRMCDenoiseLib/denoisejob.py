@@ -17,6 +17,7 @@ from slicer.i18n import tr as _
 from . import results
 from .lesions import lesionFile
 from .reports import showReport
+from .routingnodes import showRouting
 from .runner import CANCELLED, Job, Process, engineCommand
 from .signals import Signal
 from .volumes import EngineInput, engineInput
@@ -25,7 +26,8 @@ from .volumes import EngineInput, engineInput
 class DenoiseJob:
     """A denoising under way. The scene changes only at the very end, and only if all went well.
 
-    After `finished`: `outputVolume`, `lesionTable` (None without lesions), `report` and `summary` (as summary.json), or `error`
+    After `finished`: `outputVolume`, `lesionTable` (None without lesions), `routingTable`, `report` and `summary` (as
+    summary.json), or `error`
     (InputError: refused, CancelledError, DRMCError: failed).
     """
 
@@ -37,6 +39,7 @@ class DenoiseJob:
         self.outputVolume = outputVolume
         self.lesionTable = None
         self.report = None
+        self.routingTable = None
         self.summary: dict[str, Any] = {}
         self.error: DRMCError | None = None
         self._process = process
@@ -52,6 +55,7 @@ class DenoiseJob:
         lesions=None,
         lesionTable=None,
         report=None,
+        routingTable=None,
         reference=None,
         suv: str | float | None = None,
         outputFolder=None,
@@ -69,7 +73,7 @@ class DenoiseJob:
             raise InputError("the DICOM series needs a place: give an outputFolder")
         logging.info(f"DRMC: denoising of '{self.inputVolume.GetName()}' started")
         self._startTime = time.time()
-        self.lesionTable, self.report = lesionTable, report
+        self.lesionTable, self.routingTable, self.report = lesionTable, routingTable, report
         self._scratch = Path(tempfile.mkdtemp(prefix="DRMC-", dir=slicer.app.temporaryPath))
         try:
             command = self._command(lesions, reference, suv, outputFolder, options)
@@ -178,6 +182,7 @@ class DenoiseJob:
         )
         if table is not None:
             self.lesionTable = results.showLesionTable(table, self.lesionTable, self.inputVolume)
+        self.routingTable = showRouting(summary, self.routingTable, self.inputVolume)
 
     def _removeScratch(self) -> None:
         if self._scratch is not None:

@@ -17,6 +17,7 @@ LOGICS = {
     "Segmentations": "vtkSlicerSegmentationsModuleLogic",
     "SubjectHierarchy": "vtkSlicerSubjectHierarchyModuleLogic",
     "Tables": "vtkSlicerTablesLogic",
+    "Plots": "vtkSlicerPlotsLogic",
     "Units": "vtkSlicerUnitsLogic",
     "Terminologies": "vtkSlicerTerminologiesModuleLogic",
 }

@@ -1,0 +1,116 @@
+"""Which experts the network used: in the body, in each lesion, and beside the training centers."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import slicer
+from drmc.routing_profiles import UNLIKE
+from slicer.i18n import tr as _
+
+from .routingnodes import Routing, readRouting, showInChart
+from .routingview import RoutingBars, RoutingHeatMap
+from .section import Section
+
+
+class RoutingSection(Section):
+    """The heat map and bars of a routing table node, and its chart in the plot view."""
+
+    uiName = "DRMCDenoiseRouting"
+    _shown: tuple[Any, ...] | None = None  # what of which node is shown, so that it is painted once
+
+    def setup(self) -> None:
+        self.heatMap, self.bars = RoutingHeatMap(), RoutingBars()
+        self.heatMap.setToolTip(
+            _(
+                "Mean gate of each expert over the tiles, and the standard deviation over them. "
+                "A gate weighs what an expert adds; 0 closes it. Right: the mean gates at the training centers."
+            )
+        )
+        self.bars.setToolTip(_("Mean gates as bars, with the standard deviation over the tiles as a line"))
+        for widget in (self.heatMap, self.bars):
+            self.ui.routingViewLayout.addWidget(widget)
+        self.ui.regionComboBox.currentIndexChanged.connect(self.onRegionChosen)
+        self.ui.showChartButton.clicked.connect(self.onShowChart)
+
+    def onParametersChanged(self) -> None:
+        self._show()
+
+    def onRunChanged(self) -> None:
+        if self.parameters is not None:
+            self._show()
+
+    def runArguments(self) -> dict[str, Any]:
+        return {"routingTable": self.parameters.routingTable}
+
+    def takeResults(self, job, parameters) -> None:
+        parameters.routingTable = job.routingTable
+
+    def onRegionChosen(self) -> None:
+        """The user has chosen the body or a lesion; the chart follows."""
+        index = self.ui.regionComboBox.currentIndex
+        if self.parameters is not None and index >= 0:
+            self.parameters.routingRegion = self.ui.regionComboBox.itemData(index)
+            if self.parameters.routingTable is not None:
+                showInChart(
+                    self.parameters.routingTable, self._region(readRouting(self.parameters.routingTable))
+                )
+
+    def onShowChart(self) -> None:
+        """Shows the chart in the plot view, in a layout that has one."""
+        tableNode = self.parameters.routingTable
+        chart = showInChart(tableNode, self._region(readRouting(tableNode)))
+        if slicer.app.layoutManager() is not None:
+            slicer.modules.plots.logic().ShowChartInLayout(chart)
+
+    def _show(self) -> None:
+        node = self.parameters.routingTable
+        routing = readRouting(node)
+        region = self._region(routing)
+        shown = (node and node.GetID(), node and node.GetTable() and node.GetTable().GetMTime(), region)
+        if shown == self._shown:
+            return
+        self._shown = shown
+        self._showRegions(routing, region)
+        self.heatMap.setRouting(routing, region)
+        self.bars.setRouting(routing, region)
+        self.ui.noRoutingLabel.setVisible(routing is None)
+        for widget in (
+            self.heatMap,
+            self.bars,
+            self.ui.regionLabel,
+            self.ui.regionComboBox,
+            self.ui.showChartButton,
+        ):
+            widget.setVisible(routing is not None)
+        nearest = routing.nearest if routing else {}
+        self.ui.routingWarningLabel.setText(f"{UNLIKE}." if nearest.get("unlike") else "")
+        self.ui.routingWarningLabel.setVisible(bool(nearest.get("unlike")))
+        self.ui.nearestLabel.setText(_nearestText(nearest))
+        self.ui.nearestLabel.setVisible(bool(nearest))
+
+    def _region(self, routing: Routing | None) -> str:
+        """The chosen region if the routing has it, else the body."""
+        chosen = self.parameters.routingRegion
+        return chosen if routing and chosen in routing.regions else ""
+
+    def _showRegions(self, routing: Routing | None, region: str) -> None:
+        combo = self.ui.regionComboBox
+        before = combo.blockSignals(True)
+        combo.clear()
+        for name in routing.regions if routing else ():
+            combo.addItem(_("Lesion {name}").format(name=name) if name else _("Body"), name)
+        combo.setCurrentIndex(combo.findData(region))
+        combo.blockSignals(before)
+
+
+def _nearestText(nearest: dict[str, Any]) -> str:
+    if not nearest:
+        return ""
+    others = ", ".join(f"{name} {distance:.1f}" for name, distance in sorted(nearest["distances"].items()))
+    text = _("Nearest training center: {center}. Distances: {distances}").format(
+        center=nearest["center"], distances=others
+    )
+    if nearest["limit"] is None:
+        return f"{text}."
+    return text + _("; unlike all beyond {limit:.1f}.").format(limit=nearest["limit"])
