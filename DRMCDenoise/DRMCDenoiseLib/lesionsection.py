@@ -2,21 +2,190 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
+import slicer
+from drmc.errors import InputError
+from slicer.i18n import tr as _
+
+from .jump import crosshairPoint, jumpTo, worldPoint
+from .lesiontable import fillLesionTable, number, readLesions, tableText
+from .names import COMPARISON_ATTRIBUTE, INPUT_REFERENCE
 from .section import Section
+
+FIXED_SUV = {"suv25Button": 2.5, "suv40Button": 4.0}
 
 
 class LesionSection(Section):
     """The segmentation that is measured, and the table of its segments."""
 
     uiName = "DRMCDenoiseLesions"
+    _shown: tuple[Any, ...] | None = None  # which table is shown, so that it is filled once
+
+    def setup(self) -> None:
+        ui = self.ui
+        ui.newLesionsButton.clicked.connect(self.onNewLesions)
+        ui.fractionButton.clicked.connect(lambda: self.onAddHotSpot(None))
+        for name, suv in FIXED_SUV.items():
+            getattr(ui, name).clicked.connect(lambda checked=False, suv=suv: self.onAddHotSpot(suv))
+        ui.lesionTableWidget.cellClicked.connect(self.onRowChosen)
+        ui.lesionTableWidget.cellActivated.connect(self.onRowChosen)
+        ui.copyButton.clicked.connect(self.onCopy)
+        ui.saveButton.clicked.connect(self.onSave)
+        self._say("")
 
     def onParametersChanged(self) -> None:
-        self.ui.lesionTableView.setMRMLTableNode(self.parameters.lesionTable)
+        self._show()
+
+    def onRunChanged(self) -> None:
+        if self.parameters is not None:
+            self._show()
+
+    def whyNotApply(self) -> str:
+        reference, volume = self.parameters.referenceVolume, self.parameters.inputVolume
+        if reference and volume and reference.GetID() == volume.GetID():
+            return _("Choose a full-dose volume other than the input, or none")
+        return ""
 
     def runArguments(self) -> dict[str, Any]:
-        return {"lesions": self.parameters.lesions, "lesionTable": self.parameters.lesionTable}
+        names = ("lesions", "lesionTable")
+        return {name: getattr(self.parameters, name) for name in names} | {
+            "reference": self.parameters.referenceVolume
+        }
 
     def takeResults(self, job, parameters) -> None:
-        parameters.lesionTable = job.lesionTable or parameters.lesionTable
+        # Numbers of an earlier run must not stand beside this one's images.
+        parameters.lesionTable = job.lesionTable if "lesions.csv" in job.summary["outputs"] else None
+
+    def onNewLesions(self) -> None:
+        """Opens Segment Editor on a new segmentation of the input volume."""
+        from .hotspot import newSegmentation  # SimpleITK is not needed before
+
+        self.parameters.lesions = node = newSegmentation(self.parameters.inputVolume)
+        openSegmentEditor(node, self.parameters.inputVolume)
+
+    def onAddHotSpot(self, suv: float | None) -> None:
+        """Adds a segment by threshold at the crosshair; `suv` None: at 41 % of its SUVmax."""
+        from .hotspot import addHotSpot, newSegmentation
+
+        volume, node = self.parameters.inputVolume, self.parameters.lesions
+        isNew = node is None
+        try:
+            node = newSegmentation(volume) if isNew else node
+            factor = self._suvPerUnit()
+            found = addHotSpot(volume, node, crosshairPoint(), suvPerUnit=factor, suv=suv)
+        except InputError as error:
+            if isNew:
+                slicer.mrmlScene.RemoveNode(node)
+            self._say(_("No segment added: {reason}").format(reason=error))
+            return
+        self.parameters.lesions = node
+        said = _("Added '{name}': {count} voxels.").format(name=found.name, count=found.voxels)
+        if found.isCut:
+            said += _(" It reaches the edge of the 12 cm box that was looked at: check it in Segment Editor.")
+        self._say(said)
+
+    def onRowChosen(self, row: int, column: int) -> None:
+        """Goes to the SUVmax of a lesion, in the denoised image."""
+        stages = list(readLesions(self.parameters.lesionTable).values())[row]
+        numbers = stages.get("denoised") or next(iter(stages.values()))
+        place = [numbers.get(f"suv_max_{axis}_mm") for axis in "xyz"]
+        volume = self.parameters.lesionTable.GetNodeReference(INPUT_REFERENCE) or self.parameters.inputVolume
+        if volume is not None and None not in place:
+            jumpTo(worldPoint(place, volume))
+
+    def onCopy(self) -> None:
+        """Puts the raw numbers on the clipboard, for a spreadsheet."""
+        slicer.app.clipboard().setText(tableText(self.parameters.lesionTable, "\t"))
+        self._say(_("The table is on the clipboard."))
+
+    def onSave(self) -> None:
+        """Writes the raw numbers to a CSV file."""
+        from drmc.files import write_text
+
+        path = chooseCSV(self.ui.saveButton, f"{self.parameters.lesionTable.GetName()}.csv")
+        if not path:
+            return
+        try:
+            write_text(path, tableText(self.parameters.lesionTable, ","))
+        except OSError as error:
+            self._say(_("{path} cannot be written: {reason}").format(path=path, reason=error.strerror))
+        else:
+            self._say(_("Saved: {path}").format(path=path))
+
+    def _show(self) -> None:
+        parameters, ui = self.parameters, self.ui
+        node, output = parameters.lesionTable, parameters.outputVolume
+        hasVolume = parameters.inputVolume is not None
+        for name in ("newLesionsButton", "fractionButton", *FIXED_SUV):
+            getattr(ui, name).setEnabled(hasVolume)
+        ui.comparisonLabel.setText(
+            comparisonText(output.GetAttribute(COMPARISON_ATTRIBUTE) if output else None)
+        )
+        ui.comparisonLabel.setVisible(bool(ui.comparisonLabel.text))
+        shown = (node and node.GetID(), node and node.GetTable() and node.GetTable().GetMTime())
+        if shown == self._shown:
+            return
+        self._shown = shown
+        lesions = readLesions(node)
+        fillLesionTable(ui.lesionTableWidget, lesions)
+        for name in ("lesionTableWidget", "repeatabilityLabel", "copyButton", "saveButton"):
+            getattr(ui, name).setVisible(bool(lesions))
+        ui.noLesionsLabel.setVisible(not lesions)
+
+    def _suvPerUnit(self) -> float | None:
+        """SUV of one unit of the input volume: as it says itself, or as the run that made the output found it."""
+        from .volumes import suvPerUnit
+
+        volume, output = self.parameters.inputVolume, self.parameters.outputVolume
+        isOf = output is not None and output.GetNodeReferenceID(INPUT_REFERENCE) == volume.GetID()
+        return suvPerUnit(volume) or (suvPerUnit(output) if isOf else None)
+
+    def _say(self, text: str) -> None:
+        self.ui.lesionMessageLabel.setText(text)
+        self.ui.lesionMessageLabel.setVisible(bool(text))
+
+
+def openSegmentEditor(segmentationNode, volumeNode) -> None:
+    """Lets the module Segment Editor edit the segmentation on the volume, and shows it where there is a main window."""
+    tag, className = "SegmentEditor", "vtkMRMLSegmentEditorNode"
+    editor = slicer.mrmlScene.GetSingletonNode(tag, className)
+    if editor is None:
+        editor = slicer.mrmlScene.CreateNodeByClass(className)
+        editor.UnRegister(None)
+        editor.SetSingletonTag(tag)
+        editor = slicer.mrmlScene.AddNode(editor)
+    editor.SetAndObserveSegmentationNode(segmentationNode)
+    editor.SetAndObserveSourceVolumeNode(volumeNode)
+    if slicer.app.layoutManager() is not None:
+        slicer.util.selectModule("SegmentEditor")
+
+
+def chooseCSV(parent, name: str) -> str:
+    """Asks the user for a file; empty where nobody is there to ask."""
+    import qt
+
+    if slicer.app.testingEnabled() or slicer.util.mainWindow() is None:
+        return ""
+    return qt.QFileDialog.getSaveFileName(parent, _("Save the lesion table"), name, _("CSV (*.csv)"))
+
+
+def comparisonText(attribute: str | None) -> str:
+    """The comparison with the full-dose volume, kept in the output volume, in one line."""
+    found = json.loads(attribute) if attribute else {}
+    parts = []
+    for key, label, factor, unit in (
+        ("B_mean", "B_mean", 100, " %"),
+        ("B_max", "B_max", 100, " %"),
+        ("psnr", "PSNR", 1, " dB"),
+        ("ssim", "SSIM", 1, ""),
+    ):
+        before, after = (found.get(key, {}).get(stage) for stage in ("original", "denoised"))
+        if before is not None or after is not None:
+            shown = [
+                number(None) if value is None else f"{factor * value:.{3 if key == 'ssim' else 1}f}"
+                for value in (before, after)
+            ]
+            parts.append(f"{label} {shown[0]} \u2192 {shown[1]}{unit}")
+    return _("Against full dose: {numbers}").format(numbers=", ".join(parts)) if parts else ""

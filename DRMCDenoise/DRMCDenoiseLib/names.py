@@ -1,8 +1,13 @@
-"""Nodes' names outside the scene."""
+"""Names: under which nodes keep what belongs to a result, and of nodes as files. Loads nothing of the engine."""
 
 from __future__ import annotations
 
 import re
+
+INPUT_REFERENCE = "DRMC.Input"  # of every result: the volume that was denoised
+COMPARISON_ATTRIBUTE = (
+    "DRMC.FullDoseComparison"  # of a denoised volume: JSON of how near to full dose it came
+)
 
 
 def fileName(name: str) -> str:

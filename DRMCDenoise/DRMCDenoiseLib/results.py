@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import json
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +14,9 @@ import vtk
 from drmc.errors import DRMCError
 
 from . import geometry
+from .names import COMPARISON_ATTRIBUTE, INPUT_REFERENCE
 from .volumes import SUV_CODE, SUV_FACTOR_ATTRIBUTE, SUV_QUANTITY
 
-INPUT_REFERENCE = "DRMC.Input"
 _TEXT_COLUMNS = ("scan", "segment", "stage")
 
 
@@ -99,7 +100,7 @@ def _codedEntry(code: tuple[str, str, str]):
     return entry
 
 
-def _attributes(summary: dict[str, Any]) -> dict[str, str]:
+def _attributes(summary: dict[str, Any]) -> dict[str, str | None]:
     """What the saved scene keeps of the run: enough to say how the volume was made, and to measure it again."""
     suv = summary["suv"]
     # A factor that differs from slice to slice cannot be said in one number: the volume is then known by its source only.
@@ -111,7 +112,19 @@ def _attributes(summary: dict[str, Any]) -> dict[str, str]:
         "DRMC.ModelSHA256": str(summary["model"]["sha256"]),
         "DRMC.Version": str(summary["versions"]["drmc"]),
         "DRMC.IntendedUse": "Research use only",
+        COMPARISON_ATTRIBUTE: _comparison(summary.get("reference")),
     }
+
+
+def _comparison(reference: dict[str, Any] | None) -> str | None:
+    """Bias, PSNR and SSIM of original and denoised against full dose, as JSON; None without a full-dose image."""
+    if reference is None:
+        return None
+    found = {key: reference[key] for key in ("psnr", "ssim")}
+    patient = reference.get("lesions", {}).get("patient", {})
+    for key in ("B_mean", "B_max"):
+        found[key] = {stage: numbers.get(key) for stage, numbers in patient.items()}
+    return json.dumps(found)
 
 
 def _copyDisplay(inputNode, node) -> None:

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import slicer
 import vtk
 
-from .results import INPUT_REFERENCE
+from .names import INPUT_REFERENCE
 
 BODY, LESION, CENTER = "body", "lesion", "center"
 NEAREST_ATTRIBUTE = "DRMC.RoutingNearest"

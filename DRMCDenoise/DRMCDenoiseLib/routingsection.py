@@ -9,7 +9,6 @@ from drmc.routing_profiles import UNLIKE
 from slicer.i18n import tr as _
 
 from .routingnodes import Routing, readRouting, showInChart
-from .routingview import RoutingBars, RoutingHeatMap
 from .section import Section
 
 
@@ -20,6 +19,8 @@ class RoutingSection(Section):
     _shown: tuple[Any, ...] | None = None  # what of which node is shown, so that it is painted once
 
     def setup(self) -> None:
+        from .routingview import RoutingBars, RoutingHeatMap  # Qt is not there where the module is a library
+
         self.heatMap, self.bars = RoutingHeatMap(), RoutingBars()
         self.heatMap.setToolTip(
             _(

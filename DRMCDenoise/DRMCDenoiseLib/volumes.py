@@ -179,3 +179,12 @@ def _seriesFolder(paths: list[Path], staged: Path) -> Path:
         except OSError:  # another disk, or a file system without links
             shutil.copyfile(path, target)
     return staged
+
+
+def suvPerUnit(volumeNode) -> float | None:
+    """SUVbw of one unit of the node, as far as the node itself says; None where only its files would tell."""
+    try:
+        declared = _declaredSUV(volumeNode, volumeNode.GetName())
+    except InputError:
+        return None
+    return 1.0 if declared == "SUV" else declared

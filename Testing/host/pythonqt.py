@@ -34,7 +34,33 @@ UNLISTED = {
 }
 
 # A method of the stand-in's own widgets overrides Qt's only if PySide finds the method itself.
-_ASKED_BY_PYSIDE = {"connectNotify", "disconnectNotify", "paintEvent", "mousePressEvent"}
+_ASKED_BY_PYSIDE = {"connectNotify", "disconnectNotify", "paintEvent", "mousePressEvent"} | {
+    "closeEditor",
+    "columnCountChanged",
+    "columnMoved",
+    "columnResized",
+    "commitData",
+    "currentChanged",
+    "dataChanged",
+    "editorDestroyed",
+    "horizontalScrollbarAction",
+    "horizontalScrollbarValueChanged",
+    "isIndexHidden",
+    "itemDelegateForIndex",
+    "rowCountChanged",
+    "rowMoved",
+    "rowResized",
+    "rowsAboutToBeRemoved",
+    "rowsInserted",
+    "selectionChanged",
+    "updateEditorData",
+    "updateEditorGeometries",
+    "updateGeometries",
+    "verticalScrollbarAction",
+    "verticalScrollbarValueChanged",
+    "initViewItemOption",
+    "paintSection",
+}  # fmt: skip  (the second part: of item views)
 
 
 class Connection:

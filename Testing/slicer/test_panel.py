@@ -75,7 +75,7 @@ def test_apply_denoises_and_fills_the_lesion_table(panel, qtSlicer):
     assert output.GetName() == "PET denoised (DRMC)"
     assert np.array_equal(matrixOf(qtSlicer, output), matrixOf(qtSlicer, node))
     assert not np.array_equal(qtSlicer.util.arrayFromVolume(output), qtSlicer.util.arrayFromVolume(node))
-    table = panel.ui.lesionTableView.mrmlTableNode()
+    table = panel._parameterNode.lesionTable
     assert table.GetName() == "PET lesions (DRMC)" and table.GetTable().GetNumberOfRows() == 3
     once = nodeIDs(qtSlicer)
     assert len(once - before) >= 2

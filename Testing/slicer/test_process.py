@@ -372,13 +372,22 @@ def test_an_output_node_is_taken_over_and_a_label_map_gives_lesions(slicer, case
         nodeClassName="vtkMRMLLabelMapVolumeNode",
     )
     table = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLTableNode", "Table")
+    routing = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLTableNode", "Routing")
     slicer.mrmlScene.GetSubjectHierarchyNode()  # made when first asked for
+    own = {"lesionTable": table, "routingTable": routing}
     before = nodeIDs(slicer)
-    assert logicOf(slicer).process(node, output, model="tiny", lesions=labels, lesionTable=table) is output
+    assert logicOf(slicer).process(node, output, model="tiny", lesions=labels, **own) is output
+    chart = {
+        routing.GetNthNodeReferenceID(role, n)
+        for role in ("DRMC.RoutingChart", "DRMC.RoutingSeries")
+        for n in range(2)
+    } - {None}
+    assert nodeIDs(slicer) == before | chart
+    assert logicOf(slicer).process(node, output, model="tiny", lesions=labels, **own) is output
     assert output.GetName() == "Mine" and slicer.util.arrayFromVolume(output).shape == phantom().shape
     assert output.GetVoxelValueUnits().GetCodeValue() == "{SUVbw}g/ml"
     assert table.GetTable().GetValueByName(0, "segment").ToString() == "GTV"
-    assert nodeIDs(slicer) == before
+    assert nodeIDs(slicer) == before | chart and routing.GetTable().GetNumberOfRows() > 0
 
 
 def test_cancel_leaves_no_process_and_no_node(slicer):

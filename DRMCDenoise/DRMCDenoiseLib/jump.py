@@ -1,0 +1,35 @@
+"""Goes to a place: slices through it, and the crosshair on it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import slicer
+
+
+def worldPoint(pointLPS: Sequence[float], volumeNode) -> tuple[float, float, float]:
+    """World coordinates (RAS, mm) of a point in the scan's own frame (LPS, mm), as the engine's tables have it.
+
+    A transform that `volumeNode` is under is applied.
+    """
+    x, y, z = pointLPS
+    point = [0.0, 0.0, 0.0]
+    volumeNode.TransformPointToWorld((-x, -y, z), point)
+    return tuple(point)
+
+
+def jumpTo(pointRAS: Sequence[float]) -> None:
+    """Centers every slice view of the scene on a world point (mm) and puts the crosshair, made visible, there."""
+    for sliceNode in slicer.util.getNodesByClass("vtkMRMLSliceNode"):
+        sliceNode.JumpSliceByCentering(*pointRAS)
+    crosshair = slicer.mrmlScene.GetFirstNodeByClass("vtkMRMLCrosshairNode")
+    if crosshair is not None:
+        crosshair.SetCrosshairRAS(*pointRAS)
+        if crosshair.GetCrosshairMode() == crosshair.NoCrosshair:
+            crosshair.SetCrosshairMode(crosshair.ShowBasic)
+
+
+def crosshairPoint() -> tuple[float, float, float] | None:
+    """Where the crosshair is (world, mm)."""
+    crosshair = slicer.mrmlScene.GetFirstNodeByClass("vtkMRMLCrosshairNode")
+    return None if crosshair is None else tuple(crosshair.GetCrosshairRAS())

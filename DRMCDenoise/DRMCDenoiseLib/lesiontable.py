@@ -1,0 +1,146 @@
+"""The lesion table for the eyes: one row per segment, each quantity before, after and its change in one cell."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from drmc.report_text import percent
+from slicer.i18n import tr as _
+
+QUANTITIES = {
+    "suv_max": "SUVmax",
+    "suv_peak": "SUVpeak",
+    "suv_mean": "SUVmean",
+    "mtv41_ml": "MTV41 [ml]",
+    "tlg41": "TLG41",
+}
+BEYOND = "\u25b2"
+_WIDEST_NAME, _MOST_ROWS, _HEADER_AND_SCROLL_BAR = 112, 6, 46  # pixels, but for the rows shown at once
+_BEYOND_GROUND, _BEYOND_INK = "#fff4dc", "#6b4700"  # both, so that it reads alike on a light and a dark theme
+
+Stages = dict[str, dict[str, float | None]]
+
+
+def readLesions(tableNode) -> dict[str, Stages]:
+    """Segment -> stage (original, denoised, reference, change_percent) -> numbers, None where there is none.
+
+    Empty for no node, or one that holds no lesion table.
+    """
+    table = None if tableNode is None else tableNode.GetTable()
+    if table is None or table.GetColumnByName("segment") is None or table.GetColumnByName("stage") is None:
+        return {}
+    lesions: dict[str, Stages] = {}
+    numbers = [
+        name
+        for name in (table.GetColumnName(index) for index in range(table.GetNumberOfColumns()))
+        if name not in ("scan", "segment", "stage")
+    ]
+    for row in range(table.GetNumberOfRows()):
+        segment, stage = (table.GetValueByName(row, name).ToString() for name in ("segment", "stage"))
+        found = lesions.setdefault(segment, {}).setdefault(stage, {})
+        for name in numbers:
+            value = table.GetValueByName(row, name).ToDouble()
+            found[name] = None if math.isnan(value) else value
+    return lesions
+
+
+def tableText(tableNode, separator: str) -> str:
+    """The node's raw numbers as lines of text, with a header; empty where there is no number."""
+    import csv
+    import io
+
+    table = tableNode.GetTable()
+    columns = range(table.GetNumberOfColumns())
+    text = io.StringIO()
+    writer = csv.writer(text, delimiter=separator, lineterminator="\n")
+    writer.writerow([table.GetColumnName(column) for column in columns])
+    for row in range(table.GetNumberOfRows()):
+        values = [table.GetValue(row, column) for column in columns]
+        writer.writerow(
+            value.ToString()
+            if value.IsString()
+            else ""
+            if math.isnan(value.ToDouble())
+            else repr(value.ToDouble())
+            for value in values
+        )
+    return text.getvalue()
+
+
+def fillLesionTable(widget, lesions: dict[str, Stages]) -> None:
+    """Fills a QTableWidget; a change beyond repeatability is colored and marked."""
+    import qt  # not there where the module is a library
+    from drmc import quantify
+
+    changes = [
+        {"segment": segment, "stage": "change_percent", **stages["change_percent"]}
+        for segment, stages in lesions.items()
+        if "change_percent" in stages
+    ]
+    flags = {(flag["segment"], flag["quantity"]): flag for flag in quantify.repeatability_flags(changes)}
+    widget.clear()
+    widget.setRowCount(len(lesions))
+    widget.setColumnCount(1 + len(QUANTITIES))
+    widget.setHorizontalHeaderLabels([_("Lesion"), *QUANTITIES.values()])
+    for row, (segment, stages) in enumerate(lesions.items()):
+        widget.setItem(row, 0, _nameCell(segment, stages))
+        for column, (quantity, label) in enumerate(QUANTITIES.items(), start=1):
+            flag = flags.get((segment, quantity), {})
+            isBeyond = flag.get("exceeds", False)
+            item = qt.QTableWidgetItem(_cellText(stages, quantity, isBeyond))
+            item.setTextAlignment(qt.Qt.AlignCenter)
+            item.setToolTip(_cellTip(stages, quantity, label, flag))
+            if isBeyond:
+                item.setBackground(qt.QBrush(qt.QColor(_BEYOND_GROUND)))
+                item.setForeground(qt.QBrush(qt.QColor(_BEYOND_INK)))
+            widget.setItem(row, column, item)
+    widget.resizeColumnsToContents()
+    widget.setColumnWidth(0, min(widget.columnWidth(0), _WIDEST_NAME))
+    widget.resizeRowsToContents()
+    heights = [widget.rowHeight(row) for row in range(min(len(lesions), _MOST_ROWS))]
+    widget.setFixedHeight(sum(heights) + _HEADER_AND_SCROLL_BAR)
+
+
+def number(value: float | None) -> str:
+    """A number of the table for people: three to four digits, a dash where there is none."""
+    if value is None:
+        return "\u2013"
+    digits = 2 if abs(value) < 100 else 1 if abs(value) < 1000 else 0
+    return f"{value:.{digits}f}".replace("-", "\u2212")
+
+
+def _nameCell(segment: str, stages: Stages):
+    import qt
+
+    volume = next(iter(stages.values())).get("volume_ml")
+    item = qt.QTableWidgetItem(f"{segment}\n{number(volume)} ml")
+    item.setToolTip(_("{segment}: click to go to its SUVmax").format(segment=segment))
+    return item
+
+
+def _cellText(stages: Stages, quantity: str, isBeyond: bool) -> str:
+    before, after, change = (
+        stages.get(stage, {}).get(quantity) for stage in ("original", "denoised", "change_percent")
+    )
+    mark = f" {BEYOND}" if isBeyond else ""
+    return f"{number(before)} \u2192 {number(after)}\n{percent(change)}{mark}"
+
+
+def _cellTip(stages: Stages, quantity: str, label: str, flag: dict[str, Any]) -> str:
+    from drmc import quantify
+
+    values: list[tuple[str, Any]] = [(_("original"), "original"), (_("denoised"), "denoised")]
+    values += [(_("full dose"), "reference")] if "reference" in stages else []
+    said = ", ".join(f"{name} {number(stages.get(stage, {}).get(quantity))}" for name, stage in values)
+    if not flag:
+        return f"{label}: {said}\n" + _("No repeatability is stated for it: it is never marked.")
+    verdict = _("Beyond") if flag["exceeds"] else _("Within")
+    return f"{label}: {said}\n" + _(
+        "{verdict} test-retest repeatability, \u00b1{limit:.1f} %: 2.77 times the within-patient standard deviation "
+        "of {sd:g} % (Lodge et al. 2012)."
+    ).format(
+        verdict=verdict,
+        limit=flag["coefficient_percent"],
+        sd=quantify.REPEATABILITY_SD_PERCENT[quantity],
+    )
