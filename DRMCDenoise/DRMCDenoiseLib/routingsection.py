@@ -51,7 +51,7 @@ class RoutingSection(Section):
         """The user has chosen the body or a lesion; the chart follows."""
         index = self.ui.regionComboBox.currentIndex
         if self.parameters is not None and index >= 0:
-            self.parameters.routingRegion = self.ui.regionComboBox.itemData(index)
+            self.parameters.routingRegion = self.ui.regionComboBox.itemData(index) or ""
             if self.parameters.routingTable is not None:
                 showInChart(
                     self.parameters.routingTable, self._region(readRouting(self.parameters.routingTable))
@@ -101,7 +101,7 @@ class RoutingSection(Section):
         combo.clear()
         for name in routing.regions if routing else ():
             combo.addItem(_("Lesion {name}").format(name=name) if name else _("Body"), name)
-        combo.setCurrentIndex(combo.findData(region))
+        combo.setCurrentIndex(list(routing.regions).index(region) if routing else -1)
         combo.blockSignals(before)
 
 

@@ -177,6 +177,17 @@ def test_the_command_writes_the_profiles_into_the_card(models, tmp_path, capsys)
     assert "Nearest training center" in (out / "report.html").read_text()
 
 
+def test_profiled_are_the_centers_that_the_model_was_trained_on(models, tmp_path, capsys):
+    dataset = write_dataset(tmp_path / "data", doses={"A": (4,), "B": (3,)}, splits=("validation",))
+    add_to_card(find_model("tiny"), {"training": {"patients": {"B": 5, "Z": 3}}})
+    options = [str(dataset), "--device", "cpu", "--precision", "fp32", "--json"]
+    assert main(["profile", "tiny", *options]) == 0
+    assert list(json.loads(capsys.readouterr().out)["centers"]) == ["B"]
+    add_to_card(find_model("tiny"), {"training": {"patients": {"Z": 3}}})
+    assert main(["profile", "tiny", *options]) == 2
+    assert "trained on (Z)" in capsys.readouterr().err
+
+
 def test_a_split_without_patients_is_refused(models, tmp_path, capsys):
     dataset = write_dataset(tmp_path / "data", splits=("train",))
     assert main(["profile", "tiny", str(dataset), "--device", "cpu"]) == 2

@@ -21,6 +21,7 @@ from drmc.progress import Reporter, add_progress_argument
 if TYPE_CHECKING:
     from drmc.dataset import Case
     from drmc.denoiser import Denoiser
+    from drmc.models import ModelEntry
     from drmc.routing_profiles import ScanGates
 
 
@@ -31,7 +32,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--split", choices=SPLITS, default="validation", help="patients to measure (default validation)"
     )
-    parser.add_argument("--centers", metavar="C1,C2", help="training centers (default: all with patients)")
+    parser.add_argument(
+        "--centers", metavar="C1,C2", help="centers to measure (default: those that the model was trained on)"
+    )
     parser.add_argument("--card", action="store_true", help="write the profiles into the model's card")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda or mps (default auto)")
     parser.add_argument(
@@ -49,14 +52,7 @@ def run(arguments: argparse.Namespace, reporter: Reporter) -> int:
 
     entry = find_model(arguments.model)
     manifest = read_manifest(arguments.dataset)
-    names = (
-        tuple(name for part in arguments.centers.split(",") if (name := part.strip()))
-        if arguments.centers
-        else tuple(sorted({case.center for case in manifest if case.split == arguments.split}))
-    )
-    cases = select(manifest, arguments.split, names)
-    if not cases:
-        raise InputError(f"{arguments.dataset}: has no patient in the split '{arguments.split}'")
+    cases = select(manifest, arguments.split, _centers(arguments, entry, manifest))
     network, tile = load_network(entry)
     denoiser = Denoiser(network, tile, device=arguments.device, precision=arguments.precision)
     scans = measure([case for found in cases.values() for case in found], denoiser, reporter)
@@ -76,6 +72,20 @@ def run(arguments: argparse.Namespace, reporter: Reporter) -> int:
     print("limit: not known, no center has two patients" if limit is None else f"limit: {limit:.2f}")
     print("not written: give --card to write them into the model's card" if card is None else f"card: {card}")
     return 0
+
+
+def _centers(arguments: argparse.Namespace, entry: ModelEntry, manifest: list[Case]) -> tuple[str, ...]:
+    """The centers asked for, else those of the split that the card says the model was trained on, else all."""
+    if arguments.centers:
+        return tuple(name for part in arguments.centers.split(",") if (name := part.strip()))
+    found = {case.center for case in manifest if case.split == arguments.split}
+    training = entry.card.get("training")
+    trained = training.get("patients") if isinstance(training, dict) else None
+    names = tuple(sorted(found & set(trained) if isinstance(trained, dict) else found))
+    if not names:
+        which = "" if not found else f" of the centers that the model was trained on ({', '.join(trained)})"
+        raise InputError(f"{arguments.dataset}: has no patient in the split '{arguments.split}'{which}")
+    return names
 
 
 def measure(cases: list[Case], denoiser: Denoiser, reporter: Reporter) -> list[ScanGates]:
