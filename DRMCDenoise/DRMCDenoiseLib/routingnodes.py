@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 
 import slicer
 import vtk
+from slicer.i18n import tr as _
 
 from .names import INPUT_REFERENCE
 
@@ -102,15 +103,17 @@ def showInChart(tableNode, region: str):
             series.SetColor(*_SERIES_COLORS[number])
             chart.AddAndObservePlotSeriesNodeID(series.GetID())
         chart.SetTitle(tableNode.GetName())
-        chart.SetXAxisTitle("Block, bank and expert")
-        chart.SetYAxisTitle("Mean gate")
+        chart.SetXAxisTitle(_("Block, bank and expert"))
+        chart.SetYAxisTitle(_("Mean gate"))
         chart.SetLegendVisibility(True)
     return chart
 
 
-def layerName(row: Row) -> str:
-    """A layer for people: `Block 1 attention`."""
-    return f"Block {row['block']} {'FFN' if row['bank'] == 'ffn' else row['bank']}"
+def layerName(row: Row, isShort: bool = False) -> str:
+    """A layer for people: `Block 1 attention`, short `Block 1 att.`."""
+    attention = _("att.") if isShort else _("attention")
+    bank = _("FFN") if row["bank"] == "ffn" else attention
+    return _("Block {number} {bank}").format(number=row["block"], bank=bank)
 
 
 def _profileRows(body: list[Row], means: dict[str, list[list[float]]]) -> dict[str, list[Row]]:

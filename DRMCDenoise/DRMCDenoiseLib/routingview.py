@@ -14,7 +14,8 @@ from .routingnodes import Routing, layerName
 
 EXPERT_COLORS = ("#3b82c4", "#e0812b", "#3c9d5b", "#8667b3", "#c0504d", "#8a8a2c")
 MOST_CENTERS = 6  # whose profiles are painted; the nearest ones
-_LABELS, _HEADER, _LINE = 108, 38, 23
+_LABELS, _SHORT_LABELS, _HEADER, _LINE = 108, 80, 38, 23
+_WITH_SPREAD = 68  # a cell that is wide enough for the mean and the spread
 _MINI, _GAP = 8, 8  # of a center's profile: the width of an expert, the gap before it
 _AXIS, _BARS_HEIGHT = 40, 150
 
@@ -64,22 +65,24 @@ class RoutingHeatMap(_RoutingWidget):
         profiles = {name: _layers(self._routing.centers[name]) for name in self.centers()}
         mini = _MINI * experts
         right = self.width - sum(max(mini, 26) + _GAP for _ in profiles)
-        cell = max(1, (right - _LABELS) // experts)
+        isShort = (right - _LABELS) // experts < _WITH_SPREAD
+        start = _SHORT_LABELS if isShort else _LABELS
+        cell = max(1, (right - start) // experts)
         shown = [row["mean_gate"] for part in (layers, *profiles.values()) for layer in part for row in layer]
         top = nice_top(max([gate for gate in shown if gate is not None], default=1.0))
         middle = qt.Qt.AlignCenter
         painter.setPen(ink)
         for expert in range(experts):
             text = _("Expert {number}").format(number=expert + 1)
-            painter.drawText(_LABELS + cell * expert, 18, cell, 18, middle, text)
+            painter.drawText(start + cell * expert, 18, cell, 18, middle, text)
         for number, layer in enumerate(layers):
             y = _HEADER + _LINE * number
             painter.setPen(ink)
             flags = qt.Qt.AlignLeft | qt.Qt.AlignVCenter
-            painter.drawText(0, y, _LABELS - 4, _LINE, flags, layerName(layer[0]))
+            painter.drawText(0, y, start - 4, _LINE, flags, layerName(layer[0], isShort))
             for expert, row in enumerate(layer):
-                self._paintCell(painter, _LABELS + cell * expert, y, cell, row, top, ink)
-        x = _LABELS + cell * experts
+                self._paintCell(painter, start + cell * expert, y, cell, row, top, ink)
+        x = start + cell * experts
         for name, part in profiles.items():
             width = max(mini, 26)
             x += _GAP
@@ -96,7 +99,7 @@ class RoutingHeatMap(_RoutingWidget):
         level = min(1.0, mean / top)
         painter.fillRect(x + 1, y + 1, width - 2, _LINE - 2, qt.QColor(*sequential_color(level)))
         painter.setPen(qt.QColor(ink_on(level)))
-        spread = f" \u00b1{row['sd_gate']:.2f}" if width >= 68 else ""
+        spread = f" \u00b1{row['sd_gate']:.2f}" if width >= _WITH_SPREAD else ""
         painter.drawText(x, y, width, _LINE, qt.Qt.AlignCenter, f"{mean:.2f}{spread}")
 
     def _paintProfile(self, painter, x: int, width: int, name: str, layers, top: float, ink) -> None:
