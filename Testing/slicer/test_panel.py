@@ -227,7 +227,9 @@ def test_results_go_to_the_parameters_of_the_run_though_the_panel_was_left(
         lambda summary: (setattr(job, "outputVolume", output), job.summary.update(summary)),
     )
     puppet.outputLine.emit(
-        json.dumps({"event": "result", "summary": {"seconds": {"total": 1.0}, "device": "cpu"}})
+        json.dumps(
+            {"event": "result", "summary": {"seconds": {"total": 1.0}, "device": "cpu", "outputs": []}}
+        )
     )
     puppet.finished.emit(0)
     assert panel.job is None and parameters.outputVolume is output
