@@ -107,7 +107,7 @@ def _run(arguments: list[str]) -> int:
     except KeyboardInterrupt:
         return _end(reporter, "cancelled", CancelledError.exit_code)
     except DRMCError as error:
-        return _end(reporter, str(error), error.exit_code)
+        return _end(reporter, str(error), error.exit_code, error.details)
     except Exception as error:
         return _end(reporter, f"{type(error).__name__}: {error} (DRMC_DEBUG=1 shows where)", 1)
 
@@ -116,14 +116,14 @@ def _run(arguments: list[str]) -> int:
 
 
 def _denoise(options: argparse.Namespace, reporter: Reporter) -> int:
-    from drmc import pipeline
+    from drmc import held, pipeline
 
     request = pipeline.DenoiseRequest(
-        input=options.input,
+        input=held.resolve(options.input),
         output=options.output,
         model=options.model,
         lesions=options.lesions,
-        reference=options.reference,
+        reference=options.reference and held.resolve(options.reference),
         device=options.device,
         precision=options.precision,
         format=options.format,
@@ -133,6 +133,7 @@ def _denoise(options: argparse.Namespace, reporter: Reporter) -> int:
         accept_rule=options.accept_rule,
         series_uid=options.series,
         tile_batch=options.tile_batch,
+        header=options.header,
     )
     with Cancellation() as cancel:
         if options.cancel_on_eof:
@@ -141,7 +142,7 @@ def _denoise(options: argparse.Namespace, reporter: Reporter) -> int:
             options.match is not None
             or options.batch
             or options.resume
-            or pipeline.is_batch(Path(options.input))
+            or pipeline.is_batch(Path(request.input))
         ):
             return _denoise_batch(request, options, reporter, cancel)
         summary = pipeline.run(request, reporter.progress, cancel)
@@ -170,18 +171,18 @@ def _denoise_batch(
 
 
 def _suv(options: argparse.Namespace, reporter: Reporter) -> int:
-    volume = _read(options)
+    path, volume = _read(options)
     decision = volume.suv.to_dict()
-    if options.json:
-        _print_json(
-            {
-                "input": str(options.input),
-                "kind": volume.kind,
-                "units": volume.units,
-                **decision,
-                "header": volume.header,
-            }
-        )
+    found = {
+        "input": str(path),
+        "kind": volume.kind,
+        "units": volume.units,
+        **decision,
+        "notices": volume.notices,
+        "header": volume.header,
+        "stated": volume.stated,
+    }
+    if _printed(options, reporter, found):
         return 0
     print(f"{options.input}: {decision['type']} = {volume.units} value x {decision['factor']:.9g}")
     print(f"rule: {decision['rule']}")
@@ -195,7 +196,7 @@ def _suv(options: argparse.Namespace, reporter: Reporter) -> int:
         )
         print(f"  candidate {candidate['rule']:10} {candidate['time'] or '-':26} {said:>10}{not_plausible}")
     for key, value in decision["facts"].items():
-        if value is not None:
+        if value is not None and not isinstance(value, dict):  # what was given by hand is among the warnings
             print(f"  {key}: {value}")
     for text in volume.notices:
         print(f"note: {text}")
@@ -205,15 +206,17 @@ def _suv(options: argparse.Namespace, reporter: Reporter) -> int:
 
 
 def _quantify(options: argparse.Namespace, reporter: Reporter) -> int:
-    from drmc import pipeline, quantify
+    from drmc import held, pipeline, quantify
 
-    volume = _read(options)
+    path, volume = _read(options)
     segments, notices = quantify.read_segments(options.lesions, volume.geometry, volume.frame_of_reference)
     stages = {"original": volume.suv_array()}
     if options.reference is not None:
-        reference = pipeline.read_reference(options.reference, volume.geometry, **_reading(options))
+        reference = pipeline.read_reference(
+            held.resolve(options.reference), volume.geometry, **_reading(options)
+        )
         stages["reference"] = reference.suv_array()
-    rows = quantify.lesion_table(pipeline.scan_name(Path(options.input)), segments, stages, volume.geometry)
+    rows = quantify.lesion_table(pipeline.scan_name(path), segments, stages, volume.geometry)
     bias = quantify.lesion_bias(rows) if options.reference is not None else None
     if options.json:
         _print_json({"segments": rows, "bias": bias, "notices": [*volume.notices, *notices]})
@@ -236,14 +239,17 @@ def _quantify(options: argparse.Namespace, reporter: Reporter) -> int:
 def _models(options: argparse.Namespace, reporter: Reporter) -> int:
     from drmc import models
 
+    added = None if options.add is None else models.add_model(options.add)
     entries = models.list_models()
-    if options.json:
-        _print_json(
-            {
-                "folders": [str(folder) for folder in models.model_folders()],
-                "models": [_model(e) for e in entries],
-            }
-        )
+    found = {
+        "folders": [str(folder) for folder in models.model_folders()],
+        "models": [_model(e) for e in entries],
+        "added": None if added is None else _model(added),
+    }
+    if _printed(options, reporter, found):
+        return 0
+    if added is not None:
+        print(f"{added.path}: added")
         return 0
     if not entries:
         folders = ", ".join(str(folder) for folder in models.model_folders())
@@ -260,6 +266,25 @@ def _models(options: argparse.Namespace, reporter: Reporter) -> int:
         for key in ("problem", "parameters", "tile", "training", "license", "intended_use"):
             if found[key] is not None:
                 print(f"  {key.replace('_', ' ')}: {_plain(found[key])}")
+    return 0
+
+
+def _devices(options: argparse.Namespace, reporter: Reporter) -> int:
+    from drmc import devices
+
+    found = devices.list_devices()
+    if _printed(options, reporter, found):
+        return 0
+    for one in found["devices"]:
+        cores = f", {one['cores']} cores" if one["cores"] else ""
+        free, total = (
+            None if one[key] is None else f"{one[key] / 2**30:.1f}" for key in ("free_bytes", "total_bytes")
+        )
+        memory = f", {free or '?'} of {total} GiB free" if total else ""
+        arithmetic = "bf16" if one["bf16"] else "fp32"
+        chosen = "  (auto)" if one["name"] == found["auto"] else ""
+        print(f"{one['name']}: {one['title']}{cores}{memory}, {arithmetic}{chosen}")
+    print(f"auto takes {found['auto']}: {found['why']} (PyTorch {found['torch']})")
     return 0
 
 
@@ -305,7 +330,7 @@ def _parser(arguments: Sequence[str]) -> _Parser:
     )
     sub.add_argument("input", metavar="INPUT", help="DICOM folder or file, NIfTI, NRRD or MHA")
     _add_reading(sub)
-    sub.add_argument("--json", action="store_true", help="print JSON")
+    _add_json(sub)
     sub = add(
         "quantify",
         "measure the segments of an image: volume, SUV, MTV and TLG",
@@ -322,11 +347,23 @@ def _parser(arguments: Sequence[str]) -> _Parser:
     sub.add_argument("--json", action="store_true", help="print JSON")
     sub = add(
         "models",
-        "list the installed models, where they are from and what they were trained on",
+        "list the installed models, where they are from and what they were trained on, or add one",
         _models,
-        "  drmc models",
+        "  drmc models\n  drmc models --add mine.pt",
     )
-    sub.add_argument("--json", action="store_true", help="print JSON")
+    sub.add_argument(
+        "--add",
+        metavar="FILE",
+        help="check a weight file (.pt) and copy it with its card into the user's folder",
+    )
+    _add_json(sub)
+    sub = add(
+        "devices",
+        "list what a network can be computed on here, and which of it auto takes",
+        _devices,
+        "  drmc devices\n  drmc devices --json",
+    )
+    _add_json(sub)
     for name, (module, text) in ROOMS.items():
         if importlib.util.find_spec(module) is not None:
             _add_room(commands, name, module, text, chosen=name in arguments[:1])
@@ -406,6 +443,11 @@ def _add_denoise(add: Callable[..., argparse.ArgumentParser]) -> None:
     )
 
 
+def _add_json(sub: argparse.ArgumentParser) -> None:
+    sub.add_argument("--json", action="store_true", help="print JSON")
+    add_progress_argument(sub)
+
+
 def _add_reading(sub: argparse.ArgumentParser) -> None:
     sub.add_argument(
         "--series", metavar="UID", help="SeriesInstanceUID, where a folder holds more than one series"
@@ -419,6 +461,15 @@ def _add_reading(sub: argparse.ArgumentParser) -> None:
         dest="accept_rule",
         metavar="RULE",
         help="the reference-time rule to take when rules disagree (drmc suv)",
+    )
+    sub.add_argument(
+        "--header",
+        action=_HeaderValue,
+        default={},
+        metavar="KEYWORD=VALUE",
+        help="a value of the scan's DICOM header that is missing or wrong there, for its SUV alone (PatientWeight=70 "
+        "in kg, RadionuclideTotalDose=3.7e8 in Bq, ...; empty: as if it were not there); may be repeated; the "
+        "reference keeps its own",
     )
 
 
@@ -450,6 +501,16 @@ def _run_room(
     return run(options, reporter)
 
 
+class _HeaderValue(argparse.Action):
+    """Collects KEYWORD=VALUE."""
+
+    def __call__(self, parser: Any, namespace: Any, values: Any, option_string: str | None = None) -> None:
+        from drmc import header_values
+
+        earlier = [f"{keyword}={text}" for keyword, text in namespace.header.items()]
+        namespace.header = header_values.parse([*earlier, values])
+
+
 def _device(text: str) -> str:
     head, _, number = text.partition(":")
     if head not in ("auto", "cpu", "cuda", "mps") or (number and not (head == "cuda" and number.isdecimal())):
@@ -460,11 +521,15 @@ def _device(text: str) -> str:
 # ---- reading
 
 
-def _read(options: argparse.Namespace) -> Any:
+def _read(options: argparse.Namespace) -> tuple[Path, Any]:
+    """What the input stands for, and the PETVolume there."""
+    from drmc.held import resolve
     from drmc.pipeline import find_scan
     from drmc.volume import read_volume
 
-    return read_volume(find_scan(Path(options.input)), series_uid=options.series, **_reading(options))
+    path = Path(resolve(options.input))
+    reading = {"series_uid": options.series, "header": options.header, **_reading(options)}
+    return path, read_volume(find_scan(path), **reading)
 
 
 def _reading(options: argparse.Namespace) -> dict[str, Any]:
@@ -482,13 +547,13 @@ def _reporter(options: argparse.Namespace) -> Reporter:
     )
 
 
-def _end(reporter: Reporter | None, message: str, code: int) -> int:
+def _end(reporter: Reporter | None, message: str, code: int, details: dict[str, Any] | None = None) -> int:
     if os.environ.get("DRMC_DEBUG") == "1" and code == 1:
         traceback.print_exc()
     line = " ".join(message.split())
     with contextlib.suppress(OSError):
         if reporter is not None:
-            reporter.error(line, code)
+            reporter.error(line, code, **(details or {}))
         print(f"drmc: {line}", file=sys.stderr, flush=True)
     return code
 
@@ -586,6 +651,16 @@ def _plain(value: Any) -> str:
     if isinstance(value, list):
         return ", ".join(_plain(item) for item in value)
     return str(value)
+
+
+def _printed(options: argparse.Namespace, reporter: Reporter, found: dict[str, Any]) -> bool:
+    """Prints what a command has found where a program asked for it, as its --progress or --json says."""
+    from drmc.pipeline import jsonable
+
+    reporter.result(**jsonable(found))
+    if options.json and options.progress != "json":
+        _print_json(found)
+    return options.json or options.progress == "json"
 
 
 def _print_json(value: Any) -> None:

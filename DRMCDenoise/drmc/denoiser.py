@@ -131,7 +131,7 @@ class Denoiser:
             raise InputError(f"tile batch {tile_batch}: must be 1 or more")
         self.tile = tile
         self.notices: list[str] = []
-        self._device = _choose_device(device)
+        self._device = choose_device(device)
         self.precision = _choose_precision(precision, self._device, self.notices)
         self._wanted_precision = precision
         self._tile_batch = tile_batch
@@ -542,7 +542,8 @@ def _gates_shape(network: DRMC) -> tuple[int, int, int]:
 
 
 # ------------------------------------------------------------------------------------ device and precision
-def _choose_device(wanted: str) -> torch.device:
+def choose_device(wanted: str) -> torch.device:
+    """The device that a name means here; InputError where there is none of it."""
     if wanted == "auto":
         if torch.cuda.is_available():
             return torch.device("cuda", torch.cuda.current_device())
@@ -568,15 +569,15 @@ def _choose_precision(wanted: str, device: torch.device, notices: list[str]) -> 
     if wanted not in ("auto", "fp32", "bf16"):
         raise InputError(f"precision {wanted!r}: must be auto, fp32 or bf16")
     if wanted == "auto":
-        return "bf16" if _computes_in_bf16(device) else "fp32"
-    if wanted == "bf16" and not _computes_in_bf16(device):
+        return "bf16" if computes_in_bf16(device) else "fp32"
+    if wanted == "bf16" and not computes_in_bf16(device):
         if device.type == "mps":
             raise InputError("precision bf16: not supported on mps; use --precision fp32")
         notices.append(f"bf16 on this {device.type} is only emulated: fp32 may be faster and is more exact")
     return wanted
 
 
-def _computes_in_bf16(device: torch.device) -> bool:
+def computes_in_bf16(device: torch.device) -> bool:
     """Whether the hardware multiplies in bfloat16; emulated support does not count."""
     if device.type == "cuda":
         return torch.cuda.get_device_capability(device) >= (8, 0) or torch.version.hip is not None

@@ -1,7 +1,7 @@
 """Writing a denoised scan back as a DICOM PET series that a viewer loads beside the original, with the same SUV.
 
 All that the SUV rests on (dates, times, dose, patient, decay correction and the private reference times) stays
-as the source has it, and so do study, frame of reference, positions and orientation. Series and instance UIDs,
+as the source has it, or as it was given by hand, and so do study, frame of reference, positions and orientation. Series and instance UIDs,
 series number, description and derivation are new; the moment of processing goes only into (0008,0012/0013)
 InstanceCreation and (0008,0023/0033) Content. Pixels are signed 16 bit, each slice with its own RescaleSlope
 (0028,1053), so that negative voxels stay and every voxel is within half a slope step. Module: DICOM PS3.3 C.8.9.
@@ -11,9 +11,9 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from copy import copy
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
@@ -26,7 +26,7 @@ from pydicom.sequence import Sequence
 from pydicom.uid import ExplicitVRLittleEndian, generate_uid
 from pydicom.valuerep import format_number_as_ds
 
-from drmc import __version__, dicom_mend, suv
+from drmc import __version__, dicom_mend, header_values, suv
 from drmc.dicom import PET_CLASS
 from drmc.dicom_header import PRIVATE, read_dataset, slice_facts, value_of
 from drmc.errors import CancelledError, DRMCError, InputError
@@ -123,8 +123,14 @@ def plan_series(volume: PETVolume) -> SeriesPlan:
             f"(0008,0016) {sop_class}: use --format nifti or nrrd"
         )
     if volume.units != "CNTS":
-        return SeriesPlan(volume.units)
-    return _plan_counts([slice_facts(read_dataset(file, deferred=False)) for file in files])
+        plan = SeriesPlan(volume.units)
+    else:
+        facts = [slice_facts(read_dataset(file, deferred=False)) for file in files]
+        plan = _plan_counts(header_values.replaced(facts, volume.given))
+    if not volume.given:
+        return plan
+    said = f"the DICOM series carries the values given by hand: {', '.join(volume.given)}"
+    return replace(plan, notices=[*plan.notices, said])
 
 
 def _plan_counts(facts: list[dict[str, Any]]) -> SeriesPlan:
@@ -189,7 +195,8 @@ def write_series(
             warnings.simplefilter("ignore")  # of odd values, which are the source's
             try:
                 ds = _kept(header, plan)
-                _identify(ds, header, series_uid, equipment)
+                _set_given(ds, volume.given)
+                _identify(ds, header, series_uid, equipment, volume.given)
                 dicom_mend.mend(ds, z, len(volume.array))
                 _set_pixels(ds, volume.array[z].astype(np.float64) * plan.gain, plan)
                 with atomic_path(folder / SLICE_NAME.format(z + 1)) as path:
@@ -219,6 +226,21 @@ def _kept(header: Dataset, plan: SeriesPlan) -> Dataset:
         block = ds.private_block(group, _cased(creator), create=True)
         block.add_new(element, "DS" if counts else "DT", facts[key])
     return ds
+
+
+def _set_given(ds: Dataset, given: Mapping[str, str]) -> None:
+    """Writes what was given by hand where the SUV rules look for it, so that the new series has the same SUV."""
+    injections = ds.get("RadiopharmaceuticalInformationSequence")
+    for keyword, text in given.items():
+        place = ds
+        if keyword in header_values.OF_THE_INJECTION:
+            if not injections:
+                ds.RadiopharmaceuticalInformationSequence = injections = Sequence([Dataset()])
+            place = injections[0]
+        if keyword in place:
+            del place[keyword]
+        if text:
+            setattr(place, keyword, text)
 
 
 def _cased(creator: str) -> str:
@@ -258,7 +280,9 @@ def _public(dataset: Dataset) -> Dataset:
     return public
 
 
-def _identify(ds: Dataset, header: Dataset, series_uid: str, equipment: Equipment) -> None:
+def _identify(
+    ds: Dataset, header: Dataset, series_uid: str, equipment: Equipment, given: Mapping[str, str]
+) -> None:
     """What makes it an image of its own: UIDs, names, where it comes from, what made it and when."""
     now = _now(ds)
     ds.SeriesInstanceUID = series_uid
@@ -271,7 +295,8 @@ def _identify(ds: Dataset, header: Dataset, series_uid: str, equipment: Equipmen
     # Value 2 of classic PET is always PRIMARY (PS3.3 C.8.9.4.1.1).
     ds.ImageType = ["DERIVED", "PRIMARY"]
     before = _line(value_of(header, "DerivationDescription"))
-    ds.DerivationDescription = f"{before} {equipment.derivation}".strip()[-LONGEST_ST:]
+    by_hand = f" Given by hand for the SUV: {', '.join(given)}." if given else ""
+    ds.DerivationDescription = f"{before} {equipment.derivation}{by_hand}".strip()[-LONGEST_ST:]
     ds.DerivationCodeSequence = [*ds.get("DerivationCodeSequence", []), dicom_mend.code_item(*SMOOTHING)]
     # The slice at the same place; its neighbors, which a 3-D network also sees, are the rest of that series.
     reference = Dataset()

@@ -3,11 +3,21 @@
 A message is one line: what is wrong, where (file, tag, key), and how to mend it.
 """
 
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
 
 class DRMCError(Exception):
     """Something failed that was not the input's fault."""
 
     exit_code = 1
+
+    @property
+    def details(self) -> dict[str, Any]:
+        """What a program may want to know besides the message, as plain JSON values."""
+        return {}
 
 
 class InputError(DRMCError):
@@ -18,6 +28,33 @@ class InputError(DRMCError):
 
 class NotFiniteError(InputError):
     """An image holds voxels that are NaN or infinite."""
+
+
+class UnknownUnitsError(InputError):
+    """Nobody says what the voxels of an image are."""
+
+    @property
+    def details(self) -> dict[str, Any]:
+        """That it is this error."""
+        return {"unknown_units": True}
+
+
+class SUVRefusedError(InputError):
+    """A header does not tell the SUV.
+
+    `candidates`: the reference times found, as in SUVDecision; `stated`: what the header says where a value can be
+    given by hand (drmc.header_values). Both help to mend it.
+    """
+
+    def __init__(self, message: str, candidates: Sequence[Mapping[str, Any]] = ()):
+        super().__init__(message)
+        self.candidates = [dict(candidate) for candidate in candidates]
+        self.stated: dict[str, str] = {}
+
+    @property
+    def details(self) -> dict[str, Any]:
+        """Candidates and stated values."""
+        return {"candidates": self.candidates, "stated": self.stated}
 
 
 class CancelledError(DRMCError):

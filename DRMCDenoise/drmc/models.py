@@ -204,6 +204,42 @@ def add_to_card(entry: ModelEntry, facts: Mapping[str, Any]) -> Path:
     return path
 
 
+def add_model(path: str | os.PathLike[str]) -> ModelEntry:
+    """Copies a weight file and its card (NAME.pt, NAME.json; either may be named) into `user_folder()`.
+
+    The copy is made only of a model that can be loaded; a card is written where there is none. It is not the default
+    model. Raises InputError where it is no model, or another one of that name is there already.
+    """
+    entry = find_model(Path(path))
+    network, tile = load_network(entry)
+    target = user_folder() / f"{entry.name}.pt"
+    if target.exists() and _sha256(target) != entry.sha256:
+        raise InputError(
+            f"{target}: another model of this name is there: rename {entry.path.name} and its card"
+        )
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        if not target.exists():
+            with atomic_path(target) as temporary:
+                temporary.write_bytes(_read(entry.path))
+        card = {
+            "title": entry.name,
+            **entry.card,
+            "name": entry.name,
+            "default": False,
+            "sha256": entry.sha256,
+            "parameters": sum(parameter.numel() for parameter in network.parameters()),
+            "tile": tile,
+            "config": network.config.to_dict(),
+        }
+        write_json(_card_path(target), card)
+    except OSError as error:
+        raise InputError(
+            f"{target}: cannot be written ({error.strerror}): make its folder writable"
+        ) from error
+    return ModelEntry(entry.name, target, card, entry.sha256)
+
+
 def _verified(entry: ModelEntry) -> ModelEntry:
     if "problem" in entry.card:
         raise InputError(entry.card["problem"])

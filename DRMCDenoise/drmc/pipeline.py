@@ -24,9 +24,9 @@ import tempfile
 import time
 import traceback
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
@@ -71,7 +71,8 @@ class DenoiseRequest:
     pattern with `{name}` (the scan's name) or `{folder}` (the folder that holds it). `format` is a key of
     FORMATS. `units` ("suv" or "bqml") says what a file without a side-car holds; `accept_rule` names the
     SUV reference-time rule to take when the rules disagree; `tile_batch` limits the tiles per network
-    call (memory). `dicom` asks for the DICOM series beside an image of another format.
+    call (memory). `dicom` asks for the DICOM series beside an image of another format. `header`: values of
+    the scan's DICOM header that are given by hand (drmc.header_values); the reference has its own.
     """
 
     input: str | os.PathLike[str]
@@ -88,6 +89,7 @@ class DenoiseRequest:
     accept_rule: str | None = None
     series_uid: str | None = None
     tile_batch: int | None = None
+    header: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def with_series(self) -> bool:
@@ -657,7 +659,7 @@ class _Inputs:
 
 def _read_inputs(request: DenoiseRequest, scan_path: Path) -> _Inputs:
     reading = {"suv_type": request.suv_type, "accept_rule": request.accept_rule, "units": request.units}
-    volume = read_volume(scan_path, series_uid=request.series_uid, **reading)
+    volume = read_volume(scan_path, series_uid=request.series_uid, header=request.header, **reading)
     inputs = _Inputs(volume, None, None, [], [Path(request.input), scan_path, *volume.dicom_files])
     if scan_path != Path(request.input):
         inputs.notices.append(f"the scan in this folder: {scan_path}")
@@ -729,6 +731,8 @@ def _settings(request: DenoiseRequest) -> dict[str, Any]:
     """What decides the outputs, besides the model; device and tile batch only decide how fast they come."""
     keys = ("format", "dicom", "precision", "units", "suv_type", "accept_rule", "series_uid")
     chosen = {key: getattr(request, key) for key in keys}
+    if request.header:
+        chosen["header"] = dict(sorted(request.header.items()))
     for key in ("input", "lesions", "reference"):
         value = getattr(request, key)
         chosen[key] = None if value is None else os.path.abspath(value)

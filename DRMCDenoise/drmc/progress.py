@@ -8,7 +8,8 @@ A reporter is told of scans, of tiles or whatever a command counts, and of notic
     {"event": "notice", "message": ...}
     {"event": "outcome", "scan": ..., "outcome": "done", "message": ...}  a batch has ended a scan
     {"event": "result", ...}                                        the command is done
-    {"event": "error", "message": ..., "exit_code": 2}              the command has ended without a result
+    {"event": "error", "message": ..., "exit_code": 2}              the command has ended without a result;
+                                                                    with more fields where the SUV is refused
 """
 
 from __future__ import annotations
@@ -74,7 +75,7 @@ class TerminalProgress:
         """The command is done; its own text says the rest."""
         self.clear()
 
-    def error(self, message: str, exit_code: int) -> None:
+    def error(self, message: str, exit_code: int, **details: Any) -> None:
         """The command has ended without a result; the caller prints the line."""
         self.clear()
 
@@ -117,9 +118,9 @@ class JsonProgress:
         """The command is done."""
         self._say("result", **fields)
 
-    def error(self, message: str, exit_code: int) -> None:
-        """The command has ended without a result."""
-        self._say("error", message=message, exit_code=exit_code)
+    def error(self, message: str, exit_code: int, **details: Any) -> None:
+        """The command has ended without a result; `details` as of DRMCError."""
+        self._say("error", message=message, exit_code=exit_code, **details)
 
     def _say(self, event: str, **fields: Any) -> None:
         self._stream.write(json.dumps({"event": event, **fields}, allow_nan=False) + "\n")

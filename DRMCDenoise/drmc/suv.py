@@ -18,7 +18,7 @@ from dataclasses import dataclass, field, replace
 from datetime import date, datetime, timedelta
 from typing import Any
 
-from drmc.errors import InputError
+from drmc.errors import InputError, SUVRefusedError
 
 SAME_TIME_S = 3.0  # two clock readings within this are equal
 BACK_SPREAD_S = 2.0  # largest spread of back-computed times that still are one time
@@ -882,9 +882,13 @@ class _ReferenceTime:
                 return
 
     def choose(self, accept: str | None) -> _Candidate:
-        """The preferred reference time, or the accepted one; InputError where it stays open."""
-        chosen = self._accepted(accept) if accept in TIME_RULES else self._preferred()
-        self._weigh(chosen, accept)
+        """The preferred reference time, or the accepted one; SUVRefusedError where it stays open."""
+        chosen = None
+        try:
+            chosen = self._accepted(accept) if accept in TIME_RULES else self._preferred()
+            self._weigh(chosen, accept)
+        except InputError as error:
+            raise SUVRefusedError(str(error), self.candidates(chosen)) from None
         return chosen
 
     def _accepted(self, rule: str) -> _Candidate:
@@ -958,11 +962,11 @@ class _ReferenceTime:
             return
         raise refused("SeriesTime", f"and the other times contradict each other: {line}", _NAME_THE_RULE)
 
-    def candidates(self, chosen: _Candidate) -> list[dict[str, Any]]:
-        """Every candidate as plain values, with its effect on the SUV."""
+    def candidates(self, chosen: _Candidate | None) -> list[dict[str, Any]]:
+        """Every candidate as plain values, with its effect on the SUV where one is chosen."""
         rows = []
         for c in self.found.values():
-            percent = _percent(c.time - chosen.time, self.half_life)
+            percent = math.nan if chosen is None else _percent(c.time - chosen.time, self.half_life)
             shown = round(percent, 4) if math.isfinite(percent) else None
             row = {"rule": c.rule, "time": self.clocks.iso(c.time), "difference_percent": shown}
             rows.append({**row, "plausible": c.plausible, "note": c.note})
@@ -1010,7 +1014,7 @@ def decide(
     the time open. `synonyms`: what messages call an element ("Units (0054,1001)") that this image says by
     another.
 
-    Raises InputError, naming the tag and the mend, where the SUV cannot be known.
+    Raises SUVRefusedError, naming the tag and the mend, where the SUV cannot be known.
     """
 
     def renamed(text: str) -> str:
@@ -1021,7 +1025,7 @@ def decide(
     try:
         decision = _decide(slices, suv_type, accept_rule)
     except InputError as error:
-        raise InputError(renamed(str(error))) from None
+        raise SUVRefusedError(renamed(str(error)), getattr(error, "candidates", ())) from None
     return replace(
         decision,
         source=renamed(decision.source),

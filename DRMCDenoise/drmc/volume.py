@@ -19,8 +19,8 @@ from typing import Any
 import numpy as np
 import SimpleITK as sitk
 
-from drmc import suv
-from drmc.errors import DRMCError, InputError, NotFiniteError
+from drmc import header_values, suv
+from drmc.errors import DRMCError, InputError, NotFiniteError, SUVRefusedError, UnknownUnitsError
 from drmc.files import atomic_path
 
 NIFTI, NRRD, MHA = "nifti", "nrrd", "mha"
@@ -84,8 +84,15 @@ class Geometry:
     def _corners(self) -> np.ndarray:
         size = np.array(self.shape[::-1]) - 1
         index = np.array([[0, 0, 0], [1, 0, 0], [0, 1, 0], [0, 0, 1], [1, 1, 1]]) * size
-        matrix = np.array(self.direction).reshape(3, 3) * np.array(self.spacing)
-        return np.array(self.origin) + index @ matrix.T
+        return self.matrix[:3, 3] + index @ self.matrix[:3, :3].T
+
+    @property
+    def matrix(self) -> np.ndarray:
+        """From a voxel index (x, y, z) to mm, LPS, (4, 4)."""
+        matrix = np.eye(4)
+        matrix[:3, :3] = np.array(self.direction).reshape(3, 3) * np.array(self.spacing)
+        matrix[:3, 3] = self.origin
+        return matrix
 
     @property
     def spacing_zyx(self) -> tuple[float, float, float]:
@@ -104,7 +111,7 @@ class PETVolume:
 
     `array` float32 (z, y, x); `units` the stored Units ("BQML", "CNTS", "GML", "SUV"...); `kind` "dicom",
     "nifti", "nrrd" or "mha"; `header` facts that identify nobody; `dicom_files` in slice order, empty where
-    it is no DICOM.
+    it is no DICOM. `stated`: what a DICOM header says where a value can be given by hand, and `given` what was.
     """
 
     array: np.ndarray
@@ -116,6 +123,8 @@ class PETVolume:
     header: dict[str, Any] = field(default_factory=dict)
     notices: list[str] = field(default_factory=list)
     dicom_files: list[Path] = field(default_factory=list)
+    stated: dict[str, str] = field(default_factory=dict)
+    given: dict[str, str] = field(default_factory=dict)
 
     @property
     def frame_of_reference(self) -> str | None:
@@ -162,13 +171,15 @@ def read_volume(
     accept_rule: str | None = None,
     series_uid: str | None = None,
     units: str | None = None,
+    header: Mapping[str, str] | None = None,
 ) -> PETVolume:
     """Reads a PET image and decides its SUV.
 
     `path`: a DICOM folder or one DICOM file of the series, or a NIfTI, NRRD or MetaImage file. `suv_type`: a
     key of `suv.SUV_TYPES`. `accept_rule`: the reference time to use where a DICOM header is ambiguous.
     `series_uid`: which series of a folder. `units`: "suv" or "bqml", what an image that is no DICOM holds,
-    where nothing else says so.
+    where nothing else says so. `header`: values by DICOM keyword that take the place of the header's when the SUV
+    is decided (drmc.header_values).
 
     Raises InputError where the image or its SUV is refused.
     """
@@ -177,23 +188,38 @@ def read_volume(
         raise InputError(f"{path} does not exist: check the path of the scan")
     kind = None if path.is_dir() else image_kind(path)
     if kind is None:
-        return _read_dicom(path, suv_type, accept_rule, series_uid)
+        return _read_dicom(path, suv_type, accept_rule, series_uid, header or {})
+    if header:
+        raise InputError(
+            f"{path} is no DICOM, so nothing of its header can be given by hand ({', '.join(header)}): write it into "
+            f"its side-car {stem(path)}.json"
+        )
     image = read_image(path)
     array = sitk.GetArrayFromImage(image)
     array = _finite_float32(array, path)
     sidecar, sidecar_path = _sidecar(path)
     decision, stored = _decide_image(image, array, sidecar, sidecar_path, units, suv_type, path)
-    header = {name: sidecar[key] for name, key in _REPORTED.items() if sidecar and sidecar.get(key)}
+    reported = {name: sidecar[key] for name, key in _REPORTED.items() if sidecar and sidecar.get(key)}
     return PETVolume(
-        array, Geometry.from_image(image), stored, decision, path, kind, header, list(decision.notices)
+        array, Geometry.from_image(image), stored, decision, path, kind, reported, list(decision.notices)
     )
 
 
-def _read_dicom(path: Path, suv_type: str, accept_rule: str | None, series_uid: str | None) -> PETVolume:
+def _read_dicom(
+    path: Path, suv_type: str, accept_rule: str | None, series_uid: str | None, header: Mapping[str, str]
+) -> PETVolume:
     from drmc import dicom  # pydicom is needed for DICOM only
 
+    given = header_values.checked(header)
     series = dicom.read_pet_series(path, series_uid)
-    decision = suv.decide(series.slices, suv_type=suv_type, accept_rule=accept_rule, synonyms=series.synonyms)
+    stated = header_values.stated(series.slices)
+    slices = header_values.replaced(series.slices, given)
+    try:
+        decision = suv.decide(slices, suv_type=suv_type, accept_rule=accept_rule, synonyms=series.synonyms)
+    except SUVRefusedError as error:
+        error.stated = stated
+        raise
+    decision = header_values.told(decision, series.slices, given)
     return PETVolume(
         series.array,
         series.geometry,
@@ -204,6 +230,8 @@ def _read_dicom(path: Path, suv_type: str, accept_rule: str | None, series_uid: 
         series.header,
         series.notices + decision.notices,
         series.files,
+        stated,
+        given,
     )
 
 
@@ -467,7 +495,7 @@ def _decide_image(
         high = float(np.percentile(array, 99.9))
         low, top = _PLAUSIBLE_SUV_PERCENTILE
         if not low < high < top:
-            raise InputError(
+            raise UnknownUnitsError(
                 f"{path} does not say its units, and its values (99.9th percentile {high:.4g}) are no SUV: "
                 f"{mend}, or say --units suv"
             )

@@ -401,7 +401,7 @@ def test_a_device_or_precision_that_is_not_there_is_refused(options):
 
 @pytest.mark.parametrize(("native", "chosen"), [(True, "bf16"), (False, "fp32")])
 def test_precision_follows_the_hardware_unless_it_is_asked_for(monkeypatch, native, chosen):
-    monkeypatch.setattr(module, "_computes_in_bf16", lambda device: native)
+    monkeypatch.setattr(module, "computes_in_bf16", lambda device: native)
     suv, network = scan((20, 20, 20)), Double(torch.zeros_like)
     result = denoise(network, suv, Geometry(suv.shape), precision="auto")
     assert result.precision == chosen

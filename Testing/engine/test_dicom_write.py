@@ -507,3 +507,32 @@ def test_a_batch_refuses_what_is_no_dicom_and_does_the_rest(models, case, tmp_pa
     result = pipeline.run_batch(dicom_request(cohort, tmp_path / "out"), Silent())
     assert [row["outcome"] for row in result["scans"]] == ["done", "refused"] and result["exit_code"] == 2
     assert len(os.listdir(tmp_path / "out" / "a" / "denoised")) == 5
+
+
+# ---- values given by hand
+
+
+@pytest.mark.parametrize(
+    ("wrong", "given"),
+    [
+        ({"PatientWeight": None}, {"PatientWeight": "70"}),
+        ({"RadionuclideTotalDose": 1.0e8}, {"RadionuclideTotalDose": "3.7e8"}),
+        ({"injections": 0}, {"RadionuclideTotalDose": "3.7e8", "RadionuclideHalfLife": "6586.2", "RadiopharmaceuticalStartTime": "10:00:00"}),
+        ({"RadiopharmaceuticalStartDateTime": "20240229113000"}, {"RadiopharmaceuticalStartDateTime": ""}),
+        ({"AcquisitionTime": None, "SeriesTime": None}, {"AcquisitionTime": "110000", "SeriesTime": "110000"}),
+        ({"Units": "GML", "SUVType": "BW"}, {"SUVType": "LBM"}),
+        ({**PHILIPS, "PatientWeight": None, "PhilipsActivityConcentrationScaleFactor": 1.8}, {"PatientWeight": "70"}),
+    ],
+)  # fmt: skip
+def test_the_series_carries_what_was_given_by_hand(tmp_path, wrong, given):
+    """Read back without being told, it has the SUV that was decided with those values."""
+    synthetic_dicom.write_series(tmp_path / "source", **{**VALID, **wrong})
+    volume = read_volume(tmp_path / "source", header=given)
+    (tmp_path / "out").mkdir()
+    again, headers = written(volume, tmp_path / "out" / "series")
+    assert np.abs(again.suv_array() - volume.suv_array()).max() < 1e-3 * volume.suv_array().max()
+    if not volume.units == "CNTS":
+        assert again.suv.factor == volume.suv.factor
+    assert "given_by_hand" not in again.suv.facts
+    for ds in headers:
+        assert f"Given by hand for the SUV: {', '.join(given)}." in ds.DerivationDescription

@@ -1,0 +1,78 @@
+"""What a network can be computed on here, and what `--device auto` takes."""
+
+from __future__ import annotations
+
+import importlib.util
+import sys
+from pathlib import Path
+from typing import Any
+
+from drmc import hardware
+from drmc.errors import InputError
+
+
+def list_devices() -> dict[str, Any]:
+    """The devices of this machine as plain JSON values.
+
+    `devices`: one mapping each with `name` (as `--device` takes it), `kind` ("cpu", "cuda", "mps"), `title` (as its
+    maker calls it), `cores` (of a processor), `free_bytes` and `total_bytes` of its memory (None where it cannot be
+    asked), `bf16` (whether it computes in bfloat16); `auto`: the name that auto takes, `why`, `torch`: the version.
+    Raises InputError without PyTorch.
+    """
+    if importlib.util.find_spec("torch") is None:
+        raise InputError("PyTorch is missing: install it (torch>=2.4), in Slicer by the extension PyTorch")
+    import torch
+
+    from drmc import denoiser
+
+    devices = []
+    for index in range(torch.cuda.device_count() if torch.cuda.is_available() else 0):
+        free, total = torch.cuda.mem_get_info(index)
+        devices.append(
+            _device(torch.device("cuda", index), torch.cuda.get_device_name(index), free=free, total=total)
+        )
+    if torch.backends.mps.is_available():
+        devices.append(_device(torch.device("mps"), "Apple GPU"))
+    cores, total = hardware.physical_cores(), hardware.memory_bytes()
+    processor = torch.device("cpu")
+    devices.append(
+        _device(processor, hardware.processor_name(), free=_free_bytes(total), total=total, cores=cores)
+    )
+    auto = str(denoiser.choose_device("auto"))
+    built = torch.version.cuda or torch.version.hip
+    why = {
+        "cuda": "a CUDA graphics card is the fastest",
+        "mps": "an Apple GPU is faster than the processor",
+        "cpu": "PyTorch finds no graphics card"
+        if built or sys.platform == "darwin"
+        else "this PyTorch is built for the processor alone",
+    }[auto.partition(":")[0]]
+    return {"devices": devices, "auto": auto, "why": why, "torch": str(torch.__version__)}
+
+
+def _device(
+    device: Any, title: str, *, free: int | None = None, total: int | None = None, cores: int | None = None
+) -> dict[str, Any]:
+    from drmc import denoiser
+
+    return {
+        "name": str(device),
+        "kind": device.type,
+        "title": title,
+        "cores": cores,
+        "free_bytes": free,
+        "total_bytes": total,
+        "bf16": denoiser.computes_in_bf16(device),
+    }
+
+
+def _free_bytes(total: int | None) -> int | None:
+    """Main memory that a new program can have, None where it cannot be asked."""
+    table = Path("/proc/meminfo")
+    if not table.is_file():
+        return None
+    for line in table.read_text(encoding="ascii", errors="replace").splitlines():
+        if line.startswith("MemAvailable:"):
+            free = 1024 * int(line.split()[1])
+            return free if total is None else min(free, total)
+    return None

@@ -1,0 +1,163 @@
+"""Values of a DICOM header that are given by hand because the header's are missing or wrong.
+
+A value by hand stands in for the header's in every slice when the SUV is decided, as if the file had said it from
+the start; files stay as they are. Which element means what is the SUV rules' business (drmc.suv). Only what is one
+value in a series and what a person can know of a scan may be given; an empty value means that the header's is wrong
+and nothing is known.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from drmc import suv
+from drmc.errors import InputError
+
+_TIME, _DATE, _MOMENT, _NUMBER, _WHOLE = "time", "date", "moment", "number", "whole"
+_LONGEST = 16  # characters of a DICOM decimal string: longer ones could not be written as they are meant
+
+
+@dataclass(frozen=True)
+class Kind:
+    """What a value is: its form, or the words it may be; its unit in the header."""
+
+    form: str | tuple[str, ...]
+    unit: str = ""
+
+    @property
+    def expected(self) -> str:
+        """What has to be written, in words."""
+        if isinstance(self.form, tuple):
+            return f"one of {', '.join(self.form)}"
+        return {
+            _TIME: "a time of day, HHMMSS or HH:MM:SS",
+            _DATE: "a date, YYYYMMDD or YYYY-MM-DD",
+            _MOMENT: "a date and time, YYYYMMDDHHMMSS or YYYY-MM-DD HH:MM:SS",
+            _NUMBER: f"a positive number of at most {_LONGEST} characters, in {self.unit}",
+            _WHOLE: f"a positive whole number, in {self.unit}",
+        }[self.form]
+
+
+KINDS: dict[str, Kind] = {
+    "PatientWeight": Kind(_NUMBER, "kg"),
+    "PatientSize": Kind(_NUMBER, "m"),
+    "PatientSex": Kind(("M", "F", "O")),
+    "RadionuclideTotalDose": Kind(_NUMBER, "Bq"),
+    "RadionuclideHalfLife": Kind(_NUMBER, "s"),
+    "RadiopharmaceuticalStartTime": Kind(_TIME),
+    "RadiopharmaceuticalStartDateTime": Kind(_MOMENT),
+    "SeriesDate": Kind(_DATE),
+    "SeriesTime": Kind(_TIME),
+    "AcquisitionDate": Kind(_DATE),
+    "AcquisitionTime": Kind(_TIME),
+    "AcquisitionDateTime": Kind(_MOMENT),
+    "ActualFrameDuration": Kind(_WHOLE, "ms"),
+    "DecayCorrection": Kind(("START", "ADMIN", "NONE")),
+    "DecayCorrectionDateTime": Kind(_MOMENT),
+    "SUVType": Kind(tuple(dicom for _, dicom, _ in suv.SUV_TYPES.values())),
+}
+# Those that stand in the RadiopharmaceuticalInformationSequence (0054,0016).
+OF_THE_INJECTION = (
+    "RadionuclideTotalDose",
+    "RadionuclideHalfLife",
+    "RadiopharmaceuticalStartTime",
+    "RadiopharmaceuticalStartDateTime",
+)
+
+
+def parse(assignments: Iterable[str]) -> dict[str, str]:
+    """Values by keyword from texts KEYWORD=VALUE, each in the form that DICOM writes; InputError for any other."""
+    values: dict[str, str] = {}
+    for assignment in assignments:
+        keyword, equals, text = assignment.partition("=")
+        if not equals:
+            raise InputError(f"--header {assignment}: write KEYWORD=VALUE, such as --header PatientWeight=70")
+        if keyword.strip() in values:
+            raise InputError(f"--header {keyword.strip()}: is given twice: leave one out")
+        values[keyword.strip()] = text
+    return checked(values)
+
+
+def checked(values: Mapping[str, str]) -> dict[str, str]:
+    """The values in the form that DICOM writes ("" where the header's is to be left out); InputError otherwise."""
+    found = {}
+    for keyword, text in values.items():
+        kind = KINDS.get(keyword)
+        if kind is None:
+            raise InputError(
+                f"--header {keyword}: cannot be given by hand, only {', '.join(KINDS)}: correct the file instead"
+            )
+        written = _written(kind, " ".join(text.split()))
+        if written is None:
+            raise InputError(f"--header {keyword}={text}: write {kind.expected}")
+        found[keyword] = written
+    return found
+
+
+def _written(kind: Kind, text: str) -> str | None:
+    """The text as DICOM writes it, None where it makes no sense."""
+    if not text:
+        return ""
+    if isinstance(kind.form, tuple):
+        return text.upper() if text.upper() in kind.form else None
+    if kind.form in (_NUMBER, _WHOLE):
+        plain = re.fullmatch(r"\d+" if kind.form == _WHOLE else r"\d+\.?\d*([eE][+-]?\d+)?", text, re.ASCII)
+        return text if plain and len(text) <= _LONGEST and 0 < float(text) < float("inf") else None
+    # People part the numbers of dates and times; DICOM does not.
+    if kind.form == _TIME:
+        text, parse = text.replace(":", ""), suv.parse_time
+    elif kind.form == _DATE:
+        text, parse = re.sub(r"[-.]", "", text), suv.parse_date
+    else:
+        text = re.sub(r"^(\d{4})-(\d\d)-(\d\d)[ T]?", r"\1\2\3", text).replace(":", "")
+        parse = suv.parse_datetime
+    try:
+        parse(text)
+    except ValueError:
+        return None
+    return text
+
+
+def replaced(slices: Sequence[Mapping[str, Any]], given: Mapping[str, str]) -> list[dict[str, Any]]:
+    """The header facts of all slices with the given values in place of the header's."""
+    values = {keyword: text or None for keyword, text in given.items()}
+    return [{**facts, **values} for facts in slices]
+
+
+def stated(slices: Sequence[Mapping[str, Any]]) -> dict[str, str]:
+    """What the header itself says of each element that can be given by hand; "" where it says nothing."""
+    return {keyword: _stated(slices, keyword) for keyword in KINDS}
+
+
+def _stated(slices: Sequence[Mapping[str, Any]], keyword: str) -> str:
+    texts = list(dict.fromkeys(_text(facts.get(keyword)) for facts in slices))
+    return texts[0] if len(texts) == 1 else f"{min(texts)} to {max(texts)}"
+
+
+def _text(value: Any) -> str:
+    if isinstance(value, (list, tuple)):
+        return "\\".join(map(_text, value))
+    text = f"{value:.16g}" if isinstance(value, float) else "" if value is None else str(value).strip(" \0")
+    return "".join(c if c.isprintable() else "?" for c in text)[:40]
+
+
+def told(
+    decision: suv.SUVDecision, slices: Sequence[Mapping[str, Any]], given: Mapping[str, str]
+) -> suv.SUVDecision:
+    """The decision with a warning for each value that was given by hand, and all of them among its facts."""
+    if not given:
+        return decision
+    lines, facts = [], {}
+    for keyword, text in given.items():
+        header = _stated(slices, keyword)
+        said = f"{text} {KINDS[keyword].unit}".strip() if text else "left out"
+        lines.append(f"{keyword} given by hand: {said} (the header says {header or 'nothing'})")
+        facts[keyword] = {"value": text, "header": header}
+    return replace(
+        decision,
+        warnings=[*lines, *decision.warnings],
+        facts={**decision.facts, "given_by_hand": facts},
+    )
