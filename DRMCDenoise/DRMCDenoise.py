@@ -58,7 +58,9 @@ class DRMCDenoise(ScriptedLoadableModule):
 class DRMCDenoiseParameterNode:
     """What the panel shows, kept in the scene.
 
-    `model` is the name of an installed model, empty for the default one; `outputFolder` empty: no files are kept.
+    `model`: name of an installed model, empty for the default one. `outputFolder` empty: no files are kept. `voxels`: "" as the volume says, "SUV", or "factor":
+    `suvFactor` is then the SUV of one unit. `acceptRule`: reference-time rule, empty for automatic. `headerValues`:
+    header values by hand, one KEYWORD=VALUE a line.
     """
 
     inputVolume: vtkMRMLScalarVolumeNode
@@ -71,6 +73,10 @@ class DRMCDenoiseParameterNode:
     writeDICOM: bool = False
     routingTable: vtkMRMLTableNode
     routingRegion: str = ""  # a lesion's name, empty for the body
+    voxels: str = ""
+    suvFactor: str = ""
+    acceptRule: str = ""
+    headerValues: str = ""
     model: str = ""
     device: Annotated[str, Choice(["auto", "cpu", "cuda", "mps"])] = "auto"
     compareMode: Annotated[str, Choice(MODES)] = OFF
@@ -170,6 +176,11 @@ class DRMCDenoiseWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         for section in self.sections if parameterNode else ():
             section.onParametersChanged()
 
+    def onReadinessChanged(self) -> None:
+        """For a section to call when something other than a parameter has changed on which `whyNotApply` rests."""
+        for section in self.sections if self._parameterNode is not None else ():
+            section.onParametersChanged()
+
     def whyNotApply(self) -> str:
         """Why a run cannot start, in a sentence; empty if it can."""
         if self._parameterNode is None:
@@ -226,6 +237,7 @@ class DRMCDenoiseLogic(ScriptedLoadableModuleLogic):
         reference: vtkMRMLScalarVolumeNode | None = None,
         suv: str | float | None = None,
         acceptRule: str | None = None,
+        headerValues: dict[str, str] | None = None,
         device: str = "auto",
         precision: str = "auto",
         outputFolder: Any = None,
@@ -243,6 +255,7 @@ class DRMCDenoiseLogic(ScriptedLoadableModuleLogic):
         :param reference: full-dose volume on the same grid, to compare with
         :param suv: what the voxels are if the node cannot tell: "SUV" (body weight), or the SUV of one unit
         :param acceptRule: the reference-time rule to take where a DICOM header is ambiguous
+        :param headerValues: DICOM values by keyword that take the place of the header's for the SUV (drmc.header_values)
         :param device: auto, cpu, cuda or mps
         :param precision: auto, fp32 or bf16
         :param outputFolder: folder that keeps report.html, lesions.csv, routing.csv, summary.json and the image
@@ -269,6 +282,7 @@ class DRMCDenoiseLogic(ScriptedLoadableModuleLogic):
             routingTable=routingTable,
             reference=reference,
             suv=suv,
+            headerValues=headerValues,
             outputFolder=outputFolder,
             model=model,
             accept_rule=acceptRule,

@@ -20,7 +20,7 @@ from .reports import showReport
 from .routingnodes import showRouting
 from .runner import CANCELLED, Job, Process, engineCommand
 from .signals import Signal
-from .volumes import EngineInput, engineInput
+from .volumes import EngineInput, engineInput, inWordsOfTheScene, nodeNames
 
 
 class DenoiseJob:
@@ -58,12 +58,13 @@ class DenoiseJob:
         routingTable=None,
         reference=None,
         suv: str | float | None = None,
+        headerValues: dict[str, str] | None = None,
         outputFolder=None,
         **options: str | int | bool | None,
     ) -> None:
         """Writes the input and starts the engine; returns at once.
 
-        `options` are options of `drmc denoise` by their long names (`model`, `device`, `accept_rule`, ...); None is left
+        `headerValues`: by DICOM keyword, in the place of the header's (drmc.header_values). `options` are options of `drmc denoise` by their long names (`model`, `device`, `accept_rule`, ...); None is left
         out, True stands for an option without a value. `outputFolder` keeps what the engine writes (report.html, lesions.csv, ...). Raises InputError for nodes that
         are refused before the engine starts, DRMCError where the input cannot be written.
         """
@@ -76,7 +77,7 @@ class DenoiseJob:
         self.lesionTable, self.routingTable, self.report = lesionTable, routingTable, report
         self._scratch = Path(tempfile.mkdtemp(prefix="DRMC-", dir=slicer.app.temporaryPath))
         try:
-            command = self._command(lesions, reference, suv, outputFolder, options)
+            command = self._command(lesions, reference, suv, headerValues or {}, outputFolder, options)
             self._job = Job(command, process=self._process)
             self._job.progress.connect(self.progress.emit)
             self._job.event.connect(self._onEvent)
@@ -115,7 +116,9 @@ class DenoiseJob:
         """The last lines of the engine's log."""
         return "" if self._job is None else self._job.log
 
-    def _command(self, lesions, reference, suv, outputFolder, options: dict[str, Any]) -> list[str]:
+    def _command(
+        self, lesions, reference, suv, headerValues, outputFolder, options: dict[str, Any]
+    ) -> list[str]:
         assert self._scratch is not None
         scan = self._written(engineInput(self.inputVolume, _made(self._scratch / "input"), suv))
         self._output = self._scratch / "output" if outputFolder is None else Path(outputFolder)
@@ -125,6 +128,7 @@ class DenoiseJob:
             )
         if reference is not None:
             options["reference"] = self._written(engineInput(reference, _made(self._scratch / "reference")))
+        byHand = [part for item in headerValues.items() for part in ("--header", "=".join(item))]
         extra = [
             part
             for name, value in options.items()
@@ -132,19 +136,14 @@ class DenoiseJob:
             for part in (f"--{name.replace('_', '-')}", *(() if value is True else (value,)))
         ]
         fixed = ("--format", "nrrd", "--progress", "json", "--cancel-on-eof")
-        return engineCommand("denoise", scan, "-o", self._output, *extra, *fixed)
+        return engineCommand("denoise", scan, "-o", self._output, *byHand, *extra, *fixed)
 
     def _written(self, one: EngineInput) -> Path:
-        if not one.isSource:
-            self._nodeNames[str(one.path)] = one.name
-            self._nodeNames[str(one.path.with_suffix(".json"))] = f"{one.name}.json"
+        self._nodeNames.update(nodeNames(one))
         return one.path
 
     def _inWordsOfTheScene(self, message: str) -> str:
-        """A message of the engine with the nodes' names in the place of temporary files."""
-        for path, name in self._nodeNames.items():
-            message = message.replace(path, f"'{name}'")
-        return message
+        return inWordsOfTheScene(message, self._nodeNames)
 
     def _onEvent(self, event: dict[str, Any]) -> None:
         if event["event"] == "notice":

@@ -11,6 +11,7 @@ import numpy as np
 import SimpleITK as sitk
 import slicer
 import vtk
+from drmc import grids
 
 LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
 # A node's matrix went through an inversion: the last digits of a spacing such as 3.27 mm come back rounded off.
@@ -56,26 +57,10 @@ def imageFromNode(volumeNode) -> sitk.Image:
 def onNodeGrid(array: np.ndarray, matrix: np.ndarray, volumeNode) -> np.ndarray | None:
     """The array (k, j, i) of a file with this IJK to RAS, turned to the node's order of voxels.
 
-    The two grids must be the same set of voxels, to half a voxel at the farthest corner, but their axes may come in
-    another order or run the other way (a DICOM reader may sort slices either way). None if they are not.
+    None if the two grids are not the same set of voxels (drmc.grids).
     """
     toNode = np.linalg.inv(nodeMatrix(volumeNode)) @ matrix
-    steps = np.round(toNode[:3, :3])
-    if not (np.abs(steps).sum(axis=0) == 1).all() or not (np.abs(steps).sum(axis=1) == 1).all():
-        return None
-    axes = [int(np.flatnonzero(row)[0]) for row in steps]  # for each axis of the node, the file's
-    turned = array.transpose(2, 1, 0).transpose(axes)
-    turned = turned[tuple(slice(None, None, int(steps[axis].sum())) for axis in range(3))]
-    shape = slicer.util.arrayFromVolume(volumeNode).shape
-    if turned.shape != shape[::-1]:
-        return None
-    last = np.array(array.shape[::-1]) - 1
-    for corner in np.ndindex(2, 2, 2):
-        index = np.array(corner) * last
-        offset = np.where(steps.sum(axis=1) > 0, 0, np.array(shape[::-1]) - 1)
-        if np.abs(toNode[:3, :3] @ index + toNode[:3, 3] - (steps @ index + offset)).max() > 0.5:
-            return None
-    return np.ascontiguousarray(turned.transpose(2, 1, 0))
+    return grids.turned(array, toNode, slicer.util.arrayFromVolume(volumeNode).shape)
 
 
 def checkTransform(volumeNode) -> None:

@@ -6,8 +6,8 @@ from drmc.models import list_models
 from slicer.i18n import tr as _
 
 
-def fillModels(combo) -> bool:
-    """Lists the models that are installed now; False if there is none. The choice is to be shown again afterwards."""
+def fillModels(combo) -> list:
+    """Lists the models that are installed now and returns them. The choice is to be shown again afterwards."""
     models = list_models()
     wasBlocked = combo.blockSignals(True)
     combo.clear()
@@ -15,16 +15,18 @@ def fillModels(combo) -> bool:
     for entry in models:
         combo.addItem(str(entry.card.get("title") or entry.name), entry.name)
     combo.blockSignals(wasBlocked)
-    return bool(models)
+    return models
 
 
 def showModel(combo, name: str) -> None:
-    """Shows the model of that name, also one that is not installed."""
+    """Shows the model of that name, also one that is not installed; this is no choice of the user's."""
+    wasBlocked = combo.blockSignals(True)
     index = combo.findData(name)
     if index < 0:
         combo.addItem(_("{name} (not installed)").format(name=name), name)
         index = combo.findData(name)
     combo.setCurrentIndex(index)
+    combo.blockSignals(wasBlocked)
 
 
 def chosenModel(combo) -> str:

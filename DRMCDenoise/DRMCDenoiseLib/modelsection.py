@@ -1,48 +1,214 @@
-"""With which weights, and where, a volume is denoised."""
+"""With which weights, and where, a volume is denoised; and what has to be installed before."""
 
 from __future__ import annotations
 
-import importlib.util
+from pathlib import Path
 from typing import Any
 
-from drmc.models import user_folder
+from drmc.errors import DRMCError
+from drmc.models import preferred_model, user_folder
 from slicer.i18n import tr as _
 
+from . import installation, modeltexts, speed
 from .modelchooser import chosenModel, fillModels, showModel
+from .questions import ask
 from .section import Section
+
+DELAY_MILLISECONDS = 500  # first the panel is to be there
+
+
+def chooseWeightFile() -> str:
+    """Asks the user for a weight file; empty if none is chosen."""
+    import qt  # the module file is imported where there is no Qt, too
+
+    return qt.QFileDialog.getOpenFileName(None, _("Add a model"), "", _("Weight files") + " (*.pt)")
+
+
+def openInFileManager(folder: Path) -> None:
+    """Shows a folder as the system does."""
+    import qt
+
+    qt.QDesktopServices.openUrl(qt.QUrl.fromLocalFile(str(folder)))
 
 
 class ModelSection(Section):
-    """The model and the device."""
+    """The model with its card, the device, and the installation of PyTorch."""
 
     uiName = "DRMCDenoiseModel"
-    _hasModels = False
+    _models = ()
+    _devices = None  # as `drmc devices --json`
+    _deviceProblem = ""
+    _isAsked = False
+    _adding = ""  # what is said of a model that is being added, or could not be
+    _missing = None
+    _deviceJob = _addJob = None
 
     def setup(self) -> None:
-        self.enter()
+        import qt
+
+        self._timer = qt.QTimer()
+        self._timer.setSingleShot(True)
+        self._timer.setInterval(DELAY_MILLISECONDS)
+        self._timer.timeout.connect(self._askForDevices)
+        self._fill()
         self.ui.modelComboBox.currentIndexChanged.connect(self.onModelChosen)
+        self.ui.addModelButton.clicked.connect(self.onAddButton)
+        self.ui.openFolderButton.clicked.connect(self.onOpenFolderButton)
+        self.ui.installButton.clicked.connect(self.onInstallButton)
 
     def enter(self) -> None:
-        self._hasModels = fillModels(self.ui.modelComboBox)
+        self._fill()
+        if not self._isAsked and self._missing is None:
+            self._timer.start()
 
-    def onModelChosen(self) -> None:
-        """The user has chosen a model."""
-        if self.parameters is not None:
-            self.parameters.model = chosenModel(self.ui.modelComboBox)
+    def cleanup(self) -> None:
+        self._timer.stop()
+        for job in (self._deviceJob, self._addJob):
+            if job is not None:
+                job.end()
+        Section.cleanup(self)
 
     def onParametersChanged(self) -> None:
         showModel(self.ui.modelComboBox, self.parameters.model)
+        self._show()
 
     def whyNotApply(self) -> str:
-        if importlib.util.find_spec("torch") is None:
-            return _(
-                "PyTorch is missing: install the extension PyTorch, then PyTorch in its module PyTorch Utils"
-            )
-        if not self._hasModels:
+        if self._missing is not None:
+            return self._missing.sentence
+        if not self._models:
             return _("No model is installed: put a weight file with its card into {folder}").format(
                 folder=user_folder()
             )
+        device = self.parameters.device
+        if self._devices is not None and modeltexts.chosenDevice(self._devices, device) is None:
+            return modeltexts.missingDevice(device)
         return ""
 
     def runArguments(self) -> dict[str, Any]:
         return {"model": self.parameters.model or None, "device": self.parameters.device}
+
+    def takeResults(self, job, parameters) -> None:
+        speed.remember(job.summary)
+
+    def onRunChanged(self) -> None:
+        if self.parameters is not None:
+            self._show()
+
+    # ---- what the user does
+
+    def onModelChosen(self) -> None:
+        """The user has chosen a model."""
+        if self.parameters is not None:
+            self._adding = ""
+            self.parameters.model = chosenModel(self.ui.modelComboBox)
+            self._show()
+
+    def onAddButton(self) -> None:
+        """Checks a weight file in a child process and copies it into the user's folder."""
+        path = chooseWeightFile()
+        if path:
+            self._adding = _("Checking {name}...").format(name=Path(path).name)
+            self.ui.addModelButton.setEnabled(False)
+            self._show()
+            self._addJob = ask(self._onAdded, "models", "--add", path)
+
+    def onOpenFolderButton(self) -> None:
+        """Shows the user's folder of models."""
+        try:
+            user_folder().mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            self._adding = f"{user_folder()}: {error.strerror}"
+            self._show()
+            return
+        openInFileManager(user_folder())
+
+    def onInstallButton(self) -> None:
+        """Installs what is missing, and looks again."""
+        try:
+            self._missing = installation.install(self._requirements())
+        except DRMCError as error:
+            self._checkInstallation()
+            self.ui.installLabel.setText(str(error))
+            return
+        self._showInstallation()
+        if self._missing is None:
+            self._isAsked = False
+            self._askForDevices()
+        self.panel.onReadinessChanged()
+
+    # ---- what comes from the engine
+
+    def _askForDevices(self) -> None:
+        if not self._isAsked:
+            self._isAsked = True
+            self._deviceJob = ask(self._onDevices, "devices")
+
+    def _onDevices(self, found: dict[str, Any] | None, message: str) -> None:
+        self._devices, self._deviceProblem, self._deviceJob = found, message, None
+        self.panel.onReadinessChanged()
+
+    def _onAdded(self, found: dict[str, Any] | None, message: str) -> None:
+        self._addJob = None
+        self.ui.addModelButton.setEnabled(True)
+        self._adding = message if found is None else ""
+        self._fill()
+        if self.parameters is None:
+            return
+        if found is not None:
+            self.parameters.model = found["added"]["name"]
+        self.panel.onReadinessChanged()
+
+    # ---- showing
+
+    def _fill(self) -> None:
+        self._models = fillModels(self.ui.modelComboBox)
+        self._checkInstallation()
+
+    def _requirements(self) -> str:
+        return self.panel.resourcePath("requirements.txt")
+
+    def _checkInstallation(self) -> None:
+        self._missing = installation.whatIsMissing(self._requirements())
+        self._showInstallation()
+
+    def _showInstallation(self) -> None:
+        missing = self._missing
+        self.ui.installLabel.setText("" if missing is None else missing.sentence)
+        self.ui.installLabel.setVisible(missing is not None)
+        self.ui.installButton.setVisible(missing is not None and missing.canInstall)
+        if missing is not None:
+            self.ui.installButton.setText(_("Install {names}").format(names=missing.names))
+
+    def _entry(self):
+        """The model that would be used, None if it is not installed."""
+        name = self.parameters.model
+        if not name:
+            return preferred_model(self._models)
+        return next((entry for entry in self._models if entry.name == name), None)
+
+    def _show(self) -> None:
+        entry = self._entry()
+        self.ui.cardLabel.setText(modeltexts.cardText(entry) if entry else "")
+        self.ui.cardLabel.setToolTip(f"{entry.path}\nSHA-256 {entry.sha256}" if entry else "")
+        self.ui.cardLabel.setVisible(entry is not None)
+        self.ui.cardCollapsibleButton.setVisible(entry is not None)
+        self.ui.cardTextEdit.setPlainText(modeltexts.wholeCard(entry) if entry else "")
+        self.ui.addModelLabel.setText(self._adding)
+        self.ui.addModelLabel.setVisible(bool(self._adding))
+        self._showDevice(entry)
+
+    def _showDevice(self, entry) -> None:
+        text = self._deviceProblem
+        if self._devices is not None:
+            wanted = self.parameters.device
+            text = modeltexts.deviceText(self._devices, wanted)
+            device = modeltexts.chosenDevice(self._devices, wanted)
+            measured = speed.lastSeconds(entry, device) if entry and device else None
+            if measured is not None:
+                text += _("; the last run took {seconds} for {tiles} tiles").format(
+                    seconds=measured.time, tiles=measured.tiles
+                )
+        elif not text and self._missing is None:
+            text = _("Looking for graphics cards...")
+        self.ui.deviceInfoLabel.setText(text)
+        self.ui.deviceInfoLabel.setVisible(bool(text))

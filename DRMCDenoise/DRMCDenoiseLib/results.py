@@ -88,10 +88,18 @@ def showLesionTable(table: vtk.vtkTable, tableNode, inputNode):
 
 def _copyUnits(inputNode, node, summary: dict[str, Any]) -> None:
     quantity, units = inputNode.GetVoxelValueQuantity(), inputNode.GetVoxelValueUnits()
-    if units is None and summary["input"]["units"] == "SUV":
+    if _isInSUV(summary):  # also where the node said so in other words, or the user did
         quantity, units = _codedEntry(SUV_QUANTITY), _codedEntry(SUV_CODE)
     node.SetVoxelValueQuantity(quantity)
     node.SetVoxelValueUnits(units)
+
+
+def _isInSUV(summary: dict[str, Any]) -> bool:
+    """Whether the voxels are SUV by body weight as they are."""
+    suv = summary["suv"]
+    stored = suv.get("facts", {}).get("stored_suv_type") or "SUVbw"
+    same = suv["type"] == stored == "SUVbw" and suv["factor"] == 1
+    return same and summary["input"]["units"] in ("SUV", "GML")
 
 
 def _codedEntry(code: tuple[str, str, str]):

@@ -1,8 +1,9 @@
 """A volume node as the engine's input.
 
-Where the node still holds exactly what its file or DICOM series holds, the engine gets that source: the SUV decision,
-the numbers and the messages are then those of the command line, bit for bit. Otherwise it gets the node's voxels in
-their own units, with a side-car JSON that says what they are.
+Where the node still holds exactly what its file or DICOM series holds, the engine takes that source: the SUV decision,
+the numbers and the messages are then those of the command line, bit for bit. Otherwise it takes the node's voxels in
+their own units, with a side-car JSON that says what they are. Which of the two it is the engine finds out itself
+(drmc.held): reading a series takes too long for Slicer's process.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from pathlib import Path
 import numpy as np
 import SimpleITK as sitk
 import slicer
-from drmc import files
+from drmc import files, held
 from drmc.errors import InputError
 
 from . import geometry
@@ -30,28 +31,32 @@ SUV_FACTOR_ATTRIBUTE = "DRMC.SUVFactor"
 
 @dataclass
 class EngineInput:
-    """What the engine is to read for a node; `isSource` says that it is the node's own file or series."""
+    """What the engine is to read for a node; `isSource` says that it is the node's own file.
+
+    Where it is not, messages must name neither `path` nor the JSON beside it, nor the other `temporary` files.
+    """
 
     path: Path
     name: str
     isSource: bool = False
+    temporary: tuple[Path, ...] = ()
 
 
 def engineInput(volumeNode, folder: Path, suv: str | float | None = None) -> EngineInput:
     """Makes the node ready for the engine; what has to be written goes into `folder`.
 
     `suv` says what the voxels are where the node does not: "SUV" (they are SUVbw), or the SUVbw of one unit. Without it
-    the order is: the node's own units if they are SUVbw, the node's DICOM series or file, the node's units.
+    the order is: the node's own units if they are SUVbw, the node's DICOM series or file, the node's units. Reads no
+    file of the scan.
     Raises InputError for a node that cannot be denoised.
     """
     name = volumeNode.GetName() or "volume"
     _check(volumeNode, name)
     if suv is None:
         suv = _declaredSUV(volumeNode, name)
+    source = None
     if suv is None:
-        source = _dicomSource(volumeNode, name, folder) or _fileSource(volumeNode, name)
-        if source is not None:
-            return source
+        source = _dicomSource(volumeNode, folder / fileName(name)) or _fileSource(volumeNode)
     path = folder / f"{fileName(name)}.mha"  # the one form that keeps a geometry to the last bit
     try:
         sitk.WriteImage(geometry.imageFromNode(volumeNode), str(path))
@@ -60,7 +65,25 @@ def engineInput(volumeNode, folder: Path, suv: str | float | None = None) -> Eng
     sidecar = _sidecar(suv, name, declaredUnits(volumeNode))
     if sidecar:
         files.write_json(path.with_suffix(".json"), sidecar)
-    return EngineInput(path, name)
+    if source is None:
+        return EngineInput(path, name)
+    pointer = folder / f"{fileName(name)}{held.ENDING}"
+    held.write_held(pointer, path, source)
+    staged = (source,) if source.parent == folder else ()
+    return EngineInput(pointer, name, temporary=(path, path.with_suffix(".json"), *staged))
+
+
+def nodeNames(one: EngineInput) -> dict[str, str]:
+    """What messages are to say in the place of each temporary file."""
+    files = () if one.isSource else (one.path, one.path.with_suffix(".json"), *one.temporary)
+    return {str(path): f"{one.name}.json" if path.suffix == ".json" else one.name for path in files}
+
+
+def inWordsOfTheScene(message: str, names: dict[str, str]) -> str:
+    """A message of the engine with the nodes' names in the place of temporary files."""
+    for path, name in names.items():
+        message = message.replace(path, f"'{name}'")
+    return message
 
 
 def declaredUnits(volumeNode) -> str | None:
@@ -112,25 +135,17 @@ def _sidecar(suv: str | float | None, name: str, units: str | None) -> dict[str,
     return {"Units": "Bq/mL"} if units else {}
 
 
-def _fileSource(volumeNode, name: str) -> EngineInput | None:
-    """The file that the node was loaded from, if it still holds the node's voxels."""
+def _fileSource(volumeNode) -> Path | None:
+    """The file that the node was loaded from."""
     storage = volumeNode.GetStorageNode()
     path = Path(storage.GetFullNameFromFileName() or "") if storage is not None else None
     if path is None or not path.is_file() or not path.name.lower().endswith(IMAGE_ENDINGS):
         return None
-    image = sitk.ReadImage(str(path), sitk.sitkFloat32)
-    if image.GetDimension() != 3:
-        return None
-    matrix = geometry.imageMatrix(image.GetSpacing(), image.GetOrigin(), image.GetDirection())
-    array = geometry.onNodeGrid(sitk.GetArrayFromImage(image), matrix, volumeNode)
-    own = slicer.util.arrayFromVolume(volumeNode)
-    if array is None or not np.array_equal(array, own.astype(np.float32, copy=False), equal_nan=True):
-        return None
-    return EngineInput(path, name, isSource=True)
+    return path
 
 
-def _dicomSource(volumeNode, name: str, folder: Path) -> EngineInput | None:
-    """The node's DICOM files, if Slicer's database knows them all and the node still holds what they hold."""
+def _dicomSource(volumeNode, staged: Path) -> Path | None:
+    """The folder of the node's DICOM files, if Slicer's database knows them all."""
     uids = (volumeNode.GetAttribute("DICOM.instanceUIDs") or "").split()
     database = getattr(slicer, "dicomDatabase", None)
     if not uids or database is None:
@@ -140,26 +155,7 @@ def _dicomSource(volumeNode, name: str, folder: Path) -> EngineInput | None:
         for path in (database.fileForInstance(uid) for uid in uids)
         if path and Path(path).is_file()
     ]
-    if len(paths) != len(uids):
-        return None
-    from drmc.volume import read_volume
-
-    series = _seriesFolder(paths, folder / fileName(name))
-    source = EngineInput(series, name, isSource=series.parent != folder)
-    volume = read_volume(source.path)
-    g = volume.geometry
-    array = geometry.onNodeGrid(
-        volume.array, geometry.imageMatrix(g.spacing, g.origin, g.direction), volumeNode
-    )
-    own = slicer.util.arrayFromVolume(volumeNode)
-    # Slicer's reader may have rounded to whole Bq/ml; an edited voxel differs by more.
-    tolerance = 1e-3 * float(np.abs(volume.array).max())
-    if array is None or np.abs(array - own).max() > tolerance:
-        raise InputError(
-            f"'{name}' no longer holds what its DICOM files hold, so their SUV factor may not apply: "
-            "load the series again, or say what the voxels are"
-        )
-    return source
+    return _seriesFolder(paths, staged) if len(paths) == len(uids) else None
 
 
 def _seriesFolder(paths: list[Path], staged: Path) -> Path:

@@ -13,7 +13,7 @@ import json
 import os
 import sys
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -75,6 +75,13 @@ def list_models() -> list[ModelEntry]:
     return sorted(entries.values(), key=lambda entry: entry.name)
 
 
+def preferred_model(models: Sequence[ModelEntry]) -> ModelEntry | None:
+    """The default one of `list_models()`, None where that is empty."""
+    folders = model_folders()
+    preference = lambda entry: (entry.card.get("default") is not True, folders.index(entry.path.parent))
+    return min(models, key=preference, default=None)
+
+
 def find_model(name_or_path: str | os.PathLike[str] | None = None) -> ModelEntry:
     """The model of that name, or at that path (with or without a card), or the default one, verified.
 
@@ -87,9 +94,7 @@ def find_model(name_or_path: str | os.PathLike[str] | None = None) -> ModelEntry
             raise InputError(
                 f"no model is installed: put one (.pt and .json) into {user_folder()} or name it by --model"
             )
-        folders = model_folders()
-        preference = lambda entry: (entry.card.get("default") is not True, folders.index(entry.path.parent))
-        return _verified(min(models, key=preference))
+        return _verified(preferred_model(models))
     path = Path(name_or_path)
     if path.suffix == ".json":
         path = path.with_suffix(".pt")

@@ -142,7 +142,7 @@ def test_a_held_series_that_was_changed_is_refused(capfd, tmp_path):
 # ---- models and devices
 
 
-def test_a_model_is_added_to_the_users_folder(capfd, tmp_path, models, monkeypatch):
+def test_a_model_is_added_to_the_users_folder(capfd, tmp_path, models, monkeypatch):  # noqa: F811
     monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "home"))
     monkeypatch.setenv("LOCALAPPDATA", str(tmp_path / "home"))
     monkeypatch.setattr(Path, "home", lambda: tmp_path / "home")
@@ -161,7 +161,7 @@ def test_a_model_is_added_to_the_users_folder(capfd, tmp_path, models, monkeypat
     assert find_model(user_folder() / "mine.pt").sha256 == added.sha256
 
 
-def test_another_model_of_the_same_name_is_not_written_over(capfd, tmp_path, models, monkeypatch):
+def test_another_model_of_the_same_name_is_not_written_over(capfd, tmp_path, models, monkeypatch):  # noqa: F811
     from drmc.models import save_model
     from drmc.network import DRMC, NetworkConfig
 

@@ -164,10 +164,13 @@ def test_the_choice_of_model_and_device_is_kept_in_the_scene(panel, qtSlicer, mo
 
 def test_leaving_and_coming_back_leaves_one_observer(panel, qtSlicer):
     scan(qtSlicer)
+    before = [len(section.Observations) for section in panel.sections]
     for _ in range(5):
         panel.exit()
         panel.enter()
-    assert [len(section.Observations) for section in panel.sections] == [1] * len(panel.sections)
+    assert [len(section.Observations) for section in panel.sections] == before
+    panel.exit()
+    assert [len(section.Observations) for section in panel.sections] == [0] * len(panel.sections)
 
 
 def test_the_report_is_in_the_scene_and_can_be_saved(panel, qtSlicer, model, tmp_path, monkeypatch):

@@ -281,14 +281,15 @@ def test_a_refusal_of_an_exported_node_names_the_node(slicer):
 
 def test_an_edited_node_is_not_its_file(slicer, case, tmp_path):
     """The side-car of the file holds no more once the voxels are others: the node is asked what they are."""
+    from drmc.held import resolve
     from DRMCDenoiseLib.volumes import engineInput
 
     node = loadVolume(slicer, case.scan)
-    assert engineInput(node, tmp_path).path == case.scan
+    assert resolve(engineInput(node, tmp_path).path) == case.scan
     slicer.util.arrayFromVolume(node)[0, 0, 0] += 1
     slicer.util.arrayFromVolumeModified(node)
-    exported = engineInput(node, tmp_path)
-    assert exported.path != case.scan and not exported.path.with_suffix(".json").exists()
+    exported = resolve(engineInput(node, tmp_path).path)
+    assert exported == tmp_path / "scan.mha" and not exported.with_suffix(".json").exists()
 
 
 @pytest.mark.parametrize(
@@ -509,22 +510,29 @@ def test_a_script_in_slicer_gets_the_series_of_the_command_line(slicer, dicom, t
 
 
 def test_what_the_engine_gets_of_a_dicom_node(slicer, dicom, tmp_path):
-    from DRMCDenoiseLib.volumes import engineInput
+    from drmc.held import resolve
+    from DRMCDenoiseLib.volumes import engineInput, inWordsOfTheScene, nodeNames
 
-    assert engineInput(dicom.node, tmp_path).path == tmp_path / "series"
+    assert resolve(engineInput(dicom.node, tmp_path).path) == tmp_path / "series"
     (tmp_path / "series" / "another.dcm").write_bytes(b"of another series")
     (tmp_path / "work").mkdir()
     staged = engineInput(dicom.node, tmp_path / "work")
-    assert staged.path == tmp_path / "work" / "DICOM PET" and not staged.isSource
-    assert sorted(path.read_bytes() for path in staged.path.iterdir()) == sorted(
+    folder = resolve(staged.path)
+    assert folder == tmp_path / "work" / "DICOM PET" and folder in staged.temporary
+    assert sorted(path.read_bytes() for path in folder.iterdir()) == sorted(
         path.read_bytes() for path in dicom.files
     )
     array = slicer.util.arrayFromVolume(dicom.node)
     array[2, 3, 4] += 0.1 * array.max()
     slicer.util.arrayFromVolumeModified(dicom.node)
     (tmp_path / "again").mkdir()
-    with pytest.raises(engineErrors().InputError, match="no longer holds what its DICOM files hold"):
-        engineInput(dicom.node, tmp_path / "again")
+    again = engineInput(dicom.node, tmp_path / "again")
+    with pytest.raises(engineErrors().InputError) as refusal:
+        resolve(again.path)
+    said = inWordsOfTheScene(str(refusal.value), nodeNames(again))
+    assert said.startswith("'DICOM PET' no longer holds what its DICOM files hold")
+    with pytest.raises(engineErrors().InputError, match="'DICOM PET' no longer holds"):
+        logicOf(slicer).process(dicom.node, model="tiny")
     assert engineInput(dicom.node, tmp_path / "again", suv=2e-4).path.suffix == ".mha"
 
 

@@ -1,0 +1,130 @@
+"""What the engine makes of an input before anything is denoised: asked in a child process, while Slicer goes on."""
+
+from __future__ import annotations
+
+import enum
+import logging
+import shutil
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import slicer
+from drmc.errors import DRMCError, InputError
+
+from .runner import Job, engineCommand
+from .signals import Signal
+
+
+class InspectionState(enum.Enum):
+    """Where a question is. REFUSED: a run would be refused; FAILED: nobody knows."""
+
+    NONE = "nothing was asked"
+    ASKING = "asking"
+    KNOWN = "known"
+    REFUSED = "refused"
+    FAILED = "failed"
+
+
+class SUVInspection:
+    """Runs `drmc suv` on what a run would read of a node.
+
+    After `changed`: `state`; `decision` (as `drmc suv --json`) if KNOWN, `message` (the sentence of the command line) if
+    REFUSED or FAILED, and for a DICOM input `stated` (what the header says where a value can be given by hand) and
+    `candidates` (reference times) in either case. A new question ends the earlier one, whose answer is not told.
+    """
+
+    def __init__(self) -> None:
+        self.changed = Signal()
+        self._job: Job | None = None
+        self._set(InspectionState.NONE)
+
+    def ask(
+        self,
+        volumeNode,
+        *,
+        suv: str | float | None = None,
+        acceptRule: str | None = None,
+        headerValues: dict[str, str] | None = None,
+    ) -> None:
+        """Asks; the answer comes by `changed`. The arguments are those of `DRMCDenoiseLogic.process`."""
+        from .volumes import engineInput, inWordsOfTheScene, nodeNames  # SimpleITK is not needed before
+
+        self._cancel()
+        scratch = Path(tempfile.mkdtemp(prefix="DRMC-", dir=slicer.app.temporaryPath))
+        try:
+            scan = engineInput(volumeNode, scratch, suv)
+            byHand = [part for item in (headerValues or {}).items() for part in ("--header", "=".join(item))]
+            accepted = ["--accept-suv", acceptRule] if acceptRule else []
+            job = Job(engineCommand("suv", scan.path, *byHand, *accepted, "--progress", "json"))
+        except (OSError, RuntimeError, DRMCError) as error:
+            shutil.rmtree(scratch, ignore_errors=True)
+            refused = isinstance(error, InputError)
+            self._tell(InspectionState.REFUSED if refused else InspectionState.FAILED, message=str(error))
+            return
+        names = nodeNames(scan)
+        details: dict[str, Any] = {}
+        job.event.connect(lambda event: details.update(event) if event["event"] == "error" else None)
+        job.finished.connect(
+            lambda job: self._onFinished(job, scratch, details, lambda text: inWordsOfTheScene(text, names))
+        )
+        self._job = job
+        self._tell(InspectionState.ASKING)
+        job.start()
+
+    def forget(self) -> None:
+        """Ends a question that is open and drops any answer."""
+        self._cancel()
+        self._tell(InspectionState.NONE)
+
+    def end(self) -> None:
+        """Ends a question that is open and waits until its process is gone; nothing is told."""
+        job, self._job = self._job, None
+        if job is not None:
+            job.end()
+
+    def _cancel(self) -> None:
+        job, self._job = self._job, None
+        if job is not None:
+            job.cancel()
+
+    def _onFinished(
+        self, job: Job, scratch: Path, details: dict[str, Any], inWords: Callable[[str], str]
+    ) -> None:
+        shutil.rmtree(scratch, ignore_errors=True)
+        if job is not self._job:
+            return
+        self._job = None
+        if job.exitCode == 0:
+            self._tell(InspectionState.KNOWN, decision=job.result)
+            return
+        message = inWords(details.get("message", job.message))
+        if job.exitCode == InputError.exit_code and details:
+            self._tell(InspectionState.REFUSED, message=message, decision=details)
+        else:
+            logging.warning(f"DRMC: the SUV could not be asked for: {job.log or message}")
+            self._tell(InspectionState.FAILED, message=message)
+
+    def _tell(self, state: InspectionState, **facts: Any) -> None:
+        self._set(state, **facts)
+        self.changed.emit()
+
+    def _set(self, state: InspectionState, message: str = "", decision: dict[str, Any] | None = None) -> None:
+        self.state, self.message = state, message
+        self.decision: dict[str, Any] = decision or {}
+
+    @property
+    def stated(self) -> dict[str, str]:
+        """What the DICOM header says, by keyword; empty where the input is no DICOM or unknown."""
+        return self.decision.get("stated") or {}
+
+    @property
+    def candidates(self) -> list[dict[str, Any]]:
+        """The reference times that were found, as in SUVDecision."""
+        return self.decision.get("candidates") or []
+
+    @property
+    def unitsAreUnknown(self) -> bool:
+        """Whether the input was refused because nobody knows what its voxels are."""
+        return bool(self.decision.get("unknown_units"))

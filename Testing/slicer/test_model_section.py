@@ -1,0 +1,394 @@
+"""The model part of the panel: cards, adding a model, the device and why, and installing what is missing."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from types import ModuleType, SimpleNamespace
+
+import host
+import pytest
+from conftest import REPOSITORY, phantom, waitUntil
+from test_process import volumeNode
+
+
+@pytest.fixture
+def library(qtSlicer):
+    """Modules of the library by name."""
+    return lambda name: sys.modules[f"DRMCDenoiseLib.{name}"]
+
+
+@pytest.fixture(autouse=True)
+def settings(qtSlicer, tmp_path):
+    """Slicer's settings, of this test alone."""
+    import qt
+    from PySide6.QtCore import QSettings
+
+    QSettings.setDefaultFormat(QSettings.Format.IniFormat)
+    QSettings.setPath(QSettings.Format.IniFormat, QSettings.Scope.UserScope, str(tmp_path / "settings"))
+    yield qt.QSettings()
+    QSettings.setDefaultFormat(QSettings.Format.NativeFormat)
+
+
+@pytest.fixture
+def answers(qtSlicer, monkeypatch):
+    """What the engine is asked for, instead of asking it: lists of arguments and who wants the answer."""
+    asked = []
+
+    def ask(answer, *arguments):
+        asked.append((list(map(str, arguments)), answer))
+        return SimpleNamespace(end=lambda: None)
+
+    import DRMCDenoiseLib.modelsection
+
+    monkeypatch.setattr(DRMCDenoiseLib.modelsection, "ask", ask)
+    return asked
+
+
+@pytest.fixture
+def panel(qtSlicer, model, answers):
+    """The open panel with a scan in the scene; the engine's answers on devices come from the test."""
+    widget = host.openWidget(sys.modules["DRMCDenoise"], "DRMCDenoise")
+    volumeNode(qtSlicer, phantom(), units="{SUVbw}g/ml")
+    yield widget
+    host.closeWidget(widget)
+
+
+CPU = {
+    "name": "cpu",
+    "kind": "cpu",
+    "title": "Some processor",
+    "cores": 2,
+    "free_bytes": 20.21e9,
+    "total_bytes": 24e9,
+    "bf16": False,
+}
+GPU = {
+    "name": "cuda:0",
+    "kind": "cuda",
+    "title": "NVIDIA RTX A5000",
+    "cores": None,
+    "free_bytes": 22.04e9,
+    "total_bytes": 25e9,
+    "bf16": True,
+}
+WITH_GPU = {
+    "devices": [GPU, CPU],
+    "auto": "cuda:0",
+    "why": "a CUDA graphics card is the fastest",
+    "torch": "2",
+}
+WITHOUT = {
+    "devices": [CPU],
+    "auto": "cpu",
+    "why": "this PyTorch is built for the processor alone",
+    "torch": "2",
+}
+
+
+def answer(qtSlicer, answers, found, message=""):
+    """Waits until the engine is asked for devices, and answers."""
+    waitUntil(qtSlicer, lambda: any(arguments == ["devices"] for arguments, _ in answers), 60)
+    next(one for arguments, one in reversed(answers) if arguments == ["devices"])(found, message)
+
+
+def shown(panel, name: str) -> bool:
+    return getattr(panel.ui, name).isVisibleTo(panel.ui.modelCollapsibleButton)
+
+
+# ---- cards
+
+
+def test_the_card_of_the_default_model_is_shown(panel):
+    from drmc.models import find_model
+
+    text, card = panel.ui.cardLabel.text, find_model().card
+    assert f"<b>{card['title']}</b>" in text
+    patients = ", ".join(f"{count} × {center}" for center, count in card["training"]["patients"].items())
+    assert f"Trained on simulated patients: {patients}." in text
+    assert f"{card['parameters']:,} parameters" in text and "license Apache-2.0" in text
+    assert card["intended_use"] in text and f"SHA-256 {card['sha256'][:12]}…" in text
+    assert card["sha256"] not in text and card["sha256"] in panel.ui.cardLabel.toolTip
+    assert panel.ui.cardCollapsibleButton.collapsed
+    assert json.dumps(card["training"]["data"], ensure_ascii=False) in panel.ui.cardTextEdit.toPlainText()
+
+
+def test_the_card_follows_the_choice(panel):
+    combo = panel.ui.modelComboBox
+    combo.setCurrentIndex(combo.findText("Tiny"))
+    assert "<b>Tiny</b>" in panel.ui.cardLabel.text and "Nobody says" not in panel.ui.cardLabel.text
+    assert "Trained on nobody says whether real or simulated patients." in panel.ui.cardLabel.text
+    panel._parameterNode.model = "elsewhere"
+    assert not shown(panel, "cardLabel") and not shown(panel, "cardCollapsibleButton")
+
+
+@pytest.mark.parametrize(
+    ("card", "said"),
+    [
+        (None, "tiny.pt has no card"),
+        ("{", "tiny.json: the model&#x27;s card cannot be read"),
+        ('{"sha256": "0"}', "tiny.pt is damaged"),
+    ],
+)
+def test_a_model_without_a_sound_card_says_so(panel, monkeypatch, tmp_path, model, card, said):
+    from drmc.models import find_model
+
+    shutil.copy(find_model(model).path, tmp_path / "tiny.pt")
+    if card is not None:
+        (tmp_path / "tiny.json").write_text(card)
+    monkeypatch.setenv("DRMC_MODELS", str(tmp_path))
+    panel.exit()
+    panel.enter()
+    panel._parameterNode.model = "tiny"
+    assert said in panel.ui.cardLabel.text
+
+
+# ---- adding and opening
+
+
+def test_a_model_is_added_from_a_file_by_the_engine(
+    qtSlicer, model, library, settings, tmp_path, monkeypatch
+):
+    from drmc import models
+
+    folder = tmp_path / "mine"
+    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("LOCALAPPDATA", str(tmp_path / "home"))
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    folder.mkdir()
+    for ending in (".pt", ".json"):
+        shutil.copy(models.find_model(model).path.with_suffix(ending), folder / f"other{ending}")
+    panel = host.openWidget(sys.modules["DRMCDenoise"], "DRMCDenoise")
+    try:
+        monkeypatch.setattr(library("modelsection"), "chooseWeightFile", lambda: str(folder / "other.pt"))
+        panel.ui.addModelButton.click()
+        assert panel.ui.addModelLabel.text == "Checking other.pt..." and not panel.ui.addModelButton.enabled
+        waitUntil(qtSlicer, lambda: panel.ui.addModelButton.enabled, 120)
+        assert not panel.ui.addModelLabel.text and panel._parameterNode.model == "other"
+        assert (models.user_folder() / "other.pt").is_file() and panel.ui.modelComboBox.currentText == "Tiny"
+
+        (folder / "broken.pt").write_bytes(b"not weights")
+        monkeypatch.setattr(library("modelsection"), "chooseWeightFile", lambda: str(folder / "broken.pt"))
+        panel.ui.addModelButton.click()
+        waitUntil(qtSlicer, lambda: panel.ui.addModelButton.enabled, 120)
+        assert "broken.pt: is no weight file" in panel.ui.addModelLabel.text
+        assert panel._parameterNode.model == "other" and not (models.user_folder() / "broken.pt").exists()
+    finally:
+        host.closeWidget(panel)
+
+
+def test_no_file_chosen_adds_nothing(panel, library, monkeypatch, answers):
+    monkeypatch.setattr(library("modelsection"), "chooseWeightFile", lambda: "")
+    panel.ui.addModelButton.click()
+    assert panel.ui.addModelButton.enabled and not shown(panel, "addModelLabel")
+    assert not any(arguments[0] == "models" for arguments, _ in answers)
+
+
+def test_the_users_folder_is_made_and_opened(panel, library, monkeypatch, tmp_path):
+    opened = []
+    monkeypatch.setattr(library("modelsection"), "user_folder", lambda: tmp_path / "a" / "models")
+    monkeypatch.setattr(library("modelsection"), "openInFileManager", opened.append)
+    panel.ui.openFolderButton.click()
+    assert opened == [tmp_path / "a" / "models"] and opened[0].is_dir()
+    (tmp_path / "file").write_text("")
+    monkeypatch.setattr(library("modelsection"), "user_folder", lambda: tmp_path / "file" / "models")
+    panel.ui.openFolderButton.click()
+    assert len(opened) == 1 and "Not a directory" in panel.ui.addModelLabel.text
+
+
+# ---- the device
+
+
+def test_the_device_says_what_is_used_and_why(panel, qtSlicer, answers):
+    assert panel.ui.deviceInfoLabel.text == "Looking for graphics cards..."
+    answer(qtSlicer, answers, WITH_GPU)
+    assert (
+        panel.ui.deviceInfoLabel.text
+        == "NVIDIA RTX A5000, 22.0 GB free (a CUDA graphics card is the fastest)"
+    )
+    panel.ui.deviceComboBox.setCurrentIndex(panel.ui.deviceComboBox.findText("cpu"))
+    expected = "CPU, 2 cores, 20.2 GB free (as chosen; auto takes NVIDIA RTX A5000)"
+    assert panel.ui.deviceInfoLabel.text == expected and panel.ui.applyButton.enabled
+    panel.exit()
+    panel.enter()
+    assert panel.ui.deviceInfoLabel.text == expected
+    assert [arguments for arguments, _ in answers] == [["devices"]]  # once
+
+
+def test_a_device_that_is_not_here_keeps_from_applying(panel, qtSlicer, answers):
+    answer(qtSlicer, answers, WITHOUT)
+    assert panel.ui.deviceInfoLabel.text == "CPU, 2 cores, 20.2 GB free (" + WITHOUT["why"] + ")"
+    panel.ui.deviceComboBox.setCurrentIndex(panel.ui.deviceComboBox.findText("cuda"))
+    said = "PyTorch finds no CUDA graphics card here: choose auto or cpu"
+    assert panel.ui.deviceInfoLabel.text == panel.ui.applyButton.toolTip == said
+    assert not panel.ui.applyButton.enabled
+    panel.ui.deviceComboBox.setCurrentIndex(0)
+    assert panel.ui.applyButton.enabled
+
+
+def test_devices_that_cannot_be_asked_for_do_not_keep_from_applying(panel, qtSlicer, answers):
+    answer(qtSlicer, answers, None, "what went wrong")
+    assert panel.ui.deviceInfoLabel.text == "what went wrong" and panel.ui.applyButton.enabled
+
+
+def test_the_time_of_the_last_run_on_this_device_is_told(panel, qtSlicer, answers, library):
+    answer(qtSlicer, answers, WITHOUT)
+    assert "last run" not in panel.ui.deviceInfoLabel.text
+    from drmc.models import find_model
+
+    summary = {
+        "model": {"sha256": find_model().sha256},
+        "device": "cpu",
+        "tiles": {"count": 28},
+        "seconds": {"denoise": 95.2},
+    }
+    panel.sections[1].takeResults(SimpleNamespace(summary=summary), panel._parameterNode)
+    panel.sections[1].onRunChanged()
+    assert panel.ui.deviceInfoLabel.text.endswith("; the last run took 1 min 35 s for 28 tiles")
+    panel._parameterNode.model = "tiny"
+    assert "last run" not in panel.ui.deviceInfoLabel.text  # another network, another speed
+
+
+def test_the_engine_itself_is_asked(qtSlicer, model, settings):
+    panel = host.openWidget(sys.modules["DRMCDenoise"], "DRMCDenoise")
+    try:
+        waitUntil(qtSlicer, lambda: panel.sections[1]._devices is not None, 120)
+        assert panel.ui.deviceInfoLabel.text
+    finally:
+        host.closeWidget(panel)
+
+
+# ---- installing
+
+
+class Packages:
+    """Slicer's packaging and the extension PyTorch, as far as they matter here: what is installed, what was asked."""
+
+    def __init__(self, installed: set[str]):
+        self.installed, self.calls = installed, []
+        self.accept, self.fails = True, None
+
+    def pip_check(self, requirement) -> bool:
+        return str(requirement).split(">")[0] in self.installed
+
+    def pip_ensure(self, requirements, requester=None, **_):
+        self.calls.append(("pip_ensure", requirements, requester))
+        if not self.accept:
+            raise RuntimeError("User declined package installation")
+        self.installed |= {one.split(">")[0] for one in requirements}
+
+    def installTorch(self, askConfirmation=False, forceComputationBackend=None, torchVersionRequirement=None):
+        self.calls.append(("installTorch", askConfirmation, torchVersionRequirement))
+        if self.fails is not None:
+            raise self.fails
+        if not self.accept:
+            return None
+        self.installed.add("torch")
+        return ModuleType("torch")
+
+
+@pytest.fixture
+def packages(qtSlicer, monkeypatch):
+    """A Slicer with a window, slicer.packaging and the extension PyTorch, where neither torch nor pydicom is installed."""
+    fake = Packages({"SimpleITK", "numpy"})
+    packaging, utilities = ModuleType("slicer.packaging"), ModuleType("PyTorchUtils")
+    packaging.pip_check, packaging.pip_ensure = fake.pip_check, fake.pip_ensure
+    utilities.PyTorchUtilsLogic = lambda: fake
+    utilities.__spec__ = SimpleNamespace(name="PyTorchUtils")
+    monkeypatch.setitem(sys.modules, "slicer.packaging", packaging)
+    monkeypatch.setitem(sys.modules, "PyTorchUtils", utilities)
+    import DRMCDenoiseLib.installation
+
+    monkeypatch.setattr(DRMCDenoiseLib.installation, "_isInteractive", lambda: True)
+    return fake
+
+
+def test_missing_pytorch_is_installed_by_one_button(packages, panel, qtSlicer, answers):
+    assert shown(panel, "installLabel") and shown(panel, "installButton")
+    assert panel.ui.installButton.text == "Install PyTorch, pydicom"
+    assert not panel.ui.applyButton.enabled and "PyTorch, pydicom is missing" in panel.ui.applyButton.toolTip
+    packages.installed.add("pydicom")
+    panel.exit()
+    panel.enter()
+    assert panel.ui.installButton.text == "Install PyTorch" and answers == []
+    panel.ui.installButton.click()
+    assert packages.calls == [("installTorch", True, ">=2.4,!=2.9.*")]
+    assert not shown(panel, "installLabel") and not shown(panel, "installButton")
+    assert panel.ui.applyButton.enabled
+    answer(qtSlicer, answers, WITHOUT)  # it looks for devices again
+    assert panel.ui.deviceInfoLabel.text.startswith("CPU, 2 cores")
+
+
+def test_the_other_packages_come_through_slicers_packaging(packages, panel):
+    panel.ui.installButton.click()
+    assert packages.calls == [
+        ("installTorch", True, ">=2.4,!=2.9.*"),
+        ("pip_ensure", ["pydicom>=2.4"], "DRMC"),
+    ]
+    assert panel.ui.applyButton.enabled
+
+
+def test_a_user_who_declines_is_asked_no_more_and_nothing_changes(packages, panel):
+    packages.accept = False
+    panel.ui.installButton.click()
+    assert [call[0] for call in packages.calls] == ["installTorch"]
+    assert shown(panel, "installButton") and not panel.ui.applyButton.enabled
+    packages.installed.add("torch")
+    panel.ui.installButton.click()
+    assert shown(panel, "installButton") and panel.ui.installButton.text == "Install pydicom"
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (subprocess.CalledProcessError(3, "pip"), "has failed (exit code 3)"),
+        (OSError("no network"), "has failed: no network"),
+    ],
+)
+def test_an_installation_that_fails_says_so(packages, panel, error, said):
+    packages.fails = error
+    panel.ui.installButton.click()
+    assert said in panel.ui.installLabel.text
+    assert shown(panel, "installButton") and not panel.ui.applyButton.enabled
+
+
+def test_without_the_extension_it_is_said_what_to_do_and_offline_too(packages, panel, monkeypatch):
+    monkeypatch.delitem(sys.modules, "PyTorchUtils")
+    panel.exit()
+    panel.enter()
+    text = panel.ui.installLabel.text
+    assert "Extensions Manager" in text and "--no-index --find-links FOLDER torch" in text
+    assert not shown(panel, "installButton") and panel.ui.applyButton.toolTip == text
+
+
+def test_slicers_own_packages_are_never_installed(packages, panel, monkeypatch, library):
+    packages.installed |= {"torch", "pydicom"}
+    real = library("installation").importlib.util.find_spec
+    monkeypatch.setattr(
+        library("installation").importlib.util,
+        "find_spec",
+        lambda n, *a: None if n == "SimpleITK" else real(n, *a),
+    )
+    panel.exit()
+    panel.enter()
+    assert "SimpleITK>=2.3: Slicer's own" in panel.ui.installLabel.text
+    assert not shown(panel, "installButton") and packages.calls == []
+
+
+def test_without_a_window_nothing_is_installed(packages, library, monkeypatch):
+    installation = library("installation")
+    monkeypatch.setattr(installation, "_isInteractive", lambda: False)
+    requirements = str(Path(REPOSITORY / "DRMCDenoise" / "Resources" / "requirements.txt"))
+    missing = installation.whatIsMissing(requirements)
+    assert not missing.canInstall
+    assert missing.sentence == (
+        'PyTorch, pydicom is missing. Run: PythonSlicer -m pip install "torch>=2.4,!=2.9.*" "pydicom>=2.4"'
+    )
+    from drmc.errors import InputError
+
+    with pytest.raises(InputError, match="PythonSlicer -m pip install"):
+        installation.install(requirements)
+    assert packages.calls == []
