@@ -60,7 +60,7 @@ class DRMCDenoiseParameterNode:
 
     `model`: name of an installed model, empty for the default one. `outputFolder` empty: no files are kept. `voxels`: "" as the volume says, "SUV", or "factor":
     `suvFactor` is then the SUV of one unit. `acceptRule`: reference-time rule, empty for automatic. `headerValues`:
-    header values by hand, one KEYWORD=VALUE a line.
+    header values by hand, one KEYWORD=VALUE a line. `allFrames`: of a sequence, not the one shown alone.
     """
 
     inputVolume: vtkMRMLScalarVolumeNode
@@ -77,6 +77,7 @@ class DRMCDenoiseParameterNode:
     suvFactor: str = ""
     acceptRule: str = ""
     headerValues: str = ""
+    allFrames: bool = True
     model: str = ""
     device: Annotated[str, Choice(["auto", "cpu", "cuda", "mps"])] = "auto"
     compareMode: Annotated[str, Choice(MODES)] = OFF
@@ -238,6 +239,7 @@ class DRMCDenoiseLogic(ScriptedLoadableModuleLogic):
         suv: str | float | None = None,
         acceptRule: str | None = None,
         headerValues: dict[str, str] | None = None,
+        allFrames: bool = False,
         device: str = "auto",
         precision: str = "auto",
         outputFolder: Any = None,
@@ -256,6 +258,7 @@ class DRMCDenoiseLogic(ScriptedLoadableModuleLogic):
         :param suv: what the voxels are if the node cannot tell: "SUV" (body weight), or the SUV of one unit
         :param acceptRule: the reference-time rule to take where a DICOM header is ambiguous
         :param headerValues: DICOM values by keyword that take the place of the header's for the SUV (drmc.header_values)
+        :param allFrames: denoise all frames of the sequence that the input shows a frame of, into a new sequence
         :param device: auto, cpu, cuda or mps
         :param precision: auto, fp32 or bf16
         :param outputFolder: folder that keeps report.html, lesions.csv, routing.csv, summary.json and the image
@@ -267,12 +270,13 @@ class DRMCDenoiseLogic(ScriptedLoadableModuleLogic):
         then as it was.
         """
         from DRMCDenoiseLib.denoisejob import DenoiseJob  # SimpleITK is not needed before
+        from DRMCDenoiseLib.sequencejob import SequenceJob
 
         if not inputVolume:
             raise InputError("no input volume: choose a PET volume")
         if outputVolume is inputVolume:
             raise InputError(f"'{inputVolume.GetName()}' is input and output: choose another output volume")
-        job = DenoiseJob(inputVolume, outputVolume)
+        job = (SequenceJob if allFrames else DenoiseJob)(inputVolume, outputVolume)
         if progressCallback is not None:
             job.progress.connect(progressCallback)
         job.start(

@@ -7,6 +7,7 @@ import shutil
 import tempfile
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +32,8 @@ class DenoiseJob:
     (InputError: refused, CancelledError, DRMCError: failed).
     """
 
+    counted = "tile"  # what progress counts
+
     def __init__(self, inputVolume, outputVolume=None, *, process: Process | None = None):
         self.progress = Signal()  # done, total, seconds left or None
         self.message = Signal()  # a notice of the engine
@@ -42,6 +45,8 @@ class DenoiseJob:
         self.routingTable = None
         self.summary: dict[str, Any] = {}
         self.error: DRMCError | None = None
+        self._placeNode = inputVolume  # which lies where lesions are drawn and says what the voxels are
+        self._name: str | None = None  # what messages call the input, where it is not the node's own name
         self._process = process
         self._job: Job | None = None
         self._nodeNames: dict[str, str] = {}  # of each temporary file
@@ -120,11 +125,12 @@ class DenoiseJob:
         self, lesions, reference, suv, headerValues, outputFolder, options: dict[str, Any]
     ) -> list[str]:
         assert self._scratch is not None
-        scan = self._written(engineInput(self.inputVolume, _made(self._scratch / "input"), suv))
+        folder = _made(self._scratch / "input")
+        scan = self._written(engineInput(self.inputVolume, folder, suv, proxy=self._placeNode), self._name)
         self._output = self._scratch / "output" if outputFolder is None else Path(outputFolder)
         if lesions is not None:
             options["lesions"] = self._written(
-                lesionFile(lesions, self.inputVolume, _made(self._scratch / "lesions"))
+                lesionFile(lesions, self._placeNode, _made(self._scratch / "lesions"))
             )
         if reference is not None:
             options["reference"] = self._written(engineInput(reference, _made(self._scratch / "reference")))
@@ -138,8 +144,8 @@ class DenoiseJob:
         fixed = ("--format", "nrrd", "--progress", "json", "--cancel-on-eof")
         return engineCommand("denoise", scan, "-o", self._output, *byHand, *extra, *fixed)
 
-    def _written(self, one: EngineInput) -> Path:
-        self._nodeNames.update(nodeNames(one))
+    def _written(self, one: EngineInput, name: str | None = None) -> Path:
+        self._nodeNames.update(nodeNames(replace(one, name=name or one.name)))
         return one.path
 
     def _inWordsOfTheScene(self, message: str) -> str:

@@ -14,6 +14,7 @@ from slicer.i18n import tr as _
 from . import headerfields, suvtexts
 from .inspection import InspectionState, SUVInspection
 from .section import Section
+from .sequences import sequenceOf
 
 DEBOUNCE_MILLISECONDS = 300
 AUTO, IN_SUV, BY_FACTOR = "", "SUV", "factor"
@@ -84,7 +85,9 @@ class InputSection(Section):
         )
 
     def runArguments(self) -> dict[str, Any]:
-        return {"inputVolume": self.parameters.inputVolume, **self._suvArguments()}
+        node = self.parameters.inputVolume
+        frames = {"allFrames": True} if self.parameters.allFrames and self._frames() else {}
+        return {"inputVolume": node, **frames, **self._suvArguments()}
 
     # ---- what the user does
 
@@ -105,6 +108,11 @@ class InputSection(Section):
         """The user has given a header value by hand, or taken one back."""
         if self.parameters is not None:
             self.parameters.headerValues = self._fields.values()
+
+    def _frames(self) -> int:
+        """How many frames the sequence has that the input shows a frame of; 0 if there is none."""
+        sequence = sequenceOf(self.parameters.inputVolume) if self.parameters.inputVolume else None
+        return 0 if sequence is None else sequence.GetNumberOfDataNodes()
 
     # ---- asking the engine
 
@@ -191,6 +199,9 @@ class InputSection(Section):
         self.ui.suvLabel.setToolTip(inspection.message or line)
         self.ui.suvDetailsLabel.setText(details)
         self.ui.suvDetailsLabel.setVisible(bool(details))
+        frames = self._frames()
+        self.ui.allFramesCheckBox.setVisible(frames > 0)
+        self.ui.allFramesCheckBox.setText(_("all {n} frames of the sequence").format(n=frames))
         self._showChoices()
 
     def _showChoices(self) -> None:

@@ -43,19 +43,38 @@ def showDenoised(array: np.ndarray, inputNode, outputNode, summary: dict[str, An
     isNew = outputNode is None
     node = slicer.vtkMRMLScalarVolumeNode() if isNew else outputNode
     with slicer.util.NodeModify(node):
-        node.CopyOrientation(inputNode)
-        slicer.util.updateVolumeFromArray(node, array)
-        _copyUnits(inputNode, node, summary)
-        for key, value in _attributes(summary).items():
-            node.SetAttribute(key, value)
+        fillDenoised(node, array, inputNode, summary)
         if isNew:
             node.SetName(slicer.mrmlScene.GenerateUniqueName(denoisedName(inputNode.GetName())))
             slicer.mrmlScene.AddNode(node)
-        node.SetAndObserveTransformNodeID(inputNode.GetTransformNodeID())
-        node.SetNodeReferenceID(INPUT_REFERENCE, inputNode.GetID())
+    placeLike(inputNode, node)
+    return node
+
+
+def fillDenoised(node, array: np.ndarray, inputNode, summary: dict[str, Any]) -> None:
+    """Gives a volume node, in a scene or not, the voxels with geometry, units and where they are from."""
+    node.CopyOrientation(inputNode)
+    slicer.util.updateVolumeFromArray(node, array)
+    copyUnits(inputNode, node, summary)
+    for key, value in _attributes(summary).items():
+        node.SetAttribute(key, value)
+
+
+def copyUnits(inputNode, node, summary: dict[str, Any]) -> None:
+    """Gives a volume node the units of the input's voxels, said as Slicer's own modules read them."""
+    quantity, units = inputNode.GetVoxelValueQuantity(), inputNode.GetVoxelValueUnits()
+    if _isInSUV(summary):  # also where the node said so in other words, or the user did
+        quantity, units = _codedEntry(SUV_QUANTITY), _codedEntry(SUV_CODE)
+    node.SetVoxelValueQuantity(quantity)
+    node.SetVoxelValueUnits(units)
+
+
+def placeLike(inputNode, node) -> None:
+    """Puts a volume node of the scene where the input is, and shows it alike."""
+    node.SetAndObserveTransformNodeID(inputNode.GetTransformNodeID())
+    node.SetNodeReferenceID(INPUT_REFERENCE, inputNode.GetID())
     _copyDisplay(inputNode, node)
     _placeBeside(inputNode, node)
-    return node
 
 
 def readLesionTable(path: Path) -> vtk.vtkTable:
@@ -75,6 +94,19 @@ def readLesionTable(path: Path) -> vtk.vtkTable:
     return table
 
 
+def joinedTables(tables: list[vtk.vtkTable], names: list[str]) -> vtk.vtkTable:
+    """The rows of all tables; in the column `scan` stands the name of the table that each is from."""
+    joined = vtk.vtkTable()
+    joined.DeepCopy(tables[0])
+    for table in tables[1:]:
+        for row in range(table.GetNumberOfRows()):
+            joined.InsertNextRow(table.GetRow(row))
+    rows = [name for table, name in zip(tables, names, strict=True) for _ in range(table.GetNumberOfRows())]
+    for row, name in enumerate(rows):
+        joined.SetValueByName(row, "scan", vtk.vtkVariant(name))
+    return joined
+
+
 def showLesionTable(table: vtk.vtkTable, tableNode, inputNode):
     """Puts the table into `tableNode` (a new node if None) and returns it."""
     if tableNode is None:
@@ -84,14 +116,6 @@ def showLesionTable(table: vtk.vtkTable, tableNode, inputNode):
     tableNode.SetAndObserveTable(table)
     tableNode.SetNodeReferenceID(INPUT_REFERENCE, inputNode.GetID())
     return tableNode
-
-
-def _copyUnits(inputNode, node, summary: dict[str, Any]) -> None:
-    quantity, units = inputNode.GetVoxelValueQuantity(), inputNode.GetVoxelValueUnits()
-    if _isInSUV(summary):  # also where the node said so in other words, or the user did
-        quantity, units = _codedEntry(SUV_QUANTITY), _codedEntry(SUV_CODE)
-    node.SetVoxelValueQuantity(quantity)
-    node.SetVoxelValueUnits(units)
 
 
 def _isInSUV(summary: dict[str, Any]) -> bool:

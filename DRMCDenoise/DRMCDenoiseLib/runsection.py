@@ -147,4 +147,6 @@ class RunSection(Section):
         self.ui.progressBar.setValue(done)
         if isRunning and total:
             left = "" if secondsLeft is None else _(", {seconds:.0f} s left").format(seconds=secondsLeft)
-            self.ui.statusLabel.setText(_("Tile {done} of {total}").format(done=done, total=total) + left)
+            words = {"tile": _("Tile {done} of {total}"), "frame": _("{done} of {total} frames done")}
+            text = words[self.panel.job.counted].format(done=done, total=total)
+            self.ui.statusLabel.setText(text + left)

@@ -42,18 +42,19 @@ class EngineInput:
     temporary: tuple[Path, ...] = ()
 
 
-def engineInput(volumeNode, folder: Path, suv: str | float | None = None) -> EngineInput:
+def engineInput(volumeNode, folder: Path, suv: str | float | None = None, *, proxy=None) -> EngineInput:
     """Makes the node ready for the engine; what has to be written goes into `folder`.
 
     `suv` says what the voxels are where the node does not: "SUV" (they are SUVbw), or the SUVbw of one unit. Without it
     the order is: the node's own units if they are SUVbw, the node's DICOM series or file, the node's units. Reads no
-    file of the scan.
+    file of the scan. `proxy`: for a frame of a sequence, the node that says what its voxels are (the data
+    nodes of a sequence do not keep their units).
     Raises InputError for a node that cannot be denoised.
     """
     name = volumeNode.GetName() or "volume"
-    _check(volumeNode, name)
+    checkNode(volumeNode)
     if suv is None:
-        suv = _declaredSUV(volumeNode, name)
+        suv = _declaredSUV(proxy or volumeNode, name)
     source = None
     if suv is None:
         source = _dicomSource(volumeNode, folder / fileName(name)) or _fileSource(volumeNode)
@@ -62,7 +63,7 @@ def engineInput(volumeNode, folder: Path, suv: str | float | None = None) -> Eng
         sitk.WriteImage(geometry.imageFromNode(volumeNode), str(path))
     except ValueError as error:
         raise InputError(f"'{name}': {error}") from error
-    sidecar = _sidecar(suv, name, declaredUnits(volumeNode))
+    sidecar = _sidecar(suv, name, declaredUnits(proxy or volumeNode))
     if sidecar:
         files.write_json(path.with_suffix(".json"), sidecar)
     if source is None:
@@ -92,7 +93,9 @@ def declaredUnits(volumeNode) -> str | None:
     return None if units is None else units.GetCodeValue() or None
 
 
-def _check(volumeNode, name: str) -> None:
+def checkNode(volumeNode) -> None:
+    """Raises InputError for a node that cannot be denoised, by what is quick to see."""
+    name = volumeNode.GetName() or "volume"
     image = volumeNode.GetImageData()
     if image is None or 0 in image.GetDimensions():
         raise InputError(f"'{name}' holds no image: choose a PET volume")

@@ -19,6 +19,7 @@ LOGICS = {
     "Tables": "vtkSlicerTablesLogic",
     "Plots": "vtkSlicerPlotsLogic",
     "Units": "vtkSlicerUnitsLogic",
+    "Sequences": "vtkSlicerSequencesLogic",
     "Terminologies": "vtkSlicerTerminologiesModuleLogic",
 }
 

@@ -1,0 +1,60 @@
+"""Volumes that are frames of a sequence, such as a dynamic or gated PET."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import slicer
+
+
+def browserOf(volumeNode):
+    """The sequence browser that shows its present frame in this volume node; None if there is none."""
+    module = getattr(slicer.modules, "sequences", None)
+    if volumeNode is None or module is None:
+        return None
+    return module.logic().GetFirstBrowserNodeForProxyNode(volumeNode)
+
+
+def sequenceOf(volumeNode):
+    """The sequence of which this volume node shows a frame; None if there is none, or only one frame."""
+    browser = browserOf(volumeNode)
+    sequence = None if browser is None else browser.GetSequenceNode(volumeNode)
+    return sequence if sequence is not None and sequence.GetNumberOfDataNodes() > 1 else None
+
+
+def showDenoised(inputVolume, outputVolume, arrays: list[Any], summaries: list[dict[str, Any]]):
+    """Puts denoised frames (k, j, i) into a sequence beside the input's, in its browser; returns the new proxy.
+
+    `outputVolume`, if it is a proxy of the same browser, gets its frames replaced; else the sequence is a new one.
+    """
+    from . import results  # SimpleITK is not needed before
+
+    browser, source = browserOf(inputVolume), sequenceOf(inputVolume)
+    sequence = None if outputVolume is None else browser.GetSequenceNode(outputVolume)
+    isNew = sequence is None or sequence is source
+    if isNew:
+        sequence = slicer.vtkMRMLSequenceNode()
+        sequence.SetName(slicer.mrmlScene.GenerateUniqueName(results.denoisedName(source.GetName())))
+        slicer.mrmlScene.AddNode(sequence)
+    sequence.RemoveAllDataNodes()
+    sequence.SetIndexName(source.GetIndexName())
+    sequence.SetIndexUnit(source.GetIndexUnit())
+    sequence.SetIndexType(source.GetIndexType())
+    sequence.SetNumericIndexValueTolerance(source.GetNumericIndexValueTolerance())
+    for index, (array, summary) in enumerate(zip(arrays, summaries, strict=True)):
+        frame = slicer.vtkMRMLScalarVolumeNode()
+        results.fillDenoised(frame, array, source.GetNthDataNode(index), summary)
+        frame.SetName(results.denoisedName(inputVolume.GetName()))
+        sequence.SetDataNodeAtValue(frame, source.GetNthIndexValue(index))
+        # It keeps a copy, and a copy has no units.
+        results.copyUnits(inputVolume, sequence.GetNthDataNode(index), summary)
+    if isNew:
+        browser.AddSynchronizedSequenceNode(sequence)
+        browser.SetOverwriteProxyName(sequence, False)
+    slicer.modules.sequences.logic().UpdateProxyNodesFromSequences(browser)
+    proxy = browser.GetProxyNode(sequence)
+    if isNew:
+        proxy.SetName(slicer.mrmlScene.GenerateUniqueName(results.denoisedName(inputVolume.GetName())))
+    results.copyUnits(inputVolume, proxy, summaries[0])
+    results.placeLike(inputVolume, proxy)
+    return proxy
