@@ -38,6 +38,7 @@ class SUVInspection:
     def __init__(self) -> None:
         self.changed = Signal()
         self._job: Job | None = None
+        self._ending: set[Job] = set()  # canceled, but their processes may still be there
         self._set(InspectionState.NONE)
 
     def ask(
@@ -79,20 +80,22 @@ class SUVInspection:
         self._tell(InspectionState.NONE)
 
     def end(self) -> None:
-        """Ends a question that is open and waits until its process is gone; nothing is told."""
-        job, self._job = self._job, None
-        if job is not None:
+        """Ends a question that is open and waits until all processes are gone; nothing is told."""
+        self._cancel()
+        for job in list(self._ending):
             job.end()
 
     def _cancel(self) -> None:
         job, self._job = self._job, None
         if job is not None:
+            self._ending.add(job)
             job.cancel()
 
     def _onFinished(
         self, job: Job, scratch: Path, details: dict[str, Any], inWords: Callable[[str], str]
     ) -> None:
         shutil.rmtree(scratch, ignore_errors=True)
+        self._ending.discard(job)
         if job is not self._job:
             return
         self._job = None

@@ -229,7 +229,7 @@ def test_leaving_the_module_ends_the_question(panel, qtSlicer):
     panel.exit()
     assert job.cancelRequested
     waitUntil(qtSlicer, lambda: not job.isRunning(), 60)
-    assert processesOf("drmc suv") == []
+    assert processesOf(qtSlicer.app.temporaryPath) == []
     panel.enter()
     assert settle(qtSlicer, panel) == "SUVbw g/ml, as it is"
     answered = inspection(panel).decision
@@ -237,6 +237,16 @@ def test_leaving_the_module_ends_the_question(panel, qtSlicer):
     panel.enter()
     qtSlicer.app.processEvents()
     assert inspection(panel).decision is answered  # nothing has changed: nothing is asked
+
+
+def test_closing_the_panel_leaves_no_process(qtSlicer, model):
+    panel = host.openWidget(sys.modules["DRMCDenoise"], "DRMCDenoise")
+    volumeNode(qtSlicer, phantom(), units="{SUVbw}g/ml")
+    waitUntil(qtSlicer, lambda: inspection(panel).state.value == "asking", 60)
+    job = inspection(panel)._job
+    host.closeWidget(panel)
+    assert not job.isRunning() and processesOf(qtSlicer.app.temporaryPath) == []
+    assert list(Path(qtSlicer.app.temporaryPath).iterdir()) == []
 
 
 def test_what_was_said_is_in_the_scene_and_comes_back(panel, qtSlicer, monkeypatch, tmp_path):
