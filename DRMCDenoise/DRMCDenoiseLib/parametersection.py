@@ -38,6 +38,8 @@ class ParameterSection(Section):
         shown = self.parameters.parameterNode if self.parameters is not None else None
         if self._isShowing or shown is None or node is shown:
             return
+        if node is None and slicer.mrmlScene.IsNodePresent(shown):
+            return  # the list is being filled again
         self.panel.showParameterNode(node)
 
     def onPresetChosen(self, index: int) -> None:

@@ -17,6 +17,7 @@ class RunSection(Section):
 
     uiName = "DRMCDenoiseRun"
     _shown = None  # the run whose outcome is shown
+    _inputID = ""  # of the volume that the status line speaks of
 
     def setup(self) -> None:
         self.ui.applyButton.clicked.connect(self.onApplyButton)
@@ -30,6 +31,12 @@ class RunSection(Section):
         if self.ui.outputFolderPathLineEdit.currentPath != self.parameters.outputFolder:
             self.ui.outputFolderPathLineEdit.setCurrentPath(self.parameters.outputFolder)
         self._showReport(self.parameters.report)
+        volume = self.parameters.inputVolume
+        inputID = volume.GetID() if volume else ""
+        if self.panel.job is None and inputID != self._inputID:
+            self._inputID = inputID
+            self._shown = None
+            self.ui.statusLabel.setText(_("Research use only."))
         self._checkCanApply()
 
     def onRunChanged(self) -> None:
@@ -143,6 +150,7 @@ class RunSection(Section):
 
     def _showProgress(self, done: int, total: int, secondsLeft: float | None) -> None:
         isRunning = self.panel.job is not None
+        self.ui.progressBar.setVisible(isRunning)
         self.ui.progressBar.setRange(0, total if isRunning else 1)
         self.ui.progressBar.setValue(done)
         if isRunning and total:

@@ -31,6 +31,7 @@ class SequenceJob:
         self.inputVolume = inputVolume
         self.outputVolume = outputVolume
         self.lesionTable = None
+        self.routingTable = self.report = None  # of many frames there is none
         self.summary: dict[str, Any] = {}
         self.error: DRMCError | None = None
         self._sequence = sequences.sequenceOf(inputVolume)

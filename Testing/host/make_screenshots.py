@@ -65,22 +65,25 @@ class Screenshots:
         self.wait(lambda: panel.job is None)
         self.save("done", self.panelImage(panel))
         columns = self.takeViews(panel, lesions)
-        self.save("DRMCDenoise", self.overview(self.panelImage(panel), columns))
+        self.save("DRMCDenoise", self.overview(panel, self.panelImage(panel), columns))
         host.closeWidget(panel)
 
     def takeMissingPyTorch(self) -> None:
         """The panel in a Slicer without PyTorch, with a volume to denoise."""
+        from DRMCDenoiseLib import installation
         from DRMCDenoiseLib.sampledata import loadSample
 
-        find = importlib.util.find_spec
-        importlib.util.find_spec = lambda name, *rest: None if name == "torch" else find(name, *rest)
+        find, isInteractive = importlib.util.find_spec, installation._isInteractive
+        found = {"torch": None, "PyTorchUtils": True}  # the extension is there, PyTorch itself is not
+        importlib.util.find_spec = lambda name, *rest: found[name] if name in found else find(name, *rest)
+        installation._isInteractive = lambda: True
         try:
             loadSample()
             panel = self.opened()
             self.save("missing-pytorch", self.panelImage(panel))
             host.closeWidget(panel)
         finally:
-            importlib.util.find_spec = find
+            importlib.util.find_spec, installation._isInteractive = find, isInteractive
         self.slicer.mrmlScene.Clear(0)
 
     def takeRefused(self) -> None:
@@ -141,11 +144,17 @@ class Screenshots:
         self.save("side-by-side", self.rendering.grid([[columns["original"], columns["denoised"]]]))
         return columns
 
-    def overview(self, panelImage, columns: dict):
-        """The panel with the views beside it."""
+    def overview(self, panel, panelImage, columns: dict):
+        """The panel in two columns, its results apart, with the views beside them."""
+        from host.pythonqt import raw
+
         rows = (("original", "denoised"), ("overlay", "residual"))
         views = self.rendering.grid([[columns[name] for name in row] for row in rows])
-        return self.rendering.grid([[panelImage, views]], gap=8)
+        results = raw(panel.ui.lesionsCollapsibleButton)
+        top = results.mapTo(panel.parent, results.rect().topLeft()).y()
+        width, height = panelImage.width(), panelImage.height()
+        parts = [panelImage.copy(0, 0, width, top), panelImage.copy(0, top, width, height - top)]
+        return self.rendering.grid([[*parts, views]], gap=8, background=parts[0].pixelColor(0, 0).name())
 
     def opened(self):
         """The panel, open."""
@@ -157,6 +166,8 @@ class Screenshots:
         """The panel as wide as in Slicer and as high as it needs to be."""
         from host.pythonqt import raw
 
+        labels = [one for name, one in vars(panel.ui).items() if name.endswith("Label")]
+        self.wait(lambda: not any(one.text.startswith("Looking") for one in labels))
         parent = raw(panel.parent)
         for _ in range(3):  # texts wrap at the new width, and the layouts around them hear of it
             self.slicer.app.processEvents()

@@ -69,8 +69,10 @@ class ScriptedLoadableModuleLogic:
             if self.isSingletonParameterNode:
                 node.SetSingletonTag(self.moduleName)
             node.SetName(scene.GenerateUniqueName(self.moduleName))
+            node.SetAttribute("ModuleName", self.moduleName)
             node = scene.AddNode(node)
-        node.SetAttribute("ModuleName", self.moduleName)
+        elif node.GetAttribute("ModuleName") != self.moduleName:  # closing a scene resets its singletons
+            node.SetAttribute("ModuleName", self.moduleName)
         return node
 
 

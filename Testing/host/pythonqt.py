@@ -20,9 +20,10 @@ from PySide6 import QtCore, QtGui, QtUiTools, QtWidgets
 from .core import API, Members, members, refuse
 
 if sys.version_info < (3, 12):
-    # PySide6 6.12 gives None away without counting it, which is right only where None is immortal: after some thousand
+    # PySide6 6.12 gives these away without counting them, which is right only where they are immortal: after some thousand
     # calls an older Python ends with "deallocating None". The count is the first field of an object in CPython.
-    ctypes.c_ssize_t.from_address(id(None)).value += 2**40
+    for one in (None, True, False):
+        ctypes.c_ssize_t.from_address(id(one)).value += 2**40
 
 NATIVE_MODULES = (QtCore, QtGui, QtWidgets)
 # Slicer's own Python files use these; they are no part of the reading.

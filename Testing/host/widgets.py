@@ -266,6 +266,10 @@ class qMRMLNodeComboBox(QtWidgets.QWidget):
         self._choose(wanted)
 
     def _choose(self, nodeID: str) -> None:
+        if nodeID and self._combo.findData(nodeID) < 0 and nodeID in {one.GetID() for one in self._nodes()}:
+            self._nodeID = nodeID  # its attributes fit by now
+            self._refresh()
+            return
         self._combo.setCurrentIndex(max(0, self._combo.findData(nodeID)))
         if nodeID != self._nodeID:
             self._nodeID = nodeID

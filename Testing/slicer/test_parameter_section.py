@@ -58,6 +58,15 @@ def test_each_parameter_set_keeps_its_own_choices(panel, qtSlicer):
     assert ui.parameterSetSelector.nodeCount() == 1 and ui.deviceComboBox.currentText == "auto"
 
 
+def test_the_set_is_shown_again_after_the_scene_was_closed(panel, qtSlicer):
+    node = panel._parameterNode.parameterNode
+    panel.ui.deviceComboBox.setCurrentIndex(1)
+    for _ in range(2):
+        qtSlicer.mrmlScene.Clear(0)
+        assert panel.ui.parameterSetSelector.currentNode() is panel._parameterNode.parameterNode is node
+        assert panel.ui.deviceComboBox.currentText == "auto"
+
+
 def test_sets_of_other_modules_are_not_offered(panel, qtSlicer):
     foreign = qtSlicer.mrmlScene.AddNewNodeByClass("vtkMRMLScriptedModuleNode", "Other")
     foreign.SetAttribute("ModuleName", "OtherModule")
