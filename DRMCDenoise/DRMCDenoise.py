@@ -201,11 +201,11 @@ class DRMCDenoiseWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
 
     def _onFinished(self, job) -> None:
         self.job = None
-        for section in self.sections:
-            if job.error is None:  # also where another parameter node is shown meanwhile, or none
-                section.takeResults(job, self._runParameterNode)
-            section.onRunChanged()
-        self._runParameterNode = None
+        try:
+            for section in self.sections if job.error is None else ():
+                section.takeResults(job, self._runParameterNode)  # which may not be shown any more
+        finally:
+            self._onRunChanged()
 
     def _onRunChanged(self) -> None:
         for section in self.sections:

@@ -123,6 +123,11 @@ def waitUntil(slicer, condition, seconds: float = 300.0) -> None:
         time.sleep(0.01)
 
 
+def sectionOf(panel, name: str):
+    """The section of the panel of DRMC Denoise whose class has that name."""
+    return next(section for section in panel.sections if type(section).__name__ == name)
+
+
 class Puppet:
     """A process that does what the test says."""
 

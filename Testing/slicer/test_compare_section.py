@@ -7,7 +7,7 @@ import sys
 import host
 import numpy as np
 import pytest
-from conftest import waitUntil
+from conftest import sectionOf, waitUntil
 from test_process import nodeIDs
 from test_rendering import pair
 
@@ -152,7 +152,7 @@ def test_off_puts_everything_back(panel, qtSlicer, views, mode):
 def test_flicker_takes_turns_until_the_module_is_left(panel, qtSlicer, views):
     _original, denoised = compared(panel, qtSlicer)
     press(panel, "Flicker")
-    section = panel.sections[[type(one).__name__ for one in panel.sections].index("CompareSection")]
+    section = sectionOf(panel, "CompareSection")
     assert section._timer.active and 400 <= section._timer.interval <= 600
     seen = []
 

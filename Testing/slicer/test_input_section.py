@@ -9,7 +9,7 @@ from pathlib import Path
 import host
 import numpy as np
 import pytest
-from conftest import REPOSITORY, oblique, phantom, processesOf, waitUntil
+from conftest import REPOSITORY, oblique, phantom, processesOf, sectionOf, waitUntil
 from test_process import Database, denoisedOf, drmc, volumeNode
 
 pytestmark = pytest.mark.usefixtures("model")
@@ -25,12 +25,12 @@ def panel(qtSlicer, model):
 
 
 def inspection(panel):
-    return panel.sections[0]._inspection
+    return sectionOf(panel, "InputSection")._inspection
 
 
 def settle(slicer, panel) -> str:
     """Waits until the engine has answered; gives the line on the SUV."""
-    section = panel.sections[0]
+    section = sectionOf(panel, "InputSection")
     waitUntil(
         slicer, lambda: not section._timer.isActive() and section._inspection.state.value != "asking", 60
     )
@@ -90,8 +90,8 @@ def test_a_dicom_series_is_told_as_the_command_line_tells_it(panel, qtSlicer, mo
     details = panel.ui.suvDetailsLabel.text
     for said in ("70 kg", "370 MBq", "6586.2 s", "60 min", "ST (series time)", "AT_MIN", "SUV +0.21 %"):
         assert said in details, said
-    weight = panel.sections[0]._fields.edits["PatientWeight"]
-    dose = panel.sections[0]._fields.edits["RadionuclideTotalDose"]
+    weight = sectionOf(panel, "InputSection")._fields.edits["PatientWeight"]
+    dose = sectionOf(panel, "InputSection")._fields.edits["RadionuclideTotalDose"]
     assert panel.ui.headerGroupBox.isVisibleTo(panel.ui.suvCollapsibleButton)
     assert (weight.text, weight.placeholderText, dose.placeholderText) == ("", "70", "370")
 
@@ -102,7 +102,7 @@ def test_a_missing_weight_is_given_by_hand(panel, qtSlicer, monkeypatch, tmp_pat
     assert settle(qtSlicer, panel) == said and said.startswith("PatientWeight")
     assert not panel.ui.applyButton.enabled and panel.ui.applyButton.toolTip == said
     assert not panel.ui.suvCollapsibleButton.collapsed  # it opens where this can be mended
-    fields = panel.sections[0]._fields.edits
+    fields = sectionOf(panel, "InputSection")._fields.edits
     assert fields["PatientWeight"].placeholderText == "not in the header"
 
     type_(fields["PatientWeight"], "heavy")
@@ -137,7 +137,7 @@ def test_a_missing_weight_is_given_by_hand(panel, qtSlicer, monkeypatch, tmp_pat
 def test_a_header_value_is_left_out_with_a_dash(panel, qtSlicer, monkeypatch, tmp_path):
     series(qtSlicer, monkeypatch, tmp_path / "series", RadiopharmaceuticalStartDateTime="20240229113000")
     assert "differ" in settle(qtSlicer, panel)
-    edit = panel.sections[0]._fields.edits["RadiopharmaceuticalStartDateTime"]
+    edit = sectionOf(panel, "InputSection")._fields.edits["RadiopharmaceuticalStartDateTime"]
     type_(edit, "-")
     assert settle(qtSlicer, panel).startswith("SUVbw = Bq/ml ×")
     assert panel._parameterNode.headerValues == "RadiopharmaceuticalStartDateTime=" and edit.text == "-"
@@ -168,10 +168,10 @@ def test_unknown_units_are_said_by_the_user(panel, qtSlicer):
     assert panel.ui.factorLineEdit.isVisibleTo(panel.ui.suvCollapsibleButton)
     type_(panel.ui.factorLineEdit, "0.00025")
     assert settle(qtSlicer, panel).startswith("SUVbw = Bq/ml × 0.00025 (stated in Un_known.json)")
-    assert panel.sections[0].runArguments()["suv"] == 0.00025 and panel.ui.applyButton.enabled
+    assert sectionOf(panel, "InputSection").runArguments()["suv"] == 0.00025 and panel.ui.applyButton.enabled
     choose(panel.ui.voxelsComboBox, "SUV")
     assert settle(qtSlicer, panel) == "SUVbw g/ml, as it is"
-    assert panel.sections[0].runArguments()["suv"] == "SUV"
+    assert sectionOf(panel, "InputSection").runArguments()["suv"] == "SUV"
     choose(panel.ui.voxelsComboBox, "")
     assert settle(qtSlicer, panel).startswith("Unknown units")
 
@@ -252,11 +252,11 @@ def test_closing_the_panel_leaves_no_process(qtSlicer, model):
 def test_what_was_said_is_in_the_scene_and_comes_back(panel, qtSlicer, monkeypatch, tmp_path):
     series(qtSlicer, monkeypatch, tmp_path / "series", PatientWeight=None)
     settle(qtSlicer, panel)
-    type_(panel.sections[0]._fields.edits["PatientWeight"], "70")
+    type_(sectionOf(panel, "InputSection")._fields.edits["PatientWeight"], "70")
     panel.exit()
-    panel.sections[0]._fields.setValues("")
+    sectionOf(panel, "InputSection")._fields.setValues("")
     panel.enter()
-    assert panel.sections[0]._fields.edits["PatientWeight"].text == "70"
+    assert sectionOf(panel, "InputSection")._fields.edits["PatientWeight"].text == "70"
     assert settle(qtSlicer, panel).startswith("SUVbw = Bq/ml ×")
 
 

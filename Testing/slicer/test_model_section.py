@@ -11,7 +11,7 @@ from types import ModuleType, SimpleNamespace
 
 import host
 import pytest
-from conftest import REPOSITORY, phantom, waitUntil
+from conftest import REPOSITORY, phantom, sectionOf, waitUntil
 from test_process import volumeNode
 
 
@@ -245,8 +245,8 @@ def test_the_time_of_the_last_run_on_this_device_is_told(panel, qtSlicer, answer
         "tiles": {"count": 28},
         "seconds": {"denoise": 95.2},
     }
-    panel.sections[1].takeResults(SimpleNamespace(summary=summary), panel._parameterNode)
-    panel.sections[1].onRunChanged()
+    sectionOf(panel, "ModelSection").takeResults(SimpleNamespace(summary=summary), panel._parameterNode)
+    sectionOf(panel, "ModelSection").onRunChanged()
     assert panel.ui.deviceInfoLabel.text.endswith("; the last run took 1 min 35 s for 28 tiles")
     panel._parameterNode.model = "tiny"
     assert "last run" not in panel.ui.deviceInfoLabel.text  # another network, another speed
@@ -255,7 +255,7 @@ def test_the_time_of_the_last_run_on_this_device_is_told(panel, qtSlicer, answer
 def test_the_engine_itself_is_asked(qtSlicer, model, settings):
     panel = host.openWidget(sys.modules["DRMCDenoise"], "DRMCDenoise")
     try:
-        waitUntil(qtSlicer, lambda: panel.sections[1]._devices is not None, 120)
+        waitUntil(qtSlicer, lambda: sectionOf(panel, "ModelSection")._devices is not None, 120)
         assert panel.ui.deviceInfoLabel.text
     finally:
         host.closeWidget(panel)

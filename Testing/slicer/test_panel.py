@@ -229,11 +229,13 @@ def test_results_go_to_the_parameters_of_the_run_though_the_panel_was_left(
         "_bringIntoScene",
         lambda summary: (setattr(job, "outputVolume", output), job.summary.update(summary)),
     )
-    puppet.outputLine.emit(
-        json.dumps(
-            {"event": "result", "summary": {"seconds": {"total": 1.0}, "device": "cpu", "outputs": []}}
-        )
-    )
+    summary = {
+        "seconds": {"total": 1.0, "denoise": 0.5},
+        "tiles": {"count": 0},
+        "device": "cpu",
+        "outputs": [],
+    }
+    puppet.outputLine.emit(json.dumps({"event": "result", "summary": summary}))
     puppet.finished.emit(0)
     assert panel.job is None and parameters.outputVolume is output
     panel.enter()

@@ -9,7 +9,7 @@ from pathlib import Path
 import host
 import numpy as np
 import pytest
-from conftest import Puppet, oblique, phantom, processesOf, waitUntil
+from conftest import Puppet, oblique, phantom, processesOf, sectionOf, waitUntil
 from test_process import engineErrors, logicOf, nodeIDs, segmentationNode, volumeNode
 
 pytestmark = pytest.mark.usefixtures("model")
@@ -115,15 +115,15 @@ def test_the_panel_offers_all_frames_and_cancel_leaves_the_scene_as_it_was(qtSli
         panel.ui.inputSelector.setCurrentNode(proxy)
         assert box.isVisibleTo(panel.ui.inputCollapsibleButton) and box.checked
         assert box.text == "all 2 frames of the sequence"
-        assert panel.sections[0].runArguments()["allFrames"] is True
+        assert sectionOf(panel, "InputSection").runArguments()["allFrames"] is True
         static = volumeNode(qtSlicer, phantom(), units="{SUVbw}g/ml", name="Static")
         panel.ui.inputSelector.setCurrentNode(static)
         assert not box.isVisibleTo(panel.ui.inputCollapsibleButton)
-        assert "allFrames" not in panel.sections[0].runArguments()
+        assert "allFrames" not in sectionOf(panel, "InputSection").runArguments()
         panel.ui.inputSelector.setCurrentNode(proxy)
         box.click()
         assert panel._parameterNode.allFrames is False
-        assert "allFrames" not in panel.sections[0].runArguments()
+        assert "allFrames" not in sectionOf(panel, "InputSection").runArguments()
         box.click()
 
         panel.ui.modelComboBox.setCurrentIndex(panel.ui.modelComboBox.findText("Tiny"))
