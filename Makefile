@@ -54,21 +54,22 @@ format: env
 
 WEIGHTS := output/weights
 # The noise of a seed depends on the kind of device that draws it.
-SIMULATE := $(BIN)/drmc simulate --device cpu --seed 2026 --axial-mm 150 --workers 2 -o $(WEIGHTS)/data
-TEST_PATIENTS := $(BIN)/drmc simulate --device cpu --seed 2027 --patients 2 --split test --workers 2 -o $(WEIGHTS)/test
+SIMULATE := $(BIN)/drmc simulate --device cpu --axial-mm 150 --workers 2
+TRAIN_PATIENTS := $(SIMULATE) --seed 2031 -o $(WEIGHTS)/data
+TEST_PATIENTS := $(SIMULATE) --seed 2033 --split test --patients 5 -o $(WEIGHTS)/test
 
 # Two processes of one thread each are faster than one of two; the steps are the same.
 weights: env
-	$(SIMULATE) --centers C1,C2 --patients 8
-	$(SIMULATE) --centers C3,C4 --patients 5
-	$(SIMULATE) --centers C1,C2,C3,C4 --patients 1 --split validation
+	$(TRAIN_PATIENTS) --centers C1,C2 --patients 20
+	$(TRAIN_PATIENTS) --centers C3,C4 --patients 14
+	$(TRAIN_PATIENTS) --centers C1,C2,C3,C4 --patients 1 --split validation
 	OMP_NUM_THREADS=1 $(BIN)/torchrun --standalone --nproc-per-node=2 -m drmc.training Resources/Models/training.json
-	cp $(WEIGHTS)/run/drmc-small-1.pt $(WEIGHTS)/run/drmc-small-1.json Resources/Models/
-	$(SIMULATE) --centers C5 --patients 1
-	$(SIMULATE) --centers C6 --patients 1 --drf 12
-	$(TEST_PATIENTS) --centers C1,C3,C5
+	cp $(WEIGHTS)/run/drmc-small-2.pt $(WEIGHTS)/run/drmc-small-2.json Resources/Models/
+	$(TRAIN_PATIENTS) --centers C5 --patients 2
+	$(TRAIN_PATIENTS) --centers C6 --patients 2 --drf 12
+	$(TEST_PATIENTS) --centers C1,C2,C3,C4,C5
 	$(TEST_PATIENTS) --centers C6 --drf 12
-	$(BIN)/drmc evaluate Resources/Models/evaluation.json --card
+	$(BIN)/drmc evaluate Resources/Models/evaluation.json --card --workers 2
 
 screenshots: env
 	@QT_QPA_PLATFORM=offscreen $(BIN)/python Testing/host/make_screenshots.py

@@ -375,7 +375,8 @@ def test_an_output_node_is_taken_over_and_a_label_map_gives_lesions(slicer, case
     table = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLTableNode", "Table")
     routing = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLTableNode", "Routing")
     slicer.mrmlScene.GetSubjectHierarchyNode()  # made when first asked for
-    own = {"lesionTable": table, "routingTable": routing}
+    report = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLTextNode", "Report")
+    own = {"lesionTable": table, "routingTable": routing, "report": report}
     before = nodeIDs(slicer)
     assert logicOf(slicer).process(node, output, model="tiny", lesions=labels, **own) is output
     chart = {

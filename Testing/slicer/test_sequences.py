@@ -133,7 +133,7 @@ def test_the_panel_offers_all_frames_and_cancel_leaves_the_scene_as_it_was(qtSli
         job.progress.connect(lambda *_: shown.append(panel.ui.statusLabel.text))
         waitUntil(qtSlicer, lambda: len(job._done) == 1)
         assert any(text.startswith("0 of 2 frames done") for text in shown), shown
-        panel.ui.cancelButton.click()
+        panel.ui.applyButton.click()
         waitUntil(qtSlicer, lambda: panel.job is None)
         assert panel.ui.statusLabel.text == "Canceled; the scene is as it was."
         assert nodeIDs(qtSlicer) == before and processesOf(qtSlicer.app.temporaryPath) == []
