@@ -12,9 +12,10 @@ import numpy as np
 import pytest
 from drmc import cli
 from drmc.errors import InputError
+from drmc.models import find_model
 from drmc.plot import log_ticks, ticks
 from drmc.training import curves
-from drmc.training.history import History, series
+from drmc.training.history import History
 from drmc.training.loop import train
 from drmc.training.page import write_page
 from hypothesis import given, settings
@@ -129,13 +130,17 @@ def test_a_watched_dataset_has_a_section_of_its_own(tmp_path):
     assert "Watched beside it" not in alone.text
 
 
-def test_an_older_log_has_a_page_too():
-    folder = Path(__file__).resolve().parents[2] / "Resources" / "Models"
-    history = History.read(folder / "drmc-small-1.training.jsonl")
-    assert (history.state, history.step, history.resumed) == ("finished", 2500, [821])
-    assert history.centers == ["C1", "C2", "C3", "C4"]
+def test_the_shipped_models_log_is_that_of_its_card():
+    entry = find_model()
+    history = History.read(entry.path.with_suffix(".training.jsonl"))
+    training = entry.card["training"]
+    assert (history.state, history.step, history.resumed) == ("finished", training["steps"], [])
+    assert history.centers == training["configuration"]["centers"]
     figures = curves.loss_figures(history.progress, history.centers)
-    assert len(series(history.progress, "loss", "C3")) > 50 and figures.count("<polyline") == 8
+    assert figures.count("<polyline") == 2 * len(history.centers)
+    last = [record for record in history.validation if record["step"] == history.step][-1]
+    gains = [last["psnr"][center] - last["psnr_low"][center] for center in history.centers]
+    assert np.mean(gains) == pytest.approx(training["validation_gain"])
 
 
 def test_markup_in_a_log_stays_text(tmp_path):
