@@ -22,7 +22,7 @@ import numpy as np  # noqa: E402
 import host  # noqa: E402
 
 WIDTH = 480  # pixels of the panel
-LARGEST = 150_000  # bytes of a picture
+LARGEST = 300_000  # bytes of a picture
 MM_PER_PIXEL = 1.8
 CELLS = {"Red": (310, 172), "Green": (310, 92), "Yellow": (310, 92)}  # pixels of each view
 

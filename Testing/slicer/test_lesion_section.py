@@ -5,6 +5,8 @@ from __future__ import annotations
 import csv
 import json
 import sys
+import tempfile
+from pathlib import Path
 
 import host
 import numpy as np
@@ -42,9 +44,10 @@ def changedBy(slicer, panel, volume, changes: dict[str, tuple[float, ...]]):
         mask[2:9, 3 + 6 * number : 9 + 6 * number, 5:15] = True
         stages = {"original": array, "denoised": array * np.float32(factor)}
         rows += quantify.lesion_table("PET", [quantify.Segment(name, mask)], stages, grid)
-    path = slicer.app.temporaryPath + "/lesions.csv"
-    quantify.write_lesions_csv(path, rows)
-    panel._parameterNode.lesionTable = results.showLesionTable(results.readLesionTable(path), None, volume)
+    with tempfile.TemporaryDirectory() as folder:
+        quantify.write_lesions_csv(Path(folder) / "lesions.csv", rows)
+        table = results.readLesionTable(Path(folder) / "lesions.csv")
+    panel._parameterNode.lesionTable = results.showLesionTable(table, None, volume)
     return rows
 
 

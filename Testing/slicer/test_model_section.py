@@ -113,7 +113,7 @@ def test_the_card_of_the_default_model_is_shown(panel):
     assert card["intended_use"] in text and f"SHA-256 {card['sha256'][:12]}…" in text
     assert card["sha256"] not in text and card["sha256"] in panel.ui.cardLabel.toolTip
     assert panel.ui.cardCollapsibleButton.collapsed
-    assert json.dumps(card["training"]["data"], ensure_ascii=False) in panel.ui.cardTextEdit.toPlainText()
+    assert json.dumps(card["training_data"], ensure_ascii=False) in panel.ui.cardTextEdit.toPlainText()
 
 
 def test_the_card_follows_the_choice(panel):
