@@ -123,6 +123,15 @@ def waitUntil(slicer, condition, seconds: float = 300.0) -> None:
         time.sleep(0.01)
 
 
+@pytest.fixture
+def panel(qtSlicer, model):
+    """The open panel of DRMC Denoise over an empty scene; closed, it leaves no temporary file."""
+    widget = host.openWidget(sys.modules["DRMCDenoise"], "DRMCDenoise")
+    yield widget
+    host.closeWidget(widget)
+    assert list(Path(qtSlicer.app.temporaryPath).glob("DRMC-*")) == []
+
+
 def sectionOf(panel, name: str):
     """The section of the panel of DRMC Denoise whose class has that name."""
     return next(section for section in panel.sections if type(section).__name__ == name)

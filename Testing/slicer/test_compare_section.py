@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import sys
-
-import host
 import numpy as np
 import pytest
 from conftest import sectionOf, waitUntil
@@ -22,14 +19,6 @@ def views(qtSlicer):
 
     yield views.openViews()
     views.closeViews()
-
-
-@pytest.fixture
-def panel(qtSlicer, model):
-    """The open panel over an empty scene."""
-    widget = host.openWidget(sys.modules["DRMCDenoise"], "DRMCDenoise")
-    yield widget
-    host.closeWidget(widget)
 
 
 def compared(panel, slicer) -> list:

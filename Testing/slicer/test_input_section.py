@@ -15,15 +15,6 @@ from test_process import Database, denoisedOf, drmc, volumeNode
 pytestmark = pytest.mark.usefixtures("model")
 
 
-@pytest.fixture
-def panel(qtSlicer, model):
-    """The open panel over an empty scene."""
-    widget = host.openWidget(sys.modules["DRMCDenoise"], "DRMCDenoise")
-    yield widget
-    host.closeWidget(widget)
-    assert list(Path(qtSlicer.app.temporaryPath).iterdir()) == []
-
-
 def inspection(panel):
     return sectionOf(panel, "InputSection")._inspection
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import json
-import sys
 import tempfile
 from pathlib import Path
 
@@ -15,14 +14,6 @@ from conftest import phantom, waitUntil
 from test_process import oblique, segmentationNode, volumeNode
 
 pytestmark = pytest.mark.usefixtures("model")
-
-
-@pytest.fixture
-def panel(qtSlicer, model):
-    """The open panel over an empty scene."""
-    widget = host.openWidget(sys.modules["DRMCDenoise"], "DRMCDenoise")
-    yield widget
-    host.closeWidget(widget)
 
 
 def scan(slicer, array=None, units="{SUVbw}g/ml", **keywords):

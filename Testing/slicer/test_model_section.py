@@ -49,12 +49,10 @@ def answers(qtSlicer, monkeypatch):
 
 
 @pytest.fixture
-def panel(qtSlicer, model, answers):
+def panel(answers, panel, qtSlicer):
     """The open panel with a scan in the scene; the engine's answers on devices come from the test."""
-    widget = host.openWidget(sys.modules["DRMCDenoise"], "DRMCDenoise")
     volumeNode(qtSlicer, phantom(), units="{SUVbw}g/ml")
-    yield widget
-    host.closeWidget(widget)
+    return panel
 
 
 CPU = {

@@ -5,21 +5,12 @@ from __future__ import annotations
 import json
 import sys
 
-import host
 import numpy as np
 import pytest
 from conftest import Puppet, phantom, processesOf, waitUntil
 from test_process import matrixOf, nodeIDs, oblique, segmentationNode, volumeNode
 
 pytestmark = pytest.mark.usefixtures("model")
-
-
-@pytest.fixture
-def panel(qtSlicer, model):
-    """The open panel over an empty scene."""
-    widget = host.openWidget(sys.modules["DRMCDenoise"], "DRMCDenoise")
-    yield widget
-    host.closeWidget(widget)
 
 
 @pytest.fixture

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import sys
-
-import host
 import pytest
 from conftest import phantom
 from test_process import oblique, volumeNode
@@ -13,15 +10,19 @@ pytestmark = pytest.mark.usefixtures("model")
 
 
 @pytest.fixture
-def panel(qtSlicer, model):
-    """The open panel over an empty scene, without presets."""
+def withoutPresets(qtSlicer):
+    """Settings without presets, before and after."""
     import qt
 
     qt.QSettings().remove("DRMCDenoise")
-    widget = host.openWidget(sys.modules["DRMCDenoise"], "DRMCDenoise")
-    yield widget
-    host.closeWidget(widget)
+    yield
     qt.QSettings().remove("DRMCDenoise")
+
+
+@pytest.fixture
+def panel(withoutPresets, panel):
+    """The open panel over an empty scene, without presets."""
+    return panel
 
 
 def choose(combo, text: str) -> None:

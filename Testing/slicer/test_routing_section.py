@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import sys
-
 import host
 import numpy as np
 import pytest
@@ -12,14 +10,6 @@ from test_process import logicOf, nodeIDs, oblique, segmentationNode, volumeNode
 
 pytestmark = pytest.mark.usefixtures("model")
 LAYERS, EXPERTS = 4, 3
-
-
-@pytest.fixture
-def panel(qtSlicer, model):
-    """The open panel over an empty scene."""
-    widget = host.openWidget(sys.modules["DRMCDenoise"], "DRMCDenoise")
-    yield widget
-    host.closeWidget(widget)
 
 
 def gates(seed: int) -> np.ndarray:

@@ -6,7 +6,6 @@ import gc
 import sys
 from pathlib import Path
 
-import host
 import numpy as np
 import pytest
 import SimpleITK as sitk
@@ -17,13 +16,10 @@ pytestmark = pytest.mark.usefixtures("model")
 
 
 @pytest.fixture
-def panel(qtSlicer, model):
+def panel(panel, model):
     """The open panel over an empty scene, the tiny model chosen."""
-    widget = host.openWidget(sys.modules["DRMCDenoise"], "DRMCDenoise")
-    widget._parameterNode.model = model
-    widget._parameterNode.device = "cpu"
-    yield widget
-    host.closeWidget(widget)
+    panel._parameterNode.model, panel._parameterNode.device = model, "cpu"
+    return panel
 
 
 def run(panel, slicer) -> str:
