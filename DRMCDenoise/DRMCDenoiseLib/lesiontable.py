@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
+from drmc.files import csv_text
 from drmc.report_text import percent
 from slicer.i18n import tr as _
 
@@ -47,25 +48,17 @@ def readLesions(tableNode) -> dict[str, Stages]:
 
 def tableText(tableNode, separator: str) -> str:
     """The node's raw numbers as lines of text, with a header; empty where there is no number."""
-    import csv
-    import io
-
     table = tableNode.GetTable()
     columns = range(table.GetNumberOfColumns())
-    text = io.StringIO()
-    writer = csv.writer(text, delimiter=separator, lineterminator="\n")
-    writer.writerow([table.GetColumnName(column) for column in columns])
-    for row in range(table.GetNumberOfRows()):
-        values = [table.GetValue(row, column) for column in columns]
-        writer.writerow(
-            value.ToString()
-            if value.IsString()
-            else ""
-            if math.isnan(value.ToDouble())
-            else repr(value.ToDouble())
-            for value in values
-        )
-    return text.getvalue()
+
+    def cell(value) -> str:
+        if value.IsString():
+            return value.ToString()
+        return "" if math.isnan(value.ToDouble()) else repr(value.ToDouble())
+
+    rows = range(table.GetNumberOfRows())
+    lines = ([cell(table.GetValue(row, column)) for column in columns] for row in rows)
+    return csv_text([table.GetColumnName(column) for column in columns], lines, separator)
 
 
 def fillLesionTable(widget, lesions: dict[str, Stages]) -> None:

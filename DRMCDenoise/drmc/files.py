@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import csv
+import io
 import json
 import math
 import os
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -39,6 +41,15 @@ def write_text(path: str | os.PathLike[str], text: str) -> None:
     """Writes UTF-8 text atomically, with LF line ends on every platform."""
     with atomic_path(path) as temporary:
         temporary.write_bytes(text.encode("utf-8"))
+
+
+def csv_text(head: Sequence[Any], lines: Iterable[Iterable[Any]], separator: str = ",") -> str:
+    """A header and lines of cells as CSV text with LF line ends; numbers as the caller has written them."""
+    text = io.StringIO()
+    writer = csv.writer(text, delimiter=separator, lineterminator="\n")
+    writer.writerow(head)
+    writer.writerows(lines)
+    return text.getvalue()
 
 
 def finite(value: Any) -> Any:

@@ -17,7 +17,6 @@ Rules
 from __future__ import annotations
 
 import csv
-import io
 import math
 import os
 from collections.abc import Iterable, Mapping, Sequence
@@ -27,7 +26,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from .errors import InputError
-from .files import write_text
+from .files import csv_text, write_text
 from .metrics import bland_altman
 from .segments import Segment, read_segments
 
@@ -189,14 +188,13 @@ def _change_percent(before: float | None, after: float | None) -> float | None:
 
 def lesions_csv_text(rows: Iterable[Row]) -> str:
     """The table as CSV text: '.' decimals, digits enough to give the number back, empty where undefined."""
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(COLUMNS)
-    for row in rows:
-        cells = [row["scan"], row["segment"], row["stage"]]
-        cells += ["" if row.get(key) is None else repr(float(row[key])) for key in (*QUANTITIES, *POSITION)]
-        writer.writerow(cells)
-    return text.getvalue()
+
+    def cells(row: Row) -> list[Any]:
+        numbers = (row.get(key) for key in (*QUANTITIES, *POSITION))
+        texts = ("" if number is None else repr(float(number)) for number in numbers)
+        return [row["scan"], row["segment"], row["stage"], *texts]
+
+    return csv_text(COLUMNS, map(cells, rows))
 
 
 def write_lesions_csv(path: str | os.PathLike[str], rows: Iterable[Row]) -> None:

@@ -6,15 +6,13 @@ next block), M experts; gates are 0 or more.
 
 from __future__ import annotations
 
-import csv
-import io
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
-from .files import write_text
+from .files import csv_text, write_text
 
 BANKS = ("attention", "ffn")
 COLUMNS = ("block", "bank", "expert", "mean_gate", "sd_gate", "closed_fraction", "top1_fraction")
@@ -72,30 +70,22 @@ def gates_of(rows: Sequence[Row]) -> np.ndarray | None:
     return np.array([row["mean_gate"] for row in rows]).reshape(-1, max(row["expert"] for row in rows))
 
 
-def routing_csv_text(rows: Iterable[Row]) -> str:
+def routingcsv_text(rows: Iterable[Row]) -> str:
     """The table as CSV text, as many digits as give the same number back, empty cell where undefined."""
-    return _csv_text(COLUMNS, (_cells(row) for row in rows))
+    return csv_text(COLUMNS, (_cells(row) for row in rows))
 
 
 def write_routing_csv(path: str | os.PathLike[str], rows: Iterable[Row]) -> None:
     """Writes the routing table (UTF-8, atomically)."""
-    write_text(path, routing_csv_text(rows))
+    write_text(path, routingcsv_text(rows))
 
 
 def write_routing_lesions_csv(path: str | os.PathLike[str], tables: Mapping[str, Iterable[Row]]) -> None:
     """Writes the routing tables of segments, by their names, as one with a leading column `segment`."""
     cells = ([segment, *_cells(row)] for segment, rows in tables.items() for row in rows)
-    write_text(path, _csv_text(("segment", *COLUMNS), cells))
+    write_text(path, csv_text(("segment", *COLUMNS), cells))
 
 
 def _cells(row: Row) -> list[Any]:
     numbers = ["" if row[key] is None else repr(float(row[key])) for key in _NUMBERS]
     return [row["block"], row["bank"], row["expert"], *numbers]
-
-
-def _csv_text(columns: Sequence[str], lines: Iterable[Sequence[Any]]) -> str:
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(columns)
-    writer.writerows(lines)
-    return text.getvalue()

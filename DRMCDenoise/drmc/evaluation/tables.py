@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import csv
-import io
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from drmc.evaluation.comparisons import PRIMARY, star
 from drmc.evaluation.results import GROUPS, Results
+from drmc.files import csv_text
 
 MAIN = (
     *("PSNR [dB]", "gain [dB]", "share of attainable", "share, 2 mm grid", "SSIM", "NRMSE"),
@@ -166,7 +165,7 @@ def results_csv(results: Results) -> str:
         [r.center, r.case, f"{r.dose_reduction_factor:g}", r.method, r.metric, f"{r.value:.6f}"]
         for r in results.rows
     )
-    return _csv(ROW_NAMES, lines)
+    return csv_text(ROW_NAMES, lines)
 
 
 def lesions_csv(results: Results) -> str:
@@ -184,19 +183,11 @@ def lesions_csv(results: Results) -> str:
         for (center, case, _, factor, method), lesions in results.lesions.items()
         for lesion in lesions
     )
-    return _csv(head, lines)
+    return csv_text(head, lines)
 
 
 def _cell(value: float | None) -> str:
     return "" if value is None else f"{value:.6f}"
-
-
-def _csv(head: Sequence[str], lines: Iterable[Sequence[str]]) -> str:
-    buffer = io.StringIO()
-    writer = csv.writer(buffer, lineterminator="\n")
-    writer.writerow(head)
-    writer.writerows(lines)
-    return buffer.getvalue()
 
 
 def _table(head: Sequence[str], lines: Iterable[Sequence[str]]) -> str:
