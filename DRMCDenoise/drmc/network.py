@@ -28,7 +28,7 @@ INPUT_SCALE = 20.0  # SUV per network unit
 Experts = slice | list[int]  # which experts of a bank
 Space = tuple[int, int, int]  # D, H, W
 CACHE_VALUES = 2**19  # intermediate values of a chunk of voxels in an FFN bank on a CPU, measured
-SLAB_VALUES = 2**22  # the same for a slab of planes in an attention bank
+SLAB_VALUES = 2**21  # the same for a slab of planes in an attention bank
 SMALL_IMAGE = 20480  # C * D * H of a single image up to which torch does not hand it to oneDNN
 
 
@@ -181,23 +181,23 @@ class Block(nn.Module):
         self.attention, self.ffn = AttentionBank(config), FFNBank(config)
         self.router1, self.router2 = Router(config), Router(config)
 
-    def _route(self, x_BNC, hidden_BR, norm: nn.LayerNorm, router: Router):
-        """LN x, gates, the experts to evaluate (in training all: DDP wants every parameter used), new H."""
-        weight, bias = norm.weight.to(x_BNC.dtype), norm.bias.to(x_BNC.dtype)
-        y_BNC = F.layer_norm(x_BNC, norm.normalized_shape, weight, bias, norm.eps)
-        mean_BC = y_BNC.sum(1, dtype=norm.weight.dtype) / y_BNC.shape[1]
+    def _route(self, x_BNC, hidden_BR, spare_BNC, norm: nn.LayerNorm, skip_C: Tensor, router: Router):
+        """LN x, skip x, gates, the experts to evaluate (in training all: DDP wants every parameter used), new H."""
+        y_BNC, mean_BC, x_BNC = _normalize(x_BNC, norm, skip_C, spare_BNC)
         gates_BM, hidden_BR = router(mean_BC, hidden_BR)
         if self.training or torch.is_grad_enabled():
-            return y_BNC, gates_BM, slice(None), hidden_BR
-        return y_BNC, gates_BM, (gates_BM > 0).any(0).nonzero().flatten().tolist(), hidden_BR
+            return y_BNC, x_BNC, gates_BM, slice(None), hidden_BR
+        return y_BNC, x_BNC, gates_BM, (gates_BM > 0).any(0).nonzero().flatten().tolist(), hidden_BR
 
-    def forward(self, x_BNC: Tensor, hidden_BR: Tensor | None, space: Space, form: str) -> tuple:
-        y_BNC, gates1_BM, opened, hidden_BR = self._route(x_BNC, hidden_BR, self.norm1, self.router1)
-        x_BNC = x_BNC * self.skip1_C.to(x_BNC.dtype)
+    def forward(
+        self, x_BNC: Tensor, hidden_BR: Tensor | None, space: Space, form: str, spare_BNC: Tensor | None
+    ):
+        """x and H after the block, and its gates; with a spare tensor like x (no gradients) both are written over."""
+        route1, route2 = (self.norm1, self.skip1_C, self.router1), (self.norm2, self.skip2_C, self.router2)
+        y_BNC, x_BNC, gates1_BM, opened, hidden_BR = self._route(x_BNC, hidden_BR, spare_BNC, *route1)
         if opened:
             x_BNC = self.attention(x_BNC, y_BNC, gates1_BM, opened, space, form)
-        y_BNC, gates2_BM, opened, hidden_BR = self._route(x_BNC, hidden_BR, self.norm2, self.router2)
-        x_BNC = x_BNC * self.skip2_C.to(x_BNC.dtype)
+        y_BNC, x_BNC, gates2_BM, opened, hidden_BR = self._route(x_BNC, hidden_BR, spare_BNC, *route2)
         if opened:
             x_BNC = self.ffn(x_BNC, y_BNC, gates2_BM, opened)
         return x_BNC, hidden_BR, [gates1_BM, gates2_BM]
@@ -237,13 +237,16 @@ class DRMC(nn.Module):
         exact, k, gates = self.head.weight.dtype, self.config.voxel_unshuffle, []
         cubes_BCDHW = unshuffle(x_BCDHW.to(exact), k)
         space = cubes_BCDHW.shape[2:]
-        x_BNC = self.head(cubes_BCDHW).flatten(2).transpose(1, 2)
+        x_BNC = _convolve_in_slabs(cubes_BCDHW.flatten(2).transpose(1, 2), self.head, space)
         x_BNC = x_BNC.to(compute_dtype or exact).contiguous()
+        # New memory is dear on a CPU: the system hands it out page by page, each filled with zeros.
+        reuse = x_BNC.device.type == "cpu" and not torch.is_grad_enabled()
+        spare_BNC = torch.empty_like(x_BNC) if reuse else None
         hidden_BR = self.hidden_R.expand(len(x_BNC), -1) if hasattr(self, "hidden_R") else None
         for block in self.blocks:
-            x_BNC, hidden_BR, block_gates = block(x_BNC, hidden_BR, space, self.form)
+            x_BNC, hidden_BR, block_gates = block(x_BNC, hidden_BR, space, self.form, spare_BNC)
             gates += block_gates
-        residual_BNC = _convolve(x_BNC.to(exact), self.tail.weight, space) + self.tail.bias
+        residual_BNC = _convolve_in_slabs(x_BNC.to(exact), self.tail, space)
         return _shuffle(residual_BNC, space, k, x_BCDHW.shape), torch.stack(gates, 1)
 
     def denoise(self, x_BCDHW: Tensor, compute_dtype: torch.dtype | None = None) -> Tensor:
@@ -351,10 +354,37 @@ def _shuffle(x_BNC: Tensor, space: Space, k: int, shape: tuple[int, ...]) -> Ten
     return x_B1DHW[..., : shape[2], : shape[3], : shape[4]]
 
 
-def _convolve(x_BNC: Tensor, kernel: Tensor, space: Space, groups: int = 1) -> Tensor:
+def _normalize(x_BNC, norm: nn.LayerNorm, skip_C, spare_BNC) -> tuple[Tensor, Tensor, Tensor]:
+    """LN x, its mean over the voxels (B, C), and skip x; with a spare tensor LN x is written there, skip x over x."""
+    exact = norm.weight.dtype
+    weight, bias, skip_C = (p.to(x_BNC.dtype) for p in (norm.weight, norm.bias, skip_C))
+    if spare_BNC is None:
+        y_BNC = F.layer_norm(x_BNC, norm.normalized_shape, weight, bias, norm.eps)
+        return y_BNC, y_BNC.sum(1, dtype=exact) / y_BNC.shape[1], x_BNC * skip_C
+    sum_BC = x_BNC.new_zeros(len(x_BNC), x_BNC.shape[2], dtype=exact)
+    for b, n in _chunks(x_BNC, x_BNC.shape[2]):
+        y_nC = F.layer_norm(x_BNC[b, n], norm.normalized_shape, weight, bias, norm.eps)
+        sum_BC[b] += y_nC.sum(0, dtype=exact)
+        spare_BNC[b, n] = y_nC
+        x_BNC[b, n] *= skip_C
+    return spare_BNC, sum_BC / x_BNC.shape[1], x_BNC
+
+
+def _convolve(x_BNC, kernel: Tensor, space: Space, groups: int = 1, bias: Tensor | None = None) -> Tensor:
     """3x3x3 convolution of channels-last tokens, zero-padded; kernel (out, in / groups, 3, 3, 3)."""
     x_BCDHW = x_BNC.view(len(x_BNC), *space, -1).permute(0, 4, 1, 2, 3)
-    return F.conv3d(x_BCDHW, kernel, padding=1, groups=groups).permute(0, 2, 3, 4, 1).flatten(1, 3)
+    return F.conv3d(x_BCDHW, kernel, bias, padding=1, groups=groups).permute(0, 2, 3, 4, 1).flatten(1, 3)
+
+
+def _convolve_in_slabs(x_BNC, layer: nn.Conv3d, space: Space) -> Tensor:
+    """What `_convolve` gives; on a CPU without gradients in slabs of planes to save memory."""
+    if torch.is_grad_enabled() or x_BNC.device.type != "cpu":
+        return _convolve(x_BNC, layer.weight, space, bias=layer.bias)
+    result_BNC = x_BNC.new_empty(*x_BNC.shape[:2], layer.out_channels)
+    for b, slab, wider, inside, planes in _slabs(x_BNC, space, max(layer.in_channels, layer.out_channels)):
+        part_1NC = _convolve(x_BNC[b : b + 1, wider], layer.weight, (planes, *space[1:]), bias=layer.bias)
+        result_BNC[b, slab] = part_1NC[0, inside]
+    return result_BNC
 
 
 class _FactoredConvolution(torch.autograd.Function):
@@ -402,15 +432,27 @@ def _kernel_gradient(x_NC, grad_NC, space) -> Tensor:
 
 
 def _add_factored(total_BNC, x_BNC, map_BKC, depthwise_K1333, out_BCK, space) -> None:
-    """total += out depthwise(map x), in slabs of planes to save memory, each with its two neighbor planes."""
-    (depth, H, W), K = space, len(depthwise_K1333)
-    step = max(4, SLAB_VALUES // (H * W * K)) if x_BNC.device.type == "cpu" else depth
+    """total += out depthwise(map x), in slabs of planes to save memory; expert by expert where slabs would be thin."""
+    K, C, on_cpu = len(depthwise_K1333), x_BNC.shape[2], x_BNC.device.type == "cpu"
+    width = C if on_cpu and 8 * space[1] * space[2] * K > SLAB_VALUES else K
+    for k in (slice(first, first + width) for first in range(0, K, width)):
+        for b, slab, wider, inside, planes in _slabs(x_BNC, space, width):
+            v_1NK = (x_BNC[b, wider] @ map_BKC[b, k].T)[None]
+            v_1NK = _convolve(v_1NK, depthwise_K1333[k], (planes, *space[1:]), groups=width)
+            total_BNC[b, slab].addmm_(v_1NK[0, inside], out_BCK[b, :, k].T)
+
+
+def _slabs(x_BNC: Tensor, space: Space, width: int) -> Iterator[tuple[int, slice, slice, slice, int]]:
+    """(tile, voxels of a slab, these with the planes beside it, where it lies in them, how many planes they are).
+
+    On a CPU a slab has so few planes that `width` values for each voxel take little memory, elsewhere all.
+    """
+    depth, plane = space[0], space[1] * space[2]
+    step = max(4, SLAB_VALUES // (plane * width)) if x_BNC.device.type == "cpu" else depth
     for b, z in ((b, z) for b in range(len(x_BNC)) for z in range(0, depth, step)):
         first, end, last = max(0, z - 1), min(depth, z + step), min(depth, z + step + 1)
-        v_1NK = (x_BNC[b, first * H * W : last * H * W] @ map_BKC[b].T)[None]
-        v_1NK = _convolve(v_1NK, depthwise_K1333, (last - first, H, W), groups=K)
-        v_NK = v_1NK[0, (z - first) * H * W : (end - first) * H * W]
-        total_BNC[b, z * H * W : end * H * W].addmm_(v_NK, out_BCK[b].T)
+        bounds = (z, end), (first, last), (z - first, end - first)
+        yield b, *(slice(low * plane, high * plane) for low, high in bounds), last - first
 
 
 def _chunks(x_BNC: Tensor, width: int) -> list[tuple[int, slice]]:

@@ -109,7 +109,7 @@ def test_equals_the_oracle_on_thin_tiles(shape):
 
 def test_equals_the_oracle_across_slabs_and_chunks_and_as_a_large_image(monkeypatch):
     monkeypatch.setattr(drmc.network, "SLAB_VALUES", 1)
-    monkeypatch.setattr(drmc.network, "CACHE_VALUES", 10_000)
+    monkeypatch.setattr(drmc.network, "CACHE_VALUES", 1000)
     monkeypatch.setattr(drmc.network, "SMALL_IMAGE", 0)
     assert_equals_oracle(build(), tile(2, 1, 9, 5, 6))
 
