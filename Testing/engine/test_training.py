@@ -94,6 +94,7 @@ def test_a_configuration_survives_its_file(config, tmp_path):
         ({"learning_rate": float("nan")}, "learning_rate"),
         ({"hot_fraction": 1.5}, "hot_fraction"),
         ({"scale_range": 0.5}, "scale_range"),
+        ({"dose_mixing": 1.5}, "dose_mixing"),
         ({"ema_decay": 1.0}, "ema_decay"),
         ({"beta2": 1.0}, "beta2"),
         ({"optimizer": "adam"}, "optimizer"),
@@ -234,6 +235,21 @@ def test_low_and_full_are_cut_turned_and_scaled_together():
     fixed = sampler_of({"A": [made_pair(image, image)]}, scale_range=1.0)
     values = np.unique([(fixed.draw(step, "A", 0)[1] * INPUT_SCALE).round(2) for step in range(5)])
     assert np.isin(values, image.round(2)).mean() > 0.99
+
+
+def test_mixing_doses_takes_a_part_of_the_noise_away_and_nothing_else(pairs):
+    plain, half, always = (sampler_of(pairs, dose_mixing=share) for share in (0.0, 0.5, 1.0))
+    parts = {half: [], always: []}
+    for step in range(150):
+        low, full = plain.draw(step, "A", 0)
+        for sampler, found in parts.items():
+            mixed, same_full = sampler.draw(step, "A", 0)
+            assert np.array_equal(same_full, full) and mixed.dtype == np.float32
+            noise = low - full
+            found.append(float((mixed - full).ravel() @ noise.ravel() / (noise.ravel() @ noise.ravel())))
+            assert np.allclose(mixed - full, found[-1] * noise, atol=1e-6)
+    assert 0 <= min(parts[always]) < 0.1 and 0.9 < max(parts[always]) <= 1
+    assert 0.35 < np.mean(np.isclose(parts[half], 1, atol=1e-6)) < 0.65
 
 
 def test_patches_by_uptake_meet_the_hot_spot_more_often():

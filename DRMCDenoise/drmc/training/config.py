@@ -50,7 +50,8 @@ class TrainingConfig:
 
     Data: `dataset` and its `centers`. Patches of `patch` voxels of the 2 mm grid; `tile` is that of the trained model,
     0 = `patch`. `hot_fraction` is the share of patches centered by uptake instead of uniformly over the body; `flips`
-    (with turns) and a common factor between 1 / `scale_range` and `scale_range` vary them.
+    (with turns) and a common factor between 1 / `scale_range` and `scale_range` vary them; `dose_mixing` is the share
+    whose input is a mean of low and full at random weights, as of a dose between the two.
     Loss: `charbonnier` in network units (SUV / 20), without `loss_margin` voxels at each face of a patch, where the
     network sees its zero padding and inference blends tiles out.
     Steps: each has `patches_per_center` slots for each center, dealt to the processes; a process computes
@@ -95,6 +96,7 @@ class TrainingConfig:
     scale_range: float = 2.0
     flips: bool = True
     hot_fraction: float = 0.0
+    dose_mixing: float = 0.0
     initial_weights: str = ""
     head_gain: float = 1.0
     averaging_start: bool = False
@@ -150,8 +152,9 @@ class TrainingConfig:
             raise InputError(
                 f"loss_margin = {self.loss_margin}: leaves nothing of a patch of {self.patch} voxels"
             )
-        if not 0 <= self.hot_fraction <= 1:
-            raise InputError(f"hot_fraction = {self.hot_fraction}: must lie between 0 and 1")
+        for name in ("hot_fraction", "dose_mixing"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise InputError(f"{name} = {getattr(self, name)}: must lie between 0 and 1")
         if not 1 <= self.scale_range < math.inf:
             raise InputError(
                 f"scale_range = {self.scale_range}: must be at least 1 (1 = no scale augmentation)"

@@ -125,16 +125,18 @@ class PatchSampler:
         hot_fraction: float,
         scale_range: float,
         flips: bool = True,
+        dose_mixing: float = 0.0,
         pooled: bool = False,
     ):
         """`pairs`: of every center of the run, empty where none is drawn; `pooled`: every slot draws from all."""
         self.pairs, self.patch, self.seed = pairs, patch, seed
         self.hot_fraction, self.scale_range, self.flips = hot_fraction, scale_range, flips
+        self.dose_mixing = dose_mixing
         self.centers = list(pairs)
         self.pool = [pair for found in pairs.values() for pair in found] if pooled else None
 
     def draw(self, step: int, center: str, slot: int) -> tuple[np.ndarray, np.ndarray]:
-        """(low, full) patches (patch, patch, patch) in network units, augmented by flips, turns and a common scale."""
+        """(low, full) patches (patch, patch, patch) in network units, augmented by flips, turns, a common scale and doses between."""
         key = [self.seed, step, self.centers.index(center), slot]
         rng = np.random.Generator(np.random.Philox(np.random.SeedSequence(key)))
         pairs = self.pool or self.pairs[center]
@@ -155,7 +157,12 @@ class PatchSampler:
             cut = self._cut(image, np.add(middle, jitter)) * scale
             cut = np.flip(cut, flips)
             patches.append(np.ascontiguousarray(cut.swapaxes(1, 2) if turn else cut))
-        return patches[0], patches[1]
+        low, full = patches
+        if rng.random() < self.dose_mixing:
+            # Low and full share their events, so that low = full + noise of its own; a part of that noise is what a
+            # dose between the two has.
+            low = full + np.float32(rng.random()) * (low - full)
+        return low, full
 
     def _cut(self, image: np.ndarray, middle: np.ndarray) -> np.ndarray:
         starts = [

@@ -53,6 +53,7 @@ def train(config: TrainingConfig, *, report=None) -> Path:
             hot_fraction=config.hot_fraction,
             scale_range=config.scale_range,
             flips=config.flips,
+            dose_mixing=config.dose_mixing,
             pooled=config.strategy == "mixed",
         )
         first = trainer.rank == 0  # the one that validates and writes
