@@ -15,7 +15,8 @@ from drmc.errors import DRMCError
 
 from . import geometry
 from .names import COMPARISON_ATTRIBUTE, INPUT_REFERENCE
-from .volumes import SUV_CODE, SUV_FACTOR_ATTRIBUTE, SUV_QUANTITY
+from .suvdisplay import setSUVUnits
+from .volumes import SUV_FACTOR_ATTRIBUTE
 
 _TEXT_COLUMNS = ("scan", "segment", "stage")
 
@@ -62,11 +63,11 @@ def fillDenoised(node, array: np.ndarray, inputNode, summary: dict[str, Any]) ->
 
 def copyUnits(inputNode, node, summary: dict[str, Any]) -> None:
     """Gives a volume node the units of the input's voxels, said as Slicer's own modules read them."""
-    quantity, units = inputNode.GetVoxelValueQuantity(), inputNode.GetVoxelValueUnits()
     if _isInSUV(summary):  # also where the node said so in other words, or the user did
-        quantity, units = _codedEntry(SUV_QUANTITY), _codedEntry(SUV_CODE)
-    node.SetVoxelValueQuantity(quantity)
-    node.SetVoxelValueUnits(units)
+        setSUVUnits(node)
+    else:
+        node.SetVoxelValueQuantity(inputNode.GetVoxelValueQuantity())
+        node.SetVoxelValueUnits(inputNode.GetVoxelValueUnits())
 
 
 def placeLike(inputNode, node) -> None:
@@ -124,12 +125,6 @@ def _isInSUV(summary: dict[str, Any]) -> bool:
     stored = suv.get("facts", {}).get("stored_suv_type") or "SUVbw"
     same = suv["type"] == stored == "SUVbw" and suv["factor"] == 1
     return same and summary["input"]["units"] in ("SUV", "GML")
-
-
-def _codedEntry(code: tuple[str, str, str]):
-    entry = slicer.vtkCodedEntry()
-    entry.SetValueSchemeMeaning(*code)
-    return entry
 
 
 def _attributes(summary: dict[str, Any]) -> dict[str, str | None]:

@@ -8,16 +8,6 @@ INVERTED_GRAY, GRAY = "vtkMRMLColorTableNodeInvertedGrey", "vtkMRMLColorTableNod
 HEAT = "vtkMRMLPETProceduralColorNodePET-Heat"
 
 
-def suvFactor(volumeNode) -> float | None:
-    """SUVbw of one unit of the volume's voxels; None if the node does not say (or it differs from slice to slice)."""
-    from .volumes import SUV_CODE, SUV_FACTOR_ATTRIBUTE, declaredUnits  # SimpleITK is not needed before
-
-    factor = volumeNode.GetAttribute(SUV_FACTOR_ATTRIBUTE)
-    if factor:
-        return float(factor)
-    return 1.0 if declaredUnits(volumeNode) == SUV_CODE[0] else None
-
-
 def setSUVUnits(volumeNode) -> None:
     """Says in the node that its voxels are SUVbw, as Segment Statistics and the data probe read it."""
     from .volumes import SUV_CODE, SUV_QUANTITY

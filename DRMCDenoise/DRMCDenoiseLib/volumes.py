@@ -114,7 +114,7 @@ def checkNode(volumeNode) -> None:
 def _declaredSUV(volumeNode, name: str) -> str | float | None:
     """What the node itself says of its voxels: "SUV", a factor that an earlier run left, or nothing."""
     units = declaredUnits(volumeNode)
-    if units is not None and re.fullmatch(r"\{?SUV(bw)?\}?(g/ml)?|g/ml", units, re.IGNORECASE):
+    if _isSUV(units):
         return "SUV"
     if units is not None and not re.fullmatch(r"bq/ml", units, re.IGNORECASE):
         raise InputError(
@@ -122,6 +122,10 @@ def _declaredSUV(volumeNode, name: str) -> str | float | None:
         )
     factor = volumeNode.GetAttribute(SUV_FACTOR_ATTRIBUTE)
     return float(factor) if factor else None
+
+
+def _isSUV(units: str | None) -> bool:
+    return units is not None and bool(re.fullmatch(r"\{?SUV(bw)?\}?(g/ml)?|g/ml", units, re.IGNORECASE))
 
 
 def _sidecar(suv: str | float | None, name: str, units: str | None) -> dict[str, object]:
@@ -181,9 +185,8 @@ def _seriesFolder(paths: list[Path], staged: Path) -> Path:
 
 
 def suvPerUnit(volumeNode) -> float | None:
-    """SUVbw of one unit of the node, as far as the node itself says; None where only its files would tell."""
-    try:
-        declared = _declaredSUV(volumeNode, volumeNode.GetName())
-    except InputError:
-        return None
-    return 1.0 if declared == "SUV" else declared
+    """SUV of one unit of the node, as a run has left it there or by its units; None where only its files would tell."""
+    factor = volumeNode.GetAttribute(SUV_FACTOR_ATTRIBUTE)
+    if factor:
+        return float(factor)
+    return 1.0 if _isSUV(declaredUnits(volumeNode)) else None
