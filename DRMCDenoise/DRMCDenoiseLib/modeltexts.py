@@ -6,6 +6,7 @@ import json
 from html import escape
 from typing import Any
 
+from drmc.models import earlier_trainings
 from slicer.i18n import tr as _
 
 
@@ -30,6 +31,10 @@ def cardText(entry) -> str:
     lines = [
         f"<b>{escape(str(card.get('title') or entry.name))}</b>",
         escape(_trainedOn(training)),
+        *(
+            escape(_("Begun from {name}. {text}").format(name=name, text=_trainedOn(earlier)))
+            for name, earlier in earlier_trainings(training)
+        ),
         escape(", ".join(fact for fact in facts if fact)),
         escape(str(card.get("intended_use") or _("Research use only."))),
     ]

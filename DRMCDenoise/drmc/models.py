@@ -13,7 +13,7 @@ import json
 import os
 import sys
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -194,6 +194,16 @@ def save_model(
         temporary.write_bytes(content)
     write_json(path.with_suffix(".json"), full_card)
     return ModelEntry(path.stem, path, full_card, full_card["sha256"])
+
+
+def earlier_trainings(training: Mapping[str, Any]) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    """(name, training facts) of the models that a training of a card began from, the last one first."""
+    begun = training.get("initial_weights")
+    while isinstance(begun, Mapping):
+        facts = begun.get("training")
+        facts = facts if isinstance(facts, Mapping) else {}
+        yield str(begun.get("name")), facts
+        begun = facts.get("initial_weights")
 
 
 def add_to_card(entry: ModelEntry, facts: Mapping[str, Any]) -> Path:

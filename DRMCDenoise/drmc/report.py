@@ -15,6 +15,7 @@ import numpy as np
 
 from . import quantify
 from .files import write_text
+from .models import earlier_trainings
 from .report_figures import figures_html
 from .report_lesions import comparison_html, lesions_html
 from .report_routing import routing_html
@@ -291,11 +292,14 @@ def _model(summary: Mapping[str, Any]) -> str:
     parts.append(facts_list(entries))
     if training:
         parts.append(f"<h3>Trained on</h3>{_as_facts(training)}")
+    for name, earlier in earlier_trainings(training):
+        parts.append(f"<h3>It began from {escape(name)}, trained on</h3>{_as_facts(earlier)}")
     return "".join(parts)
 
 
 def _as_facts(values: Mapping[str, Any]) -> str:
-    return facts_list((escape(label_of(key)), escape(plain(value))) for key, value in values.items())
+    told = {key: value for key, value in values.items() if key != "initial_weights"}
+    return facts_list((escape(label_of(key)), escape(plain(value))) for key, value in told.items())
 
 
 def _seconds(seconds: Any) -> str:

@@ -344,6 +344,17 @@ def test_the_gaussian_has_the_width_it_is_asked_for():
         assert variance == pytest.approx((12.0 / np.sqrt(8 * np.log(2))) ** 2, rel=0.03)
 
 
+def test_the_patients_of_earlier_trainings_make_their_centers_known(dataset, tmp_path):
+    path = configured(dataset, tmp_path, centers=["A", "B"])
+    earlier = {"name": "first", "training": {"patients": {"A": 3}}}
+    for training, known in (
+        ({"patients": {"B": 1}, "initial_weights": earlier}, {"A", "B"}),
+        ({"patients": {"B": 1}, "initial_weights": {"name": "first"}}, {"B"}),
+    ):
+        add_to_card(find_model(tmp_path / "model" / "drmc.json"), {"training": training})
+        assert set(evaluated(path)["known_centers"]) == known
+
+
 def test_the_page_shows_every_center_and_needs_nothing_outside(dataset, tmp_path):
     known = {"known_centers": ["A"], "methods": [{"name": "gaussian"}, {"name": "drmc"}]}
     evaluated(configured(dataset, tmp_path, **known))

@@ -694,10 +694,13 @@ def test_fine_tuning_goes_on_from_a_model_and_watches_what_it_forgets(dataset, s
     before = validate(load_network(find_model(shipped))[0], _held_out(dataset, "A"), config)
     assert validations[0]["watched"]["psnr"]["A"] == pytest.approx(before["psnr"]["A"], abs=1e-4)
     assert validations[-1]["watched"]["psnr"]["A"] != validations[0]["watched"]["psnr"]["A"]
+    begun = find_model(shipped)
     assert entry.card["training"]["initial_weights"] == {
         "name": shipped.stem,
-        "sha256": find_model(shipped).sha256,
+        "sha256": begun.sha256,
+        "training": begun.card["training"],
     }
+    assert begun.card["training"]["patients"].keys() == {"A", "B"}
     assert str(tmp_path.parent) not in json.dumps(entry.card)
 
 

@@ -114,6 +114,17 @@ def test_the_card_of_the_default_model_is_shown(panel):
     assert json.dumps(card["training_data"], ensure_ascii=False) in panel.ui.cardTextEdit.toPlainText()
 
 
+def test_a_model_that_was_begun_from_another_says_what_both_were_trained_on():
+    from drmc.models import ModelEntry
+    from DRMCDenoiseLib.modeltexts import cardText
+
+    began = {"name": "first", "training": {"simulated": True, "patients": {"C1": 20}}}
+    training = {"simulated": False, "patients": {"H": 3}, "initial_weights": began}
+    text = cardText(ModelEntry("ours", Path("ours.pt"), {"training": training}, "0" * 64))
+    assert "Trained on real patients: 3 × H." in text
+    assert "Begun from first. Trained on simulated patients: 20 × C1." in text
+
+
 def test_the_card_follows_the_choice(panel):
     combo = panel.ui.modelComboBox
     combo.setCurrentIndex(combo.findText("Tiny"))

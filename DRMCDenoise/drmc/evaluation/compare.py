@@ -24,6 +24,7 @@ from drmc.evaluation.tables import lesions_csv, markdown, results_csv
 from drmc.evaluation.tuning import SLABS, Choices, choose, grid_of
 from drmc.evaluation.work import CaseTask, RealTask, Task, TuningTask, run_task
 from drmc.files import write_json, write_text
+from drmc.models import earlier_trainings
 from drmc.progress import Reporter, duration
 from drmc.workers import run_in_processes
 
@@ -140,12 +141,17 @@ def _tuning_cases(config: EvaluationConfig, methods: Methods, cases: Sequence[Ca
 
 
 def _known_centers(config: EvaluationConfig, methods: Methods) -> tuple[str, ...] | None:
-    """Those of the configuration, else of the reference's card; None where neither says."""
+    """Those of the configuration, else of all trainings in the reference's card; None where neither says."""
     if config.known_centers is not None:
         return config.known_centers
     training = methods.reference_model.card.get("training")
-    patients = training.get("patients") if isinstance(training, dict) else None
-    return tuple(patients) if isinstance(patients, dict) and patients else None
+    if not isinstance(training, dict):
+        return None
+    found: dict[str, Any] = {}
+    for facts in (training, *(facts for _, facts in earlier_trainings(training))):
+        patients = facts.get("patients")
+        found |= patients if isinstance(patients, dict) else {}
+    return tuple(found) or None
 
 
 def _shown(cases: Sequence[Case]) -> list[Case]:

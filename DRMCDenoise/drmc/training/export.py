@@ -42,7 +42,10 @@ def export(trainer: Trainer) -> Path:
 
 def _facts(trainer: Trainer, steps: int) -> dict:
     config, entry = trainer.config, initial_model(trainer.config)
-    begun = {"initial_weights": {"name": entry.name, "sha256": entry.sha256}} if entry else {}
+    begun = {}
+    if entry:  # with what these were trained on: the patients of both count
+        earlier = {"training": entry.card["training"]} if "training" in entry.card else {}
+        begun = {"initial_weights": {"name": entry.name, "sha256": entry.sha256, **earlier}}
     return {
         "simulated": is_simulated(Path(config.dataset)),
         "strategy": config.strategy,
