@@ -59,17 +59,25 @@ TRAIN_PATIENTS := $(SIMULATE) --seed 2031 -o $(WEIGHTS)/data
 TEST_PATIENTS := $(SIMULATE) --seed 2033 --split test --patients 5 -o $(WEIGHTS)/test
 
 # Two processes of one thread each are faster than one of two; the steps are the same.
+TRAIN := OMP_NUM_THREADS=1 $(BIN)/torchrun --standalone --nproc-per-node=2 -m drmc.training Resources/Training
+MODEL := drmc-small-3
 weights: env
 	$(TRAIN_PATIENTS) --centers C1,C2 --patients 20
 	$(TRAIN_PATIENTS) --centers C3,C4 --patients 14
 	$(TRAIN_PATIENTS) --centers C1,C2,C3,C4 --patients 1 --split validation
-	OMP_NUM_THREADS=1 $(BIN)/torchrun --standalone --nproc-per-node=2 -m drmc.training Resources/Models/training.json
-	cp $(WEIGHTS)/run/drmc-small-2.pt $(WEIGHTS)/run/drmc-small-2.json Resources/Models/
+	$(TRAIN)/drmc-small-2.json
+	$(TRAIN)/$(MODEL).json
+	$(TRAIN)/baseline.json
+	$(TRAIN)/specialists.json
+	cp $(WEIGHTS)/$(MODEL)/$(MODEL).pt $(WEIGHTS)/$(MODEL)/$(MODEL).json Resources/Models/
+	cp $(WEIGHTS)/$(MODEL)/training.jsonl Resources/Models/$(MODEL).training.jsonl
 	$(TRAIN_PATIENTS) --centers C5 --patients 2
 	$(TRAIN_PATIENTS) --centers C6 --patients 2 --drf 12
 	$(TEST_PATIENTS) --centers C1,C2,C3,C4,C5
 	$(TEST_PATIENTS) --centers C6 --drf 12
-	$(BIN)/drmc evaluate Resources/Models/evaluation.json --card --workers 2
+	$(BIN)/drmc evaluate Resources/Training/evaluation.json --card --workers 2
+	$(BIN)/drmc simulate --device cpu --workers 2 --seed 2034 --split validation --centers C1,C2,C3,C4 --patients 2 -o $(WEIGHTS)/profiles
+	$(BIN)/drmc profile $(MODEL) $(WEIGHTS)/profiles --card
 
 screenshots: env
 	@QT_QPA_PLATFORM=offscreen $(BIN)/python Testing/host/make_screenshots.py
