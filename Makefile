@@ -60,12 +60,11 @@ TEST_PATIENTS := $(SIMULATE) --seed 2033 --split test --patients 5 -o $(WEIGHTS)
 
 # Two processes of one thread each are faster than one of two; the steps are the same.
 TRAIN := OMP_NUM_THREADS=1 $(BIN)/torchrun --standalone --nproc-per-node=2 -m drmc.training Resources/Training
-MODEL := drmc-small-3
+MODEL := drmc-small-2
 weights: env
 	$(TRAIN_PATIENTS) --centers C1,C2 --patients 20
 	$(TRAIN_PATIENTS) --centers C3,C4 --patients 14
 	$(TRAIN_PATIENTS) --centers C1,C2,C3,C4 --patients 1 --split validation
-	$(TRAIN)/drmc-small-2.json
 	$(TRAIN)/$(MODEL).json
 	$(TRAIN)/baseline.json
 	$(TRAIN)/specialists.json
