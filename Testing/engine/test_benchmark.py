@@ -290,11 +290,27 @@ def test_a_disturbed_machine_is_told(measured):
     assert "Disturbed" not in tables.terminal(result)
 
 
-def test_a_page_of_several_machines(measured, capsys):
-    _, output = measured
+def test_a_page_has_a_section_for_each_machine(measured, tmp_path, capsys):
+    result, output = measured
+    other = copy.deepcopy(result)
+    other["hardware"]["processor"] = "another processor"
+    (tmp_path / "other.json").write_text(json.dumps(other))
     path = str(output / "benchmark.json")
-    assert cli.main(["benchmark", "--page", path, path]) == 0
-    assert capsys.readouterr().out.count("### One tile of 16^3") == 2
+    assert cli.main(["benchmark", "--page", path, path, str(tmp_path / "other.json")]) == 0
+    page = capsys.readouterr().out
+    assert page.count("### One tile of 16^3") == 3
+    assert page.count("\n## ") == page.count("### Asked and reached") == 2  # what was asked: once a machine
+    assert page.count("seconds for twice the body") == 3
+
+
+@pytest.mark.parametrize("computes", [False, True])
+def test_a_page_without_bf16_says_why(computes, measured):
+    result = copy.deepcopy(measured[0])
+    for row in result["tile"] + result["training_step"]:
+        row["precision"] = "fp32"
+    if computes:
+        result["tile"][0]["precision"] = "bf16"
+    assert ("only emulates" in tables.page([result])) is not computes
 
 
 # ---- refusals

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -27,25 +28,30 @@ Table = tuple[str, list[str], list[list[str]], list[str]]  # heading, titles, ce
 def terminal(result: Mapping[str, Any]) -> str:
     """The result as text for a terminal."""
     lines = [machine(result), *_remarks(result)]
-    for heading, titles, cells, below in _tables(result):
+    for heading, titles, cells, below in [*_tables(result), *_verdicts([result])]:
         lines += ["", heading, *(table_lines(titles, cells) if cells else []), *below]
     return "\n".join(lines) + "\n"
 
 
-def markdown(result: Mapping[str, Any]) -> str:
-    """The result as a section of a Markdown page."""
-    lines = [f"## {machine(result)}", "", *(f"{remark}\n" for remark in _remarks(result))]
-    for heading, titles, cells, below in _tables(result):
-        lines += [f"### {heading}", ""]
-        if cells:
-            lines += [_row(titles), "|---|" + "---:|" * (len(titles) - 1), *map(_row, cells), ""]
-        lines += [f"{text}\n" for text in below]
-    return "\n".join(lines)
-
-
 def page(results: Sequence[Mapping[str, Any]]) -> str:
-    """A Markdown page of the results of one or several machines."""
-    return "\n".join([PREAMBLE, *(markdown(result) for result in results)]).rstrip() + "\n"
+    """A Markdown page of the results of one or several machines; those of one machine in a row are one section."""
+    parts = [PREAMBLE]
+    for name, group in itertools.groupby(results, machine):
+        of_machine = list(group)
+        parts.append(f"## {name}\n")
+        for result in of_machine:
+            parts += [f"{remark}\n" for remark in _remarks(result)]
+            parts += map(_markdown, _tables(result))
+        parts += map(_markdown, _verdicts(of_machine))
+    return "\n".join(parts)
+
+
+def _markdown(table: Table) -> str:
+    heading, titles, cells, below = table
+    lines = [f"### {heading}", ""]
+    if cells:
+        lines += [_row(titles), "|---|" + "---:|" * (len(titles) - 1), *map(_row, cells), ""]
+    return "\n".join([*lines, *(f"{text}\n" for text in below)])
 
 
 def machine(result: Mapping[str, Any]) -> str:
@@ -59,7 +65,7 @@ def machine(result: Mapping[str, Any]) -> str:
 
 def _remarks(result: Mapping[str, Any]) -> list[str]:
     hardware, settings = result["hardware"], result["settings"]
-    network = settings["network"]
+    network, measured = settings["network"], [*result["tile"], *result["training_step"]]
     made = [result["created"][:10], *(f"{name} {result['versions'][name]}" for name in ("drmc", "torch"))]
     made += [settings["device"], _count(settings["threads"], "thread")]
     if hardware["load_average"] is not None:
@@ -73,9 +79,11 @@ def _remarks(result: Mapping[str, Any]) -> list[str]:
             f"{speed:.0f} {name}" for name, speed in settings["ceiling_gflop_per_second"].items()
         )
         remarks.append(f"A large matrix product here: {said} GFLOP/s.")
+    if measured and {row["precision"] for row in measured} == {"fp32"}:
+        remarks.append("No bf16: this device only emulates its arithmetic.")
     shares = [
         row["cpu_seconds"] / row["seconds"] / settings["threads"]
-        for row in [*result["tile"], *result["training_step"]]
+        for row in measured
         if settings["device"] == "cpu" and row["seconds"]
     ]
     if shares and min(shares) < DISTURBED:
@@ -164,7 +172,10 @@ def _tables(result: Mapping[str, Any]) -> Iterator[Table]:
             ],
             [],
         )
-    if result["asked"]:
+
+
+def _verdicts(results: Sequence[Mapping[str, Any]]) -> Iterator[Table]:
+    if asked := [one for result in results for one in result["asked"]]:
         yield (
             "Asked and reached",
             ["what", "asked", "measured", "reached"],
@@ -175,7 +186,7 @@ def _tables(result: Mapping[str, Any]) -> Iterator[Table]:
                     _quantity(one["measured"], one["unit"]),
                     "yes" if one["reached"] else "no",
                 ]
-                for one in result["asked"]
+                for one in asked
             ],
             [],
         )
