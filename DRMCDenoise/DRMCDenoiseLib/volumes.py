@@ -117,8 +117,10 @@ def _declaredSUV(volumeNode, name: str) -> str | float | None:
     if _isSUV(units):
         return "SUV"
     if units is not None and not re.fullmatch(r"bq/ml", units, re.IGNORECASE):
+        meaning = volumeNode.GetVoxelValueUnits().GetCodeMeaning()
+        said = units if meaning in (None, "", units) else f"{meaning} ({units})"
         raise InputError(
-            f"'{name}' is in {units}: give a volume in SUVbw ({SUV_CODE[0]}) or Bq/ml, or say what it is"
+            f"'{name}' is in {said}: give a volume in SUVbw ({SUV_CODE[0]}) or Bq/ml, or say what it is"
         )
     factor = volumeNode.GetAttribute(SUV_FACTOR_ATTRIBUTE)
     return float(factor) if factor else None

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import tempfile
+
 from PySide6 import QtCore, QtWidgets
 
 from . import core
@@ -42,6 +44,11 @@ class Application(_Connectable, core.Application):
     def __init__(self, scene, logic):
         self._application = QtWidgets.QApplication.instance() or QtWidgets.QApplication(["Slicer"])
         super().__init__(scene, logic)
+        # The settings of whoever runs this are theirs.
+        self._settings = tempfile.TemporaryDirectory()
+        settings = QtCore.QSettings
+        settings.setDefaultFormat(settings.Format.IniFormat)
+        settings.setPath(settings.Format.IniFormat, settings.Scope.UserScope, self._settings.name)
         self._signals = _Signals()
         self._manager = _ModuleManager(self._signals)
         self.startupCompleted = Connection(self._signals.startupCompleted)

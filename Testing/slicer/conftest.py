@@ -46,10 +46,13 @@ def slicer(application):
 
 @pytest.fixture
 def qtSlicer(slicer, monkeypatch):
-    """`slicer` for tests that need Qt. An exception in a slot is only printed by Qt: here it fails the test."""
+    """`slicer` with empty settings, for tests that need Qt; an exception in a slot, which Qt only prints, fails them."""
     reason = host.missingQt()
     if reason is not None:
         _without(reason)
+    import qt
+
+    qt.QSettings().clear()
     caught = []
     monkeypatch.setattr(sys, "excepthook", lambda kind, error, trace: caught.append(error))
     yield slicer

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import tempfile
 from pathlib import Path
 
 import host
@@ -22,6 +23,13 @@ def test_properties_are_attributes_and_never_called():
     button.text = "Cancel"
     button.enabled = False
     assert button.text == "Cancel" and not button.isEnabled()
+
+
+def test_settings_are_nobodys(qtSlicer):
+    import qt
+
+    settings = qt.QSettings()
+    assert not settings.allKeys() and Path(tempfile.gettempdir()) in Path(settings.fileName()).parents
 
 
 def test_what_is_not_there_raises():

@@ -21,18 +21,6 @@ def library(qtSlicer):
     return lambda name: sys.modules[f"DRMCDenoiseLib.{name}"]
 
 
-@pytest.fixture(autouse=True)
-def settings(qtSlicer, tmp_path):
-    """Slicer's settings, of this test alone."""
-    import qt
-    from PySide6.QtCore import QSettings
-
-    QSettings.setDefaultFormat(QSettings.Format.IniFormat)
-    QSettings.setPath(QSettings.Format.IniFormat, QSettings.Scope.UserScope, str(tmp_path / "settings"))
-    yield qt.QSettings()
-    QSettings.setDefaultFormat(QSettings.Format.NativeFormat)
-
-
 @pytest.fixture
 def answers(qtSlicer, monkeypatch):
     """What the engine is asked for, instead of asking it: lists of arguments and who wants the answer."""
@@ -158,9 +146,7 @@ def test_a_model_without_a_sound_card_says_so(panel, monkeypatch, tmp_path, mode
 # ---- adding and opening
 
 
-def test_a_model_is_added_from_a_file_by_the_engine(
-    qtSlicer, model, library, settings, tmp_path, monkeypatch
-):
+def test_a_model_is_added_from_a_file_by_the_engine(qtSlicer, model, library, tmp_path, monkeypatch):
     from drmc import models
 
     folder = tmp_path / "mine"
@@ -261,7 +247,7 @@ def test_the_time_of_the_last_run_on_this_device_is_told(panel, qtSlicer, answer
     assert "last run" not in panel.ui.deviceInfoLabel.text  # another network, another speed
 
 
-def test_the_engine_itself_is_asked(qtSlicer, model, settings):
+def test_the_engine_itself_is_asked(qtSlicer, model):
     panel = host.openWidget(sys.modules["DRMCDenoise"], "DRMCDenoise")
     try:
         waitUntil(qtSlicer, lambda: sectionOf(panel, "ModelSection")._devices is not None, 120)

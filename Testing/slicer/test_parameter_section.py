@@ -9,22 +9,6 @@ from test_process import oblique, volumeNode
 pytestmark = pytest.mark.usefixtures("model")
 
 
-@pytest.fixture
-def withoutPresets(qtSlicer):
-    """Settings without presets, before and after."""
-    import qt
-
-    qt.QSettings().remove("DRMCDenoise")
-    yield
-    qt.QSettings().remove("DRMCDenoise")
-
-
-@pytest.fixture
-def panel(withoutPresets, panel):
-    """The open panel over an empty scene, without presets."""
-    return panel
-
-
 def choose(combo, text: str) -> None:
     """What a click on that line of the list does."""
     from host.pythonqt import raw
@@ -98,11 +82,8 @@ def test_settings_of_another_version_do_no_harm(qtSlicer, text):
     import qt
     from DRMCDenoiseLib import presets
 
-    try:
-        qt.QSettings().setValue(presets.GROUP, text)
-        assert presets.presetNames()[0] == presets.DEFAULTS and "Bad" not in presets.presetNames()
-        assert presets.presetValues("Old", {"device": "auto"}) == {"device": "auto"}
-        presets.savePreset("New", {"device": "cpu"})
-        assert presets.presetValues("New", {"device": "auto", "model": ""}) == {"device": "cpu", "model": ""}
-    finally:
-        qt.QSettings().remove("DRMCDenoise")
+    qt.QSettings().setValue(presets.GROUP, text)
+    assert presets.presetNames()[0] == presets.DEFAULTS and "Bad" not in presets.presetNames()
+    assert presets.presetValues("Old", {"device": "auto"}) == {"device": "auto"}
+    presets.savePreset("New", {"device": "cpu"})
+    assert presets.presetValues("New", {"device": "auto", "model": ""}) == {"device": "cpu", "model": ""}

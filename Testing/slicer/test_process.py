@@ -304,8 +304,11 @@ def test_an_edited_node_is_not_its_file(slicer, case, tmp_path):
             lambda s, n: n.SetIJKToRASMatrix(s.util.vtkMatrixFromArray(sheared())),
             "axes are not perpendicular",
         ),
-        (lambda s, n: n.SetVoxelValueUnits(coded(s, "[hnsf'U]")), r"is in \[hnsf'U\]"),
-        (lambda s, n: n.SetVoxelValueUnits(coded(s, "{SUVlbm}g/ml")), r"is in \{SUVlbm\}g/ml"),
+        (
+            lambda s, n: n.SetVoxelValueUnits(coded(s, "[hnsf'U]", "Hounsfield unit")),
+            r"is in Hounsfield unit \(\[hnsf'U\]\): ",
+        ),
+        (lambda s, n: n.SetVoxelValueUnits(coded(s, "{SUVlbm}g/ml")), r"is in \{SUVlbm\}g/ml: "),
     ],
 )
 def test_a_node_that_cannot_be_denoised(slicer, change, sentence):
@@ -345,9 +348,9 @@ def test_more_nodes_that_cannot_be_denoised(slicer):
         logic.process(node)
 
 
-def coded(slicer, code: str):
+def coded(slicer, code: str, meaning: str | None = None):
     entry = slicer.vtkCodedEntry()
-    entry.SetValueSchemeMeaning(code, "UCUM", code)
+    entry.SetValueSchemeMeaning(code, "UCUM", meaning or code)
     return entry
 
 
