@@ -10,6 +10,7 @@ import slicer
 import vtk
 from drmc.errors import InputError
 from drmc.training.history import PAGE, History
+from DRMCDenoiseLib.desktop import openInDesktop
 from DRMCTrainingLib.selftest import DRMCTrainingTest  # noqa: F401  Slicer looks for it in this file
 from DRMCTrainingLib.traininglogic import DRMCTrainingLogic, DRMCTrainingParameterNode
 from DRMCTrainingLib.trainingrun import RunState, TrainingRun
@@ -155,20 +156,15 @@ class DRMCTrainingWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
 
     def onReportButton(self) -> None:
         """Opens the run's page in the browser."""
-        self._open(Path(self._output) / PAGE)
+        openInDesktop(Path(self._output) / PAGE)
 
     def onFolderButton(self) -> None:
         """Opens the run's folder."""
-        self._open(Path(self._output))
+        openInDesktop(Path(self._output))
 
     def onChartsButton(self) -> None:
         """Puts the curves into the scene."""
         self.logic.showCharts(self._history)
-
-    def _open(self, path: Path) -> None:
-        import qt
-
-        qt.QDesktopServices.openUrl(qt.QUrl.fromLocalFile(str(path)))
 
     def _start(self, *, checkOnly: bool) -> None:
         parameters = self._parameterNode

@@ -9,6 +9,7 @@ from slicer.i18n import tr as _
 
 from . import comparison
 from .section import Section
+from .suvunits import suvPerUnit
 
 FLICKER_MILLISECONDS = 500
 
@@ -65,8 +66,9 @@ class CompareSection(Section):
             button.setToolTip(reason or self._toolTips[one])
             button.setChecked(one == mode)
         self.ui.fadeSlider.setEnabled(not reason and mode == comparison.OVERLAY)
-        self.ui.windowSpinBox.setEnabled(not reason and mode != comparison.OFF)
-        self.ui.compareLabel.setText(error or reason or self._said(mode))
+        hasSUV = denoised is not None and suvPerUnit(denoised) is not None
+        self.ui.windowSpinBox.setEnabled(hasSUV and mode != comparison.OFF)
+        self.ui.compareLabel.setText(error or reason or self._said(mode, hasSUV))
 
     def setParameters(self, parameters) -> None:
         """Without parameters (module left, scene closing) nothing flickers; the views of a closing scene go back."""
@@ -166,15 +168,22 @@ class CompareSection(Section):
             if (other.GetWindow(), other.GetLevel()) != (caller.GetWindow(), caller.GetLevel()):
                 other.SetWindowLevel(caller.GetWindow(), caller.GetLevel())
 
-    def _said(self, mode: str) -> str:
+    def _said(self, mode: str, hasSUV: bool) -> str:
         """What the views show, in words."""
-        top = comparison.residualTop(self.parameters.windowSUV)
-        return {
+        upTo = _(", up to {top:.3g} SUV").format(top=comparison.residualTop(self.parameters.windowSUV))
+        said = {
             comparison.OFF: _("The views are as you left them."),
             comparison.OVERLAY: _("Original in gray, denoised in PET-Heat over it."),
             comparison.SIDE_BY_SIDE: _("Above the original, below denoised; they move and zoom together."),
             comparison.FLICKER: _("Original and denoised take turns; leaving the module stops it."),
             comparison.RESIDUAL: _(
-                "Denoised minus original: blue is lower, white unchanged, red higher, up to {top:.3g} SUV."
-            ).format(top=top),
+                "Denoised minus original: blue is lower, white unchanged, red higher{upTo}."
+            ).format(upTo=upTo if hasSUV else ""),
         }[mode]
+        if hasSUV or mode == comparison.OFF:
+            return said
+        return (
+            said
+            + " "
+            + _("No single SUV factor is known: values are in the volume's own units, in its own window.")
+        )

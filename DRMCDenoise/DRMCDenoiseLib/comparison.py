@@ -17,6 +17,7 @@ from drmc.errors import InputError
 from . import comparelayout, viewstate
 from .residual import removeResiduals, residualOf, showResidualWindow, updateResidual
 from .suvdisplay import GRAY, HEAT, INVERTED_GRAY, showWindow
+from .suvunits import suvPerUnit
 
 OFF, OVERLAY, SIDE_BY_SIDE, FLICKER, RESIDUAL = MODES = (
     "off",
@@ -51,11 +52,7 @@ def showComparison(
     for node in (inputVolume, outputVolume):
         if node.GetImageData() is None:
             raise InputError(f"'{node.GetName()}' holds no image: there is nothing to compare")
-    residual = (
-        updateResidual(inputVolume, outputVolume, _suvPerUnit(outputVolume) or 1.0)
-        if mode == RESIDUAL
-        else None
-    )
+    residual = updateResidual(inputVolume, outputVolume) if mode == RESIDUAL else None
     viewstate.keepViews()
     for node in (inputVolume, outputVolume):
         viewstate.keepDisplay(node)
@@ -96,7 +93,7 @@ def setFade(outputVolume, fade: float) -> None:
 
 def setWindow(inputVolume, outputVolume, windowSUV: float) -> None:
     """The same window for both volumes: 0 to `windowSUV`; and for the residual a third of it on either side of 0."""
-    factor = _suvPerUnit(outputVolume)
+    factor = suvPerUnit(outputVolume)
     if factor is None:
         inputVolume.CreateDefaultDisplayNodes()
         display = inputVolume.GetScalarVolumeDisplayNode()
@@ -117,10 +114,4 @@ def residualTop(windowSUV: float) -> float:
 def refreshResidual(inputVolume, outputVolume) -> None:
     """Computes the residual again, if it is shown; for when a volume has changed."""
     if residualOf(outputVolume) is not None:
-        updateResidual(inputVolume, outputVolume, _suvPerUnit(outputVolume) or 1.0)
-
-
-def _suvPerUnit(volumeNode) -> float | None:
-    from .volumes import suvPerUnit  # SimpleITK is not needed before
-
-    return suvPerUnit(volumeNode)
+        updateResidual(inputVolume, outputVolume)

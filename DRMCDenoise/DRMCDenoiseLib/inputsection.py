@@ -15,6 +15,7 @@ from . import headerfields, suvtexts
 from .inspection import InspectionState, SUVInspection
 from .section import Section
 from .sequences import sequenceOf
+from .suvunits import SUV_FACTOR_ATTRIBUTE, declaredUnits
 
 DEBOUNCE_MILLISECONDS = 300
 AUTO, IN_SUV, BY_FACTOR = "", "SUV", "factor"
@@ -248,16 +249,16 @@ def _positive(text: str) -> float | None:
 
 def _stateOf(node) -> tuple[Any, ...]:
     """What of a volume node the engine's answer rests on, cheap to compare."""
-    image, units, storage = node.GetImageData(), node.GetVoxelValueUnits(), node.GetStorageNode()
+    image, storage = node.GetImageData(), node.GetStorageNode()
     transform = node.GetParentTransformNode()
     return (
         node.GetID(),
         node.GetName(),
         None if image is None else image.GetMTime(),
-        None if units is None else units.GetCodeValue(),
+        declaredUnits(node),
         None if storage is None else storage.GetFileName(),
         None if transform is None else (transform.GetID(), transform.GetTransformToWorldMTime()),
         tuple(node.GetSpacing()),
         node.GetAttribute("DICOM.instanceUIDs"),
-        node.GetAttribute("DRMC.SUVFactor"),
+        node.GetAttribute(SUV_FACTOR_ATTRIBUTE),
     )

@@ -13,6 +13,7 @@ from .jump import crosshairPoint, jumpTo, worldPoint
 from .lesiontable import fillLesionTable, number, readLesions, tableText
 from .names import COMPARISON_ATTRIBUTE, INPUT_REFERENCE
 from .section import Section
+from .suvunits import suvPerUnit
 
 FIXED_SUV = {"suv25Button": 2.5, "suv40Button": 4.0}
 
@@ -136,8 +137,6 @@ class LesionSection(Section):
 
     def _suvPerUnit(self) -> float | None:
         """SUV of one unit of the input volume: as it says itself, or as the run that made the output found it."""
-        from .volumes import suvPerUnit
-
         volume, output = self.parameters.inputVolume, self.parameters.outputVolume
         isOf = output is not None and output.GetNodeReferenceID(INPUT_REFERENCE) == volume.GetID()
         return suvPerUnit(volume) or (suvPerUnit(output) if isOf else None)

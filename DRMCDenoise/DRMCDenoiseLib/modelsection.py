@@ -10,6 +10,7 @@ from drmc.models import preferred_model, user_folder
 from slicer.i18n import tr as _
 
 from . import installation, modeltexts, speed
+from .desktop import openInDesktop
 from .modelchooser import chosenModel, fillModels, showModel
 from .questions import ask
 from .section import Section
@@ -22,13 +23,6 @@ def chooseWeightFile() -> str:
     import qt  # the module file is imported where there is no Qt, too
 
     return qt.QFileDialog.getOpenFileName(None, _("Add a model"), "", _("Weight files") + " (*.pt)")
-
-
-def openInFileManager(folder: Path) -> None:
-    """Shows a folder as the system does."""
-    import qt
-
-    qt.QDesktopServices.openUrl(qt.QUrl.fromLocalFile(str(folder)))
 
 
 class ModelSection(Section):
@@ -120,7 +114,7 @@ class ModelSection(Section):
             self._adding = f"{user_folder()}: {error.strerror}"
             self._show()
             return
-        openInFileManager(user_folder())
+        openInDesktop(user_folder())
 
     def onInstallButton(self) -> None:
         """Installs what is missing, and looks again."""

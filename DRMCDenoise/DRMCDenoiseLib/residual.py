@@ -1,4 +1,4 @@
-"""What the network has added to a scan, as a volume: denoised minus original, in SUV."""
+"""What the network has added to a scan, as a volume: denoised minus original, in SUV where the factor is known."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ from drmc.errors import InputError
 from drmc.images import diverging_color
 from slicer.i18n import tr as _
 
-from .suvdisplay import setSUVUnits, showWindow
+from .suvdisplay import showWindow
+from .suvunits import copyUnits, setSUVUnits, suvPerUnit
 
 REFERENCE = "DRMC.Residual"  # from the denoised volume to its residual
 _MARK = "DRMC.IsResidual"
@@ -21,8 +22,9 @@ def residualOf(outputVolume):
     return outputVolume.GetNodeReference(REFERENCE)
 
 
-def updateResidual(inputVolume, outputVolume, factor: float):
-    """Computes denoised minus original, times `factor` (SUV of one unit), into the residual's node; returns it.
+def updateResidual(inputVolume, outputVolume):
+    """Computes denoised minus original into the residual's node and returns it: in SUV, or in the denoised volume's own
+    units if it does not say its SUV factor. The node says which.
 
     The node is made on demand, lies on the output's grid and is not saved with the scene: it can be made again.
     It is computed in place, slice by slice: a whole body of 200 x 200 x 550 voxels takes about a tenth of a second.
@@ -35,6 +37,11 @@ def updateResidual(inputVolume, outputVolume, factor: float):
             "choose the volume that was denoised"
         )
     node = residualOf(outputVolume) or _newNode(inputVolume, outputVolume)
+    factor = suvPerUnit(outputVolume)
+    if factor is not None:
+        setSUVUnits(node)
+    else:
+        copyUnits(outputVolume, node)
     image = node.GetImageData()
     if image is None or image.GetDimensions() != outputVolume.GetImageData().GetDimensions():
         image = vtk.vtkImageData()
@@ -46,7 +53,7 @@ def updateResidual(inputVolume, outputVolume, factor: float):
     residual = slicer.util.arrayFromVolume(node)
     for k in range(len(residual)):  # a slice stays in the cache between the two passes
         np.subtract(denoised[k], original[k], out=residual[k], dtype=np.float32, casting="unsafe")
-        if factor != 1:
+        if factor not in (None, 1):
             residual[k] *= np.float32(factor)
     slicer.util.arrayFromVolumeModified(node)
     return node
@@ -75,7 +82,6 @@ def _newNode(inputVolume, outputVolume):
     node.SetSaveWithScene(False)
     node.SetAttribute(_MARK, "yes")
     node.SetAttribute("DRMC.IntendedUse", "Research use only")
-    setSUVUnits(node)
     outputVolume.SetNodeReferenceID(REFERENCE, node.GetID())
     node.CreateDefaultDisplayNodes()  # while there are no voxels to look for a window in, which takes its time
     node.GetDisplayNode().SetAutoWindowLevel(False)

@@ -15,8 +15,7 @@ from drmc.errors import DRMCError
 
 from . import geometry
 from .names import COMPARISON_ATTRIBUTE, INPUT_REFERENCE
-from .suvdisplay import setSUVUnits
-from .volumes import SUV_FACTOR_ATTRIBUTE
+from .suvunits import SUV_FACTOR_ATTRIBUTE, copyUnits, setSUVUnits
 
 _TEXT_COLUMNS = ("scan", "segment", "stage")
 
@@ -56,18 +55,17 @@ def fillDenoised(node, array: np.ndarray, inputNode, summary: dict[str, Any]) ->
     """Gives a volume node, in a scene or not, the voxels with geometry, units and where they are from."""
     node.CopyOrientation(inputNode)
     slicer.util.updateVolumeFromArray(node, array)
-    copyUnits(inputNode, node, summary)
+    giveUnits(inputNode, node, summary)
     for key, value in _attributes(summary).items():
         node.SetAttribute(key, value)
 
 
-def copyUnits(inputNode, node, summary: dict[str, Any]) -> None:
+def giveUnits(inputNode, node, summary: dict[str, Any]) -> None:
     """Gives a volume node the units of the input's voxels, said as Slicer's own modules read them."""
     if _isInSUV(summary):  # also where the node said so in other words, or the user did
         setSUVUnits(node)
     else:
-        node.SetVoxelValueQuantity(inputNode.GetVoxelValueQuantity())
-        node.SetVoxelValueUnits(inputNode.GetVoxelValueUnits())
+        copyUnits(inputNode, node)
 
 
 def placeLike(inputNode, node) -> None:

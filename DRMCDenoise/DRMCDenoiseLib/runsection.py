@@ -9,6 +9,7 @@ from drmc.errors import CancelledError, DRMCError, InputError
 from slicer.i18n import tr as _
 
 from . import reports
+from .desktop import openInDesktop
 from .section import Section
 
 
@@ -90,10 +91,7 @@ class RunSection(Section):
 
     def onOpenReportButton(self) -> None:
         """Opens the report in the browser."""
-        import qt
-
-        path = reports.temporaryFile(self.parameters.report)
-        qt.QDesktopServices.openUrl(qt.QUrl.fromLocalFile(str(path)))
+        openInDesktop(reports.temporaryFile(self.parameters.report))
 
     def onSaveReportButton(self) -> None:
         """Writes the report where the user says."""

@@ -13,7 +13,8 @@ import slicer
 from drmc.errors import InputError
 
 from .comparison import DEFAULT_WINDOW
-from .suvdisplay import INVERTED_GRAY, setSUVUnits, showWindow
+from .suvdisplay import INVERTED_GRAY, showWindow
+from .suvunits import setSUVUnits
 
 CATEGORY = "Nuclear Medicine"
 SAMPLE_NAME = "DRMCLowDosePET"

@@ -8,19 +8,6 @@ INVERTED_GRAY, GRAY = "vtkMRMLColorTableNodeInvertedGrey", "vtkMRMLColorTableNod
 HEAT = "vtkMRMLPETProceduralColorNodePET-Heat"
 
 
-def setSUVUnits(volumeNode) -> None:
-    """Says in the node that its voxels are SUVbw, as Segment Statistics and the data probe read it."""
-    from .volumes import SUV_CODE, SUV_QUANTITY
-
-    for code, setCode in (
-        (SUV_QUANTITY, volumeNode.SetVoxelValueQuantity),
-        (SUV_CODE, volumeNode.SetVoxelValueUnits),
-    ):
-        entry = slicer.vtkCodedEntry()
-        entry.SetValueSchemeMeaning(*code)
-        setCode(entry)
-
-
 def showWindow(volumeNode, low: float, high: float, colorNodeID: str | None = None) -> None:
     """Shows the volume's values from `low` to `high` (in its own units), in other colors if these are given."""
     volumeNode.CreateDefaultDisplayNodes()

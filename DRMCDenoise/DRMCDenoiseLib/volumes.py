@@ -22,11 +22,9 @@ from drmc.errors import InputError
 
 from . import geometry
 from .names import fileName
+from .suvunits import SUV_CODE, SUV_FACTOR_ATTRIBUTE, declaredUnits, isSUV
 
-SUV_CODE = ("{SUVbw}g/ml", "UCUM", "Standardized Uptake Value body weight")
-SUV_QUANTITY = ("126400", "DCM", "Standardized Uptake Value")
 IMAGE_ENDINGS = (".nii", ".nii.gz", ".nrrd", ".nhdr", ".mha", ".mhd")
-SUV_FACTOR_ATTRIBUTE = "DRMC.SUVFactor"
 
 
 @dataclass
@@ -87,12 +85,6 @@ def inWordsOfTheScene(message: str, names: dict[str, str]) -> str:
     return message
 
 
-def declaredUnits(volumeNode) -> str | None:
-    """The code of the node's voxel units, e.g. `{SUVbw}g/ml` or `Bq/ml`; None if the node does not say."""
-    units = volumeNode.GetVoxelValueUnits()
-    return None if units is None else units.GetCodeValue() or None
-
-
 def checkNode(volumeNode) -> None:
     """Raises InputError for a node that cannot be denoised, by what is quick to see."""
     name = volumeNode.GetName() or "volume"
@@ -114,7 +106,7 @@ def checkNode(volumeNode) -> None:
 def _declaredSUV(volumeNode, name: str) -> str | float | None:
     """What the node itself says of its voxels: "SUV", a factor that an earlier run left, or nothing."""
     units = declaredUnits(volumeNode)
-    if _isSUV(units):
+    if isSUV(units):
         return "SUV"
     if units is not None and not re.fullmatch(r"bq/ml", units, re.IGNORECASE):
         meaning = volumeNode.GetVoxelValueUnits().GetCodeMeaning()
@@ -124,10 +116,6 @@ def _declaredSUV(volumeNode, name: str) -> str | float | None:
         )
     factor = volumeNode.GetAttribute(SUV_FACTOR_ATTRIBUTE)
     return float(factor) if factor else None
-
-
-def _isSUV(units: str | None) -> bool:
-    return units is not None and bool(re.fullmatch(r"\{?SUV(bw)?\}?(g/ml)?|g/ml", units, re.IGNORECASE))
 
 
 def _sidecar(suv: str | float | None, name: str, units: str | None) -> dict[str, object]:
@@ -184,11 +172,3 @@ def _seriesFolder(paths: list[Path], staged: Path) -> Path:
         except OSError:  # another disk, or a file system without links
             shutil.copyfile(path, target)
     return staged
-
-
-def suvPerUnit(volumeNode) -> float | None:
-    """SUV of one unit of the node, as a run has left it there or by its units; None where only its files would tell."""
-    factor = volumeNode.GetAttribute(SUV_FACTOR_ATTRIBUTE)
-    if factor:
-        return float(factor)
-    return 1.0 if _isSUV(declaredUnits(volumeNode)) else None

@@ -265,6 +265,22 @@ def test_a_volume_without_one_suv_factor_gets_the_originals_window(qtSlicer):
     assert display(original)[1:3] == display(denoised)[1:3] == (10.0, 900.0)
 
 
+def test_a_residual_without_one_suv_factor_does_not_pretend_to_be_suv(panel, qtSlicer, views):
+    """A factor that differs from slice to slice is none for the node: activity stays activity."""
+    from DRMCDenoiseLib.residual import residualOf
+
+    original, denoised = pair(qtSlicer, FACTOR)
+    denoised.SetAttribute("DRMC.SUVFactor", None)
+    panel._parameterNode.inputVolume, panel._parameterNode.outputVolume = original, denoised
+    press(panel, "Residual")
+    residual = residualOf(denoised)
+    arrays = [qtSlicer.util.arrayFromVolume(node) for node in (original, denoised, residual)]
+    assert np.array_equal(arrays[2], arrays[1] - arrays[0])
+    assert residual.GetVoxelValueUnits().GetCodeValue() == "Bq/ml"
+    assert "own units" in panel.ui.compareLabel.text and "up to" not in panel.ui.compareLabel.text
+    assert not panel.ui.windowSpinBox.enabled
+
+
 @pytest.mark.parametrize("hasViews", [True, False])
 def test_the_modules_own_test_of_it(qtSlicer, hasViews):
     """What a real Slicer runs, here with and without views."""

@@ -185,7 +185,7 @@ def test_no_file_chosen_adds_nothing(panel, library, monkeypatch, answers):
 def test_the_users_folder_is_made_and_opened(panel, library, monkeypatch, tmp_path):
     opened = []
     monkeypatch.setattr(library("modelsection"), "user_folder", lambda: tmp_path / "a" / "models")
-    monkeypatch.setattr(library("modelsection"), "openInFileManager", opened.append)
+    monkeypatch.setattr(library("modelsection"), "openInDesktop", opened.append)
     panel.ui.openFolderButton.click()
     assert opened == [tmp_path / "a" / "models"] and opened[0].is_dir()
     (tmp_path / "file").write_text("")

@@ -367,7 +367,7 @@ def test_the_report_is_opened_when_there_is_one(panel, puppets, configuration, t
     import qt
 
     opened = []
-    monkeypatch.setattr(panel, "_open", opened.append)
+    monkeypatch.setattr(qt.QDesktopServices, "openUrl", lambda url: opened.append(Path(url.toLocalFile())))
     panel.ui.configurationPathEdit.setCurrentPath(str(configuration))
     passChecks(puppets[0], tmp_path)
     assert not panel.ui.reportButton.enabled
@@ -377,7 +377,6 @@ def test_the_report_is_opened_when_there_is_one(panel, puppets, configuration, t
     panel.ui.reportButton.click()
     panel.ui.folderButton.click()
     assert opened == [tmp_path / "training.html", tmp_path]
-    assert qt.QUrl.fromLocalFile(str(tmp_path)).toString().startswith("file://")
 
 
 # ---- real processes
