@@ -37,7 +37,7 @@ class InputSection(Section):
         self._timer.setSingleShot(True)
         self._timer.setInterval(DEBOUNCE_MILLISECONDS)
         self._timer.timeout.connect(self._ask)
-        self._fields = headerfields.HeaderFields(self.ui.headerFormLayout, self.onHeaderEdited)
+        self._fields = headerfields.HeaderFields(self.ui.headerGroupBox.layout(), self.onHeaderEdited)
         for text, data in (
             (_("as the volume says"), AUTO),
             (_("SUV by body weight (g/ml)"), IN_SUV),

@@ -30,7 +30,7 @@ class RoutingSection(Section):
         )
         self.bars.setToolTip(_("Mean gates as bars, with the standard deviation over the tiles as a line"))
         for widget in (self.heatMap, self.bars):
-            self.ui.routingViewLayout.addWidget(widget)
+            self.ui.routingView.layout().addWidget(widget)
         self.ui.regionComboBox.currentIndexChanged.connect(self.onRegionChosen)
         self.ui.showChartButton.clicked.connect(self.onShowChart)
 

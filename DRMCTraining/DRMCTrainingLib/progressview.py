@@ -20,8 +20,8 @@ class ProgressView:
         self.gainCurves = CurvesWidget(
             _("Gain of validation PSNR"), "dB", _("The gain over the low dose appears here.")
         )
-        ui.curvesLayout.addWidget(self.lossCurves)
-        ui.curvesLayout.addWidget(self.gainCurves)
+        for curves in (self.lossCurves, self.gainCurves):
+            ui.curvesView.layout().addWidget(curves)
 
     def show(self, history: History) -> None:
         """Draws everything anew."""

@@ -9,12 +9,15 @@ from __future__ import annotations
 
 import ctypes
 import enum
+import json
 import sys
 import xml.etree.ElementTree
 from functools import cache
+from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+import shiboken6
 from PySide6 import QtCore, QtGui, QtUiTools, QtWidgets
 
 from .core import API, Members, members, refuse
@@ -114,6 +117,24 @@ def writeMember(nativeMember, listed: Members, name: str, value: Any) -> None:
         setter(unwrap(value))
 
 
+TRUTH = json.loads((Path(__file__).parent / "pythonqt_truth.json").read_text(encoding="utf-8"))["classes"]
+
+
+def truth(native) -> bool:
+    """What PythonQt answers when Python asks a Qt object for its truth: an empty layout, say, is false (pythonqt_truth.json).
+
+    An object that Qt has deleted is false too.
+    """
+    if not shiboken6.isValid(native):
+        return False
+    for ancestor in type(native).__mro__:
+        if ancestor.__name__ in TRUTH and ancestor.__module__.startswith("PySide6"):
+            when, _, question = TRUTH[ancestor.__name__].rpartition(" ")
+            answer = getattr(ancestor, question.removesuffix("()"))(native)
+            return bool(answer) is (when == "true if")
+    return True
+
+
 # Qt computes these in virtual methods, whose Python overrides PySide looks for by the property's own name.
 _VIRTUAL = {"sizeHint", "minimumSizeHint"}
 
@@ -169,6 +190,9 @@ class PythonQtObject:
 
     _offered: Members
 
+    def __bool__(self) -> bool:
+        return truth(self)
+
     def __getattribute__(self, name: str):
         get = super().__getattribute__
         if name.startswith("_") or name in _ASKED_BY_PYSIDE or _isOwn(self, name):
@@ -218,6 +242,9 @@ class Wrapper:
         writeMember(
             lambda member: getattr(native, member), object.__getattribute__(self, "_offered"), name, value
         )
+
+    def __bool__(self) -> bool:
+        return truth(object.__getattribute__(self, "_wrapped"))
 
     def __eq__(self, other) -> bool:
         return unwrap(self) is unwrap(other)

@@ -102,3 +102,38 @@ def test_the_list_is_a_part_of_what_was_read_in_slicer():
     for name, listed in ours["classes"].items():
         assert listed == read["classes"][name], name
     assert set(ours["slicer.util"]) == set(read["slicer.util"])
+
+
+def test_the_truth_of_qt_objects_is_that_of_pythonqt():
+    """An empty layout, icon or URL is false; a widget is true even when it is empty."""
+    import qt
+
+    widget = qt.QWidget()
+    layout = qt.QVBoxLayout(widget)
+    assert widget and not layout and not widget.layout()
+    layout.addWidget(qt.QLabel())
+    assert layout and widget.layout()
+    assert not qt.QIcon() and not qt.QUrl() and qt.QUrl("file:///tmp") and qt.QLabel() and qt.QTimer()
+
+
+def test_truths_are_those_that_were_read_in_slicer():
+    read = REPOSITORY.parent / "shared" / "reference" / "pythonqt-truth.json"
+    if not read.is_file():
+        pytest.skip(f"the reading is not here: {read}")
+    ours = json.loads((Path(host.__file__).parent / "pythonqt_truth.json").read_text())
+    assert ours == json.loads(read.read_text())
+
+
+def test_an_empty_layout_is_no_member_of_the_ui(tmp_path):
+    """slicer.util passes over what is false: an empty layout is not found, its widget and a full layout are."""
+    import slicer
+
+    path = tmp_path / "one.ui"
+    path.write_text(
+        """<ui version="4.0"><widget class="QWidget" name="top"><layout class="QVBoxLayout" name="full">
+        <item><widget class="QGroupBox" name="box"><layout class="QFormLayout" name="empty"/></widget></item>
+        <item><layout class="QHBoxLayout" name="nested"/></item></layout></widget></ui>"""
+    )
+    ui = slicer.util.childWidgetVariables(slicer.util.loadUI(str(path)))
+    assert {name for name in vars(ui) if name in ("full", "box", "empty", "nested")} == {"full", "box"}
+    assert ui.box.layout() is not None and ui.box.layout().className() == "QFormLayout"
