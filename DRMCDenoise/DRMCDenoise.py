@@ -12,6 +12,7 @@ from DRMCDenoiseLib.comparison import DEFAULT_WINDOW, MODES, OFF
 from DRMCDenoiseLib.inputsection import InputSection
 from DRMCDenoiseLib.lesionsection import LesionSection
 from DRMCDenoiseLib.modelsection import ModelSection
+from DRMCDenoiseLib.panel import Panel
 from DRMCDenoiseLib.parametersection import ParameterSection
 from DRMCDenoiseLib.routingsection import RoutingSection
 from DRMCDenoiseLib.runsection import RunSection
@@ -27,12 +28,7 @@ from slicer import (
 from slicer.i18n import tr as _
 from slicer.i18n import translate
 from slicer.parameterNodeWrapper import Choice, WithinRange, parameterNodeWrapper
-from slicer.ScriptedLoadableModule import (
-    ScriptedLoadableModule,
-    ScriptedLoadableModuleLogic,
-    ScriptedLoadableModuleWidget,
-)
-from slicer.util import VTKObservationMixin
+from slicer.ScriptedLoadableModule import ScriptedLoadableModule, ScriptedLoadableModuleLogic
 
 
 class DRMCDenoise(ScriptedLoadableModule):
@@ -99,28 +95,27 @@ SECTIONS = (
 PRESET_PARAMETERS = ("model", "device", "outputFolder", "writeDICOM", "fade", "windowSUV")
 
 
-class DRMCDenoiseWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
+class DRMCDenoiseWidget(Panel):
     """The panel: its sections, the scene's parameter node, and the run under way."""
 
+    nodeParameters = ("outputVolume", "referenceVolume", "lesions", "lesionTable", "report", "routingTable")
+
     def __init__(self, parent=None) -> None:
-        ScriptedLoadableModuleWidget.__init__(self, parent)
-        VTKObservationMixin.__init__(self)
+        Panel.__init__(self, parent)
         self.logic = None
         self.job = None  # the DenoiseJob under way
         self.sections = []
-        self._parameterNode = None
         self._shownNode = None  # the MRML node behind the one that was shown last
         self._runParameterNode = None  # the one whose parameters the run under way has
 
     def setup(self) -> None:
         """Builds the panel when the module is opened for the first time."""
-        ScriptedLoadableModuleWidget.setup(self)
+        Panel.setup(self)
         self.logic = DRMCDenoiseLogic()
         self.sections = [Section(self) for Section in SECTIONS]
         self.ui = SimpleNamespace(**{k: v for section in self.sections for k, v in vars(section.ui).items()})
         self.layout.addStretch(1)
-        self.addObserver(slicer.mrmlScene, slicer.mrmlScene.StartCloseEvent, self.onSceneStartClose)
-        self.addObserver(slicer.mrmlScene, slicer.mrmlScene.EndCloseEvent, self.onSceneEndClose)
+        self.observeScene()
         self.initializeParameterNode()
 
     def cleanup(self) -> None:
@@ -135,33 +130,26 @@ class DRMCDenoiseWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         """Called each time the user opens this module."""
         for section in self.sections:
             section.enter()
-        self.initializeParameterNode()
-
-    def exit(self) -> None:
-        """Called each time the user opens another module; a run goes on."""
-        self.setParameterNode(None)
+        Panel.enter(self)
 
     def onReload(self) -> None:
         """Reloads the library and the engine too: Slicer itself executes only this file again."""
         for name in [name for name in sys.modules if name.partition(".")[0] in ("DRMCDenoiseLib", "drmc")]:
             del sys.modules[name]
-        ScriptedLoadableModuleWidget.onReload(self)
+        Panel.onReload(self)
 
     def onSceneStartClose(self, caller, event) -> None:
         """A run whose nodes go away is ended."""
         if self.job is not None:
             self.job.end()
-        self.setParameterNode(None)
-
-    def onSceneEndClose(self, caller, event) -> None:
-        """Called just after the scene is closed."""
-        if self.parent.isEntered:
-            self.initializeParameterNode()
+        Panel.onSceneStartClose(self, caller, event)
 
     def initializeParameterNode(self) -> None:
         """Shows the parameter node that was shown last, or the scene's own."""
-        shown = self._shownNode if slicer.mrmlScene.IsNodePresent(self._shownNode) else None
-        self.showParameterNode(shown)
+        own = (
+            self.logic.getParameterNode().parameterNode
+        )  # gets back its attribute, which closing a scene takes
+        self.showParameterNode(self._shownNode if slicer.mrmlScene.IsNodePresent(self._shownNode) else own)
 
     def showParameterNode(self, node: vtkMRMLScriptedModuleNode | None) -> None:
         """Shows another of the scene's parameter sets; the scene's own if None."""

@@ -11,13 +11,13 @@ import vtk
 from drmc.errors import InputError
 from drmc.training.history import PAGE, History
 from DRMCDenoiseLib.desktop import openInDesktop
+from DRMCDenoiseLib.panel import Panel
 from DRMCTrainingLib.selftest import DRMCTrainingTest  # noqa: F401  Slicer looks for it in this file
 from DRMCTrainingLib.traininglogic import DRMCTrainingLogic, DRMCTrainingParameterNode
 from DRMCTrainingLib.trainingrun import RunState, TrainingRun
 from slicer.i18n import tr as _
 from slicer.i18n import translate
-from slicer.ScriptedLoadableModule import ScriptedLoadableModule, ScriptedLoadableModuleWidget
-from slicer.util import VTKObservationMixin
+from slicer.ScriptedLoadableModule import ScriptedLoadableModule
 
 
 class DRMCTraining(ScriptedLoadableModule):
@@ -39,14 +39,12 @@ class DRMCTraining(ScriptedLoadableModule):
         )
 
 
-class DRMCTrainingWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
+class DRMCTrainingWidget(Panel):
     """The panel. A chosen configuration is checked at once; Start checks it again and trains."""
 
     def __init__(self, parent=None) -> None:
-        ScriptedLoadableModuleWidget.__init__(self, parent)
-        VTKObservationMixin.__init__(self)
+        Panel.__init__(self, parent)
         self.logic = None
-        self._parameterNode = None
         self._parameterNodeGuiTag = None
         self._run: TrainingRun | None = None  # the checks or the training under way
         self._shown: tuple[str, int] | None = (
@@ -59,15 +57,14 @@ class DRMCTrainingWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         """Builds the panel when the module is opened for the first time."""
         from DRMCTrainingLib.progressview import ProgressView
 
-        ScriptedLoadableModuleWidget.setup(self)
+        Panel.setup(self)
         uiWidget = slicer.util.loadUI(self.resourcePath("UI/DRMCTraining.ui"))
         self.layout.addWidget(uiWidget)
         self.ui = slicer.util.childWidgetVariables(uiWidget)
         uiWidget.setMRMLScene(slicer.mrmlScene)
         self.logic = DRMCTrainingLogic()
         self._view = ProgressView(self.ui)
-        self.addObserver(slicer.mrmlScene, slicer.mrmlScene.StartCloseEvent, self.onSceneStartClose)
-        self.addObserver(slicer.mrmlScene, slicer.mrmlScene.EndCloseEvent, self.onSceneEndClose)
+        self.observeScene()
         for name in ("new", "copy", "check", "start", "stop", "report", "folder", "charts"):
             button = getattr(self.ui, f"{name}Button")
             button.clicked.connect(getattr(self, f"on{name.capitalize()}Button"))
@@ -81,28 +78,11 @@ class DRMCTrainingWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self.setParameterNode(None)
         self.removeObservers()
 
-    def enter(self) -> None:
-        """Called each time the user opens this module."""
-        self.initializeParameterNode()
-
-    def exit(self) -> None:
-        """Called each time the user opens another module; a training goes on."""
-        self.setParameterNode(None)
-
     def onReload(self) -> None:
         """Reloads the library too: Slicer itself executes only this file again."""
         for name in [name for name in sys.modules if name.partition(".")[0] == "DRMCTrainingLib"]:
             del sys.modules[name]
-        ScriptedLoadableModuleWidget.onReload(self)
-
-    def onSceneStartClose(self, caller, event) -> None:
-        """The parameter node goes away; a training needs no scene and goes on."""
-        self.setParameterNode(None)
-
-    def onSceneEndClose(self, caller, event) -> None:
-        """Called just after the scene is closed."""
-        if self.parent.isEntered:
-            self.initializeParameterNode()
+        Panel.onReload(self)
 
     def initializeParameterNode(self) -> None:
         """Shows the scene's parameter node; what is training stays chosen in a new scene."""

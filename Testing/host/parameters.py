@@ -7,6 +7,7 @@ exact class, as in Slicer.
 from __future__ import annotations
 
 import typing
+import weakref
 from pathlib import Path
 
 import slicer
@@ -54,6 +55,8 @@ class Parameter:
         self.default = None if self.isNode else self.type() if default is None else default
 
     def read(self, node):
+        if not self.isIn(node):
+            self.write(node, self.default)
         if self.isNode:
             return node.GetNodeReference(self.name)
         text = node.GetParameter(self.name)
@@ -63,6 +66,7 @@ class Parameter:
         if self.isNode:
             if value is not None and not isinstance(value, self.type):
                 raise ValueError(f"{self.name}: {value.GetClassName()} is no {self.type.__name__}")
+            node.SetParameter(self.name, "")
             node.SetNodeReferenceID(self.name, None if value is None else value.GetID())
             return
         if not isinstance(value, self.type):
@@ -72,7 +76,36 @@ class Parameter:
         node.SetParameter(self.name, str(value))
 
     def isIn(self, node) -> bool:
-        return self.isNode or self.name in node.GetParameterNames()
+        return node.HasParameter(self.name)
+
+
+class Kept:
+    """The value of a parameter of one node, read again only when the node says that it was modified.
+
+    So in Slicer: a node reference that was read while a scene is imported, when its node is not there yet, stays None.
+    """
+
+    def __init__(self, parameter: Parameter, node):
+        self._parameter, self._node, self._isWriting = parameter, node, False
+        self.value = parameter.read(node)
+        this = weakref.ref(self)
+        self._tag = node.AddObserver(vtk.vtkCommand.ModifiedEvent, lambda *_: this()._onModified())
+
+    def __del__(self):
+        self._node.RemoveObserver(self._tag)
+
+    def write(self, value) -> None:
+        self._isWriting = True
+        try:
+            with slicer.util.NodeModify(self._node):
+                self._parameter.write(self._node, value)
+                self.value = self._parameter.read(self._node)
+        finally:
+            self._isWriting = False
+
+    def _onModified(self) -> None:
+        if not self._isWriting:
+            self.value = self._parameter.read(self._node)
 
 
 class Binding:
@@ -129,13 +162,13 @@ def parameterNodeWrapper(classtype):
     parameters = {
         name: Parameter(name, one, getattr(classtype, name, None)) for name, one in annotations.items()
     }
-    for name, parameter in parameters.items():
+    for name in parameters:
         setattr(
             classtype,
             name,
             property(
-                lambda self, p=parameter: p.read(self.parameterNode),
-                lambda self, value, p=parameter: p.write(self.parameterNode, value),
+                lambda self, name=name: self._kept[name].value,
+                lambda self, value, name=name: self._kept[name].write(value),
             ),
         )
 
@@ -145,6 +178,7 @@ def parameterNodeWrapper(classtype):
         for parameter in parameters.values():
             if not parameter.isIn(parameterNode):
                 parameter.write(parameterNode, parameter.default)
+        self._kept = {name: Kept(one, parameterNode) for name, one in parameters.items()}
 
     def connectGui(self, gui) -> int:
         bindings = {}
@@ -185,8 +219,9 @@ def parameterNodeWrapper(classtype):
 
 
 def _fromGui(wrapper, bindings, name: str) -> None:
-    if not wrapper._isUpdating:
-        setattr(wrapper, name, bindings[name].read())
+    with slicer.util.NodeModify(wrapper):
+        if not wrapper._isUpdating:
+            setattr(wrapper, name, bindings[name].read())
 
 
 def _toGui(wrapper, bindings) -> None:
@@ -194,7 +229,8 @@ def _toGui(wrapper, bindings) -> None:
         return
     wrapper._isUpdating = True
     try:
-        for name, binding in bindings.items():
-            binding.write(getattr(wrapper, name))
+        with slicer.util.NodeModify(wrapper):
+            for name, binding in bindings.items():
+                binding.write(getattr(wrapper, name))
     finally:
         wrapper._isUpdating = False

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 from typing import Any
 
+import shiboken6
 import slicer
 import vtk
 from PySide6 import QtCore, QtGui, QtWidgets
@@ -152,17 +154,33 @@ class qMRMLWidget(QtWidgets.QWidget):
         raw(self).mrmlSceneChanged.emit(scene)
 
 
+def _whileAlive(slot):
+    """Decorator: what a scene tells a widget that Qt has deleted is heard by nobody."""
+
+    @functools.wraps(slot)
+    def heard(self, *arguments):
+        return slot(self, *arguments) if shiboken6.isValid(self) else None
+
+    return heard
+
+
 @offered("slicer.qMRMLNodeComboBox")
 class qMRMLNodeComboBox(QtWidgets.QWidget):
-    """A choice of the scene's nodes of some classes, and of none where that is allowed."""
+    """A choice of the scene's nodes of some classes, and of none where that is allowed.
+
+    Signals come when they come in Slicer: rows follow each node that is added, removed or renamed, and all are taken away
+    and put back, so that the choice is lost, when an import or the closing of a scene has ended. While a scene is imported no
+    node can be chosen that it brings. Where the chosen row goes away, its neighbor is chosen.
+    """
 
     currentNodeChanged = QtCore.Signal(object)
 
     def __init__(self, parent=None):
         super().__init__(parent)
-        self._scene, self._nodeID, self._observations = None, "", []
+        self._scene, self._rows, self._index, self._observations = None, [], -1, []
+        self._watched: dict[str, tuple] = {}
         self._combo = QtWidgets.QComboBox()
-        self._combo.activated.connect(self._onActivated)
+        self._combo.activated.connect(self._choose)
         layout = QtWidgets.QHBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
         layout.addWidget(self._combo)
@@ -179,38 +197,51 @@ class qMRMLNodeComboBox(QtWidgets.QWidget):
     baseName = plain(str, "baseName", "")
     selectNodeUponCreation = plain(bool, "selectNodeUponCreation", True)
     currentNodeID = QtCore.Property(
-        str, lambda self: self._nodeID, lambda self, value: self.setCurrentNodeID(value)
+        str,
+        lambda self: "" if self.currentNode() is None else self.currentNode().GetID(),
+        lambda self, value: self.setCurrentNodeID(value),
     )
 
     def mrmlScene(self):
         return self._scene
 
     def setMRMLScene(self, scene) -> None:
+        if scene is self._scene:
+            return
         for tag in self._observations:
             self._scene.RemoveObserver(tag)
         self._scene = scene
         self._observations = [
-            scene.AddObserver(event, self._onSceneChanged)
-            for event in (scene.NodeAddedEvent, scene.NodeRemovedEvent, scene.EndCloseEvent)
+            scene.AddObserver(event, slot)
+            for event, slot in (
+                (scene.NodeAddedEvent, self._onNodeAdded),
+                (scene.NodeAboutToBeRemovedEvent, self._onNodeRemoved),
+                (scene.EndImportEvent, self._onSceneReplaced),
+                (scene.EndCloseEvent, self._onSceneReplaced),
+            )
         ]
-        self._refresh()
+        self._fill()
 
     def nodeCount(self) -> int:
-        return len(self._nodes())
+        return len(self._rows)
 
     def currentNode(self):
-        return self._scene.GetNodeByID(self._nodeID) if self._scene is not None and self._nodeID else None
+        return self._nodeAt(self._index)
 
     def setCurrentNode(self, node) -> None:
-        self._choose("" if node is None else node.GetID())
+        self.setCurrentNodeID("" if node is None else node.GetID())
 
     def setCurrentNodeID(self, nodeID: str) -> None:
-        self._choose(nodeID or "")
+        if nodeID in self._rows:
+            self._choose(self._rows.index(nodeID) + self._first())
+        else:
+            self._choose(0 if self._first() else -1)
 
     def addAttribute(self, nodeType: str, name: str, value: str | None = None) -> None:
         """Only nodes of that class that have the attribute are offered; a new node gets it."""
         self._attributes = [*getattr(self, "_attributes", []), (nodeType, name, value)]
-        self._refresh()
+        if self._scene is not None:
+            self._fill()
 
     def setNodeTypeLabel(self, label: str, nodeType: str) -> None:
         pass
@@ -226,57 +257,149 @@ class qMRMLNodeComboBox(QtWidgets.QWidget):
         self.setCurrentNode(node)
         return node
 
-    def _nodes(self) -> list:
-        if self._scene is None:
-            return []
-        found = []
-        for index in range(self._scene.GetNumberOfNodes()):
-            node = self._scene.GetNthNode(index)
-            children = getattr(self, "_showChildNodeTypes", True)
-            fits = any(
-                node.IsA(one) if children else node.GetClassName() == one
-                for one in getattr(self, "_nodeTypes", [])
+    # ---- which nodes are offered
+
+    def _isOfType(self, node) -> bool:
+        children = getattr(self, "_showChildNodeTypes", True)
+        return any(
+            node.IsA(one) if children else node.GetClassName() == one
+            for one in getattr(self, "_nodeTypes", [])
+        )
+
+    def _fits(self, node) -> bool:
+        return (
+            self._isOfType(node)
+            and (getattr(self, "_showHidden", False) or not node.GetHideFromEditors())
+            and all(
+                node.GetAttribute(name) is not None and value in (None, node.GetAttribute(name))
+                for nodeType, name, value in getattr(self, "_attributes", [])
+                if node.IsA(nodeType)
             )
-            for nodeType, name, value in getattr(self, "_attributes", []):
-                if node.IsA(nodeType):
-                    fits = (
-                        fits
-                        and node.GetAttribute(name) is not None
-                        and value in (None, node.GetAttribute(name))
-                    )
-            if fits and (getattr(self, "_showHidden", False) or not node.GetHideFromEditors()):
-                found.append(node)
-        return found
+        )
+
+    def _sceneNodes(self) -> list:
+        nodes = (self._scene.GetNthNode(index) for index in range(self._scene.GetNumberOfNodes()))
+        return [node for node in nodes if self._isOfType(node)]
+
+    # ---- what the scene does
 
     @vtk.calldata_type(vtk.VTK_OBJECT)
-    def _onSceneChanged(self, caller, event, node=None) -> None:
-        self._refresh()
+    @_whileAlive
+    def _onNodeAdded(self, caller, event, node) -> None:
+        if not self._scene.IsImporting() and self._isOfType(node):
+            self._watch(node)
+            self._onNodeModified(node)
 
-    def _refresh(self) -> None:
-        nodes = self._nodes()
-        self._combo.clear()
-        if getattr(self, "_noneEnabled", False) or not nodes:
-            self._combo.addItem(getattr(self, "_noneDisplay", "") or "None", "")
-        for node in nodes:
-            self._combo.addItem(node.GetName(), node.GetID())
-        known = {node.GetID() for node in nodes}
-        wanted = self._nodeID if self._nodeID in known else ""
-        if not wanted and nodes and not getattr(self, "_noneEnabled", False):
-            wanted = nodes[0].GetID()
-        self._choose(wanted)
+    @vtk.calldata_type(vtk.VTK_OBJECT)
+    @_whileAlive
+    def _onNodeRemoved(self, caller, event, node) -> None:
+        if not self._scene.IsClosing() and node.GetID() in self._rows:
+            self._removeRow(node.GetID())
 
-    def _choose(self, nodeID: str) -> None:
-        if nodeID and self._combo.findData(nodeID) < 0 and nodeID in {one.GetID() for one in self._nodes()}:
-            self._nodeID = nodeID  # its attributes fit by now
-            self._refresh()
+    @_whileAlive
+    def _onSceneReplaced(self, caller, event) -> None:
+        self._rows = []
+        self._onRowsRemoved(self._index)
+        self._fill()
+
+    def _watch(self, node) -> None:
+        if node.GetID() not in self._watched or self._watched[node.GetID()][0] is not node:
+            tag = node.AddObserver(
+                vtk.vtkCommand.ModifiedEvent, lambda caller, _event: self._onNodeModified(caller)
+            )
+            self._watched[node.GetID()] = node, tag
+
+    @_whileAlive
+    def _onNodeModified(self, node) -> None:
+        """The node is offered from now on, or no longer, or has another name."""
+        if self._scene.IsClosing() or self._scene.IsImporting() or not self._scene.IsNodePresent(node):
             return
-        self._combo.setCurrentIndex(max(0, self._combo.findData(nodeID)))
-        if nodeID != self._nodeID:
-            self._nodeID = nodeID
-            raw(self).currentNodeChanged.emit(self.currentNode())
+        if self._fits(node) and node.GetID() not in self._rows:
+            wasEmpty, chosen = not self._count(), self.currentNode()
+            self._rows = [
+                one.GetID() for one in self._sceneNodes() if one.GetID() in (*self._rows, node.GetID())
+            ]
+            if wasEmpty:
+                self._choose(0)
+            elif chosen is not None:
+                self._index = self._rows.index(chosen.GetID()) + self._first()
+            self._show()
+        elif node.GetID() in self._rows and not self._fits(node):
+            self._removeRow(node.GetID())
+        elif node.GetID() in self._rows:
+            row = self._rows.index(node.GetID()) + self._first()
+            if self._combo.itemText(row) != node.GetName():
+                self._show()
+                if row == self._index:
+                    self._emit()
 
-    def _onActivated(self, index: int) -> None:
-        self._choose(self._combo.itemData(index) or "")
+    def _fill(self) -> None:
+        for node in self._sceneNodes():
+            self._watch(node)
+            self._onNodeModified(node)
+        if self._index < 0 and self._first():
+            self._index = 0
+        self._show()
+
+    def _removeRow(self, nodeID: str) -> None:
+        row = self._rows.index(nodeID) + self._first()
+        self._rows.remove(nodeID)
+        if row == self._index:
+            self._onRowsRemoved(row)
+        elif row < self._index:
+            self._index -= 1
+            self._emit()
+        self._show()
+
+    def _onRowsRemoved(self, row: int) -> None:
+        """The chosen row is gone: QComboBox takes its neighbor, whatever that is."""
+        self._show()
+        if row >= 0:
+            self._index = min(self._count() - 1, row)
+            self._emit()
+        if self.currentNode() is None:
+            self._choose(0 if self._first() else -1)
+
+    # ---- rows: none, the nodes, a separator and the actions
+
+    def _first(self) -> int:
+        """The row of the first node."""
+        return 1 if getattr(self, "_noneEnabled", False) else 0
+
+    def _count(self) -> int:
+        actions = sum(
+            getattr(self, f"_{name}Enabled", default)
+            for name, default in (("add", True), ("remove", True), ("edit", False), ("rename", False))
+        )
+        return self._first() + len(self._rows) + (actions + 1 if actions else 0)
+
+    def _nodeAt(self, index: int):
+        row = index - self._first()
+        return self._scene.GetNodeByID(self._rows[row]) if 0 <= row < len(self._rows) else None
+
+    def _show(self) -> None:
+        blocked = self._combo.blockSignals(True)
+        self._combo.clear()
+        if self._first():
+            self._combo.addItem(getattr(self, "_noneDisplay", "") or "None")
+        for nodeID in self._rows:
+            self._combo.addItem(self._scene.GetNodeByID(nodeID).GetName())
+        self._combo.setCurrentIndex(self._index)
+        self._combo.blockSignals(blocked)
+
+    def _choose(self, index: int) -> None:
+        if index != self._index:
+            self._index = index
+            self._show()
+            self._emit()
+
+    def _emit(self) -> None:
+        node = self.currentNode()
+        if node is None and self._index != (0 if self._first() else -1):
+            if self._rows:  # an action's row: the last node is chosen in its place
+                self._choose(len(self._rows) - 1 + self._first())
+            return
+        raw(self).currentNodeChanged.emit(node)
 
 
 @offered("slicer.qMRMLTableView")

@@ -225,8 +225,6 @@ def test_a_saved_scene_still_knows_how_the_views_were(panel, qtSlicer, views, tm
     assert qtSlicer.mrmlScene.Commit(str(tmp_path / "scene.mrml"))
     qtSlicer.mrmlScene.Clear(0)
     qtSlicer.mrmlScene.Connect()
-    panel.exit()
-    panel.enter()
     assert panel._parameterNode.compareMode == "overlay" and panel.ui.fadeSlider.value == 0.75
     assert layers(qtSlicer)["Red"][2] == 0.75
     endComparison()

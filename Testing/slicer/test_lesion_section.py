@@ -279,5 +279,4 @@ def test_a_saved_scene_shows_the_same_table_when_it_is_opened_again(panel, qtSli
     assert not panel.ui.lesionTableWidget.visible and not panel.ui.comparisonLabel.visible
     scene.SetURL(str(tmp_path / "scene.mrml"))
     assert scene.Connect()
-    panel.initializeParameterNode()
     assert cells(panel) == before and panel.ui.comparisonLabel.text == line

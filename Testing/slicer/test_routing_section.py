@@ -174,7 +174,6 @@ def test_a_saved_scene_shows_the_same_when_it_is_opened_again(panel, qtSlicer, t
     assert panel.ui.noRoutingLabel.visible and not panel.ui.routingWarningLabel.visible
     scene.SetURL(str(tmp_path / "scene.mrml"))
     assert scene.Connect()
-    panel.initializeParameterNode()
     ui = panel.ui
     assert ui.regionComboBox.currentText == "Lesion Hot" and ui.routingWarningLabel.visible
     after = readRouting(panel._parameterNode.routingTable)
