@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from dataclasses import replace
 
 from drmc import header_values
+from drmc.errors import InputError
 from slicer.i18n import tr as _
+
+from .wording import inPanelWords
 
 MEGA = 1e6  # the dose is said in MBq here, and in Bq in the header
 
@@ -48,7 +52,7 @@ class HeaderFields:
                 _(
                     "{keyword}, {expected}: give it where the header's is missing or wrong. Empty takes the "
                     "header's, shown in gray; a single - leaves the header's out. Files are not changed."
-                ).format(keyword=keyword, expected=header_values.KINDS[keyword].expected)
+                ).format(keyword=keyword, expected=_kindHere(keyword).expected)
             )
             edit.editingFinished.connect(onEdited)
             name = qt.QLabel(label)
@@ -85,6 +89,27 @@ def split(lines: str) -> dict[str, str]:
 def checked(lines: str) -> dict[str, str]:
     """The values as `DRMCDenoiseLogic.process` takes them; InputError where one makes no sense."""
     return header_values.checked(split(lines))
+
+
+def mistake(lines: str) -> str:
+    """What is wrong with the first value that makes no sense, in the words and the unit of its field; empty if nothing is."""
+    for keyword, text in split(lines).items():
+        try:
+            header_values.checked({keyword: text})
+        except InputError as error:
+            kind, label = header_values.KINDS.get(keyword), labels().get(keyword)
+            if kind is None or label is None:  # from a scene that another version saved
+                return inPanelWords(str(error))
+            return _("{label} '{text}' cannot be used: write {expected}").format(
+                label=label, text=_fromHeader(keyword, text), expected=_kindHere(keyword).expected
+            )
+    return ""
+
+
+def _kindHere(keyword: str) -> header_values.Kind:
+    """What a value is in its field, which may have another unit than the header."""
+    kind = header_values.KINDS[keyword]
+    return replace(kind, unit="MBq") if keyword == "RadionuclideTotalDose" else kind
 
 
 def _toHeader(keyword: str, text: str) -> str:

@@ -8,7 +8,6 @@ from typing import Any
 
 import slicer
 import vtk
-from drmc.errors import InputError
 from slicer.i18n import tr as _
 
 from . import headerfields, suvtexts
@@ -16,6 +15,7 @@ from .inspection import InspectionState, SUVInspection
 from .section import Section
 from .sequences import sequenceOf
 from .suvunits import SUV_FACTOR_ATTRIBUTE, declaredUnits
+from .wording import inPanelWords
 
 DEBOUNCE_MILLISECONDS = 300
 AUTO, IN_SUV, BY_FACTOR = "", "SUV", "factor"
@@ -81,9 +81,8 @@ class InputSection(Section):
     def whyNotApply(self) -> str:
         if not self.parameters.inputVolume:
             return _("Choose an input volume")
-        return self._mistake() or (
-            self._inspection.message if self._inspection.state is InspectionState.REFUSED else ""
-        )
+        isRefused = self._inspection.state is InspectionState.REFUSED
+        return self._mistake() or (inPanelWords(self._inspection.message) if isRefused else "")
 
     def runArguments(self) -> dict[str, Any]:
         node = self.parameters.inputVolume
@@ -132,12 +131,7 @@ class InputSection(Section):
         parameters = self.parameters
         if parameters.voxels == BY_FACTOR and _positive(parameters.suvFactor) is None:
             return _("Say what SUV one unit of the voxels is: a positive number")
-        if parameters.voxels == AUTO:
-            try:
-                headerfields.checked(parameters.headerValues)
-            except InputError as error:
-                return str(error)
-        return ""
+        return headerfields.mistake(parameters.headerValues) if parameters.voxels == AUTO else ""
 
     def _checkQuestion(self) -> None:
         """Asks again, a little later, if anything has changed on which the answer rests."""
@@ -182,6 +176,7 @@ class InputSection(Section):
 
     def _show(self) -> None:
         inspection, mistake = self._inspection, self._mistake()
+        message = inPanelWords(inspection.message)
         isKnown = inspection.state is InspectionState.KNOWN
         details = suvtexts.detailsText(inspection.decision) if isKnown else ""
         if not self.parameters.inputVolume:
@@ -191,13 +186,13 @@ class InputSection(Section):
         elif isKnown:
             line = suvtexts.oneLine(inspection.decision)
         elif inspection.state is InspectionState.REFUSED and inspection.unitsAreUnknown:
-            line, details = _("Unknown units: say below what the voxels are"), escape(inspection.message)
+            line, details = _("Unknown units: say below what the voxels are"), escape(message)
         elif inspection.state in (InspectionState.REFUSED, InspectionState.FAILED):
-            line = inspection.message
+            line = message
         else:
             line = _("Looking at the volume...")
         self.ui.suvLabel.setText(line)
-        self.ui.suvLabel.setToolTip(inspection.message or line)
+        self.ui.suvLabel.setToolTip(message or line)
         self.ui.suvDetailsLabel.setText(details)
         self.ui.suvDetailsLabel.setVisible(bool(details))
         frames = self._frames()

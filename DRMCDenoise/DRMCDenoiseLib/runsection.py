@@ -11,6 +11,7 @@ from slicer.i18n import tr as _
 from . import reports
 from .desktop import openInDesktop
 from .section import Section
+from .wording import inPanelWords
 
 
 class RunSection(Section):
@@ -45,7 +46,7 @@ class RunSection(Section):
         self._showProgress(0, 0, None)
         if job is not None:
             job.progress.connect(self._showProgress)
-            job.message.connect(self.ui.logTextEdit.appendPlainText)
+            job.message.connect(self._log)
             self.ui.statusLabel.setText(_("Reading the scan and loading the model..."))
         elif self._shown is not None:
             self._showOutcome(self._shown)
@@ -82,7 +83,7 @@ class RunSection(Section):
         try:
             self.panel.startRun()
         except DRMCError as error:
-            self.ui.statusLabel.setText(str(error))
+            self.ui.statusLabel.setText(inPanelWords(str(error)))
 
     def onOutputFolder(self, path: str) -> None:
         """The user has chosen where files are kept."""
@@ -108,6 +109,9 @@ class RunSection(Section):
         else:
             self.ui.statusLabel.setText(_("The report was saved as {path}").format(path=path))
 
+    def _log(self, message: str) -> None:
+        self.ui.logTextEdit.appendPlainText(inPanelWords(message))
+
     def _cancel(self) -> None:
         job = self.panel.job
         job.progress.disconnect(self._showProgress)
@@ -123,7 +127,7 @@ class RunSection(Section):
         elif isinstance(job.error, CancelledError):
             self.ui.statusLabel.setText(_("Canceled; the scene is as it was."))
         else:
-            self.ui.statusLabel.setText(str(job.error))
+            self.ui.statusLabel.setText(inPanelWords(str(job.error)))
             if not isinstance(job.error, InputError):
                 self.ui.logTextEdit.appendPlainText(job.log)
 

@@ -1,0 +1,39 @@
+"""The engine's messages in the words of the panel: what a command line mends with an option is mended with a widget here."""
+
+from __future__ import annotations
+
+import re
+
+from slicer.i18n import tr as _
+
+# Every option that a message of the engine names where a panel's run can meet it (Testing/slicer/test_wording.py).
+_SIDECAR = r'write a side-car .*?\.json with "Units": "SUV" or "Bq/mL"'
+
+
+def _phrases() -> tuple[tuple[str, str], ...]:
+    """What is looked for, and what is said in its place."""
+    place = _("under SUV details, Reference time")
+    formats = r"use --format nifti(?: or nrrd)?"
+    return (
+        (r"--header (\w+)", r"\1"),
+        (r" \(--\w+\)", ""),
+        (r"with --accept-suv RULE", place),
+        (r"with --accept-suv (\w+)", rf"\1 {place}"),
+        (rf"{_SIDECAR}, or say --units suv", _("say under SUV details what the voxels are")),
+        (
+            rf"{_SIDECAR}, dose, weight and times",
+            _("say under SUV details what the voxels are and the SUV of one unit"),
+        ),
+        (r"or name it by --model", _("or add it under Model")),
+        (r"; use --device auto or cpu", _(": choose the device auto or cpu")),
+        (r"(: try|; use) --precision fp32", r"\1 fp32"),
+        (formats, _("write no DICOM series")),
+        (r"choose one by its UID \(--series UID\) of", _("load one of them alone:")),
+    )
+
+
+def inPanelWords(message: str) -> str:
+    """A message of the engine with widgets of the panel in the place of command-line options."""
+    for pattern, words in _phrases():
+        message = re.sub(pattern, words, message)
+    return message
