@@ -12,6 +12,7 @@ from drmc.errors import InputError
 from drmc.training.history import PAGE, History
 from DRMCDenoiseLib.desktop import openInDesktop
 from DRMCDenoiseLib.panel import Panel
+from DRMCDenoiseLib.pathedit import PathEdit
 from DRMCTrainingLib.selftest import DRMCTrainingTest  # noqa: F401  Slicer looks for it in this file
 from DRMCTrainingLib.traininglogic import DRMCTrainingLogic, DRMCTrainingParameterNode
 from DRMCTrainingLib.trainingrun import RunState, TrainingRun
@@ -64,6 +65,10 @@ class DRMCTrainingWidget(Panel):
         uiWidget.setMRMLScene(slicer.mrmlScene)
         self.logic = DRMCTrainingLogic()
         self._view = ProgressView(self.ui)
+        self._pathEdits = [
+            PathEdit(self.ui.configurationPathEdit, "configuration"),
+            PathEdit(self.ui.datasetPathEdit, "dataset"),
+        ]
         self.observeScene()
         for name in ("new", "copy", "check", "start", "stop", "report", "folder", "charts"):
             button = getattr(self.ui, f"{name}Button")
@@ -88,7 +93,7 @@ class DRMCTrainingWidget(Panel):
         """Shows the scene's parameter node; what is training stays chosen in a new scene."""
         parameterNode = self.logic.getParameterNode()
         if self._run is not None:
-            parameterNode.configuration = self._run.launch.config
+            parameterNode.configuration = str(self._run.launch.config)
             parameterNode.processes = self._run.launch.processes
         self.setParameterNode(parameterNode)
 
@@ -97,6 +102,8 @@ class DRMCTrainingWidget(Panel):
         if self._parameterNode:
             self._parameterNode.disconnectGui(self._parameterNodeGuiTag)
             self.removeObserver(self._parameterNode, vtk.vtkCommand.ModifiedEvent, self._onParametersChanged)
+            for edit in self._pathEdits:
+                edit.show(None)
         self._parameterNode = parameterNode
         if self._parameterNode:
             self._parameterNodeGuiTag = self._parameterNode.connectGui(self.ui)
@@ -110,7 +117,7 @@ class DRMCTrainingWidget(Panel):
         except InputError as error:
             self.ui.statusLabel.setText(str(error))
             return
-        self._parameterNode.configuration = path
+        self._parameterNode.configuration = str(path)
 
     def onCopyButton(self) -> None:
         """Puts the command into the clipboard."""
@@ -205,7 +212,9 @@ class DRMCTrainingWidget(Panel):
         parameters = self._parameterNode
         if not parameters:
             return
-        chosen, isFile = self._chosen(), parameters.configuration.is_file()
+        for edit in self._pathEdits:
+            edit.show(parameters)
+        chosen, isFile = self._chosen(), self._hasConfiguration()
         line = self.logic.commandLine(*chosen) if isFile else ""
         self.ui.commandTextEdit.setPlainText(line)
         self._updateButtons()
@@ -214,7 +223,10 @@ class DRMCTrainingWidget(Panel):
 
     def _chosen(self) -> tuple[str, int] | None:
         parameters = self._parameterNode
-        return (str(parameters.configuration), parameters.processes) if parameters else None
+        return (parameters.configuration, parameters.processes) if parameters else None
+
+    def _hasConfiguration(self) -> bool:
+        return bool(self._parameterNode) and Path(self._parameterNode.configuration).is_file()
 
     def _updateButtons(self) -> None:
         reason, parameters = self._whyNotStart(), self._parameterNode
@@ -226,7 +238,7 @@ class DRMCTrainingWidget(Panel):
         self.ui.configurationPathEdit.setEnabled(isIdle)
         self.ui.processesSpinBox.setEnabled(isIdle)
         self.ui.newButton.setEnabled(isIdle and bool(parameters) and self.logic.isDataset(parameters.dataset))
-        self.ui.copyButton.setEnabled(bool(parameters) and parameters.configuration.is_file())
+        self.ui.copyButton.setEnabled(self._hasConfiguration())
         self.ui.reportButton.setEnabled(bool(self._output) and (Path(self._output) / PAGE).is_file())
         self.ui.folderButton.setEnabled(bool(self._output) and Path(self._output).is_dir())
         self.ui.chartsButton.setEnabled(bool(self._history.progress or self._history.validation))
@@ -236,7 +248,7 @@ class DRMCTrainingWidget(Panel):
             return _("A training is running")
         if self._run is not None and self._shown != self._chosen():
             return _("The checks are running")
-        if not self._parameterNode or not self._parameterNode.configuration.is_file():
+        if not self._hasConfiguration():
             return _("Choose a training configuration")
         if importlib.util.find_spec("torch") is None:
             return _(

@@ -10,6 +10,7 @@ from slicer.i18n import tr as _
 
 from . import reports
 from .desktop import openInDesktop
+from .pathedit import PathEdit
 from .section import Section
 from .wording import inPanelWords
 
@@ -23,15 +24,19 @@ class RunSection(Section):
 
     def setup(self) -> None:
         self.ui.applyButton.clicked.connect(self.onApplyButton)
-        self.ui.outputFolderPathLineEdit.currentPathChanged.connect(self.onOutputFolder)
+        self._folderEdit = PathEdit(self.ui.outputFolderPathLineEdit, "outputFolder")
         self.ui.openReportButton.clicked.connect(self.onOpenReportButton)
         self.ui.saveReportButton.clicked.connect(self.onSaveReportButton)
         self._showProgress(0, 0, None)
         self._showReport(None)
 
+    def setParameters(self, parameters) -> None:
+        if parameters is None:
+            self._folderEdit.show(None)
+        super().setParameters(parameters)
+
     def onParametersChanged(self) -> None:
-        if self.ui.outputFolderPathLineEdit.currentPath != self.parameters.outputFolder:
-            self.ui.outputFolderPathLineEdit.setCurrentPath(self.parameters.outputFolder)
+        self._folderEdit.show(self.parameters)
         self._showReport(self.parameters.report)
         volume = self.parameters.inputVolume
         inputID = volume.GetID() if volume else ""
@@ -84,11 +89,6 @@ class RunSection(Section):
             self.panel.startRun()
         except DRMCError as error:
             self.ui.statusLabel.setText(inPanelWords(str(error)))
-
-    def onOutputFolder(self, path: str) -> None:
-        """The user has chosen where files are kept."""
-        if self.parameters is not None:
-            self.parameters.outputFolder = path
 
     def onOpenReportButton(self) -> None:
         """Opens the report in the browser."""

@@ -24,9 +24,9 @@ MANIFEST = "dataset.json"
 class DRMCTrainingParameterNode:
     """What the panel shows, kept in the scene."""
 
-    configuration: Path
+    configuration: str = ""
     processes: Annotated[int, WithinRange(1, 64)] = 1
-    dataset: Path
+    dataset: str = ""
     preset: Annotated[str, Choice(list(PRESETS))] = PRESETS[0]
 
 
@@ -57,8 +57,8 @@ class DRMCTrainingLogic(ScriptedLoadableModuleLogic):
         return new_configuration(Path(dataset), preset, None if run is None else Path(run))
 
     def isDataset(self, folder: str | os.PathLike) -> bool:
-        """Whether the folder has a manifest."""
-        return (Path(folder) / MANIFEST).is_file()
+        """Whether the folder has a manifest; an empty name is no folder."""
+        return bool(os.fspath(folder)) and (Path(folder) / MANIFEST).is_file()
 
     def command(self, configuration: str | os.PathLike, processes: int = 1, **several: Any) -> list[str]:
         """The command that `start` runs after the checks."""

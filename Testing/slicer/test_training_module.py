@@ -283,6 +283,34 @@ def test_a_chosen_configuration_is_checked_at_once(panel, puppets, configuration
     assert ui.statusLabel.text == "Ready to start." and len(puppets) == 2
 
 
+def test_nothing_is_chosen_in_a_new_scene(panel, qtSlicer, monkeypatch, tmp_path):
+    """No "." stands where nothing was chosen, and a dataset that Slicer happens to be started in is not taken."""
+    (tmp_path / "dataset.json").write_text('{"cases": []}')
+    monkeypatch.chdir(tmp_path)
+    for clear in (False, True):
+        if clear:
+            panel.ui.configurationPathEdit.setCurrentPath(str(tmp_path / "some.json"))
+            assert panel._parameterNode.configuration == str(tmp_path / "some.json")
+            qtSlicer.mrmlScene.Clear(0)
+        else:
+            panel.initializeParameterNode()
+        assert panel.ui.configurationPathEdit.currentPath == panel.ui.datasetPathEdit.currentPath == ""
+        assert not panel.ui.newButton.enabled and not panel.ui.startButton.enabled
+
+
+def test_a_loaded_scene_brings_the_configuration_back(panel, qtSlicer, tmp_path):
+    panel.ui.configurationPathEdit.setCurrentPath("chosen.json")
+    panel.ui.processesSpinBox.setValue(3)
+    scene = qtSlicer.mrmlScene
+    scene.SetURL(str(tmp_path / "scene.mrml"))
+    assert scene.Commit()
+    panel.ui.configurationPathEdit.setCurrentPath("other.json")
+    scene.SetURL(str(tmp_path / "scene.mrml"))
+    assert scene.Connect()
+    assert panel.ui.configurationPathEdit.currentPath == panel._parameterNode.configuration == "chosen.json"
+    assert panel.ui.processesSpinBox.value == panel._parameterNode.processes == 3
+
+
 def test_the_panel_follows_and_stops(panel, puppets, configuration, tmp_path):
     ui = panel.ui
     ui.configurationPathEdit.setCurrentPath(str(configuration))
