@@ -8,16 +8,18 @@ from typing import Annotated, Any
 import slicer
 from drmc.errors import InputError
 from DRMCDenoiseLib.comparesection import CompareSection
-from DRMCDenoiseLib.comparison import DEFAULT_WINDOW, MODES, OFF
+from DRMCDenoiseLib.comparison import MODES, OFF
 from DRMCDenoiseLib.inputsection import InputSection
 from DRMCDenoiseLib.lesionsection import LesionSection
 from DRMCDenoiseLib.modelsection import ModelSection
 from DRMCDenoiseLib.panel import Panel
 from DRMCDenoiseLib.parametersection import ParameterSection
+from DRMCDenoiseLib.petreader import DRMCDenoiseFileReader  # noqa: F401  Slicer looks for it in this file
 from DRMCDenoiseLib.routingsection import RoutingSection
 from DRMCDenoiseLib.runsection import RunSection
 from DRMCDenoiseLib.sampledata import registerSampleData
 from DRMCDenoiseLib.selftest import DRMCDenoiseTest  # noqa: F401  Slicer looks for it in this file
+from DRMCDenoiseLib.suvdisplay import DEFAULT_WINDOW
 from slicer import (
     vtkMRMLScalarVolumeNode,
     vtkMRMLScriptedModuleNode,

@@ -16,7 +16,7 @@ from drmc.errors import InputError
 
 from . import comparelayout, viewstate
 from .residual import removeResiduals, residualOf, showResidualWindow, updateResidual
-from .suvdisplay import GRAY, HEAT, INVERTED_GRAY, showWindow
+from .suvdisplay import DEFAULT_WINDOW, GRAY, HEAT, INVERTED_GRAY, showWindow
 from .suvunits import suvPerUnit
 
 OFF, OVERLAY, SIDE_BY_SIDE, FLICKER, RESIDUAL = MODES = (
@@ -26,7 +26,6 @@ OFF, OVERLAY, SIDE_BY_SIDE, FLICKER, RESIDUAL = MODES = (
     "flicker",
     "residual",
 )
-DEFAULT_WINDOW = 6.0  # SUV
 _RESIDUAL_SHARE = 1 / 3  # of the window, on either side of 0
 
 

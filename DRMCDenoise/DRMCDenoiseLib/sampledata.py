@@ -12,16 +12,14 @@ from pathlib import Path
 import slicer
 from drmc.errors import InputError
 
-from .comparison import DEFAULT_WINDOW
-from .suvdisplay import INVERTED_GRAY, showWindow
-from .suvunits import setSUVUnits
+from .petreader import FILE_TYPE
 
 CATEGORY = "Nuclear Medicine"
 SAMPLE_NAME = "DRMCLowDosePET"
 # Which file becomes which node, and how Slicer calls its kind.
 FILES = {
-    "DRMC-sample-low.nrrd": ("PET low dose (simulated)", "VolumeFile"),
-    "DRMC-sample-full.nrrd": ("PET full dose (simulated)", "VolumeFile"),
+    "DRMC-sample-low.nrrd": ("PET low dose (simulated)", FILE_TYPE),
+    "DRMC-sample-full.nrrd": ("PET full dose (simulated)", FILE_TYPE),
     "DRMC-sample-lesions.seg.nrrd": ("Lesions (simulated)", "SegmentationFile"),
 }
 
@@ -51,7 +49,7 @@ def registerSampleData() -> None:
         uris=[(folder / name).as_uri() for name in FILES],
         fileNames=list(FILES),
         nodeNames=[node for node, _kind in FILES.values()],
-        loadFileType=[kind for _node, kind in FILES.values()],
+        loadFileTypes=[kind for _node, kind in FILES.values()],
         loadFiles=[True] * len(FILES),
         checksums=[f"SHA256:{checksums[name]}" for name in FILES],
         thumbnailFileName=str(folder / "DRMC-sample.png"),
@@ -72,11 +70,7 @@ def loadSample(source=None) -> list:
             raise InputError(f"{path} is missing or damaged: install the extension again")
     nodes = []
     for name, (nodeName, kind) in FILES.items():
-        load = slicer.util.loadVolume if kind == "VolumeFile" else slicer.util.loadSegmentation
-        node = load(str(folder / name), {"name": nodeName, "show": False})
-        if kind == "VolumeFile":
-            setSUVUnits(node)
-            showWindow(node, 0.0, DEFAULT_WINDOW, INVERTED_GRAY)
+        node = slicer.util.loadNodeFromFile(str(folder / name), kind, {"name": nodeName, "show": False})
         if node.GetStorageNode() is not None:  # or saving the scene would write into the extension's folder
             slicer.mrmlScene.RemoveNode(node.GetStorageNode())
         nodes.append(node)

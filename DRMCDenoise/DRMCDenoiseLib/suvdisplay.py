@@ -5,6 +5,7 @@ from __future__ import annotations
 import slicer
 
 INVERTED_GRAY, GRAY = "vtkMRMLColorTableNodeInvertedGrey", "vtkMRMLColorTableNodeGrey"
+DEFAULT_WINDOW = 6.0  # SUV at the upper end
 HEAT = "vtkMRMLPETProceduralColorNodePET-Heat"
 
 

@@ -94,6 +94,8 @@ def loadModule(path: Path) -> tuple[ModuleType, SimpleNamespace]:
     """
     import slicer
 
+    from . import files
+
     folder = str(path.parent)
     if folder not in sys.path:
         sys.path.append(folder)
@@ -101,6 +103,8 @@ def loadModule(path: Path) -> tuple[ModuleType, SimpleNamespace]:
     registered = SimpleNamespace(path=str(path), name=path.stem)
     registered.instance = getattr(python, path.stem)(registered)
     setattr(slicer.modules, path.stem.lower(), registered)
+    if hasattr(python, f"{path.stem}FileReader"):
+        files.CoreIOManager._register(getattr(python, f"{path.stem}FileReader"))
     return python, registered
 
 

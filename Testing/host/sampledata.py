@@ -1,7 +1,11 @@
-"""Slicer's module Sample Data: keeps what modules register, by category."""
+"""Slicer's module Sample Data: keeps what modules register, by category, and loads it for scripts."""
 
 from __future__ import annotations
 
+import hashlib
+import tempfile
+import urllib.request
+from pathlib import Path
 from types import ModuleType, SimpleNamespace
 
 import slicer
@@ -19,12 +23,14 @@ class SampleDataLogic:
         nodeNames=None,
         customDownloader=None,
         thumbnailFileName=None,
-        loadFileType=None,
+        loadFileTypes=None,
         loadFiles=None,
         loadFileProperties=None,
         checksums=None,
+        loadFileType=None,
     ):
-        lists = [fileNames, nodeNames, loadFileType, loadFiles, checksums]
+        loadFileTypes = loadFileTypes or loadFileType
+        lists = [fileNames, nodeNames, loadFileTypes, loadFiles, checksums]
         if any(len(one) != len(uris) for one in lists):
             raise ValueError("All fields of sample data source must have the same length")
         source = SimpleNamespace(
@@ -34,7 +40,7 @@ class SampleDataLogic:
             nodeNames=nodeNames,
             customDownloader=customDownloader,
             thumbnailFileName=thumbnailFileName,
-            loadFileType=loadFileType,
+            loadFileTypes=loadFileTypes,
             loadFiles=loadFiles,
             checksums=checksums,
         )
@@ -44,9 +50,31 @@ class SampleDataLogic:
         if source not in sources:
             sources.append(source)
 
+    def downloadSamples(self, sampleName: str) -> list:
+        """Loads the files one by one; a downloader of the source's own is for the button, not for scripts."""
+        sources = [one for category in slicer.modules.sampleDataSources.values() for one in category]
+        source = next(one for one in sources if one.sampleName == sampleName)
+        nodes = []
+        with tempfile.TemporaryDirectory() as cache:
+            parts = (source.uris, source.fileNames, source.nodeNames, source.loadFileTypes, source.checksums)
+            for uri, fileName, nodeName, fileType, checksum in zip(*parts, strict=True):
+                path, _headers = urllib.request.urlretrieve(uri, str(Path(cache) / fileName))
+                algorithm, _, digest = checksum.partition(":")
+                assert hashlib.new(algorithm, Path(path).read_bytes()).hexdigest() == digest
+                node = slicer.util.loadNodeFromFile(path, fileType, {"name": nodeName})
+                if node.GetStorageNode() is not None:
+                    slicer.mrmlScene.RemoveNode(node.GetStorageNode())
+                nodes.append(node)
+        return nodes
+
+    def downloadSample(self, sampleName: str):
+        return self.downloadSamples(sampleName)[0]
+
 
 def module() -> ModuleType:
     """The module `SampleData`, to be put into sys.modules."""
     made = ModuleType("SampleData")
     made.SampleDataLogic = SampleDataLogic
+    made.downloadSample = lambda sampleName: SampleDataLogic().downloadSample(sampleName)
+    made.downloadSamples = lambda sampleName: SampleDataLogic().downloadSamples(sampleName)
     return made

@@ -67,17 +67,34 @@ def test_sample_data_gets_it_once_at_start(qtSlicer, sources):
     for uri, checksum in zip(source.uris, source.checksums, strict=True):
         with urllib.request.urlopen(uri) as file:  # as Sample Data fetches it, and offline
             assert f"SHA256:{hashlib.sha256(file.read()).hexdigest()}" == checksum
-    assert source.loadFileType == ["VolumeFile", "VolumeFile", "SegmentationFile"] and all(source.loadFiles)
+    assert source.loadFileTypes == ["DRMCPETFile", "DRMCPETFile", "SegmentationFile"] and all(
+        source.loadFiles
+    )
     assert Path(source.thumbnailFileName).is_file()
 
 
 def test_a_click_loads_it_as_suv_with_named_lesions(slicer, sources, tmp_path):
     from DRMCDenoiseLib.sampledata import registerSampleData
-    from DRMCDenoiseLib.volumes import engineInput
 
     registerSampleData()
     (source,) = sources["Nuclear Medicine"]
-    low, full, lesions = source.customDownloader(source)
+    assertLoaded(slicer, source.customDownloader(source), tmp_path)
+
+
+def test_a_script_loads_it_as_suv_with_named_lesions(slicer, sources, tmp_path):
+    """SampleData.downloadSample takes the files one by one and never asks for a loader of our own."""
+    import SampleData
+    from DRMCDenoiseLib.sampledata import SAMPLE_NAME, registerSampleData
+
+    registerSampleData()
+    assertLoaded(slicer, SampleData.downloadSamples(SAMPLE_NAME), tmp_path)
+
+
+def assertLoaded(slicer, nodes, tmp_path):
+    from DRMCDenoiseLib.volumes import engineInput
+
+    ((source,),) = slicer.modules.sampleDataSources.values()
+    low, full, lesions = nodes
     assert [node.GetName() for node in (low, full, lesions)] == source.nodeNames
     for node in (low, full):
         assert node.GetVoxelValueUnits().GetCodeValue() == "{SUVbw}g/ml"
