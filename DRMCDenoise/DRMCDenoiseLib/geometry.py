@@ -12,10 +12,12 @@ import SimpleITK as sitk
 import slicer
 import vtk
 from drmc import grids
+from vtk.util.numpy_support import numpy_to_vtk, vtk_to_numpy
 
 LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
 # A node's matrix went through an inversion: the last digits of a spacing such as 3.27 mm come back rounded off.
 _SPACING_DIGITS, _ORIGIN_DIGITS, _DIRECTION_DIGITS = 10, 9, 12
+_MOST_VOXELS_MOVED = 0.5  # by an acquisition transform; drmc.dicom takes slices for even up to here
 
 
 def nodeMatrix(volumeNode) -> np.ndarray:
@@ -67,12 +69,14 @@ def checkTransform(volumeNode) -> None:
     """Raises ValueError if the node's parent transform changes its size or shape.
 
     The network sees the node in its own frame, in millimeters. A rotation or a shift (a registration) changes nothing
-    there; scaling, shear and warping do.
+    there, an acquisition transform less than the engine itself passes over; scaling, shear and warping do.
     """
-    transformNode = volumeNode.GetParentTransformNode()
+    transformNode = frameTransform(volumeNode, volumeNode)
     if transformNode is None:
         return
     advice = "harden the transform on a copy of the volume (module Transforms) and denoise that"
+    if volumeNode.GetAttribute("DICOM.instanceUIDs"):
+        advice += ", saying what its voxels are: they are then no longer those of its DICOM files"
     if not transformNode.IsTransformToWorldLinear():
         raise ValueError(f"it is under the non-linear transform '{transformNode.GetName()}': {advice}")
     matrix = vtk.vtkMatrix4x4()
@@ -82,3 +86,37 @@ def checkTransform(volumeNode) -> None:
         raise ValueError(
             f"it is under the transform '{transformNode.GetName()}', which scales or shears: {advice}"
         )
+
+
+def frameTransform(node, volumeNode):
+    """The transform node that a node lies under, leaving out the acquisition transform of a volume; None if there is none.
+
+    Two nodes with the same one are in one frame.
+    """
+    transformNode = node.GetParentTransformNode()
+    if transformNode is not None and transformNode is acquisitionTransform(volumeNode):
+        return transformNode.GetParentTransformNode()
+    return transformNode
+
+
+def acquisitionTransform(volumeNode):
+    """The volume's own transform node if it is a displacement grid that moves every voxel by less than half of one, else None.
+
+    Slicer's DICOM reader puts a series whose slices are not evenly spaced on an even grid, under such a transform
+    (DICOMScalarVolumePlugin). The engine reads the series on the same even grid, and passes over as much (drmc.dicom).
+    """
+    transformNode = volumeNode.GetParentTransformNode()
+    isGrid = transformNode is not None and transformNode.IsA("vtkMRMLGridTransformNode")
+    if not isGrid or volumeNode.GetImageData() is None:
+        return None
+    matrix, size = nodeMatrix(volumeNode), volumeNode.GetImageData().GetDimensions()
+    axes = [np.linspace(0, size[0] - 1, 5), np.linspace(0, size[1] - 1, 5), np.arange(size[2])]
+    index = np.stack(np.meshgrid(*axes, indexing="ij"), axis=-1).reshape(-1, 3)
+    before, after = vtk.vtkPoints(), vtk.vtkPoints()
+    for points in (before, after):
+        points.SetDataTypeToDouble()
+    here = index @ matrix[:3, :3].T + matrix[:3, 3]
+    before.SetData(numpy_to_vtk(here, deep=True))
+    transformNode.GetTransformToParent().TransformPoints(before, after)
+    moved = (vtk_to_numpy(after.GetData()) - here) @ np.linalg.inv(matrix[:3, :3]).T
+    return transformNode if np.abs(moved).max() < _MOST_VOXELS_MOVED else None

@@ -18,7 +18,8 @@ def lesionFile(lesions, volumeNode, folder: Path) -> EngineInput:
     """The file with the lesions of `volumeNode`, written into `folder` unless `lesions` is a file already.
 
     A segmentation keeps its segments' names, and segments that overlap; one that has only surfaces is put on the
-    volume's grid. Where its parent transform is not the volume's, it is moved into the volume's frame.
+    volume's grid. Where its parent transform is not the volume's, it is moved into the volume's frame; an acquisition
+    transform (geometry.acquisitionTransform) counts for none.
     Raises InputError if there is nothing to measure.
     """
     if isinstance(lesions, (str, os.PathLike)):
@@ -44,11 +45,10 @@ def _writeSegmentation(segmentationNode, volumeNode, path: Path) -> Path:
     copy.SetReferenceImageGeometryParameterFromVolumeNode(volumeNode)
     copy.CreateBinaryLabelmapRepresentation()
     copy.SetSourceRepresentationToBinaryLabelmap()
-    if segmentationNode.GetParentTransformNode() is not volumeNode.GetParentTransformNode():
+    here, there = (geometry.frameTransform(node, volumeNode) for node in (segmentationNode, volumeNode))
+    if here is not there:
         transform = vtk.vtkGeneralTransform()
-        slicer.vtkMRMLTransformNode.GetTransformBetweenNodes(
-            segmentationNode.GetParentTransformNode(), volumeNode.GetParentTransformNode(), transform
-        )
+        slicer.vtkMRMLTransformNode.GetTransformBetweenNodes(here, there, transform)
         copy.ApplyTransform(transform)
     return _write(copy, slicer.vtkMRMLSegmentationStorageNode(), path)
 
@@ -56,7 +56,8 @@ def _writeSegmentation(segmentationNode, volumeNode, path: Path) -> Path:
 def _writeLabelMap(labelNode, volumeNode, path: Path) -> Path:
     if labelNode.GetImageData() is None:
         raise InputError(f"'{labelNode.GetName()}' holds no image: choose a label map with lesions")
-    if labelNode.GetParentTransformNode() is not volumeNode.GetParentTransformNode():
+    here, there = (geometry.frameTransform(node, volumeNode) for node in (labelNode, volumeNode))
+    if here is not there:
         raise InputError(
             f"'{labelNode.GetName()}' is not under the same transform as '{volumeNode.GetName()}': import it into a "
             "segmentation (module Segmentations) and choose that"
