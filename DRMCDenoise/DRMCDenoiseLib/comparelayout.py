@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import slicer
+import vtk
 
 from . import viewstate
 
 LAYOUT = 6301  # Slicer's own layouts are below 100, each extension takes a number that nobody else has
+PAUSE_MILLISECONDS, PATIENCE = 20, 25  # views keep their sizes after one to three pauses
 # View above -> view below it, its orientation, label and color (Slicer's own colors of these views).
 VIEWS = {
     "Red": ("DRMCRed", "Axial", "R", "#F34A33"),
@@ -16,16 +18,95 @@ VIEWS = {
 
 
 def showLayout() -> None:
-    """Arranges the views side by side, the lower ones at the place of the upper ones; nothing without main window."""
+    """Arranges the views side by side, the lower ones at the place of the upper ones, all linked.
+
+    Without main window there is nothing to arrange: the views of the scene are linked at once.
+
+    Views that a layout makes get their size, and reset their offset, only when they are shown first, and would tell it to
+    all that are linked with them. So nothing is linked before they have come to rest, and all are put in place again then.
+    """
     manager = slicer.app.layoutManager()
     if manager is None:
+        _setLinked(True)
         return
     layout = viewstate.layoutNode()
     if not layout.IsLayoutDescription(LAYOUT):
         layout.AddLayoutDescription(LAYOUT, _description())
+    _setLinked(False)
+    places = {upper: Place(_sliceNode(upper)) for upper in VIEWS if _sliceNode(upper) is not None}
     manager.setLayout(LAYOUT)
-    for upper, (lower, *_rest) in VIEWS.items():
-        _placeAs(_sliceNode(upper), _sliceNode(lower))
+    _arrange(places)
+    _Rest(places).wait()
+
+
+class Place:
+    """Where a slice view is: its plane, and the width in mm of what it shows."""
+
+    def __init__(self, sliceNode):
+        self.plane = vtk.vtkMatrix4x4()
+        self.plane.DeepCopy(sliceNode.GetSliceToRAS())
+        self.width = sliceNode.GetFieldOfView()[0]
+
+    def give(self, sliceNode) -> None:
+        """Moves a slice view there."""
+        columns, rows, _slices = sliceNode.GetDimensions()
+        with slicer.util.NodeModify(sliceNode):
+            sliceNode.GetSliceToRAS().DeepCopy(self.plane)
+            depth = sliceNode.GetFieldOfView()[2]
+            sliceNode.SetFieldOfView(self.width, self.width * rows / max(columns, 1), depth)
+            sliceNode.UpdateMatrices()
+
+
+class _Rest:
+    """Waits until the views keep their sizes, then puts them in place and links them; unless the layout was left."""
+
+    _waiting = None  # the one that waits; an earlier one gives up
+
+    def __init__(self, places: dict[str, Place]):
+        self._places, self._sizes, self._patience = places, None, PATIENCE
+
+    def wait(self) -> None:
+        import qt  # not where the module is only a library
+
+        _Rest._waiting = self
+        self._timer = qt.QTimer()
+        self._timer.setInterval(PAUSE_MILLISECONDS)
+        self._timer.timeout.connect(self._onPause)
+        self._timer.start()
+
+    def _onPause(self) -> None:
+        layout = viewstate.layoutNode()
+        if _Rest._waiting is not self or layout is None or layout.GetViewArrangement() != LAYOUT:
+            self._timer.stop()
+            return
+        sizes = [_sliceNode(name).GetDimensions() for name in _names()]
+        self._patience -= 1
+        if sizes != self._sizes and self._patience:
+            self._sizes = sizes
+            return
+        self._timer.stop()
+        _Rest._waiting = None
+        _arrange(self._places)
+        _setLinked(True)
+
+
+def _names() -> list[str]:
+    return [name for upper, (lower, *_rest) in VIEWS.items() for name in (upper, lower)]
+
+
+def _arrange(places: dict[str, Place]) -> None:
+    for upper, place in places.items():
+        for name in (upper, VIEWS[upper][0]):
+            node = _sliceNode(name)
+            if node is not None:
+                place.give(node)
+
+
+def _setLinked(isLinked: bool) -> None:
+    for node in viewstate.compositeNodes():
+        with slicer.util.NodeModify(node):
+            node.SetLinkedControl(isLinked)
+            node.SetHotLinkedControl(isLinked)
 
 
 def sides() -> list[tuple]:
@@ -55,15 +136,3 @@ def _description() -> str:
 def _sliceNode(name: str):
     nodes = slicer.util.getNodesByClass("vtkMRMLSliceNode")
     return next((node for node in nodes if node.GetLayoutName() == name), None)
-
-
-def _placeAs(one, other) -> None:
-    """Moves a slice view to the place, the direction and the magnification of another."""
-    if one is None or other is None:
-        return
-    width, _height, depth = one.GetFieldOfView()
-    columns, rows, _slices = other.GetDimensions()
-    with slicer.util.NodeModify(other):
-        other.GetSliceToRAS().DeepCopy(one.GetSliceToRAS())
-        other.SetFieldOfView(width, width * rows / max(columns, 1), depth)
-        other.UpdateMatrices()

@@ -68,9 +68,6 @@ def showComparison(
             background = outputVolume
         foreground = outputVolume if mode in (OVERLAY, FLICKER) else None
         with slicer.util.NodeModify(node):
-            if mode == SIDE_BY_SIDE:
-                node.SetLinkedControl(True)
-                node.SetHotLinkedControl(True)
             node.SetBackgroundVolumeID(background.GetID())
             node.SetForegroundVolumeID(None if foreground is None else foreground.GetID())
     setFade(outputVolume, fade if mode == OVERLAY else 0.0)

@@ -32,7 +32,7 @@ def keepViews() -> None:
 
 
 def restoreViews() -> None:
-    """Puts the views back as they were; a view that did not exist then shows nothing. Without `keepViews`: nothing."""
+    """Puts the views back as they were; one that did not exist then shows nothing, linked to none. Without `keepViews`: nothing."""
     nodes = compositeNodes()
     if not any(_isKept(node) for node in nodes):
         return
@@ -40,6 +40,9 @@ def restoreViews() -> None:
         _restoreNumbers(layout, ("ViewArrangement",))
     for node in nodes:
         with slicer.util.NodeModify(node):
+            if not _isKept(node):
+                node.SetLinkedControl(False)
+                node.SetHotLinkedControl(False)
             for name in _COMPOSITE_VOLUMES:
                 before = node.GetNodeReference(PREFIX + name)
                 getattr(node, f"Set{name}")(None if before is None else before.GetID())

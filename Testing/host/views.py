@@ -1,13 +1,19 @@
-"""Slicer's layout manager over the real layout logic and slice logics: `slicer.app` gets one while views are open."""
+"""Slicer's layout manager over the real layout logic and slice logics: `slicer.app` gets one while views are open.
+
+A view that a layout makes is not at rest at once, as in Slicer: when events are next processed it gets its size, and the
+slider of its controller sets the offset to 0, which the application broadcasts to the views that are linked by then.
+"""
 
 from __future__ import annotations
 
 import slicer
 import vtk
+from PySide6 import QtCore
 
 from . import core
 
 SIZE = 256  # pixels of a slice view's edge
+SIZE_OF_MANY = (180, 140)  # pixels where a layout has more than four views
 
 
 class SliceWidget(core.Listed):
@@ -71,7 +77,11 @@ class LayoutManager(core.Listed):
             logic.FitSliceToBackground()
 
     def _makeViews(self, *_) -> None:
-        for name in self.sliceViewNames():
+        names = self.sliceViewNames()
+        made = [name for name in names if name not in self._sliceLogics]
+        if len(names) > 4:
+            QtCore.QTimer.singleShot(0, lambda: self._comeToRest(names, made))
+        for name in names:
             if name not in self._sliceLogics:
                 nodes = slicer.util.getNodesByClass("vtkMRMLSliceNode")
                 node = next(one for one in nodes if one.GetLayoutName() == name)
@@ -82,6 +92,17 @@ class LayoutManager(core.Listed):
                 logic.SetSliceNode(node)
                 self._sliceLogics[name] = logic
                 self._collection.AddItem(logic)
+
+    def _comeToRest(self, names, made) -> None:
+        if slicer.app._layoutManager is not self:
+            return
+        for name in names:
+            self._sliceLogics[name].ResizeSliceNode(*SIZE_OF_MANY)
+        for name in made:
+            logic = self._sliceLogics[name]
+            logic.StartSliceOffsetInteraction()
+            logic.SetSliceOffset(0.0)
+            logic.EndSliceOffsetInteraction()
 
     def _close(self) -> None:
         self._layoutLogic.GetLayoutNode().RemoveObserver(self._tag)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 import numpy as np
 import pytest
 from conftest import sectionOf, waitUntil
@@ -92,6 +94,7 @@ def test_side_by_side_in_linked_views_at_one_place(panel, qtSlicer, views):
     before = views.layout
     press(panel, "SideBySide")
     assert views.sliceViewNames() == ("Red", "Yellow", "Green", "DRMCRed", "DRMCYellow", "DRMCGreen")
+    settled(qtSlicer, lambda: all(one[3] for one in layers(qtSlicer).values()))
     shown = layers(qtSlicer)
     for name in ("Red", "Yellow", "Green"):
         assert shown[name] == (original.GetID(), None, 0.0, 1)
@@ -106,6 +109,44 @@ def test_side_by_side_in_linked_views_at_one_place(panel, qtSlicer, views):
     press(panel, "SideBySide")  # the layout and its views are there already
     press(panel, "Off")
     assert views.layout == before and layers(qtSlicer)["DRMCRed"][:2] == (None, None)
+
+
+@pytest.mark.parametrize("wereLinked", [False, True])
+def test_side_by_side_stays_at_its_place_when_its_views_are_shown(panel, qtSlicer, views, wereLinked):
+    """The views that the layout makes reset themselves when they are shown first, and tell it to those linked with them."""
+    compared(panel, qtSlicer)
+    for node in qtSlicer.util.getNodesByClass("vtkMRMLSliceCompositeNode"):
+        node.SetLinkedControl(wereLinked)
+    nodes = {name: views.sliceWidget(name).mrmlSliceNode() for name in ("Red", "Yellow", "Green")}
+    for name, place in (("Red", 5.0), ("Yellow", 3.0), ("Green", 4.0)):
+        nodes[name].SetSliceOffset(place)
+    press(panel, "SideBySide")
+    settled(qtSlicer, lambda: all(one[3] for one in layers(qtSlicer).values()))
+    for name, place in (("Red", 5.0), ("Yellow", 3.0), ("Green", 4.0)):
+        lower = views.sliceWidget(f"DRMC{name}").mrmlSliceNode()
+        assert nodes[name].GetSliceOffset() == lower.GetSliceOffset() == place
+        assert nodes[name].GetFieldOfView() == pytest.approx(lower.GetFieldOfView())
+        assert nodes[name].GetDimensions() == lower.GetDimensions() == (180, 140, 1)
+    press(panel, "Off")
+    settled(qtSlicer)
+    assert [node.GetSliceOffset() for node in nodes.values()] == [5.0, 3.0, 4.0]
+    assert {layers(qtSlicer)[name][3] for name in nodes} == {int(wereLinked)}
+
+
+def test_side_by_side_that_was_left_at_once_links_nothing(panel, qtSlicer, views):
+    compared(panel, qtSlicer)
+    press(panel, "SideBySide")
+    press(panel, "Overlay")
+    settled(qtSlicer)
+    assert {one[3] for one in layers(qtSlicer).values()} == {0}
+
+
+def settled(slicer, condition=lambda: True) -> None:
+    """Lets Qt work until the views are at rest."""
+    waitUntil(slicer, condition, 10.0)
+    for _ in range(20):
+        slicer.app.processEvents()
+        time.sleep(0.01)
 
 
 @pytest.mark.parametrize("mode", ["Overlay", "SideBySide", "Flicker", "Residual"])
