@@ -12,11 +12,10 @@ import SimpleITK as sitk
 import slicer
 import vtk
 from drmc import grids
+from drmc.volume import Geometry
 from vtk.util.numpy_support import numpy_to_vtk, vtk_to_numpy
 
 LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
-# A node's matrix went through an inversion: the last digits of a spacing such as 3.27 mm come back rounded off.
-_SPACING_DIGITS, _ORIGIN_DIGITS, _DIRECTION_DIGITS = 10, 9, 12
 _MOST_VOXELS_MOVED = 0.5  # by an acquisition transform; drmc.dicom takes slices for even up to here
 
 
@@ -47,13 +46,10 @@ def imageFromNode(volumeNode) -> sitk.Image:
         raise ValueError(
             "its axes are not perpendicular: resample it first (module Resample Scalar/Vector/DWI Volume)"
         )
-    image = sitk.GetImageFromArray(
-        np.ascontiguousarray(slicer.util.arrayFromVolume(volumeNode), dtype=np.float32)
-    )
-    image.SetSpacing([round(float(value), _SPACING_DIGITS) for value in spacing])
-    image.SetOrigin([round(float(value), _ORIGIN_DIGITS) for value in matrix[:3, 3]])
-    image.SetDirection([round(float(value), _DIRECTION_DIGITS) for value in direction.ravel()])
-    return image
+    array = np.ascontiguousarray(slicer.util.arrayFromVolume(volumeNode), dtype=np.float32)
+    # The node's matrix went through an inversion: the last digits of a spacing such as 3.27 mm come back changed.
+    grid = Geometry(array.shape, tuple(spacing), tuple(matrix[:3, 3]), tuple(direction.ravel())).rounded()
+    return grid.to_image(array)
 
 
 def onNodeGrid(array: np.ndarray, matrix: np.ndarray, volumeNode) -> np.ndarray | None:

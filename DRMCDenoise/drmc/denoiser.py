@@ -167,6 +167,7 @@ class Denoiser:
         """
         if suv_zyx.shape != tuple(geometry.shape):
             raise ValueError(f"image of shape {suv_zyx.shape} with a geometry of shape {geometry.shape}")
+        geometry = geometry.rounded()
         stop_if_cancelled = _Stop(cancel)
         clock = _Clock("resample", "mask", "network", "blend", "resample_back")
         notices = list(self.notices)

@@ -153,6 +153,7 @@ def lesion_table(
     unknown = set(stages) - set(STAGES[:3])
     if unknown:
         raise ValueError(f"unknown stages {sorted(unknown)}; known are {STAGES[:3]}")
+    geometry = geometry.rounded()
     rows: list[Row] = []
     for segment in segments:
         numbers = {

@@ -81,6 +81,19 @@ class Geometry:
             return False
         return bool(np.max(np.abs(self._corners() - other._corners())) <= tolerance)
 
+    def rounded(self) -> Geometry:
+        """The same grid to 1e-10 mm in spacing, 1e-9 mm in origin and 1e-12 in direction.
+
+        A program that keeps a grid as a matrix gives it back with other last digits; what is computed from the rounded grid
+        is the same bit for bit, wherever the scan came from.
+        """
+        return Geometry(
+            self.shape,
+            tuple(round(float(value), 10) for value in self.spacing),
+            tuple(round(float(value), 9) for value in self.origin),
+            tuple(round(float(value), 12) + 0.0 for value in self.direction),
+        )
+
     def _corners(self) -> np.ndarray:
         size = np.array(self.shape[::-1]) - 1
         index = np.array([[0, 0, 0], [1, 0, 0], [0, 1, 0], [0, 0, 1], [1, 1, 1]]) * size

@@ -206,6 +206,20 @@ def test_gates_come_in_order_with_the_physical_centers_of_their_tiles():
 
 
 # ------------------------------------------------------------------------------------------------ resampling
+def test_the_last_digits_of_a_grid_change_no_bit():
+    """3.1500000953674316 mm comes back from a program that keeps a matrix as 3.150000095367432, or as 3.1500000954."""
+    suv = scan((18, 22, 20))
+    exact = Geometry(
+        suv.shape, (3.1500000953674316, 3.27, 1.8700000047683716), (-266.1750111579895, 0.1, 7 / 3), ROUGH
+    )
+    once = denoise(torch.sin, suv, exact).residual
+    for shift in (1, -1):
+        moved = lambda values, shift=shift: tuple(float(np.nextafter(one, shift * np.inf)) for one in values)
+        other = Geometry(suv.shape, moved(exact.spacing), moved(exact.origin), moved(exact.direction))
+        assert other != exact and np.array_equal(denoise(torch.sin, suv, other).residual, once)
+    assert np.array_equal(denoise(torch.sin, suv, exact.rounded()).residual, once)
+
+
 def test_a_scan_on_the_grid_is_not_resampled():
     array, geometry = np.ones((5, 6, 7), np.float32), Geometry((5, 6, 7), (2.01, 1.99, 2.0))
     assert resample_to_grid(array, geometry) == (array, geometry)
