@@ -16,7 +16,7 @@ help:
 	@echo "make weights              simulate, train and evaluate the shipped model again (hours)"
 	@echo "make screenshots          pictures of the panel and of slice views again, into Resources/Screenshots"
 	@echo "make sample-data          simulate the shipped sample patient again (minutes)"
-	@echo "make test-slicer SLICER=/path/to/Slicer   the module tests in a real Slicer"
+	@echo "make test-slicer SLICER=/path/to/Slicer   the modules' own tests in a real Slicer with its window"
 
 env: $(STAMP)
 
@@ -86,9 +86,7 @@ sample-data: env
 
 test-slicer:
 	@test -n "$(SLICER)" || { echo "say where Slicer is: make test-slicer SLICER=/path/to/Slicer"; exit 2; }
-	"$(SLICER)" --no-splash --no-main-window --testing \
-		--additional-module-paths "$(CURDIR)/DRMCDenoise" "$(CURDIR)/DRMCTraining" \
-		--python-code "[slicer.selfTests[name]() for name in ('DRMCDenoise', 'DRMCTraining')]"
+	@$(PYTHON) Testing/slicer/run_in_slicer.py "$(SLICER)"
 
 clean:
 	rm -rf $(VENV) output

@@ -56,11 +56,13 @@ class DRMCTrainingWidget(Panel):
 
     def setup(self) -> None:
         """Builds the panel when the module is opened for the first time."""
+        from DRMCDenoiseLib.fittedheight import FittedHeight
         from DRMCTrainingLib.progressview import ProgressView
 
         Panel.setup(self)
         uiWidget = slicer.util.loadUI(self.resourcePath("UI/DRMCTraining.ui"))
         self.layout.addWidget(uiWidget)
+        self._height = FittedHeight(uiWidget)
         self.ui = slicer.util.childWidgetVariables(uiWidget)
         uiWidget.setMRMLScene(slicer.mrmlScene)
         self.logic = DRMCTrainingLogic()

@@ -24,6 +24,7 @@ class Panel(ScriptedLoadableModuleWidget, VTKObservationMixin):
     def __init__(self, parent=None) -> None:
         ScriptedLoadableModuleWidget.__init__(self, parent)
         VTKObservationMixin.__init__(self)
+        self.isSetUp = False
         self._parameterNode = None
 
     def initializeParameterNode(self) -> None:
@@ -35,7 +36,8 @@ class Panel(ScriptedLoadableModuleWidget, VTKObservationMixin):
         raise NotImplementedError
 
     def observeScene(self) -> None:
-        """Follows the scene from now on; for `setup` to call."""
+        """Follows the scene from now on; for `setup` to call when all widgets are there."""
+        self.isSetUp = True
         scene = slicer.mrmlScene
         self.addObserver(scene, scene.StartCloseEvent, self.onSceneStartClose, priority=FIRST)
         self.addObserver(scene, scene.StartImportEvent, self.onSceneStartImport, priority=FIRST)

@@ -18,12 +18,15 @@ class Section(VTKObservationMixin):
     uiName = ""
 
     def __init__(self, panel):
+        from .fittedheight import FittedHeight  # Qt is not there where the module is a library
+
         VTKObservationMixin.__init__(self)
         self.panel = panel
         self.parameters = None
         self._guiTag = None
         widget = slicer.util.loadUI(panel.resourcePath(f"UI/{self.uiName}.ui"))
         panel.layout.addWidget(widget)
+        self._height = FittedHeight(widget)
         self.ui = slicer.util.childWidgetVariables(widget)
         widget.setMRMLScene(slicer.mrmlScene)
         self.setup()

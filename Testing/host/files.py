@@ -56,7 +56,15 @@ class CoreIOManager(core.Listed):
         kinds["SegmentationFile" if path.endswith(".seg.nrrd") else "VolumeFile"] = 0.5
         return max(kinds, key=kinds.get)
 
+    def saveNodes(self, fileType: str, properties: dict, messages=None) -> bool:
+        """Saves the scene with all its data, as a bundle."""
+        if fileType != "SceneFile" or not properties["fileName"].endswith(".mrb"):
+            raise NotImplementedError(f"the stand-in does not save {properties['fileName']}")
+        return bool(slicer.mrmlScene.WriteToMRB(properties["fileName"], None))
+
     def loadNodes(self, fileType: str, properties: dict, loaded=None, messages=None) -> bool:
+        if fileType == "SceneFile":
+            return bool(slicer.mrmlScene.ReadFromMRB(properties["fileName"], True))
         if fileType in self._readers:
             return self._readers[fileType]._load(properties, loaded)
         className, storageName = KINDS[fileType]

@@ -1,12 +1,14 @@
-"""Makes the sample data again: `make sample-data`, or python Testing/host/make_sample_data.py [--simulated DATASET].
+"""Makes the sample data again: `make sample-data`, or python Testing/host/make_sample_data.py [--simulated DATASET | --numbers].
 
 A simulated patient's trunk at low and at full dose with its lesions, cut to the body and rounded so finely that nobody
-sees it, with what says where it comes from. `drmc simulate` takes one to three minutes for it.
+sees it, with what says where it comes from, and the lesions' numbers that the shipped model gives. `drmc simulate` takes
+one to three minutes for it. `--numbers` measures the lesions again, after the shipped model has changed.
 """
 
 from __future__ import annotations
 
 import argparse
+import csv
 import hashlib
 import subprocess
 import sys
@@ -23,6 +25,7 @@ from drmc import files, images  # noqa: E402
 from drmc.volume import Geometry, write_image  # noqa: E402
 
 FOLDER = REPOSITORY / "Resources" / "SampleData"
+CARD = FOLDER / "DRMC-sample.json"
 SEED, CENTER, DRF = 63, "C6", 12
 SIMULATE = (
     *("simulate", "--centers", CENTER, "--patients", "1", "--split", "test", "--seed", str(SEED)),
@@ -38,13 +41,20 @@ UNITS = {"DRMC_voxel_units": "SUVbw"}  # what the engine reads in an NRRD's own 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--simulated", type=Path, help="a dataset that the command below has made already")
+    parser.add_argument(
+        "--numbers", action="store_true", help="measure the lesions of the present sample again"
+    )
     asked = parser.parse_args()
+    if asked.numbers:
+        writeNumbers()
+        return
     with tempfile.TemporaryDirectory() as scratch:
         dataset = asked.simulated or Path(scratch)
         if asked.simulated is None:
             print("simulating:", "drmc", *SIMULATE)
             subprocess.run([sys.executable, "-m", "drmc", *SIMULATE, "-o", str(dataset)], check=True)
         make(next((dataset / CENTER).iterdir()))
+        writeNumbers()
 
 
 def make(case: Path) -> None:
@@ -62,7 +72,7 @@ def make(case: Path) -> None:
     writeLesions(labels, facts["lesions"], FOLDER / names[2])
     writeThumbnail(arrays, sitk.GetArrayFromImage(labels), low.GetSpacing())
     files.write_json(
-        FOLDER / "DRMC-sample.json",
+        CARD,
         {
             "title": f"Simulated patient, center {CENTER}, dose reduction factor {DRF}",
             "simulated": True,
@@ -80,6 +90,35 @@ def make(case: Path) -> None:
     )
     for path in sorted(FOLDER.iterdir()):
         print(f"{path.stat().st_size / 1e6:6.2f} MB  {path.name}")
+
+
+def writeNumbers() -> None:
+    """Denoises the sample with the shipped model and keeps the lesions' numbers in the card, for the modules' self tests."""
+    card = files.read_json_object(CARD)
+    with tempfile.TemporaryDirectory() as scratch:
+        low, lesions = FOLDER / "DRMC-sample-low.nrrd", FOLDER / "DRMC-sample-lesions.seg.nrrd"
+        command = (
+            "denoise",
+            str(low),
+            "-o",
+            scratch,
+            "--lesions",
+            str(lesions),
+            "--device",
+            "cpu",
+            "--precision",
+            "fp32",
+        )
+        subprocess.run([sys.executable, "-m", "drmc", *command], check=True)
+        model = files.read_json_object(Path(scratch) / "summary.json")["model"]
+        with open(Path(scratch) / "lesions.csv", newline="", encoding="utf-8") as file:
+            rows = [row for row in csv.DictReader(file) if row["stage"] in ("original", "denoised")]
+    numbers: dict[str, dict[str, dict[str, float]]] = {}
+    for row in rows:
+        stages = numbers.setdefault(row["segment"], {})
+        stages[row["stage"]] = {key: float(row[key]) for key in ("suv_mean", "suv_max", "suv_peak")}
+    denoised = {"model": model["name"], "sha256": model["sha256"], "lesions": numbers}
+    files.write_json(CARD, {**card, "denoised": denoised})
 
 
 def bodyBox(full: sitk.Image) -> tuple[slice, slice, slice]:

@@ -29,8 +29,9 @@ if sys.version_info < (3, 12):
         ctypes.c_ssize_t.from_address(id(one)).value += 2**40
 
 NATIVE_MODULES = (QtCore, QtGui, QtWidgets)
-# Slicer's own Python files use these; they are no part of the reading.
+# Slicer's own Python files and its script repository use these; they are no part of the reading.
 UNLISTED = {
+    "QEvent": QtCore.QEvent,
     "Qt": QtCore.Qt,
     "QApplication": QtWidgets.QApplication,
     "QLocale": QtCore.QLocale,

@@ -27,13 +27,14 @@ def plain(kind: str | type, name: str, default: Any) -> QtCore.Property:
 
 @offered("ctk.ctkCollapsibleButton")
 class ctkCollapsibleButton(QtWidgets.QWidget):
-    """A titled section that folds."""
+    """A titled section that folds: then its children are hidden, and it is as high as its title."""
 
     contentsCollapsed = QtCore.Signal(bool)
 
     def __init__(self, parent=None):
         super().__init__(parent)
         self._text, self._collapsed = "", False
+        self._unfolded: list[QtWidgets.QWidget] = []  # what was shown when it was folded
         raw(self).setContentsMargins(0, HEADER_HEIGHT, 0, 0)
 
     def setText(self, text: str) -> None:
@@ -41,8 +42,15 @@ class ctkCollapsibleButton(QtWidgets.QWidget):
         raw(self).update()
 
     def _setCollapsed(self, collapsed: bool) -> None:
+        if bool(collapsed) == self._collapsed:
+            return
         self._collapsed = bool(collapsed)
         raw(self).setMaximumHeight(HEADER_HEIGHT if self._collapsed else 16777215)
+        if self._collapsed:
+            children = [one for one in raw(self).children() if isinstance(one, QtWidgets.QWidget)]
+            self._unfolded = [one for one in children if not QtWidgets.QWidget.isHidden(one)]
+        for one in self._unfolded:
+            QtWidgets.QWidget.setVisible(one, not self._collapsed)
         raw(self).contentsCollapsed.emit(self._collapsed)
 
     def mousePressEvent(self, event) -> None:
