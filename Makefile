@@ -14,7 +14,8 @@ help:
 	@echo "make test                 engine tests and Slicer-facing tests"
 	@echo "make lint                 ruff"
 	@echo "make weights              simulate, train and evaluate the shipped model again (hours)"
-	@echo "make screenshots          pictures of the panel and of slice views again, into Resources/Screenshots"
+	@echo "make screenshots          pictures of the panel's states and of slice views again, into Resources/Screenshots"
+	@echo "make screenshots SLICER=/path/to/Slicer   the README's pictures again, in a real Slicer"
 	@echo "make sample-data          simulate the shipped sample patient again (minutes)"
 	@echo "make test-slicer SLICER=/path/to/Slicer   the modules' own tests in a real Slicer with its window"
 
@@ -79,7 +80,12 @@ weights: env
 	$(BIN)/drmc profile $(MODEL) $(WEIGHTS)/profiles --card
 
 screenshots: env
+ifdef SLICER
+	"$(SLICER)" --no-splash --disable-settings --additional-module-paths DRMCDenoise DRMCTraining \
+		--python-script Testing/slicer/pictures_in_slicer.py -- Resources/Screenshots
+else
 	@QT_QPA_PLATFORM=offscreen $(BIN)/python Testing/host/make_screenshots.py
+endif
 
 sample-data: env
 	@QT_QPA_PLATFORM=offscreen $(BIN)/python Testing/host/make_sample_data.py

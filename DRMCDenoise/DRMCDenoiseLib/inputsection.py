@@ -184,7 +184,8 @@ class InputSection(Section):
         elif mistake:
             line = mistake
         elif isKnown:
-            line = suvtexts.oneLine(inspection.decision)
+            isByHand = self.parameters.voxels == BY_FACTOR
+            line = suvtexts.oneLine(inspection.decision, isByHand=isByHand)
         elif inspection.state is InspectionState.REFUSED and inspection.unitsAreUnknown:
             line, details = _("Unknown units: say below what the voxels are"), escape(message)
         elif inspection.state in (InspectionState.REFUSED, InspectionState.FAILED):

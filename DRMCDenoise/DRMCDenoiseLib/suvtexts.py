@@ -22,8 +22,8 @@ def ruleWords(rule: str) -> str:
     }.get(rule, rule)
 
 
-def oneLine(decision: dict[str, Any]) -> str:
-    """How the voxels become SUV, in one line."""
+def oneLine(decision: dict[str, Any], *, isByHand: bool = False) -> str:
+    """How the voxels become SUV, in one line; `isByHand`: the factor was given in the panel, for a unit that it leaves open."""
     units, kind, factor = decision["units"], decision["type"], decision["factor"]
     stored = decision["facts"].get("stored_suv_type") or "SUVbw"
     if units in ("SUV", "GML", "CM2ML") and factor == 1:
@@ -32,7 +32,8 @@ def oneLine(decision: dict[str, Any]) -> str:
             line = _("{kind} g/ml by its values: the volume does not say its units").format(kind=kind)
     else:
         unit = {"BQML": _("Bq/ml"), "CNTS": _("counts")}.get(units, stored)
-        line = f"{kind} = {unit} × {_factors(decision)} ({_why(decision)})"
+        unit, why = (_("voxel value"), _("as you say below")) if isByHand else (unit, _why(decision))
+        line = f"{kind} = {unit} × {_factors(decision)} ({why})"
     count = len(decision["warnings"])
     if count:
         line += "; " + (

@@ -64,8 +64,7 @@ class Screenshots:
         self.save("running", self.panelImage(panel))
         self.wait(lambda: panel.job is None)
         self.save("done", self.panelImage(panel))
-        columns = self.takeViews(panel, lesions)
-        self.save("DRMCDenoise", self.overview(panel, self.panelImage(panel), columns))
+        self.takeViews(panel, lesions)
         host.closeWidget(panel)
 
     def takeMissingPyTorch(self) -> None:
@@ -117,8 +116,8 @@ class Screenshots:
                 setattr(panel._parameterNode, name, value)
         return nodes
 
-    def takeViews(self, panel, lesions) -> dict:
-        """The views of every way to compare, through the largest lesion; their columns of pictures by title."""
+    def takeViews(self, panel, lesions) -> None:
+        """The views of every way to compare, through the largest lesion."""
         point = lesions.GetSegmentCenterRAS(lesions.GetSegmentation().GetSegmentIDs()[0])
         bounds = np.zeros(6)
         panel._parameterNode.inputVolume.GetRASBounds(bounds)
@@ -142,19 +141,6 @@ class Screenshots:
         self.save("overlay", columns["overlay"])
         self.save("residual", columns["residual"])
         self.save("side-by-side", self.rendering.grid([[columns["original"], columns["denoised"]]]))
-        return columns
-
-    def overview(self, panel, panelImage, columns: dict):
-        """The panel in two columns, its results apart, with the views beside them."""
-        from host.pythonqt import raw
-
-        rows = (("original", "denoised"), ("overlay", "residual"))
-        views = self.rendering.grid([[columns[name] for name in row] for row in rows])
-        results = raw(panel.ui.lesionsCollapsibleButton)
-        top = results.mapTo(panel.parent, results.rect().topLeft()).y()
-        width, height = panelImage.width(), panelImage.height()
-        parts = [panelImage.copy(0, 0, width, top), panelImage.copy(0, top, width, height - top)]
-        return self.rendering.grid([[*parts, views]], gap=8, background=parts[0].pixelColor(0, 0).name())
 
     def opened(self):
         """The panel, open."""

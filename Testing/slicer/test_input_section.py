@@ -158,7 +158,7 @@ def test_unknown_units_are_said_by_the_user(panel, qtSlicer):
     assert "a positive number" in panel.ui.suvLabel.text
     assert panel.ui.factorLineEdit.isVisibleTo(panel.ui.suvCollapsibleButton)
     type_(panel.ui.factorLineEdit, "0.00025")
-    assert settle(qtSlicer, panel).startswith("SUVbw = Bq/ml × 0.00025 (stated in Un_known.json)")
+    assert settle(qtSlicer, panel).startswith("SUVbw = voxel value × 0.00025 (as you say below)")
     assert sectionOf(panel, "InputSection").runArguments()["suv"] == 0.00025 and panel.ui.applyButton.enabled
     choose(panel.ui.voxelsComboBox, "SUV")
     assert settle(qtSlicer, panel) == "SUVbw g/ml, as it is"

@@ -1,0 +1,88 @@
+"""Takes the README's pictures in a running Slicer (make screenshots SLICER=/path/to/Slicer); look at them.
+
+Slicer --no-splash --disable-settings --additional-module-paths DRMCDenoise DRMCTraining --python-script pictures_in_slicer.py -- FOLDER
+"""
+
+import sys
+import time
+import traceback
+from pathlib import Path
+
+import qt
+import slicer
+
+SIZE = 1440, 900  # pixels of the main window
+LARGEST = 300_000  # bytes of a picture
+
+
+class Pictures:
+    """The sample patient, denoised by a click, in the main window."""
+
+    def __init__(self, folder: Path):
+        self.folder = folder
+        self.window = slicer.util.mainWindow()
+        self.window.resize(*SIZE)
+        (self.area,) = slicer.util.findChildren(self.window, name="ScrollArea")  # of the module panel
+
+    def take(self) -> None:
+        from DRMCDenoiseLib.sampledata import loadSample
+
+        self.open("DRMCDenoise")
+        low, full, lesions = loadSample()
+        slicer.util.setSliceViewerLayers(background=low, fit=True)
+        panel = slicer.util.getModuleWidget("DRMCDenoise")
+        ui = panel.ui
+        ui.inputSelector.setCurrentNode(low)
+        ui.lesionsSelector.setCurrentNode(lesions)
+        ui.referenceSelector.setCurrentNode(full)
+        self.wait(lambda: ui.applyButton.enabled)
+        ui.applyButton.click()
+        self.wait(lambda: panel.job is None)
+        ui.lesionTableWidget.cellClicked(0, 0)
+        ui.compareSideBySideButton.click()
+        self.scrollTo(ui.runCollapsibleButton)
+        self.save("DRMCDenoise", self.window)
+        self.save("DRMCDenoise-panel", panel.parent)
+        ui.compareOffButton.click()
+
+    def open(self, name: str) -> None:
+        slicer.util.selectModule(name)
+        self.rest()
+
+    def rest(self, seconds: float = 2.0) -> None:
+        end = time.monotonic() + seconds
+        while time.monotonic() < end:
+            slicer.app.processEvents()
+            time.sleep(0.01)
+
+    def wait(self, condition) -> None:
+        while not condition():
+            self.rest(0.1)
+
+    def scrollTo(self, widget) -> None:
+        self.rest()
+        content = self.area.widget()
+        self.area.verticalScrollBar().setValue(widget.mapTo(content, qt.QPoint(0, 0)).y())
+
+    def save(self, name: str, widget) -> None:
+        self.rest()
+        path = self.folder / f"{name}.png"
+        image = widget.grab().toImage()
+        if not image.save(str(path), "PNG", 0) or path.stat().st_size > LARGEST:
+            raise OSError(f"{path} cannot be written, or is larger than {LARGEST} bytes")
+        print(
+            f"{path.name}: {image.width()} x {image.height()}, {path.stat().st_size / 1000:.0f} kB",
+            flush=True,
+        )
+
+
+def main() -> int:
+    try:
+        Pictures(Path(sys.argv[-1])).take()
+    except Exception:
+        traceback.print_exc()
+        return 1
+    return 0
+
+
+slicer.util.exit(main())
