@@ -241,6 +241,10 @@ class WholeBody(_Patient):
         activity, mu, organs = (_inner(v) for v in (canvas.activity, canvas.mu, canvas.label))
         return Phantom(activity.clamp_(min=0), mu.clamp_(min=0), organs, _inner(labels), facts)
 
+    def labels(self, spacing: float) -> np.ndarray:
+        """The organ labels (z, y, x), uint8, of the whole scan range on a grid of that spacing in mm."""
+        return self._whole(spacing).label.numpy()
+
     def _draw(self) -> None:
         """All strokes, from the outside in: the last paint wins."""
         h, drawing = self.habitus, self.drawing

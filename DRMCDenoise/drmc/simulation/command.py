@@ -87,7 +87,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="write nothing: measure the seconds and the memory of one patient of each center (default C1)",
     )
-    parser.add_argument("--json", action="store_true", help="print the benchmark as JSON")
+    parser.add_argument(
+        "--audit",
+        action="store_true",
+        help="simulate no scan: hold the anatomy of --patients whole bodies against references; -o FOLDER keeps the page",
+    )
+    parser.add_argument("--json", action="store_true", help="print the benchmark or the audit as JSON")
 
 
 def run(arguments: argparse.Namespace, reporter: Reporter) -> int:
@@ -99,12 +104,14 @@ def run(arguments: argparse.Namespace, reporter: Reporter) -> int:
     if arguments.seed < 0 or arguments.workers < 1:
         raise InputError("--seed must be at least 0 and --workers at least 1")
     factors = _factors(arguments.drf)
+    if arguments.audit:
+        return _audit(arguments, reporter)
     if arguments.benchmark:
         return _benchmark(arguments, factors, reporter)
     if arguments.output is None or arguments.centers is None:
-        raise InputError("--centers and -o are needed, or --benchmark; see drmc simulate --help")
+        raise InputError("--centers and -o are needed, or --benchmark or --audit; see drmc simulate --help")
     if arguments.json:
-        raise InputError("--json belongs to --benchmark; the progress as JSON is --progress json")
+        raise InputError("--json belongs to --benchmark and --audit; the progress as JSON is --progress json")
     centers = _centers(arguments.centers)
 
     from drmc.simulation.cohort import write_cohort
@@ -125,6 +132,35 @@ def run(arguments: argparse.Namespace, reporter: Reporter) -> int:
     reporter.result(output=str(manifest))
     if arguments.progress != "json":
         print(f"simulated dataset: {manifest}")
+    return 0
+
+
+def _audit(arguments: argparse.Namespace, reporter: Reporter) -> int:
+    from drmc import files
+    from drmc.simulation import audit_page
+    from drmc.simulation.audit import audit
+    from drmc.simulation.tracers import find_tracer
+
+    find_tracer(arguments.tracer)
+    found = audit(
+        arguments.patients,
+        seed=arguments.seed,
+        tracer=arguments.tracer,
+        workers=arguments.workers,
+        progress=lambda done, total: reporter.progress(done, total, None, "patient"),
+    )
+    if arguments.output is not None:
+        try:
+            arguments.output.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise InputError(
+                f"{arguments.output} cannot be made ({error.strerror}): choose another folder"
+            ) from None
+        files.write_json(arguments.output / "audit.json", found)
+        files.write_text(arguments.output / "audit.html", audit_page.page(found))
+    reporter.result(**found)
+    if arguments.progress != "json":
+        print(json.dumps(found, indent=2, allow_nan=False) if arguments.json else audit_page.text(found))
     return 0
 
 
