@@ -40,19 +40,10 @@ def body_mask(suv_zyx: np.ndarray, spacing_zyx: Sequence[float]) -> np.ndarray:
     Returns:
         bool array of the same shape; all False where nothing reaches `BODY_SUV`.
     """
-    factors = [max(1, round(_BLOCK_MM / step)) for step in spacing_zyx]
+    smooth, factors = _smoothed_blocks(suv_zyx, spacing_zyx)
     block_mm = [factor * step for factor, step in zip(factors, spacing_zyx, strict=True)]
     hot = _reduce_blocks(suv_zyx, factors, np.maximum) > HOT_SUV
-    mean = _reduce_blocks(suv_zyx, factors, np.add)
-    for axis, (size, factor) in enumerate(zip(suv_zyx.shape, factors, strict=True)):
-        voxels = np.minimum(factor, size - factor * np.arange(mean.shape[axis]))
-        mean = mean / voxels.astype(np.float32).reshape([-1 if other == axis else 1 for other in range(3)])
-
-    image = sitk.GetImageFromArray(mean.astype(np.float32, copy=False))
-    image.SetSpacing([float(step) for step in reversed(block_mm)])
-    labels = sitk.GetArrayFromImage(
-        sitk.ConnectedComponent(sitk.DiscreteGaussian(image, _SMOOTHING_MM**2) > BODY_SUV)
-    )
+    labels = sitk.GetArrayFromImage(sitk.ConnectedComponent(smooth > BODY_SUV))
     sizes = np.bincount(labels.ravel(), minlength=2) * (np.prod(block_mm) / 1000.0)
     keep = sizes >= min(_SPECK_ML, _SPECK_FRACTION * sizes[1:].max())
     keep[np.unique(labels[hot])] = True
@@ -70,6 +61,43 @@ def body_mask(suv_zyx: np.ndarray, spacing_zyx: Sequence[float]) -> np.ndarray:
         if factor > 1:
             body = np.take(body, np.arange(size) // factor, axis=axis)
     return body
+
+
+def body_mask_of_any_scale(image_zyx: np.ndarray, spacing_zyx: Sequence[float]) -> np.ndarray:
+    """As `body_mask`, for an image whose values have no unit: without correction for attenuation, or of unknown units.
+
+    The threshold parts body and air of the smoothed image (Otsu), brighter than its 90th percentile being equal; what a
+    slice encloses is body too, since attenuation darkens the middle. Uncorrected images have a halo of scatter: the mask
+    reaches some millimeters into it. All False where nothing is above zero.
+    """
+    smooth, _ = _smoothed_blocks(image_zyx, spacing_zyx)
+    values = sitk.GetArrayFromImage(smooth)
+    above = values[values > 0]
+    if not above.size or above.min() == above.max():
+        return image_zyx > 0
+    otsu = sitk.OtsuThresholdImageFilter()
+    otsu.SetNumberOfHistogramBins(256)
+    otsu.Execute(sitk.GetImageFromArray(np.clip(values, 0, np.percentile(above, 90))))
+    scale = BODY_SUV / max(otsu.GetThreshold(), float(above.min()))
+    body = body_mask((image_zyx * np.float32(scale)).astype(np.float32, copy=False), spacing_zyx)
+    for slice_yx in body:
+        filled = sitk.BinaryFillhole(sitk.GetImageFromArray(slice_yx.astype(np.uint8)))
+        slice_yx[:] = sitk.GetArrayViewFromImage(filled)
+    return body
+
+
+def _smoothed_blocks(image_zyx: np.ndarray, spacing_zyx: Sequence[float]) -> tuple[sitk.Image, list[int]]:
+    """Means over blocks of about 4 mm, smoothed, and the voxels of a block along each axis."""
+    factors = [max(1, round(_BLOCK_MM / step)) for step in spacing_zyx]
+    mean = _reduce_blocks(image_zyx, factors, np.add)
+    for axis, (size, factor) in enumerate(zip(image_zyx.shape, factors, strict=True)):
+        voxels = np.minimum(factor, size - factor * np.arange(mean.shape[axis]))
+        mean = mean / voxels.astype(np.float32).reshape([-1 if other == axis else 1 for other in range(3)])
+    image = sitk.GetImageFromArray(mean.astype(np.float32, copy=False))
+    image.SetSpacing(
+        [float(f * step) for f, step in zip(reversed(factors), reversed(list(spacing_zyx)), strict=True)]
+    )
+    return sitk.DiscreteGaussian(image, _SMOOTHING_MM**2), factors
 
 
 def body_tiles(mask_zyx: np.ndarray, tile: int, overlap: float = 0.25, margin: int = 2) -> np.ndarray:

@@ -2,18 +2,20 @@
 
     DATASET/dataset.json
     DATASET/CENTER/CASE/full.nii.gz  low_drf012.nii.gz  lesions.nii.gz  organs.nii.gz  truth.nii.gz  pet.json
+                        full_nac.nii.gz  low_drf012_nac.nii.gz
 
 The manifest is the contract; training, evaluation and validation read nothing else. Per case it names `id`, `center`,
 `split`, `full` and `low` (by dose reduction factor), and where there are such files `lesions` and `organs` (labels),
-`truth` (SUV without noise, of simulated cases) and `facts` (side-car with BIDS-PET keys); `patient`, if the same person
-was scanned more than once. Paths are relative to the manifest. NumPy and SimpleITK only.
+`truth` (SUV without noise, of simulated cases), `uncorrected` (images without correction for attenuation, of no unit, by dose
+reduction factor, "1" for the full dose) and `facts` (side-car with BIDS-PET keys); `patient`, if the same person was scanned
+more than once. Paths are relative to the manifest. NumPy and SimpleITK only.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +30,7 @@ MANIFEST = "dataset.json"
 SCHEMA = 1
 SPLITS = ("train", "validation", "test")
 SIDECAR = "pet.json"
+_UNCORRECTED = "_nac"
 _LOW = re.compile(r"low_drf(\d+(?:\.\d+)?)")
 
 
@@ -50,6 +53,7 @@ class Case:
     facts: Path | None = None
     units: str | None = None
     patient: str = ""
+    uncorrected: dict[float, Path] = field(default_factory=dict)
 
     def doses(self) -> Iterator[tuple[str, Path]]:
         """The measured images by name: "full", then "low 12" in ascending order of the factor."""
@@ -63,6 +67,8 @@ class Case:
         for name in ("lesions", "organs", "truth", "facts"):
             if (path := getattr(self, name)) is not None:
                 yield name, path
+        for factor in sorted(self.uncorrected):
+            yield f"{'full' if factor == 1 else f'low {factor:g}'} uncorrected", self.uncorrected[factor]
 
     def read(self, path: Path) -> PETVolume:
         """One of the case's PET images, in SUV or Bq/ml by its side-car, else by the manifest, else in SUV."""
@@ -120,6 +126,9 @@ def parse_case(path: Path, entry: Any, units: str | None = None) -> Case:
             facts=at("facts"),
             units=units,
             patient=str(entry.get("patient") or entry["id"]),
+            uncorrected={
+                float(factor): path.parent / image for factor, image in entry.get("uncorrected", {}).items()
+            },
         )
     except (KeyError, ValueError, AttributeError, TypeError) as error:
         raise InputError(f"{path}: case {name} has a bad or missing entry: {error}") from None
@@ -149,6 +158,12 @@ def low_name(dose_reduction_factor: float) -> str:
     return f"low_drf{dose_reduction_factor:03g}.nii.gz"
 
 
+def uncorrected_name(dose_reduction_factor: float) -> str:
+    """File name of an image without correction for attenuation, e.g. full_nac.nii.gz, low_drf012_nac.nii.gz."""
+    dose = "full" if dose_reduction_factor == 1 else stem(Path(low_name(dose_reduction_factor)))
+    return f"{dose}{_UNCORRECTED}.nii.gz"
+
+
 def factor_of(path: Path) -> float | None:
     """The dose reduction factor in the name of a low-dose image; None for any other name."""
     found = _LOW.fullmatch(stem(path))
@@ -164,6 +179,9 @@ def case_entry(dataset: Path, folder: Path, *, center: str, split: str) -> dict[
     if "full" in images:
         entry["full"] = place(images["full"])
     entry["low"] = {f"{factor:g}": place(low[factor]) for factor in sorted(low)}
+    raw = {f: images.get(stem(Path(uncorrected_name(f)))) for f in (1.0, *sorted(low))}
+    if any(raw.values()):
+        entry["uncorrected"] = {f"{f:g}": place(path) for f, path in raw.items() if path is not None}
     entry |= {name: place(images[name]) for name in ("lesions", "organs", "truth") if name in images}
     if (folder / SIDECAR).is_file():
         entry["facts"] = place(folder / SIDECAR)

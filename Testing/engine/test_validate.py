@@ -157,6 +157,13 @@ def near_copy(p: Planter) -> None:
         )
 
 
+def another_body_uncorrected(p: Planter) -> None:
+    """Both images have one; that of the full dose shows a body beside the body."""
+    for key, name, shift in (("1", "full", 10), ("4", "low_drf004", 0)):
+        put(p.folder, f"{name}_nac", 0.3 * np.roll(get(p.folder, name), shift, axis=2))
+        p.entry.setdefault("uncorrected", {})[key] = f"{p.entry['center']}/{p.entry['id']}/{name}_nac.nii.gz"
+
+
 def scale(factor: float, *names: str) -> Callable[[Planter], None]:
     return lambda p: [change(p.folder, name, lambda array: array * factor) for name in names]
 
@@ -186,6 +193,7 @@ FAULTS: dict[str, Callable[[Planter], object]] = {
     "dose.order": lambda p: p.swap("low_drf012", "low_drf004"),
     "dose.activity": scale(0.25, "low_drf004"),
     "truth.activity": scale(2.0, "truth"),
+    "uncorrected.body": another_body_uncorrected,
     "duplicate.id": lambda p: p.entry.update(id=SPARE),
     "duplicate.image": lambda p: p.copy_from_spare(*IMAGES),
     "duplicate.near": near_copy,

@@ -90,6 +90,7 @@ class Acquisition:
         multiplier = center.tof_count_multiplier if tof else center.count_multiplier
         scale = axial_profile(center, z_mm).to(device) * (center.counts_per_suv_mm(weight_kg) * multiplier)
         attenuated = lambda block, s: scale * torch.exp(-projector.forward(block, s))
+        self._scale = scale
 
         block = columns(mu)
         self._nature = [attenuated(block, s) * calibration for s in range(center.subsets)]
@@ -133,6 +134,20 @@ class Acquisition:
             additive.append(scatter * self._scatter_belief + randoms)
         believed = [part[:, z].contiguous() for part in self._believed]
         return AcquisitionModel(self._projector, self._psf, believed, additive), prompts
+
+    def without_attenuation_correction(self, z: slice) -> AcquisitionModel:
+        """The model of a reconstruction that knows nothing of attenuation and scatter: geometry and randoms are all it has.
+
+        Scanners subtract randoms without a correction for attenuation too. Its images have no unit: attenuation
+        dims them, most in the middle of the body.
+        """
+        lines, rows = self._projector.lines, self._projector.rows
+        scale, randoms = self._scale[z], self._randoms[z]
+        if self._tof:
+            randoms = randoms / self._tof.bins
+        multiplicative = [scale.expand(lines, -1).contiguous()] * self.center.subsets
+        additive = [randoms.expand(rows, -1).contiguous()] * self.center.subsets
+        return AcquisitionModel(self._projector, self._psf, multiplicative, additive)
 
     def _over_tof(self, s: int, z: slice, scatter: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Trues and scatter (rows, z) of a subset; scatter lies along a line as the view's trues do, but wider."""
@@ -192,6 +207,11 @@ class Events:
                     part[:, image, block] = thin_prompts(full, factor, streams[image]) * factor
             self._prompts[first] = count
         return model, prompts
+
+    def without_attenuation_correction(self, z: slice) -> tuple[AcquisitionModel, list[torch.Tensor]]:
+        """As the call, with the model of a reconstruction without correction for attenuation: the same events."""
+        _corrected, prompts = self(z)
+        return self._acquisition.without_attenuation_correction(z), prompts
 
     def _generator(self, block: int, factor: float, device: torch.device) -> torch.Generator:
         key = (*self._seed.spawn_key, block, round(1000 * factor))

@@ -22,7 +22,7 @@ import SimpleITK as sitk
 import torch
 
 import drmc
-from drmc.dataset import MANIFEST, SCHEMA, SIDECAR, SPLITS, case_entry, low_name
+from drmc.dataset import MANIFEST, SCHEMA, SIDECAR, SPLITS, case_entry, low_name, uncorrected_name
 from drmc.errors import DRMCError, InputError
 from drmc.files import write_json
 from drmc.simulation.centers import CENTERS, Center
@@ -94,6 +94,7 @@ class ScanOptions:
     device: str = "cpu"
     tof: bool = False
     imperfections: Imperfections = PERFECT
+    uncorrected: bool = False
     source: PatientSource = field(default_factory=PatientSource)
 
     def doses(self, center: Center) -> list[float]:
@@ -115,6 +116,7 @@ class ScanOptions:
             "device": self.device,
             "tof": self.tof,
             "imperfections": asdict(self.imperfections),
+            "uncorrected": self.uncorrected,
             "source": self.source.to_dict(),
         }
 
@@ -136,6 +138,8 @@ def write_case(
         write("full.nii.gz", scan.full, np.float32)
         for factor, image in scan.low.items():
             write(low_name(factor), image, np.float32)
+        for factor, image in scan.uncorrected.items():
+            write(uncorrected_name(factor), image, np.float32)
         write("truth.nii.gz", scan.phantom.activity.cpu().numpy(), np.float32)
         write("organs.nii.gz", scan.phantom.organs.cpu().numpy(), np.uint8)
         write("lesions.nii.gz", scan.phantom.lesions.cpu().numpy(), np.uint8)
@@ -175,11 +179,23 @@ def _sidecar(scan: Scan, center: Center, seed: Sequence[int], options: ScanOptio
         "FrameDuration": [center.seconds],
         "DoseReductionFactors": sorted(scan.low),
         "Seed": list(seed),
+        "AttenuationCorrection": "the attenuation map of the phantom",
+        **({"Uncorrected": _uncorrected(scan)} if scan.uncorrected else {}),
         **({"PatientID": options.source.patient_id} if options.source.patient_id else {}),
         "Options": options.to_dict(),
         "Center": center.to_dict(),
         "Facts": scan.facts,
         "SoftwareVersion": drmc.__version__,
+    }
+
+
+def _uncorrected(scan: Scan) -> dict:
+    """What the images without correction for attenuation are: the same events, reconstructed again."""
+    return {
+        "Files": [uncorrected_name(factor) for factor in sorted(scan.uncorrected)],
+        "AttenuationCorrection": "none",
+        "ScatterCorrectionMethod": "none",
+        "Units": "arbitrary",
     }
 
 
@@ -323,7 +339,8 @@ def _bytes_of(center: Center, options: ScanOptions) -> float:
     """About the room that a case takes on disk; its work grows alike."""
     height = min(options.axial_mm or math.inf, SCAN_MM.get(center.region, SCAN_MM["wholebody"]))
     voxels = center.matrix**2 * height / center.voxel_mm[0]
-    return voxels * 4 * _STORED_SHARE * (2 + len(options.doses(center)))
+    doses = 1 + len(options.doses(center))
+    return voxels * 4 * _STORED_SHARE * (1 + (2 if options.uncorrected else 1) * doses)
 
 
 def _check_room(dataset: Path, waiting: Sequence[CaseTask]) -> None:
@@ -366,6 +383,8 @@ def _check_same_study(tasks: Sequence[CaseTask]) -> None:
         made = {"Center": task.center.to_dict(), "Options": task.options.to_dict()}
         for said, values in json.loads(json.dumps(made)).items():
             before = facts.get(said, {})  # a key that one of the two does not know decides nothing
+            if said == "Options":
+                before = {"uncorrected": False, **before}
             for key in sorted((values.keys() & before.keys()) - {"device"}):
                 if values[key] != before[key]:
                     raise InputError(

@@ -72,6 +72,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="standard deviation of the scanners' calibration, 0.05 = 5 %%",
     )
     parser.add_argument(
+        "--uncorrected",
+        action="store_true",
+        help="images without correction for attenuation too, of the same events; about twice as long",
+    )
+    parser.add_argument(
         "--workers", type=int, default=1, help="patients simulated at the same time (default 1)"
     )
     parser.add_argument(
@@ -236,7 +241,13 @@ def _options(
         arguments.breathing, arguments.attenuation_mismatch, arguments.calibration_error
     )
     return ScanOptions(
-        factors, arguments.axial_mm, device, arguments.tof, imperfections, _source(arguments, centers)
+        factors,
+        arguments.axial_mm,
+        device,
+        arguments.tof,
+        imperfections,
+        arguments.uncorrected,
+        _source(arguments, centers),
     )
 
 

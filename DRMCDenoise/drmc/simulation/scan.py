@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Protocol
 
 import numpy as np
@@ -26,7 +26,11 @@ PERFECT = Imperfections()
 
 @dataclass
 class Scan:
-    """One simulated examination, arrays (z, y, x): SUV of full dose and per dose reduction factor, and the truth."""
+    """One simulated examination, arrays (z, y, x): SUV of full dose and per dose reduction factor, and the truth.
+
+    `uncorrected`: images of the same events without correction for attenuation, of no unit, by dose reduction factor (1 for
+    the full dose); empty where they were not asked for.
+    """
 
     full: np.ndarray
     low: dict[float, np.ndarray]
@@ -34,6 +38,7 @@ class Scan:
     spacing_xyz: tuple[float, float, float]
     origin_xyz: tuple[float, float, float]
     facts: dict
+    uncorrected: dict[float, np.ndarray] = field(default_factory=dict)
 
 
 class Patient(Protocol):
@@ -58,6 +63,7 @@ def simulate_patient(
     axial_mm: float | None = None,
     tof: bool = False,
     imperfections: Imperfections = PERFECT,
+    uncorrected: bool = False,
     device: str = "cpu",
     progress: Callable[[float], None] | None = None,
 ) -> Scan:
@@ -65,7 +71,8 @@ def simulate_patient(
 
     `patient` is the procedural one of the seed if it is not given. `axial_mm` limits the scan to a random axial window
     of that length (training material at a fraction of the time); None scans the patient's whole range, or as much of it
-    as a single bed holds. `progress` is called with the share done (0..1) after every OSEM update; it may raise to
+    as a single bed holds. `uncorrected`: images without correction for attenuation too, of the same events; the corrected ones
+    stay what they are, bit for bit. `progress` is called with the share done (0..1) after every OSEM update; it may raise to
     cancel.
     """
     own_seed, physics_seed, noise_seed = fresh(seed).spawn(3)
@@ -109,7 +116,13 @@ def simulate_patient(
     events = Events(acquisition, factors, noise_seed)
     post_filter = GaussianPSF(center.post_filter_mm, center.voxel_mm) if any(center.post_filter_mm) else None
     iterations = center.tof_iterations if tof else center.iterations
-    images = reconstruct(events, nz, iterations, post_filter, progress=progress)
+    passes = 2 if uncorrected else 1
+    part = lambda number: None if progress is None else lambda share: progress((number + share) / passes)
+    images = reconstruct(events, nz, iterations, post_filter, progress=part(0))
+    raw = None
+    if uncorrected:
+        source = events.without_attenuation_correction
+        raw = reconstruct(source, nz, iterations, post_filter, progress=part(1))
 
     z = slice(END_SLICES, nz - END_SLICES)
     first = (n - center.matrix) // 2
@@ -138,6 +151,7 @@ def simulate_patient(
         spacing_xyz=(dx, dy, dz),
         origin_xyz=(origin[2] + first * dx, origin[1] + first * dy, origin[0] + END_SLICES * dz),
         facts=facts,
+        uncorrected={} if raw is None else {f: cut(raw[i]).numpy() for i, f in enumerate((1.0, *factors))},
     )
 
 

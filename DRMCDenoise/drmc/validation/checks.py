@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import SimpleITK as sitk
 
-from drmc.body import body_mask
+from drmc.body import body_mask, body_mask_of_any_scale
 from drmc.dataset import SIDECAR, SPLITS, Case, factor_of, load_manifest, parse_case
 from drmc.errors import InputError, NotFiniteError
 from drmc.validation.findings import Finding, Findings
@@ -26,6 +26,7 @@ PLAUSIBLE_MBQ = (1.0, 2000.0)
 NOISE_PER_SQRT_FACTOR = (0.5, 1.35)
 """Noise of low over full dose, in units of sqrt(DRF); simulated scans have 0.76 to 0.92. Edges of anatomy lower it."""
 _ACTIVITY = (0.05, 0.2)  # relative difference that is a warning, an error
+_LEAST_BODY = 0.6  # Dice of the body with and without correction for attenuation; 0.75 to 0.9 is usual
 _NEGATIVE = 0.01
 _NEAR = (
     0.08  # of two coarse pictures of norm 1: one patient at two doses 0.01 to 0.06, two patients from 0.2 (m)
@@ -215,10 +216,34 @@ def _examine_images(
             _measure_dose(measured, name, low_suv, body, warning)
     _check_doses(measured, error, warning)
     _check_truth(measured, body, gone, error, warning)
+    for name, path in case.files():
+        if name.endswith(" uncorrected") and path not in gone:
+            _check_uncorrected(measured, name, path, body, error)
     for name in ("lesions", "organs"):
         path = getattr(case, name)
         if path is not None and path not in gone:
             _check_labels(measured, name, path, error)
+
+
+def _check_uncorrected(measured: Measured, name: str, path: Path, body: np.ndarray, error: Callable) -> None:
+    """An image without correction for attenuation has no unit: only its grid and its body can be looked at."""
+    try:
+        image = read_image(path)
+    except InputError as refusal:
+        _note_unreadable(refusal, error)
+        return
+    array, geometry = sitk.GetArrayFromImage(image).astype(np.float32), Geometry.from_image(image)
+    measured.hashes[name] = content_hash(array, geometry)
+    if not geometry.matches(measured.geometry):
+        error("geometry.differs", f"{name}: {_grid(geometry)}, full: {_grid(measured.geometry)}")
+    elif not _is_constant(array, name, error):
+        found = body_mask_of_any_scale(array, geometry.spacing_zyx)
+        both = 2 * np.count_nonzero(found & body) / max(1, np.count_nonzero(found) + np.count_nonzero(body))
+        if both < _LEAST_BODY:
+            error(
+                "uncorrected.body",
+                f"{name}: its body is not that of full (Dice {both:.2f}): another patient?",
+            )
 
 
 def _is_constant(suv: np.ndarray, name: str, error: Callable) -> bool:
