@@ -51,6 +51,19 @@ from drmc.cli import main
 sys.exit(main(["train", sys.argv[1]]))
 """
 
+# Leaves the group after having made an optimizer, whose first one loads much of PyTorch.
+LEAVE = """
+import gc, weakref
+import torch, torch.distributed as distributed
+from drmc.training.processes import joined
+with joined(deterministic=True) as processes:
+    group = weakref.ref(distributed.group.WORLD)
+    torch.optim.SGD([torch.nn.Parameter(torch.ones(2))], lr=0.1)
+    processes.sum_values({"any": 1.0})
+gc.collect()
+assert group() is None, "the group outlives its processes' work"
+"""
+
 
 @pytest.fixture(scope="module")
 def dataset(tmp_path_factory) -> Path:
@@ -212,6 +225,12 @@ def test_torchrun_resumes_by_itself_after_a_kill(dataset, tmp_path):
     events = [json.loads(line) for line in (Path(config.output) / "training.jsonl").read_text().splitlines()]
     assert [e["step"] in (2, 3) for e in events if e["event"] == "resumed"] == [True]
     assert apart(network_of(config), network_of(straight)) < 1e-6
+
+
+def test_whoever_leaves_takes_the_threads_of_the_group_along(dataset, tmp_path):
+    # One that is still there when Python ends may abort the process, which torchrun then starts again.
+    codes, errors = ended(launch(tiny_config(dataset, tmp_path / "run"), 2, code=LEAVE))
+    assert codes == [0, 0], errors
 
 
 def test_a_port_in_use_is_said_in_one_line(dataset, tmp_path):

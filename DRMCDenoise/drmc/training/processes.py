@@ -14,6 +14,10 @@ from typing import Any
 import torch
 import torch.distributed as distributed
 
+# Here, before there is a group: its functions keep the group of the moment they are defined at, and with it threads that
+# abort the process when Python ends. The first optimizer would load it.
+import torch.distributed.nn
+
 from drmc.errors import DRMCError, InputError
 
 PATIENCE = timedelta(hours=2)  # all wait while the first one validates
