@@ -105,8 +105,7 @@ def _arrange(places: dict[str, Place]) -> None:
 def _setLinked(isLinked: bool) -> None:
     for node in viewstate.compositeNodes():
         with slicer.util.NodeModify(node):
-            node.SetLinkedControl(isLinked)
-            node.SetHotLinkedControl(isLinked)
+            viewstate.setLinked(node, isLinked)
 
 
 def sides() -> list[tuple]:

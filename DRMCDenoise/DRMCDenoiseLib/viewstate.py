@@ -21,6 +21,12 @@ def layoutNode():
     return None if manager is None else manager.layoutLogic().GetLayoutNode()
 
 
+def setLinked(node, isLinked: bool) -> None:
+    """Whether a slice view follows the others, also while the mouse is held down."""
+    node.SetLinkedControl(isLinked)
+    node.SetHotLinkedControl(isLinked)
+
+
 def keepViews() -> None:
     """Remembers what every slice view shows, and how the views are arranged, until `restoreViews`."""
     for node in compositeNodes():
@@ -41,8 +47,7 @@ def restoreViews() -> None:
     for node in nodes:
         with slicer.util.NodeModify(node):
             if not _isKept(node):
-                node.SetLinkedControl(False)
-                node.SetHotLinkedControl(False)
+                setLinked(node, False)
             for name in _COMPOSITE_VOLUMES:
                 before = node.GetNodeReference(PREFIX + name)
                 getattr(node, f"Set{name}")(None if before is None else before.GetID())

@@ -41,9 +41,44 @@ def body_mask(suv_zyx: np.ndarray, spacing_zyx: Sequence[float]) -> np.ndarray:
         bool array of the same shape; all False where nothing reaches `BODY_SUV`.
     """
     smooth, factors = _smoothed_blocks(suv_zyx, spacing_zyx)
+    return _mask(suv_zyx, spacing_zyx, smooth, factors, BODY_SUV, HOT_SUV)
+
+
+def body_mask_of_any_scale(image_zyx: np.ndarray, spacing_zyx: Sequence[float]) -> np.ndarray:
+    """As `body_mask`, for an image whose values have no unit: without correction for attenuation, or of unknown units.
+
+    The threshold parts body and air of the smoothed image (Otsu), brighter than its 90th percentile being equal; what a
+    slice encloses is body too, since attenuation darkens the middle. Uncorrected images have a halo of scatter: the mask
+    reaches some millimeters into it. All False where nothing is above zero.
+    """
+    smooth, factors = _smoothed_blocks(image_zyx, spacing_zyx)
+    values = sitk.GetArrayViewFromImage(smooth)
+    above = values[values > 0]
+    if not above.size or above.min() == above.max():
+        return image_zyx > 0
+    otsu = sitk.OtsuThresholdImageFilter()
+    otsu.SetNumberOfHistogramBins(256)
+    otsu.Execute(sitk.GetImageFromArray(np.clip(values, 0, np.percentile(above, 90))))
+    level = max(otsu.GetThreshold(), float(above.min()))
+    body = _mask(image_zyx, spacing_zyx, smooth, factors, level, level * HOT_SUV / BODY_SUV)
+    for slice_yx in body:
+        filled = sitk.BinaryFillhole(sitk.GetImageFromArray(slice_yx.astype(np.uint8)))
+        slice_yx[:] = sitk.GetArrayViewFromImage(filled)
+    return body
+
+
+def _mask(
+    image_zyx: np.ndarray,
+    spacing_zyx: Sequence[float],
+    smooth: sitk.Image,
+    factors: Sequence[int],
+    body_level: float,
+    hot_level: float,
+) -> np.ndarray:
+    """The mask by its two levels, of an image and its smoothed blocks of `factors` voxels."""
     block_mm = [factor * step for factor, step in zip(factors, spacing_zyx, strict=True)]
-    hot = _reduce_blocks(suv_zyx, factors, np.maximum) > HOT_SUV
-    labels = sitk.GetArrayFromImage(sitk.ConnectedComponent(smooth > BODY_SUV))
+    hot = _reduce_blocks(image_zyx, factors, np.maximum) > hot_level
+    labels = sitk.GetArrayFromImage(sitk.ConnectedComponent(smooth > body_level))
     sizes = np.bincount(labels.ravel(), minlength=2) * (np.prod(block_mm) / 1000.0)
     keep = sizes >= min(_SPECK_ML, _SPECK_FRACTION * sizes[1:].max())
     keep[np.unique(labels[hot])] = True
@@ -57,32 +92,9 @@ def body_mask(suv_zyx: np.ndarray, spacing_zyx: Sequence[float]) -> np.ndarray:
     filled = sitk.BinaryFillhole(sitk.GetImageFromArray(body.astype(np.uint8)))
     body = sitk.GetArrayViewFromImage(filled).astype(bool)
 
-    for axis, (size, factor) in enumerate(zip(suv_zyx.shape, factors, strict=True)):
+    for axis, (size, factor) in enumerate(zip(image_zyx.shape, factors, strict=True)):
         if factor > 1:
             body = np.take(body, np.arange(size) // factor, axis=axis)
-    return body
-
-
-def body_mask_of_any_scale(image_zyx: np.ndarray, spacing_zyx: Sequence[float]) -> np.ndarray:
-    """As `body_mask`, for an image whose values have no unit: without correction for attenuation, or of unknown units.
-
-    The threshold parts body and air of the smoothed image (Otsu), brighter than its 90th percentile being equal; what a
-    slice encloses is body too, since attenuation darkens the middle. Uncorrected images have a halo of scatter: the mask
-    reaches some millimeters into it. All False where nothing is above zero.
-    """
-    smooth, _ = _smoothed_blocks(image_zyx, spacing_zyx)
-    values = sitk.GetArrayFromImage(smooth)
-    above = values[values > 0]
-    if not above.size or above.min() == above.max():
-        return image_zyx > 0
-    otsu = sitk.OtsuThresholdImageFilter()
-    otsu.SetNumberOfHistogramBins(256)
-    otsu.Execute(sitk.GetImageFromArray(np.clip(values, 0, np.percentile(above, 90))))
-    scale = BODY_SUV / max(otsu.GetThreshold(), float(above.min()))
-    body = body_mask((image_zyx * np.float32(scale)).astype(np.float32, copy=False), spacing_zyx)
-    for slice_yx in body:
-        filled = sitk.BinaryFillhole(sitk.GetImageFromArray(slice_yx.astype(np.uint8)))
-        slice_yx[:] = sitk.GetArrayViewFromImage(filled)
     return body
 
 

@@ -88,14 +88,15 @@ def _picture(found: dict[str, Any], quantity: str) -> str:
         if quantity in one["offsets"][o]
     ]
     top = min(12.0, max(4.0, math.ceil(max(worst, default=4.0))))
-    plot = Plot(_WORDS[quantity], (0.0, float(len(organs))), (-top, top), size=(1040, 260))
+    limit, right = found["limit_sd"], float(len(organs))
+    # the legend has a column of its own
+    plot = Plot(_WORDS[quantity], (-2.0, right), (-top, top), size=(1240, 260))
     plot.axes(
-        {i + 0.5: organ for i, organ in enumerate(organs)},
-        [-top, -2.5, 0.0, 2.5, top],
+        {i + 0.5: organ.replace("left", "L").replace("right", "R") for i, organ in enumerate(organs)},
+        [-top, -limit, 0.0, limit, top],
         "",
         "standard deviations",
     )
-    limit, right = found["limit_sd"], float(len(organs))
     plot.band([(0.0, -limit), (right, -limit)], [(0.0, limit), (right, limit)], _COLORS[-1])
     for (name, one), color in zip(found["anatomies"].items(), _COLORS, strict=False):
         for i, organ in enumerate(organs):
