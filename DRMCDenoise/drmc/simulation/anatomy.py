@@ -6,7 +6,7 @@ when a patient is created; `rasterize` only looks at the result.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -14,9 +14,10 @@ import torch
 
 from drmc.simulation.brain import draw_brain
 from drmc.simulation.brain_maps import MappedBrain, read_maps
+from drmc.simulation.deformation import Deformation, Proportions
 from drmc.simulation.drawing import Drawing, Layers
 from drmc.simulation.habitus import Habitus
-from drmc.simulation.lesions import CHECK_MM, MAX_SITES, Lesion, LesionPlacer, measure, paint_lesions
+from drmc.simulation.lesions import CHECK_MM, MAX_SITES, Lesion, LesionPlacer, Station, measure, paint_lesions
 from drmc.simulation.organs import LEFT, ORGANS, label_table, organ_mask
 from drmc.simulation.regions.abdomen import draw_abdomen, draw_gallbladder
 from drmc.simulation.regions.bowel import draw_bowel
@@ -27,13 +28,13 @@ from drmc.simulation.regions.skeleton import draw_skeleton
 from drmc.simulation.regions.thorax import draw_thorax
 from drmc.simulation.regions.vessels import draw_vessels
 from drmc.simulation.shapes import Canvas, LatticeField, Superellipsoid, Union, tube
-from drmc.simulation.tracers import draw_uptake, find_tracer
+from drmc.simulation.tracers import draw_uptake, find_tracer, widen
 from drmc.simulation.variants import draw_variants, paint_variants
 
-__all__ = ["Head", "Lesion", "Phantom", "WholeBody", "fresh"]
+__all__ = ["Body", "Head", "Lesion", "Phantom", "WholeBody", "fresh"]
 
-DISPLACEMENT_MM = 3.5
-DISPLACEMENT_LATTICE_MM = 60.0
+DISPLACEMENT_MM = 8.0
+DISPLACEMENT_LATTICE_MM = 72.0  # varies over about 110 mm
 SITE_GRID_MM = 5.0  # lesion sites are chosen on this grid, whatever the scanner's voxels are
 BODY_LOWER, BODY_UPPER = (-420.0, -330.0, -520.0), (420.0, 330.0, 1150.0)
 HEAD_LOWER, HEAD_UPPER = (-150.0,) * 3, (150.0,) * 3
@@ -42,6 +43,16 @@ FINE_LATTICE_MM = 5.3  # at about 8 mm
 LUNG_GRADIENT = (
     0.15  # the lung of a patient on the back is denser behind, by this from the middle to either side
 )
+LUNG_MIDDLE_MM = 15.0
+LANDMARKS = {
+    "thigh": -230.0,
+    "kidneys": 385.0,
+    "thoracic_inlet": 670.0,
+    "neck": 720.0,
+    "skull_base": 800.0,
+    "vertex": 972.0,
+}
+"""Heights (mm) of an adult of 1.74 m at which a field may end."""
 _SLAB = 32  # slices that are textured at a time
 
 
@@ -66,29 +77,43 @@ def fresh(seed: int | np.random.SeedSequence) -> np.random.SeedSequence:
 class _Patient:
     """What body and head share: streams of draws, random fields, texture, and painting on a grid."""
 
-    def __init__(self, seed: int | np.random.SeedSequence, tracer: str, lower, upper):
+    def __init__(
+        self, seed: int | np.random.SeedSequence, tracer: str, lower, upper, wide_uptake: float = 0.0
+    ):
         self.tracer = find_tracer(tracer)
-        build, fields, self._lesion_seed, uptake = fresh(seed).spawn(4)
+        build, fields, self._lesion_seed, uptake, self._finding_seed, wide = fresh(seed).spawn(6)
         self.rng = np.random.default_rng(build)
         self._bounds = lower, upper
         self.fields = torch.Generator().manual_seed(int(fields.generate_state(1)[0]))
         rng = np.random.default_rng(uptake)
         self.uptake = draw_uptake(rng, self.tracer)
         self.variants = draw_variants(rng, self.uptake, self.tracer.name)
+        rng = np.random.default_rng(wide)
+        self.uptake_from = "wide" if rng.random() < wide_uptake else "table"
+        if self.uptake_from == "wide":
+            widen(rng, self.uptake)
         self.drawing = Drawing()
 
     def _lattice(self, spacing: float) -> LatticeField:
         return LatticeField(self.fields, *self._bounds, spacing)
 
-    def _draw_fields(self, displacement_lattice_mm: float, displacement_mm: float) -> None:
-        self._displacement = [self._lattice(displacement_lattice_mm) for _ in range(3)]
-        self._displacement_mm = displacement_mm
+    def _draw_fields(
+        self,
+        displacement_lattice_mm: float,
+        displacement_mm: float,
+        proportions: Proportions | None = None,
+    ) -> None:
+        fields = [self._lattice(displacement_lattice_mm) for _ in range(3)]
+        self.deformation = Deformation(fields, displacement_mm, proportions)
+        self._draw_texture()
+
+    def _draw_texture(self) -> None:
         self._texture = [self._lattice(s) for s in TEXTURE_LATTICE_MM]
         self._fine = self._lattice(FINE_LATTICE_MM)
 
     def _painted(self, shape_zyx, spacing_zyx, origin_zyx) -> Canvas:
         """The anatomy without texture and lesions."""
-        canvas = Canvas(shape_zyx, spacing_zyx, origin_zyx, self._displacement, self._displacement_mm)
+        canvas = Canvas(shape_zyx, spacing_zyx, origin_zyx, self.deformation)
         self.drawing.paint(canvas, self.uptake)
         return canvas
 
@@ -108,7 +133,7 @@ class _Patient:
             for label in (organ.label, organ.label + LEFT):
                 strength[label], fine[label] = organ.texture, organ.fine
         sagging = label_table("lung").float() * LUNG_GRADIENT
-        back = (canvas.y / 75.0).clamp(-1, 1).view(1, -1, 1)
+        back = ((canvas.y - LUNG_MIDDLE_MM) / 75.0).clamp(-1, 1).view(1, -1, 1)
         texture = self._texture_on(canvas.z, canvas.y, canvas.x)
         for first in range(0, len(canvas.z), _SLAB):
             part = slice(first, first + _SLAB)
@@ -131,6 +156,7 @@ class _Patient:
             "height_m": self.height_m,
             "weight_kg": self.weight_kg,
             "tracer": self.tracer.name,
+            "uptake": self.uptake_from,
             "variants": list(self.variants),
         }
 
@@ -199,32 +225,31 @@ class Head(_Patient):
         return Phantom(activity.clamp_(min=0), mu.clamp_(min=0), label, torch.zeros_like(label), facts)
 
 
-class WholeBody(_Patient):
-    """Thigh to vertex of one patient: habitus, organ uptake, anatomy and lesions at 1 to `max_lesions` sites.
-
-    `diaphragm_mm` is the height z of the top of the liver. `tracer`: a name of `tracers.TRACERS`; InputError lists them.
-    """
+class Body(_Patient):
+    """What bodies share, drawn or of a label map: uptake that adds up, lesions, and painting on a grid."""
 
     region = "wholebody"
-
-    def __init__(self, seed: int | np.random.SeedSequence, max_lesions: int = MAX_SITES, tracer: str = "FDG"):
-        super().__init__(seed, tracer, BODY_LOWER, BODY_UPPER)
-        self.habitus = h = Habitus(self.rng, self.tracer.men_only)
-        self.female, self.height_m, self.bmi, self.weight_kg = h.female, h.height_m, h.bmi, h.weight_kg
-        self.arms_up = h.arms_up
-        self._draw_fields(DISPLACEMENT_LATTICE_MM, DISPLACEMENT_MM)
-        self._draw()
-        coarse = self._whole(SITE_GRID_MM)
-        self.diaphragm_mm = _top(coarse)
-        self._normalize(coarse)
-        rng = np.random.default_rng(self._lesion_seed)
-        placer = LesionPlacer(rng, coarse, self._look, h.at, self.uptake, self.tracer.lesions)
-        self.lesions = placer.place(max_lesions)
-        measure(self.lesions, self._close_up)
+    diaphragm_mm: float | None
+    weight_kg: float
+    lesions: list[Lesion]
 
     def axial_range(self) -> tuple[float, float]:
-        """Scan range (z_lower, z_upper) in mm: mid-thigh to vertex."""
-        return -230.0 * self.habitus.sz, 960.0 * self.habitus.sz
+        """Scan range (z_lower, z_upper) in mm."""
+        raise NotImplementedError
+
+    def _place_lesions(
+        self, max_sites: int, station: Station | None, hosts_without: tuple[str, ...] = ()
+    ) -> None:
+        """Scales the uptake and draws the lesions; `station` finds the nodal ones in the body."""
+        coarse = self._whole(SITE_GRID_MM)
+        self._normalize(coarse)
+        rng = np.random.default_rng(self._lesion_seed)
+        hosts = {
+            name: share for name, share in self.tracer.lesions.hosts.items() if name not in hosts_without
+        }
+        uptake = replace(self.tracer.lesions, hosts=hosts)
+        self.lesions = LesionPlacer(rng, coarse, self._look, station, self.uptake, uptake).place(max_sites)
+        measure(self.lesions, self._close_up)
 
     def rasterize(self, shape_zyx, spacing_zyx, origin_zyx) -> Phantom:
         """The patient on a voxel grid; origin is the center of the first voxel in mm."""
@@ -234,7 +259,6 @@ class WholeBody(_Patient):
         labels = paint_lesions(self.lesions, canvas, texture, self._texture_at, self.uptake)
         facts = {
             **self._facts(),
-            "arms_up": self.arms_up,
             "diaphragm_mm": self.diaphragm_mm,
             "lesions": [lesion.to_dict() for lesion in self.lesions],
         }
@@ -244,32 +268,6 @@ class WholeBody(_Patient):
     def labels(self, spacing: float) -> np.ndarray:
         """The organ labels (z, y, x), uint8, of the whole scan range on a grid of that spacing in mm."""
         return self._whole(spacing).label.numpy()
-
-    def _draw(self) -> None:
-        """All strokes, from the outside in: the last paint wins."""
-        h, drawing = self.habitus, self.drawing
-        jitter = [float(np.clip(self.rng.normal(0, 0.03), -0.07, 0.07)) for _ in range(2)]
-        middle = 858 * h.sz
-        size = [76 * h.sxy**0.3 * (1 + jitter[0]), 97 * h.sxy**0.3 * (1 + jitter[1]), 105 * h.sz**0.5]
-        center = [0.0, -2.0, middle + 16]
-        brain = [p - q for p, q in zip(size, (8, 11, 42), strict=True)]
-        outline = Superellipsoid(
-            [0, -4 * h.sxy, middle - 10], [p + q for p, q in zip(size, (4, 4, 8), strict=True)], 2.3
-        )
-        face = lambda x, y, z: [x * size[0] / 76, y * size[1] / 97, z]
-        draw_envelope(drawing, h, outline)
-        draw_skeleton(drawing, h)
-        draw_thorax(drawing, h)
-        draw_abdomen(drawing, h)
-        draw_vessels(drawing, h)
-        draw_bowel(drawing, h, "metformin_bowel" in self.variants)
-        draw_gallbladder(drawing, h)
-        draw_pelvis(drawing, h)
-        draw_neck(drawing, h)
-        draw_face(drawing, face, middle)
-        draw_brain(drawing, self.rng, self.fields, center, brain)
-        draw_orbits(drawing, face, middle)
-        self.variants = paint_variants(drawing, h, self.variants)
 
     def _whole(self, spacing: float) -> Canvas:
         """The anatomy of the scan range on a coarse grid of its own."""
@@ -298,6 +296,72 @@ class WholeBody(_Patient):
     def _close_up(self, lesion: Lesion) -> tuple[torch.Tensor, torch.Tensor]:
         phantom = self.rasterize(*self._cube(lesion.center_mm, lesion.reach_mm() + 3))
         return phantom.activity, phantom.lesions
+
+
+class WholeBody(Body):
+    """Thigh to vertex of one patient: habitus, organ uptake, anatomy and lesions at 1 to `max_lesions` sites.
+
+    `diaphragm_mm` is the height z of the top of the liver. `tracer`: a name of `tracers.TRACERS`; InputError lists them.
+    `wide_uptake`: chance that every organ's uptake is drawn far beyond the tracer's table (see `tracers.widen`).
+    """
+
+    def __init__(
+        self,
+        seed: int | np.random.SeedSequence,
+        max_lesions: int = MAX_SITES,
+        tracer: str = "FDG",
+        wide_uptake: float = 0.0,
+    ):
+        super().__init__(seed, tracer, BODY_LOWER, BODY_UPPER, wide_uptake)
+        findings = np.random.default_rng(self._finding_seed)
+        self.habitus = h = Habitus(self.rng, findings, self.tracer.men_only)
+        self.female, self.height_m, self.bmi, self.weight_kg = h.female, h.height_m, h.bmi, h.weight_kg
+        self.arms_up = h.arms_up
+        self._draw_fields(DISPLACEMENT_LATTICE_MM, DISPLACEMENT_MM, Proportions(self.rng, h.sz))
+        self._draw()
+        self.diaphragm_mm = _top(self._whole(SITE_GRID_MM))
+        self._place_lesions(max_lesions, lambda *place: self.deformation.world(h.at(*place)))
+
+    def axial_range(self) -> tuple[float, float]:
+        """Scan range (z_lower, z_upper) in mm: mid-thigh to vertex."""
+        return -230.0 * self.habitus.sz, 972.0 * self.habitus.sz
+
+    def landmark(self, name: str) -> float:
+        """Height z (mm) of one of LANDMARKS in the middle of the body."""
+        return self.deformation.world([0.0, 0.0, LANDMARKS[name] * self.habitus.sz])[2]
+
+    def _facts(self) -> dict:
+        return {
+            **super()._facts(),
+            "arms_up": self.arms_up,
+            "findings": self.habitus.findings.names(),
+        }
+
+    def _draw(self) -> None:
+        """All strokes, from the outside in: the last paint wins."""
+        h, drawing = self.habitus, self.drawing
+        jitter = [float(np.clip(self.rng.normal(0, 0.03), -0.07, 0.07)) for _ in range(2)]
+        middle = 858 * h.sz
+        size = [73 * h.sxy**0.3 * (1 + jitter[0]), 93 * h.sxy**0.3 * (1 + jitter[1]), 102 * h.sz**0.5]
+        center = [0.0, -8.0, middle + 16]
+        brain = [p - q for p, q in zip(size, (10, 13, 44), strict=True)]
+        outline = Superellipsoid(
+            [0, -10.0, middle - 10], [p + q for p, q in zip(size, (4, 4, 8), strict=True)], 2.3
+        )
+        face = lambda x, y, z: [x * size[0] / 76, y * size[1] / 97 - 6, z]
+        draw_envelope(drawing, h, outline)
+        draw_skeleton(drawing, h)
+        draw_thorax(drawing, h)
+        draw_abdomen(drawing, h)
+        draw_vessels(drawing, h)
+        draw_bowel(drawing, h, "metformin_bowel" in self.variants)
+        draw_gallbladder(drawing, h)
+        draw_pelvis(drawing, h)
+        draw_neck(drawing, h)
+        draw_face(drawing, face, middle)
+        draw_brain(drawing, self.rng, self.fields, center, brain)
+        draw_orbits(drawing, face, middle)
+        self.variants = paint_variants(drawing, h, self.variants)
 
 
 def _top(canvas: Canvas) -> float:

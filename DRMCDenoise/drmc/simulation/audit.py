@@ -1,6 +1,6 @@
 """The anatomy of simulated patients against references: position, size and volume of every organ over N patients.
 
-Position is told in a frame that any label map has: x and y from the centroid of the spinal cord between the lungs' ends, z
+Position is told in a frame that any label map has: x and y from the centroid of the spinal cord, z
 below the top of the brain, all z scaled to a height of 1.74 m. A reference anatomy lies well within the simulated ones
 where each of its organs is within LIMIT_SD of their standard deviations in x, y, z and in the logarithm of the volume.
 """

@@ -19,7 +19,7 @@ Uptake = dict[str, float]
 @dataclass
 class Stroke:
     """Primitives painted with one organ, `factor` times its uptake; `only` limits it to labels, without `relabel` the
-    label map stays."""
+    label map stays, with `label` it shows that organ instead."""
 
     organ: str
     primitives: list
@@ -27,6 +27,7 @@ class Stroke:
     side: int = 0
     only: torch.Tensor | None = None
     relabel: bool = True
+    label: str = ""
 
     def __post_init__(self) -> None:
         self._bounds = np.array([primitive.bounds() for primitive in self.primitives])  # (n, 2, 3)
@@ -37,7 +38,7 @@ class Stroke:
 
     def paint(self, canvas: Canvas, uptake: Uptake) -> None:
         """Paints the primitives one after the other."""
-        label = organ_label(self.organ, self.side) if self.relabel else None
+        label = organ_label(self.label or self.organ, self.side) if self.relabel else None
         mu = MU_PER_MM[ORGANS[self.organ].tissue]
         near = [self.primitives[index] for index in canvas.near(self._bounds)]
         canvas.paint(near, uptake[self.organ] * self.factor, mu, label, self.only)
@@ -94,10 +95,11 @@ class Drawing:
         side: int = 0,
         only: Iterable[str] = (),
         relabel: bool = True,
+        label: str = "",
     ) -> None:
         """One more stroke; `only` names the organs that it may cover."""
         table = label_table(*only) if only else None
-        self.append(Stroke(organ, list(flat([primitives])), factor, side, table, relabel))
+        self.append(Stroke(organ, list(flat([primitives])), factor, side, table, relabel, label))
 
     def pair(self, organ: str, make: Callable[[int], object], **options) -> None:
         """Two strokes: `make(side)` of the right (-1) and of the left (+1)."""

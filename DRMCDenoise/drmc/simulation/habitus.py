@@ -6,15 +6,36 @@ import math
 
 import numpy as np
 
+from drmc.simulation.findings import Findings
+
 FAT_MM = (4.0, 60.0)  # subcutaneous
+
+LEVELS_MM = np.array(
+    [
+        (-460, -460),  # knee
+        (-130, -100),
+        (60, 108),  # floor of the pelvis
+        (314, 382),  # kidneys
+        (350, 437),  # spleen, stomach
+        (474, 523),  # heart
+        (712, 675),  # thyroid
+        (800, 792),
+        (858, 858),
+        (960, 960),  # vertex
+    ],
+    dtype=float,
+)
+"""Heights of the mathematical phantoms, who stand and breathe in, and where people on their backs who breathe out have them
+(between the man and the woman of ICRP 110, both scaled to 1.74 m)."""
 
 
 class Habitus:
-    """Draws the build from `rng`, which the regions go on to draw their organs' sizes from."""
+    """Draws the build from `rng`, which the regions go on to draw their organs' sizes from, and `findings` from the other."""
 
-    def __init__(self, rng: np.random.Generator, men_only: bool = False):
+    def __init__(self, rng: np.random.Generator, findings: np.random.Generator, men_only: bool = False):
         self.rng = rng
         self.female = bool(rng.random() < 0.5) and not men_only
+        self.findings = Findings(findings, self.female)
         self.height_m = float(rng.normal(1.60 if self.female else 1.72, 0.06))
         self.bmi = float(np.clip(rng.lognormal(math.log(24), 0.16), 17, 38))
         self.arms_up = bool(rng.random() < 0.4)
@@ -22,7 +43,7 @@ class Habitus:
         self.sxy = (0.94 if self.female else 1.0) * self.sz**0.5 * (1 + 0.012 * (min(self.bmi, 28) - 23))
         thickness = 4 + 1.9 * (self.bmi - 17) * (1.25 if self.female else 1.0)
         self.fat_mm = float(np.clip(thickness, *FAT_MM))  # anterior and lateral
-        self.dome_mm = float(np.clip(rng.normal(0, 6), -10, 10))  # how high the diaphragm stands
+        self.dome_mm = float(np.clip(rng.normal(0, 12), -26, 26))  # how high the diaphragm stands
 
     @property
     def weight_kg(self) -> float:
@@ -35,12 +56,16 @@ class Habitus:
         return math.sqrt(self.height_m * 100 * self.weight_kg / 3600)
 
     def at(self, x: float, y: float, z: float) -> list[float]:
-        """Position of the reference adult scaled to this patient."""
-        return [x * self.sxy, y * self.sxy, z * self.sz]
+        """Position of the mathematical phantoms in this patient."""
+        return [x * self.sxy, y * self.sxy, self.level(z)]
+
+    def level(self, z: float) -> float:
+        """Height in this patient of a height of the mathematical phantoms."""
+        return float(np.interp(z, *LEVELS_MM.T)) * self.sz
 
     def scaled(self, a: float, b: float, c: float) -> list[float]:
         """Semi-axes scaled to this patient."""
-        return self.at(a, b, c)
+        return [a * self.sxy, b * self.sxy, c * self.sz]
 
     def axes(self, a: float, b: float, c: float) -> list[float]:
         """Semi-axes scaled to this patient, jittered."""
@@ -49,6 +74,14 @@ class Habitus:
             b * self.sxy * self.jitter(),
             c * self.sz * self.jitter(0.04),
         ]
+
+    def shifted(self, x: float, y: float, z: float, sd: tuple[float, float, float]) -> list[float]:
+        """As `at`, moved at random by `sd` (mm)."""
+        return [float(v) for v in np.array(self.at(x, y, z)) + self.shift(sd)]
+
+    def shift(self, sd: tuple[float, float, float]) -> np.ndarray:
+        """A random shift (x, y, z) in mm."""
+        return np.clip(self.rng.standard_normal(3), -2.2, 2.2) * sd
 
     def jitter(self, sd: float = 0.06) -> float:
         """Factor around 1."""

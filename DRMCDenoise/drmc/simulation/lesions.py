@@ -50,12 +50,12 @@ _REFERENCE = {
 }
 _SOFT_HOSTS = ("nodal", "soft_tissue", "liver", "lung", "adrenal", "spleen")
 _STATIONS = (
-    (-16, 22, 560),
-    (30, 22, 575),
-    (-2, 30, 530),
-    (14, 38, 260),
-    (-34, 38, 290),
-    (30, 36, 240),
+    (-16, 4, 560),
+    (30, 8, 575),
+    (-2, 8, 530),
+    (14, -16, 260),
+    (-34, 0, 290),
+    (26, -8, 240),
     (135, 20, 610),
     (-135, 20, 610),
     (72, -58, 35),
@@ -120,6 +120,9 @@ class Lesion:
         return asdict(self)
 
 
+Station = Callable[[float, float, float], list[float]]
+"""Where a station of the reference adult, (x, y, z) in mm, lies in a patient."""
+
 Look = Callable[[np.ndarray, float], Canvas]
 """Anatomy in a small cube: (center x y z, half width in mm) -> canvas of CHECK_MM voxels."""
 
@@ -167,7 +170,7 @@ class LesionPlacer:
         rng: np.random.Generator,
         coarse: Canvas,
         look: Look,
-        at: Callable[[float, float, float], list[float]],
+        at: Station | None,
         uptake: Uptake,
         tracer: LesionUptake,
     ):

@@ -10,8 +10,16 @@ from dataclasses import dataclass
 
 import torch
 
-MU_PER_MM = {"air": 0.0, "lung": 0.0028, "fat": 0.0089, "soft": 0.0096, "bone": 0.0130, "marrow": 0.0108}
-"""Attenuation at 511 keV in 1/mm."""
+MU_PER_MM = {
+    "air": 0.0,
+    "lung": 0.0028,
+    "fat": 0.0089,
+    "soft": 0.0096,
+    "bone": 0.0130,
+    "marrow": 0.0108,
+    "metal": 0.037,
+}
+"""Attenuation at 511 keV in 1/mm; metal is titanium."""
 
 LEFT = 100
 """Added to the label of the left one of a pair."""
@@ -63,7 +71,7 @@ ORGANS = {
     "skull": Organ(31, "bone", 0.10),
     "cortical_bone": Organ(32, "bone", 0.10),
     "vertebra": Organ(33, "marrow", 0.08, 0.05),
-    "pelvis_marrow": Organ(34, "marrow", 0.10, 0.05, paired=True),  # the sacrum has the plain label
+    "pelvis_marrow": Organ(34, "marrow", 0.10, 0.05, paired=True),
     "rib": Organ(35, "bone", 0.10, paired=True),  # with clavicle and scapula
     "femur_marrow": Organ(36, "marrow", 0.10, paired=True),
     "spinal_cord": Organ(37, "soft", 0.05),
@@ -82,6 +90,12 @@ ORGANS = {
     "duodenum": Organ(50, "soft", 0.15, 0.06),
     "lacrimal": Organ(51, "soft", 0.05, paired=True),
     "pituitary": Organ(52, "soft", 0.0),
+    # labels of their own, with the uptake of another organ
+    "sacrum": Organ(53, "marrow", 0.10, 0.05),
+    "vertebra_process": Organ(54, "bone", 0.10),
+    "ureter": Organ(55, "soft", 0.10),
+    "fluid": Organ(56, "soft", 0.02),  # ascites, effusion
+    "metal": Organ(57, "metal", 0.0),
 }
 
 _NAMES = {organ.label: name for name, organ in ORGANS.items()}

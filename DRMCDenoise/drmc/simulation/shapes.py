@@ -261,7 +261,7 @@ def sample_grid(maps: torch.Tensor, lower: Vector, step_mm: float, x, y, z) -> t
 class Canvas:
     """Activity (SUV), attenuation (1/mm) and organ label on a voxel grid; the last paint wins, edges are anti-aliased.
 
-    `displacement`: three fields (x, y, z) and their amplitude in mm; every primitive is evaluated in displaced space.
+    `deformation` (`deformation.Deformation`) displaces the points that every primitive is evaluated at.
     `paint`: without it the canvas is only good for coverage.
     """
 
@@ -270,8 +270,7 @@ class Canvas:
         shape_zyx: tuple[int, int, int],
         spacing_zyx: tuple[float, float, float],
         origin_zyx: tuple[float, float, float],
-        displacement: Sequence[LatticeField] | None = None,
-        amplitude_mm: float = 0.0,
+        deformation=None,
         paint: bool = True,
     ):
         self.shape, self.spacing = shape_zyx, tuple(float(s) for s in spacing_zyx)
@@ -279,24 +278,32 @@ class Canvas:
         axes = zip(shape_zyx, spacing_zyx, origin_zyx, strict=True)
         self.z, self.y, self.x = (torch.arange(n, dtype=torch.float32) * s + o for n, s, o in axes)
         self.voxel_mm = float(np.prod(spacing_zyx)) ** (1 / 3)
-        self.reach_mm, self._moved = 0.0, None
-        if displacement is not None:
-            self.reach_mm = 2.5 * amplitude_mm
-            self._moved = [
-                (field.sample(self.z, self.y, self.x) * amplitude_mm).clamp_(-self.reach_mm, self.reach_mm)
-                for field in displacement
-            ]
+        self._moved = None if deformation is None else deformation.sample(self.z, self.y, self.x)
+        self._extremes = None if self._moved is None else _Extremes(self._moved)
         if paint:
             self.activity = torch.zeros(shape_zyx)
             self.mu = torch.zeros(shape_zyx)
             self.label = torch.zeros(shape_zyx, dtype=torch.uint8)
 
     def box(self, lower: Vector, upper: Vector) -> tuple[slice, slice, slice] | None:
+        """Slices (z, y, x) around corners (x, y, z) of the primitives' space, with a margin; None outside the grid."""
+        lower, upper = np.asarray(lower, float), np.asarray(upper, float)
+        box = tuple(slice(0, n) for n in self.shape)
+        if self._extremes is None:
+            return self._slices(lower, upper)
+        for _ in range(3):  # the smaller the box, the less the displacement varies in it
+            least, most = self._extremes.within(box)
+            box = self._slices(lower - most, upper - least)
+            if box is None:
+                return None
+        return box
+
+    def _slices(self, lower: np.ndarray, upper: np.ndarray) -> tuple[slice, slice, slice] | None:
         """Slices (z, y, x) around world corners (x, y, z), with a margin; None outside the grid."""
-        margin = self.margin_mm
+        margin = 2 * max(self.spacing)
         slices = []
         for n, step, first, low, high in zip(
-            self.shape, self.spacing, self.origin, reversed(list(lower)), reversed(list(upper)), strict=True
+            self.shape, self.spacing, self.origin, lower[::-1], upper[::-1], strict=True
         ):
             start = max(0, math.ceil((float(low) - margin - first) / step))
             stop = min(n, math.ceil((float(high) + margin - first) / step))
@@ -305,16 +312,17 @@ class Canvas:
             slices.append(slice(start, stop))
         return slices[0], slices[1], slices[2]
 
-    @property
-    def margin_mm(self) -> float:
-        """How far from its bounds a primitive may show on this canvas."""
-        return self.reach_mm + 2 * max(self.spacing)
-
     def near(self, bounds: np.ndarray) -> np.ndarray:
-        """Indices of the bounds (n, 2, 3), lower and upper corner (x, y, z) in mm, that reach this canvas."""
-        lower = np.array(self.origin[::-1]) - self.margin_mm
-        upper = lower + (np.array(self.shape[::-1]) - 1) * self.spacing[::-1] + 2 * self.margin_mm
-        return np.flatnonzero((bounds[:, 0] <= upper).all(1) & (bounds[:, 1] >= lower).all(1))
+        """Indices of the bounds (n, 2, 3), lower and upper corner (x, y, z) in mm, that may reach this canvas."""
+        margin = 2 * max(self.spacing)
+        lower = np.array(self.origin[::-1])
+        upper = lower + (np.array(self.shape[::-1]) - 1) * self.spacing[::-1]
+        if self._extremes is not None:
+            least, most = self._extremes.within(tuple(slice(0, n) for n in self.shape))
+            lower, upper = lower + least, upper + most
+        return np.flatnonzero(
+            (bounds[:, 0] <= upper + margin).all(1) & (bounds[:, 1] >= lower - margin).all(1)
+        )
 
     def coordinates(self, box: tuple[slice, slice, slice]) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """(x, y, z) in mm inside the box, displaced."""
@@ -375,6 +383,24 @@ class Canvas:
             if only is not None:
                 share = share * only[self.label[box].int()]
             self.blend(box, share, suv, mu, label)
+
+
+class _Extremes:
+    """Least and greatest displacement in blocks of a grid: with them the bounds of a primitive become a tight box."""
+
+    BLOCK = 8  # voxels
+
+    def __init__(self, moved: list[torch.Tensor]):
+        pool = lambda volume: torch.nn.functional.max_pool3d(
+            volume[None], self.BLOCK, self.BLOCK, ceil_mode=True
+        )[0]
+        self._most = np.stack([pool(volume).numpy() for volume in moved])
+        self._least = np.stack([-pool(-volume).numpy() for volume in moved])
+
+    def within(self, box: tuple[slice, slice, slice]) -> tuple[np.ndarray, np.ndarray]:
+        """Least and greatest displacement (x, y, z) in a box of voxels."""
+        blocks = (slice(None), *(slice(s.start // self.BLOCK, math.ceil(s.stop / self.BLOCK)) for s in box))
+        return self._least[blocks].min((1, 2, 3)), self._most[blocks].max((1, 2, 3))
 
 
 def flat(primitives) -> Iterator:

@@ -75,8 +75,8 @@ def _table(text: str) -> dict[str, Uptake]:
         table[name] = Uptake(float(suv), float(spread), log, limits, source)
     for follower in BLOOD:
         table[follower] = table["blood_pool"]
-    table["air"] = Uptake(0.0, 0.0)
-    table["trachea"] = Uptake(0.0, 0.0)
+    table.update((part, table[whole]) for part, whole in PARTS.items())
+    table.update((empty, Uptake(0.0, 0.0)) for empty in ("air", "trachea", "metal"))
     if missing := ORGANS.keys() - table.keys():
         raise ValueError(f"no uptake for {', '.join(sorted(missing))}")
     return table
@@ -84,6 +84,16 @@ def _table(text: str) -> dict[str, Uptake]:
 
 BLOOD = ("aorta", "heart", "vessel")
 """Organs that hold the same blood as `blood_pool`: one draw for all."""
+
+PARTS = {
+    "sacrum": "pelvis_marrow",
+    "vertebra_process": "cortical_bone",
+    "ureter": "renal_pelvis",
+    "fluid": "csf",
+}
+"""Organs with labels of their own that take up what another organ does."""
+
+WIDE_SD = 0.5  # standard deviation of the logarithm, see `widen`
 
 _FDG = """
 fat 0.32 0.06
@@ -337,6 +347,20 @@ def find_tracer(name: str) -> Tracer:
 
 def draw_uptake(rng: np.random.Generator, tracer: Tracer) -> dict[str, float]:
     """SUV of every organ of one patient."""
-    uptake = {name: tracer.uptake[name].draw(rng) for name in ORGANS}
+    uptake = {name: tracer.uptake[name].draw(rng) for name in ORGANS if name not in PARTS}
     uptake.update((name, uptake["blood_pool"]) for name in BLOOD)
+    uptake.update((part, uptake[whole]) for part, whole in PARTS.items())
     return uptake
+
+
+def widen(rng: np.random.Generator, uptake: dict[str, float]) -> None:
+    """Takes every organ's uptake far from its table, each on its own: a lognormal factor, at most 4 either way.
+
+    What is trained on such patients cannot rely on the ranks of organs that one tracer has.
+    """
+    for name in uptake:
+        factor = float(np.exp(np.clip(WIDE_SD * rng.standard_normal(), -math.log(4), math.log(4))))
+        if name not in PARTS and name not in BLOOD:
+            uptake[name] *= factor
+    uptake.update((name, uptake["blood_pool"]) for name in BLOOD)
+    uptake.update((part, uptake[whole]) for part, whole in PARTS.items())

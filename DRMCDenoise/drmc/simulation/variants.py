@@ -68,7 +68,7 @@ def paint_variants(drawing: Drawing, h: Habitus, names: list[str]) -> list[str]:
                 Superellipsoid(h.at(s * 62, 8, 694), h.axes(30, 11, 9)),
                 *tube([h.at(s * 40, 14, 705), h.at(s * 44, 14, 760)], [9, 5]),
             ]
-            for z in np.arange(470, 650, 26.0):
+            for z in np.arange(500, 655, 22.0):
                 patches.append(Superellipsoid([s * 27 * h.sxy, spine_y(h, z) + 4, z * h.sz], [6, 6, 7]))
         drawing.add("brown_fat", patches, only=["fat", "muscle"])
     return [f"muscle_group:{group}" if name == "muscle_group" else name for name in names]

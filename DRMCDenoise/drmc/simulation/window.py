@@ -8,15 +8,15 @@ from drmc.simulation.scan import Patient
 
 
 class Window:
-    """A patient of whom only the range from `lower` to `upper` (mm of the patient's frame) is scanned.
+    """A patient of whom only the range from `lower` to `upper` (mm of the patient's frame) is scanned; `facts` are added.
 
     The beds and the axial field lie where they would for the whole patient. InputError where the window is empty.
     """
 
-    def __init__(self, patient: Patient, lower: float, upper: float):
+    def __init__(self, patient: Patient, lower: float, upper: float, facts: dict | None = None):
         if not lower < upper:
             raise InputError(f"a window from {lower:g} to {upper:g} mm is empty: give lower < upper")
-        self.patient, self._range = patient, (lower, upper)
+        self.patient, self._range, self._facts = patient, (lower, upper), facts or {}
         self.weight_kg = patient.weight_kg
         self.diaphragm_mm = getattr(patient, "diaphragm_mm", None)
 
@@ -30,4 +30,6 @@ class Window:
 
     def rasterize(self, shape_zyx, spacing_zyx, origin_zyx) -> Phantom:
         """As the patient's."""
-        return self.patient.rasterize(shape_zyx, spacing_zyx, origin_zyx)
+        phantom = self.patient.rasterize(shape_zyx, spacing_zyx, origin_zyx)
+        phantom.facts.update(self._facts)
+        return phantom

@@ -12,6 +12,7 @@ SKIN_MM = 2.0
 PLANE_MM = 2.4  # fat between neighboring muscles
 WALL_MM = 11.0  # depth of the plane between the outer and inner muscles of the trunk
 BREAST_SKIN_MM = 5.0
+TRUNK_MM = (370.0, 348.0)  # middle and half height of the trunk of an adult of 1.74 m
 
 
 def draw_envelope(drawing: Drawing, h: Habitus, head: Superellipsoid) -> None:
@@ -28,26 +29,37 @@ def draw_envelope(drawing: Drawing, h: Habitus, head: Superellipsoid) -> None:
     ]
     if h.bmi > 26:  # belly
         outer.append(
-            Superellipsoid([0, -deep - 0.2 * e, 210 * h.sz], [wide * 0.85, e * 1.1 + 25, 190 * h.sz], 2.5)
+            Superellipsoid([0, -deep - 0.2 * e, 262 * h.sz], [wide * 0.85, e * 1.1 + 25, 175 * h.sz], 2.5)
         )
     breast = [60 * h.jitter(0.1), 50 * h.jitter(0.2), 60 * h.jitter(0.1)]
     breasts = {s: Superellipsoid(h.at(s * 85, -100 - 0.5 * e, 540), breast) for s in SIDES}
+    breasts = {s: one for s, one in breasts.items() if not h.findings.on("no_breast", s)}
     if h.female:
         outer += breasts.values()
     drawing.append(Layers(Union(outer), [(0.0, "skin"), (SKIN_MM, "fat")]))
-    if h.female:
-        drawing.pair("breast", lambda s: _grown(breasts[s], -BREAST_SKIN_MM))
+    for s, breast in breasts.items():
+        if h.female:
+            drawing.add("breast", _grown(breast, -BREAST_SKIN_MM), side=s)
     limbs = [*_legs(h, 0), *_arms(h, 0), *_shoulders(h, 0), *_neck(h, 0), head]
     drawing.append(Layers(Union(limbs), [(0.0, "muscle")]))
     wall = [(0.0, "muscle"), (WALL_MM, "fat"), (WALL_MM + 1.8, "muscle")]
     drawing.append(Layers(Union(_trunk(h, 0, 0)), wall))
     _muscle_planes(drawing, h)
     drawing.add("fat", cavity(h))
+    if "ascites" in h.findings:
+        space = cavity(h)
+        mesentery = [0.78 * space.axes[0], 0.72 * space.axes[1], 0.85 * space.axes[2]]
+        drawing.add("csf", space, only=["fat"], label="fluid")
+        drawing.add(
+            "fat",
+            Superellipsoid([0, space.center[1] - 6, space.center[2] + 18], mesentery, 2.4),
+            only=["fluid"],
+        )
 
 
 def cavity(h: Habitus) -> Superellipsoid:
     """The fat that the organs of the abdomen lie in, below the diaphragm."""
-    return Superellipsoid([0, -12, 215 * h.sz], [165 * h.sxy - 22, 98 * h.sxy - 30, 172 * h.sz], 3.0)
+    return Superellipsoid([0, -12, 257 * h.sz], [165 * h.sxy - 22, 98 * h.sxy - 30, 185 * h.sz], 3.0)
 
 
 def arm_points(h: Habitus, side: int) -> list[list[float]]:
@@ -66,14 +78,14 @@ def thigh(h: Habitus, side: int, grow: float = 0.0) -> list[Capsule]:
 
 
 def back_y(h: Habitus, z: float) -> float:
-    """y in mm of the back's muscles in the middle plane, at a height of the reference adult."""
-    trunk = max(0.0, 1 - abs((z - 350) / 385) ** 3) ** (1 / 3) * 103 + 5
+    """y in mm of the back's muscles in the middle plane, at a height in mm of an adult of 1.74 m."""
+    trunk = max(0.0, 1 - abs((z - TRUNK_MM[0]) / TRUNK_MM[1]) ** 3) ** (1 / 3) * 103 + 5
     return max(trunk, 72.0) * h.sxy  # the neck's
 
 
 def _trunk(h: Habitus, wide: float, deep: float) -> list:
-    axes = [165 * h.sxy + wide, 103 * h.sxy + deep, 385 * h.sz + wide]
-    return [Superellipsoid([0, 5 * h.sxy, 350 * h.sz], axes, 3)]
+    axes = [165 * h.sxy + wide, 103 * h.sxy + deep, TRUNK_MM[1] * h.sz + wide]
+    return [Superellipsoid([0, 5 * h.sxy, TRUNK_MM[0] * h.sz], axes, 3)]
 
 
 def _legs(h: Habitus, grow: float) -> list:
@@ -103,7 +115,7 @@ def _muscle_planes(drawing: Drawing, h: Habitus) -> None:
     turn = lambda degrees: [math.cos(math.radians(degrees)), math.sin(math.radians(degrees)), 0.0]
     sheets = []
     for s in SIDES:
-        spine = Superellipsoid(h.at(s * 36, 78, 330), h.scaled(30, 19, 270), 2.6)
+        spine = Superellipsoid(h.at(s * 36, 72, 330), h.scaled(30, 24, 255), 2.6)
         sheets.append(Shell(spine, PLANE_MM))
         buttock = Superellipsoid(h.at(s * 82, 60, 60), h.scaled(74, 50, 100), 2.4)
         for depth in (-16, 12):
@@ -121,7 +133,7 @@ def _muscle_planes(drawing: Drawing, h: Habitus) -> None:
 def muscle_group(h: Habitus, name: str) -> list:
     """Where a muscle group lies, for patients who used it: to be painted over muscle only."""
     if name == "paraspinal":
-        return [Superellipsoid(h.at(s * 36, 78, 330), h.scaled(30, 20, 270), 2.6) for s in SIDES]
+        return [Superellipsoid(h.at(s * 36, 72, 330), h.scaled(30, 25, 255), 2.6) for s in SIDES]
     if name == "neck":
         return [tube([h.at(s * 38, 8, 690), h.at(s * 42, 10, 790)], 16) for s in SIDES]
     if name == "shoulder":

@@ -9,18 +9,19 @@ from drmc.simulation.habitus import Habitus
 from drmc.simulation.shapes import Superellipsoid, Union, tube
 
 DIAPHRAGM_MM = 3.0
-DOME_BASE_MM = 300.0  # of the reference adult: below it the wall of the abdomen takes over
-_HILUM = (40, 14, 535)
+DOME_BASE_MM = 368.0  # of an adult of 1.74 m: below it the wall of the abdomen takes over
+_HILUM = (40, 10, 535)
+_LUNG_MM = (462.0, 208.0)  # height where the lungs are widest, and from there to the apex
 
 
 def domes(h: Habitus, grow: float = 0.0) -> Union:
     """The two domes of the diaphragm and its middle under the heart; `grow` in mm."""
     rise = h.dome_mm
-    parts = (((-72, -2), (68, 70, 138)), ((72, -2), (66, 70, 120)), ((0, -4), (60, 62, 114)))
+    parts = (((-68, 8), (70, 82, 138)), ((68, 8), (68, 82, 122)), ((0, -4), (60, 66, 112)))
     return Union(
         [
             Superellipsoid(
-                h.at(*center, DOME_BASE_MM),
+                [center[0] * h.sxy, center[1] * h.sxy, DOME_BASE_MM * h.sz],
                 [a * h.sxy + grow, b * h.sxy + grow, c * h.sz + rise + grow],
                 2.3,
                 cuts=[((0, 0, -1), 0.0)],
@@ -32,14 +33,21 @@ def domes(h: Habitus, grow: float = 0.0) -> Union:
 
 def draw_thorax(drawing: Drawing, h: Habitus) -> None:
     """From the mediastinal fat to the heart; the great vessels are in `vessels`."""
-    drawing.add("fat", Superellipsoid(h.at(0, -8, 560), h.scaled(40, 70, 150), 3), only=["muscle"])
-    drawing.pair("lung", lambda s: _lung(h, s), only=["muscle", "fat"])
-    drawing.add("muscle", domes(h).primitives, only=["lung", "fat"])
+    drawing.add("fat", Superellipsoid(h.at(0, -14, 560), h.scaled(40, 64, 112), 3), only=["muscle"])
+    lungs = {s: _lung(h, s) for s in SIDES}
+    drawing.pair("lung", lambda s: lungs[s], only=["muscle", "fat"])
+    for s, lung in lungs.items():
+        depth = h.rng.uniform(20, 50)
+        if h.findings.on("pleural_effusion", s):  # behind and below
+            level = ((0.0, -0.8, 0.6), -depth * h.sxy)
+            fluid = Superellipsoid(lung.center, lung.axes, lung.n, cuts=[*lung.cuts, level])
+            drawing.add("csf", fluid, only=["lung"], label="fluid")
+    drawing.add("muscle", domes(h).primitives, only=["lung", "fat", "fluid"])
     drawing.add("fat", domes(h, -DIAPHRAGM_MM).primitives, only=["lung", "fat", "muscle"])
     _lung_vessels(drawing, h)
     drawing.add(
         "esophagus",
-        tube([h.at(4, 34, 740), h.at(4, 38, 560), h.at(8, 34, 440), h.at(25, 8, 400)], 7),
+        tube([h.at(4, 8, 740), h.at(4, 12, 560), h.at(12, 10, 440), h.at(25, -4, 390)], 7),
         only=["muscle", "fat", "lung"],
     )
     _airways(drawing, h)
@@ -51,10 +59,16 @@ def draw_thorax(drawing: Drawing, h: Habitus) -> None:
 
 
 def _lung(h: Habitus, s: int) -> Superellipsoid:
-    axes = [(53 if s > 0 else 56) * h.sxy * h.jitter(0.04), 75 * h.sxy * h.jitter(0.04), 240 * h.sz]
+    axes = [
+        (59 if s > 0 else 60) * h.sxy * h.jitter(0.04),
+        84 * h.sxy * h.jitter(0.04),
+        _LUNG_MM[1] * h.sz,
+    ]
     # the recess between ribs and diaphragm reaches lower at the back and the side
-    cut = ((0.10 * -s, -0.30, -0.95), 75.0 * h.sz)
-    return Superellipsoid(h.at(s * 82, 2, 430), axes, 2.3, cuts=[cut])
+    cut = ((0.10 * -s, -0.20, -0.97), 2.0 * h.sz)
+    return Superellipsoid(
+        [s * 72 * h.sxy, 13 * h.sxy + h.shift((0, 4, 0))[1], _LUNG_MM[0] * h.sz], axes, 2.3, cuts=[cut]
+    )
 
 
 def _lung_vessels(drawing: Drawing, h: Habitus) -> None:
@@ -69,15 +83,15 @@ def _lung_vessels(drawing: Drawing, h: Habitus) -> None:
     )
     for s in SIDES:
         for x, y, z in ways:
-            branches = tree(h.rng, h.at(s * _HILUM[0], *_HILUM[1:]), (s * x, y, z), 38 * h.sz, 4.2, 5)
+            branches = tree(h.rng, h.at(s * _HILUM[0], *_HILUM[1:]), (s * x, y, z), 34 * h.sz, 4.2, 5)
             drawing.add("vessel", branches, only=["lung"], relabel=False)
 
 
 def _airways(drawing: Drawing, h: Habitus) -> None:
-    drawing.add("trachea", tube([h.at(0, 18, 760), h.at(0, 22, 640), h.at(0, 22, 575)], 9))
+    drawing.add("trachea", tube([h.at(0, -2, 760), h.at(0, -2, 640), h.at(0, 2, 575)], 9))
     for s in SIDES:
-        hilum = h.at(s * 42, 18, 535)
-        drawing.add("trachea", tube([h.at(0, 22, 575), hilum], [7, 6]))
+        hilum = h.at(s * 42, 10, 535)
+        drawing.add("trachea", tube([h.at(0, 2, 575), hilum], [7, 6]))
         for way in ((s * 0.6, 0, 0.8), (s * 0.7, -0.5, -0.4), (s * 0.5, 0.4, -0.9)):
             drawing.add(
                 "trachea", tree(h.rng, hilum, way, 24 * h.sz, 4.0, 3, thinner=0.66), only=["lung", "fat"]
@@ -86,7 +100,7 @@ def _airways(drawing: Drawing, h: Habitus) -> None:
 
 def _heart(drawing: Drawing, h: Habitus) -> None:
     """Left ventricle as a thick shell, right ventricle around its septum with a thin wall, atria, pericardial fat."""
-    tilt = h.rng.normal(0, 0.08, 3)
+    tilt = np.clip(h.rng.normal(0, 0.14, 3), -0.3, 0.3)
     axis = np.array([0.62, -0.52, -0.58]) + tilt  # from the base to the apex: left, anterior, inferior
     axis /= np.linalg.norm(axis)
     right = np.array([-0.72, -0.66, -0.1])
@@ -95,9 +109,12 @@ def _heart(drawing: Drawing, h: Habitus) -> None:
     turn = np.stack([right, np.cross(axis, right), axis], 1).astype(
         np.float32
     )  # local x, y, z in its columns
-    center = np.array(h.at(36, -30, 474 + 0.5 * h.dome_mm))
-    place = lambda along, aside, back=0.0: center + h.sxy * (axis * along + right * aside - turn[:, 1] * back)
-    size = lambda a, b, c: [1.06 * v * h.sxy for v in (a, b, c)]
+    center = np.array(h.shifted(42, -12, 474 + 0.5 * h.dome_mm, (5, 4, 4)))
+    scale = 1.24 * h.jitter(0.06) * h.sxy
+    place = lambda along, aside, back=0.0: (
+        center + scale / 1.1 * (axis * along + right * aside - turn[:, 1] * back)
+    )
+    size = lambda a, b, c: [scale * v for v in (a, b, c)]
     body = lambda at, axes, **more: Superellipsoid(at, axes, 2, turn, **more)
     wall = 10.0 * h.jitter(0.1)
     drawing.add("fat", body(place(-8, 8), size(70, 56, 70)), only=["lung"])

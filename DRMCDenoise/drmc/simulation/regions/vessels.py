@@ -10,11 +10,11 @@ _AORTA = (
     ((14, -12, 500), 14),
     ((6, -24, 545), 15),
     ((2, -28, 590), 15),
-    ((8, 5, 618), 13.5),
-    ((20, 38, 595), 12),
-    ((18, 36, 450), 11.5),
-    ((10, 36, 330), 10),
-    ((4, 30, 200), 9),
+    ((8, -4, 618), 13.5),
+    ((26, 22, 595), 12),
+    ((22, 14, 450), 11.5),
+    ((8, -10, 330), 10),
+    ((4, -16, 200), 9),
 )
 _SOFT = ["fat", "muscle", "lung"]
 
@@ -24,7 +24,7 @@ def draw_vessels(drawing: Drawing, h: Habitus) -> None:
     line = lambda radius, *points: tube([h.at(*p) for p in points], radius)
     drawing.add("aorta", line([r for _, r in _AORTA], *(p for p, _ in _AORTA)))
     superior = line(10, (-28, -10, 650), (-26, -8, 520), (-18, -14, 490))
-    inferior = line([10, 12, 12, 10], (-14, -10, 465), (-22, 12, 430), (-24, 22, 380), (-22, 32, 200))
+    inferior = line([10, 12, 12, 10], (-14, -10, 465), (-22, 2, 430), (-24, -4, 380), (-20, -12, 200))
     drawing.add("blood_pool", [superior, inferior])
     branches = []
     for s in SIDES:
@@ -37,9 +37,9 @@ def draw_vessels(drawing: Drawing, h: Habitus) -> None:
         subclavian = [(s * 20, 0, 645), (s * 60, -8, 684), (s * 120, 2, 655), (s * 165, 6, 610)]
         branches += line([5, 4.5, 4, 3], *subclavian)
         branches += line([6, 5, 4.5, 4], (-24, -14, 640), *((x, y - 14, z - 4) for x, y, z in subclavian[1:]))
-        iliac = [(4, 30, 200), (s * 28, 32, 160), (s * 60, -14, 85), (s * 74, -46, 40), (s * 78, -25, -120)]
-        vein = [(-20, 32, 200), *((x - s * 11, y + 5, z) for x, y, z in iliac[1:])]
+        iliac = [(4, -16, 200), (s * 28, 8, 160), (s * 60, -14, 85), (s * 74, -46, 40), (s * 78, -25, -120)]
+        vein = [(-20, -12, 200), *((x - s * 11, y + 5, z) for x, y, z in iliac[1:])]
         drawing.add("fat", line(12, *iliac[2:4]), only=["muscle"])
         branches += line([7, 6, 5.5, 5, 4], *iliac) + line([8, 7, 7, 6, 5], *vein)
-        branches += line(3.0, (6, 32, 325), (s * 44, 42, 318 + s * 6))  # renal
+        branches += line(3.0, (6, -8, 325), (s * 46, 26, 318 + s * 6))  # renal
     drawing.add("vessel", branches, only=_SOFT)
