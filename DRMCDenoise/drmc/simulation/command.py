@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from drmc.errors import InputError
 from drmc.progress import Reporter, add_progress_argument, duration, table_lines
+from drmc.simulation.fields import FIELD_NAMES, WHOLE
 
 if TYPE_CHECKING:
     from drmc.simulation.centers import Center
@@ -50,6 +51,37 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--lesions", type=Path, metavar="SEGMENTATION", help="with --semi-real: the scan's lesions"
+    )
+    parser.add_argument(
+        "--labels",
+        type=Path,
+        metavar="MAP",
+        help="scan the body of this organ label map (NIfTI, NRRD, MHA) in the place of procedural patients",
+    )
+    parser.add_argument(
+        "--label-names",
+        type=Path,
+        metavar="NAMES",
+        help='with --labels: JSON of its values, {"5": "liver", "13": "kidney_left"}; names as here or in TotalSegmentator',
+    )
+    parser.add_argument(
+        "--weight",
+        type=float,
+        metavar="KG",
+        help="with --labels: the patient's weight (default: the mass of the map's tissues)",
+    )
+    parser.add_argument(
+        "--wide-uptake",
+        type=float,
+        default=0.0,
+        metavar="SHARE",
+        help="share of the patients (0 to 1) whose organs take up far more or less than the tracer's table says",
+    )
+    parser.add_argument(
+        "--field",
+        choices=FIELD_NAMES,
+        default=WHOLE,
+        help="what of procedural bodies is scanned (default whole); mixed: most of them skull base to thigh",
     )
     parser.add_argument(
         "--tof", action="store_true", help="sort counts by time of flight; three to four times as long"
@@ -257,17 +289,28 @@ def _source(arguments: argparse.Namespace, centers: list[Center]) -> PatientSour
     from drmc.simulation.patients import PatientSource
     from drmc.simulation.tracers import find_tracer
 
+    if not 0 <= arguments.wide_uptake <= 1:
+        raise InputError(f"--wide-uptake {arguments.wide_uptake:g}: give a share from 0 to 1")
+    if arguments.labels is not None:
+        return _label_source(arguments, centers)
+    if arguments.label_names is not None or arguments.weight is not None:
+        raise InputError("--label-names and --weight belong to --labels")
     if arguments.semi_real is None:
         if arguments.lesions is not None:
             raise InputError("--lesions belongs to --semi-real: procedural patients bring their own")
         find_tracer(arguments.tracer)
-        source = PatientSource(tracer=arguments.tracer, brain_maps=arguments.brain_maps)
+        source = PatientSource(
+            tracer=arguments.tracer,
+            brain_maps=arguments.brain_maps,
+            wide_uptake=arguments.wide_uptake,
+            field=arguments.field,
+        )
         if arguments.brain_maps is not None:
             read_maps(arguments.brain_maps)
         return source
-    brains = [center.name for center in centers if center.region == "brain"]
-    if brains:
-        raise InputError(f"--semi-real: center {brains[0]} scans heads; choose centers of the whole body")
+    _refuse_heads("--semi-real", centers)
+    if arguments.field != WHOLE:
+        raise InputError("--semi-real: a real scan has its field already; leave --field out")
     if arguments.breathing or arguments.attenuation_mismatch:
         raise InputError(
             "--semi-real: a real scan has breathed already; leave --breathing and the mismatch out"
@@ -275,6 +318,37 @@ def _source(arguments: argparse.Namespace, centers: list[Center]) -> PatientSour
     source = PatientSource(scan=arguments.semi_real, lesions=arguments.lesions)
     source.patient(centers[0], None)
     return source
+
+
+def _label_source(arguments: argparse.Namespace, centers: list[Center]) -> PatientSource:
+    from drmc.simulation.labelmap import read_label_map
+    from drmc.simulation.patients import PatientSource
+    from drmc.simulation.tracers import find_tracer
+
+    if arguments.label_names is None:
+        raise InputError("--labels: give --label-names NAMES.json too, which says what the map's values are")
+    if arguments.semi_real is not None or arguments.lesions is not None or arguments.brain_maps is not None:
+        raise InputError("--labels: leave --semi-real, --lesions and --brain-maps out; lesions are drawn")
+    if arguments.field != WHOLE:
+        raise InputError("--labels: a map has its field already; leave --field out")
+    if arguments.weight is not None and not 2 <= arguments.weight <= 400:
+        raise InputError(f"--weight {arguments.weight:g}: give a body weight from 2 to 400 kg")
+    _refuse_heads("--labels", centers)
+    find_tracer(arguments.tracer)
+    read_label_map(arguments.labels, arguments.label_names)
+    return PatientSource(
+        tracer=arguments.tracer,
+        label_map=arguments.labels,
+        label_names=arguments.label_names,
+        weight_kg=arguments.weight,
+        wide_uptake=arguments.wide_uptake,
+    )
+
+
+def _refuse_heads(option: str, centers: list[Center]) -> None:
+    brains = [center.name for center in centers if center.region == "brain"]
+    if brains:
+        raise InputError(f"{option}: center {brains[0]} scans heads; choose centers of the whole body")
 
 
 def _centers(text: str) -> list[Center]:

@@ -10,7 +10,6 @@ from pathlib import Path
 
 import numpy as np
 import SimpleITK as sitk
-import torch
 
 from drmc.body import body_mask, grow
 from drmc.errors import InputError
@@ -19,7 +18,8 @@ from drmc.simulation.liver import find_liver
 from drmc.simulation.noise import eroded, smooth
 from drmc.simulation.organs import MU_PER_MM, ORGANS
 from drmc.simulation.projector import FWHM_PER_SIGMA
-from drmc.volume import Geometry, PETVolume, read_volume
+from drmc.simulation.resampling import interpolation, nearest, positions, resampled, to_lps
+from drmc.volume import PETVolume, read_volume
 
 SMOOTHING_MM = 8.0
 ASSUMED_WEIGHT_KG = 70.0
@@ -64,7 +64,7 @@ class RealScan:
     ):
         header = volume.suv.to_dict()["facts"].get("weight_kg")
         self.weight_kg = float(weight_kg or header or ASSUMED_WEIGHT_KG)
-        self.lps_suv, geometry = _to_lps(volume.suv_array(), volume.geometry, sitk.sitkLinear)
+        self.lps_suv, geometry = to_lps(volume.suv_array(), volume.geometry, sitk.sitkLinear)
         self.spacing = geometry.spacing_zyx
         sigma = [smoothing_mm / FWHM_PER_SIGMA / step for step in self.spacing]
         suv = smooth(self.lps_suv, sigma).numpy().clip(min=0)
@@ -83,7 +83,7 @@ class RealScan:
         self._organs = (self.liver * ORGANS["liver"].label + lung * ORGANS["lung"].label).astype(np.uint8)
         self._lesions = np.zeros(body.shape, np.uint8)
         if lesions is not None:
-            labels = _to_lps(lesions.astype(np.uint8), volume.geometry, sitk.sitkNearestNeighbor)
+            labels = to_lps(lesions.astype(np.uint8), volume.geometry, sitk.sitkNearestNeighbor)
             self._lesions = labels[0]
         x0, y0, z0 = geometry.origin
         middle = [(np.nonzero(body.any(axis=a))[0][[0, -1]]).mean() for a in ((0, 2), (0, 1))]
@@ -141,26 +141,14 @@ class RealScan:
         Linear interpolation (labels: nearest voxel); air outside the scan's transverse field, the last slice repeated
         beyond its ends.
         """
-        positions = [
-            (origin + np.arange(n) * step - own) / own_step
-            for origin, n, step, own, own_step in zip(
-                origin_zyx, shape_zyx, spacing_zyx, self.origin, self.spacing, strict=True
-            )
-        ]
+        grid = (shape_zyx, spacing_zyx, origin_zyx)
+        own = (self._activity.shape, self.spacing, self.origin)
         weights = [
-            _interpolation(p, n, repeat=axis == 0)
-            for axis, (p, n) in enumerate(zip(positions, self._activity.shape, strict=True))
+            interpolation(p, n, repeat=axis == 0)
+            for axis, (p, n) in enumerate(zip(positions(grid, own), self._activity.shape, strict=True))
         ]
-        nearest = [
-            (p.round().clip(0, n - 1).astype(int), (p > -0.5) & (p < n - 0.5))
-            for p, n in zip(positions, self._activity.shape, strict=True)
-        ]
-        index = np.ix_(*(i for i, _ in nearest))
-        inside = torch.from_numpy(
-            nearest[0][1][:, None, None] & nearest[1][1][:, None] & nearest[2][1][None, None]
-        )
-        labels = [torch.from_numpy(volume[index]) * inside for volume in (self._organs, self._lesions)]
-        activity, mu = (_resampled(volume, weights) for volume in (self._activity, self._mu))
+        labels = [nearest(volume, grid, own) for volume in (self._organs, self._lesions)]
+        activity, mu = (resampled(volume, weights) for volume in (self._activity, self._mu))
         return Phantom(activity, mu, *labels, facts=dict(self.facts))
 
 
@@ -183,35 +171,6 @@ def semi_real_patient(path: str | Path, lesions: str | Path | None = None) -> Re
     return RealScan(volume, labels, lesion_names=[segment.name for segment in segments])
 
 
-def _to_lps(array: np.ndarray, geometry: Geometry, interpolator: int) -> tuple[np.ndarray, Geometry]:
-    """The array on axes that run to the patient's left, back and head; turned where it can be, else resampled."""
-    image = sitk.DICOMOrient(geometry.to_image(array), "LPS")
-    turn = np.array(image.GetDirection()).reshape(3, 3)
-    if np.abs(turn - np.eye(3)).max() > 1e-4:
-        corners = [
-            image.TransformContinuousIndexToPhysicalPoint(
-                [(n - 1.0) * ((c >> k) & 1) for k, n in enumerate(s)]
-            )
-            for s in (image.GetSize(),)
-            for c in range(8)
-        ]
-        low, high = np.min(corners, 0), np.max(corners, 0)
-        spacing = np.array(image.GetSpacing())
-        size = [int(n) for n in np.ceil((high - low) / spacing - 1e-6) + 1]
-        image = sitk.Resample(
-            image,
-            size,
-            sitk.Transform(),
-            interpolator,
-            [float(v) for v in low],
-            [float(v) for v in spacing],
-            np.eye(3).ravel().tolist(),
-            0.0,
-            image.GetPixelID(),
-        )
-    return sitk.GetArrayFromImage(image), Geometry.from_image(image)
-
-
 def _lungs(suv: np.ndarray, body: np.ndarray, liver: np.ndarray, spacing: Sequence[float]) -> np.ndarray:
     """The voxels of `MU_RULE`'s lungs; none where there is no liver to start from."""
     area = liver.sum((1, 2))
@@ -226,24 +185,3 @@ def _lungs(suv: np.ndarray, body: np.ndarray, liver: np.ndarray, spacing: Sequen
     reach = [round(_LUNG_OPENING_MM / step) for step in spacing]
     core = eroded(lung, spacing, _LUNG_OPENING_MM)
     return grow(core, reach) & lung
-
-
-def _interpolation(position: np.ndarray, length: int, *, repeat: bool) -> torch.Tensor:
-    """Linear interpolation at fractional voxel positions as a matrix (positions, length); 0 or the end voxel outside."""
-    inside = (position >= -0.5) & (position <= length - 0.5)
-    position = position.clip(0, length - 1)
-    below = np.minimum(np.floor(position).astype(int), max(0, length - 2))
-    share = position - below
-    weights = torch.zeros(len(position), length)
-    rows = torch.arange(len(position))
-    weights[rows, below] = torch.from_numpy(1 - share).float()
-    if length > 1:
-        weights[rows, below + 1] = torch.from_numpy(share).float()
-    return weights if repeat else weights * torch.from_numpy(inside).float()[:, None]
-
-
-def _resampled(volume: np.ndarray, weights: Sequence[torch.Tensor]) -> torch.Tensor:
-    z, y, x = weights
-    result = torch.from_numpy(volume) @ x.T
-    result = y @ result
-    return torch.einsum("ab,bcd->acd", z, result).contiguous()

@@ -1,0 +1,199 @@
+"""A label map as a patient: organs of a CT segmentation or of a published phantom, with this program's uptake and scanners.
+
+Nothing of the shapes is drawn here: they test what was trained on drawn ones.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import zlib
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+import SimpleITK as sitk
+
+from drmc.errors import InputError
+from drmc.simulation.anatomy import Body
+from drmc.simulation.lesions import MAX_SITES
+from drmc.simulation.organs import LEFT, MU_PER_MM, ORGANS, organ_label
+from drmc.simulation.resampling import averages, nearest, resampled, to_lps
+from drmc.simulation.shapes import Canvas
+from drmc.volume import Geometry
+
+ALIASES = Path(__file__).with_name("label_aliases.json")
+G_PER_ML = {"air": 0.0, "lung": 0.3, "fat": 0.95, "soft": 1.05, "bone": 1.6, "marrow": 1.2, "metal": 4.5}
+"""Density of the tissues, for the weight of a map's body (assumed, about ICRU 46)."""
+_FILLING = ("muscle", "fat", "skin")
+_STATIONS_NEEDED = "nodal"  # stations are places of the drawn body
+
+
+@dataclass(frozen=True)
+class LabelMap:
+    """Organ labels of `organs` (z, y, x), uint8, on axes to the patient's left, back and head; lengths in mm."""
+
+    labels: np.ndarray
+    spacing: tuple[float, float, float]
+    origin: tuple[float, float, float]
+    name: str
+
+    @property
+    def patient_id(self) -> str:
+        """The person, by the map's content."""
+        return f"label-map-{zlib.crc32(self.labels.tobytes()):08x}"
+
+
+class LabeledBody(Body):
+    """The body of a label map as a patient of `simulate_patient`: uptake, texture and lesions are drawn from the seed.
+
+    `weight_kg`: the mass of the map's tissues if it is not given. Its frame: 0 in the middle of the body along x and y, and
+    at the map's lower end along z. Nodal lesions need the drawn body's stations and are left out.
+    """
+
+    def __init__(
+        self,
+        label_map: LabelMap,
+        seed: int | np.random.SeedSequence,
+        *,
+        max_lesions: int = MAX_SITES,
+        tracer: str = "FDG",
+        wide_uptake: float = 0.0,
+        weight_kg: float | None = None,
+    ):
+        self.label_map = label_map
+        upper = [
+            o + n * s
+            for o, n, s in zip(label_map.origin, label_map.labels.shape, label_map.spacing, strict=True)
+        ]
+        super().__init__(seed, tracer, label_map.origin[::-1], upper[::-1], wide_uptake)
+        self.variants = [name for name in self.variants if not name.startswith(("brown_fat", "muscle_group"))]
+        self._draw_texture()
+        self._weight_given = weight_kg
+        self.weight_kg = weight_kg or _mass_kg(label_map)
+        liver = np.flatnonzero((label_map.labels == ORGANS["liver"].label).any((1, 2)))
+        step, first = label_map.spacing[0], label_map.origin[0]
+        self.diaphragm_mm = float(first + liver.max() * step) if liver.size else None
+        self._place_lesions(max_lesions, None, hosts_without=(_STATIONS_NEEDED,))
+
+    def axial_range(self) -> tuple[float, float]:
+        """Scan range (z_lower, z_upper) in mm: the map's slices, from edge to edge."""
+        step, first = self.label_map.spacing[0], self.label_map.origin[0]
+        return first - step / 2, first + (self.label_map.labels.shape[0] - 0.5) * step
+
+    def _painted(self, shape_zyx, spacing_zyx, origin_zyx) -> Canvas:
+        """The organs' uptake and attenuation, averaged over voxels larger than the map's; labels of the nearest voxel."""
+        canvas = Canvas(shape_zyx, spacing_zyx, origin_zyx)
+        grid = (shape_zyx, spacing_zyx, origin_zyx)
+        own = (self.label_map.labels.shape, self.label_map.spacing, self.label_map.origin)
+        part, weights = averages(grid, own)
+        labels = self.label_map.labels[part]
+        uptake, mu = np.zeros(256, np.float32), np.zeros(256, np.float32)
+        for name, organ in ORGANS.items():
+            for label in (organ.label, organ.label + LEFT) if organ.paired else (organ.label,):
+                uptake[label], mu[label] = self.uptake[name], MU_PER_MM[organ.tissue]
+        canvas.activity = resampled(uptake[labels], weights)
+        canvas.mu = resampled(mu[labels], weights)
+        canvas.label = nearest(self.label_map.labels, grid, own)
+        return canvas
+
+    def _normalize(self, coarse: Canvas) -> None:
+        if self._weight_given is None:  # else the map may be a part of the body
+            super()._normalize(coarse)
+
+    def _facts(self) -> dict:
+        return {
+            "label_map": self.label_map.name,
+            "label_map_voxel_mm": list(self.label_map.spacing),
+            "weight_kg": self.weight_kg,
+            "weight_from": "given" if self._weight_given else "the map's tissues",
+            "tracer": self.tracer.name,
+            "uptake": self.uptake_from,
+            "variants": list(self.variants),
+        }
+
+
+@lru_cache(maxsize=1)
+def read_label_map(path: Path, names: Path) -> LabelMap:
+    """A label map (any form SimpleITK reads) whose values `names` tells.
+
+    `names`: JSON object, value to organ or organ to value, e.g. {"5": "liver", "13": "kidney_left"}: names of `organs.ORGANS`
+    or of TotalSegmentator. Values that it does not name are air. InputError in one line for what cannot be used.
+    """
+    said = _read_names(names)
+    try:
+        image = sitk.ReadImage(str(path))
+    except RuntimeError:
+        raise InputError(f"{path}: cannot be read as a label map: give NIfTI, NRRD or MHA") from None
+    if image.GetDimension() != 3 or image.GetNumberOfComponentsPerPixel() != 1:
+        raise InputError(f"{path}: is no label map of three dimensions with one value per voxel")
+    array = sitk.GetArrayFromImage(image)
+    if array.dtype.kind == "f" and not np.array_equal(array, np.round(array)):
+        raise InputError(f"{path}: holds values that are no whole numbers: give a label map")
+    own = np.zeros(array.shape, np.uint8)
+    for value in np.unique(array).tolist():
+        if (label := said.get(int(value))) is not None:
+            own[array == value] = label
+    if not np.isin(own, [ORGANS[name].label for name in _FILLING]).any():
+        raise InputError(
+            f"{names}: names no label of {path.name} as {', '.join(_FILLING)} or body: what lies between the organs would be "
+            "air; add a label of the whole body"
+        )
+    labels, geometry = to_lps(own, Geometry.from_image(image), sitk.sitkNearestNeighbor)
+    spacing = tuple(float(s) for s in geometry.spacing_zyx)
+    held = [np.flatnonzero(labels.any(tuple(a for a in range(3) if a != axis)))[[0, -1]] for axis in range(3)]
+    labels = np.ascontiguousarray(labels[held[0][0] : held[0][1] + 1])
+    middle = [float(held[axis].mean()) * spacing[axis] for axis in (1, 2)]
+    return LabelMap(labels, spacing, (0.0, -middle[0], -middle[1]), path.name)
+
+
+def _read_names(path: Path) -> dict[int, int]:
+    """Label value of `organs` by value of the map."""
+    try:
+        said = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise InputError(
+            f"{path} cannot be read ({error.strerror}): give a JSON file of label names"
+        ) from None
+    except ValueError:
+        raise InputError(f'{path}: is no JSON: write {{"5": "liver", "13": "kidney_left"}}') from None
+    if not isinstance(said, dict) or not said:
+        raise InputError(f'{path}: names no label: write {{"5": "liver", "13": "kidney_left"}}')
+    found = {}
+    for key, value in said.items():
+        number, name = (value, key) if isinstance(value, int) else (key, value)
+        if not isinstance(name, str) or not re.fullmatch(r"\d+", str(number)):
+            raise InputError(
+                f'{path}: "{key}": {json.dumps(value)} is no label and its organ: write "5": "liver"'
+            )
+        found[int(number)] = organ_of(name, path)
+    return found
+
+
+def organ_of(name: str, where: Path | str) -> int:
+    """Label value of an organ by its name here or in TotalSegmentator, with its side; InputError names what is unknown."""
+    plain = re.sub(r"[\s-]+", "_", name.strip().lower())
+    side = re.search(r"_(left|right)(?=_|$)", plain)
+    stem = re.sub(r"_(left|right)(?=_|$)|_(\d+|[clts]\d+)$", "", plain)
+    stem = re.sub(r"_(\d+|[clts]\d+)$", "", stem)
+    aliases = json.loads(ALIASES.read_text(encoding="utf-8"))["names"]
+    organ = next((one for one in (plain, stem, aliases.get(plain), aliases.get(stem)) if one in ORGANS), None)
+    if organ is None:
+        raise InputError(
+            f"{where}: '{name}' is no organ known here: use one of {', '.join(sorted(ORGANS))}, with _left or _right"
+        )
+    if ORGANS[organ].paired and side is None:
+        raise InputError(f"{where}: '{name}' comes in pairs: write {name}_left and {name}_right")
+    return organ_label(organ, 1 if side is not None and side[1] == "left" else -1)
+
+
+def _mass_kg(label_map: LabelMap) -> float:
+    counts = np.bincount(label_map.labels.ravel(), minlength=256)
+    ml = float(np.prod(label_map.spacing)) / 1000
+    grams = sum(
+        counts[label] * G_PER_ML[organ.tissue]
+        for organ in ORGANS.values()
+        for label in ((organ.label, organ.label + LEFT) if organ.paired else (organ.label,))
+    )
+    return float(grams * ml / 1000)
