@@ -4,14 +4,14 @@ mean what they say."""
 from __future__ import annotations
 
 import math
-from functools import cache
+from functools import cache, partial
 from itertools import pairwise
 
 import numpy as np
 import pytest
 import torch
 from drmc.errors import InputError
-from drmc.simulation.anatomy import WholeBody
+from drmc.simulation.anatomy import Head, WholeBody
 from drmc.simulation.fields import FIELDS, MIXED, in_field
 from drmc.simulation.findings import RATES, Findings
 from drmc.simulation.organs import LEFT, MU_PER_MM, ORGANS, organ_label, organ_mask
@@ -88,6 +88,24 @@ def test_boxes_around_displaced_primitives_leave_nothing_out(spacing):
         assert torch.equal(found > 0, everywhere > 0)
         near = canvas.near(np.array([ball.bounds()]))
         assert near.tolist() == [0]
+
+
+@pytest.mark.parametrize("make", [Head, partial(WholeBody, max_lesions=2)])
+def test_the_number_of_threads_does_not_change_a_voxel(make):
+    before, found = torch.get_num_threads(), []
+    try:
+        for threads in (1, 3):
+            torch.set_num_threads(threads)
+            body = make(5)
+            _, high = body.axial_range()
+            found.append(body.rasterize((50, 80, 120), (4.0,) * 3, (high - 220, -160.0, -240.0)))
+            assert torch.get_num_threads() == threads
+    finally:
+        torch.set_num_threads(before)
+    one, three = found
+    assert all(
+        torch.equal(getattr(one, k), getattr(three, k)) for k in ("activity", "mu", "organs", "lesions")
+    )
 
 
 def test_patients_have_proportions_of_their_own():

@@ -6,6 +6,8 @@ when a patient is created; `rasterize` only looks at the result.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -54,6 +56,17 @@ LANDMARKS = {
 }
 """Heights (mm) of an adult of 1.74 m at which a field may end."""
 _SLAB = 32  # slices that are textured at a time
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """Rounding of products of matrices and of powers depends on how many threads share them; a patient must not."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 @dataclass
@@ -111,6 +124,7 @@ class _Patient:
         self._texture = [self._lattice(s) for s in TEXTURE_LATTICE_MM]
         self._fine = self._lattice(FINE_LATTICE_MM)
 
+    @one_thread()
     def _painted(self, shape_zyx, spacing_zyx, origin_zyx) -> Canvas:
         """The anatomy without texture and lesions."""
         canvas = Canvas(shape_zyx, spacing_zyx, origin_zyx, self.deformation)
@@ -215,6 +229,7 @@ class Head(_Patient):
         """Scan range (z_lower, z_upper) in mm."""
         return -98.0, 82.0
 
+    @one_thread()
     def rasterize(self, shape_zyx, spacing_zyx, origin_zyx) -> Phantom:
         """The head on a voxel grid; origin is the center of the first voxel in mm."""
         shape, origin = _padded(shape_zyx, spacing_zyx, origin_zyx)
@@ -238,10 +253,9 @@ class Body(_Patient):
         raise NotImplementedError
 
     def _place_lesions(
-        self, max_sites: int, station: Station | None, hosts_without: tuple[str, ...] = ()
+        self, max_sites: int, coarse: Canvas, station: Station | None, hosts_without: tuple[str, ...] = ()
     ) -> None:
-        """Scales the uptake and draws the lesions; `station` finds the nodal ones in the body."""
-        coarse = self._whole(SITE_GRID_MM)
+        """Scales the uptake and draws the lesions on the whole body; `station` finds the nodal ones in it."""
         self._normalize(coarse)
         rng = np.random.default_rng(self._lesion_seed)
         hosts = {
@@ -251,6 +265,7 @@ class Body(_Patient):
         self.lesions = LesionPlacer(rng, coarse, self._look, station, self.uptake, uptake).place(max_sites)
         measure(self.lesions, self._close_up)
 
+    @one_thread()
     def rasterize(self, shape_zyx, spacing_zyx, origin_zyx) -> Phantom:
         """The patient on a voxel grid; origin is the center of the first voxel in mm."""
         shape, origin = _padded(shape_zyx, spacing_zyx, origin_zyx)
@@ -319,8 +334,9 @@ class WholeBody(Body):
         self.arms_up = h.arms_up
         self._draw_fields(DISPLACEMENT_LATTICE_MM, DISPLACEMENT_MM, Proportions(self.rng, h.sz))
         self._draw()
-        self.diaphragm_mm = _top(self._whole(SITE_GRID_MM))
-        self._place_lesions(max_lesions, lambda *place: self.deformation.world(h.at(*place)))
+        coarse = self._whole(SITE_GRID_MM)
+        self.diaphragm_mm = _top(coarse)
+        self._place_lesions(max_lesions, coarse, lambda *place: self.deformation.world(h.at(*place)))
 
     def axial_range(self) -> tuple[float, float]:
         """Scan range (z_lower, z_upper) in mm: mid-thigh to vertex."""

@@ -16,7 +16,7 @@ import numpy as np
 import SimpleITK as sitk
 
 from drmc.errors import InputError
-from drmc.simulation.anatomy import Body
+from drmc.simulation.anatomy import SITE_GRID_MM, Body
 from drmc.simulation.lesions import MAX_SITES
 from drmc.simulation.organs import LEFT, MU_PER_MM, ORGANS, organ_label
 from drmc.simulation.resampling import averages, nearest, resampled, to_lps
@@ -75,7 +75,7 @@ class LabeledBody(Body):
         liver = np.flatnonzero((label_map.labels == ORGANS["liver"].label).any((1, 2)))
         step, first = label_map.spacing[0], label_map.origin[0]
         self.diaphragm_mm = float(first + liver.max() * step) if liver.size else None
-        self._place_lesions(max_lesions, None, hosts_without=(_STATIONS_NEEDED,))
+        self._place_lesions(max_lesions, self._whole(SITE_GRID_MM), None, hosts_without=(_STATIONS_NEEDED,))
 
     def axial_range(self) -> tuple[float, float]:
         """Scan range (z_lower, z_upper) in mm: the map's slices, from edge to edge."""
