@@ -34,7 +34,7 @@ ifdef INPUT
 	@$(BIN)/drmc denoise "$(INPUT)" -o "$(OUT)" $(if $(LESIONS),--lesions "$(LESIONS)") $(if $(REFERENCE),--reference "$(REFERENCE)")
 else
 	@echo "== simulating a small low-dose patient of center C6, which the model never saw"
-	@$(BIN)/drmc simulate --centers C6 --patients 1 --split test --seed 63 --axial-mm 110 --drf 12 -o "$(OUT)/simulated"
+	@$(BIN)/drmc simulate --centers C6 --patients 1 --split test --seed 7 --axial-mm 110 --drf 12 -o "$(OUT)/simulated"
 	@echo "== denoising it"
 	@$(BIN)/drmc denoise "$(OUT)/simulated/C6/C6-test-0001/low_drf012.nii.gz" \
 		--lesions "$(OUT)/simulated/C6/C6-test-0001/lesions.nii.gz" \

@@ -26,7 +26,7 @@ from drmc.volume import Geometry, write_image  # noqa: E402
 
 FOLDER = REPOSITORY / "Resources" / "SampleData"
 CARD = FOLDER / "DRMC-sample.json"
-SEED, CENTER, DRF = 63, "C6", 12
+SEED, CENTER, DRF = 7, "C6", 12
 SIMULATE = (
     *("simulate", "--centers", CENTER, "--patients", "1", "--split", "test", "--seed", str(SEED)),
     *("--axial-mm", "150", "--drf", str(DRF), "--device", "cpu"),
