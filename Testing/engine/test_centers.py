@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict, fields
+from pathlib import Path
 
 import pytest
 from drmc.errors import InputError
@@ -111,3 +112,10 @@ def test_files_and_names_that_do_not_fit_are_refused(tmp_path):
 
 def test_the_table_is_a_file_of_the_same_form():
     assert load_centers(TABLE) == CENTERS
+
+
+def test_the_scanners_that_are_shipped_are_read():
+    folder = Path(__file__).parents[2] / "Resources" / "Scanners"
+    found = [center for path in folder.glob("*.json") for center in find_centers(str(path))]
+    assert [center.name for center in found] == ["W4"]
+    assert found[0].voxel_mm == (4.0, 4.0, 4.0) and found[0].matrix < found[0].reconstruction_matrix
