@@ -119,7 +119,7 @@ def read_label_map(path: Path, names: Path) -> LabelMap:
     """A label map (any form SimpleITK reads) whose values `names` tells.
 
     `names`: JSON object, value to organ or organ to value, e.g. {"5": "liver", "13": "kidney_left"}: names of `organs.ORGANS`
-    or of TotalSegmentator. Values that it does not name are air. InputError in one line for what cannot be used.
+    or of TotalSegmentator, or `background` for air; 0 need not be named. InputError in one line for what cannot be used.
     """
     said = _read_names(names)
     try:
@@ -131,10 +131,15 @@ def read_label_map(path: Path, names: Path) -> LabelMap:
     array = sitk.GetArrayFromImage(image)
     if array.dtype.kind == "f" and not np.array_equal(array, np.round(array)):
         raise InputError(f"{path}: holds values that are no whole numbers: give a label map")
+    values = [int(value) for value in np.unique(array).tolist()]
+    if missing := [str(value) for value in values if value and value not in said]:
+        raise InputError(
+            f"{names}: does not name label {', '.join(missing[:5])}{' and others' * (len(missing) > 5)} of {path.name}: "
+            'give each an organ, or "background" for what is air'
+        )
     own = np.zeros(array.shape, np.uint8)
-    for value in np.unique(array).tolist():
-        if (label := said.get(int(value))) is not None:
-            own[array == value] = label
+    for value in values:
+        own[array == value] = said.get(value, 0)
     if not np.isin(own, [ORGANS[name].label for name in _FILLING]).any():
         raise InputError(
             f"{names}: names no label of {path.name} as {', '.join(_FILLING)} or body: what lies between the organs would be "
@@ -172,8 +177,13 @@ def _read_names(path: Path) -> dict[int, int]:
 
 
 def organ_of(name: str, where: Path | str) -> int:
-    """Label value of an organ by its name here or in TotalSegmentator, with its side; InputError names what is unknown."""
+    """Label value of an organ by its name here or in TotalSegmentator, with its side; 0 for `background`.
+
+    InputError names what is unknown.
+    """
     plain = re.sub(r"[\s-]+", "_", name.strip().lower())
+    if plain == "background":
+        return 0
     side = re.search(r"_(left|right)(?=_|$)", plain)
     stem = re.sub(r"_(left|right)(?=_|$)|_(\d+|[clts]\d+)$", "", plain)
     stem = re.sub(r"_(\d+|[clts]\d+)$", "", stem)
