@@ -340,7 +340,7 @@ class WholeBody(Body):
 
     def axial_range(self) -> tuple[float, float]:
         """Scan range (z_lower, z_upper) in mm: mid-thigh to vertex."""
-        return -230.0 * self.habitus.sz, 972.0 * self.habitus.sz
+        return LANDMARKS["thigh"] * self.habitus.sz, LANDMARKS["vertex"] * self.habitus.sz
 
     def landmark(self, name: str) -> float:
         """Height z (mm) of one of LANDMARKS in the middle of the body."""

@@ -19,14 +19,8 @@ LENGTH_SD = (0.03, 0.08, 0.08, 0.08, 0.08)  # of the segments between them
 # At the landmarks:
 WIDTH_SD = (0.02, 0.02, 0.05, 0.06, 0.06, 0.05)
 DEPTH_SD = (0.02, 0.02, 0.05, 0.06, 0.07, 0.05)
-BEND_SD_MM = (
-    6.0,
-    6.0,
-    6.0,
-    8.0,
-    8.0,
-    5.0,
-)  # of the middle to the side (scoliosis) and to the back (kyphosis)
+# Of the middle to the side (scoliosis) and to the back (kyphosis).
+BEND_SD_MM = (6.0, 6.0, 6.0, 8.0, 8.0, 5.0)
 LOOSENESS = (0.25, 0.3, 0.9, 1.0, 1.0, 1.0)  # share of the random displacement: heads are much alike
 _LIMIT_SD = 2.2
 _BLEND_MM = 25.0  # standard deviation of the smoothing between landmarks
@@ -39,17 +33,14 @@ class Proportions:
     def __init__(self, rng: np.random.Generator, scale: float):
         draw = lambda sd: np.clip(rng.standard_normal(len(sd)), -_LIMIT_SD, _LIMIT_SD) * np.array(sd)
         marks = scale * np.array(LANDMARKS_MM)
-        longer = np.concatenate(
-            [[0.0], np.cumsum(draw(LENGTH_SD) * -np.diff(marks))]
-        )  # this person's are lower
+        longer = np.concatenate([[0.0], np.cumsum(draw(LENGTH_SD) * -np.diff(marks))])
         heights = np.arange(marks[-1] - 800, marks[0] + 400, _STEP_MM)
-        order = np.argsort(marks - longer)
-        at = lambda own, values: np.interp(heights, own[order], np.asarray(values)[order])
-        own = marks - longer
+        own = marks - longer  # where this person has them, from the vertex down
+        at = lambda values: np.interp(heights, own[::-1], np.asarray(values)[::-1])
         self._heights = torch.from_numpy(heights).float()
-        rows = [at(own, longer), at(own, 1 / (1 + draw(WIDTH_SD))), at(own, 1 / (1 + draw(DEPTH_SD)))]
-        rows += [at(own, draw(BEND_SD_MM)) for _ in range(2)]
-        rows.append(at(own, LOOSENESS))
+        rows = [at(longer), at(1 / (1 + draw(WIDTH_SD))), at(1 / (1 + draw(DEPTH_SD)))]
+        rows += [at(draw(BEND_SD_MM)) for _ in range(2)]
+        rows.append(at(LOOSENESS))
         reach = np.arange(-4 * _BLEND_MM, 4 * _BLEND_MM + 1, _STEP_MM)
         kernel = np.exp(-((reach / _BLEND_MM) ** 2) / 2)
         smooth = lambda row: np.convolve(

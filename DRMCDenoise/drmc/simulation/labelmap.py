@@ -18,12 +18,12 @@ import SimpleITK as sitk
 from drmc.errors import InputError
 from drmc.simulation.anatomy import SITE_GRID_MM, Body
 from drmc.simulation.lesions import MAX_SITES
-from drmc.simulation.organs import LEFT, MU_PER_MM, ORGANS, organ_label
+from drmc.simulation.organs import MU_PER_MM, ORGANS, organ_label, organ_labels
 from drmc.simulation.resampling import averages, nearest, resampled, to_lps
 from drmc.simulation.shapes import Canvas
 from drmc.volume import Geometry
 
-ALIASES = Path(__file__).with_name("label_aliases.json")
+_ALIASES = json.loads(Path(__file__).with_name("label_aliases.json").read_text(encoding="utf-8"))["names"]
 G_PER_ML = {"air": 0.0, "lung": 0.3, "fat": 0.95, "soft": 1.05, "bone": 1.6, "marrow": 1.2, "metal": 4.5}
 """Density of the tissues, for the weight of a map's body (assumed, about ICRU 46)."""
 _FILLING = ("muscle", "fat", "skin")
@@ -91,8 +91,8 @@ class LabeledBody(Body):
         labels = self.label_map.labels[part]
         uptake, mu = np.zeros(256, np.float32), np.zeros(256, np.float32)
         for name, organ in ORGANS.items():
-            for label in (organ.label, organ.label + LEFT) if organ.paired else (organ.label,):
-                uptake[label], mu[label] = self.uptake[name], MU_PER_MM[organ.tissue]
+            chosen = organ_labels(name)
+            uptake[chosen], mu[chosen] = self.uptake[name], MU_PER_MM[organ.tissue]
         canvas.activity = resampled(uptake[labels], weights)
         canvas.mu = resampled(mu[labels], weights)
         canvas.label = nearest(self.label_map.labels, grid, own)
@@ -185,10 +185,10 @@ def organ_of(name: str, where: Path | str) -> int:
     if plain == "background":
         return 0
     side = re.search(r"_(left|right)(?=_|$)", plain)
-    stem = re.sub(r"_(left|right)(?=_|$)|_(\d+|[clts]\d+)$", "", plain)
+    stem = re.sub(r"_(left|right)(?=_|$)", "", plain)
     stem = re.sub(r"_(\d+|[clts]\d+)$", "", stem)
-    aliases = json.loads(ALIASES.read_text(encoding="utf-8"))["names"]
-    organ = next((one for one in (plain, stem, aliases.get(plain), aliases.get(stem)) if one in ORGANS), None)
+    named = (plain, stem, _ALIASES.get(plain), _ALIASES.get(stem))
+    organ = next((one for one in named if one in ORGANS), None)
     if organ is None:
         raise InputError(
             f"{where}: '{name}' is no organ known here: use one of {', '.join(sorted(ORGANS))}, with _left or _right"
@@ -201,9 +201,5 @@ def organ_of(name: str, where: Path | str) -> int:
 def _mass_kg(label_map: LabelMap) -> float:
     counts = np.bincount(label_map.labels.ravel(), minlength=256)
     ml = float(np.prod(label_map.spacing)) / 1000
-    grams = sum(
-        counts[label] * G_PER_ML[organ.tissue]
-        for organ in ORGANS.values()
-        for label in ((organ.label, organ.label + LEFT) if organ.paired else (organ.label,))
-    )
+    grams = sum(counts[organ_labels(name)].sum() * G_PER_ML[organ.tissue] for name, organ in ORGANS.items())
     return float(grams * ml / 1000)

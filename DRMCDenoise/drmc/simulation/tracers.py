@@ -348,9 +348,14 @@ def find_tracer(name: str) -> Tracer:
 def draw_uptake(rng: np.random.Generator, tracer: Tracer) -> dict[str, float]:
     """SUV of every organ of one patient."""
     uptake = {name: tracer.uptake[name].draw(rng) for name in ORGANS if name not in PARTS}
+    _follow(uptake)
+    return uptake
+
+
+def _follow(uptake: dict[str, float]) -> None:
+    """Gives the organs that follow another one its uptake."""
     uptake.update((name, uptake["blood_pool"]) for name in BLOOD)
     uptake.update((part, uptake[whole]) for part, whole in PARTS.items())
-    return uptake
 
 
 def widen(rng: np.random.Generator, uptake: dict[str, float]) -> None:
@@ -362,5 +367,4 @@ def widen(rng: np.random.Generator, uptake: dict[str, float]) -> None:
         factor = float(np.exp(np.clip(WIDE_SD * rng.standard_normal(), -math.log(4), math.log(4))))
         if name not in PARTS and name not in BLOOD:
             uptake[name] *= factor
-    uptake.update((name, uptake["blood_pool"]) for name in BLOOD)
-    uptake.update((part, uptake[whole]) for part, whole in PARTS.items())
+    _follow(uptake)
