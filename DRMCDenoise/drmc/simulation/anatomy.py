@@ -124,7 +124,6 @@ class _Patient:
         self._texture = [self._lattice(s) for s in TEXTURE_LATTICE_MM]
         self._fine = self._lattice(FINE_LATTICE_MM)
 
-    @one_thread()
     def _painted(self, shape_zyx, spacing_zyx, origin_zyx) -> Canvas:
         """The anatomy without texture and lesions."""
         canvas = Canvas(shape_zyx, spacing_zyx, origin_zyx, self.deformation)
@@ -195,6 +194,7 @@ class Head(_Patient):
     region = "brain"
     diaphragm_mm: float | None = None
 
+    @one_thread()
     def __init__(
         self, seed: int | np.random.SeedSequence, tracer: str = "FDG", maps: Path | str | None = None
     ):
@@ -280,6 +280,7 @@ class Body(_Patient):
         activity, mu, organs = (_inner(v) for v in (canvas.activity, canvas.mu, canvas.label))
         return Phantom(activity.clamp_(min=0), mu.clamp_(min=0), organs, _inner(labels), facts)
 
+    @one_thread()
     def labels(self, spacing: float) -> np.ndarray:
         """The organ labels (z, y, x), uint8, of the whole scan range on a grid of that spacing in mm."""
         return self._whole(spacing).label.numpy()
@@ -320,6 +321,7 @@ class WholeBody(Body):
     `wide_uptake`: chance that every organ's uptake is drawn far beyond the tracer's table (see `tracers.widen`).
     """
 
+    @one_thread()
     def __init__(
         self,
         seed: int | np.random.SeedSequence,

@@ -16,7 +16,7 @@ import numpy as np
 import SimpleITK as sitk
 
 from drmc.errors import InputError
-from drmc.simulation.anatomy import SITE_GRID_MM, Body
+from drmc.simulation.anatomy import SITE_GRID_MM, Body, one_thread
 from drmc.simulation.lesions import MAX_SITES
 from drmc.simulation.organs import MU_PER_MM, ORGANS, organ_label, organ_labels
 from drmc.simulation.resampling import averages, nearest, resampled, to_lps
@@ -52,6 +52,7 @@ class LabeledBody(Body):
     at the map's lower end along z. Nodal lesions need the drawn body's stations and are left out.
     """
 
+    @one_thread()
     def __init__(
         self,
         label_map: LabelMap,
