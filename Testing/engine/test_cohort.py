@@ -466,7 +466,7 @@ def test_a_center_named_twice_is_simulated_once(tmp_path, monkeypatch):
         (["--centers", "C5", "--seed", "-1"], "--seed must be at least 0"),
         (["--centers", "C5", "--workers", "0"], "--workers at least 1"),
         (["--centers", "C5", "--json"], "--json belongs to --benchmark"),
-        (["--patients", "2"], "--centers and -o are needed"),
+        (["--patients", "2"], "--centers or --random-centers are needed"),
     ],
 )
 def test_bad_arguments_are_refused_in_one_line(arguments, said, tmp_path, monkeypatch):

@@ -8,8 +8,10 @@ from functools import cache
 import numpy as np
 import pytest
 import torch
+from drmc.simulation.anatomy import WholeBody
 from drmc.simulation.centers import CENTERS
-from drmc.simulation.lesions import CLUSTERED, DIAMETER_MM, HOSTS, KINDS, Lesion, LesionPlacer
+from drmc.simulation.lesion_draws import HOSTS, ClinicalLesions, ManyLesions
+from drmc.simulation.lesions import CLUSTERED, KINDS, Lesion, LesionPlacer
 from drmc.simulation.organs import ORGANS, organ_mask
 from drmc.simulation.shapes import Canvas
 from drmc.simulation.tracers import TRACERS
@@ -68,7 +70,7 @@ def test_lesions_are_what_the_facts_say(seed):
         painted = phantom.lesions == lesion.label
         milliliters = float(painted.sum()) * 8 / 1000
         ball = math.pi / 6 * lesion.diameter_mm**3 / 1000
-        assert DIAMETER_MM[0] - 0.5 < lesion.diameter_mm < 1.15 * DIAMETER_MM[1]
+        assert ClinicalLesions.smallest_mm - 0.5 < lesion.diameter_mm < 1.15 * 60.0
         assert 0.75 * ball < lesion.volume_ml < 1.15 * ball
         if milliliters > 0.3:
             assert milliliters == pytest.approx(lesion.volume_ml, rel=0.2)
@@ -116,10 +118,10 @@ def population() -> list[list[Lesion]]:
 
     whole = block((40, 40, 80), (10.0,) * 3, (0.0, -195.0, -395.0))
     uptake = {organ: table.suv for organ, table in TRACERS["FDG"].uptake.items()}
-    tracer = TRACERS["FDG"].lesions
+    draws = ClinicalLesions(TRACERS["FDG"].lesions, 8)
     at = lambda x, y, z: [abs(x) + 80.0, y, 0.5 * z]
     return [
-        LesionPlacer(np.random.default_rng(seed), whole, look, at, uptake, tracer).place(8)
+        LesionPlacer(np.random.default_rng(seed), whole, look, at, uptake, draws).place()
         for seed in range(60)
     ]
 
@@ -164,5 +166,54 @@ def test_a_lesion_has_about_the_volume_of_its_diameter_whatever_its_kind():
 
 
 def test_no_sites_no_lesions():
-    placer = LesionPlacer(np.random.default_rng(0), None, None, None, {}, TRACERS["FDG"].lesions)
-    assert placer.place(0) == []
+    draws = ClinicalLesions(TRACERS["FDG"].lesions, 0)
+    assert LesionPlacer(np.random.default_rng(0), None, None, None, {}, draws).place() == []
+
+
+# ---- many of every kind
+
+
+@cache
+def crowded() -> tuple[WholeBody, tuple[float, float]]:
+    body = WholeBody(WOMAN, max_lesions=0)
+    window = body.diaphragm_mm - 110, body.diaphragm_mm + 40
+    body.draw_many_lesions(*window)
+    return body, window
+
+
+def test_many_lesions_fill_a_window_and_nothing_beyond_it():
+    body, (lower, upper) = crowded()
+    assert 10 <= len(body.lesions) <= 255
+    for lesion in body.lesions:
+        assert lower <= lesion.center_mm[2] - lesion.reach_mm()
+        assert lesion.center_mm[2] + lesion.reach_mm() <= upper
+    assert len({lesion.host for lesion in body.lesions}) >= 4
+    assert [lesion.label for lesion in body.lesions] == list(range(1, len(body.lesions) + 1))
+
+
+def test_many_lesions_do_not_change_the_body_and_follow_from_the_seed():
+    body, (lower, upper) = crowded()
+    again = WholeBody(WOMAN, max_lesions=0)
+    grid = (20, 40, 50), (6.0,) * 3, (lower + 20, -120.0, -150.0)
+    bare = again.rasterize(*grid)
+    again.draw_many_lesions(lower, upper)
+    assert [lesion.to_dict() for lesion in again.lesions] == [lesion.to_dict() for lesion in body.lesions]
+    full = body.rasterize(*grid)
+    assert torch.equal(full.organs, bare.organs)
+    outside = full.activity == bare.activity
+    assert bool((full.lesions > 0).any()) and bool(outside[full.lesions == 0].float().mean() > 0.9)
+    assert (full.facts["lesions_drawn"], bare.facts["lesions_drawn"]) == ("many", "clinical")
+
+
+def test_many_lesions_have_every_size_and_contrast_in_every_host():
+    rng, draws = np.random.default_rng(5), ManyLesions(150.0)
+    uptake = {organ: table.suv for organ, table in TRACERS["FDG"].uptake.items()}
+    sizes = np.array([draws.diameter_mm(rng) for _ in range(4000)])
+    assert sizes.min() == 4 and sizes.max() == 40 and 9.5 < np.median(sizes) < 12.5
+    contrasts = np.array([draws.suv(rng, "liver", uptake) for _ in range(4000)]) / uptake["liver"]
+    assert 1.3 <= contrasts.min() < 1.35 and 28 < contrasts.max() <= 30.001
+    assert 0.2 < np.mean(contrasts < 2.0) < 0.3  # log-uniform: ln(1 / 0.3) / ln(29 / 0.3)
+    assert draws.hosts(lambda name: 0.0 if name == "brain" else 8.0) == pytest.approx(
+        {name: 2.0 for name in HOSTS if name != "brain"}
+    )
+    assert 12 <= min(draws.sites(rng) for _ in range(500)) and max(draws.sites(rng) for _ in range(500)) <= 36

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -19,7 +19,8 @@ from drmc.simulation.brain_maps import MappedBrain, read_maps
 from drmc.simulation.deformation import Deformation, Proportions
 from drmc.simulation.drawing import Drawing, Layers
 from drmc.simulation.habitus import Habitus
-from drmc.simulation.lesions import CHECK_MM, MAX_SITES, Lesion, LesionPlacer, Station, measure, paint_lesions
+from drmc.simulation.lesion_draws import MAX_SITES, ClinicalLesions, LesionDraws, ManyLesions
+from drmc.simulation.lesions import CHECK_MM, Lesion, LesionPlacer, measure, paint_lesions
 from drmc.simulation.organs import LEFT, ORGANS, label_table, organ_mask
 from drmc.simulation.regions.abdomen import draw_abdomen, draw_gallbladder
 from drmc.simulation.regions.bowel import draw_bowel
@@ -247,22 +248,30 @@ class Body(_Patient):
     diaphragm_mm: float | None
     weight_kg: float
     lesions: list[Lesion]
+    hosts_without: tuple[str, ...] = ()
+    """Hosts that lesions cannot have here."""
 
     def axial_range(self) -> tuple[float, float]:
         """Scan range (z_lower, z_upper) in mm."""
         raise NotImplementedError
 
+    def _station(self, x: float, y: float, z: float) -> list[float]:
+        """Where a station of the reference adult, (x, y, z) in mm, lies in this body."""
+        raise NotImplementedError
+
+    @one_thread()
+    def draw_many_lesions(self, lower: float, upper: float) -> None:
+        """Gives the range from `lower` to `upper` (mm) tens of lesions in the place of the body's own (`ManyLesions`)."""
+        draws = ManyLesions(upper - lower, self.hosts_without)
+        self._place_lesions(draws, self._coarse(SITE_GRID_MM, lower, upper), (lower, upper))
+
     def _place_lesions(
-        self, max_sites: int, coarse: Canvas, station: Station | None, hosts_without: tuple[str, ...] = ()
+        self, draws: LesionDraws, coarse: Canvas, within: tuple[float, float] | None = None
     ) -> None:
-        """Scales the uptake and draws the lesions on the whole body; `station` finds the nodal ones in it."""
-        self._normalize(coarse)
         rng = np.random.default_rng(self._lesion_seed)
-        hosts = {
-            name: share for name, share in self.tracer.lesions.hosts.items() if name not in hosts_without
-        }
-        uptake = replace(self.tracer.lesions, hosts=hosts)
-        self.lesions = LesionPlacer(rng, coarse, self._look, station, self.uptake, uptake).place(max_sites)
+        placer = LesionPlacer(rng, coarse, self._look, self._station, self.uptake, draws, within)
+        self.lesions = placer.place()
+        self.lesion_draws = "many" if isinstance(draws, ManyLesions) else "clinical"
         measure(self.lesions, self._close_up)
 
     @one_thread()
@@ -275,6 +284,7 @@ class Body(_Patient):
         facts = {
             **self._facts(),
             "diaphragm_mm": self.diaphragm_mm,
+            "lesions_drawn": self.lesion_draws,
             "lesions": [lesion.to_dict() for lesion in self.lesions],
         }
         activity, mu, organs = (_inner(v) for v in (canvas.activity, canvas.mu, canvas.label))
@@ -287,7 +297,9 @@ class Body(_Patient):
 
     def _whole(self, spacing: float) -> Canvas:
         """The anatomy of the scan range on a coarse grid of its own."""
-        lower, upper = self.axial_range()
+        return self._coarse(spacing, *self.axial_range())
+
+    def _coarse(self, spacing: float, lower: float, upper: float) -> Canvas:
         shape = (int((upper - lower) / spacing), int(400 / spacing), int(640 / spacing))
         origin = (lower, *(-(n - 1) / 2 * spacing for n in shape[1:]))
         return self._painted(shape, (spacing,) * 3, origin)
@@ -319,6 +331,7 @@ class WholeBody(Body):
 
     `diaphragm_mm` is the height z of the top of the liver. `tracer`: a name of `tracers.TRACERS`; InputError lists them.
     `wide_uptake`: chance that every organ's uptake is drawn far beyond the tracer's table (see `tracers.widen`).
+    `wide_build`: height and body mass index are drawn far beyond the usual (see `habitus.Habitus`).
     """
 
     @one_thread()
@@ -328,17 +341,22 @@ class WholeBody(Body):
         max_lesions: int = MAX_SITES,
         tracer: str = "FDG",
         wide_uptake: float = 0.0,
+        wide_build: bool = False,
     ):
         super().__init__(seed, tracer, BODY_LOWER, BODY_UPPER, wide_uptake)
         findings = np.random.default_rng(self._finding_seed)
-        self.habitus = h = Habitus(self.rng, findings, self.tracer.men_only)
+        self.habitus = h = Habitus(self.rng, findings, self.tracer.men_only, wide_build)
         self.female, self.height_m, self.bmi, self.weight_kg = h.female, h.height_m, h.bmi, h.weight_kg
         self.arms_up = h.arms_up
         self._draw_fields(DISPLACEMENT_LATTICE_MM, DISPLACEMENT_MM, Proportions(self.rng, h.sz))
         self._draw()
         coarse = self._whole(SITE_GRID_MM)
         self.diaphragm_mm = _top(coarse)
-        self._place_lesions(max_lesions, coarse, lambda *place: self.deformation.world(h.at(*place)))
+        self._normalize(coarse)
+        self._place_lesions(ClinicalLesions(self.tracer.lesions, max_lesions), coarse)
+
+    def _station(self, x: float, y: float, z: float) -> list[float]:
+        return self.deformation.world(self.habitus.at(x, y, z))
 
     def axial_range(self) -> tuple[float, float]:
         """Scan range (z_lower, z_upper) in mm: mid-thigh to vertex."""

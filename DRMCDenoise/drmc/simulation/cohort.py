@@ -106,7 +106,7 @@ class ScanOptions:
     ) -> Scan:
         """The patient of a seed scanned this way at a center."""
         own = {one.name: getattr(self, one.name) for one in fields(self) if one.name != "source"}
-        patient = self.source.patient(center, anatomy_seed(seed))
+        patient = self.source.patient(center, anatomy_seed(seed), self.axial_mm)
         return simulate_patient(center, seed, patient=patient, progress=progress, **own)
 
     def to_dict(self) -> dict:
@@ -161,7 +161,7 @@ def _sidecar(scan: Scan, center: Center, seed: Sequence[int], options: ScanOptio
         "Units": "SUV",
         "Manufacturer": "DRMC simulation",
         "ManufacturersModelName": f"{center.scanner} (simulated)",
-        "TracerName": options.source.tracer,
+        "TracerName": scan.facts.get("tracer", options.source.tracer),
         "TracerRadionuclide": "F18",  # whatever the tracer: its uptake is modelled, its label is not
         "InjectedRadioactivity": center.injected(scan.facts["weight_kg"]),
         "InjectedRadioactivityUnits": "MBq",

@@ -25,6 +25,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="C1,C2",
         help="centers of the paper's Table 1, C1 to C6, or files of one's own centers (JSON)",
     )
+    parser.add_argument(
+        "--random-centers",
+        type=int,
+        metavar="N",
+        help="N centers drawn from wide ranges, by --seed, in the place of --centers; with --tof all have time of flight",
+    )
     parser.add_argument("--patients", type=int, default=4, help="patients per center (default 4)")
     parser.add_argument(
         "--seed", type=int, default=7, help="the same seed gives the same patients (default 7)"
@@ -35,7 +41,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--axial-mm", type=float, help="scan only a random axial window of this length")
     parser.add_argument("--drf", metavar="3,4,6", help="dose reduction factors (default: the center's own)")
     parser.add_argument(
-        "--tracer", default="FDG", help="uptake table: FDG (default), PSMA-11, DOTATATE, FAPI"
+        "--tracer", default="FDG", help="uptake table: FDG (default), PSMA-11, DOTATATE, FAPI, or mixed"
     )
     parser.add_argument(
         "--brain-maps",
@@ -76,6 +82,20 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default=0.0,
         metavar="SHARE",
         help="share of the patients (0 to 1) whose organs take up far more or less than the tracer's table says",
+    )
+    parser.add_argument(
+        "--wide-build",
+        type=float,
+        default=0.0,
+        metavar="SHARE",
+        help="share of the procedural patients whose height and weight are drawn far beyond the usual",
+    )
+    parser.add_argument(
+        "--many-lesions",
+        type=float,
+        default=0.0,
+        metavar="SHARE",
+        help="share of the patients with tens of lesions of every size and contrast in what is scanned of them",
     )
     parser.add_argument(
         "--field",
@@ -145,11 +165,13 @@ def run(arguments: argparse.Namespace, reporter: Reporter) -> int:
         return _audit(arguments, reporter)
     if arguments.benchmark:
         return _benchmark(arguments, factors, reporter)
-    if arguments.output is None or arguments.centers is None:
-        raise InputError("--centers and -o are needed, or --benchmark or --audit; see drmc simulate --help")
+    if arguments.output is None or (arguments.centers is None and arguments.random_centers is None):
+        raise InputError(
+            "-o and --centers or --random-centers are needed, or --benchmark or --audit; see drmc simulate --help"
+        )
     if arguments.json:
         raise InputError("--json belongs to --benchmark and --audit; the progress as JSON is --progress json")
-    centers = _centers(arguments.centers)
+    centers = _centers(arguments)
 
     from drmc.simulation.cohort import write_cohort
 
@@ -204,7 +226,7 @@ def _audit(arguments: argparse.Namespace, reporter: Reporter) -> int:
 def _benchmark(arguments: argparse.Namespace, factors: tuple[float, ...] | None, reporter: Reporter) -> int:
     from drmc.simulation.benchmark import benchmark
 
-    centers = _centers(arguments.centers or "C1")
+    centers = _centers(arguments)
     found = benchmark(
         centers,
         [
@@ -287,10 +309,10 @@ def _source(arguments: argparse.Namespace, centers: list[Center]) -> PatientSour
     """Refuses a real scan here, in one line, before any worker starts."""
     from drmc.simulation.brain_maps import read_maps
     from drmc.simulation.patients import PatientSource
-    from drmc.simulation.tracers import find_tracer
 
-    if not 0 <= arguments.wide_uptake <= 1:
-        raise InputError(f"--wide-uptake {arguments.wide_uptake:g}: give a share from 0 to 1")
+    for option in ("wide_uptake", "wide_build", "many_lesions"):
+        if not 0 <= (share := getattr(arguments, option)) <= 1:
+            raise InputError(f"--{option.replace('_', '-')} {share:g}: give a share from 0 to 1")
     if arguments.labels is not None:
         return _label_source(arguments, centers)
     if arguments.label_names is not None or arguments.weight is not None:
@@ -298,11 +320,13 @@ def _source(arguments: argparse.Namespace, centers: list[Center]) -> PatientSour
     if arguments.semi_real is None:
         if arguments.lesions is not None:
             raise InputError("--lesions belongs to --semi-real: procedural patients bring their own")
-        find_tracer(arguments.tracer)
+        _check_tracer(arguments.tracer)
         source = PatientSource(
             tracer=arguments.tracer,
             brain_maps=arguments.brain_maps,
             wide_uptake=arguments.wide_uptake,
+            wide_build=arguments.wide_build,
+            many_lesions=arguments.many_lesions,
             field=arguments.field,
         )
         if arguments.brain_maps is not None:
@@ -311,6 +335,8 @@ def _source(arguments: argparse.Namespace, centers: list[Center]) -> PatientSour
     _refuse_heads("--semi-real", centers)
     if arguments.field != WHOLE:
         raise InputError("--semi-real: a real scan has its field already; leave --field out")
+    if arguments.many_lesions or arguments.wide_build:
+        raise InputError("--semi-real: a real scan is what it is; leave --many-lesions and --wide-build out")
     if arguments.breathing or arguments.attenuation_mismatch:
         raise InputError(
             "--semi-real: a real scan has breathed already; leave --breathing and the mismatch out"
@@ -323,7 +349,6 @@ def _source(arguments: argparse.Namespace, centers: list[Center]) -> PatientSour
 def _label_source(arguments: argparse.Namespace, centers: list[Center]) -> PatientSource:
     from drmc.simulation.labelmap import read_label_map
     from drmc.simulation.patients import PatientSource
-    from drmc.simulation.tracers import find_tracer
 
     if arguments.label_names is None:
         raise InputError("--labels: give --label-names NAMES.json too, which says what the map's values are")
@@ -331,10 +356,12 @@ def _label_source(arguments: argparse.Namespace, centers: list[Center]) -> Patie
         raise InputError("--labels: leave --semi-real, --lesions and --brain-maps out; lesions are drawn")
     if arguments.field != WHOLE:
         raise InputError("--labels: a map has its field already; leave --field out")
+    if arguments.wide_build:
+        raise InputError("--labels: a map has its build already; leave --wide-build out")
     if arguments.weight is not None and not 2 <= arguments.weight <= 400:
         raise InputError(f"--weight {arguments.weight:g}: give a body weight from 2 to 400 kg")
     _refuse_heads("--labels", centers)
-    find_tracer(arguments.tracer)
+    _check_tracer(arguments.tracer)
     read_label_map(arguments.labels, arguments.label_names)
     return PatientSource(
         tracer=arguments.tracer,
@@ -342,7 +369,15 @@ def _label_source(arguments: argparse.Namespace, centers: list[Center]) -> Patie
         label_names=arguments.label_names,
         weight_kg=arguments.weight,
         wide_uptake=arguments.wide_uptake,
+        many_lesions=arguments.many_lesions,
     )
+
+
+def _check_tracer(name: str) -> None:
+    from drmc.simulation.tracers import MIXED, find_tracer
+
+    if name != MIXED:
+        find_tracer(name)
 
 
 def _refuse_heads(option: str, centers: list[Center]) -> None:
@@ -351,11 +386,17 @@ def _refuse_heads(option: str, centers: list[Center]) -> None:
         raise InputError(f"{option}: center {brains[0]} scans heads; choose centers of the whole body")
 
 
-def _centers(text: str) -> list[Center]:
+def _centers(arguments: argparse.Namespace) -> list[Center]:
+    """Those that are named or drawn; C1 where none is, for the benchmark."""
     from drmc.simulation.centers import find_centers
     from drmc.simulation.cohort import check_centers
+    from drmc.simulation.random_centers import random_centers
 
-    return check_centers(find_centers(text))
+    if arguments.random_centers is None:
+        return check_centers(find_centers(arguments.centers or "C1"))
+    if arguments.centers is not None:
+        raise InputError("--random-centers draws its own centers: leave --centers out")
+    return check_centers(random_centers(arguments.seed, arguments.random_centers, tof=arguments.tof))
 
 
 def devices(asked: str, *, every: bool = False) -> list[str]:

@@ -9,6 +9,7 @@ import numpy as np
 from drmc.simulation.findings import Findings
 
 FAT_MM = (4.0, 60.0)  # subcutaneous
+WIDE_BMI = (15.5, 45.0)
 
 LEVELS_MM = np.array(
     [
@@ -30,18 +31,30 @@ LEVELS_MM = np.array(
 
 
 class Habitus:
-    """Draws the build from `rng`, which the regions go on to draw their organs' sizes from, and `findings` from the other."""
+    """Draws the build from `rng`, which the regions go on to draw their organs' sizes from, and `findings` from the other.
 
-    def __init__(self, rng: np.random.Generator, findings: np.random.Generator, men_only: bool = False):
+    `wide`: any adult, height 1.42 to 2.05 m, body mass index log-uniform in 15.5 to 45, in the place of the usual draws.
+    """
+
+    def __init__(
+        self,
+        rng: np.random.Generator,
+        findings: np.random.Generator,
+        men_only: bool = False,
+        wide: bool = False,
+    ):
         self.rng = rng
         self.female = bool(rng.random() < 0.5) and not men_only
         self.findings = Findings(findings, self.female)
         self.height_m = float(rng.normal(1.60 if self.female else 1.72, 0.06))
         self.bmi = float(np.clip(rng.lognormal(math.log(24), 0.16), 17, 38))
+        if wide:
+            self.height_m = float(np.clip(rng.normal(1.66, 0.12), 1.42, 2.05))
+            self.bmi = float(np.exp(rng.uniform(*np.log(WIDE_BMI))))
         self.arms_up = bool(rng.random() < 0.4)
         self.sz = self.height_m / 1.74
         self.sxy = (0.94 if self.female else 1.0) * self.sz**0.5 * (1 + 0.012 * (min(self.bmi, 28) - 23))
-        thickness = 4 + 1.9 * (self.bmi - 17) * (1.25 if self.female else 1.0)
+        thickness = 4 + 1.9 * max(self.bmi - 17, 0.0) * (1.25 if self.female else 1.0)
         self.fat_mm = float(np.clip(thickness, *FAT_MM))  # anterior and lateral
         self.dome_mm = float(np.clip(rng.normal(0, 12), -26, 26))  # how high the diaphragm stands
 

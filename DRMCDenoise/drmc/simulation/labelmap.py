@@ -17,7 +17,7 @@ import SimpleITK as sitk
 
 from drmc.errors import InputError
 from drmc.simulation.anatomy import SITE_GRID_MM, Body, one_thread
-from drmc.simulation.lesions import MAX_SITES
+from drmc.simulation.lesion_draws import MAX_SITES, ClinicalLesions
 from drmc.simulation.organs import MU_PER_MM, ORGANS, organ_label, organ_labels
 from drmc.simulation.resampling import averages, nearest, resampled, to_lps
 from drmc.simulation.shapes import Canvas
@@ -27,7 +27,6 @@ _ALIASES = json.loads(Path(__file__).with_name("label_aliases.json").read_text(e
 G_PER_ML = {"air": 0.0, "lung": 0.3, "fat": 0.95, "soft": 1.05, "bone": 1.6, "marrow": 1.2, "metal": 4.5}
 """Density of the tissues, for the weight of a map's body (assumed, about ICRU 46)."""
 _FILLING = ("muscle", "fat", "skin")
-_STATIONS_NEEDED = "nodal"  # stations are places of the drawn body
 
 
 @dataclass(frozen=True)
@@ -51,6 +50,8 @@ class LabeledBody(Body):
     `weight_kg`: the mass of the map's tissues if it is not given. Its frame: 0 in the middle of the body along x and y, and
     at the map's lower end along z. Nodal lesions need the drawn body's stations and are left out.
     """
+
+    hosts_without = ("nodal",)
 
     @one_thread()
     def __init__(
@@ -76,7 +77,9 @@ class LabeledBody(Body):
         liver = np.flatnonzero((label_map.labels == ORGANS["liver"].label).any((1, 2)))
         step, first = label_map.spacing[0], label_map.origin[0]
         self.diaphragm_mm = float(first + liver.max() * step) if liver.size else None
-        self._place_lesions(max_lesions, self._whole(SITE_GRID_MM), None, hosts_without=(_STATIONS_NEEDED,))
+        coarse = self._whole(SITE_GRID_MM)
+        self._normalize(coarse)
+        self._place_lesions(ClinicalLesions(self.tracer.lesions, max_lesions, self.hosts_without), coarse)
 
     def axial_range(self) -> tuple[float, float]:
         """Scan range (z_lower, z_upper) in mm: the map's slices, from edge to edge."""

@@ -11,12 +11,10 @@ import SimpleITK as sitk
 import torch
 
 from drmc.simulation.drawing import Uptake
+from drmc.simulation.lesion_draws import BACKGROUND, HOSTS, LesionDraws
 from drmc.simulation.organs import MU_PER_MM, label_table, organ_mask
 from drmc.simulation.shapes import Canvas, Capsule, Superellipsoid, Union, rotation
-from drmc.simulation.tracers import LesionUptake
 
-DIAMETER_MM = (6.0, 60.0)
-MAX_SITES = 8
 INSIDE_SHARE = 0.85  # of a lesion's volume that must lie in its host before it is clipped to it
 CENTER_DEPTH_MM = 3.0  # of a lesion's center in its host, so that every grid shows at least a voxel of it
 HETEROGENEITY = 0.15
@@ -28,27 +26,9 @@ SPICULATED_HOSTS = ("lung", "soft_tissue")
 NECROSIS = 0.55  # of the axes
 CLUSTERED = {"nodal": 0.35, "liver": 0.30, "lung": 0.20, "vertebra": 0.10}
 CLUSTER_SIZE = (2, 5)
+MOST_LESIONS = 255  # that a label map of bytes tells apart
 
-HOSTS: dict[str, tuple[str, ...]] = {
-    "nodal": ("fat", "muscle"),
-    "soft_tissue": ("fat", "muscle"),
-    **{
-        name: (name,)
-        for name in ("liver", "lung", "vertebra", "pelvis_marrow", "rib", "adrenal", "spleen", "femur_marrow")
-    },
-}
-"""Organs that a lesion of a host may lie in."""
-
-_BACKGROUND = {"nodal": "muscle", "soft_tissue": "muscle"}
-# what the uptake of a relative tracer multiplies, where the host itself takes up little
-_REFERENCE = {
-    "nodal": "blood_pool",
-    "soft_tissue": "blood_pool",
-    "lung": "blood_pool",
-    "rib": "vertebra",
-    "femur_marrow": "vertebra",
-}
-_SOFT_HOSTS = ("nodal", "soft_tissue", "liver", "lung", "adrenal", "spleen")
+_BONY_HOSTS = ("vertebra", "pelvis_marrow", "rib", "femur_marrow", "sternum")
 _STATIONS = (
     (-16, 4, 560),
     (30, 8, 575),
@@ -150,20 +130,23 @@ def paint_lesions(
         share = share * (labels[box] == 0)  # lesions do not overlap
         suv = torch.full_like(share, lesion.suv)
         if lesion.necrotic:
-            background = uptake[_BACKGROUND.get(lesion.host, lesion.host)]
+            background = uptake[BACKGROUND.get(lesion.host, lesion.host)]
             x, y, z = straight.coordinates(box)
             core = straight.share(lesion.core().distance(x, y, z))
             suv = suv - core * (lesion.suv - 0.8 * background)
         suv = suv * (1 + HETEROGENEITY * (texture[box] - texture_at(lesion))).clamp_(min=0.5)
         canvas.activity[box] += share * (suv - canvas.activity[box])
-        if lesion.host in _SOFT_HOSTS:
+        if lesion.host not in _BONY_HOSTS:
             canvas.mu[box] += share * (MU_PER_MM["soft"] - canvas.mu[box])
         labels[box].masked_fill_(share > 0.5, lesion.label)
     return labels
 
 
 class LesionPlacer:
-    """Draws the lesions of one patient: sites on a coarse map of the whole body, checked in a close-up of each."""
+    """Draws the lesions of one patient: sites on a coarse map of the body, checked in a close-up of each.
+
+    `within`: lower and upper end (mm) of the range that holds every lesion whole; None: the coarse map's.
+    """
 
     def __init__(
         self,
@@ -172,26 +155,30 @@ class LesionPlacer:
         look: Look,
         at: Station | None,
         uptake: Uptake,
-        tracer: LesionUptake,
+        draws: LesionDraws,
+        within: tuple[float, float] | None = None,
     ):
         self.rng, self.coarse, self.look, self.at = rng, coarse, look, at
-        self.uptake, self.tracer = uptake, tracer
+        self.uptake, self.draws, self.within = uptake, draws, within
         self.lesions: list[Lesion] = []
         self._depths: dict[str, tuple] = {}
 
-    def place(self, max_sites: int) -> list[Lesion]:
-        """1 to `max_sites` sites (none for 0), each with one lesion or a cluster."""
-        if max_sites < 1:
-            return []
-        names = list(self.tracer.hosts)
-        weights = np.array([self.tracer.hosts[name] for name in names])
-        for site in range(1, int(self.rng.integers(1, max_sites + 1)) + 1):
+    def place(self) -> list[Lesion]:
+        """As many sites as are drawn, each with one lesion or a cluster; at least one lesion if a site is drawn."""
+        hosts = self.draws.hosts(self._volume)
+        names, weights = list(hosts), np.array(list(hosts.values()))
+        sites = self.draws.sites(self.rng)
+        for site in range(1, sites + 1):
             host = str(self.rng.choice(names, p=weights / weights.sum()))
             self._site(site, host)
-        for host in sorted(names, key=self.tracer.hosts.get, reverse=True):
+        for host in sorted(names, key=hosts.get, reverse=True) if sites else ():
             if self.lesions or self._site(1, host):  # at least one, wherever it fits
                 break
         return self.lesions
+
+    def _volume(self, host: str) -> float:
+        """Volume of a host on the coarse map, ml."""
+        return len(self._deep(host)[0]) * math.prod(self.coarse.spacing) / 1000
 
     def _site(self, site: int, host: str) -> bool:
         """One lesion, or a cluster around it; False where none fitted."""
@@ -206,16 +193,15 @@ class LesionPlacer:
     def _lesion(self, site: int, host: str, near: Lesion | None) -> Lesion | None:
         """Draws shape and uptake, looks for a place; it shrinks until it fits."""
         rng = self.rng
-        background = self.uptake[_BACKGROUND.get(host, host)]
-        suv = float(self.tracer.median * math.exp(rng.normal(0, self.tracer.spread)))
-        suv = suv * self.uptake[_REFERENCE.get(host, host)] if self.tracer.relative else suv
-        least = 1.5 * background + 0.5
-        suv = min(max(suv, least), max(self.tracer.most, least))
-        diameter = float(np.clip(rng.lognormal(math.log(15), 0.5), *DIAMETER_MM))
+        if len(self.lesions) == MOST_LESIONS:
+            return None
+        suv = self.draws.suv(rng, host, self.uptake)
+        diameter = self.draws.diameter_mm(rng)
+        smallest = self.draws.smallest_mm
         if near is not None:
-            diameter = float(np.clip(near.diameter_mm * rng.uniform(0.5, 0.9), DIAMETER_MM[0], 20))
+            diameter = float(np.clip(near.diameter_mm * rng.uniform(0.5, 0.9), smallest, 20))
             suv = near.suv * float(np.clip(rng.normal(1, 0.2), 0.6, 1.4))
-            suv = min(max(suv, least), max(self.tracer.most, least))
+            suv = self.draws.limited(suv, host, self.uptake)
         wanted = str(rng.choice(list(KINDS), p=list(KINDS.values())))
         for attempt in range(TRIES):
             center = self._center(host, diameter, near)
@@ -227,7 +213,7 @@ class LesionPlacer:
                 self.lesions.append(lesion)
                 return lesion
             if attempt % 3 == 2:
-                diameter = max(DIAMETER_MM[0], 0.75 * diameter)
+                diameter = max(smallest, 0.75 * diameter)
         return None
 
     def _shaped(
@@ -266,6 +252,8 @@ class LesionPlacer:
     def _fits(self, lesion: Lesion) -> bool:
         """Whether it lies in its host and apart from the others; measures its volume and diameter."""
         center, reach = np.array(lesion.center_mm), lesion.reach_mm()
+        if self.within and not self.within[0] <= center[2] - reach < center[2] + reach <= self.within[1]:
+            return False
         for other in self.lesions:
             if np.linalg.norm(center - other.center_mm) < reach + other.reach_mm() + 2.0:
                 return False

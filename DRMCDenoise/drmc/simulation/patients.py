@@ -9,12 +9,15 @@ from pathlib import Path
 
 import numpy as np
 
-from drmc.simulation.anatomy import Head, WholeBody, fresh
+from drmc.simulation.anatomy import Body, Head, WholeBody, fresh
 from drmc.simulation.centers import Center
 from drmc.simulation.fields import WHOLE, in_field
 from drmc.simulation.labelmap import LabeledBody, read_label_map
-from drmc.simulation.scan import Patient
+from drmc.simulation.lesion_draws import MAX_SITES
+from drmc.simulation.scan import Patient, scan_range
 from drmc.simulation.semireal import RealScan, semi_real_patient
+from drmc.simulation.tracers import MIXED, draw_tracer
+from drmc.simulation.window import Window
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -23,8 +26,9 @@ class PatientSource:
     of that map (named by `label_names`, of `weight_kg` if given), at every index.
 
     `brain_maps`: folder of the ICBM152 gray and white matter maps for heads; without it their brains are procedural.
-    `wide_uptake`: share of the patients whose uptake is drawn far beyond the tracer's table. `field`: what of procedural
-    bodies is scanned, a name of `fields.FIELD_NAMES`.
+    `tracer`: a name of `tracers.TRACERS`, or `mixed` (heads: FDG). `wide_uptake`: share of the patients whose uptake is drawn far beyond
+    the tracer's table; `wide_build`: of those whose height and weight are; `many_lesions`: of those with tens of lesions of every
+    size and contrast in what is scanned of them. `field`: what of procedural bodies is scanned, a name of `fields.FIELD_NAMES`.
     """
 
     tracer: str = "FDG"
@@ -35,21 +39,39 @@ class PatientSource:
     label_names: Path | None = None
     weight_kg: float | None = None
     wide_uptake: float = 0.0
+    wide_build: float = 0.0
+    many_lesions: float = 0.0
     field: str = WHOLE
 
-    def patient(self, center: Center, seed: np.random.SeedSequence) -> Patient:
-        """The patient whom a center scans; `seed` is that of the anatomy. InputError where the scan or map is refused."""
+    def patient(
+        self, center: Center, seed: np.random.SeedSequence | None, axial_mm: float | None = None
+    ) -> Patient:
+        """The patient whom a center scans; `seed` is that of the anatomy. InputError where the scan or map is refused.
+
+        `axial_mm`: how much of the patient is scanned at most (None: all). Patients with many lesions are cut to such a
+        window here, so that their lesions lie in it.
+        """
         if self.scan is not None:
             return _real_scan(self.scan, self.lesions)
+        # the first six children of the seed are the body's own
+        field, tracer, build, lesions = map(np.random.default_rng, fresh(seed).spawn(10)[6:])
+        if self.label_map is None and center.region == "brain":
+            return Head(seed, tracer="FDG" if self.tracer == MIXED else self.tracer, maps=self.brain_maps)
+        many = bool(lesions.random() < self.many_lesions)
+        uptake = {
+            "tracer": draw_tracer(tracer, self.tracer),
+            "wide_uptake": self.wide_uptake,
+            "max_lesions": 0 if many else MAX_SITES,
+        }
+        body: Body
         if self.label_map is not None:
             label_map = read_label_map(self.label_map, self.label_names)
-            return LabeledBody(
-                label_map, seed, tracer=self.tracer, wide_uptake=self.wide_uptake, weight_kg=self.weight_kg
-            )
-        if center.region == "brain":
-            return Head(seed, tracer=self.tracer, maps=self.brain_maps)
-        body = WholeBody(seed, tracer=self.tracer, wide_uptake=self.wide_uptake)
-        return in_field(body, self.field, np.random.default_rng(fresh(seed).spawn(7)[6]))
+            body = LabeledBody(label_map, seed, weight_kg=self.weight_kg, **uptake)
+            seen: Patient = body
+        else:
+            body = WholeBody(seed, wide_build=bool(build.random() < self.wide_build), **uptake)
+            seen = in_field(body, self.field, field)
+        return _with_many_lesions(body, seen, center, axial_mm, lesions) if many else seen
 
     @property
     def patient_id(self) -> str | None:
@@ -60,7 +82,7 @@ class PatientSource:
             return None
         return f"semi-real-{zlib.crc32(_real_scan(self.scan, self.lesions).lps_suv.tobytes()):08x}"
 
-    def to_dict(self) -> dict[str, str | None]:
+    def to_dict(self) -> dict[str, str | float | None]:
         """JSON-able, without the folders of this computer."""
         return {key: value.name if isinstance(value, Path) else value for key, value in vars(self).items()}
 
@@ -68,3 +90,15 @@ class PatientSource:
 @lru_cache(maxsize=1)
 def _real_scan(scan: Path, lesions: Path | None) -> RealScan:
     return semi_real_patient(scan, lesions)
+
+
+def _with_many_lesions(
+    body: Body, seen: Patient, center: Center, axial_mm: float | None, rng: np.random.Generator
+) -> Patient:
+    lower, upper = seen.axial_range()
+    lower = max(lower, scan_range(center, *getattr(seen, "whole_range", seen.axial_range)())[0])
+    if axial_mm is not None and axial_mm < upper - lower:
+        lower = float(rng.uniform(lower, upper - axial_mm))
+        seen = Window(seen, lower, upper := lower + axial_mm)
+    body.draw_many_lesions(lower, upper)
+    return seen

@@ -337,12 +337,21 @@ TRACERS = {
 }
 """The tracers by name."""
 
+MIXED = "mixed"
+MIXED_TRACERS = {"FDG": 0.55, "PSMA-11": 0.15, "DOTATATE": 0.15, "FAPI": 0.15}
+"""Share of the patients of each tracer where tracers are mixed (assumed: most scans are FDG)."""
+
 
 def find_tracer(name: str) -> Tracer:
     """The tracer of that name; InputError lists the known ones."""
     if name not in TRACERS:
         raise InputError(f"unknown tracer '{name}': choose from {', '.join(TRACERS)}")
     return TRACERS[name]
+
+
+def draw_tracer(rng: np.random.Generator, name: str) -> str:
+    """The name, or where it is `mixed` one of MIXED_TRACERS by its share."""
+    return str(rng.choice(list(MIXED_TRACERS), p=list(MIXED_TRACERS.values()))) if name == MIXED else name
 
 
 def draw_uptake(rng: np.random.Generator, tracer: Tracer) -> dict[str, float]:

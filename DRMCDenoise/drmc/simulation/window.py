@@ -26,7 +26,7 @@ class Window:
 
     def whole_range(self) -> tuple[float, float]:
         """Scan range of the whole patient, which the beds follow."""
-        return self.patient.axial_range()
+        return getattr(self.patient, "whole_range", self.patient.axial_range)()
 
     def rasterize(self, shape_zyx, spacing_zyx, origin_zyx) -> Phantom:
         """As the patient's."""
