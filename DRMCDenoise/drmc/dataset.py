@@ -2,11 +2,11 @@
 
     DATASET/dataset.json
     DATASET/CENTER/CASE/full.nii.gz  low_drf012.nii.gz  lesions.nii.gz  organs.nii.gz  truth.nii.gz  pet.json
-                        full_nac.nii.gz  low_drf012_nac.nii.gz
+                        full_nac.nii.gz  low_drf012_nac.nii.gz  noise_free.nii.gz
 
 The manifest is the contract; training, evaluation and validation read nothing else. Per case it names `id`, `center`,
 `split`, `full` and `low` (by dose reduction factor), and where there are such files `lesions` and `organs` (labels),
-`truth` (SUV without noise, of simulated cases), `uncorrected` (images without correction for attenuation, of no unit, by dose
+`truth` (the activity in SUV, of simulated cases), `noise_free` (full dose as its expected counts give it), `uncorrected` (images without correction for attenuation, of no unit, by dose
 reduction factor, "1" for the full dose) and `facts` (side-car with BIDS-PET keys); `patient`, if the same person was scanned
 more than once. Paths are relative to the manifest. NumPy and SimpleITK only.
 """
@@ -30,6 +30,7 @@ MANIFEST = "dataset.json"
 SCHEMA = 1
 SPLITS = ("train", "validation", "test")
 SIDECAR = "pet.json"
+NOISE_FREE = "noise_free"
 _UNCORRECTED = "_nac"
 _LOW = re.compile(r"low_drf(\d+(?:\.\d+)?)")
 
@@ -54,6 +55,7 @@ class Case:
     units: str | None = None
     patient: str = ""
     uncorrected: dict[float, Path] = field(default_factory=dict)
+    noise_free: Path | None = None
 
     def doses(self) -> Iterator[tuple[str, Path]]:
         """The measured images by name: "full", then "low 12" in ascending order of the factor."""
@@ -64,7 +66,7 @@ class Case:
     def files(self) -> Iterator[tuple[str, Path]]:
         """Every file that the manifest names for the case, by its name there."""
         yield from self.doses()
-        for name in ("lesions", "organs", "truth", "facts"):
+        for name in ("lesions", "organs", "truth", NOISE_FREE, "facts"):
             if (path := getattr(self, name)) is not None:
                 yield name, path
         for factor in sorted(self.uncorrected):
@@ -124,6 +126,7 @@ def parse_case(path: Path, entry: Any, units: str | None = None) -> Case:
             organs=at("organs"),
             truth=at("truth"),
             facts=at("facts"),
+            noise_free=at(NOISE_FREE),
             units=units,
             patient=str(entry.get("patient") or entry["id"]),
             uncorrected={
@@ -182,7 +185,8 @@ def case_entry(dataset: Path, folder: Path, *, center: str, split: str) -> dict[
     raw = {f: images.get(stem(Path(uncorrected_name(f)))) for f in (1.0, *sorted(low))}
     if any(raw.values()):
         entry["uncorrected"] = {f"{f:g}": place(path) for f, path in raw.items() if path is not None}
-    entry |= {name: place(images[name]) for name in ("lesions", "organs", "truth") if name in images}
+    others = ("lesions", "organs", "truth", NOISE_FREE)
+    entry |= {name: place(images[name]) for name in others if name in images}
     if (folder / SIDECAR).is_file():
         entry["facts"] = place(folder / SIDECAR)
     return entry

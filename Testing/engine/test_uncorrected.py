@@ -133,7 +133,7 @@ def test_a_dataset_names_them_and_is_valid(tmp_path, capsys):
     case.uncorrected[4.0].unlink()
     assert main(["validate", str(tmp_path / "d"), "--json"]) != 0
     codes = {finding["code"] for finding in json.loads(capsys.readouterr().out)["findings"]}
-    assert {"uncorrected.body", "file.missing"} <= codes
+    assert {"body.differs", "file.missing"} <= codes
 
 
 def test_the_command_makes_them(tmp_path, monkeypatch):

@@ -193,7 +193,7 @@ FAULTS: dict[str, Callable[[Planter], object]] = {
     "dose.order": lambda p: p.swap("low_drf012", "low_drf004"),
     "dose.activity": scale(0.25, "low_drf004"),
     "truth.activity": scale(2.0, "truth"),
-    "uncorrected.body": another_body_uncorrected,
+    "body.differs": another_body_uncorrected,
     "duplicate.id": lambda p: p.entry.update(id=SPARE),
     "duplicate.image": lambda p: p.copy_from_spare(*IMAGES),
     "duplicate.near": near_copy,

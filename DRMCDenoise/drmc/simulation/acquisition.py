@@ -174,9 +174,16 @@ class Events:
     BLOCK = 8
 
     def __init__(
-        self, acquisition: Acquisition, dose_reduction_factors: Sequence[float], seed: np.random.SeedSequence
+        self,
+        acquisition: Acquisition,
+        dose_reduction_factors: Sequence[float],
+        seed: np.random.SeedSequence,
+        *,
+        expected: bool = False,
     ):
+        """`expected`: after the drawn prompts come those that were expected at full dose, whose image has no noise."""
         self._acquisition, self._factors, self._seed = acquisition, dose_reduction_factors, seed
+        self._expected = expected
         self._prompts: dict[int, float] = {}
 
     @property
@@ -190,7 +197,7 @@ class Events:
         if z.start % self.BLOCK or (z.stop % self.BLOCK and z.stop != self._acquisition.slices):
             raise ValueError(f"slices {z.start} to {z.stop} are not whole blocks of {self.BLOCK}")
         model, expected = self._acquisition.slab(z)
-        images = 1 + len(self._factors)
+        images = 1 + len(self._factors) + self._expected
         prompts = [torch.empty(e.shape[0], images, e.shape[1], device=e.device) for e in expected]
         for first in range(z.start, z.stop, self.BLOCK):
             block = slice(first - z.start, min(first + self.BLOCK, z.stop) - z.start)
@@ -205,6 +212,8 @@ class Events:
                 part[:, 0, block] = full
                 for image, factor in enumerate(self._factors, 1):
                     part[:, image, block] = thin_prompts(full, factor, streams[image]) * factor
+                if self._expected:
+                    part[:, -1, block] = mean[:, block]
             self._prompts[first] = count
         return model, prompts
 

@@ -22,7 +22,16 @@ import SimpleITK as sitk
 import torch
 
 import drmc
-from drmc.dataset import MANIFEST, SCHEMA, SIDECAR, SPLITS, case_entry, low_name, uncorrected_name
+from drmc.dataset import (
+    MANIFEST,
+    NOISE_FREE,
+    SCHEMA,
+    SIDECAR,
+    SPLITS,
+    case_entry,
+    low_name,
+    uncorrected_name,
+)
 from drmc.errors import DRMCError, InputError
 from drmc.files import write_json
 from drmc.simulation.centers import CENTERS, Center
@@ -95,6 +104,7 @@ class ScanOptions:
     tof: bool = False
     imperfections: Imperfections = PERFECT
     uncorrected: bool = False
+    noise_free: bool = False
     source: PatientSource = field(default_factory=PatientSource)
 
     def doses(self, center: Center) -> list[float]:
@@ -117,6 +127,7 @@ class ScanOptions:
             "tof": self.tof,
             "imperfections": asdict(self.imperfections),
             "uncorrected": self.uncorrected,
+            "noise_free": self.noise_free,
             "source": self.source.to_dict(),
         }
 
@@ -140,6 +151,8 @@ def write_case(
             write(low_name(factor), image, np.float32)
         for factor, image in scan.uncorrected.items():
             write(uncorrected_name(factor), image, np.float32)
+        if scan.noise_free is not None:
+            write(f"{NOISE_FREE}.nii.gz", scan.noise_free, np.float32)
         write("truth.nii.gz", scan.phantom.activity.cpu().numpy(), np.float32)
         write("organs.nii.gz", scan.phantom.organs.cpu().numpy(), np.uint8)
         write("lesions.nii.gz", scan.phantom.lesions.cpu().numpy(), np.uint8)
@@ -340,7 +353,8 @@ def _bytes_of(center: Center, options: ScanOptions) -> float:
     height = min(options.axial_mm or math.inf, SCAN_MM.get(center.region, SCAN_MM["wholebody"]))
     voxels = center.matrix**2 * height / center.voxel_mm[0]
     doses = 1 + len(options.doses(center))
-    return voxels * 4 * _STORED_SHARE * (1 + (2 if options.uncorrected else 1) * doses)
+    images = 1 + (2 if options.uncorrected else 1) * doses + options.noise_free
+    return voxels * 4 * _STORED_SHARE * images
 
 
 def _check_room(dataset: Path, waiting: Sequence[CaseTask]) -> None:
@@ -384,12 +398,19 @@ def _check_same_study(tasks: Sequence[CaseTask]) -> None:
         for said, values in json.loads(json.dumps(made)).items():
             before = facts.get(said, {})  # a key that one of the two does not know decides nothing
             if said == "Options":
-                before = {"uncorrected": False, **before}
+                before = {"uncorrected": False, "noise_free": False, **before}
             for key in sorted((values.keys() & before.keys()) - {"device"}):
-                if values[key] != before[key]:
+                if _differ(values[key], before[key]):
                     raise InputError(
                         f"{sidecar}: made with {key} {before[key]}, not {values[key]}; choose another folder"
                     )
+
+
+def _differ(made: object, before: object) -> bool:
+    """Whether two settings differ in anything that both say."""
+    if isinstance(made, dict) and isinstance(before, dict):
+        return any(_differ(made[key], before[key]) for key in made.keys() & before.keys())
+    return made != before
 
 
 def write_manifest(dataset: Path) -> Path:

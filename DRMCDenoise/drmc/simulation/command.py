@@ -129,6 +129,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="images without correction for attenuation too, of the same events; about twice as long",
     )
     parser.add_argument(
+        "--noise-free",
+        action="store_true",
+        help="the full-dose image without noise too, of the expected counts: a target for training",
+    )
+    parser.add_argument(
         "--workers", type=int, default=1, help="patients simulated at the same time (default 1)"
     )
     parser.add_argument(
@@ -301,6 +306,7 @@ def _options(
         arguments.tof,
         imperfections,
         arguments.uncorrected,
+        arguments.noise_free,
         _source(arguments, centers),
     )
 

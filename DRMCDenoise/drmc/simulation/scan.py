@@ -29,7 +29,7 @@ class Scan:
     """One simulated examination, arrays (z, y, x): SUV of full dose and per dose reduction factor, and the truth.
 
     `uncorrected`: images of the same events without correction for attenuation, of no unit, by dose reduction factor (1 for
-    the full dose); empty where they were not asked for.
+    the full dose); empty where they were not asked for. `noise_free`: full dose as the mean of its Poisson counts would give it.
     """
 
     full: np.ndarray
@@ -39,6 +39,7 @@ class Scan:
     origin_xyz: tuple[float, float, float]
     facts: dict
     uncorrected: dict[float, np.ndarray] = field(default_factory=dict)
+    noise_free: np.ndarray | None = None
 
 
 class Patient(Protocol):
@@ -64,6 +65,7 @@ def simulate_patient(
     tof: bool = False,
     imperfections: Imperfections = PERFECT,
     uncorrected: bool = False,
+    noise_free: bool = False,
     device: str = "cpu",
     progress: Callable[[float], None] | None = None,
 ) -> Scan:
@@ -72,7 +74,7 @@ def simulate_patient(
     `patient` is the procedural one of the seed if it is not given. `axial_mm` limits the scan to a random axial window
     of that length (training material at a fraction of the time); None scans the patient's whole range, or as much of it
     as a single bed holds. `uncorrected`: images without correction for attenuation too, of the same events; the corrected ones
-    stay what they are, bit for bit. `progress` is called with the share done (0..1) after every OSEM update; it may raise to
+    stay what they are, bit for bit. `noise_free`: the image of the expected counts too. `progress` is called with the share done (0..1) after every OSEM update; it may raise to
     cancel.
     """
     own_seed, physics_seed, noise_seed = fresh(seed).spawn(3)
@@ -113,7 +115,7 @@ def simulate_patient(
     )
     del moved, believed_mu
     factors = [float(f) for f in (dose_reduction_factors or center.dose_reduction_factors)]
-    events = Events(acquisition, factors, noise_seed)
+    events = Events(acquisition, factors, noise_seed, expected=noise_free)
     post_filter = GaussianPSF(center.post_filter_mm, center.voxel_mm) if any(center.post_filter_mm) else None
     iterations = center.tof_iterations if tof else center.iterations
     passes = 2 if uncorrected else 1
@@ -152,6 +154,7 @@ def simulate_patient(
         origin_xyz=(origin[2] + first * dx, origin[1] + first * dy, origin[0] + END_SLICES * dz),
         facts=facts,
         uncorrected={} if raw is None else {f: cut(raw[i]).numpy() for i, f in enumerate((1.0, *factors))},
+        noise_free=cut(images[-1]).numpy() if noise_free else None,
     )
 
 

@@ -13,7 +13,7 @@ import numpy as np
 import SimpleITK as sitk
 
 from drmc.body import body_mask, body_mask_of_any_scale
-from drmc.dataset import SIDECAR, SPLITS, Case, factor_of, load_manifest, parse_case
+from drmc.dataset import NOISE_FREE, SIDECAR, SPLITS, Case, factor_of, load_manifest, parse_case
 from drmc.errors import InputError, NotFiniteError
 from drmc.validation.findings import Finding, Findings
 from drmc.validation.measures import PERCENTILES, coarse, content_hash, foreground_median, noise
@@ -217,16 +217,16 @@ def _examine_images(
     _check_doses(measured, error, warning)
     _check_truth(measured, body, gone, error, warning)
     for name, path in case.files():
-        if name.endswith(" uncorrected") and path not in gone:
-            _check_uncorrected(measured, name, path, body, error)
+        if (name.endswith(" uncorrected") or name == NOISE_FREE) and path not in gone:
+            _check_same_body(measured, name, path, body, error)
     for name in ("lesions", "organs"):
         path = getattr(case, name)
         if path is not None and path not in gone:
             _check_labels(measured, name, path, error)
 
 
-def _check_uncorrected(measured: Measured, name: str, path: Path, body: np.ndarray, error: Callable) -> None:
-    """An image without correction for attenuation has no unit: only its grid and its body can be looked at."""
+def _check_same_body(measured: Measured, name: str, path: Path, body: np.ndarray, error: Callable) -> None:
+    """Grid and body of an image that may have no unit, as without correction for attenuation: all that can be looked at."""
     try:
         image = read_image(path)
     except InputError as refusal:
@@ -241,7 +241,7 @@ def _check_uncorrected(measured: Measured, name: str, path: Path, body: np.ndarr
         both = 2 * np.count_nonzero(found & body) / max(1, np.count_nonzero(found) + np.count_nonzero(body))
         if both < _LEAST_BODY:
             error(
-                "uncorrected.body",
+                "body.differs",
                 f"{name}: its body is not that of full (Dice {both:.2f}): another patient?",
             )
 
