@@ -16,6 +16,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
@@ -143,8 +144,13 @@ def parse_case(path: Path, entry: Any, units: str | None = None) -> Case:
 
 
 def select(cases: list[Case], split: str, centers: tuple[str, ...]) -> dict[str, list[Case]]:
-    """Cases of a split per center; InputError where a center has none."""
-    chosen = {c: [case for case in cases if case.center == c and case.split == split] for c in centers}
+    """Cases of a split per center; InputError where a center has none.
+
+    A name may be a pattern, such as `R2041-*`: all centers that match it are taken for one.
+    """
+    chosen = {
+        c: [case for case in cases if case.split == split and fnmatchcase(case.center, c)] for c in centers
+    }
     for center, found in chosen.items():
         if not found:
             raise InputError(f"center {center} has no patient in the split '{split}': simulate or add some")

@@ -16,8 +16,9 @@ import torch
 from drmc.network import NetworkConfig
 from drmc.training.checkpoint import CHECKPOINT
 from drmc.training.config import TrainingConfig
-from drmc.training.dataset import Pair, PatchSampler
 from drmc.training.loop import train
+from drmc.training.pairs import Pair
+from drmc.training.sampler import PatchSampler
 from drmc.training.trainer import Trainer
 
 TINY = NetworkConfig(channels=8, blocks=1, experts=3, heads=2, hidden=4)

@@ -11,8 +11,8 @@ import torch
 from drmc.models import find_model, load_network
 from drmc.training import loop
 from drmc.training.config import TrainingConfig
-from drmc.training.dataset import PatchSampler
 from drmc.training.loop import train
+from drmc.training.sampler import PatchSampler
 from drmc.training.start import initial_network
 from drmc.training.trainer import Trainer
 from small_training import checkpoint, made_pair, make_dataset, same, stop_after, tiny_config
@@ -79,9 +79,9 @@ def test_every_strategy_draws_the_same_patches(config, tmp_path, monkeypatch):
         seen = drawn.setdefault(strategy, [])
 
         def draw(self, step, center, slot, seen=seen):
-            low, full = original(self, step, center, slot)
-            seen.append((step, center, slot, None if self.pool else low.tobytes()))
-            return low, full
+            drawn = original(self, step, center, slot)
+            seen.append((step, center, slot, None if self.pool else drawn.low.tobytes()))
+            return drawn
 
         monkeypatch.setattr(PatchSampler, "draw", draw)
         one = replace(config, strategy=strategy, output=str(tmp_path / strategy), patches_per_center=2)

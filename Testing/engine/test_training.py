@@ -18,11 +18,12 @@ from drmc.errors import DRMCError, InputError
 from drmc.models import find_model, load_network
 from drmc.network import DRMC, INPUT_SCALE, NetworkConfig
 from drmc.training.config import TrainingConfig
-from drmc.training.dataset import Pair, PatchSampler, load_pair
 from drmc.training.loop import train
 from drmc.training.muon import MuonAdamW, orthogonalized
+from drmc.training.pairs import Pair, load_pair
 from drmc.training.presets import PRESETS
 from drmc.training.processes import Processes
+from drmc.training.sampler import PatchSampler
 from drmc.training.start import initial_network
 from drmc.training.trainer import Trainer, charbonnier, learning_rate
 from drmc.training.validation import validate
@@ -210,7 +211,7 @@ def test_a_patch_follows_from_its_key_alone(pairs):
     first = {key: sampler.draw(*key) for key in keys}
     for key in reversed(keys):
         assert all(np.array_equal(a, b) for a, b in zip(first[key], again.draw(*key), strict=True))
-    lows = [low.tobytes() for low, _ in first.values()]
+    lows = [drawn.low.tobytes() for drawn in first.values()]
     assert len(set(lows)) == len(keys)
     other = sampler_of(pairs, seed=2)
     assert not any(np.array_equal(first[key][0], other.draw(*key)[0]) for key in keys)
@@ -221,7 +222,7 @@ def test_low_and_full_are_cut_turned_and_scaled_together():
     sampler = sampler_of({"A": [made_pair(image, 3 * image)]}, scale_range=2.0)
     scales, orders = [], set()
     for step in range(150):
-        low, full = sampler.draw(step, "A", 0)
+        low, full, _ = sampler.draw(step, "A", 0)
         assert low.shape == full.shape == (8, 8, 8) and low.dtype == np.float32
         assert np.allclose(low, 3 * full, rtol=1e-5)
         steps = [np.diff(full, axis=axis).mean() for axis in range(3)]
@@ -241,9 +242,9 @@ def test_mixing_doses_takes_a_part_of_the_noise_away_and_nothing_else(pairs):
     plain, half, always = (sampler_of(pairs, dose_mixing=share) for share in (0.0, 0.5, 1.0))
     parts = {half: [], always: []}
     for step in range(150):
-        low, full = plain.draw(step, "A", 0)
+        low, full, _ = plain.draw(step, "A", 0)
         for sampler, found in parts.items():
-            mixed, same_full = sampler.draw(step, "A", 0)
+            mixed, same_full, _ = sampler.draw(step, "A", 0)
             assert np.array_equal(same_full, full) and mixed.dtype == np.float32
             noise = low - full
             found.append(float((mixed - full).ravel() @ noise.ravel() / (noise.ravel() @ noise.ravel())))
@@ -266,7 +267,7 @@ def test_an_image_smaller_than_a_patch_is_mirrored():
     image = np.random.default_rng(1).uniform(1, 2, (5, 12, 3))
     sampler = sampler_of({"A": [made_pair(image, image)]}, scale_range=1.0)
     for step in range(10):
-        _, full = sampler.draw(step, "A", 0)
+        full = sampler.draw(step, "A", 0).target
         assert full.shape == (8, 8, 8)
         known = np.sort(image, axis=None)
         place = np.searchsorted(known, full * INPUT_SCALE).clip(1, known.size - 1)
@@ -437,8 +438,8 @@ class Poisoned(PatchSampler):
         self.at = at
 
     def draw(self, step, center, slot):
-        low, full = super().draw(step, center, slot)
-        return (low * np.nan, full) if step == self.at else (low, full)
+        drawn = super().draw(step, center, slot)
+        return drawn._replace(low=drawn.low * np.nan) if step == self.at else drawn
 
 
 def test_a_step_without_finite_gradients_changes_nothing_and_is_counted(config, pairs):
@@ -473,8 +474,8 @@ def test_what_is_said_stays_json_when_a_loss_is_not_finite(progress, config, mon
     original = PatchSampler.draw
 
     def draw(self, step, center, slot):
-        low, full = original(self, step, center, slot)
-        return (low * np.nan, full) if step == 1 else (low, full)
+        drawn = original(self, step, center, slot)
+        return drawn._replace(low=drawn.low * np.nan) if step == 1 else drawn
 
     monkeypatch.setattr(PatchSampler, "draw", draw)
     path = tmp_path / "config.json"
@@ -504,7 +505,8 @@ def test_a_run_that_takes_no_steps_ends_at_once_and_in_one_line(bad, steps, said
     original = PatchSampler.draw
 
     def draw(self, step, center, slot):
-        return tuple(p * np.nan if bad(step) else p for p in original(self, step, center, slot))
+        drawn = original(self, step, center, slot)
+        return drawn._replace(low=drawn.low * np.nan) if bad(step) else drawn
 
     monkeypatch.setattr(PatchSampler, "draw", draw)
     with pytest.raises(DRMCError, match=said) as refusal:

@@ -21,9 +21,10 @@ from drmc.simulation.noise import smooth
 from drmc.simulation.projector import FWHM_PER_SIGMA
 from drmc.training import command, validation
 from drmc.training.config import TrainingConfig
-from drmc.training.dataset import Pair, PatchSampler, load_pair
 from drmc.training.loop import train
+from drmc.training.pairs import Pair, Wanted, load_pair
 from drmc.training.regions import choose_boxes, inner_part, part_of_lesion
+from drmc.training.sampler import PatchSampler
 from drmc.training.start import initial_network
 from drmc.training.trainer import Trainer
 from drmc.training.validation import Validation, validate
@@ -148,7 +149,7 @@ def test_lesions_come_to_the_grid_of_the_pair(tmp_path):
         manifest["cases"][0]["lesions"] = name
         (tmp_path / "dataset.json").write_text(json.dumps(manifest))
         case = select(read_manifest(tmp_path), "train", ("A",))["A"][0]
-        pair = load_pair(case, 4.0, margin=1, with_lesions=True)
+        pair = load_pair(case, 4.0, margin=1, wanted=Wanted(lesions=True))
         if name == "none.nii.gz":
             assert pair.lesions == ()
         else:
@@ -411,9 +412,11 @@ def test_a_page_that_cannot_be_written_does_not_end_the_training(tmp_path, monke
 
 def test_the_text_of_a_training(tmp_path, monkeypatch, capsys):
     original = PatchSampler.draw
-    poisoned = lambda self, step, *key: tuple(
-        p * (np.nan if step == 1 else 1) for p in original(self, step, *key)
-    )
+
+    def poisoned(self, step, *key):
+        drawn = original(self, step, *key)
+        return drawn._replace(low=drawn.low * np.nan) if step == 1 else drawn
+
     monkeypatch.setattr(PatchSampler, "draw", poisoned)
     records = []
     config = tiny_config(make_dataset(tmp_path / "data"), tmp_path / "run", steps=4)

@@ -12,6 +12,7 @@ from drmc.errors import InputError
 from drmc.files import read_json_object
 from drmc.network import NetworkConfig
 from drmc.training.presets import with_preset
+from drmc.training.sampler import TARGETS
 
 _TYPES = {"int": int, "float": (int, float), "bool": bool, "str": str}
 _NAMES = {"int": "a whole number", "float": "a number", "bool": "true or false", "str": "a text"}
@@ -40,6 +41,7 @@ _CHOICES = {
     "strategy": ("joint", "mixed", "specialist", "fedavg", "ftl"),
     "export": ("best", "last"),
     "form": ("auto", "depthwise", "dense"),
+    "target": TARGETS,
 }
 _LISTS = ("centers", "watched_centers")
 
@@ -51,9 +53,12 @@ class TrainingConfig:
     Data: `dataset` and its `centers`. Patches of `patch` voxels of the 2 mm grid; `tile` is that of the trained model,
     0 = `patch`. `hot_fraction` is the share of patches centered by uptake instead of uniformly over the body; `flips`
     (with turns) and a common factor between 1 / `scale_range` and `scale_range` vary them; `dose_mixing` is the share
-    whose input is a mean of low and full at random weights, as of a dose between the two.
+    whose input is a mean of low and full at random weights, as of a dose between the two. `prepared` is a folder that keeps
+    the images on the 2 mm grid, for more of them than memory holds, and for several runs; "" keeps them in memory.
+    Target: "full", or of simulated data "noise_free" or "expected_full", see `drmc.training.sampler`.
     Loss: `charbonnier` in network units (SUV / 20), without `loss_margin` voxels at each face of a patch, where the
-    network sees its zero padding and inference blends tiles out.
+    network sees its zero padding and inference blends tiles out. Voxels of lesions and their neighbors count
+    `lesion_weight` times.
     Steps: each has `patches_per_center` slots for each center, dealt to the processes; a process computes
     `slots_at_once` of its own together (0 = all; less takes less memory). `precision` is that of products over voxels,
     all else is float32. `deterministic`: on a GPU too a run is repeated bit by bit.
@@ -97,6 +102,9 @@ class TrainingConfig:
     flips: bool = True
     hot_fraction: float = 0.0
     dose_mixing: float = 0.0
+    prepared: str = ""
+    target: str = "full"
+    lesion_weight: float = 1.0
     initial_weights: str = ""
     head_gain: float = 1.0
     averaging_start: bool = False
@@ -133,7 +141,7 @@ class TrainingConfig:
         for name, least in _LEAST.items():
             if getattr(self, name) < least:
                 raise InputError(f"{name} = {getattr(self, name)}: must be at least {least}")
-        for name in ("learning_rate", "tail_rate", "muon_rate", "charbonnier", "head_gain"):
+        for name in ("learning_rate", "tail_rate", "muon_rate", "charbonnier", "head_gain", "lesion_weight"):
             if not 0 < getattr(self, name) < math.inf:
                 raise InputError(f"{name} = {getattr(self, name)}: must be greater than 0")
         for name in _LISTS:
@@ -155,6 +163,10 @@ class TrainingConfig:
         for name in ("hot_fraction", "dose_mixing"):
             if not 0 <= getattr(self, name) <= 1:
                 raise InputError(f"{name} = {getattr(self, name)}: must lie between 0 and 1")
+        if self.dose_mixing and self.target == "expected_full":
+            raise InputError(
+                "dose_mixing: a dose between two has no expected full dose; leave it out, or use target noise_free"
+            )
         if not 1 <= self.scale_range < math.inf:
             raise InputError(
                 f"scale_range = {self.scale_range}: must be at least 1 (1 = no scale augmentation)"
@@ -222,7 +234,7 @@ class TrainingConfig:
 def read_values(path: Path) -> dict[str, Any]:
     """The content of a configuration file, with its relative paths made absolute."""
     values, folder = read_json_object(path), Path(path).resolve().parent
-    for key in ("dataset", "output", "watched_dataset"):
+    for key in ("dataset", "output", "watched_dataset", "prepared"):
         if isinstance(values.get(key), str) and values[key]:
             values[key] = str(folder / values[key])
     weights = values.get("initial_weights")

@@ -18,10 +18,11 @@ from drmc.errors import DRMCError
 from drmc.files import finite, write_text
 from drmc.training.checkpoint import CHECKPOINT, full_disk_in_one_line, remove_parts
 from drmc.training.config import TrainingConfig
-from drmc.training.dataset import Pair, PatchSampler, fingerprint, load_pair
 from drmc.training.export import export
 from drmc.training.launch import STOP_FILE
+from drmc.training.pairs import Pair, Wanted, fingerprint, kept_pairs, load_pairs
 from drmc.training.processes import joined
+from drmc.training.sampler import PatchSampler
 from drmc.training.trainer import Trainer
 from drmc.training.validation import Validation
 from drmc.training.watch import Watch, facts, progress
@@ -45,9 +46,10 @@ def train(config: TrainingConfig, *, report=None) -> Path:
         patients = {c: len({case.patient for case in found}) for c, found in training.items()}
         trainer = Trainer(config, processes, patients, data)
         version = trainer.resume()
+        wanted = Wanted(lesions=config.lesion_weight != 1, noise_free=config.target != "full")
         needed = config.centers if config.strategy == "mixed" else {center for center, _ in trainer.slots}
         sampler = PatchSampler(
-            _load({c: found if c in needed else [] for c, found in training.items()}),
+            _load({c: found if c in needed else [] for c, found in training.items()}, config, wanted),
             patch=config.patch,
             seed=config.seed,
             hot_fraction=config.hot_fraction,
@@ -55,10 +57,12 @@ def train(config: TrainingConfig, *, report=None) -> Path:
             flips=config.flips,
             dose_mixing=config.dose_mixing,
             pooled=config.strategy == "mixed",
+            target=config.target,
+            lesion_weight=config.lesion_weight,
         )
         first = trainer.rank == 0  # the one that validates and writes
         held_out, beside = (
-            Validation(_load(found, with_lesions=True), config) if first and found else None
+            Validation(_load(found, config, Wanted(lesions=True)), config) if first and found else None
             for found in (validation, watched)
         )
         if first:
@@ -145,11 +149,12 @@ def _validate(trainer: Trainer, held_out: Validation, beside: Validation | None,
         trainer.save(best=True)
 
 
-def _load(cases: dict[str, list[Case]], *, with_lesions: bool = False) -> dict[str, list[Pair]]:
-    return {
-        c: [load_pair(case, dose, with_lesions=with_lesions) for case in found for dose in case.low]
-        for c, found in cases.items()
-    }
+def _load(cases: dict[str, list[Case]], config: TrainingConfig, wanted: Wanted) -> dict[str, list[Pair]]:
+    if config.prepared:
+        read = lambda case: kept_pairs(case, Path(config.prepared), wanted=wanted)
+    else:
+        read = lambda case: load_pairs(case, wanted=wanted)
+    return {c: [pair for case in found for pair in read(case)] for c, found in cases.items()}
 
 
 def _watched_cases(config: TrainingConfig) -> dict[str, list[Case]]:

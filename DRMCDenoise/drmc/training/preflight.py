@@ -20,8 +20,8 @@ from drmc.errors import DRMCError, InputError
 from drmc.progress import duration
 from drmc.training.checkpoint import KEPT_CHECKPOINTS, read_checkpoint
 from drmc.training.config import TrainingConfig
-from drmc.training.dataset import fingerprint
 from drmc.training.launch import Launch
+from drmc.training.pairs import fingerprint
 from drmc.training.start import initial_network
 from drmc.training.trainer import Trainer
 

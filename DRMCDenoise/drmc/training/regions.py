@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from drmc.training.dataset import Pair
+from drmc.training.pairs import Pair
 
 LESION_SHARE = 0.5  # of a lesion, for it to count in a tile
 _STARTS_PER_TILE = 4  # candidates along an axis, per length of an inner part

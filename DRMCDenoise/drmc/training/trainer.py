@@ -12,8 +12,8 @@ import torch
 from drmc.network import DRMC
 from drmc.training.checkpoint import check_same_run, read_checkpoint, write_checkpoint
 from drmc.training.config import TrainingConfig
-from drmc.training.dataset import PatchSampler
 from drmc.training.processes import Processes
+from drmc.training.sampler import PatchSampler
 from drmc.training.strategies import (
     Site,
     average_sites,
@@ -28,14 +28,19 @@ from drmc.training.watch import GateWatch
 
 
 def charbonnier(
-    residual: torch.Tensor, target: torch.Tensor, epsilon: float, margin: int = 0
+    residual: torch.Tensor,
+    target: torch.Tensor,
+    epsilon: float,
+    margin: int = 0,
+    weight: torch.Tensor | None = None,
 ) -> torch.Tensor:
-    """Equation 3: mean over voxels of sqrt((residual - target)^2 + epsilon^2), in network units.
+    """Equation 3: mean over voxels of weight * sqrt((residual - target)^2 + epsilon^2), in network units; weight 1 if not given.
 
     `margin` voxels at each face of the last three axes are left out.
     """
     inner = (..., *(slice(margin, n - margin) for n in residual.shape[-3:])) if margin else ...
-    return torch.sqrt((residual - target)[inner] ** 2 + epsilon**2).mean()
+    loss = torch.sqrt((residual - target)[inner] ** 2 + epsilon**2)
+    return (loss if weight is None else loss * weight[inner]).mean()
 
 
 def learning_rate(config: TrainingConfig, step: int) -> float:
@@ -143,14 +148,21 @@ class Trainer:
         """Adds the slots' gradients to the site's; returns their losses and gates_BLM."""
         config = self.config
         drawn = [sampler.draw(self.step, center, slot) for center, slot in mine]
-        low_BCDHW, full_BCDHW = (
-            torch.from_numpy(np.stack(side))[:, None].to(self.device) for side in zip(*drawn, strict=True)
+        low_BCDHW, target_BCDHW, weight_BCDHW = (
+            None if side[0] is None else torch.from_numpy(np.stack(side))[:, None].to(self.device)
+            for side in zip(*drawn, strict=True)
         )
         residual_BCDHW, gates_BLM = site.network(low_BCDHW, self.compute_dtype)
+        wanted_BCDHW, weights = target_BCDHW - low_BCDHW, [None] * len(mine)
         per_slot = torch.stack(
             [
-                charbonnier(r, f - x, config.charbonnier, config.loss_margin)
-                for r, f, x in zip(residual_BCDHW, full_BCDHW, low_BCDHW, strict=True)
+                charbonnier(r, w, config.charbonnier, config.loss_margin, weight)
+                for r, w, weight in zip(
+                    residual_BCDHW,
+                    wanted_BCDHW,
+                    weights if weight_BCDHW is None else weight_BCDHW,
+                    strict=True,
+                )
             ]
         )
         (per_slot.sum() / (len(site.centers) * config.patches_per_center)).backward()

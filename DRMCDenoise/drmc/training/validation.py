@@ -20,7 +20,7 @@ from drmc.network import DRMC, INPUT_SCALE
 from drmc.simulation.noise import smooth
 from drmc.simulation.projector import FWHM_PER_SIGMA
 from drmc.training.config import TrainingConfig
-from drmc.training.dataset import Pair
+from drmc.training.pairs import Pair
 from drmc.training.regions import choose_boxes, inner_part, lead, part_of_lesion
 
 WIDTHS_MM = (

@@ -1,0 +1,249 @@
+"""Pairs of images on the 2 mm grid, as training and validation read them; on request kept on disk and shared by processes."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass, fields, replace
+from pathlib import Path
+
+import numpy as np
+
+from drmc.body import body_mask
+from drmc.dataset import SIDECAR, Case
+from drmc.denoiser import resample_to_grid
+from drmc.errors import InputError
+from drmc.segments import read_segments
+from drmc.volume import Geometry, stem
+
+FORM = 1  # of what is kept on disk: raise it when the arrays change
+
+
+@dataclass
+class Pair:
+    """One low / full pair on the 2 mm grid, cropped to the body: SUV (z, y, x), and where patches may be centered.
+
+    The pairs of a patient share all arrays but `low`.
+    """
+
+    case_id: str
+    low: np.ndarray
+    full: np.ndarray
+    body: np.ndarray
+    body_index: np.ndarray  # flat indices of body voxels
+    hot_index: np.ndarray  # body voxels in ascending order of uptake's cumulated share
+    hot_share: np.ndarray
+    dose_reduction_factor: float | None = None
+    lesions: tuple[np.ndarray, ...] = ()  # flat indices of each lesion's voxels, where they were asked for
+    noise_free: np.ndarray | None = None  # full dose without noise, where it was asked for
+    lesion_mask: np.ndarray | None = (
+        None  # voxels of any lesion and their neighbors, where they were asked for
+    )
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What is read of a patient beside the two images: `lesions` (by nearest neighbor) and the image without noise."""
+
+    lesions: bool = False
+    noise_free: bool = False
+
+
+def load_pair(
+    case: Case, dose_reduction_factor: float, margin: int = 8, *, wanted: Wanted | None = None
+) -> Pair:
+    """One pair of a patient, see `load_pairs`."""
+    return load_pairs(
+        replace(case, low={dose_reduction_factor: case.low[dose_reduction_factor]}), margin, wanted=wanted
+    )[0]
+
+
+def load_pairs(case: Case, margin: int = 8, *, wanted: Wanted | None = None) -> list[Pair]:
+    """Reads a patient's pairs, one of each low dose, resamples them as inference does, and crops them to the body with
+    `margin` voxels of air.
+
+    Raises InputError where sizes differ, no body is found, or an image without noise is wanted and there is none.
+    """
+    wanted = wanted or Wanted()
+    if wanted.noise_free and case.noise_free is None:
+        raise InputError(
+            f"case {case.case_id}: has no image without noise; simulate with --noise-free, or train with target full"
+        )
+    full, grid = _on_grid(case, case.full)
+    body = body_mask(full, tuple(reversed(grid.spacing)))
+    if not body.any():
+        raise InputError(f"case {case.case_id}: no body found in {case.full}")
+    occupied = [np.flatnonzero(body.any(axis=tuple(a for a in range(3) if a != axis))) for axis in range(3)]
+    box = tuple(slice(max(0, o[0] - margin), o[-1] + 1 + margin) for o in occupied)
+    cut = lambda image: np.ascontiguousarray(image[box], dtype=image.dtype)
+
+    def cut_like_full(path: Path, name: str) -> np.ndarray:
+        image, _ = _on_grid(case, path)
+        if image.shape != full.shape:
+            raise InputError(
+                f"case {case.case_id}: {name} and full dose differ in size ({image.shape} and {full.shape})"
+            )
+        return cut(image)
+
+    low = {factor: cut_like_full(path, "low") for factor, path in case.low.items()}
+    noise_free = cut_like_full(case.noise_free, "noise_free") if wanted.noise_free else None
+    lesions = _lesions(case, grid, box, full.shape) if wanted.lesions else ()
+    full, body = cut(full), cut(body)
+    body_index = np.flatnonzero(body).astype(np.int32)
+    # a coarse subset is enough to draw centers by uptake
+    hot_index = body_index[::7]
+    hot_share = np.cumsum(np.clip(full.ravel()[hot_index], 0, None).astype(np.float64))
+    common = {
+        "full": full,
+        "body": body,
+        "body_index": body_index,
+        "hot_index": hot_index,
+        "hot_share": hot_share / hot_share[-1],
+        "lesions": lesions,
+        "noise_free": noise_free,
+        "lesion_mask": _around(lesions, full.shape) if wanted.lesions else None,
+    }
+    return [Pair(case.case_id, low[factor], dose_reduction_factor=factor, **common) for factor in case.low]
+
+
+def _on_grid(case: Case, path: Path) -> tuple[np.ndarray, Geometry]:
+    volume = case.read(path)
+    return resample_to_grid(volume.suv_array(), volume.geometry)
+
+
+def _lesions(
+    case: Case, grid: Geometry, box: tuple[slice, ...], shape: tuple[int, ...]
+) -> tuple[np.ndarray, ...]:
+    """Flat indices of each lesion's voxels in the part `box` of the grid, which has `shape`."""
+    if case.lesions is None:
+        return ()
+    try:
+        segments, _ = read_segments(case.lesions, grid)
+    except InputError:  # a patient without a lesion in the field of view
+        return ()
+    inner = tuple(min(cut.stop, n) - cut.start for cut, n in zip(box, shape, strict=True))
+    found = []
+    for segment in segments:
+        places = [
+            axis + part.start - cut.start
+            for axis, part, cut in zip(np.nonzero(segment.inside), segment.box, box, strict=True)
+        ]
+        inside = np.all([(p >= 0) & (p < n) for p, n in zip(places, inner, strict=True)], axis=0)
+        if inside.any():
+            found.append(np.ravel_multi_index([p[inside] for p in places], inner))
+    return tuple(found)
+
+
+def _around(lesions: Sequence[np.ndarray], shape: tuple[int, ...]) -> np.ndarray:
+    """The lesions' voxels and their neighbors along the axes: where blur takes their uptake to."""
+    mask = np.zeros(shape, bool)
+    for lesion in lesions:
+        mask.ravel()[lesion] = True
+    grown = mask.copy()
+    for axis in range(3):
+        first, last = (
+            tuple(slice(a, b) if k == axis else slice(None) for k in range(3))
+            for a, b in ((1, None), (None, -1))
+        )
+        grown[first] |= mask[last]
+        grown[last] |= mask[first]
+    return grown
+
+
+# ------------------------------------------------------------------------------------------------------- on disk
+def kept_pairs(case: Case, folder: Path, *, wanted: Wanted | None = None) -> list[Pair]:
+    """`load_pairs` with arrays that are read from `folder` as they are needed, and are written there the first time.
+
+    Any number of processes and runs share them; a case whose images change gets new ones.
+    """
+    wanted = wanted or Wanted()
+    key = f"{FORM} {wanted} {sorted(case.low)} {case_digest(case)}"
+    place = folder / f"{case.case_id}-{hashlib.sha256(key.encode()).hexdigest()[:16]}"
+    if not place.is_dir():
+        folder.mkdir(parents=True, exist_ok=True)
+        temporary = Path(tempfile.mkdtemp(prefix=f".part-{place.name}-", dir=folder))
+        try:
+            _write(load_pairs(case, wanted=wanted), temporary)
+            temporary.rename(place)
+        except OSError:
+            if not place.is_dir():  # else another process was quicker
+                raise
+        finally:
+            shutil.rmtree(temporary, ignore_errors=True)
+    return _read(place)
+
+
+_SHARED = [
+    f.name for f in fields(Pair) if f.name not in ("case_id", "low", "dose_reduction_factor", "lesions")
+]
+
+
+def _write(pairs: list[Pair], folder: Path) -> None:
+    for number, pair in enumerate(pairs):
+        np.save(folder / f"low{number}.npy", pair.low)
+    for name in _SHARED:
+        if (array := getattr(pairs[0], name)) is not None:
+            np.save(folder / f"{name}.npy", array)
+    for number, lesion in enumerate(pairs[0].lesions):
+        np.save(folder / f"lesion{number}.npy", lesion)
+    about = {
+        "case": pairs[0].case_id,
+        "doses": [pair.dose_reduction_factor for pair in pairs],
+        "lesions": len(pairs[0].lesions),
+    }
+    (folder / "pairs.json").write_text(json.dumps(about), encoding="utf-8")
+    for path in folder.iterdir():
+        with open(path, "rb") as file:
+            os.fsync(file.fileno())
+
+
+def _read(folder: Path) -> list[Pair]:
+    about = json.loads((folder / "pairs.json").read_text(encoding="utf-8"))
+    # copy on write: torch takes no array that cannot be written
+    read = lambda name: np.load(folder / f"{name}.npy", mmap_mode="c")
+    common = {name: read(name) for name in _SHARED if (folder / f"{name}.npy").is_file()}
+    lesions = tuple(np.array(read(f"lesion{number}")) for number in range(about["lesions"]))
+    return [
+        Pair(about["case"], read(f"low{number}"), dose_reduction_factor=dose, lesions=lesions, **common)
+        for number, dose in enumerate(about["doses"])
+    ]
+
+
+# --------------------------------------------------------------------------------------------------- fingerprints
+def fingerprint(*splits: dict[str, list[Case]]) -> str:
+    """SHA-256 over what a run reads: its cases' entries in the manifest, and the content of their images and
+    side-cars.
+
+    Neither other cases of the dataset nor the place where it lies count.
+    """
+    digest = hashlib.sha256()
+    for case in (case for split in splits for found in split.values() for case in found):
+        digest.update(repr((case.case_id, case.patient, case.center, case.split, case.units)).encode())
+        _add_content(digest, case, [*case.doses(), *_noise_free(case)])
+    return digest.hexdigest()
+
+
+def case_digest(case: Case) -> str:
+    """SHA-256 over the content of all of a case's images, labels and side-cars."""
+    digest = hashlib.sha256(repr(case.units).encode())
+    labels = [("lesions", case.lesions)] if case.lesions is not None else []
+    _add_content(digest, case, [*case.doses(), *_noise_free(case), *labels])
+    return digest.hexdigest()
+
+
+def _noise_free(case: Case) -> list[tuple[str, Path]]:
+    return [("noise_free", case.noise_free)] if case.noise_free is not None else []
+
+
+def _add_content(digest, case: Case, images: Sequence[tuple[str, Path]]) -> None:
+    for name, image in images:
+        for path in (image, image.with_name(f"{stem(image)}.json"), image.with_name(SIDECAR)):
+            if path.is_file():
+                digest.update(f"{name} {path.name} {path.stat().st_size}\n".encode())
+                with open(path, "rb") as file:
+                    while chunk := file.read(1 << 20):
+                        digest.update(chunk)

@@ -1,0 +1,103 @@
+"""Training patches that follow from a counter alone."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+
+from drmc.network import INPUT_SCALE
+from drmc.training.pairs import Pair
+
+TARGETS = ("full", "noise_free", "expected_full")
+
+
+class Patch(NamedTuple):
+    """Cubes of `patch` voxels in network units: what the network sees, what it is to give, and each voxel's weight in the loss
+    (None: 1)."""
+
+    low: np.ndarray
+    target: np.ndarray
+    weight: np.ndarray | None = None
+
+
+class PatchSampler:
+    """Patches of step t follow from (seed, t, center, slot) alone: resuming and other world sizes see the same data.
+
+    target: "full", the measured full dose; "noise_free", what its counts would give on the mean; or "expected_full", the
+    mean of the full dose for this very low dose, noise_free + (low - noise_free) / dose reduction factor: the low dose's
+    events are a part of the full dose's. A network learns the same from it as from "full", whose noise it would have to
+    average away.
+    """
+
+    def __init__(
+        self,
+        pairs: dict[str, list[Pair]],
+        *,
+        patch: int,
+        seed: int,
+        hot_fraction: float,
+        scale_range: float,
+        flips: bool = True,
+        dose_mixing: float = 0.0,
+        pooled: bool = False,
+        target: str = "full",
+        lesion_weight: float = 1.0,
+    ):
+        """`pairs`: of every center of the run, empty where none is drawn; `pooled`: every slot draws from all."""
+        self.pairs, self.patch, self.seed = pairs, patch, seed
+        self.hot_fraction, self.scale_range, self.flips = hot_fraction, scale_range, flips
+        self.dose_mixing, self.target, self.lesion_weight = dose_mixing, target, lesion_weight
+        self.centers = list(pairs)
+        self.pool = [pair for found in pairs.values() for pair in found] if pooled else None
+
+    def draw(self, step: int, center: str, slot: int) -> Patch:
+        """A patch (patch, patch, patch), augmented by flips, turns, a common scale and doses between."""
+        key = [self.seed, step, self.centers.index(center), slot]
+        rng = np.random.Generator(np.random.Philox(np.random.SeedSequence(key)))
+        pairs = self.pool or self.pairs[center]
+        pair = pairs[int(rng.integers(len(pairs)))]
+        if rng.random() < self.hot_fraction:
+            flat = pair.hot_index[int(np.searchsorted(pair.hot_share, rng.random()))]
+        else:
+            flat = pair.body_index[int(rng.integers(len(pair.body_index)))]
+        middle = np.unravel_index(int(flat), pair.full.shape)
+        place = np.add(middle, rng.integers(-(self.patch // 4), self.patch // 4 + 1, 3))
+        scale = np.float32(self.scale_range ** rng.uniform(-1, 1) / INPUT_SCALE)
+        flips = tuple(int(axis) for axis in np.flatnonzero(rng.random(3) < 0.5))
+        turn = bool(rng.random() < 0.5)
+        if not self.flips:
+            flips, turn = (), False
+
+        def patch_of(image: np.ndarray) -> np.ndarray:
+            cut = np.flip(self._cut(image, place), flips)
+            return np.ascontiguousarray(cut.swapaxes(1, 2) if turn else cut)
+
+        low, target = patch_of(pair.low) * scale, self._target(pair, patch_of) * scale
+        if rng.random() < self.dose_mixing:
+            # Low and full share their events, so that low = full + noise of its own; a part of that noise is what a
+            # dose between the two has.
+            low = target + np.float32(rng.random()) * (low - target)
+        weight = None
+        if self.lesion_weight != 1:
+            weight = np.where(patch_of(pair.lesion_mask), np.float32(self.lesion_weight), np.float32(1))
+        return Patch(low, target, weight)
+
+    def _target(self, pair: Pair, patch_of) -> np.ndarray:
+        if self.target == "full":
+            return patch_of(pair.full)
+        noise_free = patch_of(pair.noise_free)
+        if self.target == "noise_free":
+            return noise_free
+        return noise_free + (patch_of(pair.low) - noise_free) / np.float32(pair.dose_reduction_factor)
+
+    def _cut(self, image: np.ndarray, middle: np.ndarray) -> np.ndarray:
+        starts = [
+            int(np.clip(m - self.patch // 2, 0, max(0, n - self.patch)))
+            for m, n in zip(middle, image.shape, strict=True)
+        ]
+        cut = image[tuple(slice(s, s + self.patch) for s in starts)]
+        missing = [self.patch - n for n in cut.shape]
+        if any(missing):  # an image smaller than a patch: mirrored, as inference pads it
+            cut = np.pad(cut, [(m // 2, m - m // 2) for m in missing], mode="symmetric")
+        return cut
