@@ -81,6 +81,15 @@ class Geometry:
             return False
         return bool(np.max(np.abs(self._corners() - other._corners())) <= tolerance)
 
+    def __str__(self) -> str:
+        """In one line, for messages: voxels and mm along x, y, z."""
+        numbers = lambda values: " x ".join(f"{value:g}" for value in values)
+        return (
+            f"{numbers(reversed(self.shape))} voxels of {numbers(self.spacing)} mm from "
+            f"({', '.join(f'{v:g}' for v in self.origin)})"
+            + (", turned" if self.direction != Geometry((1, 1, 1)).direction else "")
+        )
+
     def rounded(self) -> Geometry:
         """The same grid to 1e-10 mm in spacing, 1e-9 mm in origin and 1e-12 in direction.
 

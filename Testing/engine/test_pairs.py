@@ -79,6 +79,32 @@ def test_kept_pairs_are_those_in_memory_and_are_read_only_once(dataset, tmp_path
     assert len(list((tmp_path / "kept").iterdir())) == 1
 
 
+@pytest.mark.parametrize("name", ["low", "noise_free"])
+@pytest.mark.parametrize("change", ["moved", "flipped", "cut"])
+def test_an_image_that_lies_elsewhere_is_not_learned_from(name, change, dataset):
+    case = read_manifest(dataset)[0]
+    path = case.low[4.0] if name == "low" else case.noise_free
+    image = sitk.ReadImage(str(path))
+    if change == "moved":
+        image.SetOrigin((0.0, 0.0, 20.0))
+    elif change == "flipped":
+        image = sitk.Flip(image, (False, False, True))
+    else:
+        image = image[:-1]
+    sitk.WriteImage(image, str(path))
+    with pytest.raises(InputError, match=f"{case.case_id}: {name} .* lie on different grids") as refusal:
+        load_pairs(case, wanted=ALL)
+    assert "\n" not in str(refusal.value)
+
+
+def test_a_header_that_was_rounded_is_the_same_place(dataset):
+    case = read_manifest(dataset)[0]
+    image = sitk.ReadImage(str(case.low[4.0]))
+    image.SetOrigin((0.004, 0.0, -0.01))
+    sitk.WriteImage(image, str(case.low[4.0]))
+    assert load_pairs(case)[0].low.shape == load_pairs(case)[0].full.shape
+
+
 def test_a_changed_image_gets_new_arrays(dataset, tmp_path):
     case = read_manifest(dataset)[0]
     before = kept_pairs(case, tmp_path / "kept")[0]

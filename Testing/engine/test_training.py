@@ -197,7 +197,7 @@ def test_images_come_to_the_grid_of_two_millimeters(tmp_path):
         8 * coarse.sum(), rel=0.02
     )  # eight voxels of 2 mm for one of 4 mm
     write_nifti(tmp_path / "low.nii.gz", coarse[1:], spacing=4.0)
-    with pytest.raises(InputError, match="case x: low and full dose differ in size"):
+    with pytest.raises(InputError, match=r"case x: low .* lie on different grids"):
         load_pair(read_manifest(tmp_path)[0], 4.0)
     for name in ("low", "full"):
         write_nifti(tmp_path / f"{name}.nii.gz", 0 * coarse)

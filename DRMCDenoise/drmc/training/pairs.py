@@ -73,7 +73,8 @@ def load_pairs(case: Case, margin: int = 8, *, wanted: Wanted | None = None) -> 
         raise InputError(
             f"case {case.case_id}: has no image without noise; simulate with --noise-free, or train with target full"
         )
-    full, grid = _on_grid(case, case.full)
+    scan = case.read(case.full)
+    full, grid = resample_to_grid(scan.suv_array(), scan.geometry)
     body = body_mask(full, tuple(reversed(grid.spacing)))
     if not body.any():
         raise InputError(f"case {case.case_id}: no body found in {case.full}")
@@ -82,12 +83,13 @@ def load_pairs(case: Case, margin: int = 8, *, wanted: Wanted | None = None) -> 
     cut = lambda image: np.ascontiguousarray(image[box], dtype=image.dtype)
 
     def cut_like_full(path: Path, name: str) -> np.ndarray:
-        image, _ = _on_grid(case, path)
-        if image.shape != full.shape:
+        volume = case.read(path)
+        if not volume.geometry.matches(scan.geometry, tolerance=0.1 * min(scan.geometry.spacing)):
             raise InputError(
-                f"case {case.case_id}: {name} and full dose differ in size ({image.shape} and {full.shape})"
+                f"case {case.case_id}: {name} ({path.name}) and full dose lie on different grids ({volume.geometry}, full: "
+                f"{scan.geometry}): resample it to the full dose's, or take it out; drmc validate lists all of them"
             )
-        return cut(image)
+        return cut(resample_to_grid(volume.suv_array(), volume.geometry)[0])
 
     low = {factor: cut_like_full(path, "low") for factor, path in case.low.items()}
     noise_free = cut_like_full(case.noise_free, "noise_free") if wanted.noise_free else None
@@ -108,11 +110,6 @@ def load_pairs(case: Case, margin: int = 8, *, wanted: Wanted | None = None) -> 
         "lesion_mask": _around(lesions, full.shape) if wanted.lesions else None,
     }
     return [Pair(case.case_id, low[factor], dose_reduction_factor=factor, **common) for factor in case.low]
-
-
-def _on_grid(case: Case, path: Path) -> tuple[np.ndarray, Geometry]:
-    volume = case.read(path)
-    return resample_to_grid(volume.suv_array(), volume.geometry)
 
 
 def _lesions(

@@ -209,7 +209,7 @@ def _examine_images(
             continue
         measured.hashes[name] = content_hash(volume.array, volume.geometry)
         if not volume.geometry.matches(geometry):
-            error("geometry.differs", f"{name}: {_grid(volume.geometry)}, full: {_grid(geometry)}")
+            error("geometry.differs", f"{name}: {volume.geometry}, full: {geometry}")
             continue
         low_suv = volume.suv_array()
         if not _is_constant(low_suv, name, error):
@@ -235,7 +235,7 @@ def _check_same_body(measured: Measured, name: str, path: Path, body: np.ndarray
     array, geometry = sitk.GetArrayFromImage(image).astype(np.float32), Geometry.from_image(image)
     measured.hashes[name] = content_hash(array, geometry)
     if not geometry.matches(measured.geometry):
-        error("geometry.differs", f"{name}: {_grid(geometry)}, full: {_grid(measured.geometry)}")
+        error("geometry.differs", f"{name}: {geometry}, full: {measured.geometry}")
     elif not _is_constant(array, name, error):
         found = body_mask_of_any_scale(array, geometry.spacing_zyx)
         both = 2 * np.count_nonzero(found & body) / max(1, np.count_nonzero(found) + np.count_nonzero(body))
@@ -318,7 +318,7 @@ def _check_truth(
         return
     measured.hashes["truth"] = content_hash(truth, geometry)
     if not geometry.matches(measured.geometry):
-        error("geometry.differs", f"truth: {_grid(geometry)}, full: {_grid(measured.geometry)}")
+        error("geometry.differs", f"truth: {geometry}, full: {measured.geometry}")
         return
     total = float(truth[body].sum(dtype=np.float64)) * geometry.voxel_ml
     change = total / measured.activity["full"] - 1
@@ -336,7 +336,7 @@ def _check_labels(measured: Measured, name: str, path: Path, error: Callable) ->
     labels = sitk.GetArrayViewFromImage(image)
     measured.hashes[name] = content_hash(labels, geometry)
     if not geometry.matches(measured.geometry):
-        error("labels.grid", f"{name}: {_grid(geometry)}, full: {_grid(measured.geometry)}")
+        error("labels.grid", f"{name}: {geometry}, full: {measured.geometry}")
     whole = np.issubdtype(labels.dtype, np.integer) or bool(np.all(labels == np.round(labels)))
     if not whole or labels.min() < 0:
         error("labels.values", f"{name}: labels are whole numbers from 0 up, {path.name} holds others")
@@ -405,15 +405,6 @@ def _seed(facts: dict[str, Any]) -> tuple | None:
 
 def _ids(group: Sequence[Measured]) -> str:
     return ", ".join(one.case.case_id for one in group)
-
-
-def _grid(geometry: Geometry) -> str:
-    numbers = lambda values: " x ".join(f"{value:g}" for value in values)
-    return (
-        f"{numbers(reversed(geometry.shape))} voxels of {numbers(geometry.spacing)} mm from "
-        f"({', '.join(f'{v:g}' for v in geometry.origin)})"
-        + (", turned" if geometry.direction != Geometry((1, 1, 1)).direction else "")
-    )
 
 
 def _list(values: Any) -> str:
