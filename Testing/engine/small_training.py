@@ -73,6 +73,18 @@ def checkpoint(output: str | Path) -> dict:
     return torch.load(Path(output) / CHECKPOINT, weights_only=True)
 
 
+def apart(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor], config: TrainingConfig) -> float:
+    """Largest difference of two networks' parameters in steps of the learning rate.
+
+    Adam divides a gradient by its size, so that rounding of a gradient near zero, which differs between processors and
+    numbers of processes, moves a parameter by a small share of a step; another gradient moves it by a whole one.
+    """
+    return max(float((a[key] - b[key]).abs().max()) for key in a) / config.learning_rate
+
+
+ROUNDING = 0.03  # steps
+
+
 def same(a, b) -> bool:
     """Whether nested states are equal bit by bit."""
     if isinstance(a, torch.Tensor):

@@ -22,7 +22,9 @@ from drmc.training.trainer import Trainer
 from small_training import (
     CENTERS,
     PATIENCE,
+    ROUNDING,
     TINY,
+    apart,
     checkpoint,
     ended,
     environment,
@@ -86,15 +88,11 @@ def network_of(config: TrainingConfig) -> dict[str, torch.Tensor]:
     return checkpoint(config.output)["sites"][""]["network"]
 
 
-def apart(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> float:
-    return max(float((a[key] - b[key]).abs().max()) for key in a)
-
-
 @pytest.mark.parametrize("world", [2, 4])
 def test_any_number_of_processes_takes_the_steps_of_one(by_world, world):
     one, several = network_of(by_world[1]), network_of(by_world[world])
-    assert apart(one, initial_network(by_world[1]).state_dict()) > 1e-3
-    assert apart(one, several) < 1e-6
+    assert apart(one, initial_network(by_world[1]).state_dict(), by_world[1]) > 1
+    assert apart(one, several, by_world[1]) < ROUNDING
     states = [checkpoint(by_world[n].output) for n in (1, world)]
     assert [state["step"] for state in states] == [3, 3]
     assert states[0]["best"] == pytest.approx(states[1]["best"], abs=1e-4)
@@ -107,8 +105,8 @@ def test_several_processes_log_what_one_logs(by_world, world):
         lines = (Path(by_world[n].output) / "training.jsonl").read_text().splitlines()
         records[n] = {record["event"]: record for record in map(json.loads, lines)}
     one, several = records[1]["progress"], records[world]["progress"]
-    assert several["loss"] == pytest.approx(one["loss"], abs=1e-6)
-    assert several["gradient_norm"] == pytest.approx(one["gradient_norm"], rel=1e-4)
+    assert several["loss"] == pytest.approx(one["loss"], rel=1e-4)
+    assert several["gradient_norm"] == pytest.approx(one["gradient_norm"], rel=1e-3)
     assert one["closed_gates"] == several["closed_gates"] == pytest.approx(1 / 3)
     assert records[world]["started"].get("idle", 0) == max(0, world - len(CENTERS))
 
@@ -118,7 +116,7 @@ def test_patches_are_shared_where_there_are_more_processes_than_centers(dataset,
     four = replace(one, output=str(tmp_path / "four"))
     train(one)
     train_in(4, four)  # one patch each
-    assert apart(network_of(one), network_of(four)) < 1e-6
+    assert apart(network_of(one), network_of(four), one) < ROUNDING
 
 
 @pytest.mark.parametrize(
@@ -202,7 +200,7 @@ def test_a_killed_process_ends_the_others_in_one_line_and_the_run_goes_on(datase
     assert "another process of this training ended" in last and "Traceback" not in errors[0]
     assert checkpoint(config.output)["step"] in (2, 3)
     train(config)  # on fewer processes
-    assert apart(network_of(config), network_of(straight)) < 1e-6
+    assert apart(network_of(config), network_of(straight), config) < ROUNDING
 
 
 def test_torchrun_resumes_by_itself_after_a_kill(dataset, tmp_path):
@@ -224,7 +222,7 @@ def test_torchrun_resumes_by_itself_after_a_kill(dataset, tmp_path):
     assert (tmp_path / "killed.json.killed").exists()
     events = [json.loads(line) for line in (Path(config.output) / "training.jsonl").read_text().splitlines()]
     assert [e["step"] in (2, 3) for e in events if e["event"] == "resumed"] == [True]
-    assert apart(network_of(config), network_of(straight)) < 1e-6
+    assert apart(network_of(config), network_of(straight), config) < ROUNDING
 
 
 def test_whoever_leaves_takes_the_threads_of_the_group_along(dataset, tmp_path):
