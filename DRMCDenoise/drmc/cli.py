@@ -627,6 +627,7 @@ def _model(entry: Any) -> dict[str, Any]:
         "title",
         "parameters",
         "tile",
+        "kind",
         "config",
         "training",
         "evaluation",

@@ -79,6 +79,10 @@ def convolve(
 
     On a CPU a single small image goes in two slabs of planes, see `_in_halves`.
     """
+    if x_BNC.dtype == torch.bfloat16 and space[0] == 2 and x_BNC.device.type == "cpu":
+        # There oneDNN's gradient of the kernel is wrong, not even finite (torch 2.13).
+        kernel, bias = (None if tensor is None else tensor.float() for tensor in (kernel, bias))
+        return convolve(x_BNC.float(), kernel, space, groups, bias, stride).bfloat16()
     (B, _, C), depth, padding = x_BNC.shape, -(-space[0] // stride), (1, 1, 1)
     if halved := B == groups == 1 and x_BNC.device.type == "cpu" and C * space[0] * space[1] <= SMALL_IMAGE:
         x_BCDHW, padding = _in_halves(x_BNC[0], space, stride), (0, 1, 1)
@@ -156,7 +160,7 @@ def _factor_gradients(x_BNC, grad_BNC, map_BKC, depthwise_K1333, out_BCK, space)
 def _depthwise_gradient(x_BNK, grad_BNK, space) -> Tensor:
     """Gradient of a depth-wise 3x3x3 kernel, (K, 1, 3, 3, 3), shift by shift.
 
-    torch's own is slower, and in bfloat16 wrong on an image of 2 x 2 x 2 voxels (2.13 with oneDNN).
+    torch's own is slower, and in bfloat16 wrong on an image of two planes (2.13 with oneDNN).
     """
     (D, H, W), exact = space, torch.promote_types(x_BNK.dtype, torch.float32)
     grad_BDHWK = grad_BNK.view(-1, D, H, W, grad_BNK.shape[2])

@@ -130,6 +130,16 @@ def test_float32_and_bfloat16_stay_near():
             assert 0 < relative_norm(residual, expected) < tolerance
 
 
+def test_gradients_with_bfloat16_products_follow_those_in_float32():
+    # Two planes in the lowest level, of whose kernels torch's gradient is not finite.
+    network, x = build(ResUNetConfig(), torch.float32), tile(2, 1, 16, 16, 16, dtype=torch.float32)
+    gradients = []
+    for compute_dtype in (None, torch.bfloat16):
+        grads = torch.autograd.grad(network(x, compute_dtype)[0].square().mean(), list(network.parameters()))
+        gradients.append(torch.cat([gradient.flatten() for gradient in grads]))
+    assert relative_norm(gradients[1], gradients[0]) < 0.1
+
+
 @pytest.mark.parametrize(
     "change", [{"widths": (4, 8)}, {"units": (1, 0, 1)}, {"units": 2}, {"norm": "batch"}], ids=str
 )

@@ -19,7 +19,7 @@ KINDS: dict[str, tuple[type[Settings], type[ResidualNetwork]]] = {
 def settings_of(kind: str, values: Mapping[str, Any]) -> Settings:
     """The settings of a kind from a plain dictionary; ValueError on an unknown kind, key or value."""
     if not isinstance(kind, str) or kind not in KINDS:
-        raise ValueError(f"network kind {kind!r}: must be one of {', '.join(KINDS)}")
+        raise ValueError(f"kind = {kind!r}: must be one of {', '.join(KINDS)}")
     return KINDS[kind][0].from_dict(values)
 
 
