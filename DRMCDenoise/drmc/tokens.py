@@ -153,7 +153,9 @@ def _factor_gradients(x_BNC, grad_BNC, map_BKC, depthwise_K1333, out_BCK, space)
     v_BNK, grad_w_BNK = x_BNC @ map_BKC.mT, grad_BNC @ out_BCK
     w_BNK = convolve(v_BNK, depthwise_K1333, space, groups=K)
     grad_v_BNK = convolve(grad_w_BNK, depthwise_K1333.flip(2, 3, 4), space, groups=K)
-    grad_depthwise = _depthwise_gradient(v_BNK, grad_w_BNK, space).to(depthwise_K1333.dtype)
+    at_once = max(1, CACHE_VALUES // v_BNK[0].numel()) if x_BNC.device.type == "cpu" else len(x_BNC)
+    tiles = zip(v_BNK.split(at_once), grad_w_BNK.split(at_once), strict=True)
+    grad_depthwise = sum(_depthwise_gradient(*pair, space) for pair in tiles).to(depthwise_K1333.dtype)
     return grad_v_BNK @ map_BKC, grad_v_BNK.mT @ x_BNC, grad_depthwise, grad_BNC.mT @ w_BNK
 
 

@@ -120,6 +120,8 @@ def test_equals_the_oracle_across_slabs_and_chunks_and_as_a_large_image(monkeypa
 def test_both_ways_of_training_a_bank_equal_the_oracle(monkeypatch, few_tokens, gates):
     monkeypatch.setattr(drmc.network, "FEW_TOKENS", few_tokens)
     assert_equals_oracle(build(gates=gates), tile(2, 1, 7, 5, 6))
+    monkeypatch.setattr(drmc.tokens, "CACHE_VALUES", 1000)  # tile by tile
+    assert_equals_oracle(build(gates=gates), tile(2, 1, 7, 5, 6))
 
 
 @pytest.mark.parametrize("gate", ["relu", "softmax", "top2", "none"])
