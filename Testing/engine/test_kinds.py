@@ -92,6 +92,15 @@ def test_what_is_saved_is_loaded_the_same(kind, tmp_path, monkeypatch):
     assert add_model(tmp_path / "m.pt").card["kind"] == kind
 
 
+def test_the_list_of_models_says_their_kinds(tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("DRMC_MODELS", str(tmp_path))
+    for kind in SMALL:
+        save_model(tmp_path / f"a-{kind}.pt", new(kind), 16)
+    assert cli.main(["models"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert {f"  kind: {kind}" for kind in SMALL} <= set(lines)
+
+
 def test_a_file_without_a_kind_is_of_drmc(tmp_path):
     save_model(tmp_path / "m.pt", new("drmc"), 16)
     stored = torch.load(tmp_path / "m.pt", weights_only=True)
