@@ -263,7 +263,7 @@ def _models(options: argparse.Namespace, reporter: Reporter) -> int:
         )
         print(f"  file: {found['path']}")
         print(f"  sha256: {found['sha256']}")
-        for key in ("problem", "parameters", "tile", "training", "license", "intended_use"):
+        for key in ("problem", "kind", "parameters", "tile", "training", "license", "intended_use"):
             if found[key] is not None:
                 print(f"  {key.replace('_', ' ')}: {_plain(found[key])}")
     return 0
@@ -627,6 +627,7 @@ def _model(entry: Any) -> dict[str, Any]:
         "title",
         "parameters",
         "tile",
+        "kind",
         "config",
         "training",
         "evaluation",

@@ -20,7 +20,7 @@ import torch
 from .body import HOT_SUV, body_mask, body_tiles, tile_region
 from .errors import CancelledError, DRMCError, InputError
 from .hardware import device_name, physical_cores
-from .network import DRMC, INPUT_SCALE
+from .network import INPUT_SCALE, ResidualNetwork
 
 if TYPE_CHECKING:
     from .segments import Segment
@@ -81,7 +81,7 @@ class DenoiseResult:
     """What the network would add to a scan, and how it came about.
 
     residual: SUV (z, y, x), float32, on the scan's own grid; exactly 0 wherever no tile lies.
-    gates_TLM: gate of every expert, float32, L router layers in the order of `DRMC.forward`.
+    gates_TLM: gate of every expert, float32, L router layers in the order of computation; (T, 0, 0) without routing.
     tile_centers_mm: (T, 3) physical centers of the tiles, LPS, (x, y, z).
     tile_body_fraction: (T,) share of the tile's voxels, within the image, that are body.
     layout: where the tiles' used parts lie.
@@ -120,7 +120,7 @@ class Denoiser:
 
     def __init__(
         self,
-        network: DRMC,
+        network: ResidualNetwork,
         tile: int,
         *,
         device: str = "auto",
@@ -219,7 +219,9 @@ class Denoiser:
             residual = resample_from_grid(residual, grid, geometry)
         return DenoiseResult(
             residual=residual,
-            gates_TLM=np.stack(gates) if gates else np.zeros(_gates_shape(self._network), np.float32),
+            gates_TLM=np.stack(gates)
+            if gates
+            else np.zeros((0, *self._network.config.gates_shape), np.float32),
             tile_centers_mm=_physical_points(starts + (self.tile - 1) / 2, grid),
             tile_body_fraction=fractions,
             layout=TileLayout(starts + halo, self.tile - 2 * halo, grid, geometry),
@@ -538,10 +540,6 @@ def _physical_points(indices_zyx: np.ndarray, grid: Geometry) -> np.ndarray:
     return np.asarray(grid.origin) + scaled @ np.reshape(grid.direction, (3, 3)).T
 
 
-def _gates_shape(network: DRMC) -> tuple[int, int, int]:
-    return (0, 2 * network.config.blocks, network.config.experts)
-
-
 # ------------------------------------------------------------------------------------ device and precision
 def choose_device(wanted: str) -> torch.device:
     """The device that a name means here; InputError where there is none of it."""
@@ -590,7 +588,7 @@ def computes_in_bf16(device: torch.device) -> bool:
     )
 
 
-def _batch_for_memory(network: DRMC, tile: int, device: torch.device, precision: str) -> int:
+def _batch_for_memory(network: ResidualNetwork, tile: int, device: torch.device, precision: str) -> int:
     """Tiles at once: 1 on CPU and MPS, so that cancel stays quick; on CUDA 1 to 4 by its free memory.
 
     A tile is taken to need 16 times the memory of its features (the fused form measured on a CPU: 8), and
@@ -599,7 +597,7 @@ def _batch_for_memory(network: DRMC, tile: int, device: torch.device, precision:
     if device.type != "cuda":
         return 1
     free, _ = torch.cuda.mem_get_info(device)
-    per_tile = 16 * tile**3 * network.config.channels * (2 if precision == "bf16" else 4)
+    per_tile = 16 * tile**3 * network.config.features_per_voxel * (2 if precision == "bf16" else 4)
     return int(min(4, max(1, free // 2 // per_tile)))
 
 

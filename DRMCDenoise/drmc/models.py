@@ -22,9 +22,11 @@ from .errors import InputError
 from .files import atomic_path, write_json
 
 if TYPE_CHECKING:
-    from .network import DRMC
+    from .network import ResidualNetwork
 
 FORMAT = 1
+DRMC_KIND = "drmc"
+"""The kind of network in a weight file that names none (`drmc.networks.KINDS`)."""
 AUTHORS_TILE = 64
 """Tile edge of the authors' training, for checkpoints of their code."""
 
@@ -110,7 +112,7 @@ def find_model(name_or_path: str | os.PathLike[str] | None = None) -> ModelEntry
     )
 
 
-def load_network(entry: ModelEntry) -> tuple[DRMC, int]:
+def load_network(entry: ModelEntry) -> tuple[ResidualNetwork, int]:
     """Builds the network of a weight file, on the CPU; returns it with the edge of its tiles in voxels.
 
     Read are files of `save_model`, and checkpoints of the authors' code (a state_dict, tile 64).
@@ -118,7 +120,8 @@ def load_network(entry: ModelEntry) -> tuple[DRMC, int]:
     """
     import torch
 
-    from .network import DRMC, NetworkConfig
+    from .network import DRMC
+    from .networks import build
 
     content = _read(entry.path)
     if (now := hashlib.sha256(content).hexdigest()) != entry.sha256:
@@ -146,11 +149,11 @@ def load_network(entry: ModelEntry) -> tuple[DRMC, int]:
         tile = stored["tile"]
         if not isinstance(tile, int) or isinstance(tile, bool) or tile < 8:
             raise ValueError(f"tile {tile!r} must be an integer of 8 or more")
-        network = DRMC(NetworkConfig.from_dict(stored["config"]))
+        network = build(stored.get("kind", DRMC_KIND), stored["config"])
         network.load_state_dict(stored["state_dict"])
     except (ValueError, KeyError, TypeError, AttributeError, RuntimeError) as error:
         reason = f"no {error}" if isinstance(error, KeyError) else " ".join(str(error).split())
-        raise InputError(f"{entry.path}: is no model of the DRMC network: {reason}") from error
+        raise InputError(f"{entry.path}: is no model of drmc: {reason}") from error
     if not all(bool(torch.isfinite(value).all()) for value in network.state_dict().values()):
         raise InputError(
             f"{entry.path}: holds weights that are not finite numbers: train again, or use another model"
@@ -159,11 +162,11 @@ def load_network(entry: ModelEntry) -> tuple[DRMC, int]:
 
 
 def save_model(
-    path: str | os.PathLike[str], network: DRMC, tile: int, card: Mapping[str, Any] | None = None
+    path: str | os.PathLike[str], network: ResidualNetwork, tile: int, card: Mapping[str, Any] | None = None
 ) -> ModelEntry:
     """Writes the weight file `path` (NAME.pt) and its card (NAME.json beside it), each atomically.
 
-    The same weights give the same bytes, hence the same checksum. `name`, `sha256`, `parameters`, `tile` and
+    The same weights give the same bytes, hence the same checksum. `name`, `sha256`, `parameters`, `tile`, `kind` and
     `config` of the card are filled in from the network; the rest is taken as given.
     """
     import torch
@@ -175,7 +178,10 @@ def save_model(
         key: value.detach().to("cpu", torch.float32).contiguous().clone()
         for key, value in network.state_dict().items()
     }
+    kind = network.config.kind
     stored = {"format": FORMAT, "config": network.config.to_dict(), "tile": int(tile), "state_dict": state}
+    if kind != DRMC_KIND:  # so that files of DRMC stay the same to the byte
+        stored["kind"] = kind
     # Through memory: written to a path, the archive would contain the temporary file's name.
     buffer = io.BytesIO()
     torch.save(stored, buffer)
@@ -187,6 +193,7 @@ def save_model(
         "sha256": hashlib.sha256(content).hexdigest(),
         "parameters": sum(parameter.numel() for parameter in network.parameters()),
         "tile": int(tile),
+        "kind": kind,
         "config": network.config.to_dict(),
     }
     full_card["name"] = path.stem
@@ -211,7 +218,7 @@ def add_to_card(entry: ModelEntry, facts: Mapping[str, Any]) -> Path:
 
     Returns the card's path.
     """
-    own = {"name", "sha256", "parameters", "tile", "config"}
+    own = {"name", "sha256", "parameters", "tile", "kind", "config"}
     if mistaken := sorted(own & set(facts)):
         raise ValueError(f"'{mistaken[0]}' follows from the weights")
     path = _card_path(entry.path)
@@ -245,6 +252,7 @@ def add_model(path: str | os.PathLike[str]) -> ModelEntry:
             "sha256": entry.sha256,
             "parameters": sum(parameter.numel() for parameter in network.parameters()),
             "tile": tile,
+            "kind": network.config.kind,
             "config": network.config.to_dict(),
         }
         write_json(_card_path(target), card)

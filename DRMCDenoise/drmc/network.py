@@ -15,25 +15,87 @@ from __future__ import annotations
 
 import os
 import pickle
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.autograd.function import once_differentiable
+
+from .tokens import (
+    ChunkedFFN,
+    FactoredConvolution,
+    Space,
+    convolve,
+    convolve_in_slabs,
+    fill_behind,
+    normalize,
+    shuffle,
+    spare_like,
+    unshuffle,
+)
 
 INPUT_SCALE = 20.0  # SUV per network unit
+FEW_TOKENS = (
+    24  # times C: a tile of no more tokens is trained at less cost by a bank's factors than by its kernel
+)
 Experts = slice | list[int]  # which experts of a bank
-Space = tuple[int, int, int]  # D, H, W
-CACHE_VALUES = 2**19  # intermediate values of a chunk of voxels in an FFN bank on a CPU, measured
-SLAB_VALUES = 2**21  # the same for a slab of planes in an attention bank
-SMALL_IMAGE = 20480  # C * D * H of a single image up to which torch does not hand it to oneDNN
 
 
 @dataclass(frozen=True)
-class NetworkConfig:
+class Settings:
+    """What the settings of every kind of network share; `kind` is their key in `drmc.networks.KINDS`."""
+
+    kind: ClassVar[str]
+
+    @property
+    def gates_shape(self) -> tuple[int, int]:
+        """(L, M) of the gates; (0, 0): a network without routing."""
+        return 0, 0
+
+    @property
+    def features_per_voxel(self) -> float:
+        """Channels of the finest features, per voxel of the tile."""
+        raise NotImplementedError
+
+    def to_dict(self) -> dict[str, Any]:
+        return {key: list(v) if isinstance(v, tuple) else v for key, v in asdict(self).items()}
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Settings:
+        """Raises ValueError on a key that is no field."""
+        if unknown := sorted(set(values) - {field.name for field in fields(cls)}):
+            raise ValueError(f"unknown network setting(s): {', '.join(unknown)}")
+        return cls(**{key: tuple(v) if isinstance(v, list) else v for key, v in values.items()})
+
+    def _check(self, counts: tuple[str, ...], choices: Mapping[str, tuple[str, ...]]) -> None:
+        for name in counts:
+            if not isinstance(getattr(self, name), int) or getattr(self, name) < 1:
+                raise ValueError(f"{name} must be a positive integer, not {getattr(self, name)!r}")
+        for name, known in choices.items():
+            if getattr(self, name) not in known:
+                raise ValueError(f"{name} must be {' or '.join(known)}, not {getattr(self, name)!r}")
+
+    def _check_lists(self, *names: str) -> None:
+        for name in names:
+            value = getattr(self, name)
+            if (
+                not isinstance(value, tuple)
+                or not value
+                or not all(isinstance(n, int) and n > 0 for n in value)
+            ):
+                raise ValueError(f"{name} must be a list of positive integers, not {value!r}")
+
+
+ROUTER_CHOICES = {
+    "gate": ("relu", "softmax", "top2", "none"),
+    "router_init": ("one_over_experts", "official"),
+}
+
+
+@dataclass(frozen=True)
+class NetworkConfig(Settings):
     """The shape of a DRMC network; the defaults are the paper's, 539,487 parameters.
 
     gate: "relu" (the paper's), "softmax", "top2" (softmax over the two largest logits, the others closed) or
@@ -56,26 +118,23 @@ class NetworkConfig:
     router_init: str = "one_over_experts"
     voxel_unshuffle: int = 1
 
+    kind = "drmc"
+
     def __post_init__(self) -> None:
-        for name in ("channels", "blocks", "experts", "heads", "hidden", "ffn_ratio", "voxel_unshuffle"):
-            if not isinstance(getattr(self, name), int) or getattr(self, name) < 1:
-                raise ValueError(f"{name} must be a positive integer, not {getattr(self, name)!r}")
+        counts = "channels", "blocks", "experts", "heads", "hidden", "ffn_ratio", "voxel_unshuffle"
+        self._check(counts, ROUTER_CHOICES)
         if self.channels % self.heads:
             raise ValueError(f"channels ({self.channels}) must be a multiple of heads ({self.heads})")
-        if self.gate not in ("relu", "softmax", "top2", "none"):
-            raise ValueError(f"gate must be relu, softmax, top2 or none, not {self.gate!r}")
-        if self.router_init not in ("one_over_experts", "official"):
-            raise ValueError(f"router_init must be one_over_experts or official, not {self.router_init!r}")
 
-    def to_dict(self) -> dict[str, Any]:
-        return asdict(self)
+    @property
+    def gates_shape(self) -> tuple[int, int]:
+        """(L, M), two banks per block."""
+        return 2 * self.blocks, self.experts
 
-    @classmethod
-    def from_dict(cls, values: Mapping[str, Any]) -> NetworkConfig:
-        """Raises ValueError on a key that is no field."""
-        if unknown := sorted(set(values) - {field.name for field in fields(cls)}):
-            raise ValueError(f"unknown network setting(s): {', '.join(unknown)}")
-        return cls(**values)
+    @property
+    def features_per_voxel(self) -> float:
+        """The channels of a token over the voxels that it stands for."""
+        return self.channels / self.voxel_unshuffle**3
 
 
 def _weight(*shape: int, fan_in: int) -> nn.Parameter:
@@ -143,14 +202,15 @@ class AttentionBank(nn.Module):
         depthwise_K27 = self.depthwise_MC333[opened].flatten(0, 1).flatten(1)
         out_BCK = (self.project_MCC[opened] * gates_BM[:, opened, None, None]).transpose(1, 2).flatten(2)
         dense, kernel_BCC333 = form == "dense", None
-        if dense or torch.is_grad_enabled():  # the whole bank is one 3x3x3 convolution per tile
+        by_kernel = torch.is_grad_enabled() and x_BNC.shape[1] > FEW_TOKENS * C
+        if dense or by_kernel:  # the whole bank is one 3x3x3 convolution per tile
             kernel_BKC27 = map_BKC[..., None] * depthwise_K27[:, None]
             kernel_BCC333 = (out_BCK @ kernel_BKC27.flatten(2)).view(-1, C, C, 3, 3, 3).to(low)
         if dense:
             tiles = zip(x_BNC.split(1), kernel_BCC333, strict=True)
-            return total_BNC + torch.cat([_convolve(x_1NC, kernel, space) for x_1NC, kernel in tiles])
+            return total_BNC + torch.cat([convolve(x_1NC, kernel, space) for x_1NC, kernel in tiles])
         factors = map_BKC.to(low), depthwise_K27.view(-1, 1, 3, 3, 3).to(low), out_BCK.to(low)
-        return _FactoredConvolution.apply(total_BNC, x_BNC, kernel_BCC333, *factors, space)
+        return FactoredConvolution.apply(total_BNC, x_BNC, kernel_BCC333, *factors, space)
 
 
 class FFNBank(nn.Module):
@@ -168,7 +228,7 @@ class FFNBank(nn.Module):
         weight1_KC, bias1_K = self.weight1_MFC[opened].flatten(0, 1), self.bias1_MF[opened].flatten()
         weight2_BKC = (self.weight2_MCF[opened] * gates_BM[..., None, None]).transpose(2, 3).flatten(1, 2)
         weights = weight1_KC, bias1_K, weight2_BKC, gates_BM @ self.bias2_MC[opened]
-        return _ChunkedFFN.apply(total_BNC, x_BNC, *(weight.to(x_BNC.dtype) for weight in weights))
+        return ChunkedFFN.apply(total_BNC, x_BNC, *(weight.to(x_BNC.dtype) for weight in weights))
 
 
 class Block(nn.Module):
@@ -183,7 +243,7 @@ class Block(nn.Module):
 
     def _route(self, x_BNC, hidden_BR, spare_BNC, norm: nn.LayerNorm, skip_C: Tensor, router: Router):
         """LN x, skip x, gates, the experts to evaluate (in training all: DDP wants every parameter used), new H."""
-        y_BNC, mean_BC, x_BNC = _normalize(x_BNC, norm, skip_C, spare_BNC)
+        y_BNC, mean_BC, x_BNC = normalize(x_BNC, norm, skip_C, spare_BNC)
         gates_BM, hidden_BR = router(mean_BC, hidden_BR)
         if self.training or torch.is_grad_enabled():
             return y_BNC, x_BNC, gates_BM, slice(None), hidden_BR
@@ -203,23 +263,21 @@ class Block(nn.Module):
         return x_BNC, hidden_BR, [gates1_BM, gates2_BM]
 
 
-class DRMC(nn.Module):
-    """The whole network: 3x3x3 head, routing blocks, 3x3x3 tail; it predicts the residual.
+class ResidualNetwork(nn.Module):
+    """Predicts what to add to a tile: 3x3x3 head on cubes of voxels, a `body` of its kind, 3x3x3 tail.
 
-    form: how attention banks are computed: "depthwise" (in factors), "dense" (a folded convolution per tile),
-    or "auto", the faster, which is depthwise wherever it was measured. They differ by rounding only.
+    Sizes that are no multiple of `multiple` are filled up by the last planes behind, and cropped again.
     """
 
-    def __init__(self, config: NetworkConfig | None = None):
-        super().__init__()
-        self.config = config = config or NetworkConfig()
-        self.form = "auto"
-        cube = config.voxel_unshuffle**3
-        self.head = nn.Conv3d(cube, config.channels, 3, padding=1)
-        self.blocks = nn.ModuleList(Block(config) for _ in range(config.blocks))
-        self.tail = nn.Conv3d(config.channels, cube, 3, padding=1)
-        if config.use_hidden and config.gate != "none":
-            self.hidden_R = nn.Parameter(torch.ones(config.hidden))
+    multiple = 1
+
+    config: Settings
+    head: nn.Conv3d
+    tail: nn.Conv3d
+
+    def body(self, x_BNC: Tensor, space: Space) -> tuple[Tensor, list[Tensor]]:
+        """The tokens after all layers, and the gates (B, M) of every bank in router order."""
+        raise NotImplementedError
 
     def forward(self, x_BCDHW: Tensor, compute_dtype: torch.dtype | None = None) -> tuple[Tensor, Tensor]:
         """What to add to each tile, and which experts did it; every tile's result depends on that tile alone.
@@ -227,31 +285,66 @@ class DRMC(nn.Module):
         x_BCDHW: (B, 1, D, H, W) in network units, SUV / 20, never clipped; any D, H, W >= 1.
         compute_dtype: type of the products over voxels, e.g. torch.bfloat16; None: that of the parameters,
             which statistics, Gram algebra, routers, head and tail always have.
-        Returns the residual (B, 1, D, H, W) in network units and the gates (B, L, M), both in that type.
+        Returns the residual (B, 1, D, H, W) in network units and the gates (B, L, M), (B, 0, 0) of a network without
+        routing, both in that type.
         Evaluation without gradients skips closed experts. Raises ValueError on another shape or form.
         """
         if x_BCDHW.ndim != 5 or x_BCDHW.shape[1] != 1 or 0 in x_BCDHW.shape:
-            raise ValueError(f"DRMC takes (B, 1, D, H, W), got {tuple(x_BCDHW.shape)}")
-        if self.form not in ("auto", "depthwise", "dense"):
-            raise ValueError(f"DRMC.form must be auto, depthwise or dense, not {self.form!r}")
-        exact, k, gates = self.head.weight.dtype, self.config.voxel_unshuffle, []
-        cubes_BCDHW = unshuffle(x_BCDHW.to(exact), k)
+            raise ValueError(f"{type(self).__name__} takes (B, 1, D, H, W), got {tuple(x_BCDHW.shape)}")
+        exact, k = self.head.weight.dtype, self.config.voxel_unshuffle
+        cubes_BCDHW = unshuffle(fill_behind(x_BCDHW.to(exact), self.multiple), k)
         space = cubes_BCDHW.shape[2:]
-        x_BNC = _convolve_in_slabs(cubes_BCDHW.flatten(2).transpose(1, 2), self.head, space)
-        x_BNC = x_BNC.to(compute_dtype or exact).contiguous()
-        # New memory is dear on a CPU: the system hands it out page by page, each filled with zeros.
-        reuse = x_BNC.device.type == "cpu" and not torch.is_grad_enabled()
-        spare_BNC = torch.empty_like(x_BNC) if reuse else None
-        hidden_BR = self.hidden_R.expand(len(x_BNC), -1) if hasattr(self, "hidden_R") else None
-        for block in self.blocks:
-            x_BNC, hidden_BR, block_gates = block(x_BNC, hidden_BR, space, self.form, spare_BNC)
-            gates += block_gates
-        residual_BNC = _convolve_in_slabs(x_BNC.to(exact), self.tail, space)
-        return _shuffle(residual_BNC, space, k, x_BCDHW.shape), torch.stack(gates, 1)
+        x_BNC = convolve_in_slabs(cubes_BCDHW.flatten(2).transpose(1, 2), self.head, space)
+        x_BNC, gates = self.body(x_BNC.to(compute_dtype or exact).contiguous(), space)
+        residual_BNC = convolve_in_slabs(x_BNC.to(exact), self.tail, space)
+        gates_BLM = torch.stack(gates, 1) if gates else residual_BNC.new_zeros(len(x_BNC), 0, 0)
+        return shuffle(residual_BNC, space, k, x_BCDHW.shape), gates_BLM
 
     def denoise(self, x_BCDHW: Tensor, compute_dtype: torch.dtype | None = None) -> Tensor:
         """x + residual, (B, 1, D, H, W) in network units."""
         return x_BCDHW + self(x_BCDHW, compute_dtype)[0]
+
+
+class RoutedNetwork(ResidualNetwork):
+    """A network of routing blocks, `blocks` in the order in which they are computed; H runs through all routers.
+
+    form: how attention banks are computed: "depthwise" (in factors), "dense" (a folded convolution per tile),
+    or "auto", the faster, which is depthwise wherever it was measured. They differ by rounding only.
+    """
+
+    def __init__(self, config: Settings, blocks: Sequence[NetworkConfig]):
+        super().__init__()
+        self.config, self.form = config, "auto"
+        cube, channels = config.voxel_unshuffle**3, blocks[0].channels
+        self.head = nn.Conv3d(cube, channels, 3, padding=1)
+        self.blocks = nn.ModuleList(map(Block, blocks))
+        self.tail = nn.Conv3d(channels, cube, 3, padding=1)
+        if config.use_hidden and config.gate != "none":
+            self.hidden_R = nn.Parameter(torch.ones(config.hidden))
+
+    def start(self, x_BNC: Tensor) -> Tensor | None:
+        """The H of the first router, (B, R); raises ValueError where `form` is unknown."""
+        if self.form not in ("auto", "depthwise", "dense"):
+            raise ValueError(
+                f"{type(self).__name__}.form must be auto, depthwise or dense, not {self.form!r}"
+            )
+        return self.hidden_R.expand(len(x_BNC), -1) if hasattr(self, "hidden_R") else None
+
+
+class DRMC(RoutedNetwork):
+    """The paper's network: all routing blocks at one resolution."""
+
+    def __init__(self, config: NetworkConfig | None = None):
+        config = config or NetworkConfig()
+        super().__init__(config, [config] * config.blocks)
+
+    def body(self, x_BNC: Tensor, space: Space) -> tuple[Tensor, list[Tensor]]:
+        """The blocks in turn."""
+        gates, hidden_BR, spare_BNC = [], self.start(x_BNC), spare_like(x_BNC)
+        for block in self.blocks:
+            x_BNC, hidden_BR, block_gates = block(x_BNC, hidden_BR, space, self.form, spare_BNC)
+            gates += block_gates
+        return x_BNC, gates
 
     def authors_state_dict(self) -> dict[str, Tensor]:
         """The parameters under the authors' names, in their shapes, sharing memory; by default 195."""
@@ -329,162 +422,3 @@ def _authors_config(state: Mapping[str, Tensor], gate: str) -> NetworkConfig:
         )
     except KeyError as error:
         raise ValueError(f"not a checkpoint of the authors' network: no {error}") from error
-
-
-# ------------------------------------------------------------------------------------ work over the voxels
-def unshuffle(x_BCDHW: Tensor, k: int) -> Tensor:
-    """(B, 1, D, H, W) -> (B, k^3, D / k, H / k, W / k): channel (i k + j) k + l holds voxels (k d + i, k h + j, k w + l).
-
-    Sizes that are no multiples of k are filled up with zeros behind, as a convolution's padding is.
-    """
-    if k == 1:
-        return x_BCDHW
-    D, H, W = x_BCDHW.shape[2:]
-    x_BCDHW = F.pad(x_BCDHW, (0, -W % k, 0, -H % k, 0, -D % k))
-    x_BDkHkWk = x_BCDHW.view(-1, *(n for size in x_BCDHW.shape[2:] for n in (size // k, k)))
-    return x_BDkHkWk.permute(0, 2, 4, 6, 1, 3, 5).flatten(1, 3)
-
-
-def _shuffle(x_BNC: Tensor, space: Space, k: int, shape: tuple[int, ...]) -> Tensor:
-    """The inverse of `unshuffle` for tokens (B, N, k^3), cropped to `shape` (B, 1, D, H, W)."""
-    if k == 1:
-        return x_BNC.view(shape)
-    x_BDHWkkk = x_BNC.view(-1, *space, k, k, k)
-    x_B1DHW = x_BDHWkkk.permute(0, 1, 4, 2, 5, 3, 6).reshape(-1, 1, *(k * n for n in space))
-    return x_B1DHW[..., : shape[2], : shape[3], : shape[4]]
-
-
-def _normalize(x_BNC, norm: nn.LayerNorm, skip_C, spare_BNC) -> tuple[Tensor, Tensor, Tensor]:
-    """LN x, its mean over the voxels (B, C), and skip x; with a spare tensor LN x is written there, skip x over x."""
-    exact = norm.weight.dtype
-    weight, bias, skip_C = (p.to(x_BNC.dtype) for p in (norm.weight, norm.bias, skip_C))
-    if spare_BNC is None:
-        y_BNC = F.layer_norm(x_BNC, norm.normalized_shape, weight, bias, norm.eps)
-        return y_BNC, y_BNC.sum(1, dtype=exact) / y_BNC.shape[1], x_BNC * skip_C
-    sum_BC = x_BNC.new_zeros(len(x_BNC), x_BNC.shape[2], dtype=exact)
-    for b, n in _chunks(x_BNC, x_BNC.shape[2]):
-        y_nC = F.layer_norm(x_BNC[b, n], norm.normalized_shape, weight, bias, norm.eps)
-        sum_BC[b] += y_nC.sum(0, dtype=exact)
-        spare_BNC[b, n] = y_nC
-        x_BNC[b, n] *= skip_C
-    return spare_BNC, sum_BC / x_BNC.shape[1], x_BNC
-
-
-def _convolve(x_BNC, kernel: Tensor, space: Space, groups: int = 1, bias: Tensor | None = None) -> Tensor:
-    """3x3x3 convolution of channels-last tokens, zero-padded; kernel (out, in / groups, 3, 3, 3)."""
-    x_BCDHW = x_BNC.view(len(x_BNC), *space, -1).permute(0, 4, 1, 2, 3)
-    return F.conv3d(x_BCDHW, kernel, bias, padding=1, groups=groups).permute(0, 2, 3, 4, 1).flatten(1, 3)
-
-
-def _convolve_in_slabs(x_BNC, layer: nn.Conv3d, space: Space) -> Tensor:
-    """What `_convolve` gives; on a CPU without gradients in slabs of planes to save memory."""
-    if torch.is_grad_enabled() or x_BNC.device.type != "cpu":
-        return _convolve(x_BNC, layer.weight, space, bias=layer.bias)
-    result_BNC = x_BNC.new_empty(*x_BNC.shape[:2], layer.out_channels)
-    for b, slab, wider, inside, planes in _slabs(x_BNC, space, max(layer.in_channels, layer.out_channels)):
-        part_1NC = _convolve(x_BNC[b : b + 1, wider], layer.weight, (planes, *space[1:]), bias=layer.bias)
-        result_BNC[b, slab] = part_1NC[0, inside]
-    return result_BNC
-
-
-class _FactoredConvolution(torch.autograd.Function):
-    """total + 3x3x3 convolution of each tile by its kernel = sum over k of out[:, k] depthwise[k] map[k, :].
-
-    The factors apply it, forward and backward; the kernel takes the gradient, which its own graph hands on to
-    the factors. On a CPU that is several times quicker than torch's backward of a depth-wise convolution.
-    """
-
-    @staticmethod
-    def forward(ctx, total_BNC, x_BNC, kernel_BCC333, map_BKC, depthwise_K1333, out_BCK, space):
-        ctx.save_for_backward(x_BNC, map_BKC, depthwise_K1333, out_BCK)
-        ctx.space = space
-        ctx.mark_dirty(total_BNC)
-        _add_factored(total_BNC, x_BNC, map_BKC, depthwise_K1333, out_BCK, space)
-        return total_BNC
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx, grad_BNC):
-        x_BNC, map_BKC, depthwise_K1333, out_BCK = ctx.saved_tensors
-        grad_BNC, grad_x_BNC = grad_BNC.contiguous(), torch.zeros_like(x_BNC)
-        flipped_K1333 = depthwise_K1333.flip(2, 3, 4)
-        _add_factored(grad_x_BNC, grad_BNC, out_BCK.mT, flipped_K1333, map_BKC.mT, ctx.space)
-        grads = [_kernel_gradient(*pair, ctx.space) for pair in zip(x_BNC, grad_BNC, strict=True)]
-        return grad_BNC, grad_x_BNC, torch.stack(grads), None, None, None, None
-
-
-def _kernel_gradient(x_NC, grad_NC, space) -> Tensor:
-    """Gradient of a dense 3x3x3 kernel, (C, C, 3, 3, 3), from the tokens of one tile and the output's gradient.
-
-    A small tile goes as a batch of two slabs of planes: a single small image torch keeps from oneDNN, for a way
-    that takes up to sixteen times as long.
-    """
-    (depth, H, W), C = space, x_NC.shape[1]
-    if C * depth * H > SMALL_IMAGE or x_NC.device.type != "cpu":
-        x, grad = (tokens.view(1, *space, C).permute(0, 4, 1, 2, 3) for tokens in (x_NC, grad_NC))
-        return torch.nn.grad.conv3d_weight(x, (C, C, 3, 3, 3), grad, padding=1)
-    half, odd = (depth + 1) // 2, depth % 2  # an odd depth gets a plane of zeros
-    padded = F.pad(x_NC.reshape(depth, -1), (0, 0, 1, 1 + odd))
-    x_2DHWC = torch.stack([padded[: half + 2], padded[half:]]).view(2, half + 2, H, W, C)
-    grad_2DHWC = F.pad(grad_NC.reshape(depth, -1), (0, 0, 0, odd)).view(2, half, H, W, C)
-    x_2CDHW, grad_2CDHW = (tokens.permute(0, 4, 1, 2, 3) for tokens in (x_2DHWC, grad_2DHWC))
-    return torch.nn.grad.conv3d_weight(x_2CDHW, (C, C, 3, 3, 3), grad_2CDHW, padding=(0, 1, 1))
-
-
-def _add_factored(total_BNC, x_BNC, map_BKC, depthwise_K1333, out_BCK, space) -> None:
-    """total += out depthwise(map x), in slabs of planes to save memory; expert by expert where slabs would be thin."""
-    K, C, on_cpu = len(depthwise_K1333), x_BNC.shape[2], x_BNC.device.type == "cpu"
-    width = C if on_cpu and 8 * space[1] * space[2] * K > SLAB_VALUES else K
-    for k in (slice(first, first + width) for first in range(0, K, width)):
-        for b, slab, wider, inside, planes in _slabs(x_BNC, space, width):
-            v_1NK = (x_BNC[b, wider] @ map_BKC[b, k].T)[None]
-            v_1NK = _convolve(v_1NK, depthwise_K1333[k], (planes, *space[1:]), groups=width)
-            total_BNC[b, slab].addmm_(v_1NK[0, inside], out_BCK[b, :, k].T)
-
-
-def _slabs(x_BNC: Tensor, space: Space, width: int) -> Iterator[tuple[int, slice, slice, slice, int]]:
-    """(tile, voxels of a slab, these with the planes beside it, where it lies in them, how many planes they are).
-
-    On a CPU a slab has so few planes that `width` values for each voxel take little memory, elsewhere all.
-    """
-    depth, plane = space[0], space[1] * space[2]
-    step = max(4, SLAB_VALUES // (plane * width)) if x_BNC.device.type == "cpu" else depth
-    for b, z in ((b, z) for b in range(len(x_BNC)) for z in range(0, depth, step)):
-        first, end, last = max(0, z - 1), min(depth, z + step), min(depth, z + step + 1)
-        bounds = (z, end), (first, last), (z - first, end - first)
-        yield b, *(slice(low * plane, high * plane) for low, high in bounds), last - first
-
-
-def _chunks(x_BNC: Tensor, width: int) -> list[tuple[int, slice]]:
-    """(tile, voxels) in turn; on a CPU so few voxels that `width` values for each stay in its cache."""
-    size = max(1, (CACHE_VALUES if x_BNC.device.type == "cpu" else 2**27) // width)
-    return [(b, slice(n, n + size)) for b in range(len(x_BNC)) for n in range(0, x_BNC.shape[1], size)]
-
-
-class _ChunkedFFN(torch.autograd.Function):
-    """total + gelu(x W1^T + b1) W2 + b2 in chunks that stay in cache; the backward keeps x and recomputes."""
-
-    @staticmethod
-    def forward(ctx, total_BNC, x_BNC, weight1_KC, bias1_K, weight2_BKC, bias2_BC):
-        ctx.save_for_backward(x_BNC, weight1_KC, bias1_K, weight2_BKC)
-        ctx.mark_dirty(total_BNC)
-        for b, n in _chunks(x_BNC, len(bias1_K)):
-            hidden_nK = F.gelu(torch.addmm(bias1_K, x_BNC[b, n], weight1_KC.T))
-            total_BNC[b, n].add_(bias2_BC[b]).addmm_(hidden_nK, weight2_BKC[b])
-        return total_BNC
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx, grad_BNC):
-        x_BNC, weight1_KC, bias1_K, weight2_BKC = saved = ctx.saved_tensors
-        exact, grad_x_BNC = torch.promote_types(x_BNC.dtype, torch.float32), torch.empty_like(x_BNC)
-        grad1_KC, grad_bias1_K, grad2_BKC = (torch.zeros_like(weight, dtype=exact) for weight in saved[1:])
-        for b, n in _chunks(x_BNC, len(bias1_K)):
-            x_nC, grad_nC = x_BNC[b, n], grad_BNC[b, n]
-            hidden_nK = torch.addmm(bias1_K, x_nC, weight1_KC.T)
-            grad2_BKC[b] += F.gelu(hidden_nK).T @ grad_nC
-            grad_nK = torch.ops.aten.gelu_backward(grad_nC @ weight2_BKC[b].T, hidden_nK)
-            grad1_KC += grad_nK.T @ x_nC
-            grad_bias1_K += grad_nK.sum(0)
-            torch.mm(grad_nK, weight1_KC, out=grad_x_BNC[b, n])
-        return grad_BNC, grad_x_BNC, grad1_KC, grad_bias1_K, grad2_BKC, grad_BNC.sum(1)

@@ -27,11 +27,13 @@ def routing_table(gates_TLM: np.ndarray, weights: Sequence[float] | np.ndarray |
     mean_gate, sd_gate (population) over the tiles; closed_fraction: share of tiles whose gate is exactly 0;
     top1_fraction: share of tiles in which this expert has the largest gate of its bank (the first of equal
     ones). A tile in which every expert of the bank is closed counts for no expert, so the shares then sum to
-    less than 1.
+    less than 1. Gates (T, 0, 0), of a network without routing, give no row.
     `weights` (T,), 0 or more, counts tiles unequally (how much of a lesion each holds); default: alike. Without any tile of weight (a scan of air) the four numbers are None. Raises ValueError for another
     number of axes, an odd number of layers, negative or non-finite gates.
     """
     gates = np.asarray(gates_TLM, dtype=np.float64)
+    if gates.shape[1:] == (0, 0):
+        return []
     if gates.ndim != 3 or gates.shape[1] % 2 or gates.shape[2] == 0:
         raise ValueError(
             f"gates have the axes (tiles, layers, experts) and two layers per block, not {gates.shape}"

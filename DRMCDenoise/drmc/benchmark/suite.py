@@ -17,6 +17,7 @@ from drmc.benchmark.measure import matrix_product_ceiling
 from drmc.benchmark.whole_scan import measure_scaling, measure_scan
 from drmc.benchmark.workload import new_network
 from drmc.denoiser import Denoiser, on_physical_cores
+from drmc.errors import InputError
 from drmc.models import find_model, load_network
 from drmc.network import NetworkConfig
 from drmc.pipeline import find_scan, jsonable, versions
@@ -60,6 +61,10 @@ def measure(
     if model is not None:
         network, tile = load_network(find_model(model))
         config = network.config
+        if not isinstance(config, NetworkConfig):
+            raise InputError(
+                f"model {model}: the benchmark has no oracle of networks of kind {config.kind}: name another"
+            )
     tile = edge or tile
     machine = hardware.describe(device) | {
         "load_average": os.getloadavg()[0] if hasattr(os, "getloadavg") else None

@@ -54,6 +54,8 @@ def run(arguments: argparse.Namespace, reporter: Reporter) -> int:
     manifest = read_manifest(arguments.dataset)
     cases = select(manifest, arguments.split, _centers(arguments, entry, manifest))
     network, tile = load_network(entry)
+    if network.config.gates_shape == (0, 0):
+        raise InputError(f"{entry.path}: a network of kind {network.config.kind} has no routing to profile")
     denoiser = Denoiser(network, tile, device=arguments.device, precision=arguments.precision)
     scans = measure([case for found in cases.values() for case in found], denoiser, reporter)
     if not scans:

@@ -88,6 +88,7 @@ def check_same_run(
     saved, mine = {**blank, **json.loads(state["config"])}, config.to_dict()
     for values in (saved, mine):  # a model's file may have moved
         values["initial_weights"] = Path(values["initial_weights"]).name
+        values["network"] = {"kind": "drmc", **values["network"]}  # before there were others none was named
     changed = [key for key in mine if mine[key] != saved[key] and key not in _MAY_CHANGE]
     if changed:
         raise InputError(

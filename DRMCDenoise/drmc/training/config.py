@@ -10,7 +10,7 @@ from typing import Any
 
 from drmc.errors import InputError
 from drmc.files import read_json_object
-from drmc.network import NetworkConfig
+from drmc.network import NetworkConfig, Settings
 from drmc.training.presets import with_preset
 from drmc.training.sampler import TARGETS
 
@@ -81,7 +81,7 @@ class TrainingConfig:
     output: str
     name: str = "drmc"
     centers: tuple[str, ...] = ("C1", "C2", "C3", "C4")
-    network: NetworkConfig = field(default_factory=NetworkConfig)
+    network: Settings = field(default_factory=NetworkConfig)
     patch: int = 64
     tile: int = 0
     loss_margin: int = 0
@@ -134,7 +134,7 @@ class TrainingConfig:
                 isinstance(value, bool) != (f.type == "bool") or not isinstance(value, _TYPES[f.type])
             ):
                 raise InputError(f"{f.name} = {value!r}: must be {_NAMES[f.type]}")
-        if not isinstance(self.network, NetworkConfig):
+        if not isinstance(self.network, Settings):
             raise InputError(f"network = {self.network!r}: must be an object of network settings")
         if not isinstance(self.card, dict):
             raise InputError(f"card = {self.card!r}: must be an object of texts")
@@ -200,14 +200,15 @@ class TrainingConfig:
     def to_dict(self) -> dict[str, Any]:
         """JSON-able form; `from_dict` is its inverse."""
         lists = {name: list(getattr(self, name)) for name in _LISTS}
-        return {**asdict(self), "network": self.network.to_dict(), **lists}
+        network = {"kind": self.network.kind, **self.network.to_dict()}
+        return {**asdict(self), "network": network, **lists}
 
     @classmethod
     def from_dict(cls, values: dict[str, Any], where: str = "configuration") -> TrainingConfig:
         """Raises InputError on unknown or missing keys and on values out of range.
 
         `preset` names the settings that hold where `values` says nothing; `network` may be a part of the network's
-        settings, or the name of a variant.
+        settings, with another `kind` those of that one, or the name of a variant.
         """
         try:
             values = with_preset(values)

@@ -30,10 +30,10 @@ def orthogonalized(matrices: torch.Tensor) -> torch.Tensor:
 
 
 class MuonAdamW(torch.optim.AdamW):
-    """AdamW whose groups with `matrices=True` take Muon's step instead.
+    """AdamW whose groups with `matrices` take Muon's step instead.
 
-    Their parameters are stacks (..., rows, columns) or kernels (..., channels, 3, 3, 3), read as channels x 27. The
-    step of `lr` has the root mean square 0.2 lr of an AdamW step's size (J. Liu et al., 2025, arXiv:2502.16982).
+    `matrices=True`: stacks (..., rows, columns) or depth-wise kernels (..., channels, 3, 3, 3), read as channels x 27.
+    `matrices="whole"`: one matrix each, a kernel (out, in, 3, 3, 3) read as out x 27 in. The step of `lr` has the root mean square 0.2 lr of an AdamW step's size (J. Liu et al., 2025, arXiv:2502.16982).
     """
 
     @torch.no_grad()
@@ -42,11 +42,11 @@ class MuonAdamW(torch.optim.AdamW):
         for group in self.param_groups:
             if group.get("matrices"):
                 for parameter in group["params"]:
-                    self._muon(parameter, group["lr"])
+                    self._muon(parameter, group["lr"], whole=group["matrices"] == "whole")
                     parameter.grad = None  # AdamW passes over it
         super().step()
 
-    def _muon(self, parameter: torch.Tensor, rate: float) -> None:
+    def _muon(self, parameter: torch.Tensor, rate: float, *, whole: bool) -> None:
         state = self.state[parameter]
         if not state:
             state["step"] = torch.tensor(0.0)  # AdamW looks for it when a state is loaded
@@ -54,6 +54,6 @@ class MuonAdamW(torch.optim.AdamW):
         state["step"] += 1
         momentum = state["momentum"].mul_(MOMENTUM).add_(parameter.grad)
         ahead = parameter.grad + MOMENTUM * momentum  # Nesterov
-        matrices = ahead.flatten(-3) if parameter.ndim == 5 else ahead
+        matrices = ahead.flatten(1) if whole else ahead.flatten(-3) if parameter.ndim == 5 else ahead
         scale = 0.2 * max(matrices.shape[-2:]) ** 0.5
         parameter.sub_(rate * scale * orthogonalized(matrices).view_as(parameter))

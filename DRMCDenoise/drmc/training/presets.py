@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, replace
+from dataclasses import replace
 from typing import Any
 
 from drmc.errors import InputError
-from drmc.network import NetworkConfig
+from drmc.network import NetworkConfig, Settings
+from drmc.networks import settings_of
+from drmc.networks.resunet import ResUNetConfig
+from drmc.networks.udrmc import UDRMCConfig
 
 PRESETS: dict[str, dict[str, Any]] = {
     # Yang et al., MICCAI 2023, section 3.1: 200 epochs of 1024 patches of each center, Adam (which AdamW without decay
@@ -69,20 +72,32 @@ PRESETS: dict[str, dict[str, Any]] = {
     },
 }
 
-# The paper's comparisons (Tables 4 and 5) on the size that the preset says.
-VARIANTS: dict[str, Callable[[NetworkConfig], NetworkConfig]] = {
+# On the size that the preset says, the paper's comparisons (Tables 4 and 5), for which a network needs experts.
+VARIANTS: dict[str, Callable[[Settings], Settings]] = {
     "drmc": lambda network: network,
-    "baseline": lambda network: replace(
-        network, gate="none", experts=1, blocks=network.blocks * network.experts
-    ),
+    "baseline": lambda network: replace(network, gate="none", experts=1, blocks=_times_experts(network)),
     "without_hidden": lambda network: replace(network, use_hidden=False),
     "softmax": lambda network: replace(network, gate="softmax"),
     "top2": lambda network: replace(network, gate="top2"),
 }
 
+# Networks of other kinds, in their own sizes.
+OTHERS: dict[str, Settings] = {
+    "udrmc": UDRMCConfig(),
+    "udrmc-48": UDRMCConfig(widths=(48, 96, 192)),
+    "resunet": ResUNetConfig(),
+}
+
+
+def _times_experts(network: Settings) -> int | tuple[int, ...]:
+    """Blocks of one expert, as many as there were experts."""
+    if isinstance(network.blocks, tuple):
+        return tuple(count * network.experts for count in network.blocks)
+    return network.blocks * network.experts
+
 
 def with_preset(values: Mapping[str, Any]) -> dict[str, Any]:
-    """The values on top of those of the preset that they name; `network` as NetworkConfig.
+    """The values on top of those of the preset that they name; `network` as the settings of its kind.
 
     The network's settings are those of `initial_weights`, else of the preset, but for what `network` says.
     Raises InputError or ValueError on an unknown name or setting.
@@ -100,11 +115,19 @@ def with_preset(values: Mapping[str, Any]) -> dict[str, Any]:
     return {**preset, **values, "network": _network(base, values.get("network", {}))}
 
 
-def _network(base: NetworkConfig, asked: Any) -> NetworkConfig:
+def _network(base: Settings, asked: Any) -> Settings:
+    if isinstance(asked, str) and asked in OTHERS:
+        return OTHERS[asked]
     if isinstance(asked, str) and asked in VARIANTS:
+        if base.gates_shape == (0, 0):
+            raise InputError(f"network = {asked!r}: is of a network with experts, not of {base.kind}")
         return VARIANTS[asked](base)
     if not isinstance(asked, dict):
-        raise InputError(
-            f"network = {asked!r}: must be an object of network settings, or one of {', '.join(VARIANTS)}"
-        )
-    return NetworkConfig.from_dict({**asdict(base), **asked})
+        names = ", ".join([*VARIANTS, *OTHERS])
+        raise InputError(f"network = {asked!r}: must be an object of network settings, or one of {names}")
+    asked = dict(asked)
+    kind = asked.pop("kind", base.kind)
+    try:
+        return settings_of(kind, {**(base.to_dict() if kind == base.kind else {}), **asked})
+    except ValueError as error:
+        raise InputError(f"network: {error}") from None

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import torch
+from torch import nn
 
 from drmc.errors import InputError
 from drmc.models import ModelEntry, find_model, load_network
-from drmc.network import DRMC
+from drmc.network import AttentionBank, FFNBank, ResidualNetwork, Router
+from drmc.networks import build
 from drmc.training.config import TrainingConfig
 from drmc.training.muon import MuonAdamW
 
@@ -16,14 +18,14 @@ def initial_model(config: TrainingConfig) -> ModelEntry | None:
     return find_model(config.initial_weights) if config.initial_weights else None
 
 
-def initial_network(config: TrainingConfig) -> DRMC:
+def initial_network(config: TrainingConfig) -> ResidualNetwork:
     """The network before the first step: that of `initial_weights`, or a new one from the seed.
 
     Raises InputError where the weights are those of another network than the configuration's.
     """
     if entry := initial_model(config):
         network = load_network(entry)[0]
-        asked, found = config.network.to_dict(), network.config.to_dict()
+        asked, found = ({"kind": s.kind, **s.to_dict()} for s in (config.network, network.config))
         if differing := [key for key in asked if asked[key] != found.get(key)]:
             raise InputError(
                 f"network: {differing[0]} = {asked[differing[0]]} is not that of initial_weights "
@@ -31,19 +33,19 @@ def initial_network(config: TrainingConfig) -> DRMC:
             )
         return network
     torch.manual_seed(config.seed)
-    network = DRMC(config.network)
+    network = build(config.network.kind, config.network)
     with torch.no_grad():
         network.head.weight.mul_(config.head_gain)
         if config.averaging_start:
-            for block in network.blocks:
-                block.attention.depthwise_MC333.mul_(0.3).add_(1 / 27)
+            for bank in (module for module in network.modules() if isinstance(module, AttentionBank)):
+                bank.depthwise_MC333.mul_(0.3).add_(1 / 27)
         if config.identity_start:  # the residual is zero
             network.tail.weight.zero_()
             network.tail.bias.zero_()
     return network
 
 
-def make_optimizer(network: DRMC, config: TrainingConfig) -> torch.optim.Optimizer:
+def make_optimizer(network: ResidualNetwork, config: TrainingConfig) -> torch.optim.Optimizer:
     """The optimizer; each of its groups has a `rate`, its factor on the learning rate, and the `names` in it."""
     groups = _parameter_groups(network, config)
     if config.optimizer == "sgd":
@@ -51,13 +53,13 @@ def make_optimizer(network: DRMC, config: TrainingConfig) -> torch.optim.Optimiz
     return MuonAdamW(groups, lr=config.learning_rate, betas=(0.9, config.beta2))
 
 
-def _parameter_groups(network: DRMC, config: TrainingConfig) -> list[dict]:
-    """Matrices and kernels with weight decay, vectors without; tail and, with Muon, the experts at their own rates."""
+def _parameter_groups(network: ResidualNetwork, config: TrainingConfig) -> list[dict]:
+    """Matrices and kernels with weight decay, vectors without; tail and, with Muon, inner matrices at their own rates."""
+    inner = _inner_matrices(network) if config.optimizer == "muon" else {}
     groups: dict[tuple, dict] = {}
     for name, parameter in network.named_parameters():
-        is_stack = name.startswith("blocks.") and parameter.ndim >= 3  # maps and kernels of a bank
-        if is_stack and config.optimizer == "muon":
-            rate, matrices = config.muon_rate, True
+        if name in inner:
+            rate, matrices = config.muon_rate, inner[name]
         else:
             rate, matrices = config.tail_rate if name.startswith("tail.") else 1.0, False
         decay = config.weight_decay if parameter.ndim > 1 else 0.0
@@ -66,3 +68,17 @@ def _parameter_groups(network: DRMC, config: TrainingConfig) -> list[dict]:
         group["params"].append(parameter)
         group["names"].append(name)
     return list(groups.values())
+
+
+def _inner_matrices(network: ResidualNetwork) -> dict[str, bool | str]:
+    """By name, what Muon updates and how it reads it (`drmc.training.muon`): a bank's maps and kernels, and the weights
+    of convolutions and linear maps between head and tail; routers, small and read by vectors, are not among them."""
+    found: dict[str, bool | str] = {}
+    routers = (module for module in network.modules() if isinstance(module, Router))
+    apart = {network.head, network.tail, *(layer for router in routers for layer in router.modules())}
+    for place, module in network.named_modules():
+        if isinstance(module, AttentionBank | FFNBank):
+            found |= {f"{place}.{name}": True for name, p in module.named_parameters() if p.ndim >= 3}
+        elif isinstance(module, nn.Conv3d | nn.Linear) and module not in apart:
+            found[f"{place}.weight"] = "whole"
+    return found

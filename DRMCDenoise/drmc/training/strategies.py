@@ -25,7 +25,7 @@ from dataclasses import dataclass
 
 import torch
 
-from drmc.network import DRMC
+from drmc.network import ResidualNetwork
 from drmc.training.config import TrainingConfig
 from drmc.training.processes import Processes
 from drmc.training.start import initial_network, make_optimizer
@@ -40,8 +40,8 @@ class Site:
 
     name: str
     centers: tuple[str, ...]
-    network: DRMC
-    average: DRMC
+    network: ResidualNetwork
+    average: ResidualNetwork
     optimizer: torch.optim.Optimizer
     share: float
     owner: int | None
@@ -56,12 +56,18 @@ class Site:
             getattr(self, key).load_state_dict(state[key])
 
 
+def averaged(network: torch.nn.Module) -> list[torch.Tensor]:
+    """What a mean of networks is taken of: parameters, and statistics that a network keeps beside them."""
+    return [*network.parameters(), *(b for b in network.buffers() if b.is_floating_point())]
+
+
 def make_sites(config: TrainingConfig, patients: dict[str, int], processes: Processes) -> list[Site]:
     """The sites of a new run; `patients`: training patients of each center."""
     one = config.strategy in ("joint", "mixed")
     names = {"": config.centers} if one else {center: (center,) for center in config.centers}
     start = initial_network(config).to(processes.device)
-    start.form = config.form
+    if hasattr(start, "form"):  # a network without experts has one only
+        start.form = config.form
     sites = []
     for number, (name, centers) in enumerate(names.items()):
         network, average = deepcopy(start).train(), deepcopy(start).eval()
@@ -85,7 +91,7 @@ def share_sites(sites: list[Site], processes: Processes, *, optimizers: bool) ->
     for site in sites:
         if site.owner is None or processes.world == 1:
             continue
-        processes.give_tensors([*site.network.parameters(), *site.average.parameters()], site.owner)
+        processes.give_tensors([*averaged(site.network), *averaged(site.average)], site.owner)
         if optimizers:
             state = processes.give(site.optimizer.state_dict, site.owner)
             if site.owner != processes.rank:
@@ -103,11 +109,13 @@ def average_sites(sites: list[Site]) -> None:
     for of in ("network", "average"):
         mean = _mean([getattr(site, of) for site in sites], [site.share for site in sites])
         for site in sites:
-            for mine, common in zip(getattr(site, of).parameters(), mean, strict=True):
+            for mine, common in zip(averaged(getattr(site, of)), mean, strict=True):
                 mine.copy_(common)
 
 
-def models_of(config: TrainingConfig, sites: list[Site], general: DRMC | None) -> dict[str, DRMC]:
+def models_of(
+    config: TrainingConfig, sites: list[Site], general: ResidualNetwork | None
+) -> dict[str, ResidualNetwork]:
     """The run's models by center, "" for the one of every center; sites must be shared.
 
     `general`: the mean at the end of the rounds, of ftl after them.
@@ -124,15 +132,15 @@ def models_of(config: TrainingConfig, sites: list[Site], general: DRMC | None) -
 
 
 @torch.no_grad()
-def mean_model(sites: list[Site]) -> DRMC:
+def mean_model(sites: list[Site]) -> ResidualNetwork:
     """The mean of the sites' moving averages, weighted by patients."""
     model = deepcopy(sites[0].average)
     mean = _mean([site.average for site in sites], [site.share for site in sites])
-    for parameter, value in zip(model.parameters(), mean, strict=True):
-        parameter.copy_(value)
+    for tensor, value in zip(averaged(model), mean, strict=True):
+        tensor.copy_(value)
     return model
 
 
-def _mean(networks: list[DRMC], shares: list[float]) -> list[torch.Tensor]:
-    stacks = zip(*(network.parameters() for network in networks), strict=True)
+def _mean(networks: list[ResidualNetwork], shares: list[float]) -> list[torch.Tensor]:
+    stacks = zip(*map(averaged, networks), strict=True)
     return [sum(share * value for share, value in zip(shares, stack, strict=True)) for stack in stacks]

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from drmc.network import DRMC
+from drmc.network import ResidualNetwork
 from drmc.training.checkpoint import check_same_run, read_checkpoint, write_checkpoint
 from drmc.training.config import TrainingConfig
 from drmc.training.processes import Processes
@@ -17,6 +17,7 @@ from drmc.training.sampler import PatchSampler
 from drmc.training.strategies import (
     Site,
     average_sites,
+    averaged,
     ends_round,
     make_sites,
     mean_model,
@@ -73,22 +74,22 @@ class Trainer:
         self.sites = make_sites(config, self.patients, self.processes)
         self.slots = slots_of(config, self.sites, self.processes)
         self.gates = GateWatch(config)
-        self.general: DRMC | None = None  # of federated transfer, after the rounds
+        self.general: ResidualNetwork | None = None  # of federated transfer, after the rounds
         self.step, self.seconds, self.skipped, self.skipped_in_a_row = 0, 0.0, 0, 0
         self.best, self.measured = -math.inf, {}  # gain in validation PSNR [dB]; the last validation
         self.stop_requested = self.stop_agreed = False
 
     @property
-    def network(self) -> DRMC:
+    def network(self) -> ResidualNetwork:
         """The network of the first site; of joint training the only one."""
         return self.sites[0].network
 
     @property
-    def average(self) -> DRMC:
+    def average(self) -> ResidualNetwork:
         """Its moving average."""
         return self.sites[0].average
 
-    def models(self) -> dict[str, DRMC]:
+    def models(self) -> dict[str, ResidualNetwork]:
         """What would be exported now, by center, "" for every center; after `share` in several processes."""
         return models_of(self.config, self.sites, self.general)
 
@@ -180,7 +181,7 @@ class Trainer:
             site.optimizer.step()
             with torch.no_grad():
                 decay = min(config.ema_decay, (1 + self.step) / (10 + self.step))
-                for slow, fast in zip(site.average.parameters(), parameters, strict=True):
+                for slow, fast in zip(averaged(site.average), averaged(site.network), strict=True):
                     slow.lerp_(fast, 1 - decay)
         return norm
 

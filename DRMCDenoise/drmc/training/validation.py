@@ -16,7 +16,7 @@ import torch
 from drmc.denoiser import GRID_MM, halo_of
 from drmc.errors import InputError
 from drmc.metrics import SUV_RANGE, nrmse, psnr, share_of_attainable
-from drmc.network import DRMC, INPUT_SCALE
+from drmc.network import INPUT_SCALE, ResidualNetwork
 from drmc.simulation.noise import smooth
 from drmc.simulation.projector import FWHM_PER_SIGMA
 from drmc.training.config import TrainingConfig
@@ -108,7 +108,9 @@ class Validation:
         }
 
     @torch.no_grad()
-    def measure(self, network: DRMC | Mapping[str, DRMC]) -> dict[str, dict[str, float]]:
+    def measure(
+        self, network: ResidualNetwork | Mapping[str, ResidualNetwork]
+    ) -> dict[str, dict[str, float]]:
         """Metric -> center -> value, means over the center's pairs; a value that is not defined is NaN.
 
         `network`: one for all centers, or by center, "" for those that are not named.
@@ -138,7 +140,9 @@ class Validation:
 
 
 def validate(
-    network: DRMC | Mapping[str, DRMC], held_out: Mapping[str, Sequence[Pair]], config: TrainingConfig
+    network: ResidualNetwork | Mapping[str, ResidualNetwork],
+    held_out: Mapping[str, Sequence[Pair]],
+    config: TrainingConfig,
 ) -> dict[str, dict[str, float]]:
     """What `Validation.measure` gives, for one measurement."""
     return Validation(held_out, config).measure(network)
@@ -178,7 +182,7 @@ def _region(pair: Pair, start: Sequence[int], tile: int, margin: int) -> _Region
     )
 
 
-def _estimate(network: DRMC, region: _Region) -> np.ndarray:
+def _estimate(network: ResidualNetwork, region: _Region) -> np.ndarray:
     low_BCDHW = region.low_DHW[None, None].to(network.head.weight.device)
     return (network.denoise(low_BCDHW)[0, 0][region.kept] * INPUT_SCALE).float().cpu().numpy()
 

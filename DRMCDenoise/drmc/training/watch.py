@@ -26,7 +26,7 @@ class GateWatch:
 
     def __init__(self, config: TrainingConfig):
         self._patches = config.patches_per_center
-        layers, self._experts = 2 * config.network.blocks, config.network.experts
+        layers, self._experts = config.network.gates_shape
         self._cells = {c: [(c, k) for k in range(layers * self._experts)] for c in config.centers}
 
     def zeros(self) -> dict[Any, float]:
@@ -39,6 +39,8 @@ class GateWatch:
 
         A patch has the weight 1 / patches of the step, in its center's usage 1 / patches of the center.
         """
+        if not self._experts:
+            return
         gates = gates_BLM.detach().float().cpu().numpy()
         total = gates.sum(axis=2, keepdims=True)
         shares = np.divide(gates, total, out=np.zeros_like(gates), where=total > 0)
@@ -52,16 +54,15 @@ class GateWatch:
     def record(self, sums: dict[Any, float]) -> Record:
         """Takes its sums out of all that were added up: `closed_gates` (share of gates that are 0), `dead_banks` (share of
         banks all of whose experts a patch closed) and `usage` (center -> layers x experts: mean over patches of a gate's
-        share of its bank's sum)."""
+        share of its bank's sum). Of a network without routing they are NaN, NaN and {}."""
+        closed, dead = sums.pop("closed_gates"), sums.pop("dead_banks")
+        if not self._experts:
+            return {"closed_gates": math.nan, "dead_banks": math.nan, "usage": {}}
         usage = {
             center: np.reshape([sums.pop(cell) for cell in cells], (-1, self._experts)).tolist()
             for center, cells in self._cells.items()
         }
-        return {
-            "closed_gates": sums.pop("closed_gates"),
-            "dead_banks": sums.pop("dead_banks"),
-            "usage": usage,
-        }
+        return {"closed_gates": closed, "dead_banks": dead, "usage": usage}
 
 
 def entropy(usage_LM: Sequence[Sequence[float]]) -> float:

@@ -1,0 +1,247 @@
+"""Work over the voxels of tiles: convolutions, normalization and FFN on tokens, in pieces that stay in cache.
+
+Axes as in `drmc.network`: tokens are channels-last, x_BNC with N = D H W; a convolution sees a channels-last view,
+so nothing is transposed in memory.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import product
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
+
+Space = tuple[int, int, int]  # D, H, W
+CACHE_VALUES = 2**19  # intermediate values of a chunk of voxels in an FFN bank on a CPU, measured
+SLAB_VALUES = 2**21  # the same for a slab of planes in an attention bank
+SMALL_IMAGE = 20480  # C * D * H of a single image up to which torch does not hand it to oneDNN
+
+
+def unshuffle(x_BCDHW: Tensor, k: int) -> Tensor:
+    """(B, 1, D, H, W) -> (B, k^3, D / k, H / k, W / k): channel (i k + j) k + l holds voxels (k d + i, k h + j, k w + l).
+
+    Sizes that are no multiples of k are filled up with zeros behind, as a convolution's padding is.
+    """
+    if k == 1:
+        return x_BCDHW
+    D, H, W = x_BCDHW.shape[2:]
+    x_BCDHW = F.pad(x_BCDHW, (0, -W % k, 0, -H % k, 0, -D % k))
+    x_BDkHkWk = x_BCDHW.view(-1, *(n for size in x_BCDHW.shape[2:] for n in (size // k, k)))
+    return x_BDkHkWk.permute(0, 2, 4, 6, 1, 3, 5).flatten(1, 3)
+
+
+def fill_behind(x_BCDHW: Tensor, multiple: int) -> Tensor:
+    """Repeats the last planes behind until each size is a multiple."""
+    for axis in (2, 3, 4):
+        if missing := -x_BCDHW.shape[axis] % multiple:
+            shape = [missing if a == axis else -1 for a in range(5)]
+            last_BCDHW = x_BCDHW.narrow(axis, x_BCDHW.shape[axis] - 1, 1).expand(shape)
+            x_BCDHW = torch.cat([x_BCDHW, last_BCDHW], axis)
+    return x_BCDHW
+
+
+def spare_like(x_BNC: Tensor) -> Tensor | None:
+    """Memory for a block to write to, on a CPU without gradients: there the system fills every new page with zeros."""
+    reuse = x_BNC.device.type == "cpu" and not torch.is_grad_enabled()
+    return torch.empty_like(x_BNC) if reuse else None
+
+
+def shuffle(x_BNC: Tensor, space: Space, k: int, shape: tuple[int, ...]) -> Tensor:
+    """The inverse of `unshuffle` for tokens (B, N, k^3), cropped to `shape` (B, 1, D, H, W)."""
+    x_BDHWkkk = x_BNC.view(-1, *space, k, k, k)
+    x_B1DHW = x_BDHWkkk.permute(0, 1, 4, 2, 5, 3, 6).reshape(-1, 1, *(k * n for n in space))
+    return x_B1DHW[..., : shape[2], : shape[3], : shape[4]]
+
+
+def normalize(x_BNC, norm: nn.LayerNorm, skip_C, spare_BNC) -> tuple[Tensor, Tensor, Tensor]:
+    """LN x, its mean over the voxels (B, C), and skip x; with a spare tensor LN x is written there, skip x over x."""
+    exact = norm.weight.dtype
+    weight, bias, skip_C = (p.to(x_BNC.dtype) for p in (norm.weight, norm.bias, skip_C))
+    if spare_BNC is None:
+        y_BNC = F.layer_norm(x_BNC, norm.normalized_shape, weight, bias, norm.eps)
+        return y_BNC, y_BNC.sum(1, dtype=exact) / y_BNC.shape[1], x_BNC * skip_C
+    sum_BC = x_BNC.new_zeros(len(x_BNC), x_BNC.shape[2], dtype=exact)
+    for b, n in _chunks(x_BNC, x_BNC.shape[2]):
+        y_nC = F.layer_norm(x_BNC[b, n], norm.normalized_shape, weight, bias, norm.eps)
+        sum_BC[b] += y_nC.sum(0, dtype=exact)
+        spare_BNC[b, n] = y_nC
+        x_BNC[b, n] *= skip_C
+    return spare_BNC, sum_BC / x_BNC.shape[1], x_BNC
+
+
+def convolve(
+    x_BNC, kernel: Tensor, space: Space, groups: int = 1, bias: Tensor | None = None, stride: int = 1
+) -> Tensor:
+    """3x3x3 convolution of channels-last tokens, zero-padded; kernel (out, in / groups, 3, 3, 3).
+
+    On a CPU a single small image goes in two slabs of planes, see `_in_halves`.
+    """
+    if x_BNC.dtype == torch.bfloat16 and space[0] == 2 and x_BNC.device.type == "cpu":
+        # There oneDNN's gradient of the kernel is wrong, not even finite (torch 2.13).
+        kernel, bias = (None if tensor is None else tensor.float() for tensor in (kernel, bias))
+        return convolve(x_BNC.float(), kernel, space, groups, bias, stride).bfloat16()
+    (B, _, C), depth, padding = x_BNC.shape, -(-space[0] // stride), (1, 1, 1)
+    if halved := B == groups == 1 and x_BNC.device.type == "cpu" and C * space[0] * space[1] <= SMALL_IMAGE:
+        x_BCDHW, padding = _in_halves(x_BNC[0], space, stride), (0, 1, 1)
+    else:
+        x_BCDHW = x_BNC.view(B, *space, C).permute(0, 4, 1, 2, 3)
+    y_BCDHW = F.conv3d(x_BCDHW, kernel, bias, padding=padding, stride=stride, groups=groups)
+    y_BDHWC = y_BCDHW.permute(0, 2, 3, 4, 1)
+    return y_BDHWC.flatten(0, 1)[None, :depth].flatten(1, 3) if halved else y_BDHWC.flatten(1, 3)
+
+
+def _in_halves(x_NC: Tensor, space: Space, stride: int = 1) -> Tensor:
+    """One image as a batch of two slabs, (2, C, planes, H, W), with the planes beside each that a 3x3x3 kernel sees.
+
+    A single small image torch keeps from oneDNN, for a way that takes up to sixteen times as long. Each half gives
+    half of the output's planes, rounded up.
+    """
+    (depth, H, W), half = space, (-(-space[0] // stride) + 1) // 2
+    planes, second = stride * (half - 1) + 3, stride * half
+    padded = F.pad(x_NC.reshape(depth, -1), (0, 0, 1, second + planes - 1 - depth))
+    x_2DHWC = torch.stack([padded[:planes], padded[second : second + planes]]).view(2, planes, H, W, -1)
+    return x_2DHWC.permute(0, 4, 1, 2, 3)
+
+
+def convolve_in_slabs(x_BNC, layer: nn.Conv3d, space: Space) -> Tensor:
+    """What `convolve` gives; on a CPU without gradients in slabs of planes to save memory."""
+    if torch.is_grad_enabled() or x_BNC.device.type != "cpu":
+        return convolve(x_BNC, layer.weight, space, bias=layer.bias)
+    result_BNC = x_BNC.new_empty(*x_BNC.shape[:2], layer.out_channels)
+    for b, slab, wider, inside, planes in _slabs(x_BNC, space, max(layer.in_channels, layer.out_channels)):
+        part_1NC = convolve(x_BNC[b : b + 1, wider], layer.weight, (planes, *space[1:]), bias=layer.bias)
+        result_BNC[b, slab] = part_1NC[0, inside]
+    return result_BNC
+
+
+class FactoredConvolution(torch.autograd.Function):
+    """total + 3x3x3 convolution of each tile by its kernel = sum over k of out[:, k] depthwise[k] map[k, :].
+
+    The factors apply it, forward and backward. With a kernel (B, C, C, 3, 3, 3) that takes the gradient, which its own
+    graph hands on to the factors; without (None) the factors take theirs, in the type of x.
+    """
+
+    @staticmethod
+    def forward(ctx, total_BNC, x_BNC, kernel_BCC333, map_BKC, depthwise_K1333, out_BCK, space):
+        ctx.save_for_backward(x_BNC, map_BKC, depthwise_K1333, out_BCK)
+        ctx.space, ctx.by_kernel = space, kernel_BCC333 is not None
+        ctx.mark_dirty(total_BNC)
+        _add_factored(total_BNC, x_BNC, map_BKC, depthwise_K1333, out_BCK, space)
+        return total_BNC
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, grad_BNC):
+        """Recomputes what lies between the factors."""
+        grad_BNC, (x_BNC, *factors) = grad_BNC.contiguous(), ctx.saved_tensors
+        if not ctx.by_kernel:
+            grad_x_BNC, *of_factors = _factor_gradients(x_BNC, grad_BNC, *factors, ctx.space)
+            return grad_BNC, grad_x_BNC, None, *of_factors, None
+        map_BKC, depthwise_K1333, out_BCK = factors
+        grad_x_BNC, flipped_K1333 = torch.zeros_like(x_BNC), depthwise_K1333.flip(2, 3, 4)
+        _add_factored(grad_x_BNC, grad_BNC, out_BCK.mT, flipped_K1333, map_BKC.mT, ctx.space)
+        grads = [_kernel_gradient(*pair, ctx.space) for pair in zip(x_BNC, grad_BNC, strict=True)]
+        return grad_BNC, grad_x_BNC, torch.stack(grads), None, None, None, None
+
+
+def _factor_gradients(x_BNC, grad_BNC, map_BKC, depthwise_K1333, out_BCK, space) -> tuple[Tensor, ...]:
+    """Gradients of the tokens and of the three factors of `FactoredConvolution`."""
+    K = len(depthwise_K1333)
+    v_BNK, grad_w_BNK = x_BNC @ map_BKC.mT, grad_BNC @ out_BCK
+    w_BNK = convolve(v_BNK, depthwise_K1333, space, groups=K)
+    grad_v_BNK = convolve(grad_w_BNK, depthwise_K1333.flip(2, 3, 4), space, groups=K)
+    at_once = max(1, CACHE_VALUES // v_BNK[0].numel()) if x_BNC.device.type == "cpu" else len(x_BNC)
+    tiles = zip(v_BNK.split(at_once), grad_w_BNK.split(at_once), strict=True)
+    grad_depthwise = sum(_depthwise_gradient(*pair, space) for pair in tiles).to(depthwise_K1333.dtype)
+    return grad_v_BNK @ map_BKC, grad_v_BNK.mT @ x_BNC, grad_depthwise, grad_BNC.mT @ w_BNK
+
+
+def _depthwise_gradient(x_BNK, grad_BNK, space) -> Tensor:
+    """Gradient of a depth-wise 3x3x3 kernel, (K, 1, 3, 3, 3), shift by shift.
+
+    torch's own is slower, and in bfloat16 wrong on an image of two planes (2.13 with oneDNN).
+    """
+    (D, H, W), exact = space, torch.promote_types(x_BNK.dtype, torch.float32)
+    grad_BDHWK = grad_BNK.view(-1, D, H, W, grad_BNK.shape[2])
+    padded_BDHWK = F.pad(x_BNK.view(grad_BDHWK.shape), (0, 0, 1, 1, 1, 1, 1, 1))
+    sums = [
+        (padded_BDHWK[:, z : z + D, y : y + H, x : x + W] * grad_BDHWK).sum((0, 1, 2, 3), dtype=exact)
+        for z, y, x in product(range(3), repeat=3)
+    ]
+    return torch.stack(sums, 1).view(-1, 1, 3, 3, 3)
+
+
+def _kernel_gradient(x_NC, grad_NC, space) -> Tensor:
+    """Gradient of a dense 3x3x3 kernel, (C, C, 3, 3, 3), from the tokens of one tile and the output's gradient."""
+    (depth, H, W), C = space, x_NC.shape[1]
+    if C * depth * H > SMALL_IMAGE or x_NC.device.type != "cpu":
+        x, grad = (tokens.view(1, *space, C).permute(0, 4, 1, 2, 3) for tokens in (x_NC, grad_NC))
+        return torch.nn.grad.conv3d_weight(x, (C, C, 3, 3, 3), grad, padding=1)
+    grad_2DHWC = F.pad(grad_NC.reshape(depth, -1), (0, 0, 0, depth % 2)).view(2, -1, H, W, C)
+    grad_2CDHW = grad_2DHWC.permute(0, 4, 1, 2, 3)
+    return torch.nn.grad.conv3d_weight(
+        _in_halves(x_NC, space), (C, C, 3, 3, 3), grad_2CDHW, padding=(0, 1, 1)
+    )
+
+
+def _add_factored(total_BNC, x_BNC, map_BKC, depthwise_K1333, out_BCK, space) -> None:
+    """total += out depthwise(map x), in slabs of planes to save memory; expert by expert where slabs would be thin."""
+    K, C, on_cpu = len(depthwise_K1333), x_BNC.shape[2], x_BNC.device.type == "cpu"
+    width = C if on_cpu and 8 * space[1] * space[2] * K > SLAB_VALUES else K
+    for k in (slice(first, first + width) for first in range(0, K, width)):
+        for b, slab, wider, inside, planes in _slabs(x_BNC, space, width):
+            v_1NK = (x_BNC[b, wider] @ map_BKC[b, k].T)[None]
+            v_1NK = convolve(v_1NK, depthwise_K1333[k], (planes, *space[1:]), groups=width)
+            total_BNC[b, slab].addmm_(v_1NK[0, inside], out_BCK[b, :, k].T)
+
+
+def _slabs(x_BNC: Tensor, space: Space, width: int) -> Iterator[tuple[int, slice, slice, slice, int]]:
+    """(tile, voxels of a slab, these with the planes beside it, where it lies in them, how many planes they are).
+
+    On a CPU a slab has so few planes that `width` values for each voxel take little memory, elsewhere all.
+    """
+    depth, plane = space[0], space[1] * space[2]
+    step = max(4, SLAB_VALUES // (plane * width)) if x_BNC.device.type == "cpu" else depth
+    for b, z in ((b, z) for b in range(len(x_BNC)) for z in range(0, depth, step)):
+        first, end, last = max(0, z - 1), min(depth, z + step), min(depth, z + step + 1)
+        bounds = (z, end), (first, last), (z - first, end - first)
+        yield b, *(slice(low * plane, high * plane) for low, high in bounds), last - first
+
+
+def _chunks(x_BNC: Tensor, width: int) -> list[tuple[int, slice]]:
+    """(tile, voxels) in turn; on a CPU so few voxels that `width` values for each stay in its cache."""
+    size = max(1, (CACHE_VALUES if x_BNC.device.type == "cpu" else 2**27) // width)
+    return [(b, slice(n, n + size)) for b in range(len(x_BNC)) for n in range(0, x_BNC.shape[1], size)]
+
+
+class ChunkedFFN(torch.autograd.Function):
+    """total + gelu(x W1^T + b1) W2 + b2 in chunks that stay in cache; the backward keeps x and recomputes."""
+
+    @staticmethod
+    def forward(ctx, total_BNC, x_BNC, weight1_KC, bias1_K, weight2_BKC, bias2_BC):
+        ctx.save_for_backward(x_BNC, weight1_KC, bias1_K, weight2_BKC)
+        ctx.mark_dirty(total_BNC)
+        for b, n in _chunks(x_BNC, len(bias1_K)):
+            hidden_nK = F.gelu(torch.addmm(bias1_K, x_BNC[b, n], weight1_KC.T))
+            total_BNC[b, n].add_(bias2_BC[b]).addmm_(hidden_nK, weight2_BKC[b])
+        return total_BNC
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, grad_BNC):
+        """Recomputes the hidden layer, chunk by chunk."""
+        x_BNC, weight1_KC, bias1_K, weight2_BKC = saved = ctx.saved_tensors
+        exact, grad_x_BNC = torch.promote_types(x_BNC.dtype, torch.float32), torch.empty_like(x_BNC)
+        grad1_KC, grad_bias1_K, grad2_BKC = (torch.zeros_like(weight, dtype=exact) for weight in saved[1:])
+        for b, n in _chunks(x_BNC, len(bias1_K)):
+            x_nC, grad_nC = x_BNC[b, n], grad_BNC[b, n]
+            hidden_nK = torch.addmm(bias1_K, x_nC, weight1_KC.T)
+            grad2_BKC[b] += F.gelu(hidden_nK).T @ grad_nC
+            grad_nK = torch.ops.aten.gelu_backward(grad_nC @ weight2_BKC[b].T, hidden_nK)
+            grad1_KC += grad_nK.T @ x_nC
+            grad_bias1_K += grad_nK.sum(0)
+            torch.mm(grad_nK, weight1_KC, out=grad_x_BNC[b, n])
+        return grad_BNC, grad_x_BNC, grad1_KC, grad_bias1_K, grad2_BKC, grad_BNC.sum(1)
