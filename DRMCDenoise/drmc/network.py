@@ -30,6 +30,7 @@ from .tokens import (
     convolve,
     convolve_in_slabs,
     fill_behind,
+    gram,
     normalize,
     shuffle,
     spare_like,
@@ -37,9 +38,7 @@ from .tokens import (
 )
 
 INPUT_SCALE = 20.0  # SUV per network unit
-FEW_TOKENS = (
-    24  # times C: a tile of no more tokens is trained at less cost by a bank's factors than by its kernel
-)
+FEW_TOKENS = 24  # times C: a tile of no more is trained at less cost by a bank's factors than by its kernel
 Experts = slice | list[int]  # which experts of a bank
 
 
@@ -183,22 +182,24 @@ class AttentionBank(nn.Module):
         self.project_MCC = _weight(M, C, C, fan_in=C)
 
     def maps(self, gram_BCC: Tensor, opened: Experts) -> Tensor:
-        """A Wv of the opened experts, (B, M, C, C), from the Gram matrix alone."""
+        """A Wv of the opened experts, (B, M, C, C), from the Gram matrix alone; scores in the type of the Gram matrix."""
         Wq_MCC, Wk_MCC, Wv_MCC = self.qkv_M3CC[opened].unbind(1)
+        Wq_MCC, Wk_MCC = Wq_MCC.to(gram_BCC.dtype), Wk_MCC.to(gram_BCC.dtype)
         M, C, h = len(Wq_MCC), gram_BCC.shape[1], self.heads
         qG_BMCC, kG_BMCC = Wq_MCC @ gram_BCC[:, None], Wk_MCC @ gram_BCC[:, None]
         square_q, square_k = (qG_BMCC * Wq_MCC).sum(-1), (kG_BMCC * Wk_MCC).sum(-1)
         norm_q = square_q.clamp_min(1e-24).sqrt().view(-1, M, h, C // h, 1)  # max(|q|, 1e-12)
         norm_k = square_k.clamp_min(1e-24).sqrt().view(-1, M, h, 1, C // h)
         scores_BMhcc = qG_BMCC.view(-1, M, h, C // h, C) @ Wk_MCC.view(M, h, C // h, C).transpose(2, 3)
-        scores_BMhcc = scores_BMhcc / norm_q / norm_k * self.temperature_Mh[opened][:, :, None, None]
+        scores_BMhcc = (scores_BMhcc / norm_q / norm_k).to(Wv_MCC.dtype)
+        scores_BMhcc = scores_BMhcc * self.temperature_Mh[opened][:, :, None, None]
         return (torch.softmax(scores_BMhcc, -1) @ Wv_MCC.view(M, h, C // h, C)).view(-1, M, C, C)
 
     def forward(self, total_BNC, x_BNC, gates_BM, opened: Experts, space: Space, form: str) -> Tensor:
         """total + the bank's output for normalized tokens x of tiles of shape `space`; total is consumed."""
         C, low = x_BNC.shape[2], x_BNC.dtype
         exact_BNC = x_BNC.to(gates_BM.dtype)  # a product of bfloat16 would be rounded to it
-        map_BKC = self.maps(exact_BNC.mT @ exact_BNC, opened).flatten(1, 2)
+        map_BKC = self.maps(gram(exact_BNC), opened).flatten(1, 2)
         depthwise_K27 = self.depthwise_MC333[opened].flatten(0, 1).flatten(1)
         out_BCK = (self.project_MCC[opened] * gates_BM[:, opened, None, None]).transpose(1, 2).flatten(2)
         dense, kernel_BCC333 = form == "dense", None

@@ -72,6 +72,26 @@ def normalize(x_BNC, norm: nn.LayerNorm, skip_C, spare_BNC) -> tuple[Tensor, Ten
     return spare_BNC, sum_BC / x_BNC.shape[1], x_BNC
 
 
+def gram(x_BNC: Tensor) -> Tensor:
+    """X^T X of each tile, (B, C, C), in float64 (float32 where the device has no other).
+
+    Tokens of a flat tile are nearly all the same, and what differs between them decides: the mean goes in apart, so
+    that the products are those of the deviations.
+    """
+    fine = torch.float32 if x_BNC.device.type == "mps" else torch.float64
+    mean_B1C = x_BNC.mean(1, keepdim=True)
+    if torch.is_grad_enabled() or x_BNC.device.type != "cpu":
+        apart_BNC = x_BNC - mean_B1C
+        gram_BCC = apart_BNC.mT @ apart_BNC
+    else:
+        gram_BCC = x_BNC.new_zeros(len(x_BNC), x_BNC.shape[2], x_BNC.shape[2])
+        for b, n in _chunks(x_BNC, x_BNC.shape[2]):
+            apart_nC = x_BNC[b, n] - mean_B1C[b]
+            gram_BCC[b].addmm_(apart_nC.T, apart_nC)
+    mean_B1C = mean_B1C.to(fine)
+    return gram_BCC.to(fine) + x_BNC.shape[1] * (mean_B1C.mT @ mean_B1C)
+
+
 def convolve(
     x_BNC, kernel: Tensor, space: Space, groups: int = 1, bias: Tensor | None = None, stride: int = 1
 ) -> Tensor:

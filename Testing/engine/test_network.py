@@ -9,6 +9,7 @@ import drmc.tokens
 import pytest
 import torch
 from drmc.benchmark.oracle import Oracle
+from drmc.models import find_model, load_network
 from drmc.network import DRMC, NetworkConfig
 from torch import Tensor
 
@@ -169,6 +170,18 @@ def test_float32_sums_over_a_tile_of_64_stay_accurate():
         network = network.float()
         for network.form in FORMS:
             assert relative_norm(network(x.float())[0], expected) < 1e-4, network.form
+
+
+@pytest.mark.parametrize("training", [False, True])
+@pytest.mark.parametrize("level", [0.0, 1e-4, 1.0])
+def test_float32_is_as_exact_in_a_flat_tile(level, training):
+    """Its tokens are nearly the same, so that products of all of them hide what differs."""
+    entry = find_model("drmc-small-2")
+    x = torch.full((1, 1, 32, 32, 32), level)
+    with torch.set_grad_enabled(training):
+        expected = load_network(entry)[0].eval().double()(x.double())[0]
+        found = load_network(entry)[0].eval()(x)[0]
+    assert relative_norm(found, expected) < 1e-4
 
 
 @pytest.mark.parametrize("form", FORMS)
