@@ -380,3 +380,27 @@ def test_a_checkpoint_from_before_there_were_kinds_goes_on(dataset, tmp_path, mo
 def test_importing_the_house_costs_no_kind():
     code = "import drmc, drmc.models, drmc.pipeline, sys; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+@each_kind
+@pytest.mark.parametrize("optimizer", ["muon", "adamw"])
+def test_weight_decay_shrinks_matrices_and_kernels_and_nothing_else(kind, optimizer, dataset, tmp_path):
+    config = tiny_config(dataset, tmp_path, network=SMALL[kind], optimizer=optimizer, weight_decay=0.1)
+    network = initial_network(replace(config, identity_start=False))
+    before = {name: p.detach().clone() for name, p in network.named_parameters()}
+    made = make_optimizer(network, config)
+    for group in made.param_groups:
+        group["lr"] = 1e-2
+    for parameter in network.parameters():
+        parameter.grad = torch.zeros_like(parameter)
+    made.step()
+    shrunk, kept = set(), set()
+    for name, parameter in network.named_parameters():
+        if torch.equal(parameter.detach(), before[name]):
+            kept.add(name)
+        else:
+            torch.testing.assert_close(parameter.detach(), 0.999 * before[name])
+            shrunk.add(name)
+    words = ("bias", "temperature", "norm", "skip", "hidden")
+    assert kept == {name for name in before if any(word in name for word in words)}
+    assert shrunk

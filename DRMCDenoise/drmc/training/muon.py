@@ -42,6 +42,7 @@ class MuonAdamW(torch.optim.AdamW):
         for group in self.param_groups:
             if group.get("matrices"):
                 for parameter in group["params"]:
+                    parameter.mul_(1 - group["lr"] * group["weight_decay"])  # as AdamW's
                     self._muon(parameter, group["lr"], whole=group["matrices"] == "whole")
                     parameter.grad = None  # AdamW passes over it
         super().step()

@@ -62,12 +62,17 @@ def _parameter_groups(network: ResidualNetwork, config: TrainingConfig) -> list[
             rate, matrices = config.muon_rate, inner[name]
         else:
             rate, matrices = config.tail_rate if name.startswith("tail.") else 1.0, False
-        decay = config.weight_decay if parameter.ndim > 1 else 0.0
+        decay = config.weight_decay if _is_weight(name, parameter) else 0.0
         settings = {"rate": rate, "matrices": matrices, "weight_decay": decay}
         group = groups.setdefault((rate, matrices, decay), {"params": [], "names": [], **settings})
         group["params"].append(parameter)
         group["names"].append(name)
     return list(groups.values())
+
+
+def _is_weight(name: str, parameter: torch.Tensor) -> bool:
+    """Whether it is a matrix or a kernel; biases and temperatures of a bank are stacks of vectors and numbers."""
+    return parameter.ndim > 1 and not name.rpartition(".")[2].startswith(("bias", "temperature"))
 
 
 def _inner_matrices(network: ResidualNetwork) -> dict[str, bool | str]:
