@@ -67,6 +67,7 @@ ROOMS = {
         "drmc.evaluation.profile_command",
         "measure which experts a network uses at each training center",
     ),
+    "spots": ("drmc.spots_command", "measure what a model leaves of small faint foci in this very scan"),
     "benchmark": ("drmc.benchmark.command", "measure speed and memory on this machine"),
 }
 # Rooms that compute for hours, in processes of their own, and keep all that these say.

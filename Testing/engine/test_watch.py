@@ -17,8 +17,7 @@ from drmc.dataset import read_manifest, select
 from drmc.errors import InputError
 from drmc.metrics import nrmse, psnr
 from drmc.network import INPUT_SCALE
-from drmc.simulation.noise import smooth
-from drmc.simulation.projector import FWHM_PER_SIGMA
+from drmc.smoothing import FWHM_PER_SIGMA, smooth
 from drmc.training import command, validation
 from drmc.training.config import TrainingConfig
 from drmc.training.loop import train

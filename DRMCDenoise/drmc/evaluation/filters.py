@@ -11,12 +11,9 @@ import SimpleITK as sitk
 from drmc.body import body_mask
 from drmc.errors import InputError
 from drmc.segments import bounding_box
-from drmc.simulation.noise import smooth
-from drmc.simulation.projector import FWHM_PER_SIGMA
+from drmc.smoothing import FWHM_PER_SIGMA, noise_level
 
-DETAIL_FWHM_MM = 8.0  # what this Gaussian takes away is mostly noise
 _CHUNK_SLICES = 24
-_MAD_PER_SIGMA = 0.6745
 
 
 def gaussian_filter(suv_zyx: np.ndarray, spacing_zyx: Sequence[float], fwhm_mm: float) -> np.ndarray:
@@ -26,19 +23,6 @@ def gaussian_filter(suv_zyx: np.ndarray, spacing_zyx: Sequence[float], fwhm_mm: 
     sigma = fwhm_mm / FWHM_PER_SIGMA
     smoothed = sitk.DiscreteGaussian(image, [sigma**2] * 3, 64, 0.001, True)
     return sitk.GetArrayFromImage(smoothed)
-
-
-def noise_level(suv_zyx: np.ndarray, body: np.ndarray, spacing_zyx: Sequence[float]) -> float:
-    """Robust standard deviation, inside the body, of what a Gaussian of 8 mm FWHM takes away [SUV].
-
-    From the image itself, never from its full dose. A measure of scale only: the noise of PET is correlated and grows
-    with uptake, so a filter's strength is chosen in multiples of it.
-    """
-    if not body.any():
-        return 0.0
-    smoothed = smooth(suv_zyx, [DETAIL_FWHM_MM / FWHM_PER_SIGMA / step for step in spacing_zyx]).numpy()
-    detail = (suv_zyx - smoothed)[body]
-    return float(np.median(np.abs(detail - np.median(detail))) / _MAD_PER_SIGMA)
 
 
 def require_nonlocal_means() -> Callable[..., np.ndarray]:

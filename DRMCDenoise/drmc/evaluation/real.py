@@ -16,7 +16,7 @@ from drmc.evaluation.estimators import Estimator
 from drmc.evaluation.measures import variation
 from drmc.quantify import lesion_table, read_segments
 from drmc.simulation.liver import LESION_MARGIN_MM, find_liver
-from drmc.simulation.noise import smooth
+from drmc.smoothing import smooth
 from drmc.volume import Geometry, PETVolume, read_volume
 
 QUANTITIES = ("suv_mean", "suv_max", "suv_peak")

@@ -13,6 +13,8 @@ import numpy as np
 import torch
 from torch.nn import functional
 
+from drmc.smoothing import smooth
+
 METRIC_VOXEL_MM = 1.65
 METRIC_SIGMA_VOXELS = 2.0
 METRIC_BODY = 0.1  # of log1p(SUV), smoothed
@@ -24,21 +26,6 @@ POWER_VOXELS = 32
 AXES = ("z", "y", "x")
 _SPHERE_GRID_MM = 3.0  # centers on finer voxels are thinned to about this grid
 _CHUNK = 256
-
-
-def smooth(volume_zyx: np.ndarray | torch.Tensor, sigma_voxels: Sequence[float]) -> torch.Tensor:
-    """Separable sampled Gaussian with a standard deviation in voxels per axis, cut at 4 of them; edges are repeated."""
-    volume = torch.as_tensor(volume_zyx, dtype=torch.float32)
-    for axis, sigma in enumerate(sigma_voxels):
-        if sigma <= 0:
-            continue
-        reach = math.ceil(4 * sigma)
-        kernel = torch.exp(-0.5 * (torch.arange(-reach, reach + 1) / sigma) ** 2).to(volume)
-        lines = volume.movedim(axis, -1)
-        rows = functional.pad(lines.reshape(-1, 1, lines.shape[-1]), (reach, reach), mode="replicate")
-        filtered = functional.conv1d(rows, (kernel / kernel.sum())[None, None])
-        volume = filtered.reshape(lines.shape).movedim(-1, axis)
-    return volume.contiguous()
 
 
 # ---- the metric of the public low-dose study

@@ -16,8 +16,8 @@ import numpy as np
 import torch
 
 from drmc.simulation.centers import MM_PER_PS, Center
+from drmc.smoothing import FWHM_PER_SIGMA
 
-FWHM_PER_SIGMA = 2.0 * math.sqrt(2.0 * math.log(2.0))
 warnings.filterwarnings("ignore", message=".*[Ss]parse.*")  # torch says that its CSR support is in beta state
 
 

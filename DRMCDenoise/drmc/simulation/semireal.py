@@ -15,10 +15,10 @@ from drmc.body import body_mask, grow
 from drmc.errors import InputError
 from drmc.simulation.anatomy import Phantom
 from drmc.simulation.liver import find_liver
-from drmc.simulation.noise import eroded, smooth
+from drmc.simulation.noise import eroded
 from drmc.simulation.organs import MU_PER_MM, ORGANS
-from drmc.simulation.projector import FWHM_PER_SIGMA
 from drmc.simulation.resampling import interpolation, nearest, positions, resampled, to_lps
+from drmc.smoothing import FWHM_PER_SIGMA, smooth
 from drmc.volume import PETVolume, read_volume
 
 SMOOTHING_MM = 8.0

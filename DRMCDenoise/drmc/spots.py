@@ -1,0 +1,234 @@
+"""What a denoiser leaves of small faint foci in this very scan: virtual spots, put in and denoised along.
+
+A spot is a ball of uptake as the scanner would show it: convolved with a Gaussian of the image's resolution, scaled to the
+peak that it is named by, and added to the scan. The scan is denoised without and with the spots; the difference of the two
+is what is left of them. A Gaussian filter that leaves as much noise is what one would have without a network: it is linear,
+so that its difference is the smoothed spots. A real focus brings noise of its own, which these do not have.
+
+Arrays (z, y, x) SUV, spacings (z, y, x) in mm.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import SimpleITK as sitk
+import torch
+
+from drmc.body import body_mask
+from drmc.errors import InputError
+from drmc.quantify import PEAK_RADIUS_MM, sphere_offsets
+from drmc.smoothing import FWHM_PER_SIGMA, noise_level, smooth
+
+DIAMETERS_MM = (7.0, 10.0, 14.0)
+PEAKS_SUV = (1.0, 2.0, 4.0)
+RESOLUTION_MM = 6.0  # FWHM of the image, that of a common clinical reconstruction
+APART_MM = 40.0
+DEPTH_MM = 14.0  # of a spot's center in the body
+WARN_BELOW = 0.8
+_MOST_SUV = 4.0  # of the surroundings, smoothed: among brain, bladder or heart a faint spot is not looked for
+_SMOOTHED_MM = 12.0
+_REACH_MM = 3.0  # beyond the ball, where a shifted peak still is that of the spot
+_WIDEST_MM = 40.0
+_CANDIDATES = 20000
+
+Denoise = Callable[[np.ndarray], np.ndarray]
+
+
+@dataclass(frozen=True)
+class Spot:
+    """One virtual spot: its center's voxel (z, y, x), the ball's diameter in mm, and its peak in SUV."""
+
+    center: tuple[int, int, int]
+    diameter_mm: float
+    peak_suv: float
+
+
+def blurred_ball(distance_mm: np.ndarray, diameter_mm: float, resolution_mm: float) -> np.ndarray:
+    """A ball of uptake 1 convolved with a Gaussian of that FWHM, at distances from its center, divided by its peak.
+
+    With R the radius and s the standard deviation, at r: (erf((R - r) / (sqrt 2 s)) + erf((R + r) / (sqrt 2 s))) / 2
+    - s / (r sqrt(2 pi)) (exp(-(R - r)^2 / 2 s^2) - exp(-(R + r)^2 / 2 s^2)).
+    """
+    radius, sigma = diameter_mm / 2, resolution_mm / FWHM_PER_SIGMA
+    erf = lambda x: torch.erf(torch.from_numpy(np.asarray(x / (math.sqrt(2) * sigma)))).numpy()
+    bell = lambda x: np.exp(-(x**2) / (2 * sigma**2))
+
+    def value(r: np.ndarray) -> np.ndarray:
+        edges = (erf(radius - r) + erf(radius + r)) / 2
+        return edges - sigma / (r * math.sqrt(2 * math.pi)) * (bell(radius - r) - bell(radius + r))
+
+    least = 1e-3 * sigma  # the limit at 0, to the square of this
+    return value(np.maximum(np.asarray(distance_mm, np.float64), least)) / value(np.array(least))
+
+
+def plan_spots(
+    suv_zyx: np.ndarray,
+    spacing_zyx: Sequence[float],
+    *,
+    diameters_mm: Sequence[float] = DIAMETERS_MM,
+    peaks_suv: Sequence[float] = PEAKS_SUV,
+    seed: int = 0,
+) -> list[Spot]:
+    """As many spots as fit: APART_MM from each other, DEPTH_MM inside the body, where uptake is not high; sizes and peaks in
+    turn, in an order that follows from the seed. Empty where none fits."""
+    spacing = np.asarray(spacing_zyx, np.float64)
+    body = body_mask(suv_zyx, spacing_zyx)
+    if not body.any():
+        return []
+    image = sitk.GetImageFromArray(np.pad(body, 1).astype(np.uint8))
+    image.SetSpacing([float(v) for v in spacing[::-1]])
+    depth = sitk.SignedMaurerDistanceMap(
+        image, insideIsPositive=True, squaredDistance=False, useImageSpacing=True
+    )
+    depth = sitk.GetArrayFromImage(depth)[1:-1, 1:-1, 1:-1]
+    quiet = smooth(suv_zyx, _SMOOTHED_MM / FWHM_PER_SIGMA / spacing).numpy() < _MOST_SUV
+    # whole spots: the image's own ends cut them as the skin does
+    reach = np.ceil((max(diameters_mm) / 2 + _REACH_MM + PEAK_RADIUS_MM) / spacing).astype(int)
+    inner = np.zeros_like(body)
+    inner[tuple(slice(r, n - r) for r, n in zip(reach, body.shape, strict=True))] = True
+
+    rng = np.random.default_rng(seed)
+    places = np.argwhere(inner & quiet & (depth >= DEPTH_MM))
+    left = places[rng.permutation(len(places))[:_CANDIDATES]]
+    kinds = [(diameter, peak) for diameter in diameters_mm for peak in peaks_suv]
+    spots: list[Spot] = []
+    while len(left):
+        spots.append(Spot(tuple(int(v) for v in left[0]), *kinds[len(spots) % len(kinds)]))
+        left = left[np.linalg.norm((left - left[0]) * spacing, axis=1) >= APART_MM]
+    return spots
+
+
+def spots_image(
+    spots: Sequence[Spot], shape_zyx: Sequence[int], spacing_zyx: Sequence[float], resolution_mm: float
+) -> np.ndarray:
+    """The spots alone, float32 SUV."""
+    image, spacing = np.zeros(shape_zyx, np.float32), np.asarray(spacing_zyx, np.float64)
+    for spot in spots:
+        box, distance = _around(spot, shape_zyx, spacing, spot.diameter_mm / 2 + 2 * resolution_mm)
+        image[box] += (spot.peak_suv * blurred_ball(distance, spot.diameter_mm, resolution_mm)).astype(
+            np.float32
+        )
+    return image
+
+
+def _around(
+    spot: Spot, shape_zyx: Sequence[int], spacing: np.ndarray, reach_mm: float
+) -> tuple[tuple[slice, ...], np.ndarray]:
+    """The box around a spot, within the image, and the distances (mm) of its voxels from the spot's center."""
+    reach = np.ceil(reach_mm / spacing).astype(int)
+    box = tuple(
+        slice(max(0, c - r), min(n, c + r + 1)) for c, r, n in zip(spot.center, reach, shape_zyx, strict=True)
+    )
+    axes = [
+        (np.arange(b.start, b.stop) - c) * step for b, c, step in zip(box, spot.center, spacing, strict=True)
+    ]
+    z, y, x = (axis**2 for axis in axes)
+    return box, np.sqrt(z[:, None, None] + y[None, :, None] + x[None, None])
+
+
+def measure_spots(
+    suv_zyx: np.ndarray,
+    spacing_zyx: Sequence[float],
+    denoise: Denoise,
+    *,
+    resolution_mm: float = RESOLUTION_MM,
+    seed: int = 0,
+    denoised_zyx: np.ndarray | None = None,
+) -> dict[str, Any]:
+    """Denoises the scan with spots (and without, if `denoised_zyx` is not given) and measures what is left of them.
+
+    Returns `spots` (how many), `resolution_mm`, `noise` (of scan and denoised, SUV), `gaussian_fwhm_mm` (of the filter that
+    leaves as much noise; None where none does), and `rows`, one for each diameter and peak with `diameter_mm`, `peak_suv`, `spots`, and
+    the shares that are kept: `mean_kept` and `peak_kept` (means over the spots; of the mean over 1 ml around the center, and of
+    the peak), `mean_kept_low` (the tenth percentile), `gaussian_mean_kept`, `gaussian_peak_kept`, `warning`.
+    Raises InputError where no spot fits.
+    """
+    spots = plan_spots(suv_zyx, spacing_zyx, seed=seed)
+    if not spots:
+        raise InputError(
+            f"no place for a spot: the body has none {DEPTH_MM:g} mm deep with uptake below SUV {_MOST_SUV:g}"
+        )
+    put_in = spots_image(spots, suv_zyx.shape, spacing_zyx, resolution_mm)
+    without = denoise(suv_zyx) if denoised_zyx is None else denoised_zyx
+    left = denoise(suv_zyx + put_in) - without
+    body = body_mask(suv_zyx, spacing_zyx)
+    noise = {
+        "scan": noise_level(suv_zyx, body, spacing_zyx),
+        "denoised": noise_level(without, body, spacing_zyx),
+    }
+    width = _gaussian_of_noise(suv_zyx, body, spacing_zyx, noise["denoised"])
+    smoothed = None if width is None else smooth(put_in, _sigma(width, spacing_zyx)).numpy()
+    kept = {
+        spot: (_kept(spot, left, put_in, spacing_zyx), _kept(spot, smoothed, put_in, spacing_zyx))
+        for spot in spots
+    }
+    rows = []
+    for diameter in DIAMETERS_MM:
+        for peak in PEAKS_SUV:
+            mine = [kept[spot] for spot in spots if (spot.diameter_mm, spot.peak_suv) == (diameter, peak)]
+            if mine:
+                rows.append({"diameter_mm": diameter, "peak_suv": peak, "spots": len(mine), **_row(mine)})
+    return {
+        "spots": len(spots),
+        "resolution_mm": resolution_mm,
+        "noise": noise,
+        "gaussian_fwhm_mm": width,
+        "rows": rows,
+    }
+
+
+def _row(kept: list[tuple[tuple[float, float] | None, tuple[float, float] | None]]) -> dict[str, Any]:
+    network = np.array([own for own, _ in kept])
+    filtered = [other for _, other in kept if other is not None]
+    mean = lambda values, column: float(np.mean(np.array(values)[:, column])) if len(values) else None
+    share = mean(network, 0)
+    return {
+        "mean_kept": share,
+        "mean_kept_low": float(np.quantile(network[:, 0], 0.1)),
+        "peak_kept": mean(network, 1),
+        "gaussian_mean_kept": mean(filtered, 0),
+        "gaussian_peak_kept": mean(filtered, 1),
+        "warning": share < WARN_BELOW,
+    }
+
+
+def _kept(
+    spot: Spot, left: np.ndarray | None, put_in: np.ndarray, spacing_zyx: Sequence[float]
+) -> tuple[float, float] | None:
+    """Shares of the mean over 1 ml and of the peak that are left of a spot."""
+    if left is None:
+        return None
+    places = tuple((sphere_offsets(spacing_zyx) + spot.center).T)
+    box, distance = _around(
+        spot, put_in.shape, np.asarray(spacing_zyx, np.float64), spot.diameter_mm / 2 + _REACH_MM
+    )
+    near = distance <= spot.diameter_mm / 2 + _REACH_MM
+    return (
+        float(left[places].mean(dtype=np.float64) / put_in[places].mean(dtype=np.float64)),
+        float(left[box][near].max() / put_in[box][near].max()),
+    )
+
+
+def _gaussian_of_noise(
+    suv_zyx: np.ndarray, body: np.ndarray, spacing_zyx: Sequence[float], noise: float
+) -> float | None:
+    """FWHM (mm) of the Gaussian filter that leaves that much noise, to 0.1 mm; None where no width does."""
+    level = lambda fwhm: noise_level(smooth(suv_zyx, _sigma(fwhm, spacing_zyx)).numpy(), body, spacing_zyx)
+    low, high = 0.0, _WIDEST_MM
+    if noise >= noise_level(suv_zyx, body, spacing_zyx):
+        return 0.0
+    if level(high) > noise:
+        return None
+    while high - low > 0.1:
+        middle = (low + high) / 2
+        low, high = (middle, high) if level(middle) > noise else (low, middle)
+    return round(high, 1)
+
+
+def _sigma(fwhm_mm: float, spacing_zyx: Sequence[float]) -> list[float]:
+    return [fwhm_mm / FWHM_PER_SIGMA / step for step in spacing_zyx]
