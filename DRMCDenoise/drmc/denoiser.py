@@ -6,12 +6,11 @@ mm, LPS.
 
 from __future__ import annotations
 
-import math
 import os
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -21,6 +20,7 @@ from .body import HOT_SUV, body_mask, body_tiles, tile_region
 from .errors import CancelledError, DRMCError, InputError
 from .hardware import device_name, physical_cores
 from .network import INPUT_SCALE, ResidualNetwork
+from .resampling import grid_positions, resample_from_grid, resample_to_grid
 
 if TYPE_CHECKING:
     from .segments import Segment
@@ -29,17 +29,12 @@ if TYPE_CHECKING:
 Progress = Callable[[int, int, "float | None"], None]
 Cancel = Callable[[], bool]
 
-GRID_MM = 2.0
-"""Voxel edge [mm] of the grid that the network is trained and run on (paper, section 3.1)."""
-
 HALO = 4
 """Voxels at each face of a tile whose result is not used: there the network sees its own zero padding."""
 
 OVERLAP = 1 / 7
 """Share of what is used of a tile's edge that neighbors share at least: 8 of 56 voxels at 64, a stride of 48."""
 
-_GRID_TOLERANCE = 0.01
-_MOST_GRID_VOXELS = 1 << 30
 _OUT_OF_MEMORY_WORDS = ("out of memory", "can't allocate memory", "not enough memory", "ALLOC_FAILED")
 _OutOfMemoryError = getattr(torch, "OutOfMemoryError", torch.cuda.OutOfMemoryError)
 
@@ -62,12 +57,10 @@ class TileLayout:
         The segment is on the scan's own grid, and its voxels are counted there by the place of their centers:
         no lesion is too small to be counted. Overlapping tiles count a voxel each.
         """
-        offset_zyx = _offset_zyx(self.grid, self.geometry)
         ranges = []
-        for axis, (part, offset) in enumerate(zip(segment.box, offset_zyx, strict=True)):
-            step, grid_step = self.geometry.spacing_zyx[axis], self.grid.spacing_zyx[axis]
-            position = (offset + step * np.arange(part.start, part.stop)) / grid_step
-            position = np.clip(position, 0, self.grid.shape[axis] - 1)[None]
+        positions = grid_positions(self.geometry, self.grid)
+        for axis, (part, position) in enumerate(zip(segment.box, positions, strict=True)):
+            position = position[None, part]
             first = self.starts_zyx[:, axis, None] - 0.5
             ranges.append((position >= first) & (position < first + self.edge))
         return np.array(
@@ -154,8 +147,8 @@ class Denoiser:
 
         The scan is brought to the 2 mm grid and cut into tiles over the body, beyond its faces mirrored; the
         network's residuals are blended (each tile, without its halo, weighted by a Hann window in every
-        direction, divided by the sum of the weights of the tiles that are there) and interpolated at the
-        scan's own voxel centers. Nothing is clipped.
+        direction, divided by the sum of the weights of the tiles that are there) and brought back to the scan's
+        own voxels (`resample_from_grid`). Nothing is clipped.
 
         Args:
             suv_zyx: SUV [g/ml], float32 (z, y, x), finite, any size; not changed.
@@ -230,140 +223,6 @@ class Denoiser:
             seconds=clock.seconds,
             notices=notices,
         )
-
-
-def resample_to_grid(
-    array: np.ndarray, geometry: Geometry, spacing_mm: float = GRID_MM
-) -> tuple[np.ndarray, Geometry]:
-    """Resamples an image to cubic voxels along its own axes; training and inference both come through here.
-
-    Each axis is weighted by a triangle whose half-width is the larger of the two spacings: linear
-    interpolation where the scan is coarser than the grid, an area-like average (anti-aliasing, standard
-    deviation 0.41 voxels of the grid) where it is finer. Beyond the outermost voxel centers the edge voxel is
-    repeated. The new grid has the old one's direction and physical center; its extent differs by less than
-    half a voxel at each side. An axis within 1 % of the wanted spacing is kept as it is; if all three are,
-    the same array and geometry come back, uncopied.
-
-    NumPy, slice by slice: three times as fast as SimpleITK's filter on one core, and it holds nothing but the
-    result.
-
-    Args:
-        array: image (z, y, x), any real type; nothing is clipped.
-        geometry: its place in space.
-        spacing_mm: edge of the new voxels [mm].
-
-    Returns:
-        float32 array (z, y, x) and its geometry.
-
-    Raises InputError where the new image would have more than 2^30 voxels (a false spacing).
-    """
-    shape, spacing_zyx, offset_zyx = [], [], []
-    for size, step in zip(geometry.shape, reversed(geometry.spacing), strict=True):
-        keep = abs(step - spacing_mm) <= _GRID_TOLERANCE * spacing_mm
-        new_size = size if keep else max(1, round(size * step / spacing_mm))
-        new_step = step if keep else spacing_mm
-        shape.append(new_size)
-        spacing_zyx.append(new_step)
-        offset_zyx.append(((size - 1) * step - (new_size - 1) * new_step) / 2)
-    if math.prod(shape) > _MOST_GRID_VOXELS:
-        raise InputError(
-            f"{geometry.shape} voxels (z, y, x) with spacing {geometry.spacing} mm (x, y, z) "
-            f"would make {shape} voxels of {spacing_mm:g} mm: check the spacing in the scan's header"
-        )
-    direction = np.reshape(geometry.direction, (3, 3))
-    origin = np.asarray(geometry.origin) + direction @ offset_zyx[::-1]
-    grid = replace(
-        geometry,
-        shape=tuple(shape),
-        spacing=tuple(float(step) for step in reversed(spacing_zyx)),
-        origin=tuple(float(value) for value in origin),
-    )
-    return _resample(array, geometry, grid, antialias=True), grid
-
-
-def resample_from_grid(array: np.ndarray, grid: Geometry, geometry: Geometry) -> np.ndarray:
-    """Linear interpolation of an image on the network's grid at the voxel centers of the scan's own grid.
-
-    Plain interpolation also where the scan is coarser than the grid: the residual must cancel the noise of
-    each of the scan's voxels, and an average over them would not. A voxel all of whose neighbors on the grid
-    are 0 is exactly 0.
-
-    Args:
-        array: float32 image (z, y, x) on `grid`.
-        grid: what `resample_to_grid` returned for `geometry`.
-        geometry: the scan's own grid.
-
-    Returns:
-        float32 array (z, y, x) on `geometry`.
-    """
-    return _resample(array, grid, geometry, antialias=False)
-
-
-def _resample(array: np.ndarray, source: Geometry, target: Geometry, *, antialias: bool) -> np.ndarray:
-    """Separable triangle-kernel resampling between two grids of one direction; see `resample_to_grid`."""
-    if source == target:
-        return np.asarray(array, dtype=np.float32)
-    offset_zyx = _offset_zyx(source, target)
-    taps_z, taps_y, taps_x = (
-        _axis_taps(
-            (source.shape[axis], source.spacing[2 - axis]),
-            (target.shape[axis], target.spacing[2 - axis]),
-            offset,
-            antialias,
-        )
-        for axis, offset in enumerate(offset_zyx)
-    )
-    result = np.empty(target.shape, dtype=np.float32)
-    in_plane: dict[int, np.ndarray] = {}
-    for result_yx, column in zip(result, zip(*taps_z, strict=True), strict=True):
-        indices_z, weights_z = column
-        for z in [z for z in in_plane if z < indices_z.min()]:
-            del in_plane[z]
-        result_yx[:] = 0.0
-        for z, weight in zip(indices_z.tolist(), weights_z, strict=True):
-            if weight:
-                if z not in in_plane:
-                    rows = _weighted_sum(np.asarray(array[z], dtype=np.float32), taps_y, axis=0)
-                    in_plane[z] = _weighted_sum(rows, taps_x, axis=1)
-                result_yx += weight * in_plane[z]
-    return result
-
-
-def _offset_zyx(source: Geometry, target: Geometry) -> np.ndarray:
-    """From the first voxel center of one grid to that of the other, along the axes they share [mm]."""
-    direction = np.reshape(source.direction, (3, 3))
-    return np.linalg.solve(direction, np.subtract(target.origin, source.origin))[::-1]
-
-
-def _weighted_sum(image_yx: np.ndarray, taps: tuple[np.ndarray, np.ndarray], axis: int) -> np.ndarray:
-    """Sum over an axis' taps of weight times the sample there, in order of the taps."""
-    total = None
-    for index, weight in zip(taps[0].T, taps[1].T, strict=True):
-        part = np.take(image_yx, index, axis=axis)
-        part *= weight[:, None] if axis == 0 else weight
-        total = part if total is None else np.add(total, part, out=total)
-    return total
-
-
-def _axis_taps(
-    source: tuple[int, float], target: tuple[int, float], offset: float, antialias: bool
-) -> tuple[np.ndarray, np.ndarray]:
-    """What each new sample of an axis is a sum of: indices and float32 weights, both (target size, taps).
-
-    `source` and `target` are (size, spacing); `offset` is where the target's first center lies from the
-    source's [mm].
-    """
-    (size, step), (new_size, new_step) = source, target
-    half_width = (max(step, new_step) if antialias else step) / step
-    position = np.clip((offset + new_step * np.arange(new_size)) / step, 0.0, size - 1.0)
-    # A position within rounding of a center is that center, so that a weight of 1e-13 does not make a tap.
-    position = np.where(np.abs(position - np.rint(position)) < 1e-6, np.rint(position), position)
-    first = np.ceil(position - half_width + 1e-9).astype(int)
-    index = first[:, None] + np.arange(int(np.ceil(2 * half_width)))
-    weight = np.maximum(0.0, 1.0 - np.abs(position[:, None] - index) / half_width)
-    weight[(index < 0) | (index >= size)] = 0.0
-    weight /= weight.sum(axis=1, keepdims=True)
-    return np.clip(index, 0, size - 1), weight.astype(np.float32)
 
 
 class _Run:
@@ -520,12 +379,10 @@ def _add_hot_voxels(body: np.ndarray, grid: Geometry, suv_zyx: np.ndarray, geome
 
     Resampling lowers the peak of uptake of a single voxel; on the scan's own grid it is still seen.
     """
-    offset_zyx = _offset_zyx(grid, geometry)
-    neighbors = []
-    for axis, (size, offset) in enumerate(zip(geometry.shape, offset_zyx, strict=True)):
-        position = (offset + geometry.spacing[2 - axis] * np.arange(size)) / grid.spacing[2 - axis]
-        position = np.clip(position, 0, body.shape[axis] - 1)
-        neighbors.append((np.floor(position).astype(int), np.ceil(position).astype(int)))
+    neighbors = [
+        (np.floor(position).astype(int), np.ceil(position).astype(int))
+        for position in grid_positions(geometry, grid)
+    ]
     for z, slice_yx in enumerate(suv_zyx):
         rows, columns = np.nonzero(slice_yx > HOT_SUV)
         for index_z in neighbors[0]:

@@ -116,6 +116,7 @@ def test_the_table_is_a_file_of_the_same_form():
 
 def test_the_scanners_that_are_shipped_are_read():
     folder = Path(__file__).parents[2] / "Resources" / "Scanners"
-    found = [center for path in folder.glob("*.json") for center in find_centers(str(path))]
-    assert [center.name for center in found] == ["W4"]
-    assert found[0].voxel_mm == (4.0, 4.0, 4.0) and found[0].matrix < found[0].reconstruction_matrix
+    found = {center.name: center for path in folder.glob("*.json") for center in find_centers(str(path))}
+    assert set(found) == {"W4", "GE5", "SI2", "SI4", "SI5", "B2", "F1"}
+    assert found["W4"].voxel_mm == (4.0, 4.0, 4.0)
+    assert all(center.matrix <= center.reconstruction_matrix for center in found.values())

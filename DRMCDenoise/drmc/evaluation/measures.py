@@ -13,10 +13,10 @@ import torch
 
 from drmc.body import body_mask
 from drmc.dataset import Case
-from drmc.denoiser import resample_to_grid
 from drmc.errors import InputError
 from drmc.metrics import SUV_RANGE, nrmse, psnr, ssim
 from drmc.quantify import BIAS_QUANTITIES, Segment, lesion_bias, lesion_table, read_segments
+from drmc.resampling import resample_to_grid
 from drmc.simulation.liver import inside_liver
 from drmc.volume import Geometry, read_image
 

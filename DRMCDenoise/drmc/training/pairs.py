@@ -15,8 +15,8 @@ import numpy as np
 
 from drmc.body import body_mask
 from drmc.dataset import SIDECAR, Case
-from drmc.denoiser import resample_to_grid
 from drmc.errors import InputError
+from drmc.resampling import resample_to_grid
 from drmc.segments import read_segments
 from drmc.volume import Geometry, stem
 

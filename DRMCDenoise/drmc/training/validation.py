@@ -13,10 +13,11 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from drmc.denoiser import GRID_MM, halo_of
+from drmc.denoiser import halo_of
 from drmc.errors import InputError
 from drmc.metrics import SUV_RANGE, nrmse, psnr, share_of_attainable
 from drmc.network import INPUT_SCALE, ResidualNetwork
+from drmc.resampling import GRID_MM
 from drmc.smoothing import FWHM_PER_SIGMA, smooth
 from drmc.training.config import TrainingConfig
 from drmc.training.pairs import Pair
