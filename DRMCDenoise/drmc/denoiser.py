@@ -1,4 +1,4 @@
-"""Whole-volume inference: 2 mm grid, body tiles, blended residual, and that back on the scan's own grid.
+"""Whole-volume inference: the network's grid, body tiles, blended residual, and that back on the scan's own grid.
 
 Axis legend: arrays (z, y, x); B tiles of a batch, T tiles of a scan, L router layers, M experts; SUV in g/ml;
 mm, LPS.
@@ -145,7 +145,7 @@ class Denoiser:
     ) -> DenoiseResult:
         """Predicts the residual of a scan: denoised = scan + residual.
 
-        The scan is brought to the 2 mm grid and cut into tiles over the body, beyond its faces mirrored; the
+        The scan is brought to the network's grid and cut into tiles over the body, beyond its faces mirrored; the
         network's residuals are blended (each tile, without its halo, weighted by a Hann window in every
         direction, divided by the sum of the weights of the tiles that are there) and brought back to the scan's
         own voxels (`resample_from_grid`). Nothing is clipped.

@@ -278,7 +278,7 @@ def _model(summary: Mapping[str, Any]) -> str:
         ("Model", escape(plain(model.get("name") or _UNKNOWN))),
         ("Checksum (SHA-256)", f"<code>{escape(plain(model.get('sha256') or _UNKNOWN))}</code>"),
         ("Parameters", f"{parameters:,}" if isinstance(parameters, int) else _UNKNOWN),
-        ("Tile", f"{escape(plain(tile))} voxels of 2 mm per edge" if tile else _UNKNOWN),
+        ("Tile", f"{escape(plain(tile))} voxels of the network's grid per edge" if tile else _UNKNOWN),
         ("Device", escape(plain(summary.get("device") or _UNKNOWN))),
         ("Precision", escape(plain(summary.get("precision") or _UNKNOWN))),
         ("Time", _seconds(summary.get("seconds"))),

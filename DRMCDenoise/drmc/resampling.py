@@ -24,6 +24,13 @@ if TYPE_CHECKING:
 GRID_MM = 2.0
 """Voxel edge [mm] of the grid that the network is trained and run on (paper, section 3.1)."""
 
+KEPT_MM = (1.6, 2.1)
+"""A scan's voxels of this edge [mm] are the grid's, finer ones are averaged to the lower of it.
+
+On voxels of 2 mm a scan of 1.65 mm loses detail on the way there that no way back returns: with the same network its own
+voxels gave 0.5 dB more (docs/resampling.md). It takes up to twice as many tiles.
+"""
+
 NOISE_FWHM_MM = 4.0
 """What noise is taken to be on the way back: white noise blurred by a Gaussian of this FWHM [mm], along each axis.
 
@@ -40,22 +47,21 @@ BACK_TAPS = 6
 BACK_VOXELS = 4
 """So many of the scan's voxels they span where those are large: with fewer, lesions on 5 mm voxels lose SUVpeak."""
 
-_GRID_TOLERANCE = 0.01
 _MOST_GRID_VOXELS = 1 << 30
 _SIGMA_PER_FWHM = 1 / math.sqrt(8 * math.log(2))
 
 
-def resample_to_grid(
-    array: np.ndarray, geometry: Geometry, spacing_mm: float = GRID_MM
-) -> tuple[np.ndarray, Geometry]:
-    """Resamples an image to cubic voxels along its own axes; training and inference both come through here.
+def resample_to_grid(array: np.ndarray, geometry: Geometry) -> tuple[np.ndarray, Geometry]:
+    """Resamples an image to the network's grid along its own axes; training and inference both come through here.
+
+    An axis whose voxels are within KEPT_MM is kept as it is, finer ones come to its lower end, coarser ones to GRID_MM.
+    If all three are kept, the same array and geometry come back, uncopied.
 
     Each axis is weighted by a triangle whose half-width is the larger of the two spacings: linear
     interpolation where the scan is coarser than the grid, an area-like average (anti-aliasing, standard
     deviation 0.41 voxels of the grid) where it is finer. Beyond the outermost voxel centers the edge voxel is
     repeated. The new grid has the old one's direction and physical center; its extent differs by less than
-    half a voxel at each side. An axis within 1 % of the wanted spacing is kept as it is; if all three are,
-    the same array and geometry come back, uncopied.
+    half a voxel at each side.
 
     NumPy, slice by slice: three times as fast as SimpleITK's filter on one core, and it holds nothing but the
     result.
@@ -63,7 +69,6 @@ def resample_to_grid(
     Args:
         array: image (z, y, x), any real type; nothing is clipped.
         geometry: its place in space.
-        spacing_mm: edge of the new voxels [mm].
 
     Returns:
         float32 array (z, y, x) and its geometry.
@@ -72,16 +77,15 @@ def resample_to_grid(
     """
     shape, spacing_zyx, offset_zyx = [], [], []
     for size, step in zip(geometry.shape, reversed(geometry.spacing), strict=True):
-        keep = abs(step - spacing_mm) <= _GRID_TOLERANCE * spacing_mm
-        new_size = size if keep else max(1, round(size * step / spacing_mm))
-        new_step = step if keep else spacing_mm
+        new_step = _grid_step(step)
+        new_size = size if new_step == step else max(1, round(size * step / new_step))
         shape.append(new_size)
         spacing_zyx.append(new_step)
         offset_zyx.append(((size - 1) * step - (new_size - 1) * new_step) / 2)
     if math.prod(shape) > _MOST_GRID_VOXELS:
         raise InputError(
             f"{geometry.shape} voxels (z, y, x) with spacing {geometry.spacing} mm (x, y, z) "
-            f"would make {shape} voxels of {spacing_mm:g} mm: check the spacing in the scan's header"
+            f"would make {shape} voxels of the network's grid: check the spacing in the scan's header"
         )
     direction = np.reshape(geometry.direction, (3, 3))
     origin = np.asarray(geometry.origin) + direction @ offset_zyx[::-1]
@@ -145,6 +149,11 @@ def resample_from_grid(array: np.ndarray, grid: Geometry, geometry: Geometry) ->
         near_yx = near_yx[:, lower_x] | near_yx[:, upper_x]
         result_yx[~near_yx] = 0.0
     return result
+
+
+def _grid_step(step_mm: float) -> float:
+    lower, upper = KEPT_MM
+    return max(step_mm, lower) if step_mm <= upper else GRID_MM
 
 
 def offset_between(source: Geometry, target: Geometry) -> np.ndarray:

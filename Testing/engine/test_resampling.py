@@ -7,7 +7,7 @@ import tracemalloc
 import numpy as np
 import pytest
 from drmc.errors import InputError
-from drmc.resampling import GRID_MM, grid_positions, resample_from_grid, resample_to_grid
+from drmc.resampling import GRID_MM, KEPT_MM, grid_positions, resample_from_grid, resample_to_grid
 from drmc.volume import Geometry
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -30,20 +30,25 @@ def grid_of(geometry: Geometry) -> Geometry:
 
 
 # ------------------------------------------------------------------------------------------------ to the grid
-def test_a_scan_on_the_grid_is_not_resampled():
-    array, geometry = np.ones((5, 6, 7), np.float32), Geometry((5, 6, 7), (2.01, 1.99, 2.0))
+@pytest.mark.parametrize("spacing", [(2.01, 1.99, 2.0), (1.65, 1.65, 1.65), (2.036, 2.036, 1.6)])
+def test_a_scan_on_the_grid_is_not_resampled(spacing):
+    array, geometry = np.ones((5, 6, 7), np.float32), Geometry((5, 6, 7), spacing)
     assert resample_to_grid(array, geometry) == (array, geometry)
+
+
+def test_each_axis_is_kept_or_comes_to_the_nearer_end():
+    geometry = Geometry((20, 20, 20), (1.18, 1.87, 4.07))
+    assert grid_of(geometry).spacing == (KEPT_MM[0], 1.87, GRID_MM)
 
 
 @settings(max_examples=50, deadline=None)
 @given(
     shape=st.tuples(*[st.integers(1, 30)] * 3),
     spacing=st.tuples(*[st.floats(0.5, 7.0)] * 3),
-    target=st.sampled_from([2.0, 3.0, 4.0]),
 )
-def test_the_grid_keeps_place_extent_and_linear_images(shape, spacing, target):
+def test_the_grid_keeps_place_extent_and_linear_images(shape, spacing):
     geometry = Geometry(shape, spacing, (5.0, -6.0, 7.0), ROUGH)
-    constant, grid = resample_to_grid(np.full(shape, 1.7, np.float32), geometry, target)
+    constant, grid = resample_to_grid(np.full(shape, 1.7, np.float32), geometry)
     assert constant.dtype == np.float32 and constant.shape == grid.shape
     np.testing.assert_allclose(constant, 1.7, rtol=1e-6)
     middle = points(geometry, (np.array(shape) - 1) / 2)
@@ -51,7 +56,8 @@ def test_the_grid_keeps_place_extent_and_linear_images(shape, spacing, target):
     for size, step, new_size, new_step in zip(
         shape, spacing[::-1], grid.shape, grid.spacing[::-1], strict=True
     ):
-        assert new_step == target or abs(new_step - target) <= 0.01 * target
+        assert new_step in (KEPT_MM[0], GRID_MM) or new_step == step
+        assert KEPT_MM[0] <= new_step <= KEPT_MM[1]
         assert abs(size * step - new_size * new_step) <= new_step / 2 + 1e-9 or new_size == 1
     back = resample_from_grid(constant, grid, geometry)
     assert back.shape == shape
@@ -59,12 +65,12 @@ def test_the_grid_keeps_place_extent_and_linear_images(shape, spacing, target):
 
     indices = np.stack(np.meshgrid(*[np.arange(size) for size in shape], indexing="ij"), -1)
     slope = np.array([0.3, -0.2, 0.1])
-    linear, _ = resample_to_grid((points(geometry, indices) @ slope).astype(np.float32), geometry, target)
+    linear, _ = resample_to_grid((points(geometry, indices) @ slope).astype(np.float32), geometry)
     inner = tuple(slice(3, -3) for _ in range(3))
     grid_indices = np.stack(np.meshgrid(*[np.arange(size) for size in grid.shape], indexing="ij"), -1)
     expected = points(grid, grid_indices) @ slope
     # The area average of a slope is the slope up to the asymmetry of its few samples.
-    reach = 0.15 * target * np.abs(slope).sum()
+    reach = 0.15 * GRID_MM * np.abs(slope).sum()
     np.testing.assert_allclose(linear[inner], expected[inner], atol=reach)
 
 
@@ -89,18 +95,18 @@ def test_it_is_linear_interpolation_as_simpleitk_has_it_where_the_scan_is_coarse
 
 def test_anti_aliasing_keeps_the_mean_and_lets_no_pattern_fold_down():
     rng = np.random.default_rng(4)
-    for step in (0.6, 1.0, 1.65):
+    for step in (0.6, 1.0, 1.3):
         geometry = Geometry((48, 48, 48), (step,) * 3)
         noise = rng.normal(1.0, 1.0, geometry.shape).astype(np.float32)
         coarse, _ = resample_to_grid(noise, geometry)
         assert abs(coarse.mean() - noise.mean()) < 4 / np.sqrt(noise.size)
-        # A triangle of half-width 2 mm over samples `step` apart: variance 2/3 * step / 2 per axis.
-        expected = (2 / 3 * step / 2) ** 1.5
+        # A triangle of half-width w over samples `step` apart: variance 2/3 * step / w per axis.
+        expected = (2 / 3 * step / KEPT_MM[0]) ** 1.5
         assert coarse[2:-2, 2:-2, 2:-2].std() == pytest.approx(expected, rel=0.2)
-    x = np.arange(300) * 0.5
-    for period in (2.0, 2.2, 1.5):  # none of them is to be seen on 2 mm voxels
+    x = np.arange(300) * 0.4
+    for period in (1.6, 1.75, 1.2):  # none of them is to be seen on voxels of 1.6 mm
         wave = np.broadcast_to(np.cos(2 * np.pi * x / period), (1, 1, 300)).astype(np.float32)
-        folded, _ = resample_to_grid(wave, Geometry((1, 1, 300), (0.5, 2.0, 2.0)))
+        folded, _ = resample_to_grid(wave, Geometry((1, 1, 300), (0.4, 2.0, 2.0)))
         assert np.abs(folded[..., 2:-2]).max() < 0.06
 
 
@@ -146,6 +152,9 @@ def test_a_perfect_residual_cancels_noise_nearly_as_well_as_any_linear_way_can(s
     size = round(extent_mm / step)
     forward, back, linear = matrices(size, step)
     noise = covariance(size, step, 4.0)
+    if KEPT_MM[0] <= step <= KEPT_MM[1]:
+        assert error(back, forward, noise) == 0
+        return
     on_grid = forward @ noise @ forward.T
     best = noise @ forward.T @ np.linalg.inv(on_grid + 1e-6 * np.eye(len(forward)))
     assert error(back, forward, noise) < error(best, forward, noise) + 0.07

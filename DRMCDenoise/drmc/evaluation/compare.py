@@ -28,7 +28,7 @@ from drmc.models import earlier_trainings
 from drmc.progress import Reporter, duration
 from drmc.workers import run_in_processes
 
-PSNR_RULE = "inside the body, SUV, range 20, unclipped, scan's own grid (psnr_2mm: on the 2 mm grid)"
+PSNR_RULE = "inside the body, SUV, range 20, unclipped, scan's own grid (psnr_2mm: on the network's grid)"
 
 
 def evaluate(

@@ -57,7 +57,7 @@ class Pair:
 
     @cached_property
     def on_grid(self) -> tuple[np.ndarray, np.ndarray]:
-        """The full dose on the 2 mm grid and the body there."""
+        """The full dose on the network's grid and the body there."""
         full, grid = resample_to_grid(self.full, self.geometry)
         return full, body_mask(full, grid.spacing_zyx)
 
@@ -108,7 +108,7 @@ class Pair:
         return lesion_table(self.case.case_id, self.segments, {stage: image}, self.geometry)
 
     def metrics(self, estimate: np.ndarray) -> dict[str, float]:
-        """PSNR, NRMSE, SSIM inside the body on the scan's own grid, PSNR on the 2 mm grid (SUV, range 20, unclipped);
+        """PSNR, NRMSE, SSIM inside the body on the scan's own grid, PSNR on the network's grid (SUV, range 20, unclipped);
         mean SUV of the body relative to low and full dose; coefficient of variation in the liver."""
         full_2mm, body_2mm = self.on_grid
         mean = float(estimate[self.body].mean(dtype=np.float64))

@@ -10,7 +10,7 @@ from drmc.evaluation.results import GROUPS, Results
 from drmc.files import csv_text
 
 MAIN = (
-    *("PSNR [dB]", "gain [dB]", "share of attainable", "share, 2 mm grid", "SSIM", "NRMSE"),
+    *("PSNR [dB]", "gain [dB]", "share of attainable", "share, network's grid", "SSIM", "NRMSE"),
     *("B_mean", "B_max", "B_peak", "lesions", "bias SUVmean", "bias SUVpeak", "body mean", "liver COV"),
 )
 MAIN_NOTE = (

@@ -50,11 +50,11 @@ _LISTS = ("centers", "watched_centers")
 class TrainingConfig:
     """One training run; `drmc.training.presets` has named sets of these settings.
 
-    Data: `dataset` and its `centers`. Patches of `patch` voxels of the 2 mm grid; `tile` is that of the trained model,
+    Data: `dataset` and its `centers`. Patches of `patch` voxels of the network's grid (about 2 mm); `tile` is that of the trained model,
     0 = `patch`. `hot_fraction` is the share of patches centered by uptake instead of uniformly over the body; `flips`
     (with turns) and a common factor between 1 / `scale_range` and `scale_range` vary them; `dose_mixing` is the share
     whose input is a mean of low and full at random weights, as of a dose between the two. `prepared` is a folder that keeps
-    the images on the 2 mm grid, for more of them than memory holds, and for several runs; "" keeps them in memory.
+    the images on the network's grid, for more of them than memory holds, and for several runs; "" keeps them in memory.
     Target: "full", or of simulated data "noise_free" or "expected_full", see `drmc.training.sampler`.
     Loss: `charbonnier` in network units (SUV / 20), without `loss_margin` voxels at each face of a patch, where the
     network sees its zero padding and inference blends tiles out. Voxels of lesions and their neighbors count

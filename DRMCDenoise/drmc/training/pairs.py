@@ -1,4 +1,4 @@
-"""Pairs of images on the 2 mm grid, as training and validation read them; on request kept on disk and shared by processes."""
+"""Pairs of images on the network's grid, as training and validation read them; on request kept on disk and shared by processes."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ import numpy as np
 from drmc.body import body_mask
 from drmc.dataset import SIDECAR, Case
 from drmc.errors import InputError
-from drmc.resampling import resample_to_grid
+from drmc.resampling import GRID_MM, resample_to_grid
 from drmc.segments import read_segments
 from drmc.volume import Geometry, stem
 
-FORM = 1  # of what is kept on disk: raise it when the arrays change
+FORM = 2  # of what is kept on disk: raise it when the arrays change
 
 
 @dataclass
 class Pair:
-    """One low / full pair on the 2 mm grid, cropped to the body: SUV (z, y, x), and where patches may be centered.
+    """One low / full pair on the network's grid, cropped to the body: SUV (z, y, x), and where patches may be centered.
 
     The pairs of a patient share all arrays but `low`.
     """
@@ -40,9 +40,8 @@ class Pair:
     dose_reduction_factor: float | None = None
     lesions: tuple[np.ndarray, ...] = ()  # flat indices of each lesion's voxels, where they were asked for
     noise_free: np.ndarray | None = None  # full dose without noise, where it was asked for
-    lesion_mask: np.ndarray | None = (
-        None  # voxels of any lesion and their neighbors, where they were asked for
-    )
+    lesion_mask: np.ndarray | None = None  # any lesion and its neighbors, where they were asked for
+    spacing_zyx: tuple[float, float, float] = (GRID_MM,) * 3
 
 
 @dataclass(frozen=True)
@@ -107,6 +106,7 @@ def load_pairs(case: Case, margin: int = 8, *, wanted: Wanted | None = None) -> 
         "hot_share": hot_share / hot_share[-1],
         "lesions": lesions,
         "noise_free": noise_free,
+        "spacing_zyx": tuple(grid.spacing_zyx),
         "lesion_mask": _around(lesions, full.shape) if wanted.lesions else None,
     }
     return [Pair(case.case_id, low[factor], dose_reduction_factor=factor, **common) for factor in case.low]
@@ -174,9 +174,8 @@ def kept_pairs(case: Case, folder: Path, *, wanted: Wanted | None = None) -> lis
     return _read(place)
 
 
-_SHARED = [
-    f.name for f in fields(Pair) if f.name not in ("case_id", "low", "dose_reduction_factor", "lesions")
-]
+_APART = ("case_id", "low", "dose_reduction_factor", "lesions", "spacing_zyx")
+_SHARED = [f.name for f in fields(Pair) if f.name not in _APART]
 
 
 def _write(pairs: list[Pair], folder: Path) -> None:
@@ -191,6 +190,7 @@ def _write(pairs: list[Pair], folder: Path) -> None:
         "case": pairs[0].case_id,
         "doses": [pair.dose_reduction_factor for pair in pairs],
         "lesions": len(pairs[0].lesions),
+        "spacing_zyx": pairs[0].spacing_zyx,
     }
     (folder / "pairs.json").write_text(json.dumps(about), encoding="utf-8")
     for path in folder.iterdir():
@@ -203,6 +203,7 @@ def _read(folder: Path) -> list[Pair]:
     # copy on write: torch takes no array that cannot be written
     read = lambda name: np.load(folder / f"{name}.npy", mmap_mode="c")
     common = {name: read(name) for name in _SHARED if (folder / f"{name}.npy").is_file()}
+    common["spacing_zyx"] = tuple(about["spacing_zyx"])
     lesions = tuple(np.array(read(f"lesion{number}")) for number in range(about["lesions"]))
     return [
         Pair(about["case"], read(f"low{number}"), dose_reduction_factor=dose, lesions=lesions, **common)

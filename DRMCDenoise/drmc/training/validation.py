@@ -17,7 +17,6 @@ from drmc.denoiser import halo_of
 from drmc.errors import InputError
 from drmc.metrics import SUV_RANGE, nrmse, psnr, share_of_attainable
 from drmc.network import INPUT_SCALE, ResidualNetwork
-from drmc.resampling import GRID_MM
 from drmc.smoothing import FWHM_PER_SIGMA, smooth
 from drmc.training.config import TrainingConfig
 from drmc.training.pairs import Pair
@@ -220,14 +219,16 @@ def _best_gaussian(prepared: list[_HeldOut], pairs: Sequence[Pair]) -> tuple[flo
 
 def _smoothed(pair: Pair, region: _Region, fwhm_mm: float) -> np.ndarray:
     """The filtered low dose in the region's inner part; only what has a share in that is filtered."""
-    sigma = fwhm_mm / FWHM_PER_SIGMA / GRID_MM
-    reach = math.ceil(4 * sigma)
-    wide = tuple(slice(max(0, part.start - reach), part.stop + reach) for part in region.place)
+    sigma = [fwhm_mm / FWHM_PER_SIGMA / step for step in pair.spacing_zyx]
+    reach = [math.ceil(4 * s) for s in sigma]
+    wide = tuple(
+        slice(max(0, part.start - r), part.stop + r) for part, r in zip(region.place, reach, strict=True)
+    )
     inner = tuple(
         slice(part.start - cut.start, part.stop - cut.start)
         for part, cut in zip(region.place, wide, strict=True)
     )
-    return smooth(pair.low[wide], [sigma] * 3)[inner].numpy()
+    return smooth(pair.low[wide], sigma)[inner].numpy()
 
 
 def _means(scores: list[dict[str, float]]) -> dict[str, float]:
