@@ -8,8 +8,9 @@ Rules
 - SUVmax, SUVmin, SUVmean, SUVmedian: over the voxels of the segment. suv_max_x_mm, _y_mm, _z_mm: where the
   SUVmax is, the center of its voxel in the scan's own frame [mm, LPS] (of equal voxels the first in z, y, x).
 - SUVpeak: the largest mean over a sphere of 1 cm^3 (radius 6.2035 mm) centered on a voxel of the segment. A
-  voxel belongs to the sphere if its center does. The sphere may reach out of the segment but not out of the
-  image.
+  voxel belongs to the sphere if its center does, as in published values. Where these voxels are not 1 ml within
+  10 % (7 of 5.5 x 5.5 x 3.3 mm are 0.69 ml), each counts by the share of it that lies in the sphere. The sphere
+  may reach out of the segment but not out of the image.
 - MTV41, TLG41: volume, and volume times mean, of the segment's voxels at or above 41 % of the segment's
   SUVmax (EANM); the threshold is taken on the image it is applied to. Undefined where SUVmax is not above 0.
 """
@@ -20,6 +21,7 @@ import csv
 import math
 import os
 from collections.abc import Iterable, Mapping, Sequence
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -46,11 +48,11 @@ __all__ = [
     "lesion_bias",
     "lesion_table",
     "lesions_csv_text",
+    "peak_sphere",
     "read_lesions_csv",
     "read_segments",
     "repeatability_flags",
     "segment_statistics",
-    "sphere_offsets",
     "write_lesions_csv",
 ]
 
@@ -59,6 +61,8 @@ POSITION = ("suv_max_x_mm", "suv_max_y_mm", "suv_max_z_mm")
 COLUMNS = ("scan", "segment", "stage", *QUANTITIES, *POSITION)
 STAGES = ("original", "denoised", "reference", "change_percent")
 PEAK_RADIUS_MM = (3.0 * 1000.0 / (4.0 * math.pi)) ** (1.0 / 3.0)  # 6.2035 mm: a sphere of 1 cm^3
+PEAK_VOLUME_TOLERANCE = 0.1  # of 1 ml, up to which whole voxels make up SUVpeak's sphere
+PEAK_POINTS = 16  # along each edge of a voxel, whose share in the sphere is counted
 MTV_FRACTION = 0.41
 BIAS_QUANTITIES = {"mean": "suv_mean", "max": "suv_max", "peak": "suv_peak"}
 
@@ -71,14 +75,28 @@ REPEATABILITY_COEFFICIENT_PERCENT = {key: 2.77 * sd for key, sd in REPEATABILITY
 Row = dict[str, Any]
 
 
-def sphere_offsets(spacing_zyx: Sequence[float], radius_mm: float = PEAK_RADIUS_MM) -> np.ndarray:
-    """Voxel offsets (K, 3), (z, y, x), whose centers lie within `radius_mm` of the center voxel's."""
-    spacing = np.asarray(spacing_zyx, dtype=np.float64)
-    reach = np.floor(radius_mm / spacing).astype(int)
-    axes = [np.arange(-n, n + 1) for n in reach]
-    offsets = np.stack(np.meshgrid(*axes, indexing="ij"), axis=-1).reshape(-1, 3)
-    inside = ((offsets * spacing) ** 2).sum(axis=1) <= radius_mm**2
-    return offsets[inside]
+def peak_sphere(spacing_zyx: Sequence[float]) -> tuple[np.ndarray, np.ndarray]:
+    """The voxels of SUVpeak's sphere: offsets (K, 3) (z, y, x) from its center's voxel, and weights (K,) of sum 1."""
+    return _peak_sphere(tuple(float(step) for step in spacing_zyx))
+
+
+@lru_cache(maxsize=16)
+def _peak_sphere(spacing_zyx: tuple[float, ...]) -> tuple[np.ndarray, np.ndarray]:
+    spacing = np.asarray(spacing_zyx)
+    reach = np.floor(PEAK_RADIUS_MM / spacing + 0.5).astype(int)
+    offsets = _lattice([np.arange(-n, n + 1) for n in reach])
+    shares = (((offsets * spacing) ** 2).sum(axis=1) <= PEAK_RADIUS_MM**2).astype(np.float64)
+    if abs(shares.sum() * math.prod(spacing_zyx) / 1000.0 - 1) > PEAK_VOLUME_TOLERANCE:
+        points = _lattice([(np.arange(PEAK_POINTS) + 0.5) / PEAK_POINTS - 0.5] * 3)
+        shares = np.array(
+            [np.mean((((o + points) * spacing) ** 2).sum(axis=1) <= PEAK_RADIUS_MM**2) for o in offsets]
+        )
+    return offsets[shares > 0], shares[shares > 0] / shares.sum()
+
+
+def _lattice(axes: Sequence[np.ndarray]) -> np.ndarray:
+    """All points (n, 3) of three axes."""
+    return np.stack(np.meshgrid(*axes, indexing="ij"), axis=-1).reshape(-1, 3)
 
 
 def segment_statistics(suv_zyx: np.ndarray, mask: np.ndarray, spacing_zyx: Sequence[float]) -> dict[str, Any]:
@@ -116,7 +134,7 @@ def _statistics(suv: np.ndarray, segment: Segment, spacing_zyx: Sequence[float])
 
 
 def _peak(suv: np.ndarray, segment: Segment, spacing_zyx: Sequence[float]) -> float | None:
-    offsets = sphere_offsets(spacing_zyx)
+    offsets, weights = peak_sphere(spacing_zyx)
     reach = offsets.max(axis=0)
     centers = np.stack(np.nonzero(segment.inside), axis=1) + [part.start for part in segment.box]
     complete = ((centers >= reach) & (centers < np.asarray(suv.shape) - reach)).all(axis=1)
@@ -133,12 +151,12 @@ def _peak(suv: np.ndarray, segment: Segment, spacing_zyx: Sequence[float]) -> fl
     for start in range(0, len(centers), 1 << 18):
         index = (centers[start : start + (1 << 18)] - low) @ strides
         total = np.zeros(len(index), dtype=np.float64)
-        for step in steps:
-            total += flat[index + step]
+        for step, weight in zip(steps, weights, strict=True):
+            total += weight * flat[index + step]
         best = max(best, float(total.max()))
         if not np.isfinite(total).all():
             raise InputError(f"segment '{segment.name}': the image holds NaN or infinity next to it")
-    return best / len(offsets)
+    return best
 
 
 def lesion_table(

@@ -63,7 +63,7 @@ def lesions_html(rows: Sequence[Row]) -> str:
         parts.append(_repeatability_note(bool(beyond)))
     parts.append(
         '<p class="note">SUV in g/ml, TLG in SUV × ml. SUVpeak: largest mean of a 1 cm³ sphere (radius 6.2 '
-        "mm, voxels whose centers lie in it) centered in the lesion. MTV and TLG: voxels at or above 41 % of "
+        "mm, voxels whose centers lie in it; where these are not 1 cm³ within 10 %, each by its share) centered in the lesion. MTV and TLG: voxels at or above 41 % of "
         "the lesion’s SUVmax on the same image. The same segment is used on every image. A dash: not "
         "defined.</p>"
     )

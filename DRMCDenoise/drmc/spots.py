@@ -21,7 +21,7 @@ import torch
 
 from drmc.body import body_mask
 from drmc.errors import InputError
-from drmc.quantify import PEAK_RADIUS_MM, sphere_offsets
+from drmc.quantify import PEAK_RADIUS_MM, peak_sphere
 from drmc.smoothing import FWHM_PER_SIGMA, noise_level, smooth
 
 DIAMETERS_MM = (7.0, 10.0, 14.0)
@@ -203,13 +203,14 @@ def _kept(
     """Shares of the mean over 1 ml and of the peak that are left of a spot."""
     if left is None:
         return None
-    places = tuple((sphere_offsets(spacing_zyx) + spot.center).T)
+    offsets, weights = peak_sphere(spacing_zyx)
+    places = tuple((offsets + spot.center).T)
     box, distance = _around(
         spot, put_in.shape, np.asarray(spacing_zyx, np.float64), spot.diameter_mm / 2 + _REACH_MM
     )
     near = distance <= spot.diameter_mm / 2 + _REACH_MM
     return (
-        float(left[places].mean(dtype=np.float64) / put_in[places].mean(dtype=np.float64)),
+        float(weights @ left[places] / (weights @ put_in[places])),
         float(left[box][near].max() / put_in[box][near].max()),
     )
 

@@ -54,7 +54,7 @@ def run(arguments: argparse.Namespace, reporter: Reporter) -> int:
     def denoise(suv):
         nonlocal passes
         first, passes = passes, passes + 1
-        tell = lambda done, total, left: reporter.progress(first + done / total, 2, None, counted="pass")
+        tell = lambda done, total, left: reporter.progress(first + done / total, 2, None, counted="scan")
         result = denoiser.denoise(suv, volume.geometry, progress=tell)
         return suv + result.residual
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from functools import cache
+from itertools import product
 from pathlib import Path
 
 import numpy as np
@@ -72,16 +74,61 @@ def test_lesion_of_the_ge_scan_has_its_published_numbers(ge_scan, data_folder):
     assert numbers["suv_peak"] == pytest.approx(6.078, abs=1e-3)
     assert numbers["mtv41_ml"] == pytest.approx(113.02, abs=0.01)
     assert numbers["tlg41"] == pytest.approx(469.5, abs=0.05)
-    assert len(quantify.sphere_offsets(geometry.spacing_zyx)) == 15
+    assert len(quantify.peak_sphere(geometry.spacing_zyx)[1]) == 15
 
 
-def test_peak_sphere_is_one_milliliter():
+@pytest.mark.parametrize(
+    "spacing, partial",
+    [
+        ((0.7,) * 3, False),
+        ((2.0,) * 3, False),
+        ((3.27, 4.6875, 4.6875), False),
+        ((3.27, 5.47, 5.47), True),
+        ((5.0,) * 3, True),
+    ],
+)
+def test_peak_sphere_is_one_milliliter(spacing, partial):
     assert pytest.approx(6.2035, abs=5e-5) == quantify.PEAK_RADIUS_MM
-    fine = 0.4
-    assert len(quantify.sphere_offsets((fine,) * 3)) * fine**3 == pytest.approx(1000.0, rel=0.01)
+    offsets, weights = quantify.peak_sphere(spacing)
+    assert weights.sum() == pytest.approx(1.0)
+    voxel_ml = math.prod(spacing) / 1000
+    inside = ((offsets * spacing) ** 2).sum(1) <= quantify.PEAK_RADIUS_MM**2
+    assert partial == (abs(inside.sum() * voxel_ml - 1) > 0.1)
+    if partial:  # the voxel in the middle lies in the sphere, and has its volume's share of 1 ml
+        assert weights[(offsets == 0).all(1)] == pytest.approx(voxel_ml, rel=0.01)
+        assert len(weights) > inside.sum()
+    else:
+        assert inside.all() and weights == pytest.approx(1 / len(weights))
 
 
 # ---- oracle
+
+
+@cache
+def sphere_shares(spacing_zyx: tuple[float, ...]) -> dict[tuple[int, ...], float]:
+    """Share of each voxel in the sphere of 1 ml: whole voxels by their centers, or where these are off by more than 10 % by
+    counting points."""
+    radius = (3000 / (4 * math.pi)) ** (1 / 3)
+    within = lambda offset: sum((o * s) ** 2 for o, s in zip(offset, spacing_zyx, strict=True)) <= radius**2
+    reach = [int(radius / step) + 1 for step in spacing_zyx]
+    offsets = [
+        tuple(i - r for i, r in zip(index, reach, strict=True))
+        for index in np.ndindex(*(2 * r + 1 for r in reach))
+    ]
+    whole = {offset: 1.0 for offset in offsets if within(offset)}
+    if abs(len(whole) * math.prod(spacing_zyx) / 1000 - 1) <= 0.1:
+        return whole
+    points = [(k + 0.5) / 16 - 0.5 for k in range(16)]
+    counted = {
+        offset: sum(
+            within([o + p for o, p in zip(offset, point, strict=True)]) for point in product(points, repeat=3)
+        )
+        / 16**3
+        for offset in offsets
+        if sum((max(0.0, abs(o) - 0.5) * s) ** 2 for o, s in zip(offset, spacing_zyx, strict=True))
+        <= radius**2
+    }
+    return {offset: share for offset, share in counted.items() if share}
 
 
 def brute_force(suv: np.ndarray, mask: np.ndarray, spacing_zyx) -> dict[str, float | None]:
@@ -90,17 +137,14 @@ def brute_force(suv: np.ndarray, mask: np.ndarray, spacing_zyx) -> dict[str, flo
     values = [float(suv[voxel]) for voxel in voxels]
     voxel_ml = math.prod(spacing_zyx) / 1000.0
     best = None
-    reach = [int(quantify.PEAK_RADIUS_MM // step) for step in spacing_zyx]
+    shares = sphere_shares(tuple(spacing_zyx))
     for center in voxels:
-        if any(c < r or c + r >= n for c, r, n in zip(center, reach, suv.shape, strict=True)):
+        places = {
+            tuple(c + o for c, o in zip(center, offset, strict=True)): w for offset, w in shares.items()
+        }
+        if any(not 0 <= p < n for place in places for p, n in zip(place, suv.shape, strict=True)):
             continue
-        sphere = [
-            float(suv[voxel])
-            for voxel in np.ndindex(suv.shape)
-            if sum(((a - b) * s) ** 2 for a, b, s in zip(voxel, center, spacing_zyx, strict=True))
-            <= quantify.PEAK_RADIUS_MM**2
-        ]
-        mean = math.fsum(sphere) / len(sphere)
+        mean = math.fsum(w * float(suv[place]) for place, w in places.items()) / math.fsum(shares.values())
         best = mean if best is None else max(best, mean)
     largest = max(values)
     hot = [value for value in values if value >= 0.41 * largest] if largest > 0 else None
@@ -171,7 +215,7 @@ def test_peak_may_use_voxels_outside_the_segment_but_none_outside_the_image():
     suv = np.full((9, 9, 9), 1.0, dtype=np.float32)
     suv[4, 4, 5] = 34.0  # next to the one voxel of the segment
     mask = box_mask(suv.shape, (4, 4, 4), (5, 5, 5))
-    count = len(quantify.sphere_offsets((2.0, 2.0, 2.0)))
+    count = len(quantify.peak_sphere((2.0, 2.0, 2.0))[1])
     numbers = segment_statistics(suv, mask, (2.0, 2.0, 2.0))
     assert numbers["suv_max"] == 1.0
     assert numbers["suv_peak"] == pytest.approx(1.0 + 33.0 / count)
