@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -20,6 +20,7 @@ from .body import HOT_SUV, body_mask, body_tiles, tile_region
 from .errors import CancelledError, DRMCError, InputError
 from .hardware import device_name, physical_cores
 from .network import INPUT_SCALE, ResidualNetwork
+from .precision import float32_products
 from .resampling import grid_positions, resample_from_grid, resample_to_grid
 
 if TYPE_CHECKING:
@@ -261,10 +262,7 @@ class _Run:
 
     def _forward(self, tiles_BDHW: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         dtype = torch.bfloat16 if self.precision == "bf16" else None
-        exact = nullcontext()
-        if self.device.type == "cuda":  # repeatable, and fp32 without TF32's rounding
-            exact = torch.backends.cudnn.flags(enabled=True, deterministic=True, allow_tf32=False)
-        with torch.inference_mode(), exact:
+        with torch.inference_mode(), float32_products(self.device, deterministic=True):
             x_BCDHW = torch.from_numpy(tiles_BDHW[:, None] / np.float32(INPUT_SCALE)).to(self.device)
             residual_BCDHW, gates_BLM = self._network(x_BCDHW, compute_dtype=dtype)
             residual = residual_BCDHW[:, 0].float().cpu().numpy() * np.float32(INPUT_SCALE)

@@ -6,8 +6,8 @@ of settings that a fresh process can build again. Axes as in `drmc.network`.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
+from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 
 import torch
@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from drmc.benchmark.oracle import Oracle
 from drmc.network import DRMC, NetworkConfig, Router
+from drmc.precision import float32_products
 
 SEED = 20230801
 LEARNING_RATE, CHARBONNIER = 1e-4, 1e-3  # of the paper; they cost the same at any value
@@ -89,7 +90,7 @@ def prepare(work: Workload) -> tuple[nn.Module, Callable[[], tuple[Tensor, Tenso
 
     def tile() -> tuple[Tensor, Tensor]:
         # As the denoiser runs it on CUDA: repeatable, and float32 without TF32's rounding.
-        with torch.inference_mode(), _without_tf32(device, deterministic=True):
+        with torch.inference_mode(), float32_products(device, deterministic=True):
             return forward()
 
     if work.kind == "tile":
@@ -97,7 +98,7 @@ def prepare(work: Workload) -> tuple[nn.Module, Callable[[], tuple[Tensor, Tenso
     optimizer = torch.optim.Adam(network.parameters(), lr=LEARNING_RATE)
 
     def step() -> tuple[Tensor, Tensor]:
-        with _without_tf32(device, deterministic=False):
+        with float32_products(device, deterministic=False):
             optimizer.zero_grad(set_to_none=True)
             residual_BCDHW, gates_BLM = forward()
             error_BCDHW = residual_BCDHW.to(exact) - target_BCDHW
@@ -130,12 +131,3 @@ def multiply_adds(config: NetworkConfig, edge: int, open_gates: int) -> int:
     attention = C * C + open_gates * (C * C + 27 * C + C * C)
     ffn = open_gates * 2 * config.ffn_ratio * C * C
     return edge**3 // fold * (config.blocks * (attention + ffn) + 2 * 27 * fold * C)
-
-
-@contextmanager
-def _without_tf32(device: torch.device, *, deterministic: bool) -> Iterator[None]:
-    if device.type != "cuda":
-        yield
-        return
-    with torch.backends.cudnn.flags(enabled=True, deterministic=deterministic, allow_tf32=False):
-        yield
