@@ -13,7 +13,10 @@ import numpy as np
 import SimpleITK as sitk
 
 BODY_SUV = 0.1
-"""SUV above which smoothed tissue counts as body: fat and lung lie at 0.2 to 0.5, air below 0.05."""
+"""SUV above which smoothed tissue counts as body in every scan: fat and lung lie at 0.2 to 0.5 of FDG, air below 0.05."""
+
+LEAST_BODY_SUV = 0.02
+"""SUV below which nothing counts as body, also of tracers that leave muscle and fat at less than BODY_SUV."""
 
 HOT_SUV = 1.0
 """SUV above which a single voxel, wherever it lies, belongs to the body: it may be a lesion."""
@@ -28,7 +31,8 @@ _SPECK_FRACTION = 0.05
 def body_mask(suv_zyx: np.ndarray, spacing_zyx: Sequence[float]) -> np.ndarray:
     """Finds the body, errs on the side of more, and never leaves out lesion-like uptake.
 
-    The smoothed image is thresholded at `BODY_SUV`; specks (below 10 ml and below 5 % of the largest part)
+    The smoothed image is thresholded at half of the level that parts air and body (Otsu), at most `BODY_SUV` and at least
+    `LEAST_BODY_SUV`; specks (below 10 ml and below 5 % of the largest part)
     without a voxel above `HOT_SUV` are dropped; gaps up to 24 mm are closed and holes filled. Every voxel
     above `HOT_SUV` belongs to the mask, however small the uptake or far from the body it is. Works on blocks
     of about 4 mm: the mask's edge has steps of that size.
@@ -38,10 +42,12 @@ def body_mask(suv_zyx: np.ndarray, spacing_zyx: Sequence[float]) -> np.ndarray:
         spacing_zyx: voxel spacing [mm] in the array's axis order.
 
     Returns:
-        bool array of the same shape; all False where nothing reaches `BODY_SUV`.
+        bool array of the same shape; all False where nothing reaches the threshold.
     """
     smooth, factors = _smoothed_blocks(suv_zyx, spacing_zyx)
-    return _mask(suv_zyx, spacing_zyx, smooth, factors, BODY_SUV, HOT_SUV)
+    level = _level_between(smooth)
+    threshold = BODY_SUV if level is None else min(BODY_SUV, max(LEAST_BODY_SUV, level / 2))
+    return _mask(suv_zyx, spacing_zyx, smooth, factors, threshold, HOT_SUV)
 
 
 def body_mask_of_any_scale(image_zyx: np.ndarray, spacing_zyx: Sequence[float]) -> np.ndarray:
@@ -52,19 +58,27 @@ def body_mask_of_any_scale(image_zyx: np.ndarray, spacing_zyx: Sequence[float]) 
     reaches some millimeters into it. All False where nothing is above zero.
     """
     smooth, factors = _smoothed_blocks(image_zyx, spacing_zyx)
-    values = sitk.GetArrayViewFromImage(smooth)
-    above = values[values > 0]
-    if not above.size or above.min() == above.max():
+    level = _level_between(smooth)
+    if level is None:
         return image_zyx > 0
-    otsu = sitk.OtsuThresholdImageFilter()
-    otsu.SetNumberOfHistogramBins(256)
-    otsu.Execute(sitk.GetImageFromArray(np.clip(values, 0, np.percentile(above, 90))))
-    level = max(otsu.GetThreshold(), float(above.min()))
     body = _mask(image_zyx, spacing_zyx, smooth, factors, level, level * HOT_SUV / BODY_SUV)
     for slice_yx in body:
         filled = sitk.BinaryFillhole(sitk.GetImageFromArray(slice_yx.astype(np.uint8)))
         slice_yx[:] = sitk.GetArrayViewFromImage(filled)
     return body
+
+
+def _level_between(smooth: sitk.Image) -> float | None:
+    """What parts air and body in a smoothed image (Otsu), brighter than its 90th percentile being equal; None where all that is
+    above zero is equal."""
+    values = sitk.GetArrayViewFromImage(smooth)
+    above = values[values > 0]
+    if not above.size or above.min() == above.max():
+        return None
+    otsu = sitk.OtsuThresholdImageFilter()
+    otsu.SetNumberOfHistogramBins(256)
+    otsu.Execute(sitk.GetImageFromArray(np.clip(values, 0, np.percentile(above, 90))))
+    return max(otsu.GetThreshold(), float(above.min()))
 
 
 def _mask(

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
-from .body import HOT_SUV, body_mask, body_tiles, tile_region
+from .body import HOT_SUV, LEAST_BODY_SUV, body_mask, body_tiles, tile_region
 from .errors import CancelledError, DRMCError, InputError
 from .hardware import device_name, physical_cores
 from .network import INPUT_SCALE, ResidualNetwork
@@ -181,7 +181,9 @@ class Denoiser:
         del body
         stop_if_cancelled()
         if not regions:
-            notices.append("no body found (nothing above SUV 0.1): the scan is returned unchanged")
+            notices.append(
+                f"no body found (nothing above SUV {LEAST_BODY_SUV:g}): the scan is returned unchanged"
+            )
 
         blended = _Blend(image.shape, self.tile)
         gates: list[np.ndarray] = []

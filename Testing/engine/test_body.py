@@ -119,3 +119,23 @@ def test_grow_is_a_box_dilation(reach):
     for point in ((4, 5, 6), (0, 0, 12)):
         expected[tuple(slice(max(0, p - r), p + r + 1) for p, r in zip(point, reach, strict=True))] = True
     assert np.array_equal(grow(mask, reach), expected)
+
+
+@pytest.mark.parametrize("background", [0.6, 0.2, 0.06])
+def test_arms_are_body_whatever_the_tracer_leaves_there(background):
+    """A trunk with a hot organ between two arms, in noisy air; of some tracers muscle takes up next to nothing."""
+    z, y, x = np.ogrid[:30, :50, :120]
+    trunk = ((y - 25) / 18.0) ** 2 + ((x - 60) / 30.0) ** 2 + 0 * z < 1
+    arms = np.minimum((x - 12) ** 2, (x - 108) ** 2) + (y - 25) ** 2 + 0 * z < 8**2
+    suv = np.where(trunk, 1.3 * background, 0.0) + np.where(arms, background, 0.0)
+    suv[8:20, 18:32, 48:62] = 12.0
+    suv = (suv + np.abs(np.random.default_rng(1).normal(0, 0.004, suv.shape))).astype(np.float32)
+    mask = body_mask(suv, (4.0, 4.0, 4.0))
+    assert mask[trunk].all() and mask[arms].mean() > 0.97
+    away = ((y - 25) / 23.0) ** 2 + ((x - 60) / 58.0) ** 2 + 0 * z > 1
+    assert not mask[away].any()
+
+
+def test_air_alone_is_no_body():
+    air = np.abs(np.random.default_rng(2).normal(0, 0.005, (20, 40, 40))).astype(np.float32)
+    assert not body_mask(air, (3.0, 4.0, 4.0)).any()
