@@ -119,16 +119,17 @@ def _declaredSUV(volumeNode, name: str) -> str | float | None:
 
 
 def _sidecar(suv: str | float | None, name: str, units: str | None) -> dict[str, object]:
+    """What the voxels are; an SUV that seems implausible is warned of, since the user or the node has said it."""
     if isinstance(suv, str):
         if suv.upper() not in ("SUV", "SUVBW"):
             raise InputError(
                 f"'{name}': suv={suv!r} is not understood: give \"SUV\" or the SUVbw of one unit"
             )
-        return {"Units": "SUV"}
+        return {"Units": "SUV", "SUVAccepted": ["SUV"]}
     if suv is not None:
         if not (np.isfinite(suv) and suv > 0):
             raise InputError(f"'{name}': the SUV factor {suv} is not a positive number")
-        return {"Units": "Bq/mL", "SUVFactor": float(suv)}
+        return {"Units": "Bq/mL", "SUVFactor": float(suv), "SUVAccepted": ["SUV"]}
     return {"Units": "Bq/mL"} if units else {}
 
 
