@@ -51,6 +51,7 @@ def engineInput(volumeNode, folder: Path, suv: str | float | None = None, *, pro
     """
     name = volumeNode.GetName() or "volume"
     checkNode(volumeNode)
+    isSaid = suv is not None  # by the user, who is taken at his word; a node may be wrong
     if suv is None:
         suv = _declaredSUV(proxy or volumeNode, name)
     source = None
@@ -62,6 +63,8 @@ def engineInput(volumeNode, folder: Path, suv: str | float | None = None, *, pro
     except ValueError as error:
         raise InputError(f"'{name}': {error}") from error
     sidecar = _sidecar(suv, name, declaredUnits(proxy or volumeNode))
+    if isSaid:
+        sidecar["SUVAccepted"] = ["SUV"]
     if sidecar:
         files.write_json(path.with_suffix(".json"), sidecar)
     if source is None:
@@ -119,17 +122,16 @@ def _declaredSUV(volumeNode, name: str) -> str | float | None:
 
 
 def _sidecar(suv: str | float | None, name: str, units: str | None) -> dict[str, object]:
-    """What the voxels are; an SUV that seems implausible is warned of, since the user or the node has said it."""
     if isinstance(suv, str):
         if suv.upper() not in ("SUV", "SUVBW"):
             raise InputError(
                 f"'{name}': suv={suv!r} is not understood: give \"SUV\" or the SUVbw of one unit"
             )
-        return {"Units": "SUV", "SUVAccepted": ["SUV"]}
+        return {"Units": "SUV"}
     if suv is not None:
         if not (np.isfinite(suv) and suv > 0):
             raise InputError(f"'{name}': the SUV factor {suv} is not a positive number")
-        return {"Units": "Bq/mL", "SUVFactor": float(suv), "SUVAccepted": ["SUV"]}
+        return {"Units": "Bq/mL", "SUVFactor": float(suv)}
     return {"Units": "Bq/mL"} if units else {}
 
 

@@ -201,6 +201,9 @@ def test_a_changed_volume_is_asked_about_again(panel, qtSlicer):
     assert settle(qtSlicer, panel) == "SUVbw g/ml, as it is"
     qtSlicer.util.arrayFromVolume(node)[:] *= 4000
     qtSlicer.util.arrayFromVolumeModified(node)
+    line = settle(qtSlicer, panel)
+    assert "the SUVbw in the body is implausible" in line and not panel.ui.applyButton.enabled
+    choose(panel.ui.voxelsComboBox, "SUV")  # the user vouches for it
     assert settle(qtSlicer, panel) == "SUVbw g/ml, as it is; 1 warning, see the details"
     assert "the SUVbw in the body is implausible" in panel.ui.suvDetailsLabel.text
 
