@@ -585,9 +585,18 @@ def _write_batch_tables(output: Path, rows: Sequence[dict[str, Any]]) -> None:
     tables = [output / row["scan"] / "lesions.csv" for row in rows if row["outcome"] in ("done", "skipped")]
     texts = [path.read_text(encoding="utf-8").splitlines(keepends=True) for path in tables if path.is_file()]
     if texts:
-        files.write_text(output / "lesions.csv", texts[0][0] + "".join("".join(lines[1:]) for lines in texts))
+        head = max((lines[0] for lines in texts), key=len)
+        files.write_text(output / "lesions.csv", head + "".join(_rows_below(head, lines) for lines in texts))
     elif earlier:  # then a lesions.csv that is there is an earlier batch's
         (output / "lesions.csv").unlink(missing_ok=True)
+
+
+def _rows_below(head: str, lines: Sequence[str]) -> str:
+    """The rows of a table; those of an earlier version, which had fewer columns, with empty cells at their end."""
+    missing = head.count(",") - lines[0].count(",")
+    if not missing:
+        return "".join(lines[1:])
+    return "".join(f"{line.rstrip(chr(10))}{',' * missing}\n" for line in lines[1:])
 
 
 # ---- checks before the work

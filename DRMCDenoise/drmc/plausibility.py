@@ -95,11 +95,16 @@ _KEYS = {
 }
 
 
-def of_header(slices: Sequence[Mapping[str, Any]], *, enhanced: bool = False) -> Source:
-    """The header of a DICOM series, with the values given by hand in it; an Enhanced one states its dose in MBq."""
+def of_header(slices: Sequence[Mapping[str, Any]], synonyms: Mapping[str, str]) -> Source:
+    """The header of a DICOM series, with the values given by hand in it.
+
+    `synonyms`: what an Enhanced image calls an element otherwise (empty for a classic one); it states its dose in MBq.
+    """
+    enhanced = bool(synonyms)
 
     def named(quantity: str) -> str:
-        return f"{_TAGS[quantity]} {suv.TAGS[_TAGS[quantity]]}"
+        name = f"{_TAGS[quantity]} {suv.TAGS[_TAGS[quantity]]}"
+        return synonyms.get(name, name)
 
     def mend(quantity: str, example: str) -> str:
         return f"correct the header, or give the right value with --header {_TAGS[quantity]}={example}"
@@ -135,7 +140,7 @@ def of_image(path: Any) -> Source:
     def mend(quantity: str, example: str) -> str:
         return "say what the voxels are with --units"
 
-    return Source(lambda quantity: str(path), lambda quantity: None, mend)
+    return Source(lambda quantity: f"{path}: units", lambda quantity: "SUV", mend)
 
 
 # ---------------------------------------------------------------------------------------- the check
@@ -389,8 +394,10 @@ def _body(decision: suv.SUVDecision, source: Source) -> list[Finding]:
     found = []
     if kinds - {"ibw"} and weight:
         verdict = bounds.WEIGHT_KG.judge(weight)
-        if verdict != "usual":
-            line = f"{source.named('weight')} {weight:g} kg is {verdict} for a patient"
+        name = source.named("weight")
+        told = any(text.startswith(name) and "unusual" in text for text in decision.warnings)
+        if verdict == "implausible" or (verdict == "unusual" and not told):
+            line = f"{name} {weight:g} kg is {verdict} for a patient"
             found.append(Finding("BODY", line, source.mend("weight", "KILOGRAMS"), verdict == "implausible"))
     if kinds - {"bw"} and height:
         height = _meters(height)
@@ -506,4 +513,6 @@ def _suv(
         line += f", by rule {decision.rule}, factor {decision.factor:.4g} and {source.named(fact)} {shown}"
     # Where the scanner itself stored SUV nothing was computed that could be mended: it is told.
     refused = verdict == "implausible" and decision.rule not in ("GML", "CM2ML")
-    return [Finding("SUV", line, "correct dose, weight, times or units", refused)]
+    stated = decision.rule == "declared"  # by the image or the caller, with no facts behind it
+    mend = source.mend("units", "") if stated else "correct dose, weight, times or units"
+    return [Finding("SUV", line, mend, refused)]

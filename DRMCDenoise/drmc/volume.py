@@ -203,7 +203,13 @@ def read_volume(
         raise InputError(f"{path} does not exist: check the path of the scan")
     kind = None if path.is_dir() else image_kind(path)
     if kind is None:
-        return _read_dicom(path, suv_type, accept_rule, series_uid, header or {})
+        volume = _read_dicom(path, suv_type, accept_rule, series_uid, header or {})
+        idle = (
+            []
+            if units is None
+            else [f"the units asked for ({units}) have no effect: the DICOM header states them"]
+        )
+        return replace(volume, notices=[*volume.notices, *idle])
     if header:
         raise InputError(
             f"{path} is no DICOM, so nothing of its header can be given by hand ({', '.join(header)}): write it into "
@@ -213,7 +219,11 @@ def read_volume(
     array = sitk.GetArrayFromImage(image)
     array = _finite_float32(array, path)
     sidecar, sidecar_path, said = _sidecar(path)
-    _, vouched = plausibility.accepted(accept_rule)
+    rule, vouched = plausibility.accepted(accept_rule)
+    if rule is not None:
+        said.append(f"rule {rule} was accepted but has no effect: the image has no DICOM header")
+    if series_uid is not None:
+        said.append("the series UID has no effect: the image is no DICOM")
     source = plausibility.of_image(path)
     if sidecar is not None:
         source = plausibility.of_sidecar(sidecar, sidecar_path.name)
@@ -256,7 +266,7 @@ def _read_dicom(
     series = dicom.read_pet_series(path, series_uid)
     stated = header_values.stated(series.slices)
     slices = header_values.replaced(series.slices, given)
-    source = plausibility.of_header(slices, enhanced=bool(series.synonyms))
+    source = plausibility.of_header(slices, series.synonyms)
 
     def decide(facts: Sequence[Mapping[str, Any]]) -> suv.SUVDecision:
         return suv.decide(

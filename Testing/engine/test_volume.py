@@ -281,6 +281,22 @@ def test_a_unit_that_a_field_states_is_never_guessed_away(tmp_path, key, value, 
     assert words in refusal(tmp_path / "a.nrrd")
 
 
+def test_what_is_asked_without_effect_is_said(tmp_path):
+    path = scan(tmp_path, {"Units": "SUV"})
+    said = " ".join(read_volume(path, accept_rule="ST", series_uid="1.2.3").notices)
+    assert "rule ST was accepted but has no effect" in said and "series UID has no effect" in said
+    with pytest.raises(InputError, match="accept one of"):
+        read_volume(path, accept_rule="NONSENSE")
+
+
+def test_a_field_that_says_suv_is_held_to_be_one(tmp_path):
+    field = np.zeros((12, 30, 30), np.float32)
+    field[:, 5:25, 5:25] = 5000.0
+    write_image(tmp_path / "a.nrrd", field, Geometry(field.shape, (4.0, 4.0, 4.0)), metadata={"units": "SUV"})
+    assert "a.nrrd: units SUV: say what the voxels are with --units" in refusal(tmp_path / "a.nrrd")
+    assert read_volume(tmp_path / "a.nrrd", accept_rule="SUV").suv.warnings
+
+
 def test_a_case_s_sidecar_is_that_of_no_other_image(tmp_path):
     """pet.json belongs to pet.nii.gz or to the images of a case, not to whatever else lies in the folder."""
     card = {"Units": "Bq/mL", "SUVFactor": 0.01}
