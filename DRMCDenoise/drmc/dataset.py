@@ -78,8 +78,8 @@ class Case:
 
         Whether its SUV can be true is for `drmc validate` to say of the whole dataset: here it is only a warning.
         """
-        units = None if stated_units(path) else (self.units or "suv")
-        return read_volume(path, units=units, accept_rule="SUV")
+        units = None if stated_units(path, self.facts) else (self.units or "suv")
+        return read_volume(path, units=units, accept_rule="SUV", case=self.facts)
 
     def read_truth(self) -> tuple[np.ndarray, Geometry]:
         """The truth, always SUV: float32 (z, y, x) and its grid. Only where the case has one."""

@@ -267,8 +267,9 @@ def _half_life(decision: suv.SUVDecision, source: Source) -> list[Finding]:
             f"{source.named('half_life')} {half_life:g} s is not that of {str(claim)[:40]} ({nearest:g} s), "
             f"{effect:+.1f} % of the SUV"
         )
-        mend = source.mend("half_life", f"{nearest:g}")
-        return [Finding("HALF_LIFE", line, mend, abs(effect) > suv.CONFIRM_PERCENT)]
+        mend, refused = source.mend("half_life", f"{nearest:g}"), abs(effect) > suv.CONFIRM_PERCENT
+        told = any(text.startswith(source.named("half_life")) for text in decision.warnings)
+        return [Finding("HALF_LIFE", line, mend, refused)] if refused or not told else []
     return []
 
 

@@ -187,6 +187,7 @@ def read_volume(
     series_uid: str | None = None,
     units: str | None = None,
     header: Mapping[str, str] | None = None,
+    case: Path | None = None,
 ) -> PETVolume:
     """Reads a PET image and decides its SUV.
 
@@ -194,7 +195,8 @@ def read_volume(
     key of `suv.SUV_TYPES`. `accept_rule`: the reference time to use where a DICOM header is ambiguous, and what the
     caller vouches for where it is implausible (`plausibility.accepted`). `series_uid`: which series of a folder.
     `units`: one of `units.CHOICES`, what an image that is no DICOM holds, where nothing else says so. `header`: values by DICOM keyword that take the place of the header's when the SUV
-    is decided (drmc.header_values).
+    is decided (drmc.header_values). `case`: the side-car that a dataset's manifest names for the image, where it has
+    none of its own.
 
     Raises InputError where the image or its SUV is refused.
     """
@@ -218,7 +220,7 @@ def read_volume(
     image = read_image(path)
     array = sitk.GetArrayFromImage(image)
     array = _finite_float32(array, path)
-    sidecar, sidecar_path, said = _sidecar(path)
+    sidecar, sidecar_path, said = _sidecar(path, case)
     rule, vouched = plausibility.accepted(accept_rule)
     if rule is not None:
         said.append(f"rule {rule} was accepted but has no effect: the image has no DICOM header")
@@ -489,9 +491,11 @@ def stem(path: str | Path) -> str:
     return Path(name).stem
 
 
-def _sidecar(path: Path) -> tuple[dict[str, Any] | None, Path | None, list[str]]:
+def _sidecar(path: Path, case: Path | None = None) -> tuple[dict[str, Any] | None, Path | None, list[str]]:
     """The JSON that belongs to an image (drmc.sidecars), its path, and what is to be said of it."""
     found, said = sidecars.find(path, stem(path))
+    if found is None and case is not None and case.is_file():
+        found, said = case, [f"units and SUV by {case.name}, which the dataset names"]
     return (None if found is None else sidecars.read(found)), found, said
 
 
@@ -500,10 +504,10 @@ def read_sidecar(path: Path) -> dict[str, Any]:
     return sidecars.read(path)
 
 
-def stated_units(path: str | Path) -> str | None:
+def stated_units(path: str | Path, case: Path | None = None) -> str | None:
     """The code of units (drmc.units) that the side-car JSON of an image says; None where there is none or it does not
-    say."""
-    sidecar, _, _ = _sidecar(Path(path))
+    say; `case` as for `read_volume`."""
+    sidecar, _, _ = _sidecar(Path(path), case)
     return None if sidecar is None else unit_names.stated(sidecar.get("Units"))
 
 

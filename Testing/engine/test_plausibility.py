@@ -189,6 +189,21 @@ def test_infants_and_ultra_low_doses_are_no_mistakes(tmp_path):
     assert read_volume(tmp_path / "low").suv.warnings
 
 
+@pytest.mark.parametrize("form", FORMS)
+def test_a_half_life_that_is_off_is_weighed_by_its_effect(tmp_path, form):
+    """7000 s are 2 % of the SUV after an hour: a warning. 5000 s are 13 %: that takes the caller's word."""
+    for name, half_life in (("small", 7000.0), ("large", 5000.0)):
+        stated = {"RadionuclideHalfLife": half_life}
+        path = scan(tmp_path / name, form, stated, stated)
+        if name == "small":
+            (line,) = read_volume(path).suv.warnings
+            assert "7000 s" in line and "F-18" in line
+        else:
+            error = refusal(path)
+            assert "5000 s is not that of F-18 (6586.2 s), +12.8 % of the SUV" in str(error)
+            assert error.accept == "HALF_LIFE"
+
+
 def test_a_mouse_needs_the_word_and_keeps_its_number(tmp_path):
     path = image(tmp_path, {**BIDS, "PatientWeight": 0.025, "InjectedRadioactivity": 10, "PatientSize": None})
     error = refusal(path)

@@ -297,6 +297,15 @@ def test_a_field_that_says_suv_is_held_to_be_one(tmp_path):
     assert read_volume(tmp_path / "a.nrrd", accept_rule="SUV").suv.warnings
 
 
+def test_a_sidecar_that_a_dataset_names_counts_for_any_image(tmp_path):
+    pet = scan(tmp_path, name="patient7.nii.gz")
+    (tmp_path / "pet.json").write_text(json.dumps({"Units": "Bq/mL", "SUVFactor": 0.5}))
+    named = read_volume(pet, case=tmp_path / "pet.json")
+    assert named.suv.factor == 0.5 and any("which the dataset names" in text for text in named.notices)
+    pet.with_name("patient7.json").write_text('{"Units": "SUV"}')
+    assert read_volume(pet, case=tmp_path / "pet.json").suv.factor == 1.0, "its own side-car comes first"
+
+
 def test_a_case_s_sidecar_is_that_of_no_other_image(tmp_path):
     """pet.json belongs to pet.nii.gz or to the images of a case, not to whatever else lies in the folder."""
     card = {"Units": "Bq/mL", "SUVFactor": 0.01}
