@@ -219,10 +219,15 @@ class InputSection(Section):
         combo.addItem(_("automatic"), "")
         for candidate in candidates:
             combo.addItem(": ".join(suvtexts.candidateWords(candidate)), candidate["rule"])
+        words = self._inspection.acceptable
+        if words:
+            combo.addItem(
+                _("take it so: {words}").format(words=words), _joined(self.parameters.acceptRule, words)
+            )
         _choose(combo, self.parameters.acceptRule)
         combo.blockSignals(wasBlocked)
         for widget in (self.ui.ruleLabel, combo):
-            widget.setVisible(isAuto and bool(candidates or self.parameters.acceptRule))
+            widget.setVisible(isAuto and bool(candidates or words or self.parameters.acceptRule))
 
 
 def _choose(combo, data: str) -> None:
@@ -233,6 +238,11 @@ def _choose(combo, data: str) -> None:
         index = combo.findData(data)
     if combo.currentIndex != index:
         combo.setCurrentIndex(index)
+
+
+def _joined(accepted: str, words: str) -> str:
+    """What was accepted before, and these words."""
+    return ",".join(dict.fromkeys(part for part in f"{accepted},{words}".split(",") if part))
 
 
 def _positive(text: str) -> float | None:

@@ -128,6 +128,11 @@ class SUVInspection:
         return self.decision.get("candidates") or []
 
     @property
+    def acceptable(self) -> str:
+        """What the user would have to vouch for, as words with commas; empty where that would not help."""
+        return self.decision.get("accept") or ""
+
+    @property
     def unitsAreUnknown(self) -> bool:
         """Whether the input was refused because nobody knows what its voxels are."""
         return bool(self.decision.get("unknown_units"))

@@ -10,7 +10,7 @@ from drmc.errors import InputError
 from slicer.i18n import tr as _
 
 from .jump import crosshairPoint, jumpTo, worldPoint
-from .lesiontable import fillLesionTable, number, readLesions, tableText
+from .lesiontable import fillLesionTable, number, readLesions, suvLines, tableText
 from .names import COMPARISON_ATTRIBUTE, INPUT_REFERENCE
 from .section import Section
 from .suvunits import suvPerUnit
@@ -131,6 +131,8 @@ class LesionSection(Section):
         self._shown = shown
         lesions = readLesions(node)
         fillLesionTable(ui.lesionTableWidget, lesions)
+        ui.lesionSUVLabel.setText("\n".join(suvLines(node)))
+        ui.lesionSUVLabel.setVisible(bool(ui.lesionSUVLabel.text))
         for name in ("lesionTableWidget", "repeatabilityLabel", "copyButton", "saveButton"):
             getattr(ui, name).setVisible(bool(lesions))
         ui.noLesionsLabel.setVisible(not lesions)

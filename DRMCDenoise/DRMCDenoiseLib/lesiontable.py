@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
+from drmc import suv_text
 from drmc.files import csv_text
 from drmc.report_text import percent
 from slicer.i18n import tr as _
@@ -16,6 +17,7 @@ QUANTITIES = {
     "mtv41_ml": "MTV41 [ml]",
     "tlg41": "TLG41",
 }
+TEXT_COLUMNS = ("scan", "segment", "stage", "suv_rule", "suv_warnings")  # the others are numbers
 BEYOND = "\u25b2"
 _WIDEST_NAME, _MOST_ROWS, _HEADER_AND_SCROLL_BAR = 112, 6, 46  # pixels, but for the rows shown at once
 _BEYOND_GROUND, _BEYOND_INK = "#fff4dc", "#6b4700"  # both, so that it reads alike on a light and a dark theme
@@ -35,7 +37,7 @@ def readLesions(tableNode) -> dict[str, Stages]:
     numbers = [
         name
         for name in (table.GetColumnName(index) for index in range(table.GetNumberOfColumns()))
-        if name not in ("scan", "segment", "stage")
+        if name not in (*TEXT_COLUMNS, "suv_factor")
     ]
     for row in range(table.GetNumberOfRows()):
         segment, stage = (table.GetValueByName(row, name).ToString() for name in ("segment", "stage"))
@@ -44,6 +46,29 @@ def readLesions(tableNode) -> dict[str, Stages]:
             value = table.GetValueByName(row, name).ToDouble()
             found[name] = None if math.isnan(value) else value
     return lesions
+
+
+def suvLines(tableNode) -> list[str]:
+    """What the SUV of the table rests on, rule and factor in one line, then its warnings; empty where the table does not say."""
+    table = None if tableNode is None else tableNode.GetTable()
+    if table is None or table.GetColumnByName("suv_rule") is None:
+        return []
+    lines: list[str] = []
+    for row in range(table.GetNumberOfRows()):
+        rule, factor, warnings, stage = (
+            table.GetValueByName(row, name) for name in ("suv_rule", "suv_factor", "suv_warnings", "stage")
+        )
+        whose = _("full dose: ") if stage.ToString() == "reference" else ""
+        lines.append(
+            whose
+            + _("SUV factor {factor:.6g}, rule {rule}").format(factor=factor.ToDouble(), rule=rule.ToString())
+        )
+        lines += [
+            whose + _("Warning: {text}").format(text=text)
+            for text in warnings.ToString().split(suv_text.SEPARATOR)
+            if text
+        ]
+    return list(dict.fromkeys(lines))
 
 
 def tableText(tableNode, separator: str) -> str:

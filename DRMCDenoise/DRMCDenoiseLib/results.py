@@ -11,13 +11,13 @@ import numpy as np
 import SimpleITK as sitk
 import slicer
 import vtk
+from drmc import suv_text
 from drmc.errors import DRMCError
 
 from . import geometry
+from .lesiontable import TEXT_COLUMNS
 from .names import COMPARISON_ATTRIBUTE, INPUT_REFERENCE
 from .suvunits import SUV_FACTOR_ATTRIBUTE, copyUnits, setSUVUnits
-
-_TEXT_COLUMNS = ("scan", "segment", "stage")
 
 
 def denoisedName(inputName: str) -> str:
@@ -84,11 +84,11 @@ def readLesionTable(path: Path) -> vtk.vtkTable:
         rows = list(reader)
     table = vtk.vtkTable()
     for name in names:
-        column = vtk.vtkStringArray() if name in _TEXT_COLUMNS else vtk.vtkDoubleArray()
+        column = vtk.vtkStringArray() if name in TEXT_COLUMNS else vtk.vtkDoubleArray()
         column.SetName(name)
         for row in rows:
             text = row[name]
-            column.InsertNextValue(text if name in _TEXT_COLUMNS else float(text) if text else float("nan"))
+            column.InsertNextValue(text if name in TEXT_COLUMNS else float(text) if text else float("nan"))
         table.AddColumn(column)
     return table
 
@@ -133,6 +133,7 @@ def _attributes(summary: dict[str, Any]) -> dict[str, str | None]:
     return {
         **factor,
         "DRMC.SUVRule": str(suv["rule"]),
+        "DRMC.SUVWarnings": suv_text.cell(suv.get("warnings") or ()) or None,
         "DRMC.Model": str(summary["model"]["name"]),
         "DRMC.ModelSHA256": str(summary["model"]["sha256"]),
         "DRMC.Version": str(summary["versions"]["drmc"]),

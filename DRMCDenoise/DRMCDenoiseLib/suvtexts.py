@@ -28,8 +28,6 @@ def oneLine(decision: dict[str, Any], *, isByHand: bool = False) -> str:
     stored = decision["facts"].get("stored_suv_type") or "SUVbw"
     if units in ("SUV", "GML", "CM2ML") and factor == 1:
         line = _("{kind} {unit}, as it is").format(kind=kind, unit="cm2/ml" if units == "CM2ML" else "g/ml")
-        if decision["rule"] == "declared" and decision["notices"]:
-            line = _("{kind} g/ml by its values: the volume does not say its units").format(kind=kind)
     else:
         unit = {"BQML": _("Bq/ml"), "CNTS": _("counts")}.get(units, stored)
         unit, why = (_("voxel value"), _("as you say below")) if isByHand else (unit, _why(decision))

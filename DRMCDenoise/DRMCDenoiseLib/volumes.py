@@ -51,6 +51,7 @@ def engineInput(volumeNode, folder: Path, suv: str | float | None = None, *, pro
     """
     name = volumeNode.GetName() or "volume"
     checkNode(volumeNode)
+    isSaid = suv is not None  # by the user, who is taken at his word; a node may be wrong
     if suv is None:
         suv = _declaredSUV(proxy or volumeNode, name)
     source = None
@@ -62,6 +63,8 @@ def engineInput(volumeNode, folder: Path, suv: str | float | None = None, *, pro
     except ValueError as error:
         raise InputError(f"'{name}': {error}") from error
     sidecar = _sidecar(suv, name, declaredUnits(proxy or volumeNode))
+    if isSaid:
+        sidecar["SUVAccepted"] = ["SUV"]
     if sidecar:
         files.write_json(path.with_suffix(".json"), sidecar)
     if source is None:

@@ -17,8 +17,11 @@ def _phrases() -> tuple[tuple[str, str], ...]:
     return (
         (r"--header (\w+)", r"\1"),
         (r" \(--\w+\)", ""),
+        (r"take it so with --accept-suv [\w,]+", _("choose to take it so {place}").format(place=place)),
         (r"with --accept-suv RULE", place),
-        (r"with --accept-suv (\w+)", rf"\1 {place}"),
+        (r"with --accept-suv ([\w,]+)", rf"\1 {place}"),
+        (r"use --suv-type \w+( or bw)?", _("use SUVbw")),
+        (r"say what the voxels are with --units", _("say under SUV details what the voxels are")),
         (rf"{_SIDECAR}, or say --units suv", _("say under SUV details what the voxels are")),
         (
             rf"{_SIDECAR}, dose, weight and times",

@@ -147,7 +147,7 @@ def _denoise(options: argparse.Namespace, reporter: Reporter) -> int:
         ):
             return _denoise_batch(request, options, reporter, cancel)
         summary = pipeline.run(request, reporter.progress, cancel)
-    for notice in [*summary["notices"], *summary["suv"]["warnings"]]:
+    for notice in [*summary["notices"], *pipeline.suv_warnings(summary)]:
         reporter.notice(notice)
     reporter.result(output=str(options.output), outputs=summary["outputs"], summary=summary)
     if options.progress != "json":
@@ -166,6 +166,10 @@ def _denoise_batch(
     if options.progress != "json":
         counts = ", ".join(f"{count} {outcome}" for outcome, count in result["counts"].items())
         print(f"{len(result['scans'])} scans: {counts}")
+        warned = [row["scan"] for row in result["scans"] if row["warnings"]]
+        if warned:
+            shown = ", ".join(warned[:5]) + (", ..." if len(warned) > 5 else "")
+            print(f"SUV warnings in {len(warned)} of {len(result['scans'])} scans, see batch.csv: {shown}")
         print(f"outcome of each scan: {Path(result['output']) / 'batch.csv'}")
         print(RESEARCH)
     return result["exit_code"]
@@ -207,11 +211,12 @@ def _suv(options: argparse.Namespace, reporter: Reporter) -> int:
 
 
 def _quantify(options: argparse.Namespace, reporter: Reporter) -> int:
-    from drmc import held, pipeline, quantify
+    from drmc import held, pipeline, quantify, suv_text
 
     path, volume = _read(options)
     segments, notices = quantify.read_segments(options.lesions, volume.geometry, volume.frame_of_reference)
     stages = {"original": volume.suv_array()}
+    reference = None
     if options.reference is not None:
         reference = pipeline.read_reference(
             held.resolve(options.reference), volume.geometry, **_reading(options)
@@ -220,7 +225,15 @@ def _quantify(options: argparse.Namespace, reporter: Reporter) -> int:
     rows = quantify.lesion_table(pipeline.scan_name(path), segments, stages, volume.geometry)
     bias = quantify.lesion_bias(rows) if options.reference is not None else None
     if options.json:
-        _print_json({"segments": rows, "bias": bias, "notices": [*volume.notices, *notices]})
+        _print_json(
+            {
+                "segments": rows,
+                "bias": bias,
+                "notices": [*volume.notices, *notices],
+                "suv": suv_text.chosen(volume.suv.to_dict()),
+                "reference": reference and {"suv": suv_text.chosen(reference.suv.to_dict())},
+            }
+        )
         return 0
     columns = [
         ("volume_ml", "volume [ml]"),
@@ -232,6 +245,9 @@ def _quantify(options: argparse.Namespace, reporter: Reporter) -> int:
     _print_table(["segment", "stage", *(title for _, title in columns)], cells)
     if bias is not None:
         _print_bias(bias)
+    _print_suv(volume.suv.to_dict(), volume.units)
+    if reference is not None:
+        _print_suv(reference.suv.to_dict(), reference.units, "reference")
     for text in [*volume.notices, *notices]:
         print(f"note: {text}")
     return 0
@@ -453,7 +469,13 @@ def _add_reading(sub: argparse.ArgumentParser) -> None:
     sub.add_argument(
         "--series", metavar="UID", help="SeriesInstanceUID, where a folder holds more than one series"
     )
-    sub.add_argument("--units", choices=("suv", "bqml"), help="what a file without a side-car JSON holds")
+    sub.add_argument(
+        "--units",
+        choices=("suv", "bqml", "kbqml", "mbqml", "nciml", "uciml"),
+        metavar="UNITS",
+        help="what a file holds that does not say so: suv, or an activity per ml (bqml, kbqml, mbqml, nciml, uciml), "
+        "whose SUV its side-car JSON must then give; it is never guessed",
+    )
     sub.add_argument(
         "--suv-type", metavar="TYPE", default="bw", help="SUV normalization (default bw, body weight)"
     )
@@ -461,7 +483,8 @@ def _add_reading(sub: argparse.ArgumentParser) -> None:
         "--accept-suv",
         dest="accept_rule",
         metavar="RULE",
-        help="the reference-time rule to take when rules disagree (drmc suv)",
+        help="the reference-time rule to take when rules disagree (drmc suv); what is implausible and yet right: DOSE, "
+        "HALF_LIFE, UPTAKE, BODY, FORMULA, SUV, CLOCK; several with commas (ST,DOSE)",
     )
     sub.add_argument(
         "--header",
@@ -587,12 +610,24 @@ def _print_denoised(summary: dict[str, Any], output: Path) -> None:
             print(f"{name.upper()} in the body against the reference: {before} -> {after}{unit}")
         if reference.get("lesions"):
             _print_bias(reference["lesions"])
+    _print_suv(summary["suv"], summary["input"]["units"])
+    if reference is not None:
+        _print_suv(reference["suv"], reference["input"]["units"], "reference")
     tiles, model = summary["tiles"]["count"], summary["model"]["name"]
     where = f"{summary['device']} ({summary['precision']})"
     print(f"{tiles} tiles on {where} in {duration(summary['seconds']['total'])}, model {model}")
     print(f"denoised: {output / summary['outputs'][0]}")
     print(f"report: {output / 'report.html'}")
     print(RESEARCH)
+
+
+def _print_suv(decision: dict[str, Any], units: str, whose: str = "") -> None:
+    """Factor, rule and warnings of the SUV that the numbers rest on."""
+    from drmc import suv_text
+
+    print((f"{whose}: " if whose else "") + suv_text.one_line(decision, units))
+    for text in suv_text.warning_lines(decision, whose):
+        print(f"warning: {text}")
 
 
 def _print_bias(bias: dict[str, Any]) -> None:

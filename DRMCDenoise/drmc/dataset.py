@@ -74,8 +74,12 @@ class Case:
             yield f"{'full' if factor == 1 else f'low {factor:g}'} uncorrected", self.uncorrected[factor]
 
     def read(self, path: Path) -> PETVolume:
-        """One of the case's PET images, in SUV or Bq/ml by its side-car, else by the manifest, else in SUV."""
-        return read_volume(path, units=None if stated_units(path) else (self.units or "suv"))
+        """One of the case's PET images, in SUV or Bq/ml by its side-car, else by the manifest, else in SUV.
+
+        Whether its SUV can be true is for `drmc validate` to say of the whole dataset: here it is only a warning.
+        """
+        units = None if stated_units(path, self.facts) else (self.units or "suv")
+        return read_volume(path, units=units, accept_rule="SUV", case=self.facts)
 
     def read_truth(self) -> tuple[np.ndarray, Geometry]:
         """The truth, always SUV: float32 (z, y, x) and its grid. Only where the case has one."""

@@ -330,14 +330,20 @@ def _set_reference_times(frames: Sequence[Dataset]) -> None:
 
 
 def _moment(view: Dataset, text: Any) -> float | None:
-    """Seconds of a DT on the scanner's clock: shifted only where both state their offset from UTC."""
+    """Seconds of a DT on the scanner's clock: shifted only where both state their offset from UTC.
+
+    Without TimezoneOffsetFromUTC (0008,0201) the clock is that of the frame's acquisition.
+    """
     try:
         found = parse_datetime(text)
         zone = parse_offset(value_of(view, "TimezoneOffsetFromUTC"))
+        acquired = parse_datetime(value_of(view, "AcquisitionDateTime"))
     except ValueError:
         return None
     if found is None:
         return None
+    if zone is None and acquired is not None:
+        zone = acquired[1]
     seconds, offset = found
     return seconds if offset is None or zone is None else seconds - offset + zone
 

@@ -26,7 +26,7 @@ from pydicom.sequence import Sequence
 from pydicom.uid import ExplicitVRLittleEndian, generate_uid
 from pydicom.valuerep import format_number_as_ds
 
-from drmc import __version__, dicom_mend, header_values, suv
+from drmc import __version__, dicom_mend, header_values, suv, suv_text
 from drmc.dicom import PET_CLASS
 from drmc.dicom_header import PRIVATE, read_dataset, slice_facts, value_of
 from drmc.errors import CancelledError, DRMCError, InputError
@@ -35,7 +35,7 @@ from drmc.volume import PETVolume
 
 SLICE_NAME = "IM{:04d}.dcm"
 DESCRIPTION = "DRMC denoised - Research use"
-LONGEST_LO, LONGEST_ST = 64, 1024  # characters of the value representations LO and ST
+LONGEST_LO, LONGEST_ST, LONGEST_LT = 64, 1024, 10_240  # characters of the value representations LO, ST and LT
 LARGEST = 32767  # stored value of the largest magnitude of a slice
 SERIES_NUMBER_STEP = 1000  # the new series stands behind the study's own
 _PHILIPS_SUV, _PHILIPS_BQ = "PhilipsSUVScaleFactor", "PhilipsActivityConcentrationScaleFactor"
@@ -133,6 +133,14 @@ def plan_series(volume: PETVolume) -> SeriesPlan:
     return replace(plan, notices=[*plan.notices, said])
 
 
+def _comments(volume: PETVolume) -> str:
+    """Factor, rule and warnings of the SUV of the scan, in plain ASCII, for ImageComments (0020,4000)."""
+    decision = volume.suv.to_dict()
+    parts = [f"{suv_text.one_line(decision, volume.units)} (of the original series)."]
+    parts += [f"SUV warning: {text}." for text in suv_text.warning_lines(decision)]
+    return _ascii(" ".join(parts))
+
+
 def _plan_counts(facts: list[dict[str, Any]]) -> SeriesPlan:
     to_suv, to_bq = (_factor(facts[0].get(key)) for key in (_PHILIPS_SUV, _PHILIPS_BQ))
     group = "the Philips group 7053, whose factors are for counts, is not written"
@@ -186,6 +194,7 @@ def write_series(
     slices, and DRMCError where a header cannot be written.
     """
     folder.mkdir()
+    comments = _comments(volume)
     series_uid = generate_uid()
     for z, source in enumerate(volume.dicom_files):
         if cancel is not None and cancel():
@@ -197,6 +206,8 @@ def write_series(
                 ds = _kept(header, plan)
                 _set_given(ds, volume.given)
                 _identify(ds, header, series_uid, equipment, volume.given)
+                earlier = _line(value_of(header, "ImageComments"))
+                ds.ImageComments = f"{earlier} {comments}".strip()[-LONGEST_LT:]
                 dicom_mend.mend(ds, z, len(volume.array))
                 _set_pixels(ds, volume.array[z].astype(np.float64) * plan.gain, plan)
                 with atomic_path(folder / SLICE_NAME.format(z + 1)) as path:

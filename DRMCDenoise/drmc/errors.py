@@ -43,18 +43,20 @@ class SUVRefusedError(InputError):
     """A header does not tell the SUV.
 
     `candidates`: the reference times found, as in SUVDecision; `stated`: what the header says where a value can be
-    given by hand (drmc.header_values). Both help to mend it.
+    given by hand (drmc.header_values); `accept`: what the caller would have to accept, "" where nothing helps. All
+    help to mend it.
     """
 
     def __init__(self, message: str, candidates: Sequence[Mapping[str, Any]] = ()):
         super().__init__(message)
         self.candidates = [dict(candidate) for candidate in candidates]
         self.stated: dict[str, str] = {}
+        self.accept = ""
 
     @property
     def details(self) -> dict[str, Any]:
-        """Candidates and stated values."""
-        return {"candidates": self.candidates, "stated": self.stated}
+        """Candidates, stated values and what can be accepted."""
+        return {"candidates": self.candidates, "stated": self.stated, "accept": self.accept}
 
 
 class CancelledError(DRMCError):

@@ -59,6 +59,7 @@ KINDS: dict[str, Kind] = {
     "DecayCorrectionDateTime": Kind(_MOMENT),
     "SUVType": Kind(tuple(dicom for _, dicom, _ in suv.SUV_TYPES.values())),
 }
+NUMBERS = tuple(keyword for keyword, kind in KINDS.items() if kind.form in (_NUMBER, _WHOLE))
 # Those that stand in the RadiopharmaceuticalInformationSequence (0054,0016).
 OF_THE_INJECTION = (
     "RadionuclideTotalDose",
@@ -145,17 +146,27 @@ def _text(value: Any) -> str:
 
 
 def told(
-    decision: suv.SUVDecision, slices: Sequence[Mapping[str, Any]], given: Mapping[str, str]
+    decision: suv.SUVDecision,
+    slices: Sequence[Mapping[str, Any]],
+    given: Mapping[str, str],
+    idle: Sequence[str] = (),
 ) -> suv.SUVDecision:
-    """The decision with a warning for each value that was given by hand, and all of them among its facts."""
+    """The decision with a warning for each value that was given by hand, and all of them among its facts.
+
+    `idle`: the keywords whose values have no effect on it.
+    """
     if not given:
         return decision
     lines, facts = [], {}
     for keyword, text in given.items():
         header = _stated(slices, keyword)
         said = f"{text} {KINDS[keyword].unit}".strip() if text else "left out"
-        lines.append(f"{keyword} given by hand: {said} (the header says {header or 'nothing'})")
+        line = f"{keyword} given by hand: {said} (the header says {header or 'nothing'})"
         facts[keyword] = {"value": text, "header": header}
+        if keyword in idle:
+            line += f": it has no effect on the {decision.type}, the rule {decision.rule} decides without it"
+            facts[keyword]["effect"] = False
+        lines.append(line)
     return replace(
         decision,
         warnings=[*lines, *decision.warnings],

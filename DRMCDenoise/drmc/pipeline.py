@@ -33,9 +33,11 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
-from drmc import __version__, files, quantify, report, routing, routing_profiles
+from drmc import __version__, files, quantify, report, routing, routing_profiles, sidecars, suv_text
+from drmc import units as unit_names
 from drmc.errors import CancelledError, DRMCError, InputError
 from drmc.models import ModelEntry, find_model
+from drmc.suv import ACTIVITY_UNITS
 from drmc.volume import Geometry, PETVolume, image_kind, read_volume, stem, write_image
 
 if TYPE_CHECKING:
@@ -44,7 +46,7 @@ if TYPE_CHECKING:
 INTENDED_USE = "Research use only. Not for diagnosis or treatment."
 FORMATS = {"nifti": ".nii.gz", "nrrd": ".nrrd", "dicom": ""}  # dicom: a folder of slices
 SEGMENTATION_ENDINGS = (".seg.nrrd", ".nii.gz", ".nii", ".nrrd", ".mha", ".dcm")
-BATCH_COLUMNS = ("scan", "outcome", "seconds", "input", "output", "message")
+BATCH_COLUMNS = ("scan", "outcome", "seconds", "input", "output", "message", "warnings")
 
 Progress = Callable[[int, int, float | None], None]
 Cancel = Callable[[], bool]
@@ -213,7 +215,7 @@ def run(
                 made_by = dicom_write.Equipment(engine.entry.name, engine.entry.sha256)
                 dicom_write.write_series(folder / "denoised", denoised, plan, made_by, cancel)
             if segments is not None:
-                quantify.write_lesions_csv(folder / "lesions.csv", lesion_rows)
+                quantify.write_lesions_csv(folder / "lesions.csv", lesion_rows, _suv_by_stage(summary))
                 routing.write_routing_lesions_csv(folder / "routing_lesions.csv", routing_lesions)
             routing.write_routing_csv(folder / "routing.csv", routing_rows)
         with clock("report"):
@@ -239,6 +241,22 @@ def run(
         _stop_if(cancel)
         _move_into_place(folder, output, produced, protected)
     return summary
+
+
+def _suv_by_stage(summary: Mapping[str, Any]) -> dict[str, Any]:
+    """The SUV decisions that the stages of the lesion table rest on; a change rests on its scan's."""
+    found = dict.fromkeys(("original", "denoised", "change_percent"), summary["suv"])
+    reference = summary["reference"]
+    return found if reference is None else {**found, "reference": reference["suv"]}
+
+
+def suv_warnings(summary: Mapping[str, Any]) -> list[str]:
+    """The SUV warnings of a run by its summary: those of the scan, and of the full-dose image with its name."""
+    reference = summary.get("reference") or {}
+    return [
+        *suv_text.warning_lines(summary["suv"]),
+        *suv_text.warning_lines(reference.get("suv") or {}, "reference"),
+    ]
 
 
 def denoise_volume(
@@ -309,7 +327,7 @@ def run_batch(
     `scans` are name and path of each (default: `find_scans` of the input). OUT/batch.csv has one row per
     scan and is renewed after each; OUT/lesions.csv collects all lesions. With `resume`, a scan is skipped
     when OUT/<name> is complete and was made by the same model with the same settings.
-    Returns `scans` (the rows), `counts` (how many had which outcome), `output`, and `exit_code`: 0 all done,
+    A row's `warnings` are the SUV warnings of its scan. Returns `scans` (the rows), `counts` (how many had which outcome), `output`, and `exit_code`: 0 all done,
     1 some failed, 2 some refused, 130 cancelled.
     Raises InputError when nothing at all can be done (no scan, no model, no output folder).
     """
@@ -333,13 +351,13 @@ def run_batch(
         one = replace(
             request, input=path, output=output / name, lesions=lesions[name], reference=references[name]
         )
-        outcome, message = "done", ""
+        outcome, message, warned = "done", "", []
         try:
             _stop_if(cancel)
             if resume and is_complete(one, engine.entry):
-                outcome = "skipped"
+                outcome, warned = "skipped", suv_warnings(_earlier_summary(output / name))
             else:
-                run(one, observer.progress, cancel, name=name, engine=engine)
+                warned = suv_warnings(run(one, observer.progress, cancel, name=name, engine=engine))
                 if request.lesions is not None and one.lesions is None:
                     message = "no lesions of this name: no lesion table"
         except CancelledError as error:
@@ -360,14 +378,23 @@ def run_batch(
                 "input": str(path),
                 "output": str(output / name),
                 "message": message,
+                "warnings": suv_text.cell(warned),
             }
         )
-        observer.outcome(name, outcome, message)
+        observer.outcome(name, outcome, "; ".join(part for part in (message, _how_many(warned)) if part))
         _write_batch_tables(output, rows)
         if outcome == "cancelled":
             break
     counts = Counter(row["outcome"] for row in rows)
     return {"output": str(output), "scans": rows, "counts": dict(counts), "exit_code": exit_code}
+
+
+def _how_many(warned: Sequence[str]) -> str:
+    """How many SUV warnings a scan has, and the first of them."""
+    if not warned:
+        return ""
+    more = f" (and {len(warned) - 1} more)" if len(warned) > 1 else ""
+    return f"SUV warning: {one_line(warned[0])}{more}"
 
 
 def is_complete(request: DenoiseRequest, entry: ModelEntry) -> bool:
@@ -558,9 +585,18 @@ def _write_batch_tables(output: Path, rows: Sequence[dict[str, Any]]) -> None:
     tables = [output / row["scan"] / "lesions.csv" for row in rows if row["outcome"] in ("done", "skipped")]
     texts = [path.read_text(encoding="utf-8").splitlines(keepends=True) for path in tables if path.is_file()]
     if texts:
-        files.write_text(output / "lesions.csv", texts[0][0] + "".join("".join(lines[1:]) for lines in texts))
+        head = max((lines[0] for lines in texts), key=len)
+        files.write_text(output / "lesions.csv", head + "".join(_rows_below(head, lines) for lines in texts))
     elif earlier:  # then a lesions.csv that is there is an earlier batch's
         (output / "lesions.csv").unlink(missing_ok=True)
+
+
+def _rows_below(head: str, lines: Sequence[str]) -> str:
+    """The rows of a table; those of an earlier version, which had fewer columns, with empty cells at their end."""
+    missing = head.count(",") - lines[0].count(",")
+    if not missing:
+        return "".join(lines[1:])
+    return "".join(f"{line.rstrip(chr(10))}{',' * missing}\n" for line in lines[1:])
 
 
 # ---- checks before the work
@@ -813,10 +849,18 @@ def _write_images(folder: Path, form: str, denoised: PETVolume) -> None:
 
 
 def _sidecar(volume: PETVolume) -> dict[str, Any]:
-    """What lets read_volume take the written image with the scan's own SUV factor.
+    """What lets read_volume take the written image with the scan's own SUV factor, and tell what was told of it.
 
     Stored units that it does not know (counts) it refuses by this text, rather than take them for SUV.
     """
+    decision = volume.suv
+    said: dict[str, Any] = {"SUVWarnings": list(decision.warnings)} if decision.warnings else {}
+    if decision.facts.get("accepted"):
+        said["SUVAccepted"] = decision.facts["accepted"]
+    return {**_units_and_factor(volume), **said}
+
+
+def _units_and_factor(volume: PETVolume) -> dict[str, Any]:
     decision = volume.suv
     stored = decision.facts.get("stored_suv_type")  # of DICOM in SUV
     if stored is not None:
@@ -827,19 +871,22 @@ def _sidecar(volume: PETVolume) -> dict[str, Any]:
         volume.units == "SUV"
     ):  # reported as another type than stored: what the scan's own side-car says stays true
         return {"Units": "SUV", **_patient_of(volume.source)}
-    units = "Bq/mL" if volume.units == "BQML" else f"{volume.units}, times SUVFactor for {decision.type}"
+    known = volume.units in ACTIVITY_UNITS
+    units = unit_names.shown(volume.units).replace("ml", "mL") if known else volume.units
+    if not known:
+        units += f", times SUVFactor for {decision.type}"
     per_slice = decision.factor_per_slice
     factor = decision.factor if per_slice is None else list(per_slice)
     return {"Units": units, "SUVFactor": factor, "SUVType": decision.type}
 
 
 def _patient_of(source: Path) -> dict[str, Any]:
-    for path in (source.with_name(f"{stem(source)}.json"), source.with_name("pet.json")):
-        if path.is_file():
-            sidecar = json.loads(path.read_text(encoding="utf-8-sig"))
-            keys = ("SUVType", "PatientWeight", "PatientSize", "PatientSex")
-            return {key: sidecar[key] for key in keys if key in sidecar}
-    return {}
+    found, _ = sidecars.find(source, stem(source))
+    if found is None:
+        return {}
+    sidecar = sidecars.read(found)
+    keys = ("SUVType", "PatientWeight", "PatientSize", "PatientSex")
+    return {key: sidecar[key] for key in keys if key in sidecar}
 
 
 @contextmanager

@@ -27,6 +27,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from . import suv_text
 from .errors import InputError
 from .files import csv_text, write_text
 from .metrics import bland_altman
@@ -59,6 +60,11 @@ __all__ = [
 QUANTITIES = ("volume_ml", "suv_min", "suv_mean", "suv_median", "suv_max", "suv_peak", "mtv41_ml", "tlg41")
 POSITION = ("suv_max_x_mm", "suv_max_y_mm", "suv_max_z_mm")
 COLUMNS = ("scan", "segment", "stage", *QUANTITIES, *POSITION)
+SUV_COLUMNS = (
+    "suv_rule",
+    "suv_factor",
+    "suv_warnings",
+)  # behind the others in the file: what the SUV rests on
 STAGES = ("original", "denoised", "reference", "change_percent")
 PEAK_RADIUS_MM = (3.0 * 1000.0 / (4.0 * math.pi)) ** (1.0 / 3.0)  # 6.2035 mm: a sphere of 1 cm^3
 PEAK_VOLUME_TOLERANCE = 0.1  # of 1 ml, up to which whole voxels make up SUVpeak's sphere
@@ -205,20 +211,27 @@ def _change_percent(before: float | None, after: float | None) -> float | None:
     return 100.0 * (after - before) / before
 
 
-def lesions_csv_text(rows: Iterable[Row]) -> str:
-    """The table as CSV text: '.' decimals, digits enough to give the number back, empty where undefined."""
+def lesions_csv_text(rows: Iterable[Row], suv: Mapping[str, Mapping[str, Any]] | None = None) -> str:
+    """The table as CSV text: '.' decimals, digits enough to give the number back, empty where undefined.
+
+    `suv`: the SUV decisions (`SUVDecision.to_dict`) that the stages rest on, by stage; with it SUV_COLUMNS follow.
+    """
 
     def cells(row: Row) -> list[Any]:
         numbers = (row.get(key) for key in (*QUANTITIES, *POSITION))
         texts = ("" if number is None else repr(float(number)) for number in numbers)
-        return [row["scan"], row["segment"], row["stage"], *texts]
+        decision = (suv or {}).get(row["stage"])
+        said = suv_text.columns(decision) if decision else ("",) * len(SUV_COLUMNS)
+        return [row["scan"], row["segment"], row["stage"], *texts, *(() if suv is None else said)]
 
-    return csv_text(COLUMNS, map(cells, rows))
+    return csv_text(COLUMNS if suv is None else (*COLUMNS, *SUV_COLUMNS), map(cells, rows))
 
 
-def write_lesions_csv(path: str | os.PathLike[str], rows: Iterable[Row]) -> None:
-    """Writes the lesion table (UTF-8, atomically)."""
-    write_text(path, lesions_csv_text(rows))
+def write_lesions_csv(
+    path: str | os.PathLike[str], rows: Iterable[Row], suv: Mapping[str, Mapping[str, Any]] | None = None
+) -> None:
+    """Writes the lesion table (UTF-8, atomically); `suv` as for `lesions_csv_text`."""
+    write_text(path, lesions_csv_text(rows, suv))
 
 
 def read_lesions_csv(path: str | os.PathLike[str]) -> list[Row]:

@@ -142,7 +142,14 @@ def _stamp(summary: Mapping[str, Any]) -> str:
 
 
 def _messages(suv: Mapping[str, Any], summary: Mapping[str, Any]) -> str:
-    warnings = unique([*strings(suv.get("warnings")), *strings(summary.get("warnings"))])
+    reference = mapping(mapping(summary.get("reference")).get("suv"))
+    warnings = unique(
+        [
+            *strings(suv.get("warnings")),
+            *strings(summary.get("warnings")),
+            *(f"Full-dose reference: {text}" for text in strings(reference.get("warnings"))),
+        ]
+    )
     notices = unique([*strings(suv.get("notices")), *strings(summary.get("notices"))])
     notices = [notice for notice in notices if notice not in warnings]
     if not warnings and not notices:

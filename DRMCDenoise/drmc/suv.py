@@ -26,8 +26,10 @@ PLAUSIBLE_WINDOW_S = 12 * 3600.0  # a reference time lies this close to the acqu
 BEFORE_ADMINISTRATION_S = 3600.0  # clocks differ: a reference time may lie this much before the injection
 REBUILT_UPTAKE_LIMIT_S = 6 * 3600.0  # an uptake found from times of day alone is shorter than this
 LONG_LIVED_HALF_LIFE_S = 41_400.0  # from here on a time of day without its date says nothing
+DATED_UPTAKE_HALF_LIVES = 10.0  # an uptake that complete dates give is shorter than this
 HALF_LIFE_RANGE_S = (1.0, 1e10)
 WARN_PERCENT, CONFIRM_PERCENT = 2.0, 5.0  # candidates that differ more: warn; ask
+DECAY_FACTOR_TOLERANCE = 1e-3  # scanners write it with few digits
 SSF_AGREES_PERCENT = 0.5  # Philips writes its factors with few digits
 FDG_UPTAKE_MINUTES = (30.0, 120.0)
 
@@ -322,6 +324,12 @@ def _iso(seconds: float | None, dated: bool) -> str | None:
     return moment.isoformat() if dated else moment.time().isoformat()
 
 
+def _zone(offset: float) -> str:
+    """An offset from UTC as DICOM writes it."""
+    minutes = round(abs(offset) / 60.0)
+    return f"{'-' if offset < 0 else '+'}{minutes // 60:02d}{minutes % 60:02d}"
+
+
 def _clock(seconds: float) -> str:
     """Time of day for messages: no date, which could help to identify somebody."""
     whole = round(seconds % _DAY)
@@ -416,6 +424,11 @@ def _text(value: Any) -> str:
     return str(value).strip(" \t\r\n\0")
 
 
+def _line(value: Any) -> str:
+    """A text from a file as one printable line."""
+    return "".join(c if c.isprintable() else " " for c in str(value))[:500]
+
+
 def _number(value: Any) -> float | None:
     """A header value as a finite number; None where it is absent or no such number."""
     if isinstance(value, bool):
@@ -446,8 +459,9 @@ def _shown(value: Any) -> str:
 class _Header:
     """Reads the slices' mappings; what must be one value for the whole series is refused where it is not."""
 
-    def __init__(self, slices: Sequence[Mapping[str, Any]]):
+    def __init__(self, slices: Sequence[Mapping[str, Any]], accept_clock: bool = False):
         self.slices = slices
+        self.accept_clock = accept_clock  # a moment whose zone is unknown is read by its written clock
         self.notices: list[str] = []
         self.warnings: list[str] = []
 
@@ -488,6 +502,11 @@ class _Header:
         except ValueError as error:
             self.notices.append(f"{_named(key)} {_shown(value)} is {error}: not used")
             return None
+
+
+def number_of(value: Any) -> float | None:
+    """A value from a header or a side-car as a finite number; None where it is absent or no such number."""
+    return _number(value)
 
 
 def _key(value: Any) -> Any:
@@ -560,11 +579,12 @@ def _fixed_dose(dose: float, name: str, notices: list[str], warnings: list[str])
 
 def nuclide_of(code: str, meaning: str) -> str | None:
     """The nuclide ("F-18") that a code value and meaning name; None where unknown or they disagree."""
-    named = _nuclides_named(code, meaning)
+    named = nuclides_named(code, meaning)
     return named.pop() if len(named) == 1 else None
 
 
-def _nuclides_named(code: str, meaning: str) -> set[str]:
+def nuclides_named(code: str, meaning: str) -> set[str]:
+    """The nuclides that a code value and a text name, in any of the usual spellings ("F-18", "18F", "^18^Fluorine")."""
     named = {name for name, (_, codes) in NUCLIDES.items() if code.strip() in codes}
     mass = re.search(r"\d{2,3}", meaning)
     for word in re.findall(r"[a-z]+", meaning.lower()) if mass else ():
@@ -576,7 +596,7 @@ def _nuclides_named(code: str, meaning: str) -> set[str]:
 
 def _half_life(header: _Header) -> tuple[float, str | None]:
     """The half-life in s, from the header or from the coded nuclide, and the nuclide."""
-    named = _nuclides_named(header.text("RadionuclideCodeValue"), header.text("RadionuclideCodeMeaning"))
+    named = nuclides_named(header.text("RadionuclideCodeValue"), header.text("RadionuclideCodeMeaning"))
     stated = header.positive("RadionuclideHalfLife")
     if stated is None:
         if len(named) != 1:
@@ -629,7 +649,10 @@ class _Clocks:
         series_time = header.time("SeriesTime", parse_time)
         dates = header.times("AcquisitionDate", parse_date)
         times = header.times("AcquisitionTime", parse_time)
-        moments = [self.local(m) for m in header.times("AcquisitionDateTime", parse_datetime)]
+        written = header.times("AcquisitionDateTime", parse_datetime)
+        if self.offset is None:
+            self.offset = self._offset_of_acquisitions(written, times)
+        moments = [self.local(m) for m in written]
         days = [d for d in (series_date, *dates) if d is not None]
         days += [m - m % _DAY for m in moments if m is not None]
         self.dated = bool(days)
@@ -673,12 +696,28 @@ class _Clocks:
         values = [_number(s.get(key)) for s in header.slices]
         return [None if v is None or abs(v) > 1e12 else v / 1000.0 for v in values]
 
+    @staticmethod
+    def _offset_of_acquisitions(
+        moments: Sequence[tuple[float, float | None] | None], times: Sequence[float | None]
+    ) -> float | None:
+        """The offset from UTC that AcquisitionDateTime states on all slices, by the clock of AcquisitionTime."""
+        offsets = {None if m is None else m[1] for m in moments}
+        same_clock = all(
+            t is None or (m is not None and abs(m[0] - _nearest_day(t, m[0])) <= SAME_TIME_S)
+            for m, t in zip(moments, times, strict=True)
+        )
+        return offsets.pop() if len(offsets) == 1 and same_clock else None
+
     def local(self, moment: tuple[float, float | None] | None) -> float | None:
         """A DT on the series' clock: shifted only where both state their offset from UTC."""
         if moment is None:
             return None
         seconds, offset = moment
         return seconds if offset is None or self.offset is None else seconds - offset + self.offset
+
+    def cannot_place(self, moment: tuple[float, float | None] | None) -> bool:
+        """Whether a DT states its offset from UTC and the series does not."""
+        return moment is not None and moment[1] is not None and self.offset is None
 
     def near(self) -> float | None:
         return self.earliest if self.earliest is not None else self.series
@@ -693,14 +732,18 @@ class _Administration:
     def __init__(self, header: _Header, clocks: _Clocks, half_life: float):
         self.half_life, self.dated = half_life, clocks.dated
         self.key = "RadiopharmaceuticalStartDateTime"
-        self.moment = clocks.local(header.time(self.key, parse_datetime))
+        written = header.time(self.key, parse_datetime)
         self.time_of_day = header.time("RadiopharmaceuticalStartTime", parse_time)
+        self._place(header, clocks, written)
+        self.moment = clocks.local(written)
         if self.moment is None and self.time_of_day is None:
-            private = clocks.local(header.time("GEAdministrationDateTime", parse_datetime))
+            written = header.time("GEAdministrationDateTime", parse_datetime)
+            private = clocks.local(written)
             if private is None:
                 problem = f"and {_named('RadiopharmaceuticalStartTime')} are both missing"
                 raise refused(self.key, problem, "write the time of injection into the header")
             self.moment, self.key = private, "GEAdministrationDateTime"
+            self._place(header, clocks, written)
             header.notices.append(f"time of injection taken from the private {_named(self.key)}")
         if self.moment is None:
             self.key = "RadiopharmaceuticalStartTime"
@@ -708,6 +751,40 @@ class _Administration:
             self.time_of_day = self.moment % _DAY
         else:
             self._compare(header)
+
+    def _place(self, header: _Header, clocks: _Clocks, moment: tuple[float, float | None] | None) -> None:
+        """Places a moment with an offset from UTC on the series' clock, or says that it cannot be.
+
+        RadiopharmaceuticalStartTime has no offset: it is on the series' clock, and tells its offset.
+        """
+        if not clocks.cannot_place(moment):
+            return
+        seconds, offset = moment
+        if self.time_of_day is not None:
+            apart = _nearest_day(self.time_of_day, seconds) - seconds
+            zone = offset + 900.0 * round(apart / 900.0)
+            if abs(offset + apart - zone) <= SAME_TIME_S and -43_200.0 <= zone <= 50_400.0:
+                clocks.offset = zone
+                if zone != offset:
+                    header.notices.append(
+                        f"{_named(self.key)} {_clock(seconds)} {_zone(offset)} is "
+                        f"{_named('RadiopharmaceuticalStartTime')} {_clock(self.time_of_day)} on a scanner at "
+                        f"{_zone(zone)}"
+                    )
+            return  # else the two contradict each other, which is told or refused
+        effect = _percent(3600.0, self.half_life)
+        problem = (
+            f"{_clock(seconds)} {_zone(offset)} states its offset from UTC and the series does not "
+            f"({_named('TimezoneOffsetFromUTC')} is missing): it cannot be placed on the scanner's clock, and "
+            f"an hour is {effect:.3g} % of the SUV"
+        )
+        if effect > CONFIRM_PERCENT and not header.accept_clock:
+            mend = (
+                "give the scanner's time without offset (--header RadiopharmaceuticalStartDateTime=...), or take "
+                "the written clock with --accept-suv CLOCK"
+            )
+            raise refused(self.key, problem, mend)
+        header.warnings.append(f"{_named(self.key)} {problem}: the written clock is used")
 
     def _compare(self, header: _Header) -> None:
         apart = self.moment - _nearest_day(self.time_of_day, self.moment)
@@ -728,11 +805,11 @@ class _Administration:
         notices = []
         if self.moment is not None and self.dated:
             uptake = reference - self.moment
-            if -BEFORE_ADMINISTRATION_S <= uptake < 2.0 * self.half_life:
+            if -BEFORE_ADMINISTRATION_S <= uptake < self._longest_dated():
                 return self.moment, self._midnight(self.moment, reference)
         if self.half_life >= LONG_LIVED_HALF_LIFE_S:
             problem = (
-                f"gives no date within two half-lives before the reference time {_clock(reference)}, and the "
+                f"gives no date within ten half-lives before the reference time {_clock(reference)}, and the "
                 f"nuclide is long-lived ({self.half_life:g} s)"
             )
             raise refused("RadiopharmaceuticalStartDateTime", problem, "correct the dates in the header")
@@ -749,6 +826,17 @@ class _Administration:
                 f"{uptake / 60.0:.1f} min"
             )
         return rebuilt, notices + self._midnight(rebuilt, reference)
+
+    def _longest_dated(self) -> float:
+        """Uptake [s] up to which complete dates are trusted.
+
+        Of a short-lived nuclide less than 23 h: there a time of day alone says the same, and a date that lies a
+        day off is the work of an anonymizer.
+        """
+        longest = DATED_UPTAKE_HALF_LIVES * self.half_life
+        if self.half_life >= LONG_LIVED_HALF_LIFE_S:
+            return longest
+        return min(longest, _DAY - BEFORE_ADMINISTRATION_S)
 
     @staticmethod
     def _midnight(administration: float, reference: float) -> list[str]:
@@ -788,6 +876,7 @@ class _ReferenceTime:
         self.header, self.clocks, self.administration = header, clocks, administration
         self.half_life = administration.half_life
         self.found: dict[str, _Candidate] = {}
+        self.frame_start = _frame_reference_is_start(header, clocks, self.half_life)
         self._private()
         self._series_time()
         self._back_computed()
@@ -797,9 +886,10 @@ class _ReferenceTime:
         # In Enhanced PET this element is the reference time by definition (DICOM PS3.3 C.8.22.6); in a classic
         # header it is a stranger, worth a comparison.
         self.defined = header.text("DecayCorrected").upper() == "YES"
-        stated = clocks.local(header.time("DecayCorrectionDateTime", parse_datetime))
+        written = header.time("DecayCorrectionDateTime", parse_datetime)
+        stated = clocks.local(written)
         if stated is not None and clocks.dated:
-            self._add("DCDT", stated, True)
+            self._add("DCDT", stated, *self._placed(written))
         elif self.defined:
             header.notices.append(
                 f"{_named('DecayCorrectionDateTime')} is missing: the reference time is that of a classic series"
@@ -817,16 +907,32 @@ class _ReferenceTime:
             plausible, note = False, note or _NO_UPTAKE
         self.found[rule] = _Candidate(rule, time, plausible, note)
 
+    def _placed(self, moment: tuple[float, float | None] | None) -> tuple[bool, str]:
+        """Whether a moment can be a reference time by its offset from UTC, and why not."""
+        if not self.clocks.cannot_place(moment) or self.header.accept_clock:
+            return True, ""
+        clock = (self.clocks.series, self.clocks.earliest)
+        if any(t is not None and abs(moment[0] - t) <= SAME_TIME_S for t in clock):
+            return True, ""
+        if _percent(3600.0, self.half_life) <= CONFIRM_PERCENT:
+            self.header.warnings.append(
+                f"a reference time states its offset from UTC {_zone(moment[1])} and the series does not "
+                f"({_named('TimezoneOffsetFromUTC')} is missing): the written clock is used"
+            )
+            return True, ""
+        return False, "its offset from UTC cannot be placed on the scanner's clock"
+
     def _private(self) -> None:
         for key in ("GEScanDateTime", "SiemensDecayCorrectionDateTime"):
-            times = {self.clocks.local(t) for t in self.header.times(key, parse_datetime)} - {None}
+            written = self.header.times(key, parse_datetime)
+            times = {self.clocks.local(t) for t in written} - {None}
             if len(times) > 1:
                 self.header.warnings.append(f"private {_named(key)} differs between the slices: not used")
             elif times:
                 time = times.pop()
                 if not self.clocks.dated:
                     time = _nearest_day(time % _DAY, self.clocks.near() or 0.0)
-                self._add("PRIVATE", time, True)
+                self._add("PRIVATE", time, *self._placed(written[0]))
                 return
 
     def _series_time(self) -> None:
@@ -851,12 +957,14 @@ class _ReferenceTime:
         note = ""
         if min(reference) <= 0:
             note = "FrameReferenceTime is 0"
+        elif self.frame_start:
+            note = "by DecayFactor (0054,1321) FrameReferenceTime is the start of the frame"
         elif spread > BACK_SPREAD_S:
             note = f"spreads over {spread:.1f} s"
         elif single and max(reference) > min(duration):
             note = _UNVERIFIED
         self._add("BACK", math.fsum(back) / len(back), not note, note)
-        if "GE" in re.split(r"[\W_]+", header.text("Manufacturer").upper()):
+        if self.frame_start or "GE" in re.split(r"[\W_]+", header.text("Manufacturer").upper()):
             note = ""
             if clocks.span <= SAME_TIME_S:
                 note = "AcquisitionTime is that of the whole series"
@@ -906,6 +1014,10 @@ class _ReferenceTime:
         for rule in ("DCDT", "PRIVATE", "ST") if self.defined else ("PRIVATE", "ST"):
             if rule in self.found and self.found[rule].plausible:
                 return self.found[rule]
+        start = self.found.get("GE_AT_FRT")
+        if self.frame_start and start is not None and start.plausible:
+            why = f"by {_named('DecayFactor')} {_named('FrameReferenceTime')} is the start of the frame"
+            return self._instead_of_series_time(start, f"{why}, which is taken off the acquisition")
         back, earliest = self.found.get("BACK"), self.found.get("AT_MIN")
         if back is not None and back.plausible:
             return self._instead_of_series_time(back, "it is computed back from the frames")
@@ -956,7 +1068,9 @@ class _ReferenceTime:
             f"{rule} {_clock(self.found[rule].time)} would change the SUV {_by(percent)}"
             for rule, percent in rivals.items()
         )
-        defined = self.defined and chosen.rule == "DCDT"
+        defined = (self.defined and chosen.rule == "DCDT") or (
+            self.frame_start and chosen.rule == "GE_AT_FRT"
+        )
         if agreed or defined or accept == chosen.rule or max(map(abs, rivals.values())) <= CONFIRM_PERCENT:
             self.header.warnings.append(line)
             return
@@ -976,6 +1090,23 @@ class _ReferenceTime:
 _NAME_THE_RULE = "find out which is right and name it with --accept-suv RULE, or correct the header"
 
 
+def _frame_reference_is_start(header: _Header, clocks: _Clocks, half_life: float) -> bool:
+    """Whether DecayFactor says on all slices that FrameReferenceTime is the start of the frame (GE).
+
+    It is then 2^(FRT/T) times the in-frame term. Where that term is too near to 1 to tell, it says nothing.
+    """
+    told = False
+    for s, frame, duration in zip(header.slices, clocks.reference, clocks.duration, strict=True):
+        stated = _number(s.get("DecayFactor"))
+        if stated is None or frame is None or not duration or duration <= 0:
+            return False
+        expected, term = _exp2(frame / half_life), in_frame_term(half_life, duration)
+        if not 0.0 < expected < math.inf or abs(stated / (expected * term) - 1.0) > DECAY_FACTOR_TOLERANCE:
+            return False
+        told = told or term - 1.0 > 2.0 * DECAY_FACTOR_TOLERANCE
+    return told
+
+
 def _check_decay_factor(header: _Header, clocks: _Clocks, half_life: float) -> None:
     """DecayFactor is 2^(FRT/T) (Siemens) or that times the in-frame term (GE); anything else is warned of."""
     for s, frame, duration in zip(header.slices, clocks.reference, clocks.duration, strict=True):
@@ -984,7 +1115,7 @@ def _check_decay_factor(header: _Header, clocks: _Clocks, half_life: float) -> N
         if stated is None or not 0.0 < expected < math.inf:
             continue
         in_frame = expected * in_frame_term(half_life, max(duration or 0.0, 0.0))
-        if min(abs(stated / expected - 1.0), abs(stated / in_frame - 1.0)) > 1e-3:
+        if min(abs(stated / expected - 1.0), abs(stated / in_frame - 1.0)) > DECAY_FACTOR_TOLERANCE:
             header.warnings.append(
                 f"{_named('DecayFactor')} {stated:g} fits {_named('FrameReferenceTime')} neither as "
                 f"{expected:.5f} nor as {in_frame:.5f}: it is not used here"
@@ -1000,6 +1131,7 @@ def decide(
     *,
     suv_type: str = "bw",
     accept_rule: str | None = None,
+    accept_clock: bool = False,
     synonyms: Mapping[str, str] | None = None,
 ) -> SUVDecision:
     """Decides how the stored (rescaled) values of one PET series become SUV.
@@ -1011,7 +1143,8 @@ def decide(
     and `PhilipsActivityConcentrationScaleFactor`; `PrivateWithoutCreator` lists those found in block 10
     without a creator. `DecayCorrected` YES, which only Enhanced PET has, makes DecayCorrectionDateTime the
     reference time. `suv_type`: a key of SUV_TYPES. `accept_rule`: the rule to follow where the header leaves
-    the time open. `synonyms`: what messages call an element ("Units (0054,1001)") that this image says by
+    the time open. `accept_clock`: a time with an offset from UTC that cannot be placed on the scanner's clock is
+    read as written. `synonyms`: what messages call an element ("Units (0054,1001)") that this image says by
     another.
 
     Raises SUVRefusedError, naming the tag and the mend, where the SUV cannot be known.
@@ -1023,7 +1156,7 @@ def decide(
         return text
 
     try:
-        decision = _decide(slices, suv_type, accept_rule)
+        decision = _decide(slices, suv_type, accept_rule, accept_clock)
     except InputError as error:
         raise SUVRefusedError(renamed(str(error)), getattr(error, "candidates", ())) from None
     return replace(
@@ -1034,7 +1167,9 @@ def decide(
     )
 
 
-def _decide(slices: Sequence[Mapping[str, Any]], suv_type: str, accept_rule: str | None) -> SUVDecision:
+def _decide(
+    slices: Sequence[Mapping[str, Any]], suv_type: str, accept_rule: str | None, accept_clock: bool
+) -> SUVDecision:
     if not slices:
         raise InputError("the series has no slices: choose a folder with a PET series")
     kind = suv_type_name(suv_type)
@@ -1043,7 +1178,7 @@ def _decide(slices: Sequence[Mapping[str, Any]], suv_type: str, accept_rule: str
         raise InputError(
             f"rule {_shown(accept)} is unknown: accept one of {', '.join((*TIME_RULES, 'NONE'))}"
         )
-    header = _Header(slices)
+    header = _Header(slices, accept_clock)
     _check_series(header)
     units = header.text("Units").upper()
     stored = _stored_suv_type(header, units)
@@ -1291,23 +1426,34 @@ def _usable(factor: float) -> float:
 # ---------------------------------------------------------------------------------------- side-cars
 
 _BQ = {"bq": 1.0, "kbq": 1e3, "mbq": 1e6, "gbq": 1e9}
+# Bq/ml in one unit of an activity concentration, by the code that stands for it here.
+ACTIVITY_UNITS = {"BQML": 1.0, "KBQML": 1e3, "MBQML": 1e6, "NCIML": 37.0, "UCIML": 37_000.0}
 
 
 def decide_sidecar(
-    sidecar: Mapping[str, Any], stored: str, suv_type: str, name: str, slices: int
+    sidecar: Mapping[str, Any],
+    stored: str,
+    suv_type: str,
+    name: str,
+    slices: int,
+    accept_clock: bool = False,
 ) -> SUVDecision:
     """The decision for an image that is no DICOM, from the JSON beside it, with the keys of BIDS-PET.
 
-    `name`: the side-car in messages. `stored`: "SUV" or "BQML". With Bq/ml either `SUVFactor` (SUV per Bq/ml,
-    or one for each of the `slices`), or PatientWeight [kg], InjectedRadioactivity with
+    `name`: the side-car in messages. `stored`: "SUV" or a key of ACTIVITY_UNITS. With an activity either
+    `SUVFactor` (SUV per stored unit, or one for each of the `slices`), or PatientWeight [kg], InjectedRadioactivity with
     InjectedRadioactivityUnits, RadionuclideHalfLife [s] or TracerRadionuclide, InjectionStart [s] and, by
-    ImageDecayCorrected, ImageDecayCorrectionTime [s] or ScanStart and FrameDuration [s]. Other SUV types than
-    SUVbw want PatientSize [m] and PatientSex too; SUVType names what is stored.
+    ImageDecayCorrected, ImageDecayCorrectionTime [s], or FrameTimesStart [s] (without it ScanStart) and
+    FrameDuration [s]; all times count from TimeZero. Other SUV types than SUVbw want PatientSize [m] and
+    PatientSex too; SUVType names what is stored. `SUVWarnings`: what was to be said of the SUV of the scan that
+    the image comes from. `accept_clock`: a frame that starts before the scan is taken so.
     """
     kind = suv_type_name(suv_type)
-    card = _Sidecar(sidecar, stored, name)
+    card = _Sidecar(sidecar, stored, name, accept_clock)
     output, source = SUV_TYPES[kind][0], f"stated in {card.file}"
     facts = card.facts(kind)
+    earlier = sidecar.get("SUVWarnings")
+    warnings = [_line(text) for text in earlier] if isinstance(earlier, list) else []
     if stored == "SUV" or "SUVFactor" in sidecar:
         own = suv_type_name(sidecar.get("SUVType") or "bw")
         gain = 1.0 if own == kind else card.norm(kind) / card.norm(own)
@@ -1319,12 +1465,13 @@ def decide_sidecar(
                     f'{name}: "SUVFactor" has {len(factors)} values for {slices} slices: correct it'
                 )
             mean = math.fsum(factors) / len(factors)
-            return SUVDecision(mean, output, "sidecar", source, factor_per_slice=factors, facts=facts)
+            said = {"warnings": warnings, "facts": facts}
+            return SUVDecision(mean, output, "sidecar", source, factor_per_slice=factors, **said)
         factor = 1.0 if stored == "SUV" else card.number("SUVFactor", positive=True)
-        return SUVDecision(_usable(factor * gain), output, "sidecar", source, facts=facts)
+        return SUVDecision(_usable(factor * gain), output, "sidecar", source, warnings=warnings, facts=facts)
     half_life, notices = card.half_life()
-    uptake, gain, source = card.uptake(half_life)
-    warnings: list[str] = []
+    uptake, gain, source = card.uptake(half_life, warnings)
+    gain *= ACTIVITY_UNITS[stored]
     dose = card.dose(notices, warnings)
     if uptake < 0:
         warnings.append(f"the reference time lies {-uptake / 60.0:.1f} min before the injection")
@@ -1337,17 +1484,16 @@ def decide_sidecar(
 class _Sidecar:
     """Reads the side-car of an image; every refusal names its key."""
 
-    def __init__(self, values: Mapping[str, Any], stored: str, name: str):
+    def __init__(self, values: Mapping[str, Any], stored: str, name: str, accept_clock: bool = False):
         self.values, self.stored, self.name = values, stored, name
+        self.accept_clock = accept_clock
         self.file = re.split(r"[\\/]", name)[-1]
         self.weight_key = (
             "PatientWeight" if "PatientWeight" in values or "BodyWeight" not in values else "BodyWeight"
         )
 
-    def number(self, key: str, positive: bool = False, default: float | None = None) -> float:
+    def number(self, key: str, positive: bool = False) -> float:
         value = self.values.get(key)
-        if value is None and default is not None:
-            return default
         found = _number(value)
         if found is None or (positive and found <= 0):
             state = (
@@ -1392,7 +1538,7 @@ class _Sidecar:
             )
         return dose * _BQ[unit] if unit else _fixed_dose(dose, '"InjectedRadioactivity"', notices, warnings)
 
-    def uptake(self, half_life: float) -> tuple[float, float, str]:
+    def uptake(self, half_life: float, warnings: list[str]) -> tuple[float, float, str]:
         """(seconds from the injection to the reference time, in-frame gain, the keys they come from)."""
         corrected = self.values.get("ImageDecayCorrected")
         if not isinstance(corrected, bool):
@@ -1400,15 +1546,32 @@ class _Sidecar:
         if corrected:
             reference, gain, source = self.number("ImageDecayCorrectionTime"), 1.0, "ImageDecayCorrectionTime"
         else:
-            reference = self.number("ScanStart") + self.number("FrameTimesStart", default=0.0)
+            reference, key = self._frame_start(half_life, warnings)
             gain = in_frame_term(half_life, self.number("FrameDuration", positive=True))
-            source = "ScanStart and FrameDuration"
+            source = f"{key} and FrameDuration"
         uptake = reference - self.number("InjectionStart")
         if uptake < -BEFORE_ADMINISTRATION_S:
             raise InputError(
                 f'{self.name}: "InjectionStart" lies {-uptake:.0f} s after the image: correct the times'
             )
         return uptake, gain, source
+
+    def _frame_start(self, half_life: float, warnings: list[str]) -> tuple[float, str]:
+        """When the frame starts, and the key that says so: in BIDS both count from TimeZero."""
+        if self.values.get("FrameTimesStart") is None:
+            return self.number("ScanStart"), "ScanStart"
+        start = self.number("FrameTimesStart")
+        scan = _number(self.values.get("ScanStart"))
+        if scan is not None and start < scan - SAME_TIME_S:
+            effect = _percent(scan - start, half_life)
+            problem = (
+                f'{self.name}: "FrameTimesStart" {start:g} s lies before "ScanStart" {scan:g} s, though both count '
+                f"from TimeZero ({effect:.3g} % of the SUV)"
+            )
+            if effect > CONFIRM_PERCENT and not self.accept_clock:
+                raise InputError(f"{problem}: correct one, or take FrameTimesStart with --accept-suv CLOCK")
+            warnings.append(f"{problem}: FrameTimesStart is used")
+        return start, "FrameTimesStart"
 
     def facts(self, kind: str) -> dict[str, Any]:
         """What a report shows; nothing is refused here."""
@@ -1425,4 +1588,6 @@ class _Sidecar:
             "sex": _text(self.values.get("PatientSex")) or None,
             "dose_bq": _number(dose * _BQ[_text(unit).lower()]) if known else None,  # None where it overflows
             "nuclide": nuclide_of("", _text(self.values.get("TracerRadionuclide"))),
+            "tracer": _text(self.values.get("TracerName")) or None,
+            "sidecar": self.file,
         }

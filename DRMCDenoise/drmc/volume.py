@@ -6,22 +6,25 @@ Arrays are (z, y, x) float32; geometry is LPS as SimpleITK gives it, in mm.
 from __future__ import annotations
 
 import gzip
-import json
 import math
 import re
 import struct
 import zlib
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import SimpleITK as sitk
 
-from drmc import header_values, suv
+from drmc import header_effects, header_values, plausibility, plausibility_bounds, sidecars, suv
+from drmc import units as unit_names
 from drmc.errors import DRMCError, InputError, NotFiniteError, SUVRefusedError, UnknownUnitsError
 from drmc.files import atomic_path
+
+if TYPE_CHECKING:
+    from drmc.dicom import PETSeries
 
 NIFTI, NRRD, MHA = "nifti", "nrrd", "mha"
 _ENDINGS = {
@@ -42,7 +45,6 @@ _REPORTED = {
     "reconstruction": "ReconMethodName",
     "filter": "ReconFilterType",
 }
-_PLAUSIBLE_SUV_PERCENTILE = (0.5, 200.0)  # of the 99.9th percentile of an image without stated units
 
 
 @dataclass(frozen=True)
@@ -194,14 +196,16 @@ def read_volume(
     series_uid: str | None = None,
     units: str | None = None,
     header: Mapping[str, str] | None = None,
+    case: Path | None = None,
 ) -> PETVolume:
     """Reads a PET image and decides its SUV.
 
     `path`: a DICOM folder or one DICOM file of the series, or a NIfTI, NRRD or MetaImage file. `suv_type`: a
-    key of `suv.SUV_TYPES`. `accept_rule`: the reference time to use where a DICOM header is ambiguous.
-    `series_uid`: which series of a folder. `units`: "suv" or "bqml", what an image that is no DICOM holds,
-    where nothing else says so. `header`: values by DICOM keyword that take the place of the header's when the SUV
-    is decided (drmc.header_values).
+    key of `suv.SUV_TYPES`. `accept_rule`: the reference time to use where a DICOM header is ambiguous, and what the
+    caller vouches for where it is implausible (`plausibility.accepted`). `series_uid`: which series of a folder.
+    `units`: one of `units.CHOICES`, what an image that is no DICOM holds, where nothing else says so. `header`: values by DICOM keyword that take the place of the header's when the SUV
+    is decided (drmc.header_values). `case`: the side-car that a dataset's manifest names for the image, where it has
+    none of its own.
 
     Raises InputError where the image or its SUV is refused.
     """
@@ -210,7 +214,13 @@ def read_volume(
         raise InputError(f"{path} does not exist: check the path of the scan")
     kind = None if path.is_dir() else image_kind(path)
     if kind is None:
-        return _read_dicom(path, suv_type, accept_rule, series_uid, header or {})
+        volume = _read_dicom(path, suv_type, accept_rule, series_uid, header or {})
+        idle = (
+            []
+            if units is None
+            else [f"the units asked for ({units}) have no effect: the DICOM header states them"]
+        )
+        return replace(volume, notices=[*volume.notices, *idle])
     if header:
         raise InputError(
             f"{path} is no DICOM, so nothing of its header can be given by hand ({', '.join(header)}): write it into "
@@ -219,12 +229,42 @@ def read_volume(
     image = read_image(path)
     array = sitk.GetArrayFromImage(image)
     array = _finite_float32(array, path)
-    sidecar, sidecar_path = _sidecar(path)
-    decision, stored = _decide_image(image, array, sidecar, sidecar_path, units, suv_type, path)
+    sidecar, sidecar_path, said = _sidecar(path, case)
+    rule, vouched = plausibility.accepted(accept_rule)
+    if rule is not None:
+        said.append(f"rule {rule} was accepted but has no effect: the image has no DICOM header")
+    if series_uid is not None:
+        said.append("the series UID has no effect: the image is no DICOM")
+    source = plausibility.of_image(path)
+    if sidecar is not None:
+        source = plausibility.of_sidecar(sidecar, sidecar_path.name)
+        words = sidecar.get("SUVAccepted")
+        vouched |= {str(word) for word in words} if isinstance(words, list) else set()
+    elif units is not None:
+        vouched |= {"SUV"}  # the caller has said what the voxels are
+    try:
+        decision, stored = _decide_image(image, sidecar, sidecar_path, units, suv_type, path, vouched)
+    except UnknownUnitsError as error:
+        also = "".join(f"; {text}" for text in said)
+        high = float(np.percentile(array, plausibility_bounds.PERCENTILE))
+        known = f"99.9th percentile {high:.4g}{also}"
+        raise UnknownUnitsError(str(error).replace("%VALUES", known)) from None
+    except InputError:
+        if sidecar is not None and "SUVFactor" not in sidecar:
+            plausibility.check_half_life(source, vouched)
+        raise
     reported = {name: sidecar[key] for name, key in _REPORTED.items() if sidecar and sidecar.get(key)}
-    return PETVolume(
-        array, Geometry.from_image(image), stored, decision, path, kind, reported, list(decision.notices)
+    volume = PETVolume(
+        array, Geometry.from_image(image), stored, decision, path, kind, reported, [*said, *decision.notices]
     )
+    return _checked(volume, source, vouched)
+
+
+def _checked(volume: PETVolume, source: plausibility.Source, vouched: Collection[str]) -> PETVolume:
+    """The volume with what its facts and its SUV give reason to say; SUVRefusedError where they cannot be true."""
+    spacing = volume.geometry.spacing_zyx
+    decision = plausibility.check(volume.suv, volume.suv_array(), spacing, source, vouched)
+    return replace(volume, suv=decision)
 
 
 def _read_dicom(
@@ -233,15 +273,41 @@ def _read_dicom(
     from drmc import dicom  # pydicom is needed for DICOM only
 
     given = header_values.checked(header)
+    rule, vouched = plausibility.accepted(accept_rule)
     series = dicom.read_pet_series(path, series_uid)
     stated = header_values.stated(series.slices)
     slices = header_values.replaced(series.slices, given)
+    source = plausibility.of_header(slices, series.synonyms)
+
+    def decide(facts: Sequence[Mapping[str, Any]]) -> suv.SUVDecision:
+        return suv.decide(
+            facts,
+            suv_type=suv_type,
+            accept_rule=rule,
+            accept_clock="CLOCK" in vouched,
+            synonyms=series.synonyms,
+        )
+
     try:
-        decision = suv.decide(slices, suv_type=suv_type, accept_rule=accept_rule, synonyms=series.synonyms)
+        try:
+            decision = decide(slices)
+        except SUVRefusedError:
+            plausibility.check_half_life(source, vouched)
+            raise
+        differ = header_effects.philips_disagreement(decision, slices, decide)
+        decision = replace(decision, warnings=[*decision.warnings, *differ])
+        idle = header_effects.without_effect(decision, series.slices, given, decide) if given else []
+        decision = header_values.told(decision, series.slices, given, idle)
+        volume = _volume_of(series, decision, path, stated, given)
+        return _checked(volume, source, vouched)
     except SUVRefusedError as error:
         error.stated = stated
         raise
-    decision = header_values.told(decision, series.slices, given)
+
+
+def _volume_of(
+    series: PETSeries, decision: suv.SUVDecision, path: Path, stated: dict[str, str], given: dict[str, str]
+) -> PETVolume:
     return PETVolume(
         series.array,
         series.geometry,
@@ -434,103 +500,72 @@ def stem(path: str | Path) -> str:
     return Path(name).stem
 
 
-def _sidecar(path: Path) -> tuple[dict[str, Any] | None, Path | None]:
-    """The JSON that belongs to an image: `<stem>.json`, or `pet.json` in its folder (a simulated case)."""
-    for candidate in (path.with_name(stem(path) + ".json"), path.with_name("pet.json")):
-        if candidate.is_file():
-            return read_sidecar(candidate), candidate
-    return None, None
+def _sidecar(path: Path, case: Path | None = None) -> tuple[dict[str, Any] | None, Path | None, list[str]]:
+    """The JSON that belongs to an image (drmc.sidecars), its path, and what is to be said of it."""
+    found, said = sidecars.find(path, stem(path))
+    if found is None and case is not None and case.is_file():
+        found, said = case, [f"units and SUV by {case.name}, which the dataset names"]
+    return (None if found is None else sidecars.read(found)), found, said
 
 
 def read_sidecar(path: Path) -> dict[str, Any]:
     """The JSON object in a side-car file, with or without a byte order mark; InputError where it is none."""
-    try:
-        content = json.loads(path.read_text(encoding="utf-8-sig"))
-    except (OSError, ValueError, RecursionError) as error:
-        raise InputError(f"{path} is no valid JSON ({error}): repair or remove it") from None
-    if not isinstance(content, dict):
-        raise InputError(f"{path} is no JSON object: repair or remove it")
-    return content
+    return sidecars.read(path)
 
 
-def stated_units(path: str | Path) -> str | None:
-    """ "SUV" or "BQML" as the side-car JSON of an image says; None where there is none or it does not say."""
-    sidecar, _ = _sidecar(Path(path))
-    return None if sidecar is None else _stated_units(sidecar.get("Units"))
-
-
-def _stated_units(text: Any) -> str | None:
-    """ "SUV" or "BQML" for what side-cars, calls and image fields say; None for anything else."""
-    name = "".join(str(text).lower().split())
-    if name in ("suv", "g/ml", "gml", "suvbw") or "{suvbw}g/ml" in name:
-        return "SUV"
-    return "BQML" if name in ("bqml", "bq/ml", "codevalue:bq/ml") or "codevalue:bq/ml|" in name else None
-
-
-def _field_units(image: sitk.Image, path: Path) -> tuple[str | None, str]:
-    """Units by a text field of the image (NRRD, MetaImage; Slicer's coded voxel units), and the field's
-    name."""
-    for key in image.GetMetaDataKeys():
-        if "unit" not in key.lower() or "space" in key.lower():
-            continue
-        value = image.GetMetaData(key)
-        if (other := re.search(r"\{suv(\w+)\}", value.lower())) and other[1] != "bw":
-            raise InputError(
-                f"{path} says in its field {key} that it holds SUV{other[1]}: give SUVbw or Bq/ml"
-            )
-        if stated := _stated_units(value):
-            return stated, f"its field {key}"
-    return None, ""
+def stated_units(path: str | Path, case: Path | None = None) -> str | None:
+    """The code of units (drmc.units) that the side-car JSON of an image says; None where there is none or it does not
+    say; `case` as for `read_volume`."""
+    sidecar, _, _ = _sidecar(Path(path), case)
+    return None if sidecar is None else unit_names.stated(sidecar.get("Units"))
 
 
 def _decide_image(
     image: sitk.Image,
-    array: np.ndarray,
     sidecar: Mapping[str, Any] | None,
     sidecar_path: Path | None,
     units: str | None,
     suv_type: str,
     path: Path,
+    vouched: Collection[str],
 ) -> tuple[suv.SUVDecision, str]:
-    """The SUV of an image that is no DICOM, and its stored units ("SUV" or "BQML")."""
+    """The SUV of an image that is no DICOM, and its stored units (a code of drmc.units)."""
     kind = suv.suv_type_name(suv_type)
     mend = f'write a side-car {stem(path)}.json with "Units": "SUV" or "Bq/mL"'
-    asked = None if units is None else _stated_units(units)
+    asked = None if units is None else unit_names.stated(units)
     if units is not None and asked is None:
-        raise InputError(f"units {units!r} are unknown: say suv or bqml")
+        raise InputError(f"units {units!r} are unknown: say {', '.join(unit_names.CHOICES)}")
     if sidecar is not None:
-        stored = _stated_units(sidecar.get("Units")) or (asked if "Units" not in sidecar else None)
+        stored = unit_names.stated(sidecar.get("Units")) or (asked if "Units" not in sidecar else None)
         if stored is None:
-            raise InputError(f'{sidecar_path}: "Units" is {sidecar.get("Units")!r}: write "SUV" or "Bq/mL"')
+            raise InputError(
+                f'{sidecar_path}: "Units" is {sidecar.get("Units")!r}: write "SUV", "Bq/mL" or "kBq/mL"'
+            )
         if asked not in (None, stored):
             raise InputError(
                 f'{sidecar_path} says "Units": {sidecar["Units"]!r} but {units} was asked for: correct one'
             )
-        return suv.decide_sidecar(sidecar, stored, kind, str(sidecar_path), len(array)), stored
-    stored, said = (asked, "the caller") if asked else _field_units(image, path)
-    if stored == "BQML":
+        name = str(sidecar_path)
+        return suv.decide_sidecar(sidecar, stored, kind, name, image.GetSize()[2], "CLOCK" in vouched), stored
+    stored, said, text = (asked, "the caller", "") if asked else unit_names.of_fields(image, path)
+    if stored in suv.ACTIVITY_UNITS:
         raise InputError(
-            f"{path} holds Bq/ml by {said}, and nothing gives its SUV: {mend}, dose, weight and times"
+            f"{path} holds {unit_names.shown(stored)} by {said}, and nothing gives its SUV: {mend}, dose, weight and "
+            "times"
         )
-    notices = []
     if stored is None:
-        high = float(np.percentile(array, 99.9))
-        low, top = _PLAUSIBLE_SUV_PERCENTILE
-        if not low < high < top:
-            raise UnknownUnitsError(
-                f"{path} does not say its units, and its values (99.9th percentile {high:.4g}) are no SUV: "
-                f"{mend}, or say --units suv"
-            )
-        said = "its values"
-        notices.append(
-            f"the image does not say its units; its 99.9th percentile {high:.3g} is plausible: taken as SUV"
+        why = (
+            f"says by {said} that it holds {text[:40]!r}, which is no known unit"
+            if said
+            else "does not say its units"
         )
+        raise UnknownUnitsError(f"{path} {why} (%VALUES): {mend}, or say --units suv")
     if kind != "bw":
         raise InputError(
             f"{path} is taken as SUVbw: for {suv.SUV_TYPES[kind][0]} {mend}, weight, height and sex"
         )
     facts = {"units": "SUV", "suv_formula": suv.SUV_TYPES[kind][2]}
-    return suv.SUVDecision(1.0, rule="declared", source=f"SUV by {said}", notices=notices, facts=facts), "SUV"
+    return suv.SUVDecision(1.0, rule="declared", source=f"SUV by {said}", facts=facts), "SUV"
 
 
 # ---------------------------------------------------------------------------------------- writing

@@ -57,7 +57,7 @@ VENDORS: dict[str, dict[str, Any]] = {
         "ManufacturerModelName": "Ingenuity TF PET/CT",
         "Units": "CNTS",
         "PhilipsSUVScaleFactor": "0.000728",
-        "PhilipsActivityConcentrationScaleFactor": "1.3",
+        "PhilipsActivityConcentrationScaleFactor": "2.63447",  # by dose, weight and times the same SUV
     },
     "Philips activity scale only": {
         "Manufacturer": "Philips Medical Systems",

@@ -489,7 +489,7 @@ def test_a_reader_that_goes_away_is_no_fault():
 def test_a_folder_of_scans_is_a_batch(capsys, tmp_path):
     scans = tmp_path / "scans"
     for name in ("a", "b"):
-        write_image(_made(scans) / f"{name}.nrrd", suv_image(), GRID)
+        write_image(_made(scans) / f"{name}.nrrd", suv_image(), GRID, metadata={"units": "SUV"})
     assert main(["denoise", str(scans), "-o", str(tmp_path / "out"), *EXACT]) == 0
     out, err = capsys.readouterr()
     assert "2 scans: 2 done" in out and "[2/2] b: 100 %" in err

@@ -118,6 +118,7 @@ def test_a_held_scan_is_its_file_as_long_as_it_holds_the_same_voxels(capsys, tmp
     changed = array.copy()
     changed[3, 4, 5] += 1.0
     write_image(tmp_path / "node.mha", changed * 0.00025, GRID)
+    (tmp_path / "node.json").write_text('{"Units": "SUV"}')
     assert held.resolve(pointer) == tmp_path / "node.mha"
     assert said(capsys, "suv", pointer)["factor"] == 1.0
     assert held.resolve("elsewhere.nii") == "elsewhere.nii"

@@ -31,6 +31,7 @@ LESION_COLUMNS = (
     "scan,segment,stage,volume_ml,suv_min,suv_mean,suv_median,suv_max,suv_peak,mtv41_ml,tlg41,"
     "suv_max_x_mm,suv_max_y_mm,suv_max_z_mm"
 ).split(",")
+LESION_SUV_COLUMNS = ["suv_rule", "suv_factor", "suv_warnings"]  # behind the others, in the file alone
 ROUTING_COLUMNS = "block,bank,expert,mean_gate,sd_gate,closed_fraction,top1_fraction".split(",")
 
 
@@ -128,7 +129,7 @@ def test_a_run_leaves_the_whole_contract_in_its_folder(models, case, tmp_path):
     assert os.listdir(output.parent) == ["out"]
 
     with open(output / "lesions.csv", encoding="utf-8") as file:
-        assert file.readline().strip().split(",") == LESION_COLUMNS
+        assert file.readline().strip().split(",") == [*LESION_COLUMNS, *LESION_SUV_COLUMNS]
     lesions = rows_of(output / "lesions.csv")
     assert [row["stage"] for row in lesions] == ["original", "denoised", "reference", "change_percent"]
     assert {row["scan"] for row in lesions} == {"low"}
@@ -381,6 +382,7 @@ def test_what_is_asked_for_and_not_to_be_had_is_refused(models, case, tmp_path, 
 def test_a_reference_on_another_grid_is_refused(models, case, tmp_path):
     shifted = tmp_path / "shifted.nii.gz"
     write_image(shifted, suv_image(), replace(GRID, origin=(6.0, -60.0, 70.0)))
+    (tmp_path / "shifted.json").write_text('{"Units": "SUV"}')
     with pytest.raises(InputError, match="not on the scan's grid"):
         pipeline.run(request(case, tmp_path / "out", reference=shifted))
     assert not (tmp_path / "out").exists()
@@ -423,7 +425,7 @@ def cohort(tmp_path: Path) -> Path:
         image = suv_image(seed=seed)
         if name == "p2":
             image[9, 9, 9] = np.nan
-        write_image(folder / f"{name}.nrrd", image, GRID)
+        write_image(folder / f"{name}.nrrd", image, GRID, metadata={"units": "SUV"})
     (folder / "readme.txt").write_text("not a scan")
     segmentations = tmp_path / "segmentations"
     segmentations.mkdir()
@@ -447,7 +449,7 @@ def test_in_a_batch_a_refused_scan_does_not_stop_the_others(models, cohort, tmp_
     assert list(rows[0]) == list(pipeline.BATCH_COLUMNS) and "NaN" in rows[1]["message"]
     lesions = rows_of(tmp_path / "out" / "lesions.csv")
     assert [row["scan"] for row in lesions] == ["p1"] * 3 + ["p3"] * 3
-    assert list(lesions[0]) == LESION_COLUMNS
+    assert list(lesions[0]) == [*LESION_COLUMNS, *LESION_SUV_COLUMNS]
 
     alone = DenoiseRequest(cohort / "p3.nrrd", tmp_path / "alone", model="tiny", device="cpu")
     pipeline.run(alone)
@@ -504,7 +506,7 @@ def test_an_unforeseen_fault_fails_one_scan_and_cancel_keeps_what_is_done(
         return real(request, *arguments, **keywords)
 
     monkeypatch.setattr(pipeline, "run", run)
-    write_image(cohort / "p2.nrrd", suv_image(), GRID)
+    write_image(cohort / "p2.nrrd", suv_image(), GRID, metadata={"units": "SUV"})
     result = pipeline.run_batch(
         DenoiseRequest(cohort, tmp_path / "out", model="tiny", device="cpu"), Listener()
     )

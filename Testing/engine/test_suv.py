@@ -459,6 +459,122 @@ def test_long_lived_nuclides_need_their_date():
     assert "long-lived" in undated
 
 
+LONG_LIVED = {  # nuclide, half-life in s, code, days from the injection to the scan
+    "Zr-89": (282_276.0, "C-168A4", 7),
+    "Cu-64": (45_723.6, "C-127A2", 2),
+    "Y-90": (230_580.0, "C-162A7", 6),
+    "I-124": (360_806.4, "C-114A5", 21),
+}
+
+
+@pytest.mark.parametrize("nuclide", LONG_LIVED)
+def test_late_images_with_complete_dates_up_to_ten_half_lives(nuclide):
+    half_life, code, days = LONG_LIVED[nuclide]
+    header = {
+        "RadionuclideHalfLife": half_life,
+        "RadionuclideCodeValue": code,
+        "RadionuclideCodeMeaning": "",
+        "SeriesDate": "20240329",
+        "AcquisitionDate": "20240329",
+        "RadiopharmaceuticalStartDateTime": f"202403{29 - days:02d}100000",
+    }
+    decision = decide(**header)
+    uptake = days * 86_400 + 3600
+    assert decision.factor == pytest.approx(70_000 / DOSE * 2 ** (uptake / half_life), rel=1e-12)
+    assert decision.facts["uptake_minutes"] == uptake / 60
+    line = refusal(**{**header, "RadiopharmaceuticalStartDateTime": "20230329100000"})
+    assert "within ten half-lives" in line and "correct the dates" in line
+
+
+def test_an_uptake_of_hours_with_complete_dates_is_computed():
+    """What an anonymizer has shifted lies whole days off; eight hours of one day are eight hours."""
+    late = decide(RadiopharmaceuticalStartTime="030000", RadiopharmaceuticalStartDateTime="20240229030000")
+    assert late.factor == pytest.approx(70_000 / DOSE * 2 ** (8 * 3600 / F18), rel=1e-12)
+    shifted = decide(RadiopharmaceuticalStartDateTime="20240228100000")
+    assert shifted.factor == pytest.approx(PLAIN, rel=1e-12)
+
+
+def test_an_offset_that_cannot_be_placed_is_asked_about():
+    """(0018,1078) in UTC on a scanner that does not say its zone: an hour is 46 % of an F-18 SUV."""
+    utc = {"RadiopharmaceuticalStartTime": None, "RadiopharmaceuticalStartDateTime": "20240229090000+0000"}
+    line = refusal(**utc)
+    assert (
+        "(0018,1078)" in line and "(0008,0201)" in line and "+0000" in line and "--accept-suv CLOCK" in line
+    )
+    taken = suv.decide(header_facts(3, **utc), accept_clock=True)
+    assert taken.factor == pytest.approx(70_000 / DOSE * 2 ** (7200 / F18), rel=1e-12)
+    assert any("written clock is used" in text for text in taken.warnings)
+    zirconium = {"RadionuclideHalfLife": 282_276.0, "RadionuclideCodeValue": "C-168A4"}
+    long_lived = decide(**utc, **zirconium, RadionuclideCodeMeaning="")
+    assert any("an hour is 0.888 % of the SUV" in text for text in long_lived.warnings)
+    private = {"RadiopharmaceuticalStartTime": None, "RadiopharmaceuticalStartDateTime": None}
+    assert "(0008,0201)" in refusal(**private, GEAdministrationDateTime="20240229090000+0000")
+
+
+@pytest.mark.parametrize(
+    "header",
+    [
+        {"RadiopharmaceuticalStartTime": "100000", "RadiopharmaceuticalStartDateTime": "20240229090000+0000"},
+        {"RadiopharmaceuticalStartTime": "100000", "RadiopharmaceuticalStartDateTime": "20240229153000+0530"},
+        {
+            "RadiopharmaceuticalStartTime": None,
+            "RadiopharmaceuticalStartDateTime": "20240229090000+0000",
+            "AcquisitionDateTime": "20240229110000+0100",
+        },
+        {
+            "RadiopharmaceuticalStartTime": None,
+            "RadiopharmaceuticalStartDateTime": "20240229090000+0000",
+            "TimezoneOffsetFromUTC": "+0100",
+        },
+    ],
+)
+def test_an_offset_is_placed_by_whatever_tells_the_scanner_s_zone(header):
+    decision = decide(**header)
+    assert decision.factor == pytest.approx(PLAIN, rel=1e-12) and not decision.warnings
+
+
+def test_a_reference_time_whose_offset_cannot_be_placed_decides_nothing():
+    decision = decide(GEScanDateTime="20240229103000+0000")
+    assert decision.rule == "ST" and decision.factor == pytest.approx(PLAIN, rel=1e-12)
+    private = next(c for c in decision.candidates if c["rule"] == "PRIVATE")
+    assert not private["plausible"] and "offset from UTC" in private["note"]
+    same = decide(GEScanDateTime="20240229110000+0100")
+    assert same.rule == "PRIVATE" and same.factor == pytest.approx(PLAIN, rel=1e-12)
+
+
+@pytest.mark.parametrize("vendor", ["GE MEDICAL SYSTEMS", "Another"])
+@pytest.mark.parametrize("seconds", [240, 600])
+@pytest.mark.parametrize("cropped", [0, 2])
+def test_beds_whose_decay_factor_says_that_their_reference_is_their_start(vendor, seconds, cropped):
+    """GE: DecayFactor = 2^(FRT/T) times the in-frame term; SeriesTime is late, the first bed is cut off."""
+    x = LAMBDA * seconds
+
+    def bed(index: int) -> int:
+        return (index // 2 + cropped) * (seconds + 3) + 10
+
+    def clock(index: int) -> str:
+        time = 11 * 3600 + bed(index)
+        return f"{time // 3600:02d}{time // 60 % 60:02d}{time % 60:02d}"
+
+    header = {
+        "Manufacturer": vendor,
+        "SeriesTime": "123000",
+        "AcquisitionTime": clock,
+        "FrameReferenceTime": lambda i: 1000.0 * bed(i),
+        "ActualFrameDuration": 1000 * seconds,
+        "DecayFactor": lambda i: f"{2 ** (bed(i) / F18) * x / (1 - math.exp(-x)):.6g}",
+    }
+    decision = decide(6, **header)
+    assert decision.rule == "GE_AT_FRT" and decision.factor == pytest.approx(PLAIN, rel=1e-9)
+    assert any("start of the frame" in text for text in decision.notices)
+    back = next(c for c in decision.candidates if c["rule"] == "BACK")
+    assert not back["plausible"] and "DecayFactor" in back["note"]
+    # Where the factor is that of the mean-count time, or none is stated, the frames are computed back as before.
+    if not cropped:
+        frames = {**header, "DecayFactor": None, "FrameReferenceTime": lambda i: 1000.0 * bed(i) + 1.0}
+        assert decide(6, **frames).rule == "BACK"
+
+
 @pytest.mark.parametrize(
     ("code", "meaning", "half_life"),
     [
@@ -1112,6 +1228,66 @@ def test_a_value_by_hand_is_as_if_the_header_had_said_it(tmp_path, case):
     assert found.facts == expected.facts and set(told) == set(given)
     assert len(found.warnings) == len(expected.warnings) + len(given)
     assert all(f"{key} given by hand" in line for key, line in zip(given, found.warnings, strict=False))
+
+
+@pytest.mark.parametrize(
+    ("header", "given", "idle"),
+    [
+        (
+            {
+                "Units": "CNTS",
+                "PhilipsSUVScaleFactor": "0.00055",
+                "PhilipsActivityConcentrationScaleFactor": "2",
+            },
+            {"PatientWeight": "80", "RadionuclideTotalDose": "1e8", "SeriesTime": "113000"},
+            "PHILIPS_SSF",
+        ),
+        ({"Units": "GML", "SUVType": "BW"}, {"PatientWeight": "80", "RadionuclideTotalDose": "1e8"}, "GML"),
+        (
+            {"DecayCorrection": "ADMIN"},
+            {"RadionuclideHalfLife": "6588", "RadiopharmaceuticalStartTime": "100100"},
+            "ADMIN",
+        ),
+        ({}, {"PatientSize": "1.8", "PatientSex": "M", "ActualFrameDuration": "180000"}, "ST"),
+    ],
+)
+def test_a_value_by_hand_without_effect_is_said_to_have_none(tmp_path, header, given, idle):
+    write_series(tmp_path, slices=3, **header)
+    plain, found = read_volume(tmp_path).suv, read_volume(tmp_path, header=given).suv
+    assert found.factor == plain.factor
+    for keyword in given:
+        line = next(text for text in found.warnings if text.startswith(f"{keyword} given by hand"))
+        assert line.endswith(f"it has no effect on the SUVbw, the rule {idle} decides without it")
+        assert found.facts["given_by_hand"][keyword]["effect"] is False
+
+
+@pytest.mark.parametrize(
+    ("header", "given", "kind"),
+    [
+        ({}, {"PatientWeight": "80"}, "bw"),
+        ({"DecayCorrection": "ADMIN"}, {"RadionuclideTotalDose": "3e8", "PatientWeight": "70"}, "bw"),
+        ({"Units": "GML"}, {"PatientWeight": "80", "PatientSize": "1.8"}, "lbm"),
+        ({}, {"PatientSize": "1.8"}, "lbm"),
+        ({}, {"SeriesTime": "105000"}, "bw"),
+    ],
+)
+def test_a_value_by_hand_that_counts_is_not_said_to_have_no_effect(tmp_path, header, given, kind):
+    write_series(tmp_path, slices=3, **header)
+    found = read_volume(tmp_path, header=given, suv_type=kind, accept_rule="ST").suv
+    assert not any("no effect" in text for text in found.warnings)
+
+
+def test_philips_factors_that_disagree_are_told(tmp_path):
+    counts = {
+        "Units": "CNTS",
+        "PhilipsSUVScaleFactor": 1.1 * PLAIN,
+        "PhilipsActivityConcentrationScaleFactor": 1.0,
+    }
+    write_series(tmp_path / "apart", slices=3, **counts)
+    (line,) = read_volume(tmp_path / "apart").suv.warnings
+    assert "(7053,xx00)" in line and "(7053,xx09)" in line and "-9.1 %" in line
+    write_series(tmp_path / "same", slices=3, **{**counts, "PhilipsSUVScaleFactor": PLAIN})
+    assert not read_volume(tmp_path / "same").suv.warnings
 
 
 def test_what_was_given_by_hand_is_said_beside_what_the_header_says(tmp_path):

@@ -219,11 +219,11 @@ def test_other_suv_types_need_the_patient(tmp_path):
     )
 
 
-def test_without_a_sidecar_units_are_said_or_plausible(tmp_path):
+def test_without_a_sidecar_units_are_said(tmp_path):
     path = scan(tmp_path)
-    guessed = read_volume(path)
-    assert guessed.units == "SUV" and any("plausible" in notice for notice in guessed.notices)
-    assert not read_volume(path, units="suv").notices
+    line = refusal(path)
+    assert "does not say its units" in line and "pet.json" in line and "--units suv" in line
+    assert read_volume(path, units="suv").units == "SUV" and not read_volume(path, units="suv").notices
     activity = scan(tmp_path, name="bq.nii.gz", array=values(high=30_000.0))
     line = refusal(activity)
     assert "bq.json" in line and "--units suv" in line
@@ -231,6 +231,125 @@ def test_without_a_sidecar_units_are_said_or_plausible(tmp_path):
     assert "bq.json" in refusal(activity, units="bqml")
     assert "do" in refusal(scan(tmp_path, name="zero.nii.gz", array=np.zeros((3, 3, 3), np.float32)))
     assert "furlongs" in refusal(path, units="furlongs")
+
+
+@pytest.mark.parametrize("name", ["k.nii.gz", "k.nrrd", "k.mha"])
+def test_an_activity_in_the_range_of_suv_is_not_taken_for_one(tmp_path, name):
+    """kBq/ml, as PMOD and STIR write it, has the values of an SUV: it is asked, and known where it is stated."""
+    path = scan(tmp_path, name=name, array=values(high=15.0))
+    assert "does not say its units" in refusal(path)
+    assert "kBq/ml by the caller, and nothing gives its SUV" in refusal(path, units="kbqml")
+    card = {**BIDS, "Units": "kBq/mL"}
+    path.with_name("k.json").write_text(json.dumps(card))
+    known = read_volume(path)
+    assert known.suv.factor == pytest.approx(1000 * PLAIN, rel=1e-9) and known.units == "KBQML"
+    path.with_name("k.json").write_text(json.dumps({k: v for k, v in card.items() if k != "Units"}))
+    assert read_volume(path, units="kbqml").suv.factor == known.suv.factor
+
+
+@pytest.mark.parametrize(
+    ("text", "scale"),
+    [
+        ("Bq/ml", 1.0),
+        ("BQML", 1.0),
+        ("kBq/cc", 1e3),
+        ("KBQ/ML", 1e3),
+        ("kBq/cm3", 1e3),
+        ("MBq/mL", 1e6),
+        ("nCi/cc", 37.0),
+        ("uCi/ml", 3.7e4),
+        ("\u00b5Ci/ml", 3.7e4),
+    ],
+)
+def test_units_of_activity_by_their_names(tmp_path, text, scale):
+    path = scan(tmp_path, {**BIDS, "Units": text})
+    assert read_volume(path).suv.factor == pytest.approx(PLAIN * scale, rel=1e-9)
+    path.with_name("pet.json").write_text(json.dumps({"Units": text, "SUVFactor": 0.5}))
+    assert read_volume(path).suv.factor == 0.5, "SUVFactor is the SUV of one stored unit"
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "words"),
+    [
+        ("voxel units", "kBq/ml", "holds kBq/ml by its field voxel units"),
+        ("units", "counts", "says by its field units that it holds 'counts'"),
+        ("VoxelValueUnits", "CodeValue:kBq/ml|CodingSchemeDesignator:UCUM|CodeMeaning:x", "kBq/ml"),
+    ],
+)
+def test_a_unit_that_a_field_states_is_never_guessed_away(tmp_path, key, value, words):
+    write_image(tmp_path / "a.nrrd", values(), GRID, metadata={key: value})
+    assert words in refusal(tmp_path / "a.nrrd")
+
+
+def test_what_is_asked_without_effect_is_said(tmp_path):
+    path = scan(tmp_path, {"Units": "SUV"})
+    said = " ".join(read_volume(path, accept_rule="ST", series_uid="1.2.3").notices)
+    assert "rule ST was accepted but has no effect" in said and "series UID has no effect" in said
+    with pytest.raises(InputError, match="accept one of"):
+        read_volume(path, accept_rule="NONSENSE")
+
+
+def test_a_field_that_says_suv_is_held_to_be_one(tmp_path):
+    field = np.zeros((12, 30, 30), np.float32)
+    field[:, 5:25, 5:25] = 5000.0
+    write_image(tmp_path / "a.nrrd", field, Geometry(field.shape, (4.0, 4.0, 4.0)), metadata={"units": "SUV"})
+    assert "a.nrrd: units SUV: say what the voxels are with --units" in refusal(tmp_path / "a.nrrd")
+    assert read_volume(tmp_path / "a.nrrd", accept_rule="SUV").suv.warnings
+
+
+def test_a_sidecar_that_a_dataset_names_counts_for_any_image(tmp_path):
+    pet = scan(tmp_path, name="patient7.nii.gz")
+    (tmp_path / "pet.json").write_text(json.dumps({"Units": "Bq/mL", "SUVFactor": 0.5}))
+    named = read_volume(pet, case=tmp_path / "pet.json")
+    assert named.suv.factor == 0.5 and any("which the dataset names" in text for text in named.notices)
+    pet.with_name("patient7.json").write_text('{"Units": "SUV"}')
+    assert read_volume(pet, case=tmp_path / "pet.json").suv.factor == 1.0, "its own side-car comes first"
+
+
+def test_a_case_s_sidecar_is_that_of_no_other_image(tmp_path):
+    """pet.json belongs to pet.nii.gz or to the images of a case, not to whatever else lies in the folder."""
+    card = {"Units": "Bq/mL", "SUVFactor": 0.01}
+    pet = scan(tmp_path, card)
+    other = scan(tmp_path, name="other_suv.nii.gz")
+    assert "pet.json in the same folder is that of another image: not used" in refusal(other)
+    asked = read_volume(other, units="suv")
+    assert asked.suv.factor == 1.0 and any("not used" in text for text in asked.notices)
+    assert read_volume(pet).suv.factor == 0.01 and read_volume(pet).suv.facts["sidecar"] == "pet.json"
+    assert "not used" in refusal(scan(tmp_path, name="full.nii.gz")), "pet.json is that of pet.nii.gz"
+    pet.unlink()
+    assert "not used" in refusal(other)
+    case = read_volume(tmp_path / "full.nii.gz")
+    assert case.suv.factor == 0.01 and any("by pet.json of the case" in text for text in case.notices)
+
+
+@pytest.mark.parametrize(
+    ("changes", "uptake"),
+    [
+        ({"TimeZero": "10:00:00", "FrameTimesStart": [3600]}, 3600),  # TimeZero is the injection
+        ({"InjectionStart": -3600, "ScanStart": 0, "FrameTimesStart": [0]}, 3600),  # TimeZero is the scan
+        ({"InjectionStart": -3600, "ScanStart": 0, "FrameTimesStart": [600]}, 4200),
+        ({"FrameTimesStart": 4200}, 4200),
+        ({"ScanStart": None, "FrameTimesStart": [3600]}, 3600),
+        ({}, 3600),
+    ],
+)
+def test_the_times_of_a_bids_sidecar_count_from_time_zero(tmp_path, changes, uptake):
+    frame = {"ImageDecayCorrected": False, "FrameDuration": [180]}
+    card = {key: value for key, value in {**BIDS, **frame, **changes}.items() if value is not None}
+    del card["ImageDecayCorrectionTime"]
+    x = math.log(2) / F18 * 180
+    expected = 70_000 / 3.7e8 * 2 ** (uptake / F18) * x / (1 - math.exp(-x))
+    found = read_volume(scan(tmp_path, card)).suv
+    assert found.factor == pytest.approx(expected, rel=1e-9) and found.facts["uptake_minutes"] == uptake / 60
+    assert ("FrameTimesStart" in found.source) == ("FrameTimesStart" in card)
+
+
+def test_a_frame_before_the_scan_is_asked_about(tmp_path):
+    card = {**BIDS, "ImageDecayCorrected": False, "FrameDuration": [180], "FrameTimesStart": [0]}
+    path = scan(tmp_path, card)
+    assert '"FrameTimesStart" 0 s lies before "ScanStart" 3600 s' in refusal(path)
+    taken = read_volume(path, accept_rule="CLOCK").suv
+    assert taken.facts["uptake_minutes"] == 0.0 and any("FrameTimesStart" in text for text in taken.warnings)
 
 
 def test_the_caller_and_the_sidecar_must_agree(tmp_path):

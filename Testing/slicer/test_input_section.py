@@ -161,16 +161,19 @@ def test_unknown_units_are_said_by_the_user(panel, qtSlicer):
     assert settle(qtSlicer, panel).startswith("SUVbw = voxel value × 0.00025 (as you say below)")
     assert sectionOf(panel, "InputSection").runArguments()["suv"] == 0.00025 and panel.ui.applyButton.enabled
     choose(panel.ui.voxelsComboBox, "SUV")
-    assert settle(qtSlicer, panel) == "SUVbw g/ml, as it is"
+    assert settle(qtSlicer, panel).startswith("SUVbw g/ml, as it is")
     assert sectionOf(panel, "InputSection").runArguments()["suv"] == "SUV"
     choose(panel.ui.voxelsComboBox, "")
     assert settle(qtSlicer, panel).startswith("Unknown units")
 
 
-def test_values_that_can_be_suv_are_taken_so_and_said(panel, qtSlicer):
+def test_values_that_can_be_suv_are_not_taken_so(panel, qtSlicer):
+    """An activity in kBq/ml has the range of an SUV: the user says what the voxels are."""
     volumeNode(qtSlicer, phantom())
-    assert settle(qtSlicer, panel) == "SUVbw g/ml by its values: the volume does not say its units"
-    assert "99.9th percentile" in panel.ui.suvDetailsLabel.text
+    assert settle(qtSlicer, panel) == "Unknown units: say below what the voxels are"
+    assert "99.9th percentile" in panel.ui.suvDetailsLabel.text and not panel.ui.applyButton.enabled
+    choose(panel.ui.voxelsComboBox, "SUV")
+    assert settle(qtSlicer, panel) == "SUVbw g/ml, as it is" and panel.ui.applyButton.enabled
 
 
 def test_units_that_are_none_of_pet_are_refused_at_once(panel, qtSlicer):
@@ -194,11 +197,27 @@ def test_another_volume_is_another_question_and_the_old_answer_is_not_shown(pane
 
 
 def test_a_changed_volume_is_asked_about_again(panel, qtSlicer):
-    node = volumeNode(qtSlicer, phantom())
-    assert "by its values" in settle(qtSlicer, panel)
+    node = volumeNode(qtSlicer, phantom(), units="{SUVbw}g/ml")
+    assert settle(qtSlicer, panel) == "SUVbw g/ml, as it is"
     qtSlicer.util.arrayFromVolume(node)[:] *= 4000
     qtSlicer.util.arrayFromVolumeModified(node)
-    assert settle(qtSlicer, panel).startswith("Unknown units")
+    line = settle(qtSlicer, panel)
+    assert "the SUVbw in the body is implausible" in line and not panel.ui.applyButton.enabled
+    choose(panel.ui.voxelsComboBox, "SUV")  # the user vouches for it
+    assert settle(qtSlicer, panel) == "SUVbw g/ml, as it is; 1 warning, see the details"
+    assert "the SUVbw in the body is implausible" in panel.ui.suvDetailsLabel.text
+
+
+def test_what_is_implausible_is_taken_by_the_word_of_the_user(panel, qtSlicer, monkeypatch, tmp_path):
+    """A dose in mCi: refused with its mend; under SUV details the user can vouch for it, and the warning stays."""
+    series(qtSlicer, monkeypatch, tmp_path / "series", RadionuclideTotalDose=10.0)
+    line = settle(qtSlicer, panel)
+    assert "looks like mCi" in line and "choose to take it so under SUV details" in line and "--" not in line
+    combo = panel.ui.ruleComboBox
+    assert combo.isVisibleTo(panel.ui.suvCollapsibleButton) and not panel.ui.applyButton.enabled
+    combo.setCurrentIndex(next(n for n in range(combo.count) if "DOSE" in str(combo.itemData(n))))
+    assert "see the details" in settle(qtSlicer, panel) and panel.ui.applyButton.enabled
+    assert "looks like mCi" in panel.ui.suvDetailsLabel.text
 
 
 def test_an_engine_that_fails_does_not_keep_from_applying(panel, qtSlicer, monkeypatch):

@@ -72,6 +72,35 @@ def test_a_row_per_lesion_and_only_changes_beyond_repeatability_are_marked(panel
     assert "Within" in widget.item(1, 1).toolTip() and "never marked" in widget.item(2, 3).toolTip()
 
 
+def test_the_suv_of_the_table_and_its_warnings_stand_below_it(panel, qtSlicer, tmp_path):
+    from drmc import quantify
+    from DRMCDenoiseLib import results
+
+    volume = scan(qtSlicer)
+    changedBy(qtSlicer, panel, volume, {"Hot": 0.9})
+    assert not panel.ui.lesionSUVLabel.visible, "a table of an earlier version does not say"
+    mask = np.zeros(phantom().shape, bool)
+    mask[2:6, 2:6, 2:6] = True
+    from drmc.volume import Geometry
+
+    stages = dict.fromkeys(("original", "denoised", "reference"), phantom())
+    rows = quantify.lesion_table("PET", [quantify.Segment("Hot", mask)], stages, Geometry(mask.shape))
+    heavy = {"rule": "ST", "factor": 2.5e-4, "warnings": ["PatientWeight 320 kg is unusual", "check it"]}
+    full = {"rule": "sidecar", "factor": 1.0, "warnings": []}
+    decisions = {**dict.fromkeys(("original", "denoised", "change_percent"), heavy), "reference": full}
+    quantify.write_lesions_csv(tmp_path / "lesions.csv", rows, decisions)
+    table = results.readLesionTable(tmp_path / "lesions.csv")
+    panel._parameterNode.lesionTable = results.showLesionTable(table, None, volume)
+    assert panel.ui.lesionSUVLabel.visible and panel.ui.lesionSUVLabel.text.splitlines() == [
+        "SUV factor 0.00025, rule ST",
+        "Warning: PatientWeight 320 kg is unusual",
+        "Warning: check it",
+        "full dose: SUV factor 1, rule sidecar",
+    ]
+    panel.ui.copyButton.click()
+    assert "PatientWeight 320 kg is unusual" in qtSlicer.app.clipboard().text()
+
+
 def test_a_marked_cell_reads_alike_on_a_light_and_a_dark_theme(panel, qtSlicer):
     changedBy(qtSlicer, panel, scan(qtSlicer), {"Hot": 1.4})
     item = panel.ui.lesionTableWidget.item(0, 1)

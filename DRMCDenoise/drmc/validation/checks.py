@@ -156,7 +156,7 @@ def _check_facts(measured: Measured, error: Callable, warning: Callable) -> None
 
 def _check_units_said(case: Case, warning: Callable) -> None:
     try:
-        said = all(stated_units(path) or case.units for _, path in case.doses())
+        said = all(stated_units(path, case.facts) or case.units for _, path in case.doses())
     except InputError:  # reading the image says it again
         return
     if not said:

@@ -1,0 +1,95 @@
+"""What the values that enter an SUV do to it: those given by hand that have no effect, and two ways to one SUV that differ.
+
+A value by hand that the SUV's rule does not read changes nothing (a dose where the scanner stored the SUV itself): whoever
+gave it must be told. Philips states two factors; where they give different SUVs one of the facts behind them is wrong.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from drmc import header_values, suv
+from drmc.errors import InputError
+
+Slices = Sequence[Mapping[str, Any]]
+Decide = Callable[[Slices], suv.SUVDecision]
+
+_LATER_S = 120.0  # by which a time is moved to see whether it counts
+_OTHERS = {"PatientSex": ("F", "M"), "DecayCorrection": ("ADMIN", "START"), "SUVType": ("LBMJANMA", "BW")}
+PHILIPS_SUV, PHILIPS_BQ = "PhilipsSUVScaleFactor", "PhilipsActivityConcentrationScaleFactor"
+
+
+def without_effect(
+    decision: suv.SUVDecision, slices: Slices, given: Mapping[str, str], decide: Decide
+) -> list[str]:
+    """The keywords among those given by hand that the SUV does not rest on.
+
+    `slices`: the header as the files say it; `decide` decides a header. A value counts as soon as the SUV changes without
+    it, or with another one in its place.
+    """
+    return [keyword for keyword in given if not _counts(keyword, decision, slices, given, decide)]
+
+
+def _counts(
+    keyword: str, decision: suv.SUVDecision, slices: Slices, given: Mapping[str, str], decide: Decide
+) -> bool:
+    others = {key: text for key, text in given.items() if key != keyword}
+    written = given[keyword] or str(slices[0].get(keyword) or "")
+    variants = [others, *({**given, keyword: text} for text in _other_values(keyword, written))]
+    for values in variants:
+        try:
+            found = decide(header_values.replaced(slices, values))
+        except InputError:
+            return True
+        if (found.factor, found.factor_per_slice, found.rule) != (
+            decision.factor,
+            decision.factor_per_slice,
+            decision.rule,
+        ):
+            return True
+    return False
+
+
+def _other_values(keyword: str, text: str) -> list[str]:
+    """Another value of the same kind; none where there is nothing to change."""
+    if keyword in _OTHERS:
+        return [one for one in _OTHERS[keyword] if one != text][:1]
+    number = suv.number_of(text)
+    if keyword in header_values.NUMBERS:
+        return [] if number is None else [f"{number * 1.02:.6g}"]
+    try:
+        if keyword.endswith("DateTime"):
+            seconds = int(text[8:10]) * 3600 + int(text[10:12] or 0) * 60
+            return [text[:8] + _clock(seconds)]
+        if keyword.endswith("Time"):
+            seconds = suv.parse_time(text)
+            return [] if seconds is None else [_clock(seconds)]
+    except ValueError:
+        return []
+    return []
+
+
+def _clock(seconds: float) -> str:
+    seconds = int(seconds + _LATER_S) % 86_400
+    return f"{seconds // 3600:02d}{seconds // 60 % 60:02d}{seconds % 60:02d}"
+
+
+def philips_disagreement(decision: suv.SUVDecision, slices: Slices, decide: Decide) -> list[str]:
+    """A warning where dose, weight and times give another SUV than the Philips SUV scale factor (7053,xx00), else nothing."""
+    if decision.rule != "PHILIPS_SSF":
+        return []
+    try:
+        other = decide([{**one, PHILIPS_SUV: None} for one in slices])
+    except InputError:
+        return []
+    percent = 100.0 * (other.factor / decision.factor - 1.0)
+    if not math.isfinite(percent) or abs(percent) <= suv.WARN_PERCENT:
+        return []
+    said = (
+        f"{PHILIPS_SUV} {suv.TAGS[PHILIPS_SUV]} gives SUV = counts x {decision.factor:.6g}, but {PHILIPS_BQ} "
+        f"{suv.TAGS[PHILIPS_BQ]} with dose, weight and times gives {other.factor:.6g} ({percent:+.1f} %): the first is "
+        "used; check weight, dose and times"
+    )
+    return [said]

@@ -1,0 +1,47 @@
+"""The side-car JSON of an image file: which one belongs to it, and what it says.
+
+`<stem>.json` belongs to `<stem>.nii.gz`. `pet.json` belongs to `pet.nii.gz`, or to the images of a case as the
+simulator writes them beside it (full, low_drf012, truth, ...; drmc.dataset), but never to any other image of its folder.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+from drmc.errors import InputError
+
+CASE = "pet.json"
+# The images of a case, by the names that the manifest of a dataset gives them.
+_OF_A_CASE = re.compile(r"(full|low|truth|noise_free)([_.-].*)?", re.IGNORECASE)
+_IMAGE_ENDINGS = (".nii", ".nii.gz", ".nrrd", ".nhdr", ".mha", ".mhd")
+
+
+def find(path: Path, stem: str) -> tuple[Path | None, list[str]]:
+    """The side-car of the image at `path`, whose name is `stem` and an ending; and what is to be said of it."""
+    own = path.with_name(f"{stem}.json")
+    if own.is_file():
+        return own, []
+    case = path.with_name(CASE)
+    if not case.is_file():
+        return None, []
+    if _OF_A_CASE.fullmatch(stem) and not _is_of_an_image(case):
+        return case, [f"units and SUV by {CASE} of the case, the image has no side-car of its own"]
+    return None, [f"{CASE} in the same folder is that of another image: not used"]
+
+
+def _is_of_an_image(case: Path) -> bool:
+    return any(case.with_name(f"pet{ending}").is_file() for ending in _IMAGE_ENDINGS)
+
+
+def read(path: Path) -> dict[str, Any]:
+    """The JSON object in a side-car file, with or without a byte order mark; InputError where it is none."""
+    try:
+        content = json.loads(path.read_text(encoding="utf-8-sig"))
+    except (OSError, ValueError, RecursionError) as error:
+        raise InputError(f"{path} is no valid JSON ({error}): repair or remove it") from None
+    if not isinstance(content, dict):
+        raise InputError(f"{path} is no JSON object: repair or remove it")
+    return content
