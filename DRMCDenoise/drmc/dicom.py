@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 from pydicom.dataset import Dataset
 
+from drmc.dicom_decode import ALWAYS_LOSSY
 from drmc.dicom_enhanced import (
     ENHANCED_PET_CLASS,
     MULTI_FRAME_CLASSES,
@@ -22,14 +23,24 @@ from drmc.dicom_enhanced import (
     first_frame,
     frames_of_series,
 )
-from drmc.dicom_header import number_of, read_dataset, slice_facts, tag_of, text_of, texts_of, value_of
+from drmc.dicom_header import (
+    UNDEFINED_LENGTH,
+    is_deflated,
+    number_of,
+    read_dataset,
+    slice_facts,
+    tag_of,
+    text_of,
+    texts_of,
+    transfer_syntax,
+    value_of,
+)
 from drmc.dicom_pixels import rescaled, stored_values
 from drmc.errors import InputError
 from drmc.volume import Geometry
 
 PET_CLASS = "1.2.840.10008.5.1.4.1.1.128"
 _PET_CLASSES = (PET_CLASS, *MULTI_FRAME_CLASSES)
-_UNDEFINED_LENGTH = 0xFFFFFFFF
 
 STEP_TOLERANCE = 0.10  # of the median slice step; more is a gap
 SHEAR_TOLERANCE_MM = 0.1  # slices may be shifted in their plane by this much
@@ -187,8 +198,10 @@ def read_pet_series(path: str | Path, series_uid: str | None = None) -> PETSerie
             f"NumberOfSlices (0054,0081) announces {int(announced)} slices, {len(loaded)} are here and "
             "touch: cropped?"
         )
-    if any(text_of(value_of(header, "LossyImageCompression")) == "01" for _, header in loaded):
-        notices.append("the pixel data were compressed with loss (0028,2110): SUV figures may differ from it")
+    lossy = [uid for _, header in group.loaded if (uid := transfer_syntax(header)) in ALWAYS_LOSSY]
+    if lossy or any(text_of(value_of(header, "LossyImageCompression")) == "01" for _, header in loaded):
+        said = f"by {lossy[0].name} (0002,0010)" if lossy else "(0028,2110)"
+        notices.append(f"the pixel data were compressed with loss {said}: SUV figures may differ from it")
     return PETSeries(
         array,
         geometry,
@@ -302,11 +315,13 @@ def _scan(path: Path, folder: Path) -> tuple[list[_Group], list[str]]:
 
 def _check_whole(path: Path, header: Dataset) -> None:
     """Refuses a file that ends before its pixel data do: whatever is missing was written after that point."""
-    pixels = header.get_item("PixelData")
+    pixels = header.get_item("PixelData", keep_deferred=True)
+    if pixels is not None and is_deflated(header):
+        return  # its reader has seen them whole
     size = path.stat().st_size
     length = getattr(pixels, "length", 0)
     start = getattr(pixels, "value_tell", 0)
-    if pixels is None or (length != _UNDEFINED_LENGTH and start + length > size):
+    if pixels is None or (length != UNDEFINED_LENGTH and start + length > size):
         raise InputError(
             f"{path} is truncated: its {size} bytes end before the pixel data (7FE0,0010) do; copy the "
             "series again"

@@ -12,12 +12,11 @@ from pydicom.dataelem import RawDataElement
 from pydicom.dataset import Dataset
 
 from .dicom import dicom_files, is_dicom
-from .dicom_header import value_of
+from .dicom_header import UNDEFINED_LENGTH, value_of
 from .errors import InputError
 from .volume import Geometry
 
 SEGMENTATION, STRUCTURE_SET = "SEG", "RTSTRUCT"
-UNDEFINED_LENGTH = 0xFFFFFFFF
 
 
 def read_dicom_segments(
