@@ -37,6 +37,7 @@ from drmc.dicom_header import (
 )
 from drmc.dicom_pixels import rescaled, stored_values
 from drmc.errors import InputError
+from drmc.image_files import ORTHONORMAL_TOLERANCE
 from drmc.volume import Geometry
 
 PET_CLASS = "1.2.840.10008.5.1.4.1.1.128"
@@ -417,21 +418,30 @@ def _vector(path: Path, ds: Dataset, keyword: str, length: int) -> np.ndarray:
     return np.array(numbers)
 
 
+def plane_axes(orientation: np.ndarray, path: Path) -> tuple[np.ndarray, np.ndarray]:
+    """The unit vectors of a row and a column, at right angles, of ImageOrientationPatient (0020,0037) (6,).
+
+    Raises InputError where their lengths or their angle are off by more than ORTHONORMAL_TOLERANCE.
+    """
+    row, column = orientation[:3], orientation[3:]
+    if np.abs([row @ row - 1, column @ column - 1, row @ column]).max() > ORTHONORMAL_TOLERANCE:
+        raise InputError(
+            f"{path}: ImageOrientationPatient (0020,0037) is no pair of unit vectors at right angles (lengths "
+            f"{np.linalg.norm(row):.6g} and {np.linalg.norm(column):.6g}, product {row @ column:.4g}), so its axes are "
+            "not orthonormal: export it again, or resample it onto a grid that is not sheared"
+        )
+    row = row / np.linalg.norm(row)
+    column = column - (column @ row) * row
+    return row, column / np.linalg.norm(column)
+
+
 def _sorted(
     loaded: list[tuple[Path, Dataset]],
 ) -> tuple[list[tuple[Path, Dataset]], Geometry, list[str]]:
     """The slices in ascending position along their normal, and the grid they make."""
     path, first = loaded[0]
     orientation = _vector(path, first, "ImageOrientationPatient", 6)
-    row, column = orientation[:3], orientation[3:]
-    if abs(row @ row - 1) > 1e-3 or abs(column @ column - 1) > 1e-3 or abs(row @ column) > 1e-3:
-        raise InputError(
-            f"{path}: ImageOrientationPatient (0020,0037) is no pair of unit vectors at right angles: export "
-            "again"
-        )
-    row = row / np.linalg.norm(row)
-    column = column - (column @ row) * row
-    column = column / np.linalg.norm(column)
+    row, column = plane_axes(orientation, path)
     normal = np.cross(row, column)
     positions = []
     for p, ds in loaded:

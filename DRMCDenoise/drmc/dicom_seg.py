@@ -14,7 +14,7 @@ import numpy as np
 import SimpleITK as sitk
 from pydicom.dataset import Dataset
 
-from .dicom import SHEAR_TOLERANCE_MM, STEP_TOLERANCE
+from .dicom import SHEAR_TOLERANCE_MM, STEP_TOLERANCE, plane_axes
 from .dicom_header import value_of
 from .errors import InputError
 from .segments import bounding_box
@@ -156,21 +156,13 @@ def _frames(dataset: Dataset, path: Path, per_frame: list[Dataset]) -> _Frames:
     orientations = all_frames("PlaneOrientationSequence", "ImageOrientationPatient", "(0020,0037)", 6)
     positions = all_frames("PlanePositionSequence", "ImagePositionPatient", "(0020,0032)", 3)
     in_plane = all_frames("PixelMeasuresSequence", "PixelSpacing", "(0028,0030)", 2)
-    row, column = orientations[0, :3], orientations[0, 3:]
     turned = np.abs(orientations - orientations[0]).max() > 1e-4
     if turned or np.abs(in_plane - in_plane[0]).max() > 1e-4 or in_plane.min() <= 0:
         raise InputError(
             f"{path}: ImageOrientationPatient (0020,0037) or PixelSpacing (0028,0030) differs between frames: "
             "convert it in 3D Slicer to one grid"
         )
-    if np.abs([row @ row - 1, column @ column - 1, row @ column]).max() > 1e-3:
-        raise InputError(
-            f"{path}: ImageOrientationPatient (0020,0037) is no pair of unit vectors at right angles: export "
-            "it again"
-        )
-    row = row / np.linalg.norm(row)
-    column = column - (column @ row) * row
-    column = column / np.linalg.norm(column)
+    row, column = plane_axes(orientations[0], path)
     normal = np.cross(row, column)
     along = positions @ normal
     first = positions[np.argmin(along)]

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import csv
+import errno
 import io
 import json
 import math
 import os
+import stat
 import tempfile
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -35,6 +37,58 @@ def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def check_regular(path: str | os.PathLike[str]) -> None:
+    """Raises InputError for what is neither a file nor a folder: a named pipe, a socket, a device. Reading one may
+    wait for ever or never end."""
+    try:
+        mode = os.stat(path).st_mode
+    except OSError as error:
+        if error.errno == errno.ELOOP:
+            raise InputError(f"{path} is a link that leads back to itself: give the file itself") from None
+        return  # whoever reads it says that it is not there
+    kind = next((name for test, name in _SPECIAL if test(mode)), None)
+    if kind is not None:
+        raise InputError(f"{path} is {kind}, no regular file: save its content to a file and give that")
+
+
+_SPECIAL = (
+    (stat.S_ISFIFO, "a named pipe"),
+    (stat.S_ISSOCK, "a socket"),
+    (stat.S_ISCHR, "a device"),
+    (stat.S_ISBLK, "a device"),
+)
+
+
+@contextmanager
+def plain_path(path: Path) -> Iterator[Path]:
+    """The path, or a way to the same file that libraries in C++ can take, where its bytes are no text.
+
+    A name in an old encoding (Latin-1, from an unpacked archive) is no UTF-8, and they take nothing else. A link in a
+    temporary folder leads there meanwhile: to the folder, so that the files beside are found, or to the file, where
+    its own name is such a one.
+    """
+    if _is_text(path):
+        yield path
+        return
+    path = Path(os.path.abspath(path))
+    with tempfile.TemporaryDirectory(prefix="drmc-") as folder:
+        if _is_text(path.name):
+            (Path(folder) / "folder").symlink_to(path.parent, target_is_directory=True)
+            yield Path(folder) / "folder" / path.name
+        else:
+            plain = Path(folder) / os.fspath(path.name).encode("utf-8", "replace").decode("utf-8")
+            plain.symlink_to(path)
+            yield plain
+
+
+def _is_text(path: Path | str) -> bool:
+    try:
+        os.fspath(path).encode("utf-8")
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def write_text(path: str | os.PathLike[str], text: str) -> None:
@@ -68,11 +122,12 @@ def write_json(path: str | os.PathLike[str], value: Any) -> None:
 
 def read_json_object(path: str | os.PathLike[str]) -> dict[str, Any]:
     """Reads a configuration, a JSON object; InputError says why it is none."""
+    check_regular(path)
     try:
         values = json.loads(Path(path).read_text(encoding="utf-8"))
     except OSError as error:
         raise InputError(f"{path}: cannot be read ({error.strerror})") from None
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise InputError(f"{path}: is not JSON ({error})") from None
     if not isinstance(values, dict):
         raise InputError(f"{path}: a configuration is a JSON object")

@@ -18,6 +18,8 @@ import numpy as np
 import SimpleITK as sitk
 
 from .errors import InputError
+from .files import check_regular
+from .image_files import check_grid, image_reader
 
 if TYPE_CHECKING:
     from .volume import Geometry
@@ -100,6 +102,7 @@ def read_segments(
     resampling.
     """
     path = Path(path)
+    check_regular(path)
     notices: list[str] = []
     if _is_dicom(path):
         from .dicom_segments import read_dicom_segments  # pydicom is needed for DICOM only
@@ -189,13 +192,12 @@ def _is_dicom(path: Path) -> bool:
 
 
 def _read(path: Path) -> sitk.Image:
-    if not path.is_file():
+    if not path.exists():
         raise InputError(f"{path}: there is no such segmentation file")
-    try:
-        return sitk.ReadImage(str(path))
-    except RuntimeError as error:
-        reason = [line.strip() for line in str(error).splitlines() if line.strip()][-1]
-        raise InputError(f"{path}: cannot be read as a segmentation ({reason})") from error
+    with image_reader(path, "a segmentation") as reader:
+        image = reader.Execute()
+    check_grid(image, path)
+    return image
 
 
 def _layers(image: sitk.Image, path: Path) -> list[sitk.Image]:
