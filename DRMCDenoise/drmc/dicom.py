@@ -6,6 +6,7 @@ birth dates go into messages, notices or header facts.
 
 from __future__ import annotations
 
+import os
 import re
 from collections import Counter
 from dataclasses import dataclass, field
@@ -23,6 +24,7 @@ from drmc.dicom_enhanced import (
     first_frame,
     frames_of_series,
 )
+from drmc.dicom_folder import folder_files, is_dicom, is_media_directory
 from drmc.dicom_header import (
     UNDEFINED_LENGTH,
     is_deflated,
@@ -173,7 +175,7 @@ def read_pet_series(path: str | Path, series_uid: str | None = None) -> PETSerie
     folder = path if path.is_dir() else path.parent
     groups, notices = _scan(path, folder)
     if not path.is_dir():
-        mine = next((g for g in groups if any(file == path for file, _ in g.loaded)), None)
+        mine = next((g for g in groups if any(os.path.samefile(file, path) for file, _ in g.loaded)), None)
         if mine is None:
             raise InputError(f"{path} is no DICOM image: choose a PET series")
         if series_uid is not None and series_uid.strip() != mine.uid:
@@ -241,50 +243,22 @@ def _place(path: Path, header: Dataset) -> str:
 # ---------------------------------------------------------------------------------------- finding files
 
 
-def is_dicom(path: str | Path) -> bool:
-    """Whether a file begins as DICOM does: with its preamble or, as old files do, with group 0002 or 0008."""
-    try:
-        with open(path, "rb") as file:
-            start = file.read(132)
-    except OSError:
-        return False
-    return start[128:] == b"DICM" or (
-        start[:2] in (b"\x02\x00", b"\x08\x00") and start[2:4] in _FIRST_ELEMENTS
-    )
-
-
-_FIRST_ELEMENTS = (b"\x00\x00", b"\x01\x00", b"\x05\x00", b"\x08\x00", b"\x16\x00")
-
-
-def has_dicom(folder: str | Path) -> bool:
-    """Whether a folder itself, not its sub-folders, holds a DICOM file."""
-    return any(is_dicom(file) for file in _files(Path(folder)))
-
-
-def dicom_files(folder: str | Path) -> list[Path]:
-    """The DICOM files of a folder itself, by name."""
-    return [file for file in _files(Path(folder)) if is_dicom(file)]
-
-
 def frame_of_reference(path: str | Path) -> str | None:
     """FrameOfReferenceUID (0020,0052) of a DICOM file, None where it has none."""
     return text_of(value_of(read_dataset(Path(path), ["FrameOfReferenceUID"]), "FrameOfReferenceUID")) or None
 
 
-def _files(folder: Path) -> list[Path]:
-    try:
-        return sorted(p for p in folder.iterdir() if not p.name.startswith(".") and p.is_file())
-    except OSError as error:
-        raise InputError(f"{folder} cannot be read ({error.strerror}): check its permissions") from None
-
-
 def _scan(path: Path, folder: Path) -> tuple[list[_Group], list[str]]:
     """Groups the DICOM files of a folder by series."""
+    if is_media_directory(path):
+        raise InputError(
+            f"{path} is the directory of a medium (DICOMDIR), no image: choose the folder of a PET series"
+        )
     if not path.is_dir() and not is_dicom(path):
         raise InputError(f"{path} is no DICOM, NIfTI, NRRD or MetaImage file: choose a PET scan")
     groups: dict[str, _Group] = {}
     others = 0
-    for file in _files(folder):
+    for file in folder_files(folder):
         header = read_dataset(file) if is_dicom(file) else None
         if header is None:
             if file.suffix.lower() == ".dcm" and file.stat().st_size < 132:

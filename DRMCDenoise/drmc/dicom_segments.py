@@ -11,7 +11,7 @@ import SimpleITK as sitk
 from pydicom.dataelem import RawDataElement
 from pydicom.dataset import Dataset
 
-from .dicom import dicom_files, is_dicom
+from .dicom_folder import dicom_files, is_dicom
 from .dicom_header import UNDEFINED_LENGTH, value_of
 from .errors import InputError
 from .volume import Geometry

@@ -7,7 +7,7 @@ place by renaming, so that a failure, a refusal or a cancel leaves the output fo
 What is a scan and what is a batch (`find_scan`, `is_batch`): a file is a scan, and so is a folder with
 DICOM files directly in it. Any other folder is the one PET series below it, however deep (CT and image
 files beside it do not count), or, without any DICOM PET, the one image file below it; if there are
-several, it is a batch.
+several, it is a batch. The DICOMDIR of a patient CD is no scan and stands for its folder.
 """
 
 from __future__ import annotations
@@ -33,7 +33,8 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
-from drmc import __version__, files, quantify, report, routing, routing_profiles
+from drmc import __version__, dicom_folder, files, quantify, report, routing, routing_profiles
+from drmc.dicom_folder import is_media_directory, without_doubles
 from drmc.errors import CancelledError, DRMCError, InputError
 from drmc.models import ModelEntry, find_model
 from drmc.volume import Geometry, PETVolume, image_kind, read_volume, stem, write_image
@@ -149,7 +150,7 @@ def run(
         _check_request(request)
         scan_path = find_scan(Path(request.input))
         name = name or scan_name(Path(request.input))
-        check_output_folder(output, inputs=(Path(request.input), scan_path))
+        check_output_folder(output, inputs=(_of_medium(Path(request.input)), scan_path))
         if request.with_series:
             from drmc import dicom_write  # pydicom is needed for DICOM only
 
@@ -320,7 +321,7 @@ def run_batch(
         raise InputError(
             f"{request.input}: no PET scan in this folder: give a folder with DICOM, NIfTI, NRRD or MHA"
         )
-    check_output_folder(output, inputs=(Path(request.input), *scans.values()))
+    check_output_folder(output, inputs=(_of_medium(Path(request.input)), *scans.values()))
     lesions = _companions(request.lesions, scans, "--lesions")
     references = _companions(request.reference, scans, "--reference")
     engine = Engine(request)
@@ -385,7 +386,8 @@ def is_complete(request: DenoiseRequest, entry: ModelEntry) -> bool:
 
 def is_batch(path: Path) -> bool:
     """Whether `path` is a folder that holds several scans (see the head of this file)."""
-    return path.is_dir() and not _has_dicom(path) and len(_scans_below(path)) > 1
+    path = _of_medium(path)
+    return path.is_dir() and not dicom_folder.has_dicom(path) and len(_scans_below(path)) > 1
 
 
 def find_scans(folder: Path, pattern: str | None = None) -> dict[str, Path]:
@@ -394,9 +396,10 @@ def find_scans(folder: Path, pattern: str | None = None) -> dict[str, Path]:
     Every visible subfolder that holds anything is one scan, every image file directly in the folder too
     (segmentations `*.seg.nrrd` are not). With `pattern` (a glob such as `*/*/low_drf012.nii.gz`) exactly
     what matches it. The name is the path below the folder, without the image ending and with `_` between
-    its parts. Raises InputError for a single scan.
+    its parts. Raises InputError for a single scan. What is there twice, by a link, is one scan.
     """
-    if not folder.is_dir() or _has_dicom(folder):
+    folder = _of_medium(folder)
+    if not folder.is_dir() or dicom_folder.has_dicom(folder):
         raise InputError(
             f"{folder}: is one scan, not a folder of scans: leave out --batch, --match and --resume"
         )
@@ -405,13 +408,15 @@ def find_scans(folder: Path, pattern: str | None = None) -> dict[str, Path]:
             raise InputError(
                 f"--match {pattern}: must be a pattern below the input folder, such as '*/pet.nii.gz'"
             )
-        paths = sorted(path for path in folder.glob(pattern) if path.is_dir() or _is_image(path))
+        matching = sorted(path for path in folder.glob(pattern) if path.is_dir() or _is_image(path))
+        paths = without_doubles(matching)
     else:
         paths = [
             path
             for path in _visible(folder)
             if (path.is_dir() and any(_files_below(path))) or (path.is_file() and _is_image(path))
         ]
+    paths = [path for path in paths if not _leads_back(path, folder)]
     scans: dict[str, Path] = {}
     for path in paths:
         parts = path.relative_to(folder).parts
@@ -430,9 +435,11 @@ def find_scan(path: Path) -> Path:
 
     Raises InputError if the path does not exist or there are several.
     """
+    files.check_regular(path)
     if not path.exists():
         raise InputError(f"{path}: no such file or folder")
-    if path.is_file() or _has_dicom(path):
+    path = _of_medium(path)
+    if path.is_file() or dicom_folder.has_dicom(path):
         return path
     found = _scans_below(path)
     if len(found) > 1:
@@ -443,7 +450,7 @@ def find_scan(path: Path) -> Path:
 
 def scan_name(path: Path) -> str:
     """A scan's name: its file name without the image ending, or its folder's name."""
-    absolute = Path(os.path.abspath(path))
+    absolute = Path(os.path.abspath(_of_medium(path)))
     return (absolute.name if absolute.is_dir() else stem(absolute)) or "scan"
 
 
@@ -468,23 +475,48 @@ def _scans_below(folder: Path) -> list[Path]:
     return pet or images or others
 
 
-def _walk_scans(folder: Path) -> Iterator[Path]:
-    """DICOM folders and image files below a folder, by name; DICOM folders are not entered."""
+def _walk_scans(folder: Path, seen: set[str] | None = None) -> Iterator[Path]:
+    """DICOM folders and image files below a folder, by name; DICOM folders are not entered.
+
+    A folder that several links lead to, or that holds a link to itself, counts once.
+    """
+    seen = {os.path.realpath(folder)} if seen is None else seen
     for path in _visible(folder):
         if path.is_dir():
-            if _has_dicom(path):
+            real = os.path.realpath(path)
+            if real in seen:
+                continue
+            seen.add(real)
+            if dicom_folder.has_dicom(path):
                 yield path
             else:
-                yield from _walk_scans(path)
+                yield from _walk_scans(path, seen)
         elif _is_image(path):
             yield path
 
 
 def _visible(folder: Path) -> list[Path]:
+    """What a folder holds, by name, links to what is there already left out."""
     try:
-        return sorted(path for path in folder.iterdir() if not path.name.startswith("."))
+        found = sorted(path for path in folder.iterdir() if not path.name.startswith("."))
     except OSError as error:
         raise InputError(f"{folder}: this folder cannot be read ({error.strerror})") from error
+    return without_doubles(found)
+
+
+def _leads_back(path: Path, folder: Path) -> bool:
+    """Whether a path is a link to a folder above, or to what can be seen in the folder anyway."""
+    if not path.is_symlink() or not path.is_dir():
+        return False
+    real, above = Path(os.path.realpath(path)), Path(os.path.realpath(folder))
+    if real == above or real in above.parents:
+        return True
+    return above in real.parents and not any(part.startswith(".") for part in real.relative_to(above).parts)
+
+
+def _of_medium(path: Path) -> Path:
+    """The folder of a medium (a patient CD) that its DICOMDIR stands for; any other path is itself."""
+    return path.parent if is_media_directory(path) else path
 
 
 def _files_below(folder: Path) -> Iterator[Path]:
@@ -497,19 +529,11 @@ def _is_image(path: Path) -> bool:
     return path.is_file() and image_kind(path) is not None and not path.name.lower().endswith(".seg.nrrd")
 
 
-def _has_dicom(folder: Path) -> bool:
-    from drmc.dicom import has_dicom
-
-    return has_dicom(folder)
-
-
 def _modality(folder: Path) -> str:
     """Modality of the first DICOM file of a folder; empty if it is damaged (the reader will say how)."""
     import pydicom
 
-    from drmc.dicom import is_dicom
-
-    path = next(path for path in _visible(folder) if path.is_file() and is_dicom(path))
+    path = dicom_folder.dicom_files(folder)[0]
     try:
         return str(pydicom.dcmread(path, force=True, specific_tags=["Modality"]).get("Modality", ""))
     except Exception:

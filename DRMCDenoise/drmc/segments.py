@@ -186,7 +186,7 @@ def _is_dicom(path: Path) -> bool:
         return path.exists()
     if path.name.lower().endswith(_ENDINGS):
         return False
-    from .dicom import is_dicom
+    from .dicom_folder import is_dicom
 
     return is_dicom(path)
 

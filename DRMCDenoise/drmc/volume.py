@@ -18,7 +18,7 @@ import SimpleITK as sitk
 
 from drmc import header_values, suv
 from drmc.errors import DRMCError, InputError, NotFiniteError, SUVRefusedError, UnknownUnitsError
-from drmc.files import atomic_path
+from drmc.files import atomic_path, check_regular
 from drmc.image_files import check_grid, image_kind, image_reader, itk_reason, stem
 
 # Facts of a side-car for reports (BIDS-PET keys).
@@ -178,6 +178,7 @@ def read_volume(
     Raises InputError where the image or its SUV is refused.
     """
     path = Path(path)
+    check_regular(path)
     if not path.exists():
         raise InputError(f"{path} does not exist: check the path of the scan")
     kind = None if path.is_dir() else image_kind(path)

@@ -12,7 +12,7 @@ import numpy as np
 import pydicom
 import pytest
 import SimpleITK as sitk
-from drmc import dicom
+from drmc import dicom, dicom_folder
 from drmc.errors import InputError
 from drmc.volume import PETVolume, read_volume
 from engine.synthetic_dicom import PET_CLASS, SECRETS, rewrite, write_series
@@ -282,7 +282,8 @@ def test_series_are_listed_with_their_description_unless_it_names_somebody(tmp_p
         write_series(tmp_path, SeriesDescription=description, names=f"{number}-{{}}.dcm".format, **named)
     line = refusal(tmp_path)
     assert "5 images, attenuation-corrected, BQML, 'PET WB corrected')" in line
-    assert not re.search("mustermann|eva|4711|who", line.lower())
+    said = re.sub(r"[\d.]{20,}", "", line)  # a random UID may hold any number
+    assert not re.search("mustermann|eva|4711|who", said.lower())
 
 
 def test_old_files_without_preamble(tmp_path):
@@ -539,6 +540,6 @@ def test_slices_that_were_not_decay_corrected(tmp_path):
 
 def test_has_dicom_looks_at_content(tmp_path):
     (tmp_path / "a.dcm").write_bytes(b"not at all" * 50)
-    assert not dicom.has_dicom(tmp_path)
+    assert not dicom_folder.has_dicom(tmp_path)
     write_series(tmp_path, names=str, slices=1)
-    assert dicom.has_dicom(tmp_path) and dicom.is_dicom(tmp_path / "0") and PET_CLASS.endswith(".128")
+    assert dicom_folder.has_dicom(tmp_path) and dicom.is_dicom(tmp_path / "0") and PET_CLASS.endswith(".128")
