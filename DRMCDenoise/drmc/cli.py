@@ -209,7 +209,9 @@ def _quantify(options: argparse.Namespace, reporter: Reporter) -> int:
     from drmc import held, pipeline, quantify
 
     path, volume = _read(options)
-    segments, notices = quantify.read_segments(options.lesions, volume.geometry, volume.frame_of_reference)
+    segments, notices = quantify.read_segments(
+        options.lesions, volume.geometry, volume.frame_of_reference, volume.series_uid
+    )
     stages = {"original": volume.suv_array()}
     if options.reference is not None:
         reference = pipeline.read_reference(

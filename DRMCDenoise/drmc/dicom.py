@@ -245,7 +245,16 @@ def _place(path: Path, header: Dataset) -> str:
 
 def frame_of_reference(path: str | Path) -> str | None:
     """FrameOfReferenceUID (0020,0052) of a DICOM file, None where it has none."""
-    return text_of(value_of(read_dataset(Path(path), ["FrameOfReferenceUID"]), "FrameOfReferenceUID")) or None
+    return _uid(path, "FrameOfReferenceUID")
+
+
+def series_uid(path: str | Path) -> str | None:
+    """SeriesInstanceUID (0020,000E) of a DICOM file, None where it has none."""
+    return _uid(path, "SeriesInstanceUID")
+
+
+def _uid(path: str | Path, keyword: str) -> str | None:
+    return text_of(value_of(read_dataset(Path(path), [keyword]), keyword)) or None
 
 
 def _scan(path: Path, folder: Path) -> tuple[list[_Group], list[str]]:

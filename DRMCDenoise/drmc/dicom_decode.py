@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import tempfile
 import warnings
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -27,6 +28,7 @@ _BY_GDCM = {
 }  # JPEG, JPEG Lossless, JPEG-LS, JPEG 2000
 ALWAYS_LOSSY = {f"1.2.840.10008.1.2.4.{n}" for n in (50, 51)}
 _CAPTURE_CLASSES = {8: "1.2.840.10008.5.1.4.1.1.7.2", 16: "1.2.840.10008.5.1.4.1.1.7.3"}  # multi-frame
+FRAMES_AT_ONCE = 16
 _END_OF_IMAGE = b"\xff\xd9"  # of JPEG, JPEG-LS and JPEG 2000 alike
 
 
@@ -64,6 +66,28 @@ def decompressed(path: Path, ds: Dataset, syntax: str, shape: tuple[int, int, in
         f"{path}: pixel data compressed as {name} cannot be decoded ({', '.join(tried)}): it is truncated or "
         "damaged; copy the series again, or decompress it first (gdcmconv --raw)"
     )
+
+
+def decompressed_frames(
+    path: Path, ds: Dataset, syntax: str, shape: tuple[int, int, int]
+) -> Iterator[np.ndarray]:
+    """As `decompressed`, but one frame (rows, columns) after the other, so that few are in memory at a time."""
+    try:
+        frames = list(generate_frames(ds.PixelData, number_of_frames=shape[0]))
+    except Exception as error:
+        raise InputError(
+            f"{path}: its frames (PixelData (7FE0,0010)) cannot be told apart ({type(error).__name__}): it is truncated "
+            "or damaged; copy it again"
+        ) from None
+    part = Dataset()
+    part.update({key: ds[key] for key in ds.keys() if key >> 16 == 0x28})
+    part.file_meta = ds.file_meta
+    for start in range(0, len(frames), FRAMES_AT_ONCE):
+        several = frames[start : start + FRAMES_AT_ONCE]
+        part.NumberOfFrames = len(several)
+        part.PixelData = encapsulate(several)
+        part["PixelData"].VR = "OB"
+        yield from decompressed(path, part, syntax, (len(several), *shape[1:]))
 
 
 def _pydicom_decodes(syntax: str) -> bool:

@@ -12,13 +12,13 @@ from drmc.dicom_decode import decompressed
 from drmc.dicom_header import number_of, read_dataset, transfer_syntax, value_of
 from drmc.errors import InputError
 
-_NATIVE_SYNTAXES = {
+NATIVE_SYNTAXES = {
     "1.2.840.10008.1.2",
     "1.2.840.10008.1.2.1",
     "1.2.840.10008.1.2.1.99",
     "1.2.840.10008.1.2.2",
 }
-_BIG_ENDIAN = "1.2.840.10008.1.2.2"
+BIG_ENDIAN = "1.2.840.10008.1.2.2"
 # What the pixel values need, besides the header that is read first.
 _PIXEL_KEYWORDS = [
     "SamplesPerPixel",
@@ -63,7 +63,7 @@ def stored_values(path: Path, frames: int, rows: int, columns: int) -> np.ndarra
     if not data:
         raise InputError(f"{path} has no pixel data (7FE0,0010): it is truncated, copy the series again")
     syntax = transfer_syntax(ds)
-    if syntax and syntax not in _NATIVE_SYNTAXES:
+    if syntax and syntax not in NATIVE_SYNTAXES:
         values = decompressed(path, ds, syntax, shape)
         return _without_unused_bits(values, number("BitsStored", 8 * values.itemsize))
     bits = number("BitsAllocated", 0)
@@ -81,7 +81,7 @@ def stored_values(path: Path, frames: int, rows: int, columns: int) -> np.ndarra
             f"{path} is {word}: {len(data)} bytes of pixel data where {said} voxels of {bits} "
             f"bits need {expected}; copy the series again"
         )
-    order = ">" if syntax == _BIG_ENDIAN else "<"
+    order = ">" if syntax == BIG_ENDIAN else "<"
     signed = "i" if number("PixelRepresentation", 0) == 1 else "u"
     values = np.frombuffer(data, f"{order}{signed}{bits // 8}", math.prod(shape)).reshape(shape)
     return _without_unused_bits(values, used)

@@ -690,7 +690,7 @@ def _read_inputs(request: DenoiseRequest, scan_path: Path) -> _Inputs:
     inputs.notices += volume.notices
     if request.lesions is not None:
         inputs.segments, notices = quantify.read_segments(
-            Path(request.lesions), volume.geometry, volume.frame_of_reference
+            Path(request.lesions), volume.geometry, volume.frame_of_reference, volume.series_uid
         )
         inputs.notices += notices
         inputs.files.append(Path(request.lesions))

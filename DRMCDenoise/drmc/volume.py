@@ -135,6 +135,15 @@ class PETVolume:
 
         return dicom.frame_of_reference(self.dicom_files[0])
 
+    @property
+    def series_uid(self) -> str | None:
+        """SeriesInstanceUID (0020,000E) of a DICOM scan, None where it is no DICOM."""
+        if not self.dicom_files:
+            return None
+        from drmc import dicom  # pydicom is needed for DICOM only
+
+        return dicom.series_uid(self.dicom_files[0])
+
     def suv_array(self) -> np.ndarray:
         """The image in SUV, float32 (z, y, x): the stored values times the factor of their slice."""
         return _times(self.array, self._factors())
