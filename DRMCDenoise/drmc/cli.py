@@ -35,6 +35,7 @@ from drmc.progress import (
     duration,
     table_lines,
 )
+from drmc.texts import shown, shown_output
 
 DESCRIPTION = "Multi-center low-dose PET denoising by dynamic routing, with the SUV figures a reader trusts."
 RESEARCH = "Research use only. Not for diagnosis or treatment."
@@ -84,9 +85,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Runs the command line `argv` (default: the process's) and returns its exit code; nothing is raised."""
     arguments = list(sys.argv[1:] if argv is None else argv)
     if os.environ.get("DRMC_DEBUG") == "1":
-        return _run(arguments)
+        with shown_output():
+            return _run(arguments)
     own = arguments[:1] == [] or arguments[0] not in KEEP_THEIR_TEXT
-    with _without_warnings(), _without_native_text() if own else contextlib.nullcontext():
+    with _without_warnings(), _without_native_text() if own else contextlib.nullcontext(), shown_output():
         return _run(arguments)
 
 
@@ -165,7 +167,7 @@ def _denoise_batch(
     if options.progress != "json":
         counts = ", ".join(f"{count} {outcome}" for outcome, count in result["counts"].items())
         print(f"{len(result['scans'])} scans: {counts}")
-        print(f"outcome of each scan: {Path(result['output']) / 'batch.csv'}")
+        print(f"outcome of each scan: {shown(Path(result['output']) / 'batch.csv')}")
         print(RESEARCH)
     return result["exit_code"]
 
@@ -184,7 +186,7 @@ def _suv(options: argparse.Namespace, reporter: Reporter) -> int:
     }
     if _printed(options, reporter, found):
         return 0
-    print(f"{options.input}: {decision['type']} = {volume.units} value x {decision['factor']:.9g}")
+    print(f"{shown(options.input)}: {decision['type']} = {volume.units} value x {decision['factor']:.9g}")
     print(f"rule: {decision['rule']}")
     if decision["reference_time"]:
         print(f"reference time: {decision['reference_time']}")
@@ -197,11 +199,11 @@ def _suv(options: argparse.Namespace, reporter: Reporter) -> int:
         print(f"  candidate {candidate['rule']:10} {candidate['time'] or '-':26} {said:>10}{not_plausible}")
     for key, value in decision["facts"].items():
         if value is not None and not isinstance(value, dict):  # what was given by hand is among the warnings
-            print(f"  {key}: {value}")
+            print(f"  {key}: {shown(value)}")
     for text in volume.notices:
-        print(f"note: {text}")
+        print(f"note: {shown(text)}")
     for text in decision["warnings"]:
-        print(f"warning: {text}")
+        print(f"warning: {shown(text)}")
     return 0
 
 
@@ -234,7 +236,7 @@ def _quantify(options: argparse.Namespace, reporter: Reporter) -> int:
     if bias is not None:
         _print_bias(bias)
     for text in [*volume.notices, *notices]:
-        print(f"note: {text}")
+        print(f"note: {shown(text)}")
     return 0
 
 
@@ -267,7 +269,7 @@ def _models(options: argparse.Namespace, reporter: Reporter) -> int:
         print(f"  sha256: {found['sha256']}")
         for key in ("problem", "parameters", "tile", "training", "license", "intended_use"):
             if found[key] is not None:
-                print(f"  {key.replace('_', ' ')}: {_plain(found[key])}")
+                print(f"  {key.replace('_', ' ')}: {shown(_plain(found[key]))}")
     return 0
 
 
@@ -591,8 +593,8 @@ def _print_denoised(summary: dict[str, Any], output: Path) -> None:
     tiles, model = summary["tiles"]["count"], summary["model"]["name"]
     where = f"{summary['device']} ({summary['precision']})"
     print(f"{tiles} tiles on {where} in {duration(summary['seconds']['total'])}, model {model}")
-    print(f"denoised: {output / summary['outputs'][0]}")
-    print(f"report: {output / 'report.html'}")
+    print(f"denoised: {shown(output / summary['outputs'][0])}")
+    print(f"report: {shown(output / 'report.html')}")
     print(RESEARCH)
 
 

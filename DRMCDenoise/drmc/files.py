@@ -15,6 +15,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from drmc import texts
 from drmc.errors import InputError
 
 
@@ -92,17 +93,18 @@ def _is_text(path: Path | str) -> bool:
 
 
 def write_text(path: str | os.PathLike[str], text: str) -> None:
-    """Writes UTF-8 text atomically, with LF line ends on every platform."""
+    """Writes UTF-8 text atomically, with LF line ends on every platform; what is no text in a path becomes "?"."""
     with atomic_path(path) as temporary:
-        temporary.write_bytes(text.encode("utf-8"))
+        temporary.write_bytes(text.encode("utf-8", "replace"))
 
 
 def csv_text(head: Sequence[Any], lines: Iterable[Iterable[Any]], separator: str = ",") -> str:
-    """A header and lines of cells as CSV text with LF line ends; numbers as the caller has written them."""
+    """A header and lines of cells as CSV text with LF line ends; numbers as the caller has written them, other texts so
+    that no spreadsheet computes them (`texts.cell`)."""
     text = io.StringIO()
     writer = csv.writer(text, delimiter=separator, lineterminator="\n")
     writer.writerow(head)
-    writer.writerows(lines)
+    writer.writerows(map(texts.cell, line) for line in lines)
     return text.getvalue()
 
 

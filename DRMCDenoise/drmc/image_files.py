@@ -64,7 +64,7 @@ def image_reader(path: Path, what: str) -> Iterator[sitk.ImageFileReader]:
     """
     check_regular(path)
     if not path.is_file():
-        raise InputError(f"{path} does not exist: check the path of the image")
+        raise InputError(f"{path} cannot be read: it does not exist, check the path of the image")
     _check_whole(path)
     warned = sitk.ProcessObject.GetGlobalWarningDisplay()
     sitk.ProcessObject.SetGlobalWarningDisplay(False)
@@ -135,7 +135,9 @@ def _check_whole(path: Path) -> None:
             checks[kind](path)
     except _DAMAGED as error:
         reason = str(error) if isinstance(error, (EOFError, OSError)) else "its header makes no sense"
-        raise InputError(f"{path} is truncated or damaged ({reason}): copy it again") from None
+        raise InputError(
+            f"{path} cannot be read: it is truncated or damaged ({reason}), copy it again"
+        ) from None
 
 
 def _expect(have: int, need: int) -> None:

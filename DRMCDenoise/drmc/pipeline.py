@@ -12,7 +12,6 @@ several, it is a batch. The DICOMDIR of a patient CD is no scan and stands for i
 
 from __future__ import annotations
 
-import csv
 import json
 import math
 import os
@@ -572,13 +571,8 @@ def _companions(
 def _write_batch_tables(output: Path, rows: Sequence[dict[str, Any]]) -> None:
     output.mkdir(parents=True, exist_ok=True)
     earlier = (output / "batch.csv").is_file()
-    with (
-        files.atomic_path(output / "batch.csv") as path,
-        open(path, "w", newline="", encoding="utf-8") as file,
-    ):
-        writer = csv.DictWriter(file, BATCH_COLUMNS, lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(rows)
+    lines = ([row[column] for column in BATCH_COLUMNS] for row in rows)
+    files.write_text(output / "batch.csv", files.csv_text(BATCH_COLUMNS, lines))
     tables = [output / row["scan"] / "lesions.csv" for row in rows if row["outcome"] in ("done", "skipped")]
     texts = [path.read_text(encoding="utf-8").splitlines(keepends=True) for path in tables if path.is_file()]
     if texts:
@@ -986,7 +980,7 @@ def _unique(values: Any) -> list[Any]:
 def jsonable(value: Any) -> Any:
     """The value in plain JSON types; what JSON cannot say (NaN, infinity) becomes null."""
     if isinstance(value, dict):
-        return {str(key): jsonable(item) for key, item in value.items()}
+        return {jsonable(str(key)): jsonable(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
         return [jsonable(item) for item in value]
     if isinstance(value, np.ndarray):
@@ -995,6 +989,6 @@ def jsonable(value: Any) -> Any:
         return jsonable(value.item())
     if isinstance(value, float):
         return value if math.isfinite(value) else None
-    if value is None or isinstance(value, (bool, int, str)):
+    if value is None or isinstance(value, (bool, int)):
         return value
-    return str(value)
+    return str(value).encode("utf-8", "replace").decode("utf-8")  # a path's bytes may be no text

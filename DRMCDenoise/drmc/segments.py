@@ -20,6 +20,7 @@ import SimpleITK as sitk
 from .errors import InputError
 from .files import check_regular
 from .image_files import check_grid, image_reader
+from .texts import shown
 
 if TYPE_CHECKING:
     from .volume import Geometry
@@ -302,8 +303,7 @@ def _unique_names(entries: Iterable[_Entry]) -> list[_Entry]:
     used: set[str] = set()
     unique = []
     for entry in entries:
-        # A file's bytes that are no UTF-8 must not stop the report from being written later.
-        base = entry.name.encode("utf-8", "replace").decode("utf-8")
+        base = shown(entry.name)  # no bytes that are no text, nothing that a terminal obeys
         name, number = base, 2
         while name in used:
             name, number = f"{base} ({number})", number + 1

@@ -18,7 +18,7 @@ import SimpleITK as sitk
 
 from drmc import header_values, suv
 from drmc.errors import DRMCError, InputError, NotFiniteError, SUVRefusedError, UnknownUnitsError
-from drmc.files import atomic_path, check_regular
+from drmc.files import atomic_path, check_regular, plain_path
 from drmc.image_files import check_grid, image_kind, image_reader, itk_reason, stem
 
 # Facts of a side-car for reports (BIDS-PET keys).
@@ -393,10 +393,10 @@ def write_image(
     for key, value in (metadata or {}).items():
         image.SetMetaData(str(key), str(value))
     try:
-        with atomic_path(path) as temporary:
+        with atomic_path(path) as temporary, plain_path(temporary) as plain:
             writer = sitk.ImageFileWriter()
             writer.SetUseCompression(path.suffix != ".nii")
-            writer.SetFileName(str(temporary))
+            writer.SetFileName(str(plain))
             writer.Execute(image)
     except OSError as error:
         raise InputError(
