@@ -21,6 +21,7 @@ from pydicom.uid import UID, generate_uid
 
 from drmc.dicom_header import number_of, value_of
 from drmc.errors import InputError
+from drmc.files import is_full_disk
 
 # Transfer syntaxes that GDCM decodes (DICOM PS3.5 A.4), and those of them that always lose something.
 _BY_GDCM = {
@@ -50,6 +51,8 @@ def decompressed(path: Path, ds: Dataset, syntax: str, shape: tuple[int, int, in
         except MemoryError:
             raise
         except Exception as error:
+            if is_full_disk(error):
+                raise
             tried.append(type(error).__name__)
             continue
         if values.size != np.prod(shape) or values.shape[-2:] != shape[1:]:

@@ -20,6 +20,10 @@ class DRMCError(Exception):
         return {}
 
 
+class DiskFullError(DRMCError, OSError):
+    """There is no room for what is written; also an error of the system, for who handles these."""
+
+
 class InputError(DRMCError):
     """The input or the usage is refused; nothing was written."""
 

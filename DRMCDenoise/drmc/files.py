@@ -15,8 +15,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from drmc import texts
-from drmc.errors import InputError
+from drmc import locks, texts
+from drmc.errors import DiskFullError, InputError
 
 
 @contextmanager
@@ -27,9 +27,7 @@ def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
     when the body raises.
     """
     path = Path(path)
-    handle, name = tempfile.mkstemp(prefix=".part-", suffix="-" + path.name, dir=path.parent)
-    os.close(handle)
-    temporary = Path(name)
+    handle, temporary = _locked_part(path)
     try:
         yield temporary
         with open(temporary, "rb") as file:
@@ -38,6 +36,41 @@ def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
+        if handle is not None:
+            os.close(handle)
+
+
+def _locked_part(path: Path) -> tuple[int | None, Path]:
+    """A temporary file beside a path, locked for as long as it is open, so that no sweep takes it for a leftover."""
+    while True:
+        handle, name = tempfile.mkstemp(prefix=locks.PART, suffix="-" + path.name, dir=path.parent)
+        if not locks.HOLDS_OPEN_FILES:
+            os.close(handle)
+            return None, Path(name)
+        if locks.try_lock(handle) is not False and locks.still_there(handle, Path(name)):
+            return handle, Path(name)
+        os.close(handle)  # a sweep has just taken it for a leftover
+
+
+@contextmanager
+def full_disk_in_one_line(
+    output: str | os.PathLike[str], advice: str = "make room, or choose another folder with -o"
+) -> Iterator[None]:
+    """Says where there is no room for what is written, and what to do; other errors pass."""
+    try:
+        yield
+    except OSError as error:
+        if isinstance(error, DiskFullError) or not is_full_disk(error):
+            raise
+        raise DiskFullError(f"{output}: {error.strerror}: {advice}") from None
+
+
+def is_full_disk(error: BaseException) -> bool:
+    """Whether an error of the system says that there is no room: the disk, a quota or a limit of size."""
+    return isinstance(error, OSError) and error.errno in _FULL
+
+
+_FULL = {getattr(errno, name) for name in ("ENOSPC", "EDQUOT", "EFBIG") if hasattr(errno, name)}
 
 
 def check_regular(path: str | os.PathLike[str]) -> None:

@@ -6,6 +6,7 @@ so make up is refused here.
 
 from __future__ import annotations
 
+import errno
 import gzip
 import math
 import re
@@ -106,6 +107,18 @@ def check_grid(image: sitk.Image, path: Path) -> None:
             f"{math.degrees(math.acos(np.clip(product[worst], -1, 1))):.4g} degrees apart"
         )
         raise InputError(f"{path}: its affine is not orthonormal ({fault}): {RESAMPLE}")
+
+
+def check_written(path: Path) -> None:
+    """Raises OSError (no space left) where an image file that was just written is not whole: on a full disk the NIfTI
+    writer of the library ends without a word."""
+    try:
+        with plain_path(path) as plain:
+            _check_whole(plain)
+    except NotFiniteError:
+        pass  # then it is whole
+    except InputError:
+        raise OSError(errno.ENOSPC, "not all of it could be written, as on a full disk", str(path)) from None
 
 
 def itk_reason(error: Exception) -> str:

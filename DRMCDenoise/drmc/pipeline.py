@@ -32,7 +32,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
-from drmc import __version__, dicom_folder, files, quantify, report, routing, routing_profiles
+from drmc import __version__, dicom_folder, files, quantify, report, routing, routing_profiles, staging
 from drmc.dicom_folder import is_media_directory, without_doubles
 from drmc.errors import CancelledError, DRMCError, InputError
 from drmc.models import ModelEntry, find_model
@@ -143,6 +143,20 @@ def run(
     `name` goes into the `scan` column (default: the input's name); `engine` shares a loaded model between
     scans. Raises InputError (refused, nothing written), CancelledError, or DRMCError.
     """
+    output = Path(request.output)
+    with files.full_disk_in_one_line(output), staging.Claim(output) as claim:
+        return _run(request, claim, progress, cancel, name=name, engine=engine)
+
+
+def _run(
+    request: DenoiseRequest,
+    claim: staging.Claim,
+    progress: Progress | None,
+    cancel: Cancel | None,
+    *,
+    name: str | None,
+    engine: Engine | None,
+) -> dict[str, Any]:
     clock = _Clock()
     output = Path(request.output)
     with clock("prepare"):
@@ -155,6 +169,7 @@ def run(
 
             dicom_write.refuse_image_file(scan_path, None if scan_path.is_dir() else image_kind(scan_path))
         engine = engine or Engine(request)
+        folder = claim.take()
     _stop_if(cancel)
     with clock("read"):
         inputs = _read_inputs(request, scan_path)
@@ -205,39 +220,38 @@ def run(
         "created": datetime.now(timezone.utc).isoformat(timespec="seconds"),
         "versions": versions(),
     }
-    with _staged(output) as folder:
-        with clock("write"):
-            if request.format != "dicom":
-                _write_images(folder, request.format, denoised)
-            if plan is not None:
-                made_by = dicom_write.Equipment(engine.entry.name, engine.entry.sha256)
-                dicom_write.write_series(folder / "denoised", denoised, plan, made_by, cancel)
-            if segments is not None:
-                quantify.write_lesions_csv(folder / "lesions.csv", lesion_rows)
-                routing.write_routing_lesions_csv(folder / "routing_lesions.csv", routing_lesions)
-            routing.write_routing_csv(folder / "routing.csv", routing_rows)
-        with clock("report"):
-            summary["seconds"] = clock.so_far()
-            summary["peak_memory_bytes"] = peak_memory_bytes()
-            summary = jsonable(summary)
-            report.write_report(
-                folder / "report.html",
-                title=name,
-                original_suv=stages["original"],
-                denoised_suv=stages["denoised"],
-                geometry=volume.geometry,
-                suv=summary["suv"],
-                lesions=lesion_rows,
-                routing=routing_rows,
-                summary=summary,
-                header=volume.header,
-                segments=segments,
-            )
-        summary["seconds"] = jsonable(clock.so_far())
+    with clock("write"):
+        if request.format != "dicom":
+            _write_images(folder, request.format, denoised)
+        if plan is not None:
+            made_by = dicom_write.Equipment(engine.entry.name, engine.entry.sha256)
+            dicom_write.write_series(folder / "denoised", denoised, plan, made_by, cancel)
+        if segments is not None:
+            quantify.write_lesions_csv(folder / "lesions.csv", lesion_rows)
+            routing.write_routing_lesions_csv(folder / "routing_lesions.csv", routing_lesions)
+        routing.write_routing_csv(folder / "routing.csv", routing_rows)
+    with clock("report"):
+        summary["seconds"] = clock.so_far()
         summary["peak_memory_bytes"] = peak_memory_bytes()
-        files.write_json(folder / "summary.json", summary)
-        _stop_if(cancel)
-        _move_into_place(folder, output, produced, protected)
+        summary = jsonable(summary)
+        report.write_report(
+            folder / "report.html",
+            title=name,
+            original_suv=stages["original"],
+            denoised_suv=stages["denoised"],
+            geometry=volume.geometry,
+            suv=summary["suv"],
+            lesions=lesion_rows,
+            routing=routing_rows,
+            summary=summary,
+            header=volume.header,
+            segments=segments,
+        )
+    summary["seconds"] = jsonable(clock.so_far())
+    summary["peak_memory_bytes"] = peak_memory_bytes()
+    files.write_json(folder / "summary.json", summary)
+    _stop_if(cancel)
+    _move_into_place(folder, output, produced, protected)
     return summary
 
 
@@ -321,6 +335,8 @@ def run_batch(
             f"{request.input}: no PET scan in this folder: give a folder with DICOM, NIfTI, NRRD or MHA"
         )
     check_output_folder(output, inputs=(_of_medium(Path(request.input)), *scans.values()))
+    if output.is_dir():
+        staging.sweep_files(output)
     lesions = _companions(request.lesions, scans, "--lesions")
     references = _companions(request.reference, scans, "--reference")
     engine = Engine(request)
@@ -363,7 +379,8 @@ def run_batch(
             }
         )
         observer.outcome(name, outcome, message)
-        _write_batch_tables(output, rows)
+        with files.full_disk_in_one_line(output):
+            _write_batch_tables(output, rows)
         if outcome == "cancelled":
             break
     counts = Counter(row["outcome"] for row in rows)
@@ -860,24 +877,6 @@ def _patient_of(source: Path) -> dict[str, Any]:
     return {}
 
 
-@contextmanager
-def _staged(output: Path) -> Iterator[Path]:
-    """A hidden folder on the output's disk, removed at the end; after a failure no new folder is left."""
-    missing = [folder for folder in (output, *output.parents) if not folder.exists()]
-    for folder in reversed(missing[1:]):
-        folder.mkdir()
-    inside = output if output.is_dir() else output.parent
-    staging = Path(tempfile.mkdtemp(prefix=f".{output.name}.part-", dir=inside))
-    try:
-        yield staging
-    except BaseException:
-        shutil.rmtree(staging, ignore_errors=True)
-        for folder in missing:
-            _remove_if_empty(folder)
-        raise
-    shutil.rmtree(staging, ignore_errors=True)
-
-
 def _move_into_place(staging: Path, output: Path, produced: Sequence[str], inputs: Sequence[Path]) -> None:
     """Renames the staged files and folders into the output folder; on any failure puts back what was there.
 
@@ -931,13 +930,6 @@ def _earlier_summary(output: Path) -> dict[str, Any] | None:
     except (OSError, ValueError, KeyError, TypeError):
         return None
     return summary if ours else None
-
-
-def _remove_if_empty(folder: Path) -> None:
-    try:
-        folder.rmdir()
-    except OSError:
-        pass
 
 
 # ---- small things

@@ -18,8 +18,8 @@ import SimpleITK as sitk
 
 from drmc import header_values, suv
 from drmc.errors import DRMCError, InputError, NotFiniteError, SUVRefusedError, UnknownUnitsError
-from drmc.files import atomic_path, check_regular, plain_path
-from drmc.image_files import check_grid, image_kind, image_reader, itk_reason, stem
+from drmc.files import atomic_path, check_regular, is_full_disk, plain_path
+from drmc.image_files import check_grid, check_written, image_kind, image_reader, itk_reason, stem
 
 # Facts of a side-car for reports (BIDS-PET keys).
 _REPORTED = {
@@ -398,9 +398,14 @@ def write_image(
             writer.SetUseCompression(path.suffix != ".nii")
             writer.SetFileName(str(plain))
             writer.Execute(image)
+            check_written(temporary)
     except OSError as error:
+        if is_full_disk(error):
+            raise OSError(error.errno, error.strerror, str(path)) from None
         raise InputError(
             f"{path} cannot be written ({error.strerror}): choose a folder that can be"
         ) from None
     except RuntimeError as error:
-        raise DRMCError(f"{path} could not be written ({itk_reason(error)}): is the disk full?") from None
+        raise DRMCError(
+            f"{path} could not be written ({itk_reason(error)}): is the disk full? make room on it"
+        ) from None
