@@ -20,6 +20,7 @@ from pydicom.valuerep import PersonName
 from drmc.errors import InputError
 
 UNDEFINED_LENGTH = 0xFFFFFFFF  # of an element that ends with a delimiter (PS3.5 7.1.1)
+DEEPEST = 16  # sequences in sequences; the standard's objects have no more than half of that
 _DEFER = 4096  # bytes; longer values, the pixel data, stay on the disk until they are asked for
 
 # What the SUV rules read, one plain value each, keyed by DICOM keyword.

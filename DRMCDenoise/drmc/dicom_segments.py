@@ -12,12 +12,11 @@ from pydicom.dataelem import RawDataElement
 from pydicom.dataset import Dataset
 
 from .dicom_folder import dicom_files, is_dicom
-from .dicom_header import UNDEFINED_LENGTH, value_of
+from .dicom_header import DEEPEST, UNDEFINED_LENGTH, value_of
 from .errors import InputError
 from .volume import Geometry
 
 SEGMENTATION, STRUCTURE_SET = "SEG", "RTSTRUCT"
-DEEPEST = 16  # sequences in sequences; the standard's objects have no more than half of that
 
 
 def read_dicom_segments(

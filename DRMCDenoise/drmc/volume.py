@@ -212,7 +212,7 @@ def read_volume(
 def _read_dicom(
     path: Path, suv_type: str, accept_rule: str | None, series_uid: str | None, header: Mapping[str, str]
 ) -> PETVolume:
-    from drmc import dicom  # pydicom is needed for DICOM only
+    from drmc import dicom, header_times  # pydicom is needed for DICOM only
 
     given = header_values.checked(header)
     series = dicom.read_pet_series(path, series_uid)
@@ -222,6 +222,7 @@ def _read_dicom(
         decision = suv.decide(slices, suv_type=suv_type, accept_rule=accept_rule, synonyms=series.synonyms)
     except SUVRefusedError as error:
         error.stated = stated
+        error.args = (f"{error}{header_times.unreadable_times(slices, series.synonyms)}",)
         raise
     decision = header_values.told(decision, series.slices, given)
     return PETVolume(
