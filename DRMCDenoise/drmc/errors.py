@@ -34,6 +34,10 @@ class NotFiniteError(InputError):
     """An image holds voxels that are NaN or infinite."""
 
 
+class NothingMarkedError(InputError):
+    """A segmentation marks nothing in the scan: it is empty, or lies elsewhere."""
+
+
 class UnknownUnitsError(InputError):
     """Nobody says what the voxels of an image are."""
 

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import SimpleITK as sitk
 
-from .errors import InputError
+from .errors import InputError, NothingMarkedError
 from .files import check_regular
 from .image_files import check_grid, image_reader
 from .texts import shown
@@ -46,7 +46,7 @@ class Segment:
         mask = mask != 0
         box = bounding_box(mask)
         if box is None:
-            raise InputError(f"segment '{name}' is empty: no voxel of the scan lies in it")
+            raise NothingMarkedError(f"segment '{name}' is empty: no voxel of the scan lies in it")
         self.name = name
         self.shape = mask.shape
         self.box = box
@@ -122,7 +122,9 @@ def read_segments(
         labels = [_labels(layer, path) for layer in layers]
         entries = _entries(image, path, labels)
     if not entries:
-        raise InputError(f"{path}: the segmentation is empty; give one with at least one marked voxel")
+        raise NothingMarkedError(
+            f"{path}: the segmentation is empty; give one with at least one marked voxel"
+        )
 
     elsewhere = None if _is_dicom(path) else _elsewhere(layers[0], geometry)
     first = layers[0]
@@ -153,7 +155,7 @@ def read_segments(
         mask = np.zeros(geometry.shape, dtype=bool)
         mask[box] = values == entry.label
         if not mask.any():
-            raise InputError(
+            raise NothingMarkedError(
                 f"{path}: segment '{entry.name}' ({voxels * file_ml:.3g} ml) holds no voxel center of the "
                 "scan's grid; draw it on the scan itself"
             )
@@ -167,11 +169,13 @@ def read_segments(
         changes.append(f"{entry.name} {voxels * file_ml:.2f} -> {segment.voxels * scan_ml:.2f} ml")
     if not segments:
         if outside:
-            raise InputError(
+            raise NothingMarkedError(
                 f"{path}: the segmentation does not overlap the scan; "
                 + (elsewhere or "is it of another patient or series?")
             )
-        raise InputError(f"{path}: the segmentation is empty; give one with at least one marked voxel")
+        raise NothingMarkedError(
+            f"{path}: the segmentation is empty; give one with at least one marked voxel"
+        )
     if not aligned:
         spacing = " x ".join(f"{s:.4g}" for s in first.GetSpacing())
         more = f" and {len(changes) - 4} more" if len(changes) > 4 else ""

@@ -228,3 +228,25 @@ def test_the_command_line_refuses_in_one_line(tmp_path, capfd):
         out, err = capfd.readouterr()
         assert err.count("\n") == 1 and "sform" in err and not out
     assert not (tmp_path / "out").exists()
+
+
+def test_training_and_evaluation_do_not_take_damaged_lesions_for_none(tmp_path):
+    """A patient whose lesions cannot be read is no patient without lesions."""
+    from drmc.dataset import Case
+    from drmc.evaluation.measures import Pair
+    from drmc.training.pairs import Wanted, load_pairs
+
+    shape = (16, 18, 20)
+    for name in ("full", "low"):
+        nifti(tmp_path / f"{name}.nii.gz", voxels(shape), sform=AFFINE, s_code=1)
+        (tmp_path / f"{name}.json").write_text(json.dumps({"Units": "SUV"}))
+    paths = {"full": tmp_path / "full.nii.gz", "low": {4.0: tmp_path / "low.nii.gz"}}
+    lesions = nifti(tmp_path / "l.nii.gz", mask(shape), sform=moved(10, -5, 5), s_code=2, q_code=1)
+    empty = nifti(tmp_path / "e.nii.gz", mask(shape) * 0, sform=AFFINE, s_code=1)
+    conflict = Case("a", "C1", "train", lesions=lesions, **paths)
+    without = Case("b", "C1", "train", lesions=empty, **paths)
+    wanted = Wanted(lesions=True)
+    assert load_pairs(without, wanted=wanted)[0].lesions == ()
+    assert "sform" in refusal(lambda: load_pairs(conflict, wanted=wanted))
+    assert Pair.read(without, 4.0, simulated=False).segments == []
+    assert "sform" in refusal(lambda: Pair.read(conflict, 4.0, simulated=False).segments)
