@@ -27,7 +27,8 @@ OWNER = "owner.lock"
 
 
 class Claim:
-    """One run's claim on an output folder, from `take` to the end of the context.
+    """One run's claim on an output folder, from `take` to the end of the context; for a training or an evaluation too,
+    which write into the folder itself.
 
     The context leaves no trace but the results: the staging folder goes, and after a failure so do the folders that were
     made for it.
@@ -58,7 +59,7 @@ class Claim:
             elif _age(other) <= _age(self.staging):
                 raise InputError(
                     f"{self.output}: another run is writing there ({_said(other)}): wait for it, or choose another "
-                    "folder with -o"
+                    "output folder"
                 )
         if self.output.is_dir():
             sweep_files(self.output)

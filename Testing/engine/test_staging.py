@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-import resource
+import os
 import signal
 import subprocess
 import sys
@@ -13,12 +13,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 from drmc import files, locks, pipeline, staging
+from drmc.cli import main
 from drmc.errors import DiskFullError, DRMCError, InputError
 from drmc.models import save_model
 from drmc.pipeline import DenoiseRequest
 from drmc.volume import Geometry, read_volume, write_image
+from engine.small_training import make_dataset, tiny_config
 from test_pipeline import GRID, suv_image, tiny_network, tree, write_case
 
+resource = pytest.importorskip("resource", reason="limits and signals as POSIX has them")
 EXACT = ("--device", "cpu", "--precision", "fp32")
 
 
@@ -158,7 +161,7 @@ def test_the_second_run_into_a_folder_says_that_there_is_a_first(tmp_path, exist
                 pipeline.run(request(case["low"], place))
             line = str(caught.value)
             assert f"another run is writing there (process {first.pid} on " in line
-            assert "wait for it, or choose another folder with -o" in line
+            assert "wait for it, or choose another output folder" in line
         (tmp_path / "alias").unlink()
         assert tree(tmp_path) == before
         pipeline.run(request(case["low"], tmp_path / "out2"))
@@ -268,3 +271,18 @@ def test_other_errors_of_the_system_pass():
     with pytest.raises(DiskFullError, match=r"^out: No space left on device: make room"):
         with files.full_disk_in_one_line("out"):
             raise OSError(28, "No space left on device")
+
+
+def test_a_second_training_and_a_second_evaluation_say_that_there_is_a_first(tmp_path, models, capsys):
+    """Both write into their folder all the time; two of them would undo each other's work."""
+    dataset = make_dataset(tmp_path / "data")
+    output = tmp_path / "run"
+    evaluation = {"dataset": str(dataset), "output": str(output), "model": str(models / "tiny.pt")}
+    for command, values in (("train", tiny_config(dataset, output).to_dict()), ("evaluate", evaluation)):
+        path = tmp_path / f"{command}.json"
+        path.write_text(json.dumps(values))
+        with staging.Claim(output) as first:
+            first.take()
+            assert main([command, str(path)]) == 2
+            assert os.listdir(tmp_path).count(first.staging.name) == 1
+        assert "another run is writing there" in capsys.readouterr().err

@@ -16,7 +16,7 @@ import drmc
 from drmc.dataset import Case, is_simulated, read_manifest, select
 from drmc.errors import DRMCError
 from drmc.files import finite, full_disk_in_one_line, write_text
-from drmc.staging import sweep_files
+from drmc.staging import Claim
 from drmc.training.checkpoint import CHECKPOINT
 from drmc.training.config import TrainingConfig
 from drmc.training.export import export
@@ -46,7 +46,9 @@ def train(config: TrainingConfig, *, report=None) -> Path:
     with (
         full_disk_in_one_line(Path(config.output), _GO_ON),
         joined(deterministic=config.deterministic) as processes,
+        Claim(Path(config.output)) as claim,
     ):
+        processes.give(claim.take)
         data = processes.give(lambda: fingerprint(training, validation))
         patients = {c: len({case.patient for case in found}) for c, found in training.items()}
         trainer = Trainer(config, processes, patients, data)
@@ -72,7 +74,6 @@ def train(config: TrainingConfig, *, report=None) -> Path:
         )
         if first:
             trainer.output.mkdir(parents=True, exist_ok=True)
-            sweep_files(trainer.output)
             if os.environ.get("TORCHELASTIC_RESTART_COUNT", "0") == "0":
                 (trainer.output / STOP_FILE).unlink(missing_ok=True)  # asked an earlier run to stop
         with (
