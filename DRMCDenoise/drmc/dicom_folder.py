@@ -24,7 +24,7 @@ def is_dicom(path: str | Path) -> bool:
 def is_media_directory(path: str | Path) -> bool:
     """Whether a file is the DICOMDIR of a medium, such as a patient CD (PS3.10 8): it names images and is none."""
     start = _start(path, 1024)
-    return start[128:132] == b"DICM" and _MEDIA_DIRECTORY in start
+    return (start[128:132] == b"DICM" or start[:2] == b"\x02\x00") and _MEDIA_DIRECTORY in start
 
 
 def has_dicom(folder: str | Path) -> bool:

@@ -605,9 +605,10 @@ def check_output_folder(output: Path, inputs: Sequence[Path] = ()) -> None:
     """Refuses an output folder that cannot be written, is a file, or is (or lies in) an input folder."""
     if os.path.lexists(output) and not output.is_dir():
         raise InputError(f"{output}: the output must be a folder, but this is a file: choose another with -o")
-    resolved = output.resolve()
+    resolved = Path(os.path.realpath(output))
     for path in inputs:
-        if path.is_dir() and (resolved == path.resolve() or path.resolve() in resolved.parents):
+        real = Path(os.path.realpath(path))
+        if path.is_dir() and (resolved == real or real in resolved.parents):
             raise InputError(f"{output}: the output folder lies in the input {path}: choose another with -o")
     ancestor = _nearest_folder(output)
     try:
@@ -672,6 +673,8 @@ def _input_at(path: Path, inputs: Sequence[Path]) -> Path | None:
 def _nearest_folder(path: Path) -> Path:
     path = Path(os.path.abspath(path))
     while not path.exists():
+        if path.is_symlink():
+            raise InputError(f"{path}: is a link that leads nowhere, so no folder can be made in it: mend it")
         path = path.parent
     if not path.is_dir():
         raise InputError(f"{path}: is a file, so no folder can be made in it: choose another with -o")

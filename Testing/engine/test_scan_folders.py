@@ -71,6 +71,13 @@ def test_a_directory_is_known_by_its_content(tmp_path, capsys, name):
     assert factor(capsys, cd) == factor(capsys, cd / name) == factor(capsys, source)
 
 
+def test_a_directory_without_preamble(tmp_path, capsys):
+    source = series(tmp_path / "source", **IDENTIFIED)
+    cd = medium(tmp_path / "cd", source)
+    (cd / "DICOMDIR").write_bytes((cd / "DICOMDIR").read_bytes()[132:])
+    assert factor(capsys, cd) == factor(capsys, cd / "DICOMDIR") == factor(capsys, source)
+
+
 def test_a_medium_with_its_images_beside_the_directory(tmp_path, capsys):
     source = series(tmp_path / "source", **IDENTIFIED)
     cd = medium(tmp_path / "cd", source)
@@ -109,6 +116,13 @@ def test_an_empty_medium(tmp_path, capsys):
         read_volume(cd / "DICOMDIR")
 
 
+def test_a_batch_of_media(tmp_path):
+    for name in ("a", "b"):
+        medium(tmp_path / "cohort" / name, series(tmp_path / name, PatientID=name, **IDENTIFIED))
+    assert pipeline.is_batch(tmp_path / "cohort")
+    assert list(pipeline.find_scans(tmp_path / "cohort")) == ["a", "b"]
+
+
 # ---------------------------------------------------------------------------------------- links
 
 
@@ -132,6 +146,16 @@ def test_a_link_to_itself_is_nothing(tmp_path, capsys):
     assert factor(capsys, root) == expected
     assert "leads back to itself" in refused(capsys, "suv", root / "loop")
     assert "leads back to itself" in refused(capsys, "quantify", root, "--lesions", root / "loop")
+
+
+def test_an_output_below_a_link_that_leads_nowhere(tmp_path, capsys):
+    folder = series(tmp_path / "pet")
+    (tmp_path / "loop").symlink_to("loop")
+    (tmp_path / "gone").symlink_to("nowhere")
+    for name in ("loop", "loop/out", "gone", "gone/deep/out"):
+        line = refused(capsys, "denoise", folder, "-o", tmp_path / name)
+        assert "leads nowhere" in line or "is a file" in line
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["gone", "loop", "pet"]
 
 
 def test_a_slice_that_is_linked_twice_counts_once(tmp_path, capsys):
