@@ -13,6 +13,7 @@ import slicer
 import vtk
 from drmc import suv_text
 from drmc.errors import DRMCError
+from drmc.texts import text_of_cell
 
 from . import geometry
 from .lesiontable import TEXT_COLUMNS
@@ -88,7 +89,10 @@ def readLesionTable(path: Path) -> vtk.vtkTable:
         column.SetName(name)
         for row in rows:
             text = row[name]
-            column.InsertNextValue(text if name in TEXT_COLUMNS else float(text) if text else float("nan"))
+            if name in TEXT_COLUMNS:
+                column.InsertNextValue(text_of_cell(text))
+            else:
+                column.InsertNextValue(float(text) if text else float("nan"))
         table.AddColumn(column)
     return table
 

@@ -26,6 +26,7 @@ from typing import Any, NoReturn
 
 from drmc import __version__
 from drmc.errors import CancelledError, DRMCError, InputError
+from drmc.files import is_full_disk
 from drmc.progress import (
     Cancellation,
     JsonProgress,
@@ -35,6 +36,7 @@ from drmc.progress import (
     duration,
     table_lines,
 )
+from drmc.texts import shown, shown_output
 
 DESCRIPTION = "Multi-center low-dose PET denoising by dynamic routing, with the SUV figures a reader trusts."
 RESEARCH = "Research use only. Not for diagnosis or treatment."
@@ -85,9 +87,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Runs the command line `argv` (default: the process's) and returns its exit code; nothing is raised."""
     arguments = list(sys.argv[1:] if argv is None else argv)
     if os.environ.get("DRMC_DEBUG") == "1":
-        return _run(arguments)
+        with shown_output():
+            return _run(arguments)
     own = arguments[:1] == [] or arguments[0] not in KEEP_THEIR_TEXT
-    with _without_warnings(), _without_native_text() if own else contextlib.nullcontext():
+    with _without_warnings(), _without_native_text() if own else contextlib.nullcontext(), shown_output():
         return _run(arguments)
 
 
@@ -110,6 +113,9 @@ def _run(arguments: list[str]) -> int:
     except DRMCError as error:
         return _end(reporter, str(error), error.exit_code, error.details)
     except Exception as error:
+        if is_full_disk(error):
+            place = f"{error.filename}: " if error.filename else ""
+            return _end(reporter, f"{place}{error.strerror}: make room on the disk and start again", 1)
         return _end(reporter, f"{type(error).__name__}: {error} (DRMC_DEBUG=1 shows where)", 1)
 
 
@@ -168,9 +174,11 @@ def _denoise_batch(
         print(f"{len(result['scans'])} scans: {counts}")
         warned = [row["scan"] for row in result["scans"] if row["warnings"]]
         if warned:
-            shown = ", ".join(warned[:5]) + (", ..." if len(warned) > 5 else "")
-            print(f"SUV warnings in {len(warned)} of {len(result['scans'])} scans, see batch.csv: {shown}")
-        print(f"outcome of each scan: {Path(result['output']) / 'batch.csv'}")
+            names = ", ".join(warned[:5]) + (", ..." if len(warned) > 5 else "")
+            print(
+                f"SUV warnings in {len(warned)} of {len(result['scans'])} scans, see batch.csv: {shown(names)}"
+            )
+        print(f"outcome of each scan: {shown(Path(result['output']) / 'batch.csv')}")
         print(RESEARCH)
     return result["exit_code"]
 
@@ -189,7 +197,7 @@ def _suv(options: argparse.Namespace, reporter: Reporter) -> int:
     }
     if _printed(options, reporter, found):
         return 0
-    print(f"{options.input}: {decision['type']} = {volume.units} value x {decision['factor']:.9g}")
+    print(f"{shown(options.input)}: {decision['type']} = {volume.units} value x {decision['factor']:.9g}")
     print(f"rule: {decision['rule']}")
     if decision["reference_time"]:
         print(f"reference time: {decision['reference_time']}")
@@ -202,11 +210,11 @@ def _suv(options: argparse.Namespace, reporter: Reporter) -> int:
         print(f"  candidate {candidate['rule']:10} {candidate['time'] or '-':26} {said:>10}{not_plausible}")
     for key, value in decision["facts"].items():
         if value is not None and not isinstance(value, dict):  # what was given by hand is among the warnings
-            print(f"  {key}: {value}")
+            print(f"  {key}: {shown(value)}")
     for text in volume.notices:
-        print(f"note: {text}")
+        print(f"note: {shown(text)}")
     for text in decision["warnings"]:
-        print(f"warning: {text}")
+        print(f"warning: {shown(text)}")
     return 0
 
 
@@ -214,7 +222,9 @@ def _quantify(options: argparse.Namespace, reporter: Reporter) -> int:
     from drmc import held, pipeline, quantify, suv_text
 
     path, volume = _read(options)
-    segments, notices = quantify.read_segments(options.lesions, volume.geometry, volume.frame_of_reference)
+    segments, notices = quantify.read_segments(
+        options.lesions, volume.geometry, volume.frame_of_reference, volume.series_uid
+    )
     stages = {"original": volume.suv_array()}
     reference = None
     if options.reference is not None:
@@ -249,7 +259,7 @@ def _quantify(options: argparse.Namespace, reporter: Reporter) -> int:
     if reference is not None:
         _print_suv(reference.suv.to_dict(), reference.units, "reference")
     for text in [*volume.notices, *notices]:
-        print(f"note: {text}")
+        print(f"note: {shown(text)}")
     return 0
 
 
@@ -282,7 +292,7 @@ def _models(options: argparse.Namespace, reporter: Reporter) -> int:
         print(f"  sha256: {found['sha256']}")
         for key in ("problem", "kind", "parameters", "tile", "training", "license", "intended_use"):
             if found[key] is not None:
-                print(f"  {key.replace('_', ' ')}: {_plain(found[key])}")
+                print(f"  {key.replace('_', ' ')}: {shown(_plain(found[key]))}")
     return 0
 
 
@@ -616,8 +626,8 @@ def _print_denoised(summary: dict[str, Any], output: Path) -> None:
     tiles, model = summary["tiles"]["count"], summary["model"]["name"]
     where = f"{summary['device']} ({summary['precision']})"
     print(f"{tiles} tiles on {where} in {duration(summary['seconds']['total'])}, model {model}")
-    print(f"denoised: {output / summary['outputs'][0]}")
-    print(f"report: {output / 'report.html'}")
+    print(f"denoised: {shown(output / summary['outputs'][0])}")
+    print(f"report: {shown(output / 'report.html')}")
     print(RESEARCH)
 
 

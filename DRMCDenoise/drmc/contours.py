@@ -1,9 +1,9 @@
 """Polygons to pixels: which pixel centers lie inside planar contours.
 
 The rule is even-odd: of nested contours every second one is a hole, and a keyhole (one contour that runs to
-the hole and back along the same line) is the same as a hole of its own. A center on a contour counts as
-inside, so that mirroring or turning the grid changes nothing and a contour drawn through the centers of the
-outermost pixels keeps them.
+the hole and back along the same line) is the same as a hole of its own. Contours that overlap without being nested
+are no holes: they are joined (`fill_joined`). A center on a contour counts as inside, so that mirroring or turning the
+grid changes nothing and a contour drawn through the centers of the outermost pixels keeps them.
 """
 
 from __future__ import annotations
@@ -12,6 +12,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
+FINE = 96  # samples across the smaller of two contours, to tell how they lie to each other
+NESTED = 0.02  # of its area: a contour that reaches out of another by less was drawn inside of it
 ON_CONTOUR = 1e-6  # pixels: a center this near to a contour lies on it; coordinates are written in decimals
 
 
@@ -21,13 +23,73 @@ def fill(polygons: Sequence[np.ndarray], shape: tuple[int, int]) -> np.ndarray:
     Each polygon is (points, 2): column and row of its corners in pixels, where pixel centers are whole
     numbers; the last corner is joined to the first.
     """
-    rows, columns = shape
+    low, high = _edges(polygons)
+    return _inside(low, high, *shape) | _on_contour(low, high, *shape)
+
+
+def fill_joined(polygons: Sequence[np.ndarray], shape: tuple[int, int]) -> np.ndarray:
+    """As `fill`, but contours that overlap without one lying in the other are joined, not taken from each other.
+
+    Where there are none, the result is that of `fill`. Else each contour loses the contours inside of it, they those
+    inside of them, and what is left of the outermost ones is joined. A contour that is drawn twice counts once.
+    """
+    inside = _nesting(polygons)
+    if inside is None:
+        return fill(polygons, shape)
+    areas = [_area(polygon) for polygon in polygons]
+    remaining: dict[int, np.ndarray] = {}
+    result = np.zeros(shape, dtype=bool)
+    for index in np.argsort(areas, kind="stable"):
+        mask = _inside(*_edges([polygons[index]]), *shape)
+        for hole in np.flatnonzero(inside[:, index]):
+            # Only its own holes: what lies in those is theirs.
+            if not (inside[hole] & inside[:, index]).any():
+                mask &= ~remaining[int(hole)]
+        remaining[int(index)] = mask
+        if not inside[index].any():
+            result |= mask
+    return result | _on_contour(*_edges(polygons), *shape)
+
+
+def _nesting(polygons: Sequence[np.ndarray]) -> np.ndarray | None:
+    """Which contour lies in which, [inner, outer]; None where no two overlap without being nested."""
+    count = len(polygons)
+    inside = np.zeros((count, count), dtype=bool)
+    overlap = False
+    low = np.array([polygon.min(axis=0) for polygon in polygons])
+    high = np.array([polygon.max(axis=0) for polygon in polygons])
+    areas = np.array([_area(polygon) for polygon in polygons])
+    for one in range(count):
+        near = ((low[one] < high) & (low < high[one])).all(axis=1)
+        for other in np.flatnonzero(near):
+            if areas[one] > areas[other] or (areas[one] == areas[other] and one >= other):
+                continue  # each pair once, the smaller one first
+            extent = np.maximum(high[one] - low[one], 1e-9)
+            sampled = [(polygons[i] - low[one]) / extent * FINE - 0.5 for i in (one, other)]
+            small, large = (_inside(*_edges([polygon]), FINE, FINE) for polygon in sampled)
+            shared, whole = np.count_nonzero(small & large), np.count_nonzero(small)
+            if not shared:
+                continue
+            if whole - shared <= NESTED * whole and areas[one] < (1 - NESTED) * areas[other]:
+                inside[one, other] = True
+            else:
+                overlap = True
+    return inside if overlap else None
+
+
+def _area(polygon: np.ndarray) -> float:
+    """Area that a contour encloses, by the shoelace formula; what it runs around the other way is taken off."""
+    x, y = (polygon - polygon[0]).T
+    return abs(float(x @ np.roll(y, -1) - y @ np.roll(x, -1))) / 2
+
+
+def _edges(polygons: Sequence[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
+    """Upper and lower end (edges, 2) of all edges."""
     starts = np.concatenate(polygons).astype(float)
     ends = np.concatenate([np.roll(polygon, -1, axis=0) for polygon in polygons]).astype(float)
     # Every edge downwards: the two ways along a keyhole then cross a row at the very same number.
     turned = (starts[:, 1] > ends[:, 1]) | ((starts[:, 1] == ends[:, 1]) & (starts[:, 0] > ends[:, 0]))
-    low, high = np.where(turned[:, None], ends, starts), np.where(turned[:, None], starts, ends)
-    return _inside(low, high, rows, columns) | _on_contour(low, high, rows, columns)
+    return np.where(turned[:, None], ends, starts), np.where(turned[:, None], starts, ends)
 
 
 def _inside(low: np.ndarray, high: np.ndarray, rows: int, columns: int) -> np.ndarray:

@@ -6,6 +6,7 @@ birth dates go into messages, notices or header facts.
 
 from __future__ import annotations
 
+import os
 import re
 from collections import Counter
 from dataclasses import dataclass, field
@@ -15,6 +16,7 @@ from typing import Any
 import numpy as np
 from pydicom.dataset import Dataset
 
+from drmc.dicom_decode import ALWAYS_LOSSY
 from drmc.dicom_enhanced import (
     ENHANCED_PET_CLASS,
     MULTI_FRAME_CLASSES,
@@ -22,14 +24,26 @@ from drmc.dicom_enhanced import (
     first_frame,
     frames_of_series,
 )
-from drmc.dicom_header import number_of, read_dataset, slice_facts, tag_of, text_of, texts_of, value_of
+from drmc.dicom_folder import folder_files, is_dicom, is_media_directory
+from drmc.dicom_header import (
+    UNDEFINED_LENGTH,
+    is_deflated,
+    number_of,
+    read_dataset,
+    slice_facts,
+    tag_of,
+    text_of,
+    texts_of,
+    transfer_syntax,
+    value_of,
+)
 from drmc.dicom_pixels import rescaled, stored_values
 from drmc.errors import InputError
+from drmc.image_files import ORTHONORMAL_TOLERANCE
 from drmc.volume import Geometry
 
 PET_CLASS = "1.2.840.10008.5.1.4.1.1.128"
 _PET_CLASSES = (PET_CLASS, *MULTI_FRAME_CLASSES)
-_UNDEFINED_LENGTH = 0xFFFFFFFF
 
 STEP_TOLERANCE = 0.10  # of the median slice step; more is a gap
 SHEAR_TOLERANCE_MM = 0.1  # slices may be shifted in their plane by this much
@@ -161,7 +175,7 @@ def read_pet_series(path: str | Path, series_uid: str | None = None) -> PETSerie
     folder = path if path.is_dir() else path.parent
     groups, notices = _scan(path, folder)
     if not path.is_dir():
-        mine = next((g for g in groups if any(file == path for file, _ in g.loaded)), None)
+        mine = next((g for g in groups if any(os.path.samefile(file, path) for file, _ in g.loaded)), None)
         if mine is None:
             raise InputError(f"{path} is no DICOM image: choose a PET series")
         if series_uid is not None and series_uid.strip() != mine.uid:
@@ -187,8 +201,10 @@ def read_pet_series(path: str | Path, series_uid: str | None = None) -> PETSerie
             f"NumberOfSlices (0054,0081) announces {int(announced)} slices, {len(loaded)} are here and "
             "touch: cropped?"
         )
-    if any(text_of(value_of(header, "LossyImageCompression")) == "01" for _, header in loaded):
-        notices.append("the pixel data were compressed with loss (0028,2110): SUV figures may differ from it")
+    lossy = [uid for _, header in group.loaded if (uid := transfer_syntax(header)) in ALWAYS_LOSSY]
+    if lossy or any(text_of(value_of(header, "LossyImageCompression")) == "01" for _, header in loaded):
+        said = f"by {lossy[0].name} (0002,0010)" if lossy else "(0028,2110)"
+        notices.append(f"the pixel data were compressed with loss {said}: SUV figures may differ from it")
     return PETSeries(
         array,
         geometry,
@@ -227,50 +243,31 @@ def _place(path: Path, header: Dataset) -> str:
 # ---------------------------------------------------------------------------------------- finding files
 
 
-def is_dicom(path: str | Path) -> bool:
-    """Whether a file begins as DICOM does: with its preamble or, as old files do, with group 0002 or 0008."""
-    try:
-        with open(path, "rb") as file:
-            start = file.read(132)
-    except OSError:
-        return False
-    return start[128:] == b"DICM" or (
-        start[:2] in (b"\x02\x00", b"\x08\x00") and start[2:4] in _FIRST_ELEMENTS
-    )
-
-
-_FIRST_ELEMENTS = (b"\x00\x00", b"\x01\x00", b"\x05\x00", b"\x08\x00", b"\x16\x00")
-
-
-def has_dicom(folder: str | Path) -> bool:
-    """Whether a folder itself, not its sub-folders, holds a DICOM file."""
-    return any(is_dicom(file) for file in _files(Path(folder)))
-
-
-def dicom_files(folder: str | Path) -> list[Path]:
-    """The DICOM files of a folder itself, by name."""
-    return [file for file in _files(Path(folder)) if is_dicom(file)]
-
-
 def frame_of_reference(path: str | Path) -> str | None:
     """FrameOfReferenceUID (0020,0052) of a DICOM file, None where it has none."""
-    return text_of(value_of(read_dataset(Path(path), ["FrameOfReferenceUID"]), "FrameOfReferenceUID")) or None
+    return _uid(path, "FrameOfReferenceUID")
 
 
-def _files(folder: Path) -> list[Path]:
-    try:
-        return sorted(p for p in folder.iterdir() if not p.name.startswith(".") and p.is_file())
-    except OSError as error:
-        raise InputError(f"{folder} cannot be read ({error.strerror}): check its permissions") from None
+def series_uid(path: str | Path) -> str | None:
+    """SeriesInstanceUID (0020,000E) of a DICOM file, None where it has none."""
+    return _uid(path, "SeriesInstanceUID")
+
+
+def _uid(path: str | Path, keyword: str) -> str | None:
+    return text_of(value_of(read_dataset(Path(path), [keyword]), keyword)) or None
 
 
 def _scan(path: Path, folder: Path) -> tuple[list[_Group], list[str]]:
     """Groups the DICOM files of a folder by series."""
+    if is_media_directory(path):
+        raise InputError(
+            f"{path} is the directory of a medium (DICOMDIR), no image: choose the folder of a PET series"
+        )
     if not path.is_dir() and not is_dicom(path):
         raise InputError(f"{path} is no DICOM, NIfTI, NRRD or MetaImage file: choose a PET scan")
     groups: dict[str, _Group] = {}
     others = 0
-    for file in _files(folder):
+    for file in folder_files(folder):
         header = read_dataset(file) if is_dicom(file) else None
         if header is None:
             if file.suffix.lower() == ".dcm" and file.stat().st_size < 132:
@@ -302,11 +299,13 @@ def _scan(path: Path, folder: Path) -> tuple[list[_Group], list[str]]:
 
 def _check_whole(path: Path, header: Dataset) -> None:
     """Refuses a file that ends before its pixel data do: whatever is missing was written after that point."""
-    pixels = header.get_item("PixelData")
+    pixels = header.get_item("PixelData", keep_deferred=True)
+    if pixels is not None and is_deflated(header):
+        return  # its reader has seen them whole
     size = path.stat().st_size
     length = getattr(pixels, "length", 0)
     start = getattr(pixels, "value_tell", 0)
-    if pixels is None or (length != _UNDEFINED_LENGTH and start + length > size):
+    if pixels is None or (length != UNDEFINED_LENGTH and start + length > size):
         raise InputError(
             f"{path} is truncated: its {size} bytes end before the pixel data (7FE0,0010) do; copy the "
             "series again"
@@ -402,21 +401,30 @@ def _vector(path: Path, ds: Dataset, keyword: str, length: int) -> np.ndarray:
     return np.array(numbers)
 
 
+def plane_axes(orientation: np.ndarray, path: Path) -> tuple[np.ndarray, np.ndarray]:
+    """The unit vectors of a row and a column, at right angles, of ImageOrientationPatient (0020,0037) (6,).
+
+    Raises InputError where their lengths or their angle are off by more than ORTHONORMAL_TOLERANCE.
+    """
+    row, column = orientation[:3], orientation[3:]
+    if np.abs([row @ row - 1, column @ column - 1, row @ column]).max() > ORTHONORMAL_TOLERANCE:
+        raise InputError(
+            f"{path}: ImageOrientationPatient (0020,0037) is no pair of unit vectors at right angles (lengths "
+            f"{np.linalg.norm(row):.6g} and {np.linalg.norm(column):.6g}, product {row @ column:.4g}), so its axes are "
+            "not orthonormal: export it again, or resample it onto a grid that is not sheared"
+        )
+    row = row / np.linalg.norm(row)
+    column = column - (column @ row) * row
+    return row, column / np.linalg.norm(column)
+
+
 def _sorted(
     loaded: list[tuple[Path, Dataset]],
 ) -> tuple[list[tuple[Path, Dataset]], Geometry, list[str]]:
     """The slices in ascending position along their normal, and the grid they make."""
     path, first = loaded[0]
     orientation = _vector(path, first, "ImageOrientationPatient", 6)
-    row, column = orientation[:3], orientation[3:]
-    if abs(row @ row - 1) > 1e-3 or abs(column @ column - 1) > 1e-3 or abs(row @ column) > 1e-3:
-        raise InputError(
-            f"{path}: ImageOrientationPatient (0020,0037) is no pair of unit vectors at right angles: export "
-            "again"
-        )
-    row = row / np.linalg.norm(row)
-    column = column - (column @ row) * row
-    column = column / np.linalg.norm(column)
+    row, column = plane_axes(orientation, path)
     normal = np.cross(row, column)
     positions = []
     for p, ds in loaded:

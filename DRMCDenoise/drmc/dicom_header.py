@@ -14,10 +14,13 @@ import numpy as np
 import pydicom
 from pydicom.dataset import Dataset
 from pydicom.errors import InvalidDicomError
+from pydicom.uid import UID, DeflatedExplicitVRLittleEndian
 from pydicom.valuerep import PersonName
 
 from drmc.errors import InputError
 
+UNDEFINED_LENGTH = 0xFFFFFFFF  # of an element that ends with a delimiter (PS3.5 7.1.1)
+DEEPEST = 16  # sequences in sequences; the standard's objects have no more than half of that
 _DEFER = 4096  # bytes; longer values, the pixel data, stay on the disk until they are asked for
 
 # What the SUV rules read, one plain value each, keyed by DICOM keyword.
@@ -74,14 +77,36 @@ def read_dataset(path: Path, only: list[str] | None = None, *, deferred: bool = 
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             try:
-                return pydicom.dcmread(path, **options)
+                dataset = pydicom.dcmread(path, **options)
             except InvalidDicomError:
-                return pydicom.dcmread(path, force=True, **options)
+                dataset = pydicom.dcmread(path, force=True, **options)
+            return _inflated(path) if only is None and deferred and is_deflated(dataset) else dataset
     except Exception as error:
         raise InputError(
             f"{path} cannot be read as DICOM ({type(error).__name__}): it is truncated or damaged; copy the "
             "series again"
         ) from None
+
+
+def is_deflated(dataset: Dataset) -> bool:
+    """Whether a file's data set is compressed as a whole (PS3.5 A.5), so that no place in the file is an element's."""
+    return transfer_syntax(dataset) == DeflatedExplicitVRLittleEndian
+
+
+def transfer_syntax(dataset: Dataset) -> UID:
+    """TransferSyntaxUID (0002,0010) of a file that was read, an empty one where it does not say."""
+    return UID(text_of(getattr(dataset, "file_meta", Dataset()).get("TransferSyntaxUID")))
+
+
+def _inflated(path: Path) -> Dataset:
+    """The header of a deflated file: nothing of it can be left on the disk, so its pixel data are emptied."""
+    dataset = pydicom.dcmread(path)
+    pixels = dataset.get_item("PixelData")
+    if pixels is not None:
+        if len(pixels.value) < pixels.length != UNDEFINED_LENGTH:
+            raise EOFError("the pixel data are not whole")
+        dataset.add_new("PixelData", "OW", b"")
+    return dataset
 
 
 def value_of(dataset: Dataset, key: Any) -> Any:

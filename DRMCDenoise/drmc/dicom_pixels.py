@@ -3,24 +3,22 @@
 from __future__ import annotations
 
 import math
-import warnings
 from pathlib import Path
 
 import numpy as np
-import pydicom
-import pydicom.pixels
 from pydicom.dataset import Dataset
 
-from drmc.dicom_header import number_of, read_dataset, text_of, value_of
+from drmc.dicom_decode import decompressed
+from drmc.dicom_header import number_of, read_dataset, transfer_syntax, value_of
 from drmc.errors import InputError
 
-_NATIVE_SYNTAXES = {
+NATIVE_SYNTAXES = {
     "1.2.840.10008.1.2",
     "1.2.840.10008.1.2.1",
     "1.2.840.10008.1.2.1.99",
     "1.2.840.10008.1.2.2",
 }
-_BIG_ENDIAN = "1.2.840.10008.1.2.2"
+BIG_ENDIAN = "1.2.840.10008.1.2.2"
 # What the pixel values need, besides the header that is read first.
 _PIXEL_KEYWORDS = [
     "SamplesPerPixel",
@@ -64,9 +62,10 @@ def stored_values(path: Path, frames: int, rows: int, columns: int) -> np.ndarra
     data = _pixel_bytes(ds)
     if not data:
         raise InputError(f"{path} has no pixel data (7FE0,0010): it is truncated, copy the series again")
-    syntax = text_of(getattr(ds, "file_meta", Dataset()).get("TransferSyntaxUID", ""))
-    if syntax and syntax not in _NATIVE_SYNTAXES:
-        return _decompressed(path, ds, syntax, shape)
+    syntax = transfer_syntax(ds)
+    if syntax and syntax not in NATIVE_SYNTAXES:
+        values = decompressed(path, ds, syntax, shape)
+        return _without_unused_bits(values, number("BitsStored", 8 * values.itemsize))
     bits = number("BitsAllocated", 0)
     used = number("BitsStored", bits)
     if bits not in (8, 16, 32) or not 0 < used <= bits or number("HighBit", used - 1) != used - 1:
@@ -82,11 +81,16 @@ def stored_values(path: Path, frames: int, rows: int, columns: int) -> np.ndarra
             f"{path} is {word}: {len(data)} bytes of pixel data where {said} voxels of {bits} "
             f"bits need {expected}; copy the series again"
         )
-    order = ">" if syntax == _BIG_ENDIAN else "<"
+    order = ">" if syntax == BIG_ENDIAN else "<"
     signed = "i" if number("PixelRepresentation", 0) == 1 else "u"
     values = np.frombuffer(data, f"{order}{signed}{bits // 8}", math.prod(shape)).reshape(shape)
-    # The bits above those stored may hold anything: shift them out, and the sign in.
-    return values if used == bits else (values << (bits - used)) >> (bits - used)
+    return _without_unused_bits(values, used)
+
+
+def _without_unused_bits(values: np.ndarray, used: int) -> np.ndarray:
+    """The bits above the `used` ones may hold anything: shifts them out, and the sign in."""
+    unused = 8 * values.itemsize - used
+    return (values << unused) >> unused if 0 < unused < 8 * values.itemsize else values
 
 
 def _pixel_bytes(ds: Dataset) -> bytes | None:
@@ -96,37 +100,3 @@ def _pixel_bytes(ds: Dataset) -> bytes | None:
     except Exception:
         return None
     return data if isinstance(data, (bytes, bytearray)) else None
-
-
-def _decompressed(path: Path, ds: Dataset, syntax: str, shape: tuple[int, int, int]) -> np.ndarray:
-    """Stored integers of compressed slices, by whatever decoders pydicom finds installed."""
-    name = pydicom.uid.UID(syntax).name
-    if not _decodable(syntax):
-        raise InputError(
-            f"{path}: no decoder is installed for pixel data compressed as {name}: decompress the series "
-            "(gdcmconv --raw), or install pylibjpeg and its plugins"
-        )
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            values = ds.pixel_array
-    except Exception as error:
-        raise InputError(
-            f"{path}: pixel data compressed as {name} cannot be decoded ({type(error).__name__}): it is "
-            "truncated or damaged; copy the series again, or decompress it first (gdcmconv --raw)"
-        ) from None
-    if values.shape != (shape if shape[0] > 1 else shape[1:]):
-        raise InputError(
-            f"{path} is damaged: {name} decodes to {values.shape}, not {shape}; copy the series again"
-        )
-    return values.reshape(shape)
-
-
-def _decodable(syntax: str) -> bool:
-    """Whether a decoder is installed; True where pydicom, before version 3, cannot be asked: then it is tried."""
-    if not hasattr(pydicom, "pixels"):
-        return True
-    try:
-        return pydicom.pixels.get_decoder(pydicom.uid.UID(syntax)).is_available
-    except NotImplementedError:
-        return False

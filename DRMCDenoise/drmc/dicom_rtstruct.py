@@ -3,7 +3,8 @@
 The rule: a voxel lies in a region where its center lies inside the contours, or on one, of the nearest
 contour plane. A plane reaches to the middle between it and the next, but at the ends of a region and beside
 a gap only by half the spacing of the planes. Contours that were drawn on the scan's own slices are so taken
-slice by slice. Within a plane contours are even-odd (`contours.fill`).
+slice by slice. Within a plane nested contours are even-odd, every second one a hole; contours that overlap without being
+nested are joined (`contours.fill_joined`), unless the file says that they exclude each other (CLOSEDPLANAR_XOR).
 """
 
 from __future__ import annotations
@@ -17,11 +18,12 @@ import SimpleITK as sitk
 from pydicom.dataset import Dataset
 
 from . import contours
-from .dicom_header import value_of
+from .dicom_header import items_of, text_of, value_of
 from .errors import InputError
 from .volume import Geometry
 
-CLOSED = ("CLOSED_PLANAR", "CLOSEDPLANAR_XOR")  # ContourGeometricType (3006,0042) that encloses anything
+EXCLUSIVE = "CLOSEDPLANAR_XOR"
+CLOSED = ("CLOSED_PLANAR", EXCLUSIVE)  # ContourGeometricType (3006,0042) that encloses anything
 FLAT_TOLERANCE = 0.1  # slices: contours leave the scan's planes, or its slices, by less than this
 SAME_PLANE_MM = 0.05  # contours nearer to each other than this lie on one plane
 DECIMALS = 6  # of coordinates in voxels: their digits in the file go no further
@@ -32,29 +34,48 @@ LARGEST_EXTENT = 8  # times the scan's voxels; contours that need more lie nowhe
 
 @dataclass
 class _Region:
-    """One region of interest: its closed contours (points, 3) as (x, y, z) continuous voxel indices."""
+    """One region of interest: its closed contours (points, 3) as (x, y, z) continuous voxel indices; whether they
+    exclude each other (CLOSEDPLANAR_XOR)."""
 
     name: str
     frame_of_reference: str
     polygons: list[np.ndarray]
+    exclusive: bool
 
 
 def read_structure_set(
-    dataset: Dataset, path: Path, geometry: Geometry, frame_of_reference: str | None = None
+    dataset: Dataset,
+    path: Path,
+    geometry: Geometry,
+    frame_of_reference: str | None = None,
+    series_uid: str | None = None,
 ) -> tuple[list[tuple[str, sitk.Image]], list[str]]:
     """Name (ROIName (3006,0026)) and label image of every region that has closed contours, and notices.
 
     The images hold 0 and 1; their voxels lie on those of `geometry`, their extent is that of the region and
     may reach beyond the scan. Raises InputError where there are no closed contours, where they are not
-    parallel to planes of the scan, and where `frame_of_reference`, the scan's, is not theirs.
+    parallel to planes of the scan, and where `frame_of_reference`, the scan's, is not theirs. A region that names
+    another is taken with a notice where all else in the file (ReferencedFrameOfReferenceSequence (3006,0010)) names the
+    scan, by its frame or by its series `series_uid`.
     """
     regions, notices = _regions(dataset, path, geometry)
-    for region in regions:
-        if frame_of_reference and region.frame_of_reference not in ("", frame_of_reference):
+    other = [
+        region.name
+        for region in regions
+        if frame_of_reference and region.frame_of_reference not in ("", frame_of_reference)
+    ]
+    if other:
+        said = _reference_to_scan(dataset, frame_of_reference, series_uid)
+        if not said:
             raise InputError(
-                f"{path}: '{region.name}' has another FrameOfReferenceUID (3006,0024) than the scan: it was "
-                "drawn on an image in another position; register it to the scan in 3D Slicer"
+                f"{path}: '{other[0]}' has another FrameOfReferenceUID (3006,0024) than the scan, and "
+                "ReferencedFrameOfReferenceSequence (3006,0010) does not name the scan either: it was drawn on an image "
+                "in another position; register it to the scan in 3D Slicer"
             )
+        notices.append(
+            f"{_listed(other)} in {path.name}: another FrameOfReferenceUID (3006,0024) than the scan's, but the file "
+            f"names the scan by {said}: taken as drawn on it"
+        )
     axis = _slice_axis(regions, path)
     step = geometry.spacing[axis]
     spacing = _spacing([_planes(region, axis, step) for region in regions], step)
@@ -70,6 +91,21 @@ def read_structure_set(
             f"({step:.4g} mm apart): each slice takes those of the nearest plane; volumes {_listed(changes)}"
         )
     return images, notices
+
+
+def _reference_to_scan(dataset: Dataset, frame: str | None, series_uid: str | None) -> str:
+    """By what the file's only referenced frame of reference is that of the scan; "" where it is another's."""
+    items = items_of(dataset, "ReferencedFrameOfReferenceSequence")
+    if len(items) != 1:
+        return ""
+    if text_of(value_of(items[0], "FrameOfReferenceUID")) == frame:
+        return "its only referenced FrameOfReferenceUID (3006,0010), (0020,0052)"
+    series = [
+        text_of(value_of(one, "SeriesInstanceUID"))
+        for study in items_of(items[0], "RTReferencedStudySequence")
+        for one in items_of(study, "RTReferencedSeriesSequence")
+    ]
+    return "its referenced SeriesInstanceUID (3006,0014), (0020,000E)" if set(series) == {series_uid} else ""
 
 
 def _regions(dataset: Dataset, path: Path, geometry: Geometry) -> tuple[list[_Region], list[str]]:
@@ -88,11 +124,13 @@ def _regions(dataset: Dataset, path: Path, geometry: Geometry) -> tuple[list[_Re
         name = str(value_of(about, "ROIName") or "").strip() or f"ROI {number}"
         polygons: dict[bytes, np.ndarray] = {}
         ignored = doubled = 0
+        exclusive = False
         for contour in item.get("ContourSequence") or []:
             points = _points(contour, name, path)
             if value_of(contour, "ContourGeometricType") not in CLOSED or len(points) < 3:
                 ignored += 1
                 continue
+            exclusive |= value_of(contour, "ContourGeometricType") == EXCLUSIVE
             polygon = _to_index(points, geometry)
             doubled += polygon.tobytes() in polygons
             polygons[polygon.tobytes()] = polygon  # once: drawn twice, a contour would be its own hole
@@ -104,7 +142,7 @@ def _regions(dataset: Dataset, path: Path, geometry: Geometry) -> tuple[list[_Re
         if doubled:
             notices.append(f"'{name}': {doubled} contours are in the file twice and count once")
         frame = str(value_of(about, "ReferencedFrameOfReferenceUID") or "").strip()
-        regions.append(_Region(name, frame, list(polygons.values())))
+        regions.append(_Region(name, frame, list(polygons.values()), exclusive))
     if not regions:
         raise InputError(
             f"{path}: the RT Structure Set has no closed contours (ROIContourSequence (3006,0039)); draw the "
@@ -198,11 +236,25 @@ def _label_image(
     stack = np.zeros((size[axis], size[down], size[across]), dtype=np.uint8)  # axes (axis, down, across)
     slices = low[axis] + np.arange(size[axis])
     drawn = 0.0
+    apart = overlapping = 0  # what even-odd would change in voxels, and on how many planes
     for polygons, start, stop in zip(planes.values(), below, above, strict=True):
         flat = [(polygon - low)[:, [across, down]] for polygon in polygons]
-        filled = contours.fill(flat, (size[down], size[across]))
-        stack[(slices >= start) & (slices < stop)] = filled
+        filled = even_odd = contours.fill(flat, (size[down], size[across]))
+        if len(flat) > 1 and not region.exclusive:
+            filled = contours.fill_joined(flat, (size[down], size[across]))
+        here = (slices >= start) & (slices < stop)
+        stack[here] = filled
         drawn += np.count_nonzero(filled) * (stop - start)
+        if not np.array_equal(filled, even_odd):
+            overlapping += 1
+            apart += np.count_nonzero(here) * (np.count_nonzero(filled) - np.count_nonzero(even_odd))
+    if overlapping:
+        joined = np.count_nonzero(stack)
+        notices.append(
+            f"'{region.name}': contours on {overlapping} planes overlap without being nested and are joined: "
+            f"{joined * geometry.voxel_ml:.2f} ml, with the overlap taken out (even-odd) "
+            f"{(joined - apart) * geometry.voxel_ml:.2f} ml"
+        )
     last = np.asarray(geometry.shape[::-1]) - 1
     if not stack.any() and (high >= 0).all() and (low <= last).all():
         raise InputError(

@@ -6,7 +6,6 @@ Frames may come in any order, empty slices have none, segments may overlap. BINA
 
 from __future__ import annotations
 
-import warnings
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,38 +13,54 @@ import numpy as np
 import SimpleITK as sitk
 from pydicom.dataset import Dataset
 
-from .dicom import SHEAR_TOLERANCE_MM, STEP_TOLERANCE
-from .dicom_header import value_of
+from .dicom_header import items_of, text_of, value_of
+from .dicom_seg_frames import Frames, functional_group, grid_of_frames, stored_frames
 from .errors import InputError
 from .segments import bounding_box
+from .volume import Geometry
 
-SAME_PLANE_MM = 0.01  # frames nearer to each other than this lie on one slice
+LARGEST_SEGMENT = 1 << 30  # voxels of the box around a segment
 
 
 @dataclass
-class _Frames:
-    """Where the frames of an object lie: `slice_index` of each, and the grid that they are slices of."""
+class _Piece:
+    """What one frame marks: a slice, the corner (row, column) of the box around it, and the mask in that box."""
 
-    slice_index: np.ndarray
-    origin: np.ndarray
-    spacing: tuple[float, float, float]
-    direction: np.ndarray
+    slice_index: int
+    row: int
+    column: int
+    mask: np.ndarray
 
 
 def read_segmentation(
-    dataset: Dataset, path: Path, frame_of_reference: str | None = None
+    dataset: Dataset,
+    path: Path,
+    geometry: Geometry,
+    frame_of_reference: str | None = None,
+    series_uid: str | None = None,
 ) -> tuple[list[tuple[str, sitk.Image]], list[str]]:
     """Name (SegmentLabel (0062,0005)) and label image of every segment, and notices.
 
-    The images hold 0 and 1 and are cropped to the segment; an empty one holds one voxel, 0. Raises InputError
-    where the object is damaged or has no segments or frames, where its frames are no slices of one grid, and
-    where `frame_of_reference`, the scan's, is not its own.
+    The images hold 0 and 1 and are cropped to the segment; an empty one holds one voxel, 0. `geometry` is the scan's.
+    Raises InputError where the object is damaged or has no segments or frames, where its frames are no slices of one
+    grid, and where `frame_of_reference`, the scan's, is not its own, unless its only referenced series (0008,1115) is
+    the scan's, `series_uid`.
     """
-    own_frame = str(value_of(dataset, "FrameOfReferenceUID") or "").strip()
+    notices = []
+    own_frame = text_of(value_of(dataset, "FrameOfReferenceUID"))
+    series = {
+        text_of(value_of(one, "SeriesInstanceUID")) for one in items_of(dataset, "ReferencedSeriesSequence")
+    }
+    of_scan = series == {series_uid}
     if frame_of_reference and own_frame not in ("", frame_of_reference):
-        raise InputError(
-            f"{path}: the segmentation has another FrameOfReferenceUID (0020,0052) than the scan: it was drawn "
-            "on an image in another position; register it to the scan in 3D Slicer"
+        if not of_scan:
+            raise InputError(
+                f"{path}: the segmentation has another FrameOfReferenceUID (0020,0052) than the scan: it was drawn "
+                "on an image in another position; register it to the scan in 3D Slicer"
+            )
+        notices.append(
+            f"{path.name} has another FrameOfReferenceUID (0020,0052) than the scan, but the series that it references "
+            "(0008,1115) is the scan's: taken as drawn on it"
         )
     names = _names(dataset)
     if not names:
@@ -58,14 +73,17 @@ def read_segmentation(
             f"{path}: the segmentation has no frames (PerFrameFunctionalGroupsSequence (5200,9230)): it is "
             "empty, choose another file"
         )
-    pixels = _pixels(dataset, path, len(per_frame))
-    frames = _frames(dataset, path, per_frame)
-    kind = str(value_of(dataset, "SegmentationType") or "").strip().upper()
-    notices = []
+    frames, more = grid_of_frames(dataset, path, per_frame, geometry, of_scan)
+    notices += more
+    kind = text_of(value_of(dataset, "SegmentationType")).upper()
+    pieces: dict[int, list[_Piece]] = {number: [] for number in names}
+    stored = zip(frames.slice_index.tolist(), stored_frames(dataset, path, len(per_frame)), strict=True)
     if kind == "LABELMAP":
-        marked = {number: (np.arange(len(pixels)), number) for number in names}
+        for place, values in stored:
+            for number in np.unique(values).tolist():
+                if number in pieces:
+                    pieces[number] += _piece(place, values == number)
     elif kind in ("BINARY", "FRACTIONAL"):
-        numbers = np.array([_segment_number(dataset, path, item) for item in per_frame])
         least = 1
         if kind == "FRACTIONAL":
             highest = int(value_of(dataset, "MaximumFractionalValue") or 255)
@@ -74,21 +92,16 @@ def read_segmentation(
                 f"{path.name} is a FRACTIONAL segmentation: voxels with at least half of its "
                 f"MaximumFractionalValue (0062,000E) {highest} count"
             )
-        names |= {int(number): f"Segment {number}" for number in numbers if int(number) not in names}
-        marked = {number: (np.flatnonzero(numbers == number), least) for number in names}
+        numbers = [_segment_number(dataset, path, item) for item in per_frame]
+        for number, (place, values) in zip(numbers, stored, strict=True):
+            names.setdefault(number, f"Segment {number}")
+            pieces.setdefault(number, []).extend(_piece(place, values >= least))
     else:
         raise InputError(
             f"{path}: SegmentationType (0062,0001) is {kind or 'missing'}: export it as BINARY, FRACTIONAL or "
             "LABELMAP"
         )
-    images = []
-    for number, (of_segment, value) in marked.items():
-        mask = np.zeros((int(frames.slice_index.max()) + 1, *pixels.shape[1:]), dtype=np.uint8)
-        for frame in of_segment:
-            here = pixels[frame] == value if kind == "LABELMAP" else pixels[frame] >= value
-            mask[frames.slice_index[frame]] |= here
-        images.append((names[number], _cropped(mask, frames)))
-    return images, notices
+    return [(name, _image(pieces[number], frames, name, path)) for number, name in names.items()], notices
 
 
 def _names(dataset: Dataset) -> dict[int, str]:
@@ -102,30 +115,9 @@ def _names(dataset: Dataset) -> dict[int, str]:
     return names
 
 
-def _pixels(dataset: Dataset, path: Path, frames: int) -> np.ndarray:
-    """The stored values of all frames (frame, row, column)."""
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            pixels = dataset.pixel_array
-        return pixels.reshape(frames, int(dataset.Rows), int(dataset.Columns))
-    except Exception as error:
-        raise InputError(
-            f"{path}: its {frames} frames (PixelData (7FE0,0010)) cannot be decoded ({type(error).__name__}): "
-            "it is truncated or damaged, copy it again, or its compression needs pylibjpeg"
-        ) from None
-
-
-def _group(dataset: Dataset, frame: Dataset, name: str) -> Dataset:
-    """A functional group of a frame: its own, else the one that all frames share, else an empty one."""
-    for owner in (frame, *(dataset.get("SharedFunctionalGroupsSequence") or [])):
-        if owner.get(name):
-            return owner[name][0]
-    return Dataset()
-
-
 def _segment_number(dataset: Dataset, path: Path, frame: Dataset) -> int:
-    number = value_of(_group(dataset, frame, "SegmentIdentificationSequence"), "ReferencedSegmentNumber")
+    group = functional_group(dataset, frame, "SegmentIdentificationSequence")
+    number = value_of(group, "ReferencedSegmentNumber")
     if not isinstance(number, int):
         raise InputError(
             f"{path}: a frame without ReferencedSegmentNumber (0062,000B): it is damaged, export it again"
@@ -133,89 +125,37 @@ def _segment_number(dataset: Dataset, path: Path, frame: Dataset) -> int:
     return number
 
 
-def _numbers(group: Dataset, keyword: str, tag: str, length: int, path: Path) -> np.ndarray:
-    try:
-        numbers = np.array(value_of(group, keyword), dtype=float)
-    except (TypeError, ValueError):
-        numbers = np.empty(0)
-    if numbers.shape != (length,) or not np.isfinite(numbers).all():
-        raise InputError(
-            f"{path}: a frame without {keyword} {tag}: it is no slice of a scan, export it again"
-        )
-    return numbers
+def _piece(slice_index: int, mask: np.ndarray) -> list[_Piece]:
+    """What a mask (row, column) marks; nothing where it is empty."""
+    box = bounding_box(mask)
+    if box is None:
+        return []
+    return [_Piece(slice_index, box[0].start, box[1].start, mask[box].copy())]
 
 
-def _frames(dataset: Dataset, path: Path, per_frame: list[Dataset]) -> _Frames:
-    """The grid whose slices the frames are; empty slices need have none."""
-
-    def all_frames(sequence: str, keyword: str, tag: str, length: int) -> np.ndarray:
-        return np.array(
-            [_numbers(_group(dataset, item, sequence), keyword, tag, length, path) for item in per_frame]
-        )
-
-    orientations = all_frames("PlaneOrientationSequence", "ImageOrientationPatient", "(0020,0037)", 6)
-    positions = all_frames("PlanePositionSequence", "ImagePositionPatient", "(0020,0032)", 3)
-    in_plane = all_frames("PixelMeasuresSequence", "PixelSpacing", "(0028,0030)", 2)
-    row, column = orientations[0, :3], orientations[0, 3:]
-    turned = np.abs(orientations - orientations[0]).max() > 1e-4
-    if turned or np.abs(in_plane - in_plane[0]).max() > 1e-4 or in_plane.min() <= 0:
-        raise InputError(
-            f"{path}: ImageOrientationPatient (0020,0037) or PixelSpacing (0028,0030) differs between frames: "
-            "convert it in 3D Slicer to one grid"
-        )
-    if np.abs([row @ row - 1, column @ column - 1, row @ column]).max() > 1e-3:
-        raise InputError(
-            f"{path}: ImageOrientationPatient (0020,0037) is no pair of unit vectors at right angles: export "
-            "it again"
-        )
-    row = row / np.linalg.norm(row)
-    column = column - (column @ row) * row
-    column = column / np.linalg.norm(column)
-    normal = np.cross(row, column)
-    along = positions @ normal
-    first = positions[np.argmin(along)]
-    shift = positions - first
-    if np.abs(shift - np.outer(shift @ normal, normal)).max() > SHEAR_TOLERANCE_MM:
-        raise InputError(
-            f"{path}: its frames are shifted against each other in their plane (ImagePositionPatient "
-            "(0020,0032)): convert it in 3D Slicer to one grid"
-        )
-    slice_index, step = _slices(along, _group(dataset, per_frame[0], "PixelMeasuresSequence"), path)
-    spacing = (float(in_plane[0, 1]), float(in_plane[0, 0]), step)
-    return _Frames(slice_index, first, spacing, np.column_stack([row, column, normal]))
-
-
-def _slices(along: np.ndarray, measures: Dataset, path: Path) -> tuple[np.ndarray, float]:
-    """The slice of every frame and the slice step, from the frames' distances `along` the normal (mm)."""
-    order = np.argsort(along, kind="stable")
-    new = np.diff(along[order], prepend=along[order[0]]) > SAME_PLANE_MM
-    plane = np.empty(len(along), dtype=int)
-    plane[order] = np.cumsum(new)
-    positions = along[order][np.concatenate([[True], new[1:]])]
-    gaps = np.diff(positions)
-    between, thickness = (value_of(measures, key) for key in ("SpacingBetweenSlices", "SliceThickness"))
-    # The smallest gap is the step unless every second slice is empty; the stated one is not always true.
-    for step in (between, gaps.min() if gaps.size else thickness):
-        if not isinstance(step, float) or step <= 0:
-            continue
-        counts = np.round(gaps / step)
-        if (counts < 1).any() or (np.abs(gaps - counts * step) > STEP_TOLERANCE * step).any():
-            continue
-        index = np.concatenate([[0.0], np.cumsum(counts)])
-        mean = float(positions[-1] - positions[0]) / index[-1] if gaps.size else float(step)
-        if np.abs(positions - positions[0] - index * mean).max() <= 0.5 * mean:
-            return index.astype(int)[plane], mean
-    raise InputError(
-        f"{path}: its frames are no slices at even steps (ImagePositionPatient (0020,0032), "
-        "SpacingBetweenSlices (0018,0088)): convert it in 3D Slicer to one grid"
+def _image(pieces: list[_Piece], frames: Frames, name: str, path: Path) -> sitk.Image:
+    """The pieces of a segment as an image of the box around them."""
+    if not pieces:
+        pieces = [_Piece(0, 0, 0, np.zeros((1, 1), dtype=bool))]
+    corners = np.array([(p.slice_index, p.row, p.column) for p in pieces])
+    ends = np.array(
+        [(p.slice_index + 1, p.row + p.mask.shape[0], p.column + p.mask.shape[1]) for p in pieces]
     )
-
-
-def _cropped(mask: np.ndarray, frames: _Frames) -> sitk.Image:
-    """The mask (slice, row, column) as an image of its bounding box."""
+    low, size = corners.min(axis=0), ends.max(axis=0) - corners.min(axis=0)
+    if np.prod(size.astype(float)) > LARGEST_SEGMENT:
+        raise InputError(
+            f"{path}: segment '{name}' spans {' x '.join(map(str, size))} voxels (slices, rows, columns), more than any "
+            "scan has: it is damaged, export it again"
+        )
+    mask = np.zeros(size, dtype=np.uint8)
+    for piece, (z, y, x) in zip(pieces, corners - low, strict=True):
+        mask[z, y : y + piece.mask.shape[0], x : x + piece.mask.shape[1]] |= piece.mask
+    grid = sitk.Image(1, 1, 1, sitk.sitkUInt8)
+    grid.SetSpacing(frames.spacing)
+    grid.SetOrigin([float(v) for v in frames.origin])
+    grid.SetDirection([float(v) for v in frames.direction.ravel()])
     image = sitk.GetImageFromArray(mask)
-    image.SetSpacing(frames.spacing)
-    image.SetOrigin([float(v) for v in frames.origin])
-    image.SetDirection([float(v) for v in frames.direction.ravel()])
-    box = bounding_box(mask) or (slice(0, 1),) * 3
-    return image[box[::-1]]
+    image.SetSpacing(grid.GetSpacing())
+    image.SetDirection(grid.GetDirection())
+    image.SetOrigin(grid.TransformIndexToPhysicalPoint([int(v) for v in low[::-1]]))
+    return image

@@ -11,23 +11,25 @@ import SimpleITK as sitk
 from pydicom.dataelem import RawDataElement
 from pydicom.dataset import Dataset
 
-from .dicom import dicom_files, is_dicom
-from .dicom_header import value_of
+from .dicom_folder import dicom_files, is_dicom
+from .dicom_header import DEEPEST, UNDEFINED_LENGTH, value_of
 from .errors import InputError
 from .volume import Geometry
 
 SEGMENTATION, STRUCTURE_SET = "SEG", "RTSTRUCT"
-UNDEFINED_LENGTH = 0xFFFFFFFF
 
 
 def read_dicom_segments(
-    path: Path, geometry: Geometry, frame_of_reference: str | None = None
+    path: Path,
+    geometry: Geometry,
+    frame_of_reference: str | None = None,
+    series_uid: str | None = None,
 ) -> tuple[list[tuple[str, sitk.Image]], list[str]]:
     """Name and label image (0 and 1) of every segment or region of a DICOM object, and notices.
 
     `path` is the file of a Segmentation or RT Structure Set, or a folder that holds exactly one (files of
     other kinds in it do not count). `frame_of_reference`: FrameOfReferenceUID (0020,0052) of the scan; an
-    object with another is refused. Raises InputError.
+    object with another is refused, unless it names the scan otherwise, such as by its `series_uid`. Raises InputError.
     """
     from . import dicom_rtstruct, dicom_seg
 
@@ -38,9 +40,9 @@ def read_dicom_segments(
     dataset = _read(path)
     modality = _modality(dataset)
     if modality == SEGMENTATION:
-        return dicom_seg.read_segmentation(dataset, path, frame_of_reference)
+        return dicom_seg.read_segmentation(dataset, path, geometry, frame_of_reference, series_uid)
     if modality == STRUCTURE_SET:
-        return dicom_rtstruct.read_structure_set(dataset, path, geometry, frame_of_reference)
+        return dicom_rtstruct.read_structure_set(dataset, path, geometry, frame_of_reference, series_uid)
     raise InputError(
         f"{path} holds {modality or 'no modality'} (Modality (0008,0060)), no lesions: give a DICOM SEG or "
         "RTSTRUCT, a label image or a .seg.nrrd"
@@ -73,13 +75,22 @@ def _read(path: Path, **options: Any) -> Dataset:
                 if isinstance(element, RawDataElement) and isinstance(element.value, bytes):
                     if len(element.value) < element.length != UNDEFINED_LENGTH:
                         raise EOFError
-            for _ in dataset.iterall():  # decoded when first asked for: what is damaged shows here, not later
-                pass
+            _decode(dataset)  # each when first asked for: what is damaged shows here, not later
         return dataset
     except Exception as error:
         raise InputError(
             f"{path} cannot be read as DICOM ({type(error).__name__}): it is truncated or damaged; copy it again"
         ) from None
+
+
+def _decode(dataset: Dataset, depth: int = 0) -> None:
+    """Decodes every element. A sequence keeps its bytes and those of its items, so depth costs as much memory again."""
+    if depth > DEEPEST:
+        raise RecursionError
+    for element in dataset:
+        if element.VR == "SQ":
+            for item in element.value:
+                _decode(item, depth + 1)
 
 
 def _modality(dataset: Dataset) -> str:

@@ -28,7 +28,7 @@ from pydicom.valuerep import format_number_as_ds
 
 from drmc import __version__, dicom_mend, header_values, suv, suv_text
 from drmc.dicom import PET_CLASS
-from drmc.dicom_header import PRIVATE, read_dataset, slice_facts, value_of
+from drmc.dicom_header import DEEPEST, PRIVATE, read_dataset, slice_facts, value_of
 from drmc.errors import CancelledError, DRMCError, InputError
 from drmc.files import atomic_path
 from drmc.volume import PETVolume
@@ -266,8 +266,9 @@ def _is_dropped(tag: Any) -> bool:
     return palette or repeating in _DROPPED_GROUPS
 
 
-def _public(dataset: Dataset) -> Dataset:
-    """A copy without private elements and group lengths, at every depth.
+def _public(dataset: Dataset, depth: int = 0) -> Dataset:
+    """A copy without private elements and group lengths, at every depth; beyond DEEPEST nothing is copied, because each
+    depth costs as much memory again.
 
     A value that its VR forbids goes on as the bytes that it is (VR UN), so that whoever could read the source
     reads the same.
@@ -279,7 +280,10 @@ def _public(dataset: Dataset) -> Dataset:
         try:
             element = dataset[tag]
             if element.VR == "SQ":
-                element = DataElement(tag, "SQ", Sequence([_public(item) for item in element.value]))
+                if depth >= DEEPEST:
+                    continue
+                items = [_public(item, depth + 1) for item in element.value]
+                element = DataElement(tag, "SQ", Sequence(items))
             else:
                 element = copy(element)  # setting a value would change the source's own element
         except Exception:

@@ -20,6 +20,10 @@ class DRMCError(Exception):
         return {}
 
 
+class DiskFullError(DRMCError, OSError):
+    """There is no room for what is written; also an error of the system, for who handles these."""
+
+
 class InputError(DRMCError):
     """The input or the usage is refused; nothing was written."""
 
@@ -28,6 +32,10 @@ class InputError(DRMCError):
 
 class NotFiniteError(InputError):
     """An image holds voxels that are NaN or infinite."""
+
+
+class NothingMarkedError(InputError):
+    """A segmentation marks nothing in the scan: it is empty, or lies elsewhere."""
 
 
 class UnknownUnitsError(InputError):

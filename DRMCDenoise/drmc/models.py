@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .errors import InputError
-from .files import atomic_path, write_json
+from .files import atomic_path, check_regular, write_json
 
 if TYPE_CHECKING:
     from .network import ResidualNetwork
@@ -100,6 +100,7 @@ def find_model(name_or_path: str | os.PathLike[str] | None = None) -> ModelEntry
     path = Path(name_or_path)
     if path.suffix == ".json":
         path = path.with_suffix(".pt")
+    check_regular(path)
     if path.is_file():
         return _verified(ModelEntry(path.stem, path, _read_card(path), _sha256(path)))
     models = list_models()

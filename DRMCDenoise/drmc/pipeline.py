@@ -7,12 +7,11 @@ place by renaming, so that a failure, a refusal or a cancel leaves the output fo
 What is a scan and what is a batch (`find_scan`, `is_batch`): a file is a scan, and so is a folder with
 DICOM files directly in it. Any other folder is the one PET series below it, however deep (CT and image
 files beside it do not count), or, without any DICOM PET, the one image file below it; if there are
-several, it is a batch.
+several, it is a batch. The DICOMDIR of a patient CD is no scan and stands for its folder.
 """
 
 from __future__ import annotations
 
-import csv
 import json
 import math
 import os
@@ -33,8 +32,20 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
-from drmc import __version__, files, quantify, report, routing, routing_profiles, sidecars, suv_text
+from drmc import (
+    __version__,
+    dicom_folder,
+    files,
+    quantify,
+    report,
+    routing,
+    routing_profiles,
+    sidecars,
+    staging,
+    suv_text,
+)
 from drmc import units as unit_names
+from drmc.dicom_folder import is_media_directory, without_doubles
 from drmc.errors import CancelledError, DRMCError, InputError
 from drmc.models import ModelEntry, find_model
 from drmc.suv import ACTIVITY_UNITS
@@ -145,18 +156,33 @@ def run(
     `name` goes into the `scan` column (default: the input's name); `engine` shares a loaded model between
     scans. Raises InputError (refused, nothing written), CancelledError, or DRMCError.
     """
+    output = Path(request.output)
+    with files.full_disk_in_one_line(output), staging.Claim(output) as claim:
+        return _run(request, claim, progress, cancel, name=name, engine=engine)
+
+
+def _run(
+    request: DenoiseRequest,
+    claim: staging.Claim,
+    progress: Progress | None,
+    cancel: Cancel | None,
+    *,
+    name: str | None,
+    engine: Engine | None,
+) -> dict[str, Any]:
     clock = _Clock()
     output = Path(request.output)
     with clock("prepare"):
         _check_request(request)
         scan_path = find_scan(Path(request.input))
         name = name or scan_name(Path(request.input))
-        check_output_folder(output, inputs=(Path(request.input), scan_path))
+        check_output_folder(output, inputs=(_of_medium(Path(request.input)), scan_path))
         if request.with_series:
             from drmc import dicom_write  # pydicom is needed for DICOM only
 
             dicom_write.refuse_image_file(scan_path, None if scan_path.is_dir() else image_kind(scan_path))
         engine = engine or Engine(request)
+        folder = claim.take()
     _stop_if(cancel)
     with clock("read"):
         inputs = _read_inputs(request, scan_path)
@@ -207,39 +233,38 @@ def run(
         "created": datetime.now(timezone.utc).isoformat(timespec="seconds"),
         "versions": versions(),
     }
-    with _staged(output) as folder:
-        with clock("write"):
-            if request.format != "dicom":
-                _write_images(folder, request.format, denoised)
-            if plan is not None:
-                made_by = dicom_write.Equipment(engine.entry.name, engine.entry.sha256)
-                dicom_write.write_series(folder / "denoised", denoised, plan, made_by, cancel)
-            if segments is not None:
-                quantify.write_lesions_csv(folder / "lesions.csv", lesion_rows, _suv_by_stage(summary))
-                routing.write_routing_lesions_csv(folder / "routing_lesions.csv", routing_lesions)
-            routing.write_routing_csv(folder / "routing.csv", routing_rows)
-        with clock("report"):
-            summary["seconds"] = clock.so_far()
-            summary["peak_memory_bytes"] = peak_memory_bytes()
-            summary = jsonable(summary)
-            report.write_report(
-                folder / "report.html",
-                title=name,
-                original_suv=stages["original"],
-                denoised_suv=stages["denoised"],
-                geometry=volume.geometry,
-                suv=summary["suv"],
-                lesions=lesion_rows,
-                routing=routing_rows,
-                summary=summary,
-                header=volume.header,
-                segments=segments,
-            )
-        summary["seconds"] = jsonable(clock.so_far())
+    with clock("write"):
+        if request.format != "dicom":
+            _write_images(folder, request.format, denoised)
+        if plan is not None:
+            made_by = dicom_write.Equipment(engine.entry.name, engine.entry.sha256)
+            dicom_write.write_series(folder / "denoised", denoised, plan, made_by, cancel)
+        if segments is not None:
+            quantify.write_lesions_csv(folder / "lesions.csv", lesion_rows, _suv_by_stage(summary))
+            routing.write_routing_lesions_csv(folder / "routing_lesions.csv", routing_lesions)
+        routing.write_routing_csv(folder / "routing.csv", routing_rows)
+    with clock("report"):
+        summary["seconds"] = clock.so_far()
         summary["peak_memory_bytes"] = peak_memory_bytes()
-        files.write_json(folder / "summary.json", summary)
-        _stop_if(cancel)
-        _move_into_place(folder, output, produced, protected)
+        summary = jsonable(summary)
+        report.write_report(
+            folder / "report.html",
+            title=name,
+            original_suv=stages["original"],
+            denoised_suv=stages["denoised"],
+            geometry=volume.geometry,
+            suv=summary["suv"],
+            lesions=lesion_rows,
+            routing=routing_rows,
+            summary=summary,
+            header=volume.header,
+            segments=segments,
+        )
+    summary["seconds"] = jsonable(clock.so_far())
+    summary["peak_memory_bytes"] = peak_memory_bytes()
+    files.write_json(folder / "summary.json", summary)
+    _stop_if(cancel)
+    _move_into_place(folder, output, produced, protected)
     return summary
 
 
@@ -338,7 +363,9 @@ def run_batch(
         raise InputError(
             f"{request.input}: no PET scan in this folder: give a folder with DICOM, NIfTI, NRRD or MHA"
         )
-    check_output_folder(output, inputs=(Path(request.input), *scans.values()))
+    check_output_folder(output, inputs=(_of_medium(Path(request.input)), *scans.values()))
+    if output.is_dir():
+        staging.sweep_files(output)
     lesions = _companions(request.lesions, scans, "--lesions")
     references = _companions(request.reference, scans, "--reference")
     engine = Engine(request)
@@ -382,7 +409,8 @@ def run_batch(
             }
         )
         observer.outcome(name, outcome, "; ".join(part for part in (message, _how_many(warned)) if part))
-        _write_batch_tables(output, rows)
+        with files.full_disk_in_one_line(output):
+            _write_batch_tables(output, rows)
         if outcome == "cancelled":
             break
     counts = Counter(row["outcome"] for row in rows)
@@ -412,7 +440,8 @@ def is_complete(request: DenoiseRequest, entry: ModelEntry) -> bool:
 
 def is_batch(path: Path) -> bool:
     """Whether `path` is a folder that holds several scans (see the head of this file)."""
-    return path.is_dir() and not _has_dicom(path) and len(_scans_below(path)) > 1
+    path = _of_medium(path)
+    return path.is_dir() and not dicom_folder.has_dicom(path) and len(_scans_below(path)) > 1
 
 
 def find_scans(folder: Path, pattern: str | None = None) -> dict[str, Path]:
@@ -421,9 +450,10 @@ def find_scans(folder: Path, pattern: str | None = None) -> dict[str, Path]:
     Every visible subfolder that holds anything is one scan, every image file directly in the folder too
     (segmentations `*.seg.nrrd` are not). With `pattern` (a glob such as `*/*/low_drf012.nii.gz`) exactly
     what matches it. The name is the path below the folder, without the image ending and with `_` between
-    its parts. Raises InputError for a single scan.
+    its parts. Raises InputError for a single scan. What is there twice, by a link, is one scan.
     """
-    if not folder.is_dir() or _has_dicom(folder):
+    folder = _of_medium(folder)
+    if not folder.is_dir() or dicom_folder.has_dicom(folder):
         raise InputError(
             f"{folder}: is one scan, not a folder of scans: leave out --batch, --match and --resume"
         )
@@ -432,13 +462,15 @@ def find_scans(folder: Path, pattern: str | None = None) -> dict[str, Path]:
             raise InputError(
                 f"--match {pattern}: must be a pattern below the input folder, such as '*/pet.nii.gz'"
             )
-        paths = sorted(path for path in folder.glob(pattern) if path.is_dir() or _is_image(path))
+        matching = sorted(path for path in folder.glob(pattern) if path.is_dir() or _is_image(path))
+        paths = without_doubles(matching)
     else:
         paths = [
             path
             for path in _visible(folder)
             if (path.is_dir() and any(_files_below(path))) or (path.is_file() and _is_image(path))
         ]
+    paths = [path for path in paths if not _leads_back(path, folder)]
     scans: dict[str, Path] = {}
     for path in paths:
         parts = path.relative_to(folder).parts
@@ -457,9 +489,11 @@ def find_scan(path: Path) -> Path:
 
     Raises InputError if the path does not exist or there are several.
     """
+    files.check_regular(path)
     if not path.exists():
         raise InputError(f"{path}: no such file or folder")
-    if path.is_file() or _has_dicom(path):
+    path = _of_medium(path)
+    if path.is_file() or dicom_folder.has_dicom(path):
         return path
     found = _scans_below(path)
     if len(found) > 1:
@@ -470,7 +504,7 @@ def find_scan(path: Path) -> Path:
 
 def scan_name(path: Path) -> str:
     """A scan's name: its file name without the image ending, or its folder's name."""
-    absolute = Path(os.path.abspath(path))
+    absolute = Path(os.path.abspath(_of_medium(path)))
     return (absolute.name if absolute.is_dir() else stem(absolute)) or "scan"
 
 
@@ -495,23 +529,48 @@ def _scans_below(folder: Path) -> list[Path]:
     return pet or images or others
 
 
-def _walk_scans(folder: Path) -> Iterator[Path]:
-    """DICOM folders and image files below a folder, by name; DICOM folders are not entered."""
+def _walk_scans(folder: Path, seen: set[str] | None = None) -> Iterator[Path]:
+    """DICOM folders and image files below a folder, by name; DICOM folders are not entered.
+
+    A folder that several links lead to, or that holds a link to itself, counts once.
+    """
+    seen = {os.path.realpath(folder)} if seen is None else seen
     for path in _visible(folder):
         if path.is_dir():
-            if _has_dicom(path):
+            real = os.path.realpath(path)
+            if real in seen:
+                continue
+            seen.add(real)
+            if dicom_folder.has_dicom(path):
                 yield path
             else:
-                yield from _walk_scans(path)
+                yield from _walk_scans(path, seen)
         elif _is_image(path):
             yield path
 
 
 def _visible(folder: Path) -> list[Path]:
+    """What a folder holds, by name, links to what is there already left out."""
     try:
-        return sorted(path for path in folder.iterdir() if not path.name.startswith("."))
+        found = sorted(path for path in folder.iterdir() if not path.name.startswith("."))
     except OSError as error:
         raise InputError(f"{folder}: this folder cannot be read ({error.strerror})") from error
+    return without_doubles(found)
+
+
+def _leads_back(path: Path, folder: Path) -> bool:
+    """Whether a path is a link to a folder above, or to what can be seen in the folder anyway."""
+    if not path.is_symlink() or not path.is_dir():
+        return False
+    real, above = Path(os.path.realpath(path)), Path(os.path.realpath(folder))
+    if real == above or real in above.parents:
+        return True
+    return above in real.parents and not any(part.startswith(".") for part in real.relative_to(above).parts)
+
+
+def _of_medium(path: Path) -> Path:
+    """The folder of a medium (a patient CD) that its DICOMDIR stands for; any other path is itself."""
+    return path.parent if is_media_directory(path) else path
 
 
 def _files_below(folder: Path) -> Iterator[Path]:
@@ -524,19 +583,11 @@ def _is_image(path: Path) -> bool:
     return path.is_file() and image_kind(path) is not None and not path.name.lower().endswith(".seg.nrrd")
 
 
-def _has_dicom(folder: Path) -> bool:
-    from drmc.dicom import has_dicom
-
-    return has_dicom(folder)
-
-
 def _modality(folder: Path) -> str:
     """Modality of the first DICOM file of a folder; empty if it is damaged (the reader will say how)."""
     import pydicom
 
-    from drmc.dicom import is_dicom
-
-    path = next(path for path in _visible(folder) if path.is_file() and is_dicom(path))
+    path = dicom_folder.dicom_files(folder)[0]
     try:
         return str(pydicom.dcmread(path, force=True, specific_tags=["Modality"]).get("Modality", ""))
     except Exception:
@@ -575,13 +626,8 @@ def _companions(
 def _write_batch_tables(output: Path, rows: Sequence[dict[str, Any]]) -> None:
     output.mkdir(parents=True, exist_ok=True)
     earlier = (output / "batch.csv").is_file()
-    with (
-        files.atomic_path(output / "batch.csv") as path,
-        open(path, "w", newline="", encoding="utf-8") as file,
-    ):
-        writer = csv.DictWriter(file, BATCH_COLUMNS, lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(rows)
+    lines = ([row[column] for column in BATCH_COLUMNS] for row in rows)
+    files.write_text(output / "batch.csv", files.csv_text(BATCH_COLUMNS, lines))
     tables = [output / row["scan"] / "lesions.csv" for row in rows if row["outcome"] in ("done", "skipped")]
     texts = [path.read_text(encoding="utf-8").splitlines(keepends=True) for path in tables if path.is_file()]
     if texts:
@@ -606,9 +652,10 @@ def check_output_folder(output: Path, inputs: Sequence[Path] = ()) -> None:
     """Refuses an output folder that cannot be written, is a file, or is (or lies in) an input folder."""
     if os.path.lexists(output) and not output.is_dir():
         raise InputError(f"{output}: the output must be a folder, but this is a file: choose another with -o")
-    resolved = output.resolve()
+    resolved = Path(os.path.realpath(output))
     for path in inputs:
-        if path.is_dir() and (resolved == path.resolve() or path.resolve() in resolved.parents):
+        real = Path(os.path.realpath(path))
+        if path.is_dir() and (resolved == real or real in resolved.parents):
             raise InputError(f"{output}: the output folder lies in the input {path}: choose another with -o")
     ancestor = _nearest_folder(output)
     try:
@@ -673,6 +720,8 @@ def _input_at(path: Path, inputs: Sequence[Path]) -> Path | None:
 def _nearest_folder(path: Path) -> Path:
     path = Path(os.path.abspath(path))
     while not path.exists():
+        if path.is_symlink():
+            raise InputError(f"{path}: is a link that leads nowhere, so no folder can be made in it: mend it")
         path = path.parent
     if not path.is_dir():
         raise InputError(f"{path}: is a file, so no folder can be made in it: choose another with -o")
@@ -702,7 +751,7 @@ def _read_inputs(request: DenoiseRequest, scan_path: Path) -> _Inputs:
     inputs.notices += volume.notices
     if request.lesions is not None:
         inputs.segments, notices = quantify.read_segments(
-            Path(request.lesions), volume.geometry, volume.frame_of_reference
+            Path(request.lesions), volume.geometry, volume.frame_of_reference, volume.series_uid
         )
         inputs.notices += notices
         inputs.files.append(Path(request.lesions))
@@ -889,24 +938,6 @@ def _patient_of(source: Path) -> dict[str, Any]:
     return {key: sidecar[key] for key in keys if key in sidecar}
 
 
-@contextmanager
-def _staged(output: Path) -> Iterator[Path]:
-    """A hidden folder on the output's disk, removed at the end; after a failure no new folder is left."""
-    missing = [folder for folder in (output, *output.parents) if not folder.exists()]
-    for folder in reversed(missing[1:]):
-        folder.mkdir()
-    inside = output if output.is_dir() else output.parent
-    staging = Path(tempfile.mkdtemp(prefix=f".{output.name}.part-", dir=inside))
-    try:
-        yield staging
-    except BaseException:
-        shutil.rmtree(staging, ignore_errors=True)
-        for folder in missing:
-            _remove_if_empty(folder)
-        raise
-    shutil.rmtree(staging, ignore_errors=True)
-
-
 def _move_into_place(staging: Path, output: Path, produced: Sequence[str], inputs: Sequence[Path]) -> None:
     """Renames the staged files and folders into the output folder; on any failure puts back what was there.
 
@@ -962,13 +993,6 @@ def _earlier_summary(output: Path) -> dict[str, Any] | None:
     return summary if ours else None
 
 
-def _remove_if_empty(folder: Path) -> None:
-    try:
-        folder.rmdir()
-    except OSError:
-        pass
-
-
 # ---- small things
 
 
@@ -1009,7 +1033,7 @@ def _unique(values: Any) -> list[Any]:
 def jsonable(value: Any) -> Any:
     """The value in plain JSON types; what JSON cannot say (NaN, infinity) becomes null."""
     if isinstance(value, dict):
-        return {str(key): jsonable(item) for key, item in value.items()}
+        return {jsonable(str(key)): jsonable(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
         return [jsonable(item) for item in value]
     if isinstance(value, np.ndarray):
@@ -1018,6 +1042,6 @@ def jsonable(value: Any) -> Any:
         return jsonable(value.item())
     if isinstance(value, float):
         return value if math.isfinite(value) else None
-    if value is None or isinstance(value, (bool, int, str)):
+    if value is None or isinstance(value, (bool, int)):
         return value
-    return str(value)
+    return str(value).encode("utf-8", "replace").decode("utf-8")  # a path's bytes may be no text

@@ -24,12 +24,14 @@ from collections.abc import Sequence
 from types import FrameType
 from typing import Any, TextIO
 
+from drmc.texts import raw_stream, shown
+
 
 class TerminalProgress:
     """Progress for people: one updating line on a terminal, a line every 10 % anywhere else."""
 
     def __init__(self, stream: TextIO):
-        self._stream = stream
+        self._stream = stream = raw_stream(stream)
         # The stream of a host program (Slicer's console) may know no terminals.
         self._updates = getattr(stream, "isatty", lambda: False)()
         self._scan = ""
@@ -38,7 +40,7 @@ class TerminalProgress:
 
     def scan(self, name: str, index: int, count: int) -> None:
         """A batch starts scan `index` (from 1) of `count`."""
-        self._scan = f"[{index}/{count}] {name}: "
+        self._scan = f"[{index}/{count}] {shown(name)}: "
         self._decile = 0
 
     def progress(self, done: float, total: int, seconds_left: float | None, counted: str = "tile") -> None:
@@ -61,14 +63,14 @@ class TerminalProgress:
     def notice(self, message: str) -> None:
         """Something the user should know; the work goes on."""
         self.clear()
-        self._stream.write(f"{self._scan}note: {message}\n")
+        self._stream.write(f"{self._scan}note: {shown(message)}\n")
         self._stream.flush()
 
     def outcome(self, scan: str, outcome: str, message: str) -> None:
         """A batch has ended a scan (or a patient): done, skipped, refused, failed or cancelled."""
         self.clear()
-        said = self._scan or f"{scan}: "  # several at a time have no line of their own
-        self._stream.write(f"{said}{outcome}" + (f": {message}" if message else "") + "\n")
+        said = self._scan or f"{shown(scan)}: "  # several at a time have no line of their own
+        self._stream.write(f"{said}{outcome}" + (f": {shown(message)}" if message else "") + "\n")
         self._stream.flush()
 
     def result(self, **fields: Any) -> None:
@@ -201,6 +203,7 @@ def duration(seconds: float) -> str:
 
 def table_lines(titles: Sequence[str], cells: Sequence[Sequence[str]]) -> list[str]:
     """A table for a terminal: the first column to the left, the others to the right."""
+    cells = [[shown(text) for text in row] for row in cells]
     widths = [max(len(row[column]) for row in [titles, *cells]) for column in range(len(titles))]
     return [
         "  ".join(

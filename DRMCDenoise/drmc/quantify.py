@@ -32,6 +32,7 @@ from .errors import InputError
 from .files import csv_text, write_text
 from .metrics import bland_altman
 from .segments import Segment, read_segments
+from .texts import text_of_cell
 
 if TYPE_CHECKING:
     from .volume import Geometry
@@ -245,7 +246,11 @@ def read_lesions_csv(path: str | os.PathLike[str]) -> list[Row]:
             )
         return [
             {
-                key: row[key] if key in COLUMNS[:3] else float(row[key]) if row.get(key) else None
+                key: text_of_cell(row[key])
+                if key in COLUMNS[:3]
+                else float(row[key])
+                if row.get(key)
+                else None
                 for key in COLUMNS
             }
             for row in reader

@@ -33,6 +33,7 @@ from .report_text import (
     table,
     unique,
 )
+from .texts import shown
 
 if TYPE_CHECKING:
     from .volume import Geometry
@@ -45,7 +46,7 @@ _UNKNOWN = "not stated"
 
 def write_report(path: str | os.PathLike[str], **content: Any) -> None:
     """Writes the report, atomically; the content as for `report_html`."""
-    write_text(path, report_html(**content))
+    write_text(path, shown(report_html(**content), keep="\n\t"))
 
 
 def report_html(

@@ -17,7 +17,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 import SimpleITK as sitk
 
-from .errors import InputError
+from .errors import InputError, NothingMarkedError
+from .files import check_regular
+from .image_files import check_grid, image_reader
+from .texts import shown
 
 if TYPE_CHECKING:
     from .volume import Geometry
@@ -43,7 +46,7 @@ class Segment:
         mask = mask != 0
         box = bounding_box(mask)
         if box is None:
-            raise InputError(f"segment '{name}' is empty: no voxel of the scan lies in it")
+            raise NothingMarkedError(f"segment '{name}' is empty: no voxel of the scan lies in it")
         self.name = name
         self.shape = mask.shape
         self.box = box
@@ -66,11 +69,11 @@ class Segment:
 
 
 def bounding_box(mask: np.ndarray) -> tuple[slice, ...] | None:
-    """The smallest box with all marked voxels of a mask (z, y, x), one slice per axis; None where it is
+    """The smallest box with all marked voxels of a mask of any number of axes, one slice per axis; None where it is
     empty."""
     box = []
-    for axis in range(3):
-        used = np.flatnonzero(mask.any(axis=tuple(a for a in range(3) if a != axis)))
+    for axis in range(mask.ndim):
+        used = np.flatnonzero(mask.any(axis=tuple(a for a in range(mask.ndim) if a != axis)))
         if not used.size:
             return None
         box.append(slice(int(used[0]), int(used[-1]) + 1))
@@ -87,24 +90,29 @@ class _Entry:
 
 
 def read_segments(
-    path: str | os.PathLike[str], geometry: Geometry, frame_of_reference: str | None = None
+    path: str | os.PathLike[str],
+    geometry: Geometry,
+    frame_of_reference: str | None = None,
+    series_uid: str | None = None,
 ) -> tuple[list[Segment], list[str]]:
     """Reads the segments of a file onto the grid of `geometry`.
 
     Takes label images (NIfTI, NRRD, MHA; every value but 0 is a segment, named after the file, with the value
     appended where there are several; a fourth axis holds layers), Slicer's `.seg.nrrd`, whose layers may
     overlap, and a DICOM SEG or RTSTRUCT, as its file or as a folder that holds exactly one; where
-    `frame_of_reference` (the scan's FrameOfReferenceUID) is given, it must be theirs. Returns the segments in
+    `frame_of_reference` (the scan's FrameOfReferenceUID) is given, it must be theirs, unless they name the scan
+    otherwise, such as by its `series_uid` (SeriesInstanceUID). Returns the segments in
     the order of the file and the notices for the reader. Raises InputError where the file is no segmentation,
     where nothing of it lies in the scan, and where a segment that lies in the scan loses all its voxels by
     resampling.
     """
     path = Path(path)
+    check_regular(path)
     notices: list[str] = []
     if _is_dicom(path):
         from .dicom_segments import read_dicom_segments  # pydicom is needed for DICOM only
 
-        named, notices = read_dicom_segments(path, geometry, frame_of_reference)
+        named, notices = read_dicom_segments(path, geometry, frame_of_reference, series_uid)
         layers = [image for _, image in named]
         entries = _unique_names(_Entry(name, layer, 1) for layer, (name, _) in enumerate(named))
         labels = [_labels(layer, path) for layer in layers]
@@ -114,8 +122,11 @@ def read_segments(
         labels = [_labels(layer, path) for layer in layers]
         entries = _entries(image, path, labels)
     if not entries:
-        raise InputError(f"{path}: the segmentation is empty; give one with at least one marked voxel")
+        raise NothingMarkedError(
+            f"{path}: the segmentation is empty; give one with at least one marked voxel"
+        )
 
+    elsewhere = None if _is_dicom(path) else _elsewhere(layers[0], geometry)
     first = layers[0]
     aligned = all(_is_aligned(layer, geometry) for layer in layers)
     contained = [_contains(layer, geometry) for layer in layers]
@@ -144,7 +155,7 @@ def read_segments(
         mask = np.zeros(geometry.shape, dtype=bool)
         mask[box] = values == entry.label
         if not mask.any():
-            raise InputError(
+            raise NothingMarkedError(
                 f"{path}: segment '{entry.name}' ({voxels * file_ml:.3g} ml) holds no voxel center of the "
                 "scan's grid; draw it on the scan itself"
             )
@@ -158,10 +169,13 @@ def read_segments(
         changes.append(f"{entry.name} {voxels * file_ml:.2f} -> {segment.voxels * scan_ml:.2f} ml")
     if not segments:
         if outside:
-            raise InputError(
-                f"{path}: the segmentation does not overlap the scan; is it of another patient or series?"
+            raise NothingMarkedError(
+                f"{path}: the segmentation does not overlap the scan; "
+                + (elsewhere or "is it of another patient or series?")
             )
-        raise InputError(f"{path}: the segmentation is empty; give one with at least one marked voxel")
+        raise NothingMarkedError(
+            f"{path}: the segmentation is empty; give one with at least one marked voxel"
+        )
     if not aligned:
         spacing = " x ".join(f"{s:.4g}" for s in first.GetSpacing())
         more = f" and {len(changes) - 4} more" if len(changes) > 4 else ""
@@ -170,6 +184,8 @@ def read_segments(
             f"the segmentation {path.name} is on another grid (voxels of {spacing} mm) than the "
             f"scan: resampled by nearest neighbor; volumes {', '.join(changes[:4])}{more}",
         )
+    if elsewhere:
+        notices.insert(0, f"the segmentation {path.name}: {elsewhere}")
     if empty:
         notices.append(f"empty in {path.name} and left out: {', '.join(empty)}")
     if outside:
@@ -183,19 +199,18 @@ def _is_dicom(path: Path) -> bool:
         return path.exists()
     if path.name.lower().endswith(_ENDINGS):
         return False
-    from .dicom import is_dicom
+    from .dicom_folder import is_dicom
 
     return is_dicom(path)
 
 
 def _read(path: Path) -> sitk.Image:
-    if not path.is_file():
+    if not path.exists():
         raise InputError(f"{path}: there is no such segmentation file")
-    try:
-        return sitk.ReadImage(str(path))
-    except RuntimeError as error:
-        reason = [line.strip() for line in str(error).splitlines() if line.strip()][-1]
-        raise InputError(f"{path}: cannot be read as a segmentation ({reason})") from error
+    with image_reader(path, "a segmentation") as reader:
+        image = reader.Execute()
+    check_grid(image, path)
+    return image
 
 
 def _layers(image: sitk.Image, path: Path) -> list[sitk.Image]:
@@ -292,8 +307,7 @@ def _unique_names(entries: Iterable[_Entry]) -> list[_Entry]:
     used: set[str] = set()
     unique = []
     for entry in entries:
-        # A file's bytes that are no UTF-8 must not stop the report from being written later.
-        base = entry.name.encode("utf-8", "replace").decode("utf-8")
+        base = shown(entry.name)  # no bytes that are no text, nothing that a terminal obeys
         name, number = base, 2
         while name in used:
             name, number = f"{base} ({number})", number + 1
@@ -328,6 +342,30 @@ def _is_aligned(source: sitk.Image, geometry: Geometry) -> bool:
     corners = np.array([(x, y, z) for x in ends[0] for y in ends[1] for z in ends[2]], dtype=float)
     difference = corners @ (matrix - steps).T + offset - np.round(offset)
     return bool(np.abs(difference).max() <= ALIGNMENT_TOLERANCE)
+
+
+def _elsewhere(source: sitk.Image, geometry: Geometry) -> str | None:
+    """What to tell of a segmentation that has the scan's shape but does not lie where the scan does; else None."""
+    if tuple(source.GetSize()) != tuple(geometry.shape[::-1]):
+        return None
+    if _is_aligned(source, geometry) and _contains(source, geometry):
+        return None
+    matrix, offset = _index_transform(source, geometry)
+    corners = np.array([(0, 0, 0), np.asarray(source.GetSize()) - 1], dtype=float)
+    apart = corners @ matrix.T + offset - corners
+    if np.abs(apart).max() <= 0.5:
+        return None
+    apart = apart * np.asarray(geometry.spacing)
+    distance = float(np.linalg.norm(apart, axis=1).max())
+    return (
+        f"it has the scan's shape but another place or direction (corners up to {distance:.4g} mm apart; origin "
+        f"{_point(source.GetOrigin())} against {_point(geometry.origin)} mm, LPS): if it was drawn on this scan, its "
+        "geometry was lost on the way: save it again with the scan's, else nothing it marks is where it should be"
+    )
+
+
+def _point(values: Iterable[float]) -> str:
+    return "(" + ", ".join(f"{value:.6g}" for value in values) + ")"
 
 
 def _contains(source: sitk.Image, geometry: Geometry) -> bool:

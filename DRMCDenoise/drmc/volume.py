@@ -5,11 +5,7 @@ Arrays are (z, y, x) float32; geometry is LPS as SimpleITK gives it, in mm.
 
 from __future__ import annotations
 
-import gzip
 import math
-import re
-import struct
-import zlib
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -21,22 +17,12 @@ import SimpleITK as sitk
 from drmc import header_effects, header_values, plausibility, plausibility_bounds, sidecars, suv
 from drmc import units as unit_names
 from drmc.errors import DRMCError, InputError, NotFiniteError, SUVRefusedError, UnknownUnitsError
-from drmc.files import atomic_path
+from drmc.files import atomic_path, check_regular, is_full_disk, plain_path
+from drmc.image_files import check_grid, check_written, image_kind, image_reader, itk_reason, stem
 
 if TYPE_CHECKING:
     from drmc.dicom import PETSeries
 
-NIFTI, NRRD, MHA = "nifti", "nrrd", "mha"
-_ENDINGS = {
-    ".nii": NIFTI,
-    ".nii.gz": NIFTI,
-    ".nrrd": NRRD,
-    ".nhdr": NRRD,
-    ".mha": MHA,
-    ".mhd": MHA,
-}
-# Named, because by an ending in upper case the library knows none of them.
-_IMAGE_IO = {NIFTI: "NiftiImageIO", NRRD: "NrrdImageIO", MHA: "MetaImageIO"}
 # Facts of a side-car for reports (BIDS-PET keys).
 _REPORTED = {
     "manufacturer": "Manufacturer",
@@ -159,6 +145,15 @@ class PETVolume:
 
         return dicom.frame_of_reference(self.dicom_files[0])
 
+    @property
+    def series_uid(self) -> str | None:
+        """SeriesInstanceUID (0020,000E) of a DICOM scan, None where it is no DICOM."""
+        if not self.dicom_files:
+            return None
+        from drmc import dicom  # pydicom is needed for DICOM only
+
+        return dicom.series_uid(self.dicom_files[0])
+
     def suv_array(self) -> np.ndarray:
         """The image in SUV, float32 (z, y, x): the stored values times the factor of their slice."""
         return _times(self.array, self._factors())
@@ -180,12 +175,6 @@ def _times(array: np.ndarray, factors: np.ndarray) -> np.ndarray:
     for z, factor in enumerate(factors):
         result[z] = array[z].astype(np.float64) * factor
     return result
-
-
-def image_kind(path: str | Path) -> str | None:
-    """ "nifti", "nrrd" or "mha" by the ending of the name; None for any other."""
-    name = Path(path).name.lower()
-    return next((kind for ending, kind in _ENDINGS.items() if name.endswith(ending)), None)
 
 
 def read_volume(
@@ -210,6 +199,7 @@ def read_volume(
     Raises InputError where the image or its SUV is refused.
     """
     path = Path(path)
+    check_regular(path)
     if not path.exists():
         raise InputError(f"{path} does not exist: check the path of the scan")
     kind = None if path.is_dir() else image_kind(path)
@@ -270,7 +260,7 @@ def _checked(volume: PETVolume, source: plausibility.Source, vouched: Collection
 def _read_dicom(
     path: Path, suv_type: str, accept_rule: str | None, series_uid: str | None, header: Mapping[str, str]
 ) -> PETVolume:
-    from drmc import dicom  # pydicom is needed for DICOM only
+    from drmc import dicom, header_times  # pydicom is needed for DICOM only
 
     given = header_values.checked(header)
     rule, vouched = plausibility.accepted(accept_rule)
@@ -302,6 +292,7 @@ def _read_dicom(
         return _checked(volume, source, vouched)
     except SUVRefusedError as error:
         error.stated = stated
+        error.args = (f"{error}{header_times.unreadable_times(slices, series.synonyms)}",)
         raise
 
 
@@ -327,15 +318,7 @@ def read_image(path: str | Path) -> sitk.Image:
     """A scalar 3-D image from a NIfTI, NRRD or MetaImage file, its own pixel type; InputError with one
     line otherwise."""
     path = Path(path)
-    if not path.is_file():
-        raise InputError(f"{path} does not exist: check the path of the image")
-    reader = sitk.ImageFileReader()
-    reader.SetFileName(str(path))
-    reader.SetImageIO(_IMAGE_IO.get(image_kind(path), ""))
-    _check_whole(path)
-    warned = sitk.ProcessObject.GetGlobalWarningDisplay()
-    sitk.ProcessObject.SetGlobalWarningDisplay(False)
-    try:
+    with image_reader(path, "an image") as reader:
         reader.ReadImageInformation()
         size = reader.GetSize()
         if reader.GetNumberOfComponents() != 1:
@@ -350,28 +333,10 @@ def read_image(path: str | Path) -> sitk.Image:
         if min(size) < 1:
             raise InputError(f"{path} is empty ({'x'.join(map(str, size))}): give an image with voxels")
         image = reader.Execute()
-    except RuntimeError as error:
-        reason = _itk_reason(error)
-        raise InputError(
-            f"{path} cannot be read as an image ({reason}): it is damaged, copy it again"
-        ) from None
-    finally:
-        sitk.ProcessObject.SetGlobalWarningDisplay(warned)
     while image.GetDimension() > 3:
         image = sitk.Extract(image, [*image.GetSize()[:-1], 0], [0] * image.GetDimension())
-    numbers = (*image.GetSpacing(), *image.GetOrigin(), *image.GetDirection())
-    if not all(math.isfinite(v) for v in numbers) or min(image.GetSpacing()) <= 0:
-        raise InputError(
-            f"{path} has a geometry that is none (spacing {image.GetSpacing()}): correct its header"
-        )
+    check_grid(image, path)
     return image
-
-
-def _itk_reason(error: Exception) -> str:
-    """The last line of an ITK error, without the file names of its source."""
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    text = lines[-1].split("):", 1)[-1] if lines else ""
-    return text.removeprefix("sitk::ERROR:").strip()[:120] or "unknown reason"
 
 
 def _finite_float32(array: np.ndarray, path: Path) -> np.ndarray:
@@ -383,121 +348,7 @@ def _finite_float32(array: np.ndarray, path: Path) -> np.ndarray:
     return array
 
 
-# ---------------------------------------------------------------------------------------- whole files
-
-_DAMAGED = (EOFError, OSError, ValueError, KeyError, IndexError, struct.error, zlib.error)
-
-
-def _check_whole(path: Path) -> None:
-    """Refuses what the image library would silently repair.
-
-    Of a truncated NIfTI or compressed NRRD it makes up the rest, and voxels of a NIfTI that are no numbers
-    become 0.
-    """
-    checks = {NIFTI: _check_nifti, NRRD: _check_nrrd, MHA: _check_metaimage}
-    kind = image_kind(path)
-    try:
-        if path.stat().st_size == 0:
-            raise EOFError("0 bytes")
-        if kind is not None:
-            checks[kind](path)
-    except _DAMAGED as error:
-        reason = str(error) if isinstance(error, (EOFError, OSError)) else "its header makes no sense"
-        raise InputError(f"{path} is truncated or damaged ({reason}): copy it again") from None
-
-
-def _expect(have: int, need: int) -> None:
-    if have < need:
-        raise EOFError(f"{have} bytes of voxels where its header needs {need}")
-
-
-def _check_nifti(path: Path) -> None:
-    with gzip.open(path) if path.name.lower().endswith(".gz") else open(path, "rb") as file:
-        start = file.read(540)
-        order = next((o for o in "<>" if struct.unpack_from(f"{o}i", start)[0] in (348, 540)), None)
-        if order is None:
-            raise EOFError("no NIfTI header")
-        if struct.unpack_from(f"{order}i", start)[0] == 348:
-            dimensions = struct.unpack_from(f"{order}8h", start, 40)
-            kind, bits = struct.unpack_from(f"{order}2h", start, 70)
-            offset = int(struct.unpack_from(f"{order}f", start, 108)[0])
-        else:
-            kind, bits = struct.unpack_from(f"{order}2h", start, 12)
-            dimensions = struct.unpack_from(f"{order}8q", start, 16)
-            offset = struct.unpack_from(f"{order}q", start, 168)[0]
-        needed = math.prod(max(n, 0) for n in dimensions[1 : dimensions[0] + 1]) * bits // 8
-        floats = {16: f"{order}f4", 64: f"{order}f8"}.get(kind)
-        file.seek(offset)
-        have = bad = 0
-        while block := file.read(1 << 22):
-            if floats is not None:
-                data = block[: max(min(len(block), needed - have), 0)]
-                data = data[: len(data) // (bits // 8) * (bits // 8)]
-                bad += int(np.count_nonzero(~np.isfinite(np.frombuffer(data, floats))))
-            have += len(block)
-        _expect(have, needed)
-        if bad:
-            raise NotFiniteError(f"{path} has {bad} voxels that are NaN or infinite: repair the image first")
-
-
-# Bytes per voxel by the names that NRRD and MetaImage use.
-_BYTES = {
-    **dict.fromkeys(("char", "uchar", "signed char", "unsigned char", "int8", "uint8"), 1),
-    **dict.fromkeys(("short", "ushort", "signed short", "unsigned short", "int16", "uint16"), 2),
-    **dict.fromkeys(("int", "uint", "signed int", "unsigned int", "int32", "uint32", "float"), 4),
-    "double": 8,
-}
-
-
-def _check_nrrd(path: Path) -> None:
-    with open(path, "rb") as file:
-        lines = []
-        while (line := file.readline(1 << 20).strip()) and len(lines) < 100_000:
-            lines.append(line.decode("latin-1"))
-        fields = dict(line.lower().split(": ", 1) for line in lines if ": " in line and ":=" not in line)
-        width = _BYTES.get(fields["type"].strip())
-        if "data file" in fields or "datafile" in fields or width is None:
-            return
-        needed = math.prod(int(n) for n in fields["sizes"].split()) * width
-        encoding = fields["encoding"].strip()
-        if encoding in ("gzip", "gz"):
-            with gzip.open(file) as stream:
-                have = 0
-                while block := stream.read(1 << 22):
-                    have += len(block)
-            _expect(have, needed)
-        elif encoding == "raw":
-            _expect(path.stat().st_size - file.tell(), needed)
-
-
-def _check_metaimage(path: Path) -> None:
-    with open(path, "rb") as file:
-        start = file.read(1 << 16)
-    match = re.search(rb"ElementDataFile\s*=\s*(\S+)[ \t]*\r?\n?", start)
-    if match is None:
-        raise EOFError("its header does not end")
-    lines = start[: match.start()].decode("latin-1").splitlines()
-    fields = {key.strip(): value.strip() for key, _, value in (line.partition("=") for line in lines)}
-    width = _BYTES.get(fields["ElementType"].removeprefix("MET_").lower())
-    if match[1] != b"LOCAL" or width is None:
-        return
-    needed = math.prod(int(n) for n in fields["DimSize"].split()) * width
-    needed *= int(fields.get("ElementNumberOfChannels", "1"))
-    if fields.get("CompressedData", "False").lower() == "true":
-        needed = int(fields["CompressedDataSize"])
-    _expect(path.stat().st_size - match.end(), needed)
-
-
 # ---------------------------------------------------------------------------------------- side-cars
-
-
-def stem(path: str | Path) -> str:
-    """The file's name without the ending of its format (`.nii.gz` is one ending)."""
-    name = Path(path).name
-    for ending in sorted(_ENDINGS, key=len, reverse=True):
-        if name.lower().endswith(ending):
-            return name[: -len(ending)]
-    return Path(name).stem
 
 
 def _sidecar(path: Path, case: Path | None = None) -> tuple[dict[str, Any] | None, Path | None, list[str]]:
@@ -586,14 +437,19 @@ def write_image(
     for key, value in (metadata or {}).items():
         image.SetMetaData(str(key), str(value))
     try:
-        with atomic_path(path) as temporary:
+        with atomic_path(path) as temporary, plain_path(temporary) as plain:
             writer = sitk.ImageFileWriter()
             writer.SetUseCompression(path.suffix != ".nii")
-            writer.SetFileName(str(temporary))
+            writer.SetFileName(str(plain))
             writer.Execute(image)
+            check_written(temporary)
     except OSError as error:
+        if is_full_disk(error):
+            raise OSError(error.errno, error.strerror, str(path)) from None
         raise InputError(
             f"{path} cannot be written ({error.strerror}): choose a folder that can be"
         ) from None
     except RuntimeError as error:
-        raise DRMCError(f"{path} could not be written ({_itk_reason(error)}): is the disk full?") from None
+        raise DRMCError(
+            f"{path} could not be written ({itk_reason(error)}): is the disk full? make room on it"
+        ) from None

@@ -2,28 +2,23 @@
 
 from __future__ import annotations
 
-import io
 import json
 import re
 import shutil
 import tarfile
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import pydicom
-import pydicom.pixels
 import pytest
 import SimpleITK as sitk
-from drmc import dicom, dicom_pixels
+from drmc import dicom, dicom_folder
 from drmc.errors import InputError
 from drmc.volume import PETVolume, read_volume
 from engine.synthetic_dicom import PET_CLASS, SECRETS, rewrite, write_series
 from pydicom.uid import (
     ExplicitVRBigEndian,
     ImplicitVRLittleEndian,
-    JPEG2000Lossless,
-    JPEGLSLossless,
     generate_uid,
 )
 
@@ -287,7 +282,8 @@ def test_series_are_listed_with_their_description_unless_it_names_somebody(tmp_p
         write_series(tmp_path, SeriesDescription=description, names=f"{number}-{{}}.dcm".format, **named)
     line = refusal(tmp_path)
     assert "5 images, attenuation-corrected, BQML, 'PET WB corrected')" in line
-    assert not re.search("mustermann|eva|4711|who", line.lower())
+    said = re.sub(r"[\d.]{20,}", "", line)  # a random UID may hold any number
+    assert not re.search("mustermann|eva|4711|who", said.lower())
 
 
 def test_old_files_without_preamble(tmp_path):
@@ -405,57 +401,6 @@ def test_pixel_data_of_the_wrong_size(tmp_path):
     files = write_series(tmp_path)
     rewrite(files[0], PixelData=b"\0" * 500)
     assert "500 bytes of pixel data where 6x7 voxels of 16 bits need 84" in refusal(tmp_path)
-
-
-def test_a_compression_that_nothing_decodes(tmp_path):
-    files = write_series(tmp_path, rle=True)
-    for file in files:
-        ds = pydicom.dcmread(file)
-        ds.file_meta.TransferSyntaxUID = "1.2.840.10008.1.2.4.70"
-        ds.save_as(file)
-    line = refusal(tmp_path)
-    assert "JPEG Lossless" in line and "decompress" in line and "pylibjpeg" in line
-
-
-def jpeg_2000(values: np.ndarray) -> bytes:
-    """A lossless JPEG 2000 code stream of one unsigned slice."""
-    image = pytest.importorskip("PIL.Image")
-    stream = io.BytesIO()
-    image.fromarray(values).save(stream, "JPEG2000", irreversible=False, no_jp2=True)
-    return stream.getvalue()
-
-
-def jpeg_ls(values: np.ndarray) -> bytes:
-    """A lossless JPEG-LS code stream of one unsigned slice."""
-    return bytes(pytest.importorskip("jpeg_ls").encode(values))
-
-
-@pytest.mark.parametrize(("syntax", "encode"), [(JPEG2000Lossless, jpeg_2000), (JPEGLSLossless, jpeg_ls)])
-def test_compressed_voxels_are_those_of_the_native_series_or_refused(tmp_path, syntax, encode, monkeypatch):
-    array = np.random.default_rng(8).uniform(0, 2e4, (3, 16, 20))
-    files = write_series(tmp_path, array, signed=False)
-    native = read_volume(tmp_path).array
-    for file in files:
-        ds = pydicom.dcmread(file)
-        ds.PixelData = pydicom.encaps.encapsulate([encode(ds.pixel_array)])
-        ds.file_meta.TransferSyntaxUID = syntax
-        ds.save_as(file)
-    if pydicom.pixels.get_decoder(syntax).is_available:
-        assert np.array_equal(read_volume(tmp_path).array, native)
-    monkeypatch.setattr(type(pydicom.pixels.get_decoder(syntax)), "is_available", False)
-    line = refusal(tmp_path)
-    assert "no decoder" in line and syntax.name in line and "install pylibjpeg" in line
-
-
-def test_a_pydicom_that_cannot_be_asked_for_decoders_tries_them(tmp_path, monkeypatch):
-    """pydicom 2.4, which the package allows, has no pydicom.pixels."""
-    image = np.arange(3 * 8 * 9.0).reshape(3, 8, 9)
-    native, packed = (
-        write_series(tmp_path / name, image, rle=name == "rle")[0].parent for name in ("native", "rle")
-    )
-    expected = dicom.read_pet_series(native).array
-    monkeypatch.setattr(dicom_pixels, "pydicom", SimpleNamespace(uid=pydicom.uid))
-    assert np.array_equal(dicom.read_pet_series(packed).array, expected)
 
 
 def test_lossy_compression_is_told(tmp_path):
@@ -595,6 +540,6 @@ def test_slices_that_were_not_decay_corrected(tmp_path):
 
 def test_has_dicom_looks_at_content(tmp_path):
     (tmp_path / "a.dcm").write_bytes(b"not at all" * 50)
-    assert not dicom.has_dicom(tmp_path)
+    assert not dicom_folder.has_dicom(tmp_path)
     write_series(tmp_path, names=str, slices=1)
-    assert dicom.has_dicom(tmp_path) and dicom.is_dicom(tmp_path / "0") and PET_CLASS.endswith(".128")
+    assert dicom_folder.has_dicom(tmp_path) and dicom.is_dicom(tmp_path / "0") and PET_CLASS.endswith(".128")

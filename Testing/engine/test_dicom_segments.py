@@ -62,9 +62,11 @@ def scan(request, tmp_path_factory) -> tuple[list[Dataset], Geometry]:
     return make_scan(tmp_path_factory.mktemp("pet"), ORIENTATIONS[request.param])
 
 
-def make_scan(folder: Path, orientation=ORIENTATIONS["axial"]) -> tuple[list[Dataset], Geometry]:
+def make_scan(
+    folder: Path, orientation=ORIENTATIONS["axial"], rows: int = 7, columns: int = 9
+) -> tuple[list[Dataset], Geometry]:
     files = write_series(
-        folder, slices=6, rows=7, columns=9, orientation=orientation, FrameOfReferenceUID=FRAME
+        folder, slices=6, rows=rows, columns=columns, orientation=orientation, FrameOfReferenceUID=FRAME
     )
     sources = [pydicom.dcmread(file) for file in files]
     for one in sources:

@@ -31,10 +31,13 @@ def run(arguments: argparse.Namespace, reporter: Reporter) -> int:
     from drmc.evaluation.estimators import Methods
     from drmc.evaluation.tables import markdown
     from drmc.models import add_to_card
+    from drmc.staging import Claim
 
     config = EvaluationConfig.read(arguments.config)
-    result = evaluate(config, reporter, workers=arguments.workers)
     output = Path(config.output)
+    with Claim(output) as claim:
+        claim.take()
+        result = evaluate(config, reporter, workers=arguments.workers)
     facts = {key: value for key, value in result.items() if key != "model"}
     card = add_to_card(Methods(config).reference_model, {"evaluation": facts}) if arguments.card else None
     reporter.result(output=str(output), aims=result["aims"])

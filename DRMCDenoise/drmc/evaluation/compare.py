@@ -19,13 +19,14 @@ from drmc.evaluation.config import EvaluationConfig
 from drmc.evaluation.estimators import Estimator, Methods
 from drmc.evaluation.report import evaluation_html
 from drmc.evaluation.results import Results, pooled, table
-from drmc.evaluation.store import file_in, remove_parts
+from drmc.evaluation.store import file_in
 from drmc.evaluation.tables import lesions_csv, markdown, results_csv
 from drmc.evaluation.tuning import SLABS, Choices, choose, grid_of
 from drmc.evaluation.work import CaseTask, RealTask, Task, TuningTask, run_task
 from drmc.files import write_json, write_text
 from drmc.models import earlier_trainings
 from drmc.progress import Reporter, duration
+from drmc.staging import sweep_files
 from drmc.workers import run_in_processes
 
 PSNR_RULE = "inside the body, SUV, range 20, unclipped, scan's own grid (psnr_2mm: on the network's grid)"
@@ -249,7 +250,7 @@ class _Run:
                 run_in_processes(run_task, tasks, self._workers, progress=progress, finished=finished)
         except BaseException:
             for folder in {task.store.parent for task in tasks}:
-                remove_parts(folder)  # of workers that were killed
+                sweep_files(folder)  # of workers that were killed
             raise
         return results
 

@@ -13,7 +13,7 @@ import torch
 
 from drmc.body import body_mask
 from drmc.dataset import Case
-from drmc.errors import InputError
+from drmc.errors import InputError, NothingMarkedError
 from drmc.metrics import SUV_RANGE, nrmse, psnr, ssim
 from drmc.quantify import BIAS_QUANTITIES, Segment, lesion_bias, lesion_table, read_segments
 from drmc.resampling import resample_to_grid
@@ -68,7 +68,7 @@ class Pair:
             return []
         try:
             return read_segments(self.case.lesions, self.geometry)[0]
-        except InputError:  # a patient without a lesion in the field of view
+        except NothingMarkedError:  # a patient without a lesion in the field of view
             return []
 
     @cached_property

@@ -34,7 +34,7 @@ def measure_real_scan(
     suv, geometry = volume.suv_array(), volume.geometry
     segments = []
     if scan.lesions is not None:
-        segments, _ = read_segments(scan.lesions, geometry, volume.frame_of_reference)
+        segments, _ = read_segments(scan.lesions, geometry, volume.frame_of_reference, volume.series_uid)
     body = body_mask(suv, geometry.spacing_zyx)
     if not body.any():
         raise InputError(f"{scan.scan}: shows no body (no uptake above SUV 0.1): give a scan of a patient")

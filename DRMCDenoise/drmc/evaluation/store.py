@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import json
 import re
@@ -54,13 +53,6 @@ def file_in(folder: Path, *names: str) -> Path:
             plain += "-" + hashlib.sha256(name.encode("utf-8")).hexdigest()[:8]
         parts.append(plain)
     return folder.joinpath(*parts[:-1], parts[-1] + ".json")
-
-
-def remove_parts(folder: Path) -> None:
-    """Takes away what workers that were killed had begun to write."""
-    for part in folder.glob(".part-*"):
-        with contextlib.suppress(OSError):
-            part.unlink()
 
 
 def key_of(*depends_on: Any) -> str:

@@ -16,6 +16,7 @@ import SimpleITK as sitk
 import torch
 
 from drmc.errors import InputError
+from drmc.image_files import image_reader
 from drmc.simulation.drawing import Uptake
 from drmc.simulation.organs import MU_PER_MM, ORGANS
 from drmc.simulation.shapes import Canvas, LatticeField, Vector, rotation, sample_grid
@@ -49,10 +50,9 @@ def read_maps(folder: Path) -> Maps:
             raise InputError(
                 f"{folder}: holds no mni_icbm152_{tissue}_*.nii.gz; give the folder of the ICBM152 maps"
             )
-        try:
-            images[tissue] = sitk.DICOMOrient(sitk.ReadImage(str(found[0]), sitk.sitkFloat32), "LPS")
-        except RuntimeError as error:
-            raise InputError(f"{found[0]}: cannot be read as a 3D image; download the map again") from error
+        with image_reader(found[0], "a map of three dimensions") as reader:
+            reader.SetOutputPixelType(sitk.sitkFloat32)
+            images[tissue] = sitk.DICOMOrient(reader.Execute(), "LPS")
     gray, white = (sitk.GetArrayFromImage(images[tissue]) for tissue in ("gm", "wm"))
     if gray.shape != white.shape or not np.allclose(images["gm"].GetSpacing(), 1.0, atol=0.01):
         raise InputError(f"{folder}: gray and white matter maps must share one grid of 1 mm")

@@ -33,7 +33,8 @@ from drmc.dataset import (
     uncorrected_name,
 )
 from drmc.errors import DRMCError, InputError
-from drmc.files import write_json
+from drmc.files import plain_path, write_json
+from drmc.image_files import check_written
 from drmc.simulation.centers import CENTERS, Center
 from drmc.simulation.imperfections import Imperfections
 from drmc.simulation.patients import PatientSource
@@ -144,7 +145,9 @@ def write_case(
             image = sitk.GetImageFromArray(np.ascontiguousarray(array, dtype=dtype))
             image.SetSpacing(scan.spacing_xyz)
             image.SetOrigin(scan.origin_xyz)
-            sitk.WriteImage(image, str(temporary / name), useCompression=True, compressionLevel=1)
+            with plain_path(temporary / name) as plain:
+                sitk.WriteImage(image, str(plain), useCompression=True, compressionLevel=1)
+            check_written(temporary / name)
 
         write("full.nii.gz", scan.full, np.float32)
         for factor, image in scan.low.items():

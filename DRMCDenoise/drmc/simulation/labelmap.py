@@ -16,6 +16,7 @@ import numpy as np
 import SimpleITK as sitk
 
 from drmc.errors import InputError
+from drmc.image_files import check_grid, image_reader
 from drmc.simulation.anatomy import SITE_GRID_MM, Body, one_thread
 from drmc.simulation.lesion_draws import MAX_SITES, ClinicalLesions
 from drmc.simulation.organs import MU_PER_MM, ORGANS, organ_label, organ_labels
@@ -126,12 +127,11 @@ def read_label_map(path: Path, names: Path) -> LabelMap:
     or of TotalSegmentator, or `background` for air; 0 need not be named. InputError in one line for what cannot be used.
     """
     said = _read_names(names)
-    try:
-        image = sitk.ReadImage(str(path))
-    except RuntimeError:
-        raise InputError(f"{path}: cannot be read as a label map: give NIfTI, NRRD or MHA") from None
+    with image_reader(path, "a label map (NIfTI, NRRD or MHA)") as reader:
+        image = reader.Execute()
     if image.GetDimension() != 3 or image.GetNumberOfComponentsPerPixel() != 1:
         raise InputError(f"{path}: is no label map of three dimensions with one value per voxel")
+    check_grid(image, path)
     array = sitk.GetArrayFromImage(image)
     if array.dtype.kind == "f" and not np.array_equal(array, np.round(array)):
         raise InputError(f"{path}: holds values that are no whole numbers: give a label map")

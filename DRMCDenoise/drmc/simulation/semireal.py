@@ -162,7 +162,7 @@ def semi_real_patient(path: str | Path, lesions: str | Path | None = None) -> Re
     volume = read_volume(path)
     if lesions is None:
         return RealScan(volume)
-    segments, _ = read_segments(lesions, volume.geometry, volume.frame_of_reference)
+    segments, _ = read_segments(lesions, volume.geometry, volume.frame_of_reference, volume.series_uid)
     if len(segments) > 255:
         raise InputError(f"{lesions}: has {len(segments)} segments; at most 255 lesions can be labeled")
     labels = np.zeros(volume.geometry.shape, np.uint8)

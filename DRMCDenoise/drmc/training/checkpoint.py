@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-import errno
 import io
 import json
 import os
 import pickle
-from collections.abc import Iterator
-from contextlib import contextmanager
 from itertools import pairwise
 from pathlib import Path
 
 import torch
 
 import drmc
-from drmc.errors import DRMCError, InputError
+from drmc.errors import InputError
 from drmc.files import atomic_path
 from drmc.training.config import TrainingConfig
 
@@ -105,25 +102,6 @@ def check_same_run(
             f"{path}: drmc {state['version']} ordered the parameters in another way than this version "
             f"({drmc.__version__}): finish the run with that version, or choose another output folder"
         )
-
-
-def remove_parts(output: Path) -> None:
-    """Removes what a kill left half-written."""
-    for part in output.glob(".part-*"):
-        part.unlink(missing_ok=True)
-
-
-@contextmanager
-def full_disk_in_one_line(output: Path) -> Iterator[None]:
-    """Says what to do when there is no room for what is written."""
-    try:
-        yield
-    except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
-            raise
-        raise DRMCError(
-            f"{output}: {error.strerror}: make room and start again; the run goes on from its last checkpoint"
-        ) from None
 
 
 def _names(output: Path) -> list[Path]:

@@ -15,8 +15,9 @@ import torch
 import drmc
 from drmc.dataset import Case, is_simulated, read_manifest, select
 from drmc.errors import DRMCError
-from drmc.files import finite, write_text
-from drmc.training.checkpoint import CHECKPOINT, full_disk_in_one_line, remove_parts
+from drmc.files import finite, full_disk_in_one_line, write_text
+from drmc.staging import Claim
+from drmc.training.checkpoint import CHECKPOINT
 from drmc.training.config import TrainingConfig
 from drmc.training.export import export
 from drmc.training.launch import STOP_FILE
@@ -27,6 +28,7 @@ from drmc.training.trainer import Trainer
 from drmc.training.validation import Validation
 from drmc.training.watch import Watch, facts, progress
 
+_GO_ON = "make room and start again; the run goes on from its last checkpoint"
 SKIPPED_IN_A_ROW = 20  # a run that takes no step any more
 
 
@@ -41,7 +43,12 @@ def train(config: TrainingConfig, *, report=None) -> Path:
     training = select(cases, "train", config.centers)
     validation = select(cases, "validation", config.centers)
     watched = _watched_cases(config)
-    with full_disk_in_one_line(Path(config.output)), joined(deterministic=config.deterministic) as processes:
+    with (
+        full_disk_in_one_line(Path(config.output), _GO_ON),
+        joined(deterministic=config.deterministic) as processes,
+        Claim(Path(config.output)) as claim,
+    ):
+        processes.give(claim.take)
         data = processes.give(lambda: fingerprint(training, validation))
         patients = {c: len({case.patient for case in found}) for c, found in training.items()}
         trainer = Trainer(config, processes, patients, data)
@@ -67,7 +74,6 @@ def train(config: TrainingConfig, *, report=None) -> Path:
         )
         if first:
             trainer.output.mkdir(parents=True, exist_ok=True)
-            remove_parts(trainer.output)
             if os.environ.get("TORCHELASTIC_RESTART_COUNT", "0") == "0":
                 (trainer.output / STOP_FILE).unlink(missing_ok=True)  # asked an earlier run to stop
         with (

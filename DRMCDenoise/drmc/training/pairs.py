@@ -15,7 +15,7 @@ import numpy as np
 
 from drmc.body import body_mask
 from drmc.dataset import SIDECAR, Case
-from drmc.errors import InputError
+from drmc.errors import InputError, NothingMarkedError
 from drmc.resampling import GRID_MM, resample_to_grid
 from drmc.segments import read_segments
 from drmc.volume import Geometry, stem
@@ -120,7 +120,7 @@ def _lesions(
         return ()
     try:
         segments, _ = read_segments(case.lesions, grid)
-    except InputError:  # a patient without a lesion in the field of view
+    except NothingMarkedError:  # a patient without a lesion in the field of view
         return ()
     inner = tuple(min(cut.stop, n) - cut.start for cut, n in zip(box, shape, strict=True))
     found = []

@@ -1,0 +1,53 @@
+"""Locks on files that the system itself takes away when their process ends, however it ends."""
+
+from __future__ import annotations
+
+import errno
+import os
+from pathlib import Path
+
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None
+
+PART = ".part-"  # begins the name of a file that is being written
+HOLDS_OPEN_FILES = fcntl is not None  # else a file that somebody has open can be neither replaced nor removed
+
+
+def try_lock(handle: int) -> bool | None:
+    """Locks an open file until it is closed: True; False where another process has it, None where no locks are kept
+    (some network file systems)."""
+    try:
+        if fcntl is not None:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        else:
+            import msvcrt
+
+            msvcrt.locking(handle, msvcrt.LK_NBLCK, 1)
+    except OSError as error:
+        return False if error.errno in (errno.EAGAIN, errno.EACCES, errno.EDEADLK) else None
+    return True
+
+
+def is_free(path: Path) -> bool:
+    """Whether no living process has the lock of a file; True also where there is no such file, False where no locks are
+    kept, so that nobody knows."""
+    try:
+        handle = os.open(path, os.O_RDWR)
+    except FileNotFoundError:
+        return True
+    except OSError:
+        return False
+    try:
+        return try_lock(handle) is True
+    finally:
+        os.close(handle)
+
+
+def still_there(handle: int, path: Path) -> bool:
+    """Whether an open file is still the one at its path."""
+    try:
+        return os.path.samestat(os.fstat(handle), os.stat(path))
+    except OSError:
+        return False

@@ -1,0 +1,148 @@
+"""What a run is writing: its own while it lives, another run's business never, and swept by the next run once it was
+killed.
+
+Results are written into a hidden folder beside their place, `.OUT.part-XXXX`, which holds a lock for as long as the run
+lives; single files into `.part-XXXX-NAME` (`files.atomic_path`). The system takes the lock of a process away however it
+ends, so that a leftover is known by it, on whatever machine and without any clock.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import math
+import os
+import platform
+import shutil
+import stat
+import tempfile
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any
+
+from drmc.errors import InputError
+from drmc.locks import PART, is_free, still_there, try_lock
+
+OWNER = "owner.lock"
+
+
+class Claim:
+    """One run's claim on an output folder, from `take` to the end of the context; for a training or an evaluation too,
+    which write into the folder itself.
+
+    The context leaves no trace but the results: the staging folder goes, and after a failure so do the folders that were
+    made for it.
+    """
+
+    def __init__(self, output: Path):
+        self.output = output
+        self.staging: Path | None = None
+        self._lock: int | None = None
+        self._made: list[Path] = []
+
+    def take(self) -> Path:
+        """Makes the staging folder and sweeps the leftovers of runs that were killed.
+
+        Raises InputError where another run that lives has the same output folder.
+        """
+        missing = [folder for folder in (self.output, *self.output.parents) if not folder.exists()]
+        self._made = missing
+        for folder in reversed(missing[1:]):
+            folder.mkdir(exist_ok=True)
+        inside = self.output if self.output.is_dir() else self.output.parent
+        while self._lock is None:
+            self.staging = Path(tempfile.mkdtemp(prefix=self._prefix, dir=inside))
+            self._lock = self._own(self.staging / OWNER)
+        for other in self._others():
+            if is_free(other / OWNER):
+                shutil.rmtree(other, ignore_errors=True)
+            elif _age(other) <= _age(self.staging):
+                raise InputError(
+                    f"{self.output}: another run is writing there ({_said(other)}): wait for it, or choose another "
+                    "output folder"
+                )
+        if self.output.is_dir():
+            sweep_files(self.output)
+        return self.staging
+
+    def __enter__(self) -> Claim:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        if self._lock is not None:
+            os.close(self._lock)
+            self._lock = None
+        if self.staging is not None:
+            shutil.rmtree(self.staging, ignore_errors=True)
+        for folder in self._made if kind is not None else ():
+            with contextlib.suppress(OSError):
+                folder.rmdir()
+
+    @property
+    def _prefix(self) -> str:
+        return f".{Path(os.path.realpath(self.output)).name}.part-"
+
+    def _own(self, path: Path) -> int | None:
+        """The lock on a file in the new staging folder; None where a sweep has just taken it for a leftover."""
+        try:
+            lock = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
+        except FileNotFoundError:
+            return None
+        if try_lock(lock) is False or not still_there(lock, path):
+            os.close(lock)
+            return None
+        told = {
+            "process": os.getpid(),
+            "computer": platform.node(),
+            "since": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        }
+        os.write(lock, json.dumps(told).encode())
+        return lock
+
+    def _others(self) -> list[Path]:
+        """The staging folders of other runs for the same output."""
+        found = []
+        for folder in {self.output, self.output.parent}:
+            if folder.is_dir():
+                found += [
+                    path
+                    for path in sorted(folder.iterdir())
+                    if path.name.startswith(self._prefix) and _is_own_folder(path) and path != self.staging
+                ]
+        return found
+
+
+def sweep_files(folder: Path) -> None:
+    """Removes the half-written files (`files.atomic_path`) that killed runs have left in a folder."""
+    for path in folder.glob(f"{PART}*"):
+        with contextlib.suppress(OSError):
+            if stat.S_ISREG(path.lstat().st_mode) and is_free(path):
+                path.unlink()
+
+
+def _is_own_folder(path: Path) -> bool:
+    try:
+        return stat.S_ISDIR(path.lstat().st_mode)
+    except OSError:
+        return False
+
+
+def _age(folder: Path) -> tuple[float, str]:
+    """What orders staging folders: when their lock file was written, and of equal ones the name.
+
+    A run whose file is empty still has to look for others, and will then find them.
+    """
+    try:
+        found = (folder / OWNER).stat()
+    except OSError:
+        return math.inf, folder.name
+    return found.st_mtime_ns if found.st_size else math.inf, folder.name
+
+
+def _said(folder: Path) -> str:
+    """Who holds a staging folder, for a message."""
+    try:
+        told: dict[str, Any] = json.loads((folder / OWNER).read_text(encoding="utf-8"))
+        return f"process {told['process']} on {told['computer']} since {told['since']}"
+    except (OSError, ValueError, KeyError, TypeError):
+        return folder.name
