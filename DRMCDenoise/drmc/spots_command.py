@@ -23,7 +23,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="width (FWHM) of the image's resolution, which blurs the spots (default 6)",
     )
     parser.add_argument("--seed", type=int, default=0, help="the same seed gives the same spots (default 0)")
-    parser.add_argument("--units", choices=("suv", "bqml"), help="as in drmc denoise")
+    parser.add_argument("--units", metavar="UNITS", help="as in drmc denoise: suv, bqml, kbqml, ...")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda or mps (default auto)")
     parser.add_argument(
         "--precision", choices=("auto", "fp32", "bf16"), default="auto", help="as in drmc denoise"

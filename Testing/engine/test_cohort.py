@@ -370,7 +370,7 @@ def real_scan(tmp_path) -> Path:
 
 def test_a_real_scan_is_one_person_in_every_case(real_scan, tmp_path):
     flat = replace(BODY, axial_field_mm=2000.0, acceptance_mm=100.0, bed_step_mm=0.0)
-    options = ScanOptions((4.0,), source=PatientSource(scan=real_scan))
+    options = ScanOptions((4.0,), source=PatientSource(scan=real_scan, units="suv"))
     for split in ("train", "test"):
         write_cohort(tmp_path / "data", [flat], 1, seed=3, split=split, options=options)
     cases = read_manifest(tmp_path / "data")
@@ -389,6 +389,8 @@ def test_a_real_scan_needs_centers_and_options_that_fit(real_scan, tmp_path):
         (["--centers", "C5", "--semi-real", str(real_scan)], "C5 scans heads"),
         (["--centers", "C1", "--semi-real", str(real_scan), "--breathing", "9"], "breathed already"),
         (["--centers", "C1", "--semi-real", str(tmp_path / "absent.nii")], "absent.nii"),
+        (["--centers", "C1", "--semi-real", str(real_scan)], "does not say its units"),
+        (["--centers", "C1", "--units", "suv"], "--units belongs to --semi-real"),
         (["--centers", "C1", "--lesions", str(real_scan)], "--lesions belongs to --semi-real"),
         (["--centers", "C1", "--breathing", "-3"], "breathing_mm -3"),
     ):

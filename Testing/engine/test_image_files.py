@@ -114,7 +114,7 @@ def test_transforms_that_disagree_are_refused_in_images_and_masks(tmp_path, vers
 def test_a_tenth_of_a_voxel_is_tolerated(tmp_path, shift, accepted):
     path = nifti(tmp_path / "pet.nii.gz", voxels(), sform=moved(0, shift, 0), s_code=1, q_code=1)
     if accepted:
-        assert read_volume(path).geometry.shape == (6, 8, 9)
+        assert read_volume(path, units="suv").geometry.shape == (6, 8, 9)
     else:
         assert "apart" in refusal(read_volume, path)
 
@@ -135,12 +135,12 @@ def test_a_difference_of_scale_or_direction_counts_where_it_is_largest(tmp_path)
 def test_one_transform_alone_is_no_conflict(tmp_path, s_code, q_code):
     path = nifti(tmp_path / "pet.nii", voxels(), sform=moved(10, -5, 5), s_code=s_code, q_code=q_code)
     expected = (-107.5, -92.5, -495.0) if s_code else (-97.5, -97.5, -500.0)
-    assert read_volume(path).geometry.origin == pytest.approx(expected)
+    assert read_volume(path, units="suv").geometry.origin == pytest.approx(expected)
 
 
 def test_transforms_that_agree_are_read_as_ever(tmp_path):
     path = nifti(tmp_path / "pet.nii.gz", voxels(), sform=AFFINE, s_code=2, q_code=1)
-    volume = read_volume(path)
+    volume = read_volume(path, units="suv")
     assert np.array_equal(volume.array, voxels()) and volume.geometry.matches(GRID)
 
 

@@ -59,6 +59,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--lesions", type=Path, metavar="SEGMENTATION", help="with --semi-real: the scan's lesions"
     )
     parser.add_argument(
+        "--units",
+        metavar="UNITS",
+        help="with --semi-real: what a scan without a side-car JSON holds, e.g. suv, bqml",
+    )
+    parser.add_argument(
         "--labels",
         type=Path,
         metavar="MAP",
@@ -326,6 +331,8 @@ def _source(arguments: argparse.Namespace, centers: list[Center]) -> PatientSour
     if arguments.semi_real is None:
         if arguments.lesions is not None:
             raise InputError("--lesions belongs to --semi-real: procedural patients bring their own")
+        if arguments.units is not None:
+            raise InputError("--units belongs to --semi-real: what is simulated is SUV")
         _check_tracer(arguments.tracer)
         source = PatientSource(
             tracer=arguments.tracer,
@@ -347,7 +354,7 @@ def _source(arguments: argparse.Namespace, centers: list[Center]) -> PatientSour
         raise InputError(
             "--semi-real: a real scan has breathed already; leave --breathing and the mismatch out"
         )
-    source = PatientSource(scan=arguments.semi_real, lesions=arguments.lesions)
+    source = PatientSource(scan=arguments.semi_real, lesions=arguments.lesions, units=arguments.units)
     source.patient(centers[0], None)
     return source
 

@@ -22,7 +22,8 @@ from drmc.simulation.window import Window
 
 @dataclass(frozen=True, kw_only=True)
 class PatientSource:
-    """Procedural patients; or with `scan` that real scan (and `lesions`, a segmentation of it), or with `label_map` the body
+    """Procedural patients; or with `scan` that real scan (and `lesions`, a segmentation of it; `units`, where nothing says
+    them), or with `label_map` the body
     of that map (named by `label_names`, of `weight_kg` if given), at every index.
 
     `brain_maps`: folder of the ICBM152 gray and white matter maps for heads; without it their brains are procedural.
@@ -35,6 +36,7 @@ class PatientSource:
     brain_maps: Path | None = None
     scan: Path | None = None
     lesions: Path | None = None
+    units: str | None = None
     label_map: Path | None = None
     label_names: Path | None = None
     weight_kg: float | None = None
@@ -52,7 +54,7 @@ class PatientSource:
         window here, so that their lesions lie in it.
         """
         if self.scan is not None:
-            return _real_scan(self.scan, self.lesions)
+            return _real_scan(self.scan, self.lesions, self.units)
         # the first six children of the seed are the body's own
         field, tracer, build, lesions = map(np.random.default_rng, fresh(seed).spawn(10)[6:])
         if self.label_map is None and center.region == "brain":
@@ -80,7 +82,9 @@ class PatientSource:
             return read_label_map(self.label_map, self.label_names).patient_id
         if self.scan is None:
             return None
-        return f"semi-real-{zlib.crc32(_real_scan(self.scan, self.lesions).lps_suv.tobytes()):08x}"
+        return (
+            f"semi-real-{zlib.crc32(_real_scan(self.scan, self.lesions, self.units).lps_suv.tobytes()):08x}"
+        )
 
     def to_dict(self) -> dict[str, str | float | None]:
         """JSON-able, without the folders of this computer."""
@@ -88,8 +92,8 @@ class PatientSource:
 
 
 @lru_cache(maxsize=1)
-def _real_scan(scan: Path, lesions: Path | None) -> RealScan:
-    return semi_real_patient(scan, lesions)
+def _real_scan(scan: Path, lesions: Path | None, units: str | None) -> RealScan:
+    return semi_real_patient(scan, lesions, units=units)
 
 
 def _with_many_lesions(

@@ -152,14 +152,17 @@ class RealScan:
         return Phantom(activity, mu, *labels, facts=dict(self.facts))
 
 
-def semi_real_patient(path: str | Path, lesions: str | Path | None = None) -> RealScan:
-    """The scan at `path` (any form `read_volume` takes) as a patient; `lesions`: a segmentation of it.
+def semi_real_patient(
+    path: str | Path, lesions: str | Path | None = None, *, units: str | None = None
+) -> RealScan:
+    """The scan at `path` (any form `read_volume` takes) as a patient; `lesions`: a segmentation of it; `units`: what it holds
+    where nothing says so.
 
     InputError where the scan, its SUV or the segmentation is refused.
     """
     from drmc.quantify import read_segments
 
-    volume = read_volume(path)
+    volume = read_volume(path, units=units)
     if lesions is None:
         return RealScan(volume)
     segments, _ = read_segments(lesions, volume.geometry, volume.frame_of_reference, volume.series_uid)
