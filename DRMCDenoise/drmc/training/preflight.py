@@ -26,7 +26,7 @@ from drmc.training.start import initial_network
 from drmc.training.trainer import Trainer
 
 OK, WARNING, REFUSED = "ok", "warning", "refused"
-PROBE = 16
+PROBE = 32
 """Edge in voxels of the patch on which a step's cost is measured; both time and memory grow with the volume."""
 LONG_SECONDS = 24 * 3600.0
 _FREE_MEMORY = 1.5  # gradients and temporary arrays on top of what a step keeps for its backward pass
