@@ -159,6 +159,7 @@ def test_a_real_scan_is_measured_before_and_after(tmp_path, capsys):
         image.SetSpacing(SPACING[::-1])
         # turned: axes that run elsewhere than to the head, the back and the left
         sitk.WriteImage(sitk.DICOMOrient(image, "RAI"), str(tmp_path / f"{name}.nii.gz"))
+    (tmp_path / "scan_SUV.json").write_text('{"Units": "SUV"}')
     constant_model(tmp_path / "drmc.pt", 0.5, tile=64)
     config = {
         "output": "out",

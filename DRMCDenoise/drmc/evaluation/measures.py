@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from drmc.body import body_mask
+from drmc.body import LEAST_BODY_SUV, body_mask
 from drmc.dataset import Case
 from drmc.errors import InputError, NothingMarkedError
 from drmc.metrics import SUV_RANGE, nrmse, psnr, ssim
@@ -46,7 +46,7 @@ class Pair:
         pair = cls(case, low.suv_array(), full.suv_array(), full.geometry, simulated)
         if not pair.body.any():
             raise InputError(
-                f"case {case.case_id}: the full-dose image shows no body (nothing above SUV 0.1)"
+                f"case {case.case_id}: the full-dose image shows no body (nothing above SUV {LEAST_BODY_SUV:g})"
             )
         return pair
 

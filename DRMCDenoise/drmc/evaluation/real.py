@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from drmc import images
-from drmc.body import body_mask
+from drmc.body import LEAST_BODY_SUV, body_mask
 from drmc.errors import InputError
 from drmc.evaluation.config import RealScan
 from drmc.evaluation.estimators import Estimator
@@ -37,7 +37,7 @@ def measure_real_scan(
         segments, _ = read_segments(scan.lesions, geometry, volume.frame_of_reference, volume.series_uid)
     body = body_mask(suv, geometry.spacing_zyx)
     if not body.any():
-        raise InputError(f"{scan.scan}: shows no body (no uptake above SUV 0.1): give a scan of a patient")
+        raise InputError(f"{scan.scan}: shows no body (no uptake above SUV {LEAST_BODY_SUV:g}): give a scan of a patient")
     liver = _liver(suv, geometry, [segment.mask for segment in segments])
     before = None if liver is None else variation(_standing(suv, geometry), liver)
     records = []

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import SimpleITK as sitk
 
-from drmc.body import body_mask, grow
+from drmc.body import LEAST_BODY_SUV, body_mask, grow
 from drmc.errors import InputError
 from drmc.simulation.anatomy import Phantom
 from drmc.simulation.liver import find_liver
@@ -71,7 +71,7 @@ class RealScan:
         body = body_mask(suv, self.spacing)
         if not body.any():
             raise InputError(
-                f"{volume.source}: shows no body (no uptake above SUV 0.1): give a scan of a patient"
+                f"{volume.source}: shows no body (no uptake above SUV {LEAST_BODY_SUV:g}): give a scan of a patient"
             )
         try:
             self.liver = find_liver(self.lps_suv, self.spacing)
