@@ -140,6 +140,7 @@ def _denoise(options: argparse.Namespace, reporter: Reporter) -> int:
         suv_type=options.suv_type,
         accept_rule=options.accept_rule,
         series_uid=options.series,
+        series_description=options.series_description,
         tile_batch=options.tile_batch,
         header=options.header,
     )
@@ -503,7 +504,14 @@ def _add_json(sub: argparse.ArgumentParser) -> None:
 
 def _add_reading(sub: argparse.ArgumentParser) -> None:
     sub.add_argument(
-        "--series", metavar="UID", help="SeriesInstanceUID, where a folder holds more than one series"
+        "--series",
+        metavar="UID",
+        help="SeriesInstanceUID, where a folder holds more than one series (default: the only attenuation-corrected PET)",
+    )
+    sub.add_argument(
+        "--series-description",
+        metavar="TEXT",
+        help="the PET series whose description alone holds this text, in capitals or not; in a batch for every scan",
     )
     sub.add_argument(
         "--units",
@@ -584,12 +592,20 @@ def _device(text: str) -> str:
 def _read(options: argparse.Namespace) -> tuple[Path, Any]:
     """What the input stands for, and the PETVolume there."""
     from drmc.held import resolve
-    from drmc.scans import find_scan
+    from drmc.scans import find_scan, passed_over
     from drmc.volume import read_volume
 
     path = Path(resolve(options.input))
-    reading = {"series_uid": options.series, "header": options.header, **_reading(options)}
-    return path, read_volume(find_scan(path), **reading)
+    scan = find_scan(path)
+    volume = read_volume(
+        scan,
+        series_uid=options.series,
+        series_description=options.series_description,
+        header=options.header,
+        **_reading(options),
+    )
+    volume.notices[:0] = passed_over(path, scan)
+    return path, volume
 
 
 def _reading(options: argparse.Namespace) -> dict[str, Any]:

@@ -41,7 +41,7 @@ from drmc import (
 from drmc import units as unit_names
 from drmc.errors import CancelledError, DRMCError, InputError
 from drmc.models import ModelEntry, find_model
-from drmc.scans import find_scan, of_medium, scan_name
+from drmc.scans import find_scan, of_medium, passed_over, scan_name
 from drmc.suv import ACTIVITY_UNITS
 from drmc.volume import Geometry, PETVolume, image_kind, read_volume, stem, write_image
 
@@ -80,6 +80,7 @@ class DenoiseRequest:
     suv_type: str = "bw"
     accept_rule: str | None = None
     series_uid: str | None = None
+    series_description: str | None = None
     tile_batch: int | None = None
     header: Mapping[str, str] = field(default_factory=dict)
 
@@ -419,10 +420,17 @@ class _Inputs:
 
 def _read_inputs(request: DenoiseRequest, scan_path: Path) -> _Inputs:
     reading = {"suv_type": request.suv_type, "accept_rule": request.accept_rule, "units": request.units}
-    volume = read_volume(scan_path, series_uid=request.series_uid, header=request.header, **reading)
+    volume = read_volume(
+        scan_path,
+        series_uid=request.series_uid,
+        series_description=request.series_description,
+        header=request.header,
+        **reading,
+    )
     inputs = _Inputs(volume, None, None, [], [Path(request.input), scan_path, *volume.dicom_files])
     if scan_path != Path(request.input):
         inputs.notices.append(f"the scan in this folder: {scan_path}")
+        inputs.notices += passed_over(Path(request.input), scan_path)
     inputs.notices += volume.notices
     if request.lesions is not None:
         inputs.segments, notices = quantify.read_segments(
@@ -489,7 +497,16 @@ def _compare_routing(
 
 def settings_of(request: DenoiseRequest) -> dict[str, Any]:
     """What decides the outputs, besides the model; device and tile batch only decide how fast they come."""
-    keys = ("format", "dicom", "precision", "units", "suv_type", "accept_rule", "series_uid")
+    keys = (
+        "format",
+        "dicom",
+        "precision",
+        "units",
+        "suv_type",
+        "accept_rule",
+        "series_uid",
+        "series_description",
+    )
     chosen = {key: getattr(request, key) for key in keys}
     if request.header:
         chosen["header"] = dict(sorted(request.header.items()))

@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from drmc import dicom_folder, files
 from drmc.dicom_folder import is_media_directory, without_doubles
@@ -89,25 +91,47 @@ def scan_name(path: Path) -> str:
     return (absolute.name if absolute.is_dir() else stem(absolute)) or "scan"
 
 
+def passed_over(path: Path, scan: Path) -> list[str]:
+    """What is to be said of the PET series below a folder that were not taken, where `scan` was (`find_scan`)."""
+    path = of_medium(path)
+    if not path.is_dir() or path == scan or scan.is_file():
+        return []
+    others = [
+        str(found.relative_to(path))
+        for found in _walk_scans(path)
+        if found.is_dir() and found != scan and _look(found).pet
+    ]
+    if not others:
+        return []
+    return [
+        f"the only attenuation-corrected PET series of this study was taken; passed over: {', '.join(others)}"
+    ]
+
+
 def _scans_below(folder: Path) -> list[Path]:
     """The PET series below a folder; without any, the image files; without these, any DICOM (its reader
     says why not).
 
-    Stops at the second PET series: that there are several is all that is asked.
+    A series without correction for attenuation, or a projection, does not count beside a corrected one of the same study.
+    Stops at the second PET series that counts: that there are several is all that is asked.
     """
-    pet: list[Path] = []
+    pet: list[tuple[Path, _Content]] = []
     images: list[Path] = []
     others: list[Path] = []
     for scan in _walk_scans(folder):
         if scan.is_file():
             images.append(scan)
-        elif _modality(scan) in ("PT", ""):
-            pet.append(scan)
+            continue
+        content = _look(scan)
+        if content.pet:
+            pet.append((scan, content))
         else:
             others.append(scan)
-        if len(pet) > 1:
+        if sum(content.counts for _, content in pet) > 1:
             break
-    return pet or images or others
+    studies = {content.study for _, content in pet if content.counts} - {""}  # unnamed ones may be any
+    found = [scan for scan, content in pet if content.counts or content.study not in studies]
+    return found or images or others
 
 
 def _walk_scans(folder: Path, seen: set[str] | None = None) -> Iterator[Path]:
@@ -164,15 +188,44 @@ def _is_image(path: Path) -> bool:
     return path.is_file() and image_kind(path) is not None and not path.name.lower().endswith(".seg.nrrd")
 
 
-def _modality(folder: Path) -> str:
-    """Modality of the first DICOM file of a folder; empty if it is damaged (the reader will say how)."""
+@dataclass(frozen=True)
+class _Content:
+    """What a folder of DICOM files holds: whether PET, whether any of it `counts` (is corrected and no projection, or leaves it
+    to the reader), and its study."""
+
+    pet: bool
+    counts: bool
+    study: str = ""
+
+
+def _look(folder: Path) -> _Content:
+    """Looks at a folder's DICOM files up to the first PET that counts; a damaged one counts (the reader will say how)."""
     import pydicom
 
-    path = dicom_folder.dicom_files(folder)[0]
-    try:
-        return str(pydicom.dcmread(path, force=True, specific_tags=["Modality"]).get("Modality", ""))
-    except Exception:
-        return ""
+    from drmc.dicom_choice import is_projection  # pydicom is needed for DICOM only
+
+    pet = None
+    tags = ["Modality", "CorrectedImage", "ImageType", "StudyInstanceUID"]
+    for path in dicom_folder.dicom_files(folder):
+        try:
+            header = pydicom.dcmread(path, force=True, specific_tags=tags)
+            modality = str(header.get("Modality", ""))
+            corrected = [str(value) for value in _several(header.get("CorrectedImage"))]
+            projected = is_projection([str(value) for value in _several(header.get("ImageType"))])
+            study = str(header.get("StudyInstanceUID", ""))
+        except Exception:
+            return _Content(True, True)
+        if modality not in ("PT", ""):
+            continue
+        # A multi-frame image says elsewhere how it was corrected, and its reader looks there.
+        if not projected and (not corrected or "ATTN" in corrected):
+            return _Content(True, True, study)
+        pet = pet or _Content(True, False, study)
+    return pet or _Content(False, False)
+
+
+def _several(value: Any) -> list[Any]:
+    return [] if value in (None, "") else list(value) if not isinstance(value, str) else [value]
 
 
 def companions(
