@@ -528,7 +528,7 @@ def _add_reading(sub: argparse.ArgumentParser) -> None:
         dest="accept_rule",
         metavar="RULE",
         help="the reference-time rule to take when rules disagree (drmc suv); what is implausible and yet right: DOSE, "
-        "HALF_LIFE, UPTAKE, BODY, FORMULA, SUV, CLOCK; several with commas (ST,DOSE)",
+        "HALF_LIFE, UPTAKE, BODY, FORMULA, SUV, PHILIPS, CLOCK; several with commas (ST,DOSE)",
     )
     sub.add_argument(
         "--header",

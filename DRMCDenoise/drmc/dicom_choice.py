@@ -153,8 +153,8 @@ def choose(
             raise InputError(f"{path} has no series {series_uid}: choose one of {_listing(groups)}")
         if description is not None and not _is_described(found, description):
             raise InputError(
-                f"{path}: the description of series {found.uid} does not hold {description!r}: give --series or "
-                "--series-description, or a file of that series"
+                f"{path}: the description of series {found.uid} does not hold {description!r}: leave out "
+                "one of both, or correct it"
             )
         return found, []
     pet = [group for group in groups if group.is_pet]
@@ -170,8 +170,8 @@ def choose(
         if len(named) != 1:
             how = "no PET series" if not named else f"{len(named)} PET series"
             raise InputError(
-                f"{path} holds {how} with {description!r} in the description: give a text that one alone holds "
-                f"(--series-description), or its UID (--series), of {_listing(named or pet)}"
+                f"{path} holds {how} with {description!r} in the description: give a text that one alone holds, "
+                f"or its UID (--series), of {_listing(named or pet)}"
             )
         return named[0], _others(groups, named[0])
     candidates = (

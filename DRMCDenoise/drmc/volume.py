@@ -254,10 +254,15 @@ def read_volume(
     return _checked(volume, source, vouched)
 
 
-def _checked(volume: PETVolume, source: plausibility.Source, vouched: Collection[str]) -> PETVolume:
+def _checked(
+    volume: PETVolume,
+    source: plausibility.Source,
+    vouched: Collection[str],
+    found: Sequence[plausibility.Finding] = (),
+) -> PETVolume:
     """The volume with what its facts and its SUV give reason to say; SUVRefusedError where they cannot be true."""
     spacing = volume.geometry.spacing_zyx
-    decision = plausibility.check(volume.suv, volume.suv_array(), spacing, source, vouched)
+    decision = plausibility.check(volume.suv, volume.suv_array(), spacing, source, vouched, found)
     return replace(volume, suv=decision)
 
 
@@ -293,11 +298,13 @@ def _read_dicom(
             plausibility.check_half_life(source, vouched)
             raise
         differ = header_effects.philips_disagreement(decision, slices, decide)
-        decision = replace(decision, warnings=[*decision.warnings, *differ])
+        if given and not header_effects.philips_disagreement(decision, series.slices, decide):
+            # The header agrees with itself, and the values by hand are told to have no effect.
+            differ = [replace(one, implausible=False) for one in differ]
         idle = header_effects.without_effect(decision, series.slices, given, decide) if given else []
         decision = header_values.told(decision, series.slices, given, idle)
         volume = _volume_of(series, decision, path, stated, given)
-        return _checked(volume, source, vouched)
+        return _checked(volume, source, vouched, differ)
     except SUVRefusedError as error:
         error.stated = stated
         error.args = (f"{error}{header_times.unreadable_times(slices, series.synonyms)}",)

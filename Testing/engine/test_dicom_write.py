@@ -200,7 +200,12 @@ def test_philips_counts_are_converted_with_the_same_suv(tmp_path, ratio, units, 
     }.get(ratio)
     header = {"PhilipsSUVScaleFactor": to_suv, "PhilipsActivityConcentrationScaleFactor": to_bq}
     window = {"WindowCenter": 1000, "WindowWidth": 2000}
-    volume = source(tmp_path / "source", **PHILIPS, **header, **window)
+    if ratio == "contradicting":  # more than 5 % apart: by the caller's word alone
+        with pytest.raises(InputError, match="--accept-suv PHILIPS"):
+            source(tmp_path / "source", **PHILIPS, **header, **window)
+        volume = read_volume(tmp_path / "source", accept_rule="PHILIPS")
+    else:
+        volume = source(tmp_path / "source", **PHILIPS, **header, **window)
     plan = plan_series(volume)
     again, headers = written(denoised(volume), tmp_path / "denoised")
     assert (again.units, plan.units) == (units, units)
