@@ -137,7 +137,7 @@ def _denoise(options: argparse.Namespace, reporter: Reporter) -> int:
         format=options.format,
         dicom=options.dicom,
         units=options.units,
-        suv_type=options.suv_type,
+        suv_type=_suv_type(options),
         accept_rule=options.accept_rule,
         series_uid=options.series,
         series_description=options.series_description,
@@ -229,21 +229,32 @@ def _suv(options: argparse.Namespace, reporter: Reporter) -> int:
 
 
 def _quantify(options: argparse.Namespace, reporter: Reporter) -> int:
-    from drmc import held, pipeline, quantify, suv_text
+    from drmc import held, pipeline, quantify, remeasure, suv_text
     from drmc.scans import scan_name
 
-    path, volume = _read(options)
+    result = None
+    if remeasure.is_result(Path(options.input)):
+        asked = {"series_uid": options.series, "series_description": options.series_description}
+        asked |= {"suv_type": options.suv_type, "accept_rule": options.accept_rule}
+        asked |= {"units": options.units, "header": options.header}
+        result = remeasure.read_result(Path(options.input), **asked)
+        name, volume = result.name, result.original
+        volume.notices[:0] = result.notices
+    else:
+        path, volume = _read(options)
+        name = scan_name(path)
     segments, notices = quantify.read_segments(
         options.lesions, volume.geometry, volume.frame_of_reference, volume.series_uid
     )
     stages = {"original": volume.suv_array()}
+    if result is not None:
+        stages["denoised"] = result.denoised_suv
     reference = None
     if options.reference is not None:
-        reference = pipeline.read_reference(
-            held.resolve(options.reference), volume.geometry, **_reading(options)
-        )
+        reading = _reading(options) if result is None else result.reading
+        reference = pipeline.read_reference(held.resolve(options.reference), volume.geometry, **reading)
         stages["reference"] = reference.suv_array()
-    rows = quantify.lesion_table(scan_name(path), segments, stages, volume.geometry)
+    rows = quantify.lesion_table(name, segments, stages, volume.geometry)
     bias = quantify.lesion_bias(rows) if options.reference is not None else None
     if options.json:
         _print_json(
@@ -374,9 +385,15 @@ def _parser(arguments: Sequence[str]) -> _Parser:
         "measure the segments of an image: volume, SUV, MTV and TLG",
         _quantify,
         "  drmc quantify OUT/denoised.nii.gz --lesions lesions.seg.nrrd\n"
+        "  drmc quantify OUT --lesions others.seg.nrrd     a result of drmc denoise: before, after and change\n"
         "  drmc quantify low.nii.gz --lesions lesions.nii.gz --reference full.nii.gz --json",
     )
-    sub.add_argument("input", metavar="IMAGE", help="DICOM folder or file, NIfTI, NRRD or MHA")
+    sub.add_argument(
+        "input",
+        metavar="IMAGE",
+        help="DICOM folder or file, NIfTI, NRRD or MHA; or the result folder of drmc denoise, whose scan and denoised image are "
+        "both measured, without denoising again",
+    )
     sub.add_argument("--lesions", metavar="SEG", required=True, help=LESIONS)
     sub.add_argument(
         "--reference", metavar="FULLDOSE", help="full-dose image on the same grid: adds B_mean, B_max, B_peak"
@@ -520,9 +537,7 @@ def _add_reading(sub: argparse.ArgumentParser) -> None:
         help="what a file holds that does not say so: suv, or an activity per ml (bqml, kbqml, mbqml, nciml, uciml), "
         "whose SUV its side-car JSON must then give; it is never guessed",
     )
-    sub.add_argument(
-        "--suv-type", metavar="TYPE", default="bw", help="SUV normalization (default bw, body weight)"
-    )
+    sub.add_argument("--suv-type", metavar="TYPE", help="SUV normalization (default bw, body weight)")
     sub.add_argument(
         "--accept-suv",
         dest="accept_rule",
@@ -608,8 +623,12 @@ def _read(options: argparse.Namespace) -> tuple[Path, Any]:
     return path, volume
 
 
+def _suv_type(options: argparse.Namespace) -> str:
+    return options.suv_type or "bw"
+
+
 def _reading(options: argparse.Namespace) -> dict[str, Any]:
-    return {"suv_type": options.suv_type, "accept_rule": options.accept_rule, "units": options.units}
+    return {"suv_type": _suv_type(options), "accept_rule": options.accept_rule, "units": options.units}
 
 
 # ---- printing

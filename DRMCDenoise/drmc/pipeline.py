@@ -605,7 +605,7 @@ def _sidecar(volume: PETVolume) -> dict[str, Any]:
     said: dict[str, Any] = {"SUVWarnings": list(decision.warnings)} if decision.warnings else {}
     if decision.facts.get("accepted"):
         said["SUVAccepted"] = decision.facts["accepted"]
-    return {**_units_and_factor(volume), **said}
+    return {**_units_and_factor(volume), **_patient(volume), **said}
 
 
 def _units_and_factor(volume: PETVolume) -> dict[str, Any]:
@@ -618,7 +618,7 @@ def _units_and_factor(volume: PETVolume) -> dict[str, Any]:
     if (
         volume.units == "SUV"
     ):  # reported as another type than stored: what the scan's own side-car says stays true
-        return {"Units": "SUV", **_patient_of(volume.source)}
+        return {"Units": "SUV", **_stored_type(volume.source)}
     known = volume.units in ACTIVITY_UNITS
     units = unit_names.shown(volume.units).replace("ml", "mL") if known else volume.units
     if not known:
@@ -628,13 +628,17 @@ def _units_and_factor(volume: PETVolume) -> dict[str, Any]:
     return {"Units": units, "SUVFactor": factor, "SUVType": decision.type}
 
 
-def _patient_of(source: Path) -> dict[str, Any]:
+def _patient(volume: PETVolume) -> dict[str, Any]:
+    """What other SUV types than the factor's own are computed from."""
+    facts = volume.suv.facts
+    keys = {"PatientWeight": "weight_kg", "PatientSize": "height_m", "PatientSex": "sex"}
+    return {key: facts[name] for key, name in keys.items() if facts.get(name) is not None}
+
+
+def _stored_type(source: Path) -> dict[str, Any]:
     found, _ = sidecars.find(source, stem(source))
-    if found is None:
-        return {}
-    sidecar = sidecars.read(found)
-    keys = ("SUVType", "PatientWeight", "PatientSize", "PatientSex")
-    return {key: sidecar[key] for key in keys if key in sidecar}
+    sidecar = {} if found is None else sidecars.read(found)
+    return {"SUVType": sidecar["SUVType"]} if "SUVType" in sidecar else {}
 
 
 def _move_into_place(staging: Path, output: Path, produced: Sequence[str], inputs: Sequence[Path]) -> None:
