@@ -124,6 +124,7 @@ def _run(arguments: list[str]) -> int:
 
 def _denoise(options: argparse.Namespace, reporter: Reporter) -> int:
     from drmc import held, pipeline
+    from drmc.scans import is_batch
 
     request = pipeline.DenoiseRequest(
         input=held.resolve(options.input),
@@ -136,22 +137,21 @@ def _denoise(options: argparse.Namespace, reporter: Reporter) -> int:
         format=options.format,
         dicom=options.dicom,
         units=options.units,
-        suv_type=options.suv_type,
+        suv_type=_suv_type(options),
         accept_rule=options.accept_rule,
         series_uid=options.series,
+        series_description=options.series_description,
         tile_batch=options.tile_batch,
         header=options.header,
     )
     with Cancellation() as cancel:
         if options.cancel_on_eof:
             cancel.on_end_of_input()
-        if (
-            options.match is not None
-            or options.batch
-            or options.resume
-            or pipeline.is_batch(Path(request.input))
-        ):
+        if options.match is not None or options.batch or options.resume or is_batch(Path(request.input)):
             return _denoise_batch(request, options, reporter, cancel)
+        for option, value in (("--headers", options.headers), ("--jobs", options.jobs)):
+            if value is not None:
+                raise InputError(f"{option}: is for a batch, and {options.input} is one scan: leave it out")
         summary = pipeline.run(request, reporter.progress, cancel)
     for notice in [*summary["notices"], *pipeline.suv_warnings(summary)]:
         reporter.notice(notice)
@@ -164,10 +164,19 @@ def _denoise(options: argparse.Namespace, reporter: Reporter) -> int:
 def _denoise_batch(
     request: Any, options: argparse.Namespace, reporter: Reporter, cancel: Callable[[], bool]
 ) -> int:
-    from drmc import pipeline
+    from drmc.batch import run_batch
+    from drmc.scans import find_scans
 
-    scans = None if options.match is None else pipeline.find_scans(Path(options.input), options.match)
-    result = pipeline.run_batch(request, reporter, cancel, scans=scans, resume=options.resume)
+    scans = None if options.match is None else find_scans(Path(options.input), options.match)
+    result = run_batch(
+        request,
+        reporter,
+        cancel,
+        scans=scans,
+        resume=options.resume,
+        headers=options.headers,
+        jobs=1 if options.jobs is None else options.jobs,
+    )
     reporter.result(**result)
     if options.progress != "json":
         counts = ", ".join(f"{count} {outcome}" for outcome, count in result["counts"].items())
@@ -179,6 +188,7 @@ def _denoise_batch(
                 f"SUV warnings in {len(warned)} of {len(result['scans'])} scans, see batch.csv: {shown(names)}"
             )
         print(f"outcome of each scan: {shown(Path(result['output']) / 'batch.csv')}")
+        print(f"all scans on one page: {shown(Path(result['output']) / 'cohort.html')}")
         print(RESEARCH)
     return result["exit_code"]
 
@@ -219,20 +229,32 @@ def _suv(options: argparse.Namespace, reporter: Reporter) -> int:
 
 
 def _quantify(options: argparse.Namespace, reporter: Reporter) -> int:
-    from drmc import held, pipeline, quantify, suv_text
+    from drmc import held, pipeline, quantify, remeasure, suv_text
+    from drmc.scans import scan_name
 
-    path, volume = _read(options)
+    result = None
+    if remeasure.is_result(Path(options.input)):
+        asked = {"series_uid": options.series, "series_description": options.series_description}
+        asked |= {"suv_type": options.suv_type, "accept_rule": options.accept_rule}
+        asked |= {"units": options.units, "header": options.header}
+        result = remeasure.read_result(Path(options.input), **asked)
+        name, volume = result.name, result.original
+        volume.notices[:0] = result.notices
+    else:
+        path, volume = _read(options)
+        name = scan_name(path)
     segments, notices = quantify.read_segments(
         options.lesions, volume.geometry, volume.frame_of_reference, volume.series_uid
     )
     stages = {"original": volume.suv_array()}
+    if result is not None:
+        stages["denoised"] = result.denoised_suv
     reference = None
     if options.reference is not None:
-        reference = pipeline.read_reference(
-            held.resolve(options.reference), volume.geometry, **_reading(options)
-        )
+        reading = _reading(options) if result is None else result.reading
+        reference = pipeline.read_reference(held.resolve(options.reference), volume.geometry, **reading)
         stages["reference"] = reference.suv_array()
-    rows = quantify.lesion_table(pipeline.scan_name(path), segments, stages, volume.geometry)
+    rows = quantify.lesion_table(name, segments, stages, volume.geometry)
     bias = quantify.lesion_bias(rows) if options.reference is not None else None
     if options.json:
         _print_json(
@@ -363,9 +385,15 @@ def _parser(arguments: Sequence[str]) -> _Parser:
         "measure the segments of an image: volume, SUV, MTV and TLG",
         _quantify,
         "  drmc quantify OUT/denoised.nii.gz --lesions lesions.seg.nrrd\n"
+        "  drmc quantify OUT --lesions others.seg.nrrd     a result of drmc denoise: before, after and change\n"
         "  drmc quantify low.nii.gz --lesions lesions.nii.gz --reference full.nii.gz --json",
     )
-    sub.add_argument("input", metavar="IMAGE", help="DICOM folder or file, NIfTI, NRRD or MHA")
+    sub.add_argument(
+        "input",
+        metavar="IMAGE",
+        help="DICOM folder or file, NIfTI, NRRD or MHA; or the result folder of drmc denoise, whose scan and denoised image are "
+        "both measured, without denoising again",
+    )
     sub.add_argument("--lesions", metavar="SEG", required=True, help=LESIONS)
     sub.add_argument(
         "--reference", metavar="FULLDOSE", help="full-dose image on the same grid: adds B_mean, B_max, B_peak"
@@ -410,7 +438,8 @@ def _add_denoise(add: Callable[..., argparse.ArgumentParser]) -> None:
         "series (or else the one image file) below it; if it holds several it is a batch: each of its\n"
         "subfolders and image files is a scan, done into OUT/<name>/. A scan that is refused does not stop\n"
         "the others (exit code 2, or 1 if any failed) and a cancel keeps those that are done; OUT/batch.csv\n"
-        "says how each ended, OUT/lesions.csv collects all lesions.\n\n"
+        "says how each ended, OUT/lesions.csv collects all lesions, OUT/cohort.html shows all scans. Several\n"
+        "processes may be given the same OUT: they share the scans among them.\n\n"
         "OUT gets denoised.nii.gz (.nrrd) with denoised.json, or denoised/ with a DICOM series; lesions.csv and\n"
         "routing_lesions.csv, routing.csv, report.html and summary.json.",
     )
@@ -462,7 +491,22 @@ def _add_denoise(add: Callable[..., argparse.ArgumentParser]) -> None:
     )
     sub.add_argument("--match", metavar="GLOB", help="batch: the scans are what matches below INPUT")
     sub.add_argument(
-        "--resume", action="store_true", help="batch: leave out scans that are already complete in OUT"
+        "--resume",
+        action="store_true",
+        help="batch: leave out scans that are complete in OUT and were made from the same scan, lesions, reference, model "
+        "and settings, by their content",
+    )
+    sub.add_argument(
+        "--headers",
+        metavar="TABLE",
+        help="batch: a CSV file with values as --header gives them, one row a scan: the column scan (its name as in "
+        "batch.csv, or its path below INPUT), and columns named by keywords",
+    )
+    sub.add_argument(
+        "--jobs",
+        type=int,
+        metavar="N",
+        help="batch: how many scans at a time, each in a process of its own (default 1)",
     )
     add_progress_argument(sub)
     sub.add_argument(
@@ -477,7 +521,14 @@ def _add_json(sub: argparse.ArgumentParser) -> None:
 
 def _add_reading(sub: argparse.ArgumentParser) -> None:
     sub.add_argument(
-        "--series", metavar="UID", help="SeriesInstanceUID, where a folder holds more than one series"
+        "--series",
+        metavar="UID",
+        help="SeriesInstanceUID, where a folder holds more than one series (default: the only attenuation-corrected PET)",
+    )
+    sub.add_argument(
+        "--series-description",
+        metavar="TEXT",
+        help="the PET series whose description alone holds this text, in capitals or not; in a batch for every scan",
     )
     sub.add_argument(
         "--units",
@@ -486,15 +537,13 @@ def _add_reading(sub: argparse.ArgumentParser) -> None:
         help="what a file holds that does not say so: suv, or an activity per ml (bqml, kbqml, mbqml, nciml, uciml), "
         "whose SUV its side-car JSON must then give; it is never guessed",
     )
-    sub.add_argument(
-        "--suv-type", metavar="TYPE", default="bw", help="SUV normalization (default bw, body weight)"
-    )
+    sub.add_argument("--suv-type", metavar="TYPE", help="SUV normalization (default bw, body weight)")
     sub.add_argument(
         "--accept-suv",
         dest="accept_rule",
         metavar="RULE",
         help="the reference-time rule to take when rules disagree (drmc suv); what is implausible and yet right: DOSE, "
-        "HALF_LIFE, UPTAKE, BODY, FORMULA, SUV, CLOCK; several with commas (ST,DOSE)",
+        "HALF_LIFE, UPTAKE, BODY, FORMULA, SUV, PHILIPS, CLOCK; several with commas (ST,DOSE)",
     )
     sub.add_argument(
         "--header",
@@ -503,7 +552,7 @@ def _add_reading(sub: argparse.ArgumentParser) -> None:
         metavar="KEYWORD=VALUE",
         help="a value of the scan's DICOM header that is missing or wrong there, for its SUV alone (PatientWeight=70 "
         "in kg, RadionuclideTotalDose=3.7e8 in Bq, ...; empty: as if it were not there); may be repeated; the "
-        "reference keeps its own",
+        "reference keeps its own; of one scan only, a batch takes --headers",
     )
 
 
@@ -558,16 +607,28 @@ def _device(text: str) -> str:
 def _read(options: argparse.Namespace) -> tuple[Path, Any]:
     """What the input stands for, and the PETVolume there."""
     from drmc.held import resolve
-    from drmc.pipeline import find_scan
+    from drmc.scans import find_scan, passed_over
     from drmc.volume import read_volume
 
     path = Path(resolve(options.input))
-    reading = {"series_uid": options.series, "header": options.header, **_reading(options)}
-    return path, read_volume(find_scan(path), **reading)
+    scan = find_scan(path)
+    volume = read_volume(
+        scan,
+        series_uid=options.series,
+        series_description=options.series_description,
+        header=options.header,
+        **_reading(options),
+    )
+    volume.notices[:0] = passed_over(path, scan)
+    return path, volume
+
+
+def _suv_type(options: argparse.Namespace) -> str:
+    return options.suv_type or "bw"
 
 
 def _reading(options: argparse.Namespace) -> dict[str, Any]:
-    return {"suv_type": options.suv_type, "accept_rule": options.accept_rule, "units": options.units}
+    return {"suv_type": _suv_type(options), "accept_rule": options.accept_rule, "units": options.units}
 
 
 # ---- printing

@@ -7,8 +7,6 @@ birth dates go into messages, notices or header facts.
 from __future__ import annotations
 
 import os
-import re
-from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -16,12 +14,11 @@ from typing import Any
 import numpy as np
 from pydicom.dataset import Dataset
 
+from drmc.dicom_choice import PET_CLASSES, Group, choose
 from drmc.dicom_decode import ALWAYS_LOSSY
 from drmc.dicom_enhanced import (
     ENHANCED_PET_CLASS,
-    MULTI_FRAME_CLASSES,
     SYNONYMS,
-    first_frame,
     frames_of_series,
 )
 from drmc.dicom_folder import folder_files, is_dicom, is_media_directory
@@ -41,9 +38,6 @@ from drmc.dicom_pixels import rescaled, stored_values
 from drmc.errors import InputError
 from drmc.image_files import ORTHONORMAL_TOLERANCE
 from drmc.volume import Geometry
-
-PET_CLASS = "1.2.840.10008.5.1.4.1.1.128"
-_PET_CLASSES = (PET_CLASS, *MULTI_FRAME_CLASSES)
 
 STEP_TOLERANCE = 0.10  # of the median slice step; more is a gap
 SHEAR_TOLERANCE_MM = 0.1  # slices may be shifted in their plane by this much
@@ -85,89 +79,13 @@ class PETSeries:
     synonyms: dict[str, str] = field(default_factory=dict)
 
 
-@dataclass
-class _Group:
-    """The files of one SeriesInstanceUID with their headers (no pixel data)."""
-
-    uid: str
-    loaded: list[tuple[Path, Dataset]]
-
-    @property
-    def modality(self) -> str:
-        return text_of(value_of(self.loaded[0][1], "Modality")).upper()
-
-    @property
-    def sop_class(self) -> str:
-        return text_of(value_of(self.loaded[0][1], "SOPClassUID"))
-
-    @property
-    def multi_frame(self) -> bool:
-        return self.sop_class in MULTI_FRAME_CLASSES
-
-    def line(self) -> str:
-        """What a person needs to choose among series, without free text that names somebody."""
-        path, first = self.loaded[0]
-        facts = [self.modality, f"{len(self.loaded)} images"]
-        if self.multi_frame:
-            frames = sum(int(number_of(value_of(h, "NumberOfFrames")) or 0) for _, h in self.loaded)
-            facts[1] = f"{frames} frames of {MULTI_FRAME_CLASSES[self.sop_class]}"
-            first = first_frame(path)
-        if self.modality == "PT":
-            corrected = "ATTN" in texts_of(value_of(first, "CorrectedImage"))
-            facts.append("attenuation-corrected" if corrected else "not attenuation-corrected")
-            facts += [
-                t for t in (text_of(value_of(first, k)) for k in ("Units", "ReconstructionMethod")) if t
-            ]
-        description = _description(first)
-        return f"{self.uid} ({', '.join(facts)}{f', {description!r}' if description else ''})"
-
-
-# Who is named in a header; a description that repeats a word of it is not shown.
-_IDENTITY = (
-    "PatientName",
-    "PatientID",
-    "OtherPatientIDs",
-    "OtherPatientNames",
-    "PatientBirthName",
-    "PatientMotherBirthName",
-    "PatientBirthDate",
-    "PatientAddress",
-    "PatientTelephoneNumbers",
-    "AccessionNumber",
-    "StudyID",
-    "InstitutionName",
-    "InstitutionAddress",
-    "ReferringPhysicianName",
-    "PerformingPhysicianName",
-    "NameOfPhysiciansReadingStudy",
-    "PhysiciansOfRecord",
-    "RequestingPhysician",
-    "OperatorsName",
-)
-
-
-def _description(header: Dataset) -> str:
-    """SeriesDescription (0008,103E), cut to 40 characters; "" where it repeats a name or number of _IDENTITY."""
-    text = text_of(value_of(header, "SeriesDescription"))
-
-    def words(value: str) -> set[str]:
-        found = re.findall(r"[^\W_]+", value.casefold())
-        return {word for word in found if len(word) >= (3 if word.isascii() else 2)}
-
-    named: set[str] = set()
-    for keyword in _IDENTITY:
-        value = value_of(header, keyword)
-        for item in value if isinstance(value, list) else [value]:
-            named |= words(text_of(item))
-    compact = "".join(re.findall(r"[^\W_]+", text.casefold()))
-    if any(word in compact for word in named):
-        return ""
-    return "".join(c for c in text if c.isprintable())[:40]
-
-
-def read_pet_series(path: str | Path, series_uid: str | None = None) -> PETSeries:
+def read_pet_series(
+    path: str | Path, series_uid: str | None = None, series_description: str | None = None
+) -> PETSeries:
     """Reads the PET series of a folder, or the series that one file belongs to.
 
+    Of several series the only attenuation-corrected one is taken, or the one with this UID, or the only one whose
+    description holds this text (drmc.dicom_choice).
     Sorts the slices by position along their normal, whatever the files' order, and rescales each by its own
     slope. Raises InputError where there is no such series, or it is not one static, complete volume.
     """
@@ -181,7 +99,7 @@ def read_pet_series(path: str | Path, series_uid: str | None = None) -> PETSerie
         if series_uid is not None and series_uid.strip() != mine.uid:
             raise InputError(f"{path} belongs to series {mine.uid}, not to {series_uid}: choose one of them")
         series_uid = mine.uid
-    group, more = _choose(groups, series_uid, path)
+    group, more = choose(groups, series_uid, path, series_description)
     notices += more
     _check_kind(group, path)
     loaded = group.loaded
@@ -257,7 +175,7 @@ def _uid(path: str | Path, keyword: str) -> str | None:
     return text_of(value_of(read_dataset(Path(path), [keyword]), keyword)) or None
 
 
-def _scan(path: Path, folder: Path) -> tuple[list[_Group], list[str]]:
+def _scan(path: Path, folder: Path) -> tuple[list[Group], list[str]]:
     """Groups the DICOM files of a folder by series."""
     if is_media_directory(path):
         raise InputError(
@@ -265,7 +183,7 @@ def _scan(path: Path, folder: Path) -> tuple[list[_Group], list[str]]:
         )
     if not path.is_dir() and not is_dicom(path):
         raise InputError(f"{path} is no DICOM, NIfTI, NRRD or MetaImage file: choose a PET scan")
-    groups: dict[str, _Group] = {}
+    groups: dict[str, Group] = {}
     others = 0
     for file in folder_files(folder):
         header = read_dataset(file) if is_dicom(file) else None
@@ -282,9 +200,9 @@ def _scan(path: Path, folder: Path) -> tuple[list[_Group], list[str]]:
                     f"{file} is truncated or damaged: it lacks SeriesInstanceUID (0020,000E) or Modality "
                     "(0008,0060); copy the series again"
                 )
-            if text_of(value_of(header, "SOPClassUID")) in _PET_CLASSES:
+            if text_of(value_of(header, "SOPClassUID")) in PET_CLASSES:
                 _check_whole(file, header)
-            groups.setdefault(uid, _Group(uid, [])).loaded.append((file, header))
+            groups.setdefault(uid, Group(uid, [])).loaded.append((file, header))
     if groups:
         notices = [f"{others} files that are no DICOM images were ignored"] if others else []
         return list(groups.values()), notices
@@ -312,41 +230,13 @@ def _check_whole(path: Path, header: Dataset) -> None:
         )
 
 
-def _choose(groups: list[_Group], series_uid: str | None, path: Path) -> tuple[_Group, list[str]]:
-    listing = "; ".join(g.line() for g in groups[:8]) + (
-        f"; {len(groups) - 8} more" if len(groups) > 8 else ""
-    )
-    if series_uid is not None:
-        for group in groups:
-            if group.uid == series_uid.strip():
-                return group, []
-        raise InputError(f"{path} has no series {series_uid}: choose one of {listing}")
-    pet = [g for g in groups if g.modality == "PT" and g.sop_class in _PET_CLASSES]
-    if len(pet) > 1:
-        raise InputError(
-            f"{path} holds {len(pet)} PET series: choose one by its UID (--series UID) of {listing}"
-        )
-    if not pet:
-        if len(groups) == 1:
-            return groups[0], []
-        raise InputError(
-            f"{path} holds no PET series (Modality (0008,0060) PT) but {listing}: choose the folder of the "
-            "PET series"
-        )
-    ignored = Counter(g.modality for g in groups if g is not pet[0])
-    if not ignored:
-        return pet[0], []
-    listed = ", ".join(f"{count} {modality}" for modality, count in sorted(ignored.items()))
-    return pet[0], [f"other series in the folder were ignored: {listed}"]
-
-
-def _check_kind(group: _Group, path: Path) -> None:
+def _check_kind(group: Group, path: Path) -> None:
     if group.modality != "PT":
         raise InputError(
             f"{path} holds a {group.modality} series (Modality (0008,0060), {len(group.loaded)} images), not "
             "PT: choose the folder of the PET series"
         )
-    if group.sop_class not in _PET_CLASSES:
+    if group.sop_class not in PET_CLASSES:
         raise InputError(
             f"{path} is no PET image storage (SOPClassUID (0008,0016) {group.sop_class}): choose the "
             "original PET series"

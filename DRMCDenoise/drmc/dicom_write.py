@@ -27,7 +27,7 @@ from pydicom.uid import ExplicitVRLittleEndian, generate_uid
 from pydicom.valuerep import format_number_as_ds
 
 from drmc import __version__, dicom_mend, header_values, suv, suv_text
-from drmc.dicom import PET_CLASS
+from drmc.dicom_choice import PET_CLASS
 from drmc.dicom_header import DEEPEST, PRIVATE, read_dataset, slice_facts, value_of
 from drmc.errors import CancelledError, DRMCError, InputError
 from drmc.files import atomic_path

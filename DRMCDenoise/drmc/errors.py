@@ -30,6 +30,10 @@ class InputError(DRMCError):
     exit_code = 2
 
 
+class OutputHeldError(InputError):
+    """Another run that lives writes into the same output folder."""
+
+
 class NotFiniteError(InputError):
     """An image holds voxels that are NaN or infinite."""
 

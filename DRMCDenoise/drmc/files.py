@@ -27,7 +27,7 @@ def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
     when the body raises.
     """
     path = Path(path)
-    handle, temporary = _locked_part(path)
+    handle, temporary = locked_part(path)
     try:
         yield temporary
         with open(temporary, "rb") as file:
@@ -40,7 +40,7 @@ def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
             os.close(handle)
 
 
-def _locked_part(path: Path) -> tuple[int | None, Path]:
+def locked_part(path: Path) -> tuple[int | None, Path]:
     """A temporary file beside a path, locked for as long as it is open, so that no sweep takes it for a leftover."""
     while True:
         handle, name = tempfile.mkstemp(prefix=locks.PART, suffix="-" + path.name, dir=path.parent)

@@ -10,7 +10,7 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from drmc import header_values, suv
+from drmc import header_values, plausibility, suv
 from drmc.errors import InputError
 
 Slices = Sequence[Mapping[str, Any]]
@@ -76,8 +76,11 @@ def _clock(seconds: float) -> str:
     return f"{seconds // 3600:02d}{seconds // 60 % 60:02d}{seconds % 60:02d}"
 
 
-def philips_disagreement(decision: suv.SUVDecision, slices: Slices, decide: Decide) -> list[str]:
-    """A warning where dose, weight and times give another SUV than the Philips SUV scale factor (7053,xx00), else nothing."""
+def philips_disagreement(
+    decision: suv.SUVDecision, slices: Slices, decide: Decide
+) -> list[plausibility.Finding]:
+    """What is to be said where dose, weight and times give another SUV than the Philips SUV scale factor (7053,xx00): one finding, which
+    needs the caller's word above 5 %; else none."""
     if decision.rule != "PHILIPS_SSF":
         return []
     try:
@@ -90,6 +93,7 @@ def philips_disagreement(decision: suv.SUVDecision, slices: Slices, decide: Deci
     said = (
         f"{PHILIPS_SUV} {suv.TAGS[PHILIPS_SUV]} gives SUV = counts x {decision.factor:.6g}, but {PHILIPS_BQ} "
         f"{suv.TAGS[PHILIPS_BQ]} with dose, weight and times gives {other.factor:.6g} ({percent:+.1f} %): the first is "
-        "used; check weight, dose and times"
+        "used"
     )
-    return [said]
+    mend = "check weight, dose and times, and give the right ones with --header KEYWORD=VALUE"
+    return [plausibility.Finding("PHILIPS", said, mend, abs(percent) > suv.CONFIRM_PERCENT)]

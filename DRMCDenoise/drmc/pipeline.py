@@ -1,13 +1,8 @@
 """From a scan on disk to a denoised scan and its numbers: the one path of command line, batch and Slicer.
 
-`run` does one scan, `run_batch` a folder of scans, `denoise_volume` the part between reading and writing.
-All is computed first; the outputs are then written into a hidden folder on the same disk and moved into
+`run` does one scan, `denoise_volume` the part between reading and writing; a folder of scans is done by
+drmc.batch, and what a scan is says drmc.scans. All is computed first; the outputs are then written into a hidden folder on the same disk and moved into
 place by renaming, so that a failure, a refusal or a cancel leaves the output folder as it was.
-
-What is a scan and what is a batch (`find_scan`, `is_batch`): a file is a scan, and so is a folder with
-DICOM files directly in it. Any other folder is the one PET series below it, however deep (CT and image
-files beside it do not count), or, without any DICOM PET, the one image file below it; if there are
-several, it is a batch. The DICOMDIR of a patient CD is no scan and stands for its folder.
 """
 
 from __future__ import annotations
@@ -21,21 +16,20 @@ import shutil
 import sys
 import tempfile
 import time
-import traceback
-from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from drmc import (
     __version__,
-    dicom_folder,
     files,
+    fingerprint,
+    overview,
     quantify,
     report,
     routing,
@@ -45,9 +39,9 @@ from drmc import (
     suv_text,
 )
 from drmc import units as unit_names
-from drmc.dicom_folder import is_media_directory, without_doubles
 from drmc.errors import CancelledError, DRMCError, InputError
 from drmc.models import ModelEntry, find_model
+from drmc.scans import find_scan, of_medium, passed_over, scan_name
 from drmc.suv import ACTIVITY_UNITS
 from drmc.volume import Geometry, PETVolume, image_kind, read_volume, stem, write_image
 
@@ -56,24 +50,9 @@ if TYPE_CHECKING:
 
 INTENDED_USE = "Research use only. Not for diagnosis or treatment."
 FORMATS = {"nifti": ".nii.gz", "nrrd": ".nrrd", "dicom": ""}  # dicom: a folder of slices
-SEGMENTATION_ENDINGS = (".seg.nrrd", ".nii.gz", ".nii", ".nrrd", ".mha", ".dcm")
-BATCH_COLUMNS = ("scan", "outcome", "seconds", "input", "output", "message", "warnings")
 
 Progress = Callable[[int, int, float | None], None]
 Cancel = Callable[[], bool]
-
-
-class BatchObserver(Protocol):
-    """What `run_batch` tells while it works; drmc.progress has two of them."""
-
-    def scan(self, name: str, index: int, count: int) -> None:
-        """The next scan starts."""
-
-    def progress(self, done: int, total: int, seconds_left: float | None) -> None:
-        """Tiles of the present scan."""
-
-    def outcome(self, scan: str, outcome: str, message: str) -> None:
-        """A scan has ended."""
 
 
 @dataclass(frozen=True)
@@ -101,6 +80,7 @@ class DenoiseRequest:
     suv_type: str = "bw"
     accept_rule: str | None = None
     series_uid: str | None = None
+    series_description: str | None = None
     tile_batch: int | None = None
     header: Mapping[str, str] = field(default_factory=dict)
 
@@ -173,33 +153,34 @@ def _run(
     clock = _Clock()
     output = Path(request.output)
     with clock("prepare"):
-        _check_request(request)
+        check_request(request)
         scan_path = find_scan(Path(request.input))
         name = name or scan_name(Path(request.input))
-        check_output_folder(output, inputs=(_of_medium(Path(request.input)), scan_path))
+        check_output_folder(output, inputs=(of_medium(Path(request.input)), scan_path))
         if request.with_series:
             from drmc import dicom_write  # pydicom is needed for DICOM only
 
             dicom_write.refuse_image_file(scan_path, None if scan_path.is_dir() else image_kind(scan_path))
         engine = engine or Engine(request)
         folder = claim.take()
-    _stop_if(cancel)
+        made_from = fingerprint_of(request, scan_path, engine.entry)
+    stop_if(cancel)
     with clock("read"):
         inputs = _read_inputs(request, scan_path)
         volume, segments, reference = inputs.volume, inputs.segments, inputs.reference
         plan = dicom_write.plan_series(volume) if request.with_series else None
         protected = [*inputs.files, engine.entry.path]
-        produced = _output_names(request, with_lesions=segments is not None)
+        produced = output_names(request, with_lesions=segments is not None)
         _protect_inputs(output, produced, protected)
         _check_free_space(output, volume)
-    _stop_if(cancel)
+    stop_if(cancel)
     with clock("load_model"):
         denoiser = engine.load()
-    _stop_if(cancel)
+    stop_if(cancel)
     with clock("denoise"):
         denoised, result = denoise_volume(volume, denoiser, progress=progress, cancel=cancel)
     clock.seconds.update({f"denoise_{stage}": seconds for stage, seconds in result.seconds.items()})
-    _stop_if(cancel)
+    stop_if(cancel)
     with clock("quantify"):
         stages = {"original": volume.suv_array(), "denoised": denoised.suv_array()}
         if reference is not None:
@@ -212,23 +193,26 @@ def _run(
         }
         nearest, unlike = _compare_routing(engine.entry, routing_rows)
         comparison = None if reference is None else compare_with_reference(reference, stages, lesion_rows)
-    _stop_if(cancel)
+    stop_if(cancel)
     summary = {
         "scan": name,
         "intended_use": INTENDED_USE,
         "input": _describe(volume),
-        "settings": _settings(request),
+        "settings": settings_of(request),
+        "fingerprint": made_from,
         "suv": volume.suv.to_dict(),
         "model": _describe_model(engine.entry, denoiser),
         "device": result.device,
         "precision": result.precision,
         "tiles": {"count": len(result.gates_TLM), "edge": denoiser.tile},
+        "body": overview.body_change(stages["original"], stages["denoised"], volume.geometry),
         "notices": _unique([*inputs.notices, *result.notices, *unlike, *(plan.notices if plan else [])]),
         "lesions": None if segments is None else {"input": str(request.lesions), "segments": lesion_rows},
         "reference": comparison,
         "routing": routing_rows,
         "routing_lesions": None if segments is None else routing_lesions,
         "routing_nearest": nearest,
+        "thumbnails": overview.thumbnails(stages["original"], stages["denoised"], volume.geometry),
         "outputs": produced,
         "created": datetime.now(timezone.utc).isoformat(timespec="seconds"),
         "versions": versions(),
@@ -263,7 +247,7 @@ def _run(
     summary["seconds"] = jsonable(clock.so_far())
     summary["peak_memory_bytes"] = peak_memory_bytes()
     files.write_json(folder / "summary.json", summary)
-    _stop_if(cancel)
+    stop_if(cancel)
     _move_into_place(folder, output, produced, protected)
     return summary
 
@@ -336,315 +320,6 @@ def compare_with_reference(
     return comparison
 
 
-# ---- many scans
-
-
-def run_batch(
-    request: DenoiseRequest,
-    observer: BatchObserver,
-    cancel: Cancel | None = None,
-    *,
-    scans: dict[str, Path] | None = None,
-    resume: bool = False,
-) -> dict[str, Any]:
-    """Denoises every scan of a folder into OUT/<name>/; one that is refused or fails does not stop the rest.
-
-    `scans` are name and path of each (default: `find_scans` of the input). OUT/batch.csv has one row per
-    scan and is renewed after each; OUT/lesions.csv collects all lesions. With `resume`, a scan is skipped
-    when OUT/<name> is complete and was made by the same model with the same settings.
-    A row's `warnings` are the SUV warnings of its scan. Returns `scans` (the rows), `counts` (how many had which outcome), `output`, and `exit_code`: 0 all done,
-    1 some failed, 2 some refused, 130 cancelled.
-    Raises InputError when nothing at all can be done (no scan, no model, no output folder).
-    """
-    output = Path(request.output)
-    _check_request(request, batch=True)
-    scans = find_scans(Path(request.input)) if scans is None else scans
-    if not scans:
-        raise InputError(
-            f"{request.input}: no PET scan in this folder: give a folder with DICOM, NIfTI, NRRD or MHA"
-        )
-    check_output_folder(output, inputs=(_of_medium(Path(request.input)), *scans.values()))
-    if output.is_dir():
-        staging.sweep_files(output)
-    lesions = _companions(request.lesions, scans, "--lesions")
-    references = _companions(request.reference, scans, "--reference")
-    engine = Engine(request)
-    engine.load()  # an unknown device or a damaged weight file refuses the batch, not scan after scan
-    rows: list[dict[str, Any]] = []
-    exit_code = 0
-    for index, (name, path) in enumerate(scans.items(), start=1):
-        observer.scan(name, index, len(scans))
-        started = time.perf_counter()
-        one = replace(
-            request, input=path, output=output / name, lesions=lesions[name], reference=references[name]
-        )
-        outcome, message, warned = "done", "", []
-        try:
-            _stop_if(cancel)
-            if resume and is_complete(one, engine.entry):
-                outcome, warned = "skipped", suv_warnings(_earlier_summary(output / name))
-            else:
-                warned = suv_warnings(run(one, observer.progress, cancel, name=name, engine=engine))
-                if request.lesions is not None and one.lesions is None:
-                    message = "no lesions of this name: no lesion table"
-        except CancelledError as error:
-            outcome, message, exit_code = "cancelled", str(error), 130
-        except InputError as error:
-            outcome, message, exit_code = "refused", str(error), exit_code or 2
-        except Exception as error:  # one scan's fault must not cost the rest of the night
-            text = str(error) if isinstance(error, DRMCError) else f"{type(error).__name__}: {error}"
-            outcome, message, exit_code = "failed", text, 1
-            if os.environ.get("DRMC_DEBUG") == "1":
-                traceback.print_exc()
-        message = one_line(message)
-        rows.append(
-            {
-                "scan": name,
-                "outcome": outcome,
-                "seconds": round(time.perf_counter() - started, 1),
-                "input": str(path),
-                "output": str(output / name),
-                "message": message,
-                "warnings": suv_text.cell(warned),
-            }
-        )
-        observer.outcome(name, outcome, "; ".join(part for part in (message, _how_many(warned)) if part))
-        with files.full_disk_in_one_line(output):
-            _write_batch_tables(output, rows)
-        if outcome == "cancelled":
-            break
-    counts = Counter(row["outcome"] for row in rows)
-    return {"output": str(output), "scans": rows, "counts": dict(counts), "exit_code": exit_code}
-
-
-def _how_many(warned: Sequence[str]) -> str:
-    """How many SUV warnings a scan has, and the first of them."""
-    if not warned:
-        return ""
-    more = f" (and {len(warned) - 1} more)" if len(warned) > 1 else ""
-    return f"SUV warning: {one_line(warned[0])}{more}"
-
-
-def is_complete(request: DenoiseRequest, entry: ModelEntry) -> bool:
-    """Whether the request's output folder already holds all its outputs, by the same model and settings."""
-    output = Path(request.output)
-    earlier = _earlier_summary(output)
-    return (
-        earlier is not None
-        and earlier["outputs"] == _output_names(request, with_lesions=request.lesions is not None)
-        and all(_is_output(output / name, earlier) for name in earlier["outputs"])
-        and earlier.get("settings") == jsonable(_settings(request))
-        and earlier.get("model", {}).get("sha256") == entry.sha256
-    )
-
-
-def is_batch(path: Path) -> bool:
-    """Whether `path` is a folder that holds several scans (see the head of this file)."""
-    path = _of_medium(path)
-    return path.is_dir() and not dicom_folder.has_dicom(path) and len(_scans_below(path)) > 1
-
-
-def find_scans(folder: Path, pattern: str | None = None) -> dict[str, Path]:
-    """The scans of a batch folder by name, in the order of their names.
-
-    Every visible subfolder that holds anything is one scan, every image file directly in the folder too
-    (segmentations `*.seg.nrrd` are not). With `pattern` (a glob such as `*/*/low_drf012.nii.gz`) exactly
-    what matches it. The name is the path below the folder, without the image ending and with `_` between
-    its parts. Raises InputError for a single scan. What is there twice, by a link, is one scan.
-    """
-    folder = _of_medium(folder)
-    if not folder.is_dir() or dicom_folder.has_dicom(folder):
-        raise InputError(
-            f"{folder}: is one scan, not a folder of scans: leave out --batch, --match and --resume"
-        )
-    if pattern is not None:
-        if ".." in Path(pattern).parts or Path(pattern).is_absolute():
-            raise InputError(
-                f"--match {pattern}: must be a pattern below the input folder, such as '*/pet.nii.gz'"
-            )
-        matching = sorted(path for path in folder.glob(pattern) if path.is_dir() or _is_image(path))
-        paths = without_doubles(matching)
-    else:
-        paths = [
-            path
-            for path in _visible(folder)
-            if (path.is_dir() and any(_files_below(path))) or (path.is_file() and _is_image(path))
-        ]
-    paths = [path for path in paths if not _leads_back(path, folder)]
-    scans: dict[str, Path] = {}
-    for path in paths:
-        parts = path.relative_to(folder).parts
-        name = whole = "_".join((*parts[:-1], scan_name(path)))
-        count = 1
-        while name in scans:  # a.nii and a.nrrd, or a/b and a_b
-            count += 1
-            name = f"{whole}-{count}"
-        scans[name] = path
-    return scans
-
-
-def find_scan(path: Path) -> Path:
-    """The scan that a path means: the path itself, or the only scan below a folder without DICOM files of
-    its own.
-
-    Raises InputError if the path does not exist or there are several.
-    """
-    files.check_regular(path)
-    if not path.exists():
-        raise InputError(f"{path}: no such file or folder")
-    path = _of_medium(path)
-    if path.is_file() or dicom_folder.has_dicom(path):
-        return path
-    found = _scans_below(path)
-    if len(found) > 1:
-        names = ", ".join(str(scan.relative_to(path)) for scan in found[:2])
-        raise InputError(f"{path}: holds several scans ({names}, ...): name one of them")
-    return found[0] if found else path
-
-
-def scan_name(path: Path) -> str:
-    """A scan's name: its file name without the image ending, or its folder's name."""
-    absolute = Path(os.path.abspath(_of_medium(path)))
-    return (absolute.name if absolute.is_dir() else stem(absolute)) or "scan"
-
-
-def _scans_below(folder: Path) -> list[Path]:
-    """The PET series below a folder; without any, the image files; without these, any DICOM (its reader
-    says why not).
-
-    Stops at the second PET series: that there are several is all that is asked.
-    """
-    pet: list[Path] = []
-    images: list[Path] = []
-    others: list[Path] = []
-    for scan in _walk_scans(folder):
-        if scan.is_file():
-            images.append(scan)
-        elif _modality(scan) in ("PT", ""):
-            pet.append(scan)
-        else:
-            others.append(scan)
-        if len(pet) > 1:
-            break
-    return pet or images or others
-
-
-def _walk_scans(folder: Path, seen: set[str] | None = None) -> Iterator[Path]:
-    """DICOM folders and image files below a folder, by name; DICOM folders are not entered.
-
-    A folder that several links lead to, or that holds a link to itself, counts once.
-    """
-    seen = {os.path.realpath(folder)} if seen is None else seen
-    for path in _visible(folder):
-        if path.is_dir():
-            real = os.path.realpath(path)
-            if real in seen:
-                continue
-            seen.add(real)
-            if dicom_folder.has_dicom(path):
-                yield path
-            else:
-                yield from _walk_scans(path, seen)
-        elif _is_image(path):
-            yield path
-
-
-def _visible(folder: Path) -> list[Path]:
-    """What a folder holds, by name, links to what is there already left out."""
-    try:
-        found = sorted(path for path in folder.iterdir() if not path.name.startswith("."))
-    except OSError as error:
-        raise InputError(f"{folder}: this folder cannot be read ({error.strerror})") from error
-    return without_doubles(found)
-
-
-def _leads_back(path: Path, folder: Path) -> bool:
-    """Whether a path is a link to a folder above, or to what can be seen in the folder anyway."""
-    if not path.is_symlink() or not path.is_dir():
-        return False
-    real, above = Path(os.path.realpath(path)), Path(os.path.realpath(folder))
-    if real == above or real in above.parents:
-        return True
-    return above in real.parents and not any(part.startswith(".") for part in real.relative_to(above).parts)
-
-
-def _of_medium(path: Path) -> Path:
-    """The folder of a medium (a patient CD) that its DICOMDIR stands for; any other path is itself."""
-    return path.parent if is_media_directory(path) else path
-
-
-def _files_below(folder: Path) -> Iterator[Path]:
-    return (
-        Path(root) / name for root, _, names in os.walk(folder) for name in names if not name.startswith(".")
-    )
-
-
-def _is_image(path: Path) -> bool:
-    return path.is_file() and image_kind(path) is not None and not path.name.lower().endswith(".seg.nrrd")
-
-
-def _modality(folder: Path) -> str:
-    """Modality of the first DICOM file of a folder; empty if it is damaged (the reader will say how)."""
-    import pydicom
-
-    path = dicom_folder.dicom_files(folder)[0]
-    try:
-        return str(pydicom.dcmread(path, force=True, specific_tags=["Modality"]).get("Modality", ""))
-    except Exception:
-        return ""
-
-
-def _companions(
-    where: str | os.PathLike[str] | None, scans: dict[str, Path], option: str
-) -> dict[str, Path | None]:
-    """For every scan of a batch the file that goes with it, None where there is none."""
-    if where is None:
-        return dict.fromkeys(scans)
-    text = os.fspath(where)
-    found: dict[str, Path | None] = {}
-    if "{name}" in text or "{folder}" in text:
-        for name, path in scans.items():
-            candidate = Path(text.replace("{name}", name).replace("{folder}", str(path.parent)))
-            found[name] = candidate if candidate.exists() else None
-    elif Path(text).is_dir():
-        for name in scans:
-            candidates = [Path(text) / f"{name}{ending}" for ending in SEGMENTATION_ENDINGS] + [
-                Path(text) / name
-            ]
-            found[name] = next((candidate for candidate in candidates if candidate.exists()), None)
-    else:
-        raise InputError(
-            f"{option} {text}: for a batch give a folder, or a pattern with {{name}} or {{folder}}"
-        )
-    if not any(found.values()):
-        raise InputError(
-            f"{option} {text}: nothing there has the name of a scan (the first scan is {next(iter(scans))})"
-        )
-    return found
-
-
-def _write_batch_tables(output: Path, rows: Sequence[dict[str, Any]]) -> None:
-    output.mkdir(parents=True, exist_ok=True)
-    earlier = (output / "batch.csv").is_file()
-    lines = ([row[column] for column in BATCH_COLUMNS] for row in rows)
-    files.write_text(output / "batch.csv", files.csv_text(BATCH_COLUMNS, lines))
-    tables = [output / row["scan"] / "lesions.csv" for row in rows if row["outcome"] in ("done", "skipped")]
-    texts = [path.read_text(encoding="utf-8").splitlines(keepends=True) for path in tables if path.is_file()]
-    if texts:
-        head = max((lines[0] for lines in texts), key=len)
-        files.write_text(output / "lesions.csv", head + "".join(_rows_below(head, lines) for lines in texts))
-    elif earlier:  # then a lesions.csv that is there is an earlier batch's
-        (output / "lesions.csv").unlink(missing_ok=True)
-
-
-def _rows_below(head: str, lines: Sequence[str]) -> str:
-    """The rows of a table; those of an earlier version, which had fewer columns, with empty cells at their end."""
-    missing = head.count(",") - lines[0].count(",")
-    if not missing:
-        return "".join(lines[1:])
-    return "".join(f"{line.rstrip(chr(10))}{',' * missing}\n" for line in lines[1:])
-
-
 # ---- checks before the work
 
 
@@ -666,7 +341,8 @@ def check_output_folder(output: Path, inputs: Sequence[Path] = ()) -> None:
         ) from error
 
 
-def _check_request(request: DenoiseRequest, *, batch: bool = False) -> None:
+def check_request(request: DenoiseRequest, *, batch: bool = False) -> None:
+    """Refuses what no run can do; in a batch the companions are looked for scan by scan."""
     if request.format not in FORMATS:
         raise InputError(f"format {request.format}: not a known form: choose from {', '.join(FORMATS)}")
     if request.tile_batch is not None and request.tile_batch < 1:
@@ -696,10 +372,10 @@ def _protect_inputs(output: Path, produced: Sequence[str], inputs: Sequence[Path
                 f"{output / name}: would be written over the input {clash}: choose another folder with -o"
             )
     # A file of an output's name is replaced, but a folder may hold anything: only one of ours is.
-    earlier = _earlier_summary(output) or {"outputs": []}
+    earlier = earlier_summary(output) or {"outputs": []}
     for name in produced:
         folder = output / name
-        if folder.is_dir() and not (name in earlier["outputs"] and _is_output(folder, None)):
+        if folder.is_dir() and not (name in earlier["outputs"] and is_output(folder, None)):
             raise InputError(
                 f"{folder}: holds other files than this program's and would be replaced: move it away or choose "
                 "another folder with -o"
@@ -744,10 +420,17 @@ class _Inputs:
 
 def _read_inputs(request: DenoiseRequest, scan_path: Path) -> _Inputs:
     reading = {"suv_type": request.suv_type, "accept_rule": request.accept_rule, "units": request.units}
-    volume = read_volume(scan_path, series_uid=request.series_uid, header=request.header, **reading)
+    volume = read_volume(
+        scan_path,
+        series_uid=request.series_uid,
+        series_description=request.series_description,
+        header=request.header,
+        **reading,
+    )
     inputs = _Inputs(volume, None, None, [], [Path(request.input), scan_path, *volume.dicom_files])
     if scan_path != Path(request.input):
         inputs.notices.append(f"the scan in this folder: {scan_path}")
+        inputs.notices += passed_over(Path(request.input), scan_path)
     inputs.notices += volume.notices
     if request.lesions is not None:
         inputs.segments, notices = quantify.read_segments(
@@ -812,9 +495,18 @@ def _compare_routing(
     return nearest, [routing_profiles.UNLIKE] if nearest and nearest["unlike"] else []
 
 
-def _settings(request: DenoiseRequest) -> dict[str, Any]:
+def settings_of(request: DenoiseRequest) -> dict[str, Any]:
     """What decides the outputs, besides the model; device and tile batch only decide how fast they come."""
-    keys = ("format", "dicom", "precision", "units", "suv_type", "accept_rule", "series_uid")
+    keys = (
+        "format",
+        "dicom",
+        "precision",
+        "units",
+        "suv_type",
+        "accept_rule",
+        "series_uid",
+        "series_description",
+    )
     chosen = {key: getattr(request, key) for key in keys}
     if request.header:
         chosen["header"] = dict(sorted(request.header.items()))
@@ -822,6 +514,13 @@ def _settings(request: DenoiseRequest) -> dict[str, Any]:
         value = getattr(request, key)
         chosen[key] = None if value is None else os.path.abspath(value)
     return chosen
+
+
+def fingerprint_of(request: DenoiseRequest, scan_path: Path, entry: ModelEntry) -> dict[str, Any]:
+    """What the request's result is made from (drmc.fingerprint); `scan_path` as `find_scan` gives it."""
+    paths = ("input", "lesions", "reference")  # what lies there counts, by its content
+    settings = {key: value for key, value in settings_of(request).items() if key not in paths}
+    return jsonable(fingerprint.of_run(scan_path, request.lesions, request.reference, entry.sha256, settings))
 
 
 def versions() -> dict[str, str]:
@@ -883,7 +582,7 @@ def _peak_memory_bytes_windows() -> int:
 # ---- writing
 
 
-def _output_names(request: DenoiseRequest, *, with_lesions: bool) -> list[str]:
+def output_names(request: DenoiseRequest, *, with_lesions: bool) -> list[str]:
     """The files of one scan as they are moved: summary.json last, because it says that all are there."""
     # A DICOM series states its SUV itself.
     image = [] if request.format == "dicom" else [f"denoised{FORMATS[request.format]}", "denoised.json"]
@@ -906,7 +605,7 @@ def _sidecar(volume: PETVolume) -> dict[str, Any]:
     said: dict[str, Any] = {"SUVWarnings": list(decision.warnings)} if decision.warnings else {}
     if decision.facts.get("accepted"):
         said["SUVAccepted"] = decision.facts["accepted"]
-    return {**_units_and_factor(volume), **said}
+    return {**_units_and_factor(volume), **_patient(volume), **said}
 
 
 def _units_and_factor(volume: PETVolume) -> dict[str, Any]:
@@ -919,7 +618,7 @@ def _units_and_factor(volume: PETVolume) -> dict[str, Any]:
     if (
         volume.units == "SUV"
     ):  # reported as another type than stored: what the scan's own side-car says stays true
-        return {"Units": "SUV", **_patient_of(volume.source)}
+        return {"Units": "SUV", **_stored_type(volume.source)}
     known = volume.units in ACTIVITY_UNITS
     units = unit_names.shown(volume.units).replace("ml", "mL") if known else volume.units
     if not known:
@@ -929,13 +628,17 @@ def _units_and_factor(volume: PETVolume) -> dict[str, Any]:
     return {"Units": units, "SUVFactor": factor, "SUVType": decision.type}
 
 
-def _patient_of(source: Path) -> dict[str, Any]:
+def _patient(volume: PETVolume) -> dict[str, Any]:
+    """What other SUV types than the factor's own are computed from."""
+    facts = volume.suv.facts
+    keys = {"PatientWeight": "weight_kg", "PatientSize": "height_m", "PatientSex": "sex"}
+    return {key: facts[name] for key, name in keys.items() if facts.get(name) is not None}
+
+
+def _stored_type(source: Path) -> dict[str, Any]:
     found, _ = sidecars.find(source, stem(source))
-    if found is None:
-        return {}
-    sidecar = sidecars.read(found)
-    keys = ("SUVType", "PatientWeight", "PatientSize", "PatientSex")
-    return {key: sidecar[key] for key in keys if key in sidecar}
+    sidecar = {} if found is None else sidecars.read(found)
+    return {"SUVType": sidecar["SUVType"]} if "SUVType" in sidecar else {}
 
 
 def _move_into_place(staging: Path, output: Path, produced: Sequence[str], inputs: Sequence[Path]) -> None:
@@ -946,11 +649,11 @@ def _move_into_place(staging: Path, output: Path, produced: Sequence[str], input
     output.mkdir(exist_ok=True)
     aside = staging / "aside"
     aside.mkdir()
-    earlier = _earlier_summary(output)
+    earlier = earlier_summary(output)
     stale = [name for name in (earlier or {}).get("outputs", []) if _input_at(output / name, inputs) is None]
     # The old summary goes first: while it is away, the folder does not count as complete.
     names = dict.fromkeys(("summary.json", *produced, *stale))
-    old = [name for name in names if _is_output(output / name, None)]
+    old = [name for name in names if is_output(output / name, None)]
     try:
         for name in old:
             os.replace(output / name, aside / name)
@@ -966,7 +669,7 @@ def _move_into_place(staging: Path, output: Path, produced: Sequence[str], input
         raise
 
 
-def _is_output(path: Path, summary: dict[str, Any] | None) -> bool:
+def is_output(path: Path, summary: dict[str, Any] | None) -> bool:
     """Whether a path is a file, or a folder of nothing but our slices (all of those that a summary counts)."""
     if not path.is_dir():
         return path.is_file()
@@ -982,7 +685,7 @@ def _remove(path: Path) -> None:
         path.unlink(missing_ok=True)
 
 
-def _earlier_summary(output: Path) -> dict[str, Any] | None:
+def earlier_summary(output: Path) -> dict[str, Any] | None:
     """The summary of an earlier run in this folder, None if there is none that this program wrote."""
     try:
         summary = json.loads((output / "summary.json").read_text(encoding="utf-8"))
@@ -1021,7 +724,8 @@ def one_line(text: object) -> str:
     return " ".join(str(text).split())
 
 
-def _stop_if(cancel: Cancel | None) -> None:
+def stop_if(cancel: Cancel | None) -> None:
+    """Raises CancelledError where the user has asked for it."""
     if cancel is not None and cancel():
         raise CancelledError()
 

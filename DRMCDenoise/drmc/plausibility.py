@@ -28,6 +28,7 @@ WORDS = {
     "BODY": "weight and height",
     "FORMULA": "the body formula beyond its range",
     "SUV": "the SUV that comes out",
+    "PHILIPS": "the Philips SUV scale factor",
     "CLOCK": "times as they are written",
 }
 _RULES = (*suv.TIME_RULES, "NONE")
@@ -162,12 +163,15 @@ def check(
     spacing_zyx: Sequence[float],
     source: Source,
     vouched: Collection[str] = (),
+    found: Sequence[Finding] = (),
 ) -> suv.SUVDecision:
     """The decision with a warning for each finding; SUVRefusedError where one is implausible and not vouched for.
 
-    `suv_zyx`: the image in SUV, float (z, y, x); `spacing_zyx` mm; `vouched`: words of WORDS.
+    `suv_zyx`: the image in SUV, float (z, y, x); `spacing_zyx` mm; `vouched`: words of WORDS; `found`: what was found
+    elsewhere.
     """
     findings = [
+        *found,
         *_half_life(decision, source),
         *_dose(decision, source),
         *_uptake(decision, source),

@@ -7,6 +7,7 @@ A reporter is told of scans, of tiles or whatever a command counts, and of notic
     {"event": "progress", "done": 3, "total": 28, "seconds_left": 41.2}   done may be a fraction (of a patient)
     {"event": "notice", "message": ...}
     {"event": "outcome", "scan": ..., "outcome": "done", "message": ...}  a batch has ended a scan
+    {"event": "batch", "done": 3, "total": 20, "seconds_left": 3900.0}    of all scans of a batch
     {"event": "result", ...}                                        the command is done
     {"event": "error", "message": ..., "exit_code": 2}              the command has ended without a result;
                                                                     with more fields where the SUV is refused
@@ -73,6 +74,14 @@ class TerminalProgress:
         self._stream.write(f"{said}{outcome}" + (f": {shown(message)}" if message else "") + "\n")
         self._stream.flush()
 
+    def batch(self, done: float, total: int, seconds_left: float | None) -> None:
+        """`done` of all `total` scans of a batch have ended; `seconds_left` for the rest, None while it is not known."""
+        if seconds_left is None or done >= total or not float(done).is_integer():
+            return
+        self.clear()
+        self._stream.write(f"{int(done)} of {total} scans, {duration(seconds_left)} left for the batch\n")
+        self._stream.flush()
+
     def result(self, **fields: Any) -> None:
         """The command is done; its own text says the rest."""
         self.clear()
@@ -115,6 +124,11 @@ class JsonProgress:
     def outcome(self, scan: str, outcome: str, message: str) -> None:
         """A batch has ended a scan (or a patient): done, skipped, refused, failed or cancelled."""
         self._say("outcome", scan=scan, outcome=outcome, message=message)
+
+    def batch(self, done: float, total: int, seconds_left: float | None) -> None:
+        """`done` of all `total` scans of a batch have ended, parts counted in; `seconds_left` for the rest."""
+        left = None if seconds_left is None else round(float(seconds_left), 1)
+        self._say("batch", done=round(float(done), 3), total=int(total), seconds_left=left)
 
     def result(self, **fields: Any) -> None:
         """The command is done."""

@@ -38,7 +38,7 @@ def run(arguments: argparse.Namespace, reporter: Reporter) -> int:
     from drmc.denoiser import Denoiser
     from drmc.errors import InputError
     from drmc.models import find_model, load_network
-    from drmc.pipeline import find_scan
+    from drmc.scans import find_scan
     from drmc.spots import RESOLUTION_MM, measure_spots
     from drmc.volume import read_volume
 

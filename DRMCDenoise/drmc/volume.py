@@ -183,6 +183,7 @@ def read_volume(
     suv_type: str = "bw",
     accept_rule: str | None = None,
     series_uid: str | None = None,
+    series_description: str | None = None,
     units: str | None = None,
     header: Mapping[str, str] | None = None,
     case: Path | None = None,
@@ -191,7 +192,8 @@ def read_volume(
 
     `path`: a DICOM folder or one DICOM file of the series, or a NIfTI, NRRD or MetaImage file. `suv_type`: a
     key of `suv.SUV_TYPES`. `accept_rule`: the reference time to use where a DICOM header is ambiguous, and what the
-    caller vouches for where it is implausible (`plausibility.accepted`). `series_uid`: which series of a folder.
+    caller vouches for where it is implausible (`plausibility.accepted`). `series_uid`, `series_description`: which series of a folder, by
+    its UID or by a part of its description (drmc.dicom_choice).
     `units`: one of `units.CHOICES`, what an image that is no DICOM holds, where nothing else says so. `header`: values by DICOM keyword that take the place of the header's when the SUV
     is decided (drmc.header_values). `case`: the side-car that a dataset's manifest names for the image, where it has
     none of its own.
@@ -204,7 +206,7 @@ def read_volume(
         raise InputError(f"{path} does not exist: check the path of the scan")
     kind = None if path.is_dir() else image_kind(path)
     if kind is None:
-        volume = _read_dicom(path, suv_type, accept_rule, series_uid, header or {})
+        volume = _read_dicom(path, suv_type, accept_rule, (series_uid, series_description), header or {})
         idle = (
             []
             if units is None
@@ -225,6 +227,8 @@ def read_volume(
         said.append(f"rule {rule} was accepted but has no effect: the image has no DICOM header")
     if series_uid is not None:
         said.append("the series UID has no effect: the image is no DICOM")
+    if series_description is not None:
+        said.append("the series description has no effect: the image is no DICOM")
     source = plausibility.of_image(path)
     if sidecar is not None:
         source = plausibility.of_sidecar(sidecar, sidecar_path.name)
@@ -250,21 +254,30 @@ def read_volume(
     return _checked(volume, source, vouched)
 
 
-def _checked(volume: PETVolume, source: plausibility.Source, vouched: Collection[str]) -> PETVolume:
+def _checked(
+    volume: PETVolume,
+    source: plausibility.Source,
+    vouched: Collection[str],
+    found: Sequence[plausibility.Finding] = (),
+) -> PETVolume:
     """The volume with what its facts and its SUV give reason to say; SUVRefusedError where they cannot be true."""
     spacing = volume.geometry.spacing_zyx
-    decision = plausibility.check(volume.suv, volume.suv_array(), spacing, source, vouched)
+    decision = plausibility.check(volume.suv, volume.suv_array(), spacing, source, vouched, found)
     return replace(volume, suv=decision)
 
 
 def _read_dicom(
-    path: Path, suv_type: str, accept_rule: str | None, series_uid: str | None, header: Mapping[str, str]
+    path: Path,
+    suv_type: str,
+    accept_rule: str | None,
+    which: tuple[str | None, str | None],
+    header: Mapping[str, str],
 ) -> PETVolume:
     from drmc import dicom, header_times  # pydicom is needed for DICOM only
 
     given = header_values.checked(header)
     rule, vouched = plausibility.accepted(accept_rule)
-    series = dicom.read_pet_series(path, series_uid)
+    series = dicom.read_pet_series(path, *which)
     stated = header_values.stated(series.slices)
     slices = header_values.replaced(series.slices, given)
     source = plausibility.of_header(slices, series.synonyms)
@@ -285,11 +298,13 @@ def _read_dicom(
             plausibility.check_half_life(source, vouched)
             raise
         differ = header_effects.philips_disagreement(decision, slices, decide)
-        decision = replace(decision, warnings=[*decision.warnings, *differ])
+        if given and not header_effects.philips_disagreement(decision, series.slices, decide):
+            # The header agrees with itself, and the values by hand are told to have no effect.
+            differ = [replace(one, implausible=False) for one in differ]
         idle = header_effects.without_effect(decision, series.slices, given, decide) if given else []
         decision = header_values.told(decision, series.slices, given, idle)
         volume = _volume_of(series, decision, path, stated, given)
-        return _checked(volume, source, vouched)
+        return _checked(volume, source, vouched, differ)
     except SUVRefusedError as error:
         error.stated = stated
         error.args = (f"{error}{header_times.unreadable_times(slices, series.synonyms)}",)

@@ -256,7 +256,7 @@ def test_other_files_and_other_modalities_are_ignored_with_a_notice(tmp_path):
 
 
 def test_two_series_are_listed_and_one_can_be_chosen(tmp_path):
-    first, second = generate_uid(), generate_uid()
+    first, second, third = generate_uid(), generate_uid(), generate_uid()
     write_series(tmp_path, np.full((3, 4, 5), 1.0), SeriesInstanceUID=first)
     write_series(
         tmp_path,
@@ -265,9 +265,14 @@ def test_two_series_are_listed_and_one_can_be_chosen(tmp_path):
         names="NAC{}.dcm".format,
         CorrectedImage=["DECY"],
     )
+    # Beside an uncorrected one the only corrected series is meant, and both are named.
+    (notice,) = (text for text in read_volume(tmp_path).notices if "passed over" in text)
+    assert f"was taken: {first} (PT, 3 images, attenuation-corrected, BQML)" in notice
+    assert f"passed over: {second} (PT, 4 images, not attenuation-corrected, BQML)" in notice
+    write_series(tmp_path, np.full((5, 4, 5), 3.0), SeriesInstanceUID=third, names="PSF{}.dcm".format)
     line = refusal(tmp_path)
     assert f"{first} (PT, 3 images, attenuation-corrected, BQML)" in line
-    assert f"{second} (PT, 4 images, not attenuation-corrected, BQML)" in line and "--series" in line
+    assert f"{third} (PT, 5 images, attenuation-corrected, BQML)" in line and "--series" in line
     assert read_volume(tmp_path, series_uid=first).array.max() == pytest.approx(1.0, rel=1e-4)
     assert "attenuation-corrected" in refusal(tmp_path, series_uid=second)
     assert "has no series 1.2.3" in refusal(tmp_path, series_uid="1.2.3")

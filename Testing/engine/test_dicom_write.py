@@ -14,7 +14,8 @@ import numpy as np
 import pydicom
 import pytest
 import SimpleITK as sitk
-from drmc import dicom_write, pipeline
+from drmc import dicom_write, pipeline, resume
+from drmc.batch import run_batch
 from drmc.dicom_write import Equipment, plan_series, write_series
 from drmc.errors import CancelledError, InputError
 from drmc.pipeline import DenoiseRequest
@@ -199,7 +200,12 @@ def test_philips_counts_are_converted_with_the_same_suv(tmp_path, ratio, units, 
     }.get(ratio)
     header = {"PhilipsSUVScaleFactor": to_suv, "PhilipsActivityConcentrationScaleFactor": to_bq}
     window = {"WindowCenter": 1000, "WindowWidth": 2000}
-    volume = source(tmp_path / "source", **PHILIPS, **header, **window)
+    if ratio == "contradicting":  # more than 5 % apart: by the caller's word alone
+        with pytest.raises(InputError, match="--accept-suv PHILIPS"):
+            source(tmp_path / "source", **PHILIPS, **header, **window)
+        volume = read_volume(tmp_path / "source", accept_rule="PHILIPS")
+    else:
+        volume = source(tmp_path / "source", **PHILIPS, **header, **window)
     plan = plan_series(volume)
     again, headers = written(denoised(volume), tmp_path / "denoised")
     assert (again.units, plan.units) == (units, units)
@@ -427,9 +433,9 @@ def test_a_run_writes_the_series_and_takes_it_away_again(models, tmp_path):  # n
     assert set(summary["outputs"]) == names == set(os.listdir(output))
     assert read_volume(output / "denoised").suv.factor == summary["suv"]["factor"]
     entry = pipeline.Engine(dicom_request(tmp_path / "scan", output)).entry
-    assert pipeline.is_complete(dicom_request(tmp_path / "scan", output), entry)
+    assert resume.why_again(dicom_request(tmp_path / "scan", output), entry) is None
     (output / "denoised" / "IM0005.dcm").unlink()
-    assert not pipeline.is_complete(dicom_request(tmp_path / "scan", output), entry)
+    assert "gone" in resume.why_again(dicom_request(tmp_path / "scan", output), entry)
     pipeline.run(dicom_request(tmp_path / "scan", output))  # replaces it
     assert len(os.listdir(output / "denoised")) == 5
     # Its own result is never written over, whole or in part.
@@ -449,7 +455,7 @@ def test_a_run_writes_the_series_and_takes_it_away_again(models, tmp_path):  # n
     assert series.geometry.matches(image.geometry) and series.suv.factor == image.suv.factor
     step = np.abs(image.array).max(axis=(1, 2), keepdims=True) / 32767
     assert (np.abs(series.array - image.array) <= 0.51 * step).all()
-    assert not pipeline.is_complete(replace(both, dicom=False), entry)
+    assert resume.why_again(replace(both, dicom=False), entry) is not None
 
 
 def test_a_folder_of_somebody_else_s_is_not_replaced(models, tmp_path):  # noqa: F811
@@ -504,7 +510,7 @@ def test_a_batch_refuses_what_is_no_dicom_and_does_the_rest(models, case, tmp_pa
     class Silent:
         scan = progress = outcome = staticmethod(lambda *_: None)
 
-    result = pipeline.run_batch(dicom_request(cohort, tmp_path / "out"), Silent())
+    result = run_batch(dicom_request(cohort, tmp_path / "out"), Silent())
     assert [row["outcome"] for row in result["scans"]] == ["done", "refused"] and result["exit_code"] == 2
     assert len(os.listdir(tmp_path / "out" / "a" / "denoised")) == 5
 

@@ -15,11 +15,13 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 import torch
-from drmc import pipeline
+from drmc import batch_table, pipeline
+from drmc.batch import run_batch
 from drmc.errors import CancelledError, DRMCError, InputError
 from drmc.models import save_model
 from drmc.network import DRMC, NetworkConfig
 from drmc.pipeline import DenoiseRequest
+from drmc.scans import companions, find_scan, find_scans, is_batch
 from drmc.volume import Geometry, read_volume, write_image
 from synthetic_dicom import write_series
 
@@ -439,14 +441,14 @@ def test_in_a_batch_a_refused_scan_does_not_stop_the_others(models, cohort, tmp_
     batch = DenoiseRequest(
         cohort, tmp_path / "out", model="tiny", device="cpu", lesions=tmp_path / "segmentations"
     )
-    result = pipeline.run_batch(batch, listener)
+    result = run_batch(batch, listener)
     assert result["exit_code"] == 2 and result["counts"] == {"done": 2, "refused": 1}
     assert listener.started == [("p1", 1, 3), ("p2", 2, 3), ("p3", 3, 3)]
     assert listener.ended == [("p1", "done"), ("p2", "refused"), ("p3", "done")]
-    assert sorted(os.listdir(tmp_path / "out")) == ["batch.csv", "lesions.csv", "p1", "p3"]
+    assert sorted(os.listdir(tmp_path / "out")) == ["batch.csv", "cohort.html", "lesions.csv", "p1", "p3"]
     rows = rows_of(tmp_path / "out" / "batch.csv")
     assert [row["outcome"] for row in rows] == ["done", "refused", "done"]
-    assert list(rows[0]) == list(pipeline.BATCH_COLUMNS) and "NaN" in rows[1]["message"]
+    assert list(rows[0]) == list(batch_table.COLUMNS) and "NaN" in rows[1]["message"]
     lesions = rows_of(tmp_path / "out" / "lesions.csv")
     assert [row["scan"] for row in lesions] == ["p1"] * 3 + ["p3"] * 3
     assert list(lesions[0]) == [*LESION_COLUMNS, *LESION_SUV_COLUMNS]
@@ -467,29 +469,29 @@ def test_a_scan_without_lesions_is_denoised_and_says_so(models, cohort, tmp_path
         device="cpu",
         lesions=tmp_path / "segmentations" / "{name}.nii.gz",
     )
-    assert pipeline.run_batch(batch, Listener())["exit_code"] == 0
+    assert run_batch(batch, Listener())["exit_code"] == 0
     rows = rows_of(tmp_path / "out" / "batch.csv")
     assert "no lesions" in rows[0]["message"] and rows[1]["message"] == ""
     assert {row["scan"] for row in rows_of(tmp_path / "out" / "lesions.csv")} == {"p3"}
-    pipeline.run_batch(replace(batch, lesions=None), Listener())
+    run_batch(replace(batch, lesions=None), Listener())
     assert not (tmp_path / "out" / "lesions.csv").exists()  # those of another batch would mislead
 
 
 def test_resume_does_only_what_is_missing(models, cohort, tmp_path):
     (cohort / "p2.nrrd").unlink()
     batch = DenoiseRequest(cohort, tmp_path / "out", model="tiny", device="cpu")
-    assert pipeline.run_batch(batch, Listener())["exit_code"] == 0
+    assert run_batch(batch, Listener())["exit_code"] == 0
     (tmp_path / "out" / "p3" / "report.html").unlink()
     listener = Listener()
-    assert pipeline.run_batch(batch, listener, resume=True)["exit_code"] == 0
+    assert run_batch(batch, listener, resume=True)["exit_code"] == 0
     assert listener.ended == [("p1", "skipped"), ("p3", "done")]
     # Another model is another result, and so are lesions that were not measured before.
     listener = Listener()
-    pipeline.run_batch(replace(batch, model="zero"), listener, resume=True)
+    run_batch(replace(batch, model="zero"), listener, resume=True)
     assert listener.ended == [("p1", "done"), ("p3", "done")]
     listener = Listener()
     lesions = tmp_path / "segmentations"
-    pipeline.run_batch(replace(batch, model="zero", lesions=lesions), listener, resume=True)
+    run_batch(replace(batch, model="zero", lesions=lesions), listener, resume=True)
     assert listener.ended == [("p1", "done"), ("p3", "done")]
 
 
@@ -507,9 +509,7 @@ def test_an_unforeseen_fault_fails_one_scan_and_cancel_keeps_what_is_done(
 
     monkeypatch.setattr(pipeline, "run", run)
     write_image(cohort / "p2.nrrd", suv_image(), GRID, metadata={"units": "SUV"})
-    result = pipeline.run_batch(
-        DenoiseRequest(cohort, tmp_path / "out", model="tiny", device="cpu"), Listener()
-    )
+    result = run_batch(DenoiseRequest(cohort, tmp_path / "out", model="tiny", device="cpu"), Listener())
     rows = rows_of(tmp_path / "out" / "batch.csv")
     assert [row["outcome"] for row in rows] == ["failed", "done", "cancelled"]
     assert rows[0]["message"] == "ZeroDivisionError: a fault of two lines"
@@ -521,7 +521,7 @@ def test_an_unforeseen_fault_fails_one_scan_and_cancel_keeps_what_is_done(
 def test_lesions_that_fit_no_scan_are_a_mistake(models, cohort, tmp_path, lesions):
     batch = DenoiseRequest(cohort, tmp_path / "out", model="tiny", lesions=tmp_path / lesions)
     with pytest.raises(InputError, match="--lesions"):
-        pipeline.run_batch(batch, Listener())
+        run_batch(batch, Listener())
     assert not (tmp_path / "out").exists()
 
 
@@ -529,39 +529,39 @@ def test_lesions_that_fit_no_scan_are_a_mistake(models, cohort, tmp_path, lesion
 
 
 def test_scans_are_found_by_what_folders_hold(tmp_path, cohort):
-    assert pipeline.is_batch(cohort)
-    assert list(pipeline.find_scans(cohort)) == ["p1", "p2", "p3"]
+    assert is_batch(cohort)
+    assert list(find_scans(cohort)) == ["p1", "p2", "p3"]
     nested = tmp_path / "study"
     write_image(_made(nested / "a" / "b") / "pet.nrrd", suv_image(), GRID)
-    assert not pipeline.is_batch(nested)
-    assert pipeline.find_scan(nested) == nested / "a" / "b" / "pet.nrrd"
+    assert not is_batch(nested)
+    assert find_scan(nested) == nested / "a" / "b" / "pet.nrrd"
     write_image(nested / "pet.seg.nrrd", lesion_mask(), GRID)
-    assert pipeline.find_scan(nested) == nested / "a" / "b" / "pet.nrrd"
+    assert find_scan(nested) == nested / "a" / "b" / "pet.nrrd"
     write_image(nested / "a" / "other.mha", suv_image(), GRID)
-    assert pipeline.is_batch(nested)
+    assert is_batch(nested)
     with pytest.raises(InputError, match="several scans"):
-        pipeline.find_scan(nested)
+        find_scan(nested)
     with pytest.raises(InputError, match="no such file"):
-        pipeline.find_scan(tmp_path / "missing")
+        find_scan(tmp_path / "missing")
 
 
 def test_a_pattern_names_the_scans_of_a_data_set_and_their_companions(tmp_path):
     folder = tmp_path / "dataset"
     for patient in ("C1-1", "C1-2"):
         write_case(folder / "C1" / patient)
-    scans = pipeline.find_scans(folder, "*/*/low.nii.gz")
+    scans = find_scans(folder, "*/*/low.nii.gz")
     assert list(scans) == ["C1_C1-1_low", "C1_C1-2_low"]
-    lesions = pipeline._companions("{folder}/lesions.nii.gz", scans, "--lesions")
+    lesions = companions("{folder}/lesions.nii.gz", scans, "--lesions")
     assert lesions["C1_C1-2_low"] == folder / "C1" / "C1-2" / "lesions.nii.gz"
     for pattern in ("/etc/*", "../*"):
         with pytest.raises(InputError, match="--match"):
-            pipeline.find_scans(folder, pattern)
+            find_scans(folder, pattern)
 
 
 def test_no_two_scans_of_a_batch_share_a_name(tmp_path):
     for path in ("a.nrrd", "a.mha", "a/b.nrrd", "a_b.nrrd"):
         write_image(_made((tmp_path / path).parent) / Path(path).name, suv_image(), GRID)
-    names = pipeline.find_scans(tmp_path, "**/*.*")
+    names = find_scans(tmp_path, "**/*.*")
     assert sorted(names) == ["a", "a-2", "a_b", "a_b-2"] and len(set(names.values())) == 4
 
 

@@ -10,9 +10,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from drmc import dicom_folder, pipeline
+from drmc import dicom_folder
 from drmc.cli import main
 from drmc.errors import InputError
+from drmc.scans import find_scan, find_scans, is_batch, scan_name
 from drmc.segments import read_segments
 from drmc.volume import Geometry, read_volume, write_image
 from engine.synthetic_dicom import write_series
@@ -57,9 +58,9 @@ def test_a_medium_is_its_only_scan(tmp_path, capsys):
     expected = factor(capsys, source)
     assert factor(capsys, cd) == expected
     assert factor(capsys, cd / "DICOMDIR") == expected
-    assert pipeline.scan_name(cd / "DICOMDIR") == pipeline.scan_name(cd) == "cd"
-    assert pipeline.find_scan(cd / "DICOMDIR") == pipeline.find_scan(cd)
-    assert not pipeline.is_batch(cd) and not pipeline.is_batch(cd / "DICOMDIR")
+    assert scan_name(cd / "DICOMDIR") == scan_name(cd) == "cd"
+    assert find_scan(cd / "DICOMDIR") == find_scan(cd)
+    assert not is_batch(cd) and not is_batch(cd / "DICOMDIR")
 
 
 @pytest.mark.parametrize("name", ["DICOMDIR", "dicomdir", "DICOMDIR;1", "INDEX.dcm"])
@@ -95,10 +96,8 @@ def test_a_medium_of_two_scans_is_a_batch(tmp_path):
     first = series(tmp_path / "1", PatientID="A", **IDENTIFIED)
     second = series(tmp_path / "2", PatientID="B", **IDENTIFIED)
     cd = medium(tmp_path / "cd", first, second)
-    assert pipeline.is_batch(cd) and pipeline.is_batch(cd / "DICOMDIR")
-    assert (
-        pipeline.find_scans(cd / "DICOMDIR") == pipeline.find_scans(cd) and len(pipeline.find_scans(cd)) == 2
-    )
+    assert is_batch(cd) and is_batch(cd / "DICOMDIR")
+    assert find_scans(cd / "DICOMDIR") == find_scans(cd) and len(find_scans(cd)) == 2
 
 
 def test_no_output_goes_onto_the_medium(tmp_path, capsys):
@@ -119,8 +118,8 @@ def test_an_empty_medium(tmp_path, capsys):
 def test_a_batch_of_media(tmp_path):
     for name in ("a", "b"):
         medium(tmp_path / "cohort" / name, series(tmp_path / name, PatientID=name, **IDENTIFIED))
-    assert pipeline.is_batch(tmp_path / "cohort")
-    assert list(pipeline.find_scans(tmp_path / "cohort")) == ["a", "b"]
+    assert is_batch(tmp_path / "cohort")
+    assert list(find_scans(tmp_path / "cohort")) == ["a", "b"]
 
 
 # ---------------------------------------------------------------------------------------- links
@@ -134,7 +133,7 @@ def test_a_link_that_leads_back_counts_nothing_twice(tmp_path, capsys):
     (root / "self").symlink_to(".")
     (root / "other").symlink_to("pet")
     assert factor(capsys, root) == expected
-    assert pipeline.find_scan(root) == root / "pet" and not pipeline.is_batch(root)
+    assert find_scan(root) == root / "pet" and not is_batch(root)
 
 
 def test_a_link_to_itself_is_nothing(tmp_path, capsys):
@@ -181,9 +180,9 @@ def test_a_batch_counts_a_folder_once(tmp_path):
     (root / "inner").symlink_to("a/pet")
     (root / "loop").symlink_to("../cohort")
     (root / "top").symlink_to("..")
-    assert list(pipeline.find_scans(root)) == ["a", "b"]
-    assert list(pipeline.find_scans(root, "*")) == ["a", "b"]
-    assert pipeline.is_batch(root)
+    assert list(find_scans(root)) == ["a", "b"]
+    assert list(find_scans(root, "*")) == ["a", "b"]
+    assert is_batch(root)
 
 
 def test_a_batch_of_links_into_a_hidden_store(tmp_path):
@@ -191,7 +190,7 @@ def test_a_batch_of_links_into_a_hidden_store(tmp_path):
     for name in ("a", "b"):
         series(root / ".store" / name)
         (root / name).symlink_to(f".store/{name}")
-    assert list(pipeline.find_scans(root)) == ["a", "b"]
+    assert list(find_scans(root)) == ["a", "b"]
 
 
 # ---------------------------------------------------------------------------------------- no regular files
@@ -222,6 +221,7 @@ def special(request, tmp_path):
 def test_what_is_no_regular_file_is_never_read(special, tmp_path, capsys):
     image = tmp_path / "pet.nii.gz"
     write_image(image, np.ones((4, 5, 6)), Geometry((4, 5, 6)))
+    (tmp_path / "pet.json").write_text('{"Units": "SUV"}')
     for arguments in (
         ("suv", special),
         ("quantify", special, "--lesions", image),

@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from drmc import files, locks, pipeline, staging
+from drmc.batch import run_batch
 from drmc.cli import main
 from drmc.errors import DiskFullError, DRMCError, InputError
 from drmc.models import save_model
@@ -124,7 +125,7 @@ def test_a_batch_sweeps_its_own_folder(tmp_path):
         def __getattr__(self, name):
             return lambda *_: None
 
-    pipeline.run_batch(request(tmp_path / "cohort", tmp_path / "out"), Nobody())
+    run_batch(request(tmp_path / "cohort", tmp_path / "out"), Nobody())
     assert hidden(tmp_path / "out") == []
 
 
@@ -259,7 +260,7 @@ def test_a_full_disk_in_a_batch_fails_the_scan_with_path_and_advice(tmp_path, mo
         def __getattr__(self, name):
             return lambda *_: None
 
-    result = pipeline.run_batch(request(cohort, tmp_path / "out"), Nobody())
+    result = run_batch(request(cohort, tmp_path / "out"), Nobody())
     first, second = result["scans"]
     assert first["outcome"] == "failed" and second["outcome"] == "done"
     assert str(tmp_path / "out" / "a") in first["message"] and "make room" in first["message"]

@@ -1284,8 +1284,16 @@ def test_philips_factors_that_disagree_are_told(tmp_path):
         "PhilipsActivityConcentrationScaleFactor": 1.0,
     }
     write_series(tmp_path / "apart", slices=3, **counts)
-    (line,) = read_volume(tmp_path / "apart").suv.warnings
+    with pytest.raises(SUVRefusedError) as caught:  # more than 5 %: only by the caller's word
+        read_volume(tmp_path / "apart")
+    assert "-9.1 %" in str(caught.value) and caught.value.accept == "PHILIPS"
+    assert "take it so with --accept-suv PHILIPS" in str(caught.value)
+    (line,) = read_volume(tmp_path / "apart", accept_rule="PHILIPS").suv.warnings
     assert "(7053,xx00)" in line and "(7053,xx09)" in line and "-9.1 %" in line
+    assert line.endswith("(taken so by the caller: PHILIPS)")
+    write_series(tmp_path / "near", slices=3, **{**counts, "PhilipsSUVScaleFactor": 1.03 * PLAIN})
+    (line,) = read_volume(tmp_path / "near").suv.warnings
+    assert "-2.9 %" in line and "taken so" not in line
     write_series(tmp_path / "same", slices=3, **{**counts, "PhilipsSUVScaleFactor": PLAIN})
     assert not read_volume(tmp_path / "same").suv.warnings
 

@@ -10,7 +10,10 @@ from conftest import REPOSITORY
 ENGINE = REPOSITORY / "DRMCDenoise" / "drmc"
 # What the panel's child process never runs: other commands, batches, and the parser of the command line itself.
 NOT_OF_A_RUN = {
+    "batch.py",
     "cli.py",
+    "header_table.py",
+    "spots_command.py",
     "progress.py",
     "workers.py",
     "dataset.py",
@@ -37,7 +40,7 @@ def messages() -> list[str]:
             if isinstance(node, ast.Call)
             and (
                 getattr(node.func, "attr", "") == "add_argument"
-                or getattr(node.func, "id", "") == "_companions"
+                or getattr(node.func, "id", "") == "companions"
             )
             for argument in node.args
         }

@@ -20,7 +20,8 @@ from drmc.denoiser import Denoiser, on_physical_cores
 from drmc.errors import InputError
 from drmc.models import find_model, load_network
 from drmc.network import NetworkConfig
-from drmc.pipeline import find_scan, jsonable, versions
+from drmc.pipeline import jsonable, versions
+from drmc.scans import find_scan
 from drmc.simulation.command import devices
 
 

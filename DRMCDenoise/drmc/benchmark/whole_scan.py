@@ -14,9 +14,10 @@ import numpy as np
 import torch
 
 from drmc.denoiser import OVERLAP, Denoiser, halo_of
-from drmc.pipeline import DenoiseRequest, scan_name
+from drmc.pipeline import DenoiseRequest
 from drmc.pipeline import run as denoise_scan
 from drmc.resampling import GRID_MM
+from drmc.scans import scan_name
 from drmc.volume import Geometry
 from drmc.workers import run_in_processes
 

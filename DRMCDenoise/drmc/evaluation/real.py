@@ -37,7 +37,9 @@ def measure_real_scan(
         segments, _ = read_segments(scan.lesions, geometry, volume.frame_of_reference, volume.series_uid)
     body = body_mask(suv, geometry.spacing_zyx)
     if not body.any():
-        raise InputError(f"{scan.scan}: shows no body (no uptake above SUV {LEAST_BODY_SUV:g}): give a scan of a patient")
+        raise InputError(
+            f"{scan.scan}: shows no body (no uptake above SUV {LEAST_BODY_SUV:g}): give a scan of a patient"
+        )
     liver = _liver(suv, geometry, [segment.mask for segment in segments])
     before = None if liver is None else variation(_standing(suv, geometry), liver)
     records = []

@@ -1,0 +1,382 @@
+"""A folder of scans: each is denoised into OUT/<name>/, and one that is refused or fails does not stop the rest.
+
+Scans are done one after the other, or by `jobs` processes, each with a model of its own. Several processes may be given the same
+OUT, on one machine or on machines that share the disk: a scan that another living process holds (`staging.Claim`) is passed over and looked at again
+at the end, and what that process has made by then is taken over. OUT/batch.csv has a row for every scan that any of them has ended.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+import traceback
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any, Protocol
+
+from drmc import batch_table, cohort_page, files, header_table, pipeline, resume, staging
+from drmc.batch_members import Member
+from drmc.errors import CancelledError, DRMCError, InputError, OutputHeldError
+from drmc.pipeline import Cancel, DenoiseRequest, Engine
+from drmc.scans import companions, find_scans, of_medium
+from drmc.workers import run_in_processes
+
+LOOK_AGAIN_S = 2.0  # between two looks at a scan that another process holds
+LONGEST_WAIT_S = 3600.0  # for another process, while no scan ends
+BY_ANOTHER = "done by another process"
+
+
+class BatchObserver(Protocol):
+    """What `run_batch` tells while it works; drmc.progress has two of them.
+
+    An observer may have `batch(done, total, seconds_left)` besides: scans that have ended, and an estimate for all that are left.
+    """
+
+    def scan(self, name: str, index: int, count: int) -> None:
+        """The next scan starts."""
+
+    def progress(self, done: int, total: int, seconds_left: float | None) -> None:
+        """Tiles of the present scan."""
+
+    def outcome(self, scan: str, outcome: str, message: str) -> None:
+        """A scan has ended."""
+
+
+@dataclass(frozen=True)
+class _Task:
+    """One scan of a batch, so that another process can do it. `others`: whether other processes have the same batch, whose results
+    since `since` (ISO, UTC) are taken over."""
+
+    name: str
+    index: int
+    request: DenoiseRequest
+    resume: bool
+    without_lesions: bool
+    others: bool
+    since: str
+
+
+@dataclass(frozen=True)
+class _Ended:
+    """How a scan has ended: its row of the table. `held`: another process has it. `by_another`: that one's row says more."""
+
+    row: dict[str, Any]
+    warned: list[str]
+    held: bool = False
+    by_another: bool = False
+
+
+def run_batch(
+    request: DenoiseRequest,
+    observer: BatchObserver,
+    cancel: Cancel | None = None,
+    *,
+    scans: dict[str, Path] | None = None,
+    resume: bool = False,
+    headers: str | os.PathLike[str] | None = None,
+    jobs: int = 1,
+) -> dict[str, Any]:
+    """Denoises every scan of a folder.
+
+    `scans` are name and path of each (default: `find_scans` of the input). OUT/batch.csv has one row per
+    scan and is renewed after each; OUT/lesions.csv collects all lesions, OUT/cohort.html shows all scans. With `resume`, a scan is
+    skipped when OUT/<name> is complete and was made from the same content: scan, lesions, reference, model and settings.
+    `headers`: a table of header values, one row a scan (drmc.header_table). `jobs`: how many processes.
+    A row's `warnings` are the SUV warnings of its scan. Returns `scans` (the rows), `counts` (how many had which outcome),
+    `output`, and `exit_code`: 0 all done, 1 some failed, 2 some refused, 130 cancelled.
+    Raises InputError when nothing at all can be done (no scan, no model, no output folder, header values for all scans at once).
+    """
+    output = Path(request.output)
+    pipeline.check_request(request, batch=True)
+    if jobs < 1:
+        raise InputError(f"--jobs {jobs}: must be at least 1")
+    folder = of_medium(Path(request.input))
+    scans = find_scans(folder) if scans is None else scans
+    if not scans:
+        raise InputError(
+            f"{request.input}: no PET scan in this folder: give a folder with DICOM, NIfTI, NRRD or MHA"
+        )
+    if request.header and len(scans) > 1:
+        raise InputError(
+            f"--header {next(iter(request.header))}: would give all {len(scans)} scans of the batch the same value: give "
+            "--headers TABLE.csv, one row a scan"
+        )
+    given = {} if headers is None else header_table.read(headers, scans, folder)
+    pipeline.check_output_folder(output, inputs=(folder, *scans.values()))
+    if output.is_dir():
+        staging.sweep_files(output)
+    lesions = companions(request.lesions, scans, "--lesions")
+    references = companions(request.reference, scans, "--reference")
+    engine = Engine(request)
+    engine.load()  # an unknown device or a damaged weight file refuses the batch, not scan after scan
+    since = datetime.now(timezone.utc).isoformat(timespec="seconds")
+    made = [part for part in (output, *output.parents) if not part.exists()]
+    for part in reversed(made):
+        part.mkdir(exist_ok=True)
+    with Member(output) as member:
+        tasks = [
+            _Task(
+                name,
+                index,
+                replace(
+                    request,
+                    input=path,
+                    output=output / name,
+                    lesions=lesions[name],
+                    reference=references[name],
+                    header=given.get(name, request.header),
+                ),
+                resume,
+                request.lesions is not None and lesions[name] is None,
+                member.has_others(),
+                since,
+            )
+            for index, (name, path) in enumerate(scans.items(), start=1)
+        ]
+        rows = _Batch(output, tasks, observer, cancel, member, engine, jobs).run()
+    counts = Counter(row["outcome"] for row in rows)
+    codes = {"cancelled": 130, "failed": 1, "refused": 2}
+    exit_code = next((code for outcome, code in codes.items() if counts[outcome]), 0)
+    return {"output": str(output), "scans": rows, "counts": dict(counts), "exit_code": exit_code}
+
+
+class _Batch:
+    """The work on a batch: who does the scans, and what is written after each."""
+
+    def __init__(
+        self,
+        output: Path,
+        tasks: Sequence[_Task],
+        observer: BatchObserver,
+        cancel: Cancel | None,
+        member: Member,
+        engine: Engine,
+        jobs: int,
+    ):
+        self._output, self._tasks, self._observer, self._cancel = output, tasks, observer, cancel
+        self._member, self._engine, self._jobs = member, engine, jobs
+        self._ended: dict[str, _Ended] = {}
+        self._begun: set[str] = set()
+        self._why_held: dict[str, str] = {}
+        self._started = time.perf_counter()
+
+    def run(self) -> list[dict[str, Any]]:
+        """Does all scans; returns the rows of those that have ended, in the order of the scans."""
+        waiting = list(self._tasks)
+        until = time.monotonic() + LONGEST_WAIT_S
+        while waiting and not self._is_cancelled:
+            held = self._in_turn(waiting) if self._jobs == 1 else self._by_jobs(waiting)
+            if len(held) < len(waiting):
+                until = time.monotonic() + LONGEST_WAIT_S
+            waiting = [replace(task, others=True) for task in held]
+            if waiting and not self._is_cancelled:
+                if (
+                    time.monotonic() > until
+                ):  # a disk that keeps no locks cannot tell the dead from the living
+                    for task in waiting:
+                        self._end(task, _Ended(_row(task, "refused", self._why_held[task.name]), []))
+                    break
+                time.sleep(LOOK_AGAIN_S)
+        rows = [self._ended[task.name].row for task in self._tasks if task.name in self._ended]
+        with files.full_disk_in_one_line(self._output):
+            cohort_page.write(self._output, batch_table.read(self._output / batch_table.NAME))
+        return rows
+
+    @property
+    def _is_cancelled(self) -> bool:
+        return any(ended.row["outcome"] == "cancelled" for ended in self._ended.values())
+
+    def _in_turn(self, tasks: Sequence[_Task]) -> list[_Task]:
+        """One scan after the other in this process; returns those that others hold."""
+        held = []
+        for task in tasks:
+            if task.name not in self._begun:
+                self._begun.add(task.name)
+                self._observer.scan(task.name, task.index, len(self._tasks))
+            task = replace(task, others=task.others or self._member.has_others())
+            ended = do_scan(task, self._engine, self._observer.progress, self._cancel)
+            if ended.held:
+                self._why_held[task.name] = ended.row["message"]
+                held.append(task)
+            else:
+                self._end(task, ended)
+            if self._is_cancelled:
+                break
+        return held
+
+    def _by_jobs(self, tasks: Sequence[_Task]) -> list[_Task]:
+        """Several scans at a time, in processes of their own; returns those that others hold."""
+        held: list[_Task] = []
+        left = {task.name: task for task in tasks}
+        jobs = self._jobs
+        while left:
+            shares: dict[int, float] = {}
+            present = list(left.values())
+
+            def progress(index: int, share: float, shares: dict[int, float] = shares) -> None:
+                pipeline.stop_if(self._cancel)
+                shares[index] = share
+                self._tell(sum(shares.values()))
+
+            def finished(
+                index: int, ended: _Ended, shares: dict[int, float] = shares, present: list[_Task] = present
+            ) -> None:
+                task = left.pop(present[index].name)
+                shares.pop(index, None)
+                if ended.held:
+                    self._why_held[task.name] = ended.row["message"]
+                    held.append(task)
+                else:
+                    self._end(task, ended)
+                pipeline.stop_if(self._cancel)
+
+            try:
+                threads = max(1, (os.cpu_count() or 1) // jobs)
+                run_in_processes(
+                    _do_in_worker,
+                    [(task, threads, self._engine.entry.sha256) for task in present],
+                    jobs,
+                    progress=progress,
+                    finished=finished,
+                )
+            except CancelledError as error:
+                self._sweep(left.values())
+                if left:
+                    task = next(iter(left.values()))
+                    self._end(task, _Ended(_row(task, "cancelled", str(error)), []))
+                break
+            except DRMCError as error:  # a worker has died, and the others were ended with it
+                self._sweep(left.values())
+                if jobs == 1:
+                    task = left.pop(next(iter(left)))
+                    self._end(task, _Ended(_row(task, "failed", _fewer_jobs(str(error))), []))
+                jobs = (
+                    1  # most likely memory: the rest one by one, so that it is known which scan is at fault
+                )
+        return held
+
+    def _sweep(self, tasks: Any) -> None:
+        """Takes away what workers that were ended have left."""
+        for task in tasks:
+            try:
+                with staging.Claim(Path(task.request.output)) as claim:
+                    claim.take()
+            except DRMCError:
+                continue
+
+    def _end(self, task: _Task, ended: _Ended) -> None:
+        self._ended[task.name] = ended
+        message = "; ".join(part for part in (ended.row["message"], _how_many(ended.warned)) if part)
+        self._observer.outcome(task.name, ended.row["outcome"], message)
+        mine = {name: one.row for name, one in self._ended.items()}
+        theirs = [name for name, one in self._ended.items() if one.by_another]
+        names = [task.name for task in self._tasks]
+        with files.full_disk_in_one_line(self._output):
+            batch_table.write(self._output, names, mine, theirs, keep=self._member.has_others())
+        self._tell()
+
+    def _tell(self, part: float = 0.0) -> None:
+        """Says how far the batch is, and how long it will take by what the scans done have taken."""
+        tell: Callable[..., None] | None = getattr(self._observer, "batch", None)
+        if tell is None:
+            return
+        outcomes = [one.row["outcome"] for one in self._ended.values()]
+        computed = sum(outcome != "skipped" for outcome in outcomes) + part
+        left = len(self._tasks) - len(outcomes) - part
+        seconds = (time.perf_counter() - self._started) / computed * left if computed else None
+        tell(len(outcomes) + part, len(self._tasks), seconds)
+
+
+def do_scan(task: _Task, engine: Engine, progress: pipeline.Progress | None, cancel: Cancel | None) -> _Ended:
+    """Does one scan of a batch; nothing is raised but KeyboardInterrupt."""
+    started = time.perf_counter()
+    outcome, message, summary = "done", "", None
+    held = by_another = False
+    output = Path(task.request.output)
+    try:
+        pipeline.stop_if(cancel)
+        why = ""
+        if task.resume or (task.others and _is_new(output, task.since)):
+            why = resume.why_again(task.request, engine.entry)
+        if why is None:
+            outcome, summary = "skipped", pipeline.earlier_summary(output)
+            by_another = task.others and _is_new(output, task.since)
+            message = BY_ANOTHER if by_another else ""
+        else:
+            summary = pipeline.run(task.request, progress, cancel, name=task.name, engine=engine)
+            said = (f"computed again: {why}" if why else "", _NO_LESIONS if task.without_lesions else "")
+            message = "; ".join(part for part in said if part)
+    except OutputHeldError as error:
+        held, outcome, message = True, "refused", str(error)
+    except CancelledError as error:
+        outcome, message = "cancelled", str(error)
+    except InputError as error:
+        outcome, message = "refused", str(error)
+    except Exception as error:  # one scan's fault must not cost the rest of the night
+        outcome = "failed"
+        message = str(error) if isinstance(error, DRMCError) else f"{type(error).__name__}: {error}"
+        if os.environ.get("DRMC_DEBUG") == "1":
+            traceback.print_exc()
+    warned = [] if summary is None else pipeline.suv_warnings(summary)
+    row = _row(task, outcome, message, time.perf_counter() - started, summary)
+    return _Ended(row, warned, held, by_another)
+
+
+_NO_LESIONS = "no lesions of this name: no lesion table"
+
+
+def _row(
+    task: _Task,
+    outcome: str,
+    message: str,
+    seconds: float = 0.0,
+    summary: Mapping[str, Any] | None = None,
+) -> dict[str, Any]:
+    request = task.request
+    return {
+        "scan": task.name,
+        "outcome": outcome,
+        "seconds": round(seconds, 1),
+        "input": str(request.input),
+        "output": str(request.output),
+        "message": pipeline.one_line(message),
+        **batch_table.facts(summary),
+    }
+
+
+def _is_new(output: Path, since: str) -> bool:
+    """Whether a result was made since a moment (ISO, UTC)."""
+    earlier = pipeline.earlier_summary(output) or {}
+    return str(earlier.get("created", "")) >= since
+
+
+_engine: Engine | None = None  # a worker's own
+
+
+def _do_in_worker(given: tuple[_Task, int, str], report: Callable[[float], None]) -> _Ended:
+    """`do_scan` in a process of its own, whose model is loaded once; its share of the processors is `threads`."""
+    global _engine
+    task, threads, sha256 = given
+    if _engine is None:
+        import torch
+
+        torch.set_num_threads(threads)
+        _engine = Engine(task.request)
+        if _engine.entry.sha256 != sha256:
+            raise InputError(f"{_engine.entry.path}: was changed while the batch ran: start it again")
+    return do_scan(task, _engine, lambda done, total, left: report(done / max(total, 1)), None)
+
+
+def _fewer_jobs(message: str) -> str:
+    return message.replace("the finished cases are kept, ", "").replace("fewer --workers", "fewer --jobs")
+
+
+def _how_many(warned: Sequence[str]) -> str:
+    """How many SUV warnings a scan has, and the first of them."""
+    if not warned:
+        return ""
+    more = f" (and {len(warned) - 1} more)" if len(warned) > 1 else ""
+    return f"SUV warning: {pipeline.one_line(warned[0])}{more}"

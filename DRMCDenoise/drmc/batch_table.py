@@ -1,0 +1,112 @@
+"""The tables of a batch: batch.csv, one row a scan, and lesions.csv with the lesions of all scans."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Collection, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from drmc import files, suv_text, texts
+from drmc.batch_members import table_lock
+
+NAME = "batch.csv"
+# Columns are added behind the last one, never between: scripts read them by their place, too.
+COLUMNS = (
+    *("scan", "outcome", "seconds", "input", "output", "message", "warnings"),
+    *("weight_kg", "dose_mbq", "uptake_min", "tracer", "suv_type", "rule", "factor"),
+    *("model", "nearest_center", "body_mean_change_percent", "noise_reduction_percent"),
+)
+_FACTS = COLUMNS[COLUMNS.index("warnings") :]
+
+
+def facts(summary: Mapping[str, Any] | None) -> dict[str, Any]:
+    """What a row says of the scan behind its outcome, from its summary.json; all empty without one."""
+    if summary is None:
+        return dict.fromkeys(_FACTS, "")
+    suv = summary.get("suv") or {}
+    known = suv.get("facts") or {}
+    dose = known.get("dose_bq")
+    body = summary.get("body") or {}
+    nearest = summary.get("routing_nearest") or {}
+    reference = (summary.get("reference") or {}).get("suv") or {}
+    warned = [*suv_text.warning_lines(suv), *suv_text.warning_lines(reference, "reference")]
+    found = {
+        "warnings": suv_text.cell(warned),
+        "weight_kg": known.get("weight_kg"),
+        "dose_mbq": None if dose is None else round(dose / 1e6, 4),
+        "uptake_min": known.get("uptake_minutes"),
+        "tracer": known.get("tracer"),
+        "suv_type": suv.get("type"),
+        "rule": suv.get("rule"),
+        "factor": suv.get("factor"),
+        "model": (summary.get("model") or {}).get("name"),
+        "nearest_center": nearest.get("center"),
+        "body_mean_change_percent": _rounded(body.get("mean_change_percent")),
+        "noise_reduction_percent": _rounded(body.get("noise_reduction_percent")),
+    }
+    return {key: "" if found[key] is None else found[key] for key in _FACTS}
+
+
+def _rounded(value: float | None) -> float | None:
+    return None if value is None else round(value, 4)
+
+
+def read(path: Path) -> list[dict[str, str]]:
+    """The rows of a batch.csv, texts as they were written; none where there is no such table."""
+    try:
+        with open(path, encoding="utf-8", newline="") as file:
+            rows = [
+                {key: texts.text_of_cell(row.get(key) or "") for key in COLUMNS}
+                for row in csv.DictReader(file)
+            ]
+    except (OSError, ValueError, csv.Error):
+        return []
+    return [row for row in rows if row["scan"]]
+
+
+def write(
+    output: Path,
+    names: Sequence[str],
+    rows: Mapping[str, Mapping[str, Any]],
+    theirs: Collection[str],
+    *,
+    keep: bool,
+) -> None:
+    """Writes both tables with the rows of this process, by scan and in the order of `names`.
+
+    `keep`: other processes write there, too; then their rows stay, and for the scans in `theirs` they come before this
+    process's own.
+    """
+    output.mkdir(parents=True, exist_ok=True)
+    with table_lock(output):
+        path = output / NAME
+        earlier = path.is_file()
+        kept: dict[str, Mapping[str, Any]] = {row["scan"]: row for row in read(path)} if keep else {}
+        merged = {
+            **kept,
+            **{name: row for name, row in rows.items() if name not in theirs or name not in kept},
+        }
+        order = [*(name for name in names if name in merged), *(name for name in merged if name not in names)]
+        lines = ([merged[name][column] for column in COLUMNS] for name in order)
+        files.write_text(path, files.csv_text(COLUMNS, lines))
+        ended = [name for name in order if merged[name]["outcome"] in ("done", "skipped")]
+        _write_lesions(output, ended, earlier=earlier)
+
+
+def _write_lesions(output: Path, names: Sequence[str], *, earlier: bool) -> None:
+    tables = [output / name / "lesions.csv" for name in names]
+    found = [path.read_text(encoding="utf-8").splitlines(keepends=True) for path in tables if path.is_file()]
+    if found:
+        head = max((lines[0] for lines in found), key=len)
+        files.write_text(output / "lesions.csv", head + "".join(_rows_below(head, lines) for lines in found))
+    elif earlier:  # then a lesions.csv that is there is an earlier batch's
+        (output / "lesions.csv").unlink(missing_ok=True)
+
+
+def _rows_below(head: str, lines: Sequence[str]) -> str:
+    """The rows of a table; those of an earlier version, which had fewer columns, with empty cells at their end."""
+    missing = head.count(",") - lines[0].count(",")
+    if not missing:
+        return "".join(lines[1:])
+    return "".join(f"{line.rstrip(chr(10))}{',' * missing}\n" for line in lines[1:])

@@ -1,0 +1,105 @@
+"""The table of `--headers`: values of DICOM headers that are given by hand, one row a scan of a batch.
+
+A CSV file with the column `scan` (the scan's name as in batch.csv, or its path below the batch folder) and columns named
+by DICOM keywords as `--header` takes them. An empty cell gives nothing; a scan without a row takes nothing.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import os
+from collections.abc import Mapping
+from pathlib import Path
+
+from drmc import header_values, texts
+from drmc.errors import InputError
+from drmc.files import check_regular
+
+SCAN = "scan"
+
+
+def read(path: str | os.PathLike[str], scans: Mapping[str, Path], folder: Path) -> dict[str, dict[str, str]]:
+    """The given values by scan and keyword, in the form that DICOM writes.
+
+    `scans`: name and path of each scan of the batch; `folder`: what their paths are relative to. Raises InputError for
+    an unreadable table, unknown scans or keywords, doubled rows or columns, and values that make no sense.
+    """
+    path = Path(path)
+    rows = _rows(path)
+    head = [cell.strip() for cell in rows[0][1]] if rows else []
+    if SCAN not in head:
+        raise InputError(
+            f"{path}: has no column '{SCAN}': name the scans in a column of this name (--headers)"
+        )
+    doubled = next((name for name in head if head.count(name) > 1), None)
+    if doubled is not None:
+        raise InputError(f"{path}: the column '{doubled}' is there twice: leave one out")
+    for keyword in head:
+        if keyword != SCAN and keyword not in header_values.KINDS:
+            raise InputError(
+                f"{path}: the column '{keyword}' is no value that can be given by hand, only "
+                f"{', '.join(header_values.KINDS)}: correct its name or leave it out"
+            )
+    named = _names(scans, folder)
+    given: dict[str, dict[str, str]] = {}
+    lines: dict[str, int] = {}
+    for line, cells in rows[1:]:
+        if len(cells) != len(head):
+            raise InputError(
+                f"{path}, line {line}: has {len(cells)} cells for {len(head)} columns: correct it"
+            )
+        row = dict(zip(head, cells, strict=True))
+        text = texts.text_of_cell(row.pop(SCAN).strip())
+        found = named.get(text, set())
+        if len(found) != 1:
+            what = "is the name of one scan and the path of another" if found else "is no scan of this batch"
+            example = next(iter(scans), "")
+            raise InputError(
+                f"{path}, line {line}: '{text}' {what}: write a name as in batch.csv, such as {example}"
+            )
+        name = next(iter(found))
+        if name in given:
+            raise InputError(
+                f"{path}, line {line}: the scan '{text}' has a row already (line {lines[name]}): leave one out"
+            )
+        values = {keyword: texts.text_of_cell(cell) for keyword, cell in row.items() if cell.strip()}
+        try:
+            given[name] = header_values.checked(values)
+        except InputError as error:
+            raise InputError(f"{path}, line {line}: {str(error).removeprefix('--header ')}") from None
+        lines[name] = line
+    return given
+
+
+def _rows(path: Path) -> list[tuple[int, list[str]]]:
+    """The rows that hold anything, with the number of the line where each ends."""
+    check_regular(path)
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read ({error.strerror}): check the path of --headers") from None
+    except UnicodeDecodeError:
+        raise InputError(f"{path}: is no UTF-8 text: save the table as CSV in UTF-8") from None
+    first = text.partition("\n")[0]
+    # Spreadsheets of many languages part the cells by semicolons; keywords hold neither.
+    separator = max(",;\t", key=first.count)
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=separator)
+    try:
+        return [(reader.line_num, cells) for cells in reader if any(cell.strip() for cell in cells)]
+    except csv.Error as error:
+        raise InputError(
+            f"{path}, line {reader.line_num}: is no CSV ({error}): save the table again"
+        ) from None
+
+
+def _names(scans: Mapping[str, Path], folder: Path) -> dict[str, set[str]]:
+    """Which scans a text can mean: a name, or a path below the folder."""
+    named: dict[str, set[str]] = {}
+    for name, path in scans.items():
+        texts_of_scan = {name}
+        if path.is_relative_to(folder):
+            texts_of_scan.add(path.relative_to(folder).as_posix())
+        for text in texts_of_scan:
+            named.setdefault(text, set()).add(name)
+    return named

@@ -1,0 +1,93 @@
+"""Measuring a result again, with other lesions, without denoising: the scan where it was, and the denoised image beside it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import SimpleITK as sitk
+
+from drmc import fingerprint, pipeline
+from drmc.errors import InputError
+from drmc.scans import find_scan
+from drmc.volume import Geometry, PETVolume, read_image, read_volume
+
+
+@dataclass(frozen=True)
+class Result:
+    """A result folder read back: the scan's `name`, the scan, the denoised image in SUV (z, y, x) on its grid, what is to be said;
+    `reading`: with which SUV type, accepted rule and units."""
+
+    name: str
+    original: PETVolume
+    denoised_suv: np.ndarray
+    notices: list[str]
+    reading: dict[str, Any]
+
+
+def is_result(folder: Path) -> bool:
+    """Whether a folder holds a result of `drmc denoise`."""
+    return folder.is_dir() and pipeline.earlier_summary(folder) is not None
+
+
+def read_result(folder: Path, **asked: Any) -> Result:
+    """Reads the scan and the denoised image of a result folder.
+
+    `asked`: options of `read_volume` that are to be other than in the run; None takes the run's. The denoised image has the scan's
+    SUV factor, as in the run. Raises InputError where the scan is no longer where it was, or is another one by its content, and
+    where the denoised image is gone or of another grid.
+    """
+    summary = pipeline.earlier_summary(folder) or {}
+    settings = summary.get("settings") or {}
+    image = _denoised_image(folder, summary)
+    alone = f"measure the denoised image alone ({image})"
+    source = Path(str(settings.get("input")))
+    if not source.exists():
+        raise InputError(f"{folder}: its scan is no longer at {source}: put it back, or {alone}")
+    scan = find_scan(source)
+    made_from = (summary.get("fingerprint") or {}).get("scan")
+    if made_from is None:
+        raise InputError(
+            f"{folder}: was made by an earlier version that did not keep the scan's checksum: denoise it again, or {alone}"
+        )
+    if fingerprint.of_files(fingerprint.files_of(scan)) != made_from:
+        raise InputError(f"{folder}: the scan at {scan} has changed since: denoise it again, or {alone}")
+    keys = ("suv_type", "accept_rule", "units", "series_uid", "series_description", "header")
+    options = {key: asked.get(key) or settings.get(key) for key in keys}
+    options["suv_type"] = options["suv_type"] or "bw"
+    original = read_volume(scan, **options)
+    return Result(
+        str(summary.get("scan") or folder.name),
+        original,
+        _denoised_suv(image, original, options),
+        [f"measured again, original: {scan}, denoised: {image}"],
+        {key: options[key] for key in ("suv_type", "accept_rule", "units")},
+    )
+
+
+def _denoised_image(folder: Path, summary: dict[str, Any]) -> Path:
+    outputs = [
+        name for name in summary.get("outputs", []) if name.startswith("denoised") and name != "denoised.json"
+    ]
+    outputs.sort(
+        key=lambda name: name == "denoised"
+    )  # an image file has the exact voxels, a series 16 bits of them
+    for name in outputs:
+        if (folder / name).exists():
+            return folder / name
+    raise InputError(f"{folder}: the denoised image is gone: denoise the scan again")
+
+
+def _denoised_suv(image: Path, original: PETVolume, options: dict[str, Any]) -> np.ndarray:
+    """The denoised image in SUV; an image file by the scan's own factor, as in the run."""
+    if image.is_dir():
+        denoised = read_volume(image, suv_type=options["suv_type"], accept_rule=options["accept_rule"])
+    else:
+        read = read_image(image)
+        array = sitk.GetArrayFromImage(read).astype(np.float32, copy=False)
+        denoised = replace(original, array=array, geometry=Geometry.from_image(read))
+    if not denoised.geometry.matches(original.geometry):
+        raise InputError(f"{image}: is not on the grid of the scan {original.source}: denoise it again")
+    return denoised.suv_array()
