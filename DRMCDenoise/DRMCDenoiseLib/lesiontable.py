@@ -138,19 +138,27 @@ def _nameCell(segment: str, stages: Stages):
 
 
 def _cellText(stages: Stages, quantity: str, isBeyond: bool) -> str:
+    from drmc import mtv
+
     before, after, change = (
         stages.get(stage, {}).get(quantity) for stage in ("original", "denoised", "change_percent")
     )
-    mark = f" {BEYOND}" if isBeyond else ""
+    isRelative = quantity in mtv.RELATIVE and bool(change)
+    mark = f" {BEYOND}" if isBeyond else f" {mtv.MARK}" if isRelative else ""
     return f"{number(before)} \u2192 {number(after)}\n{percent(change)}{mark}"
 
 
 def _cellTip(stages: Stages, quantity: str, label: str, flag: dict[str, Any]) -> str:
-    from drmc import quantify
+    from drmc import mtv, quantify
 
     values: list[tuple[str, Any]] = [(_("original"), "original"), (_("denoised"), "denoised")]
     values += [(_("full dose"), "reference")] if "reference" in stages else []
     said = ", ".join(f"{name} {number(stages.get(stage, {}).get(quantity))}" for name, stage in values)
+    if quantity in mtv.RELATIVE:
+        return f"{label}: {said}\n" + _(
+            "The 41 % threshold follows SUVmax: when less noise makes SUVmax lower, the volume grows by definition. The saved "
+            "table has the volumes at SUV 2.5 and 4.0, and at 41 % of the original's SUVmax."
+        )
     if not flag:
         return f"{label}: {said}\n" + _("No repeatability is stated for it: it is never marked.")
     verdict = _("Beyond") if flag["exceeds"] else _("Within")

@@ -81,6 +81,11 @@ TABLE_QUANTITIES = (
     ("mtv41_ml", "MTV41 [ml]"),
     ("tlg41", "TLG41"),
 )
+FIXED_VOLUMES = (
+    ("mtv_suv25_ml", "MTV SUV2.5"),
+    ("mtv_suv40_ml", "MTV SUV4.0"),
+    ("mtv41_original_ml", "MTV41 of original"),
+)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -141,6 +146,7 @@ def _denoise(options: argparse.Namespace, reporter: Reporter) -> int:
         accept_rule=options.accept_rule,
         series_uid=options.series,
         series_description=options.series_description,
+        liver_reference=options.liver_reference,
         tile_batch=options.tile_batch,
         header=options.header,
     )
@@ -229,7 +235,7 @@ def _suv(options: argparse.Namespace, reporter: Reporter) -> int:
 
 
 def _quantify(options: argparse.Namespace, reporter: Reporter) -> int:
-    from drmc import held, pipeline, quantify, remeasure, suv_text
+    from drmc import held, mtv, pipeline, quantify, remeasure, suv_text
     from drmc.scans import scan_name
 
     result = None
@@ -254,7 +260,8 @@ def _quantify(options: argparse.Namespace, reporter: Reporter) -> int:
         reading = _reading(options) if result is None else result.reading
         reference = pipeline.read_reference(held.resolve(options.reference), volume.geometry, **reading)
         stages["reference"] = reference.suv_array()
-    rows = quantify.lesion_table(name, segments, stages, volume.geometry)
+    rows = quantify.lesion_table(name, segments, stages, volume.geometry, options.liver_reference)
+    notices = [*notices, *mtv.peak_notes(rows)]
     bias = quantify.lesion_bias(rows) if options.reference is not None else None
     if options.json:
         _print_json(
@@ -272,9 +279,14 @@ def _quantify(options: argparse.Namespace, reporter: Reporter) -> int:
         ("suv_min", "SUVmin"),
         ("suv_median", "median"),
         *TABLE_QUANTITIES,
+        *FIXED_VOLUMES,
     ]
-    cells = [[row["segment"], row["stage"], *(_number(row[key]) for key, _ in columns)] for row in rows]
+    cells = [
+        [row["segment"], row["stage"], *(_number(row[key]) + _mark(row, key) for key, _ in columns)]
+        for row in rows
+    ]
     _print_table(["segment", "stage", *(title for _, title in columns)], cells)
+    _print_volumes(rows)
     if bias is not None:
         _print_bias(bias)
     _print_suv(volume.suv.to_dict(), volume.units)
@@ -398,6 +410,7 @@ def _parser(arguments: Sequence[str]) -> _Parser:
     sub.add_argument(
         "--reference", metavar="FULLDOSE", help="full-dose image on the same grid: adds B_mean, B_max, B_peak"
     )
+    _add_liver(sub)
     _add_reading(sub)
     sub.add_argument("--json", action="store_true", help="print JSON")
     sub = add(
@@ -463,6 +476,7 @@ def _add_denoise(add: Callable[..., argparse.ArgumentParser]) -> None:
         metavar="FULLDOSE",
         help="full-dose image on the same grid, to compare with; in a batch as --lesions",
     )
+    _add_liver(sub)
     sub.add_argument(
         "--device",
         type=_device,
@@ -511,6 +525,15 @@ def _add_denoise(add: Callable[..., argparse.ArgumentParser]) -> None:
     add_progress_argument(sub)
     sub.add_argument(
         "--cancel-on-eof", action="store_true", help="stop when standard input ends (for a parent process)"
+    )
+
+
+def _add_liver(sub: argparse.ArgumentParser) -> None:
+    sub.add_argument(
+        "--liver-reference",
+        metavar="SEGMENT",
+        help="the segment of --lesions from which the PERCIST threshold is taken, 1.5 x mean + 2 SD (default: one called "
+        "liver, where there is one)",
     )
 
 
@@ -659,7 +682,8 @@ def _print_denoised(summary: dict[str, Any], output: Path) -> None:
         by_segment: dict[str, dict[str, Any]] = {}
         for row in lesions["segments"]:
             by_segment.setdefault(row["segment"], {})[row["stage"]] = row
-        titles = ["segment", "volume [ml]", *(title for _, title in TABLE_QUANTITIES)]
+        columns = (*TABLE_QUANTITIES, *FIXED_VOLUMES)
+        titles = ["segment", "volume [ml]", *(title for _, title in columns)]
         cells = []
         for segment, stages in by_segment.items():
             before, after, change = (
@@ -669,11 +693,12 @@ def _print_denoised(summary: dict[str, Any], output: Path) -> None:
                 [
                     segment,
                     _number(before.get("volume_ml")),
-                    *(_change(before, after, change, key) for key, _ in TABLE_QUANTITIES),
+                    *(_change(before, after, change, key) for key, _ in columns),
                 ]
             )
         print("lesions, original -> denoised (change)")
         _print_table(titles, cells)
+        _print_volumes(lesions["segments"])
     reference = summary["reference"]
     if reference is not None:
         for name, unit in (("psnr", " dB"), ("nrmse", ""), ("ssim", "")):
@@ -716,8 +741,33 @@ def _print_table(titles: Sequence[str], cells: Sequence[Sequence[str]]) -> None:
 
 def _change(before: dict[str, Any], after: dict[str, Any], change: dict[str, Any], key: str) -> str:
     percent = change.get(key)
-    said = "" if percent is None else f" ({percent:+.1f} %)"
+    said = "" if percent is None else f" ({percent:+.1f} %{_mark(change, key)})"
     return f"{_number(before.get(key))} -> {_number(after.get(key))}{said}"
+
+
+def _mark(row: dict[str, Any], key: str) -> str:
+    """The mark of a change whose threshold has changed with it."""
+    from drmc import mtv
+
+    changed = row.get("stage") == "change_percent" and key in mtv.RELATIVE and row.get(key)
+    return f" {mtv.MARK}" if changed else ""
+
+
+def _print_volumes(rows: Sequence[dict[str, Any]]) -> None:
+    """What the mark means, once, and the PERCIST threshold where there is one."""
+    from drmc import mtv
+
+    if any(_mark(row, key) for row in rows for key in mtv.RELATIVE):
+        print(f"{mtv.MARK} {mtv.EXPLANATION}")
+    percist = next(
+        (row["percist_threshold"] for row in rows if row.get("percist_threshold") is not None), None
+    )
+    if percist is not None:
+        print(f"PERCIST threshold by the liver of the original, 1.5 x mean + 2 SD: SUV {_number(percist)}")
+        for row in rows:
+            if row.get("mtv_percist_ml") is not None and row["stage"] != "change_percent":
+                volume, glycolysis = _number(row["mtv_percist_ml"]), _number(row["tlg_percist"])
+                print(f"  {row['segment']}, {row['stage']}: MTV {volume} ml, TLG {glycolysis}")
 
 
 def _number(value: float | None) -> str:

@@ -29,6 +29,7 @@ from drmc import (
     __version__,
     files,
     fingerprint,
+    mtv,
     overview,
     quantify,
     report,
@@ -81,6 +82,7 @@ class DenoiseRequest:
     accept_rule: str | None = None
     series_uid: str | None = None
     series_description: str | None = None
+    liver_reference: str | None = None
     tile_batch: int | None = None
     header: Mapping[str, str] = field(default_factory=dict)
 
@@ -185,7 +187,11 @@ def _run(
         stages = {"original": volume.suv_array(), "denoised": denoised.suv_array()}
         if reference is not None:
             stages["reference"] = reference.suv_array()
-        lesion_rows = [] if not segments else quantify.lesion_table(name, segments, stages, volume.geometry)
+        lesion_rows = (
+            []
+            if not segments
+            else quantify.lesion_table(name, segments, stages, volume.geometry, request.liver_reference)
+        )
         routing_rows = routing.routing_table(result.gates_TLM)
         routing_lesions = {
             segment.name: routing.routing_table(result.gates_TLM, result.layout.voxels_of(segment))
@@ -206,7 +212,15 @@ def _run(
         "precision": result.precision,
         "tiles": {"count": len(result.gates_TLM), "edge": denoiser.tile},
         "body": overview.body_change(stages["original"], stages["denoised"], volume.geometry),
-        "notices": _unique([*inputs.notices, *result.notices, *unlike, *(plan.notices if plan else [])]),
+        "notices": _unique(
+            [
+                *inputs.notices,
+                *result.notices,
+                *unlike,
+                *mtv.peak_notes(lesion_rows),
+                *(plan.notices if plan else []),
+            ]
+        ),
         "lesions": None if segments is None else {"input": str(request.lesions), "segments": lesion_rows},
         "reference": comparison,
         "routing": routing_rows,
@@ -506,6 +520,7 @@ def settings_of(request: DenoiseRequest) -> dict[str, Any]:
         "accept_rule",
         "series_uid",
         "series_description",
+        "liver_reference",
     )
     chosen = {key: getattr(request, key) for key in keys}
     if request.header:

@@ -13,6 +13,7 @@ Rules
   may reach out of the segment but not out of the image.
 - MTV41, TLG41: volume, and volume times mean, of the segment's voxels at or above 41 % of the segment's
   SUVmax (EANM); the threshold is taken on the image it is applied to. Undefined where SUVmax is not above 0.
+- Volumes by other thresholds (THRESHOLDS): drmc.mtv.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from . import suv_text
+from . import mtv, suv_text
 from .errors import InputError
 from .files import csv_text, write_text
 from .metrics import bland_altman
@@ -45,6 +46,7 @@ __all__ = [
     "QUANTITIES",
     "REPEATABILITY_COEFFICIENT_PERCENT",
     "STAGES",
+    "THRESHOLDS",
     "Segment",
     "cohort_bias",
     "lesion_bias",
@@ -60,7 +62,8 @@ __all__ = [
 
 QUANTITIES = ("volume_ml", "suv_min", "suv_mean", "suv_median", "suv_max", "suv_peak", "mtv41_ml", "tlg41")
 POSITION = ("suv_max_x_mm", "suv_max_y_mm", "suv_max_z_mm")
-COLUMNS = ("scan", "segment", "stage", *QUANTITIES, *POSITION)
+THRESHOLDS = mtv.QUANTITIES
+COLUMNS = ("scan", "segment", "stage", *QUANTITIES, *POSITION, *THRESHOLDS)
 SUV_COLUMNS = (
     "suv_rule",
     "suv_factor",
@@ -167,9 +170,15 @@ def _peak(suv: np.ndarray, segment: Segment, spacing_zyx: Sequence[float]) -> fl
 
 
 def lesion_table(
-    scan: str, segments: Iterable[Segment], stages: Mapping[str, np.ndarray], geometry: Geometry
+    scan: str,
+    segments: Iterable[Segment],
+    stages: Mapping[str, np.ndarray],
+    geometry: Geometry,
+    liver: str | None = None,
 ) -> list[Row]:
     """The lesion table: one row per segment and stage, with the columns COLUMNS.
+
+    `liver`: the name of the segment that PERCIST's threshold is taken from (default: one called liver, if there is).
 
     `stages` holds SUV images (z, y, x) under "original", and where there are, "denoised" and "reference" (the
     full-dose image). Where original and denoised are given, a row "change_percent" holds 100 (denoised -
@@ -179,6 +188,11 @@ def lesion_table(
     if unknown:
         raise ValueError(f"unknown stages {sorted(unknown)}; known are {STAGES[:3]}")
     geometry = geometry.rounded()
+    segments = list(segments)
+    reference = mtv.liver_of(segments, liver)
+    threshold = None
+    if reference is not None and "original" in stages and reference.shape == np.shape(stages["original"]):
+        threshold = mtv.percist_threshold(np.asarray(stages["original"]), reference)
     rows: list[Row] = []
     for segment in segments:
         numbers = {
@@ -186,14 +200,21 @@ def lesion_table(
             for stage in STAGES[:3]
             if stage in stages
         }
+        largest = numbers["original"]["suv_max"] if "original" in numbers else None
+        percist = None if segment is reference else threshold
+        for stage, found in numbers.items():
+            image = np.asarray(stages[stage])
+            found.update(mtv.volumes(image, segment, geometry.spacing_zyx, largest, percist))
         if "original" in numbers and "denoised" in numbers:
             numbers["change_percent"] = {
-                key: _change_percent(numbers["original"][key], numbers["denoised"][key]) for key in QUANTITIES
+                key: _change_percent(numbers["original"][key], numbers["denoised"][key])
+                for key in (*QUANTITIES, *THRESHOLDS)
             }
         for stage, found in numbers.items():
             place = _place_of_maximum(stages[stage], segment, geometry) if stage in stages else (None,) * 3
-            row = {"scan": scan, "segment": segment.name, "stage": stage, **found}
-            rows.append({**row, **dict(zip(POSITION, place, strict=True))})
+            row = {"scan": scan, "segment": segment.name, "stage": stage}
+            row |= {key: found[key] for key in QUANTITIES} | dict(zip(POSITION, place, strict=True))
+            rows.append(row | {key: found[key] for key in THRESHOLDS})
     return rows
 
 
@@ -215,17 +236,26 @@ def _change_percent(before: float | None, after: float | None) -> float | None:
 def lesions_csv_text(rows: Iterable[Row], suv: Mapping[str, Mapping[str, Any]] | None = None) -> str:
     """The table as CSV text: '.' decimals, digits enough to give the number back, empty where undefined.
 
-    `suv`: the SUV decisions (`SUVDecision.to_dict`) that the stages rest on, by stage; with it SUV_COLUMNS follow.
+    `suv`: the SUV decisions (`SUVDecision.to_dict`) that the stages rest on, by stage; with it SUV_COLUMNS follow. THRESHOLDS are
+    the last columns.
     """
 
+    def texts_of(row: Row, keys: Iterable[str]) -> list[str]:
+        numbers = (row.get(key) for key in keys)
+        return ["" if number is None else repr(float(number)) for number in numbers]
+
     def cells(row: Row) -> list[Any]:
-        numbers = (row.get(key) for key in (*QUANTITIES, *POSITION))
-        texts = ("" if number is None else repr(float(number)) for number in numbers)
+        texts = texts_of(row, (*QUANTITIES, *POSITION))
         decision = (suv or {}).get(row["stage"])
         said = suv_text.columns(decision) if decision else ("",) * len(SUV_COLUMNS)
-        return [row["scan"], row["segment"], row["stage"], *texts, *(() if suv is None else said)]
+        said = () if suv is None else said
+        return [row["scan"], row["segment"], row["stage"], *texts, *said, *texts_of(row, THRESHOLDS)]
 
-    return csv_text(COLUMNS if suv is None else (*COLUMNS, *SUV_COLUMNS), map(cells, rows))
+    known = COLUMNS[
+        : -len(THRESHOLDS)
+    ]  # the file has had these and the SUV's for longer: those added come last
+    head = (*known, *(() if suv is None else SUV_COLUMNS), *THRESHOLDS)
+    return csv_text(head, map(cells, rows))
 
 
 def write_lesions_csv(
@@ -236,10 +266,10 @@ def write_lesions_csv(
 
 
 def read_lesions_csv(path: str | os.PathLike[str]) -> list[Row]:
-    """Reads a lesion table back; gives the rows that were written (older files have no positions: None)."""
+    """Reads a lesion table back; gives the rows that were written (older files have no positions and fewer volumes: None)."""
     with open(Path(path), encoding="utf-8", newline="") as file:
         reader = csv.DictReader(file)
-        missing = set(COLUMNS) - set(POSITION) - set(reader.fieldnames or ())
+        missing = set(COLUMNS) - set(POSITION) - set(THRESHOLDS) - set(reader.fieldnames or ())
         if missing:
             raise InputError(
                 f"{path}: not a lesion table, the columns {', '.join(sorted(missing))} are missing"

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from html import escape
 from typing import Any
 
-from . import quantify
+from . import mtv, quantify
 from .report_text import is_number, mapping, number, percent, plain, section, table
 
 Row = dict[str, Any]
@@ -19,7 +19,15 @@ _MEASURES = (
     ("suv_min", "SUVmin", ""),
     ("mtv41_ml", "MTV 41 %", " ml"),
     ("tlg41", "TLG 41 %", ""),
+    ("mtv_suv25_ml", "MTV SUV ≥ 2.5", " ml"),
+    ("tlg_suv25", "TLG SUV ≥ 2.5", ""),
+    ("mtv_suv40_ml", "MTV SUV ≥ 4.0", " ml"),
+    ("tlg_suv40", "TLG SUV ≥ 4.0", ""),
+    ("mtv41_original_ml", "MTV 41 % of the original’s SUVmax", " ml"),
+    ("mtv_percist_ml", "MTV PERCIST", " ml"),
+    ("tlg_percist", "TLG PERCIST", ""),
 )
+_WHERE_DEFINED = {"mtv_percist_ml", "tlg_percist"}  # shown only where there is a liver
 _MINOR = {"suv_median", "suv_min"}
 _COMPARED = ("original", "denoised")
 _BIAS_OF = {quantity: short for short, quantity in quantify.BIAS_QUANTITIES.items()}
@@ -51,6 +59,8 @@ def lesions_html(rows: Sequence[Row]) -> str:
             "ml</span></th></tr>"
         )
         for key, label, unit in _MEASURES:
+            if key in _WHERE_DEFINED and all(row.get(key) is None for row in found.values()):
+                continue
             cells = _cells(found, key, unit, has, (segment, key) in beyond)
             if "reference" in has:
                 cells += [
@@ -64,9 +74,10 @@ def lesions_html(rows: Sequence[Row]) -> str:
     parts.append(
         '<p class="note">SUV in g/ml, TLG in SUV × ml. SUVpeak: largest mean of a 1 cm³ sphere (radius 6.2 '
         "mm, voxels whose centers lie in it; where these are not 1 cm³ within 10 %, each by its share) centered in the lesion. MTV and TLG: voxels at or above 41 % of "
-        "the lesion’s SUVmax on the same image. The same segment is used on every image. A dash: not "
+        "the lesion’s SUVmax on the same image, or above the threshold named. The same segment is used on every image. A dash: not "
         "defined.</p>"
     )
+    parts.append(_volumes_note(rows))
     parts.append(_bias_summary(bias["patient"]))
     return "".join(parts)
 
@@ -78,7 +89,8 @@ def _cells(found: Mapping[str, Row], key: str, unit: str, has: set[str], beyond:
         change = percent(found.get("change_percent", {}).get(key))
         limit = quantify.REPEATABILITY_COEFFICIENT_PERCENT.get(key)
         cells.append(_value(found, "denoised", key, unit))
-        cells.append(f'<td class="beyond">{change} ▲</td>' if beyond else f"<td>{change}</td>")
+        mark = f" {mtv.MARK}" if key in mtv.RELATIVE and found.get("change_percent", {}).get(key) else ""
+        cells.append(f'<td class="beyond">{change} ▲</td>' if beyond else f"<td>{change}{mark}</td>")
         cells.append("<td></td>" if limit is None else f"<td>±{limit:.1f} %</td>")
     if "reference" in has:
         cells.append(_value(found, "reference", key, unit))
@@ -108,6 +120,23 @@ def _repeatability_note(any_beyond: bool) -> str:
         "of many noisy voxels, so noise alone raises it, in short scans by tens of percent. Judge a drop by "
         "SUVpeak and SUVmean, which noise hardly shifts, and where there is one by the full-dose image.</p>"
     )
+
+
+def _volumes_note(rows: Sequence[Row]) -> str:
+    """What the mark of a relative threshold means, and where PERCIST's comes from."""
+    said = []
+    changes = [row for row in rows if row["stage"] == "change_percent"]
+    if any(row.get(key) for row in changes for key in mtv.RELATIVE):
+        said.append(f"{mtv.MARK} {mtv.EXPLANATION}.")
+    percist = next(
+        (row["percist_threshold"] for row in rows if row.get("percist_threshold") is not None), None
+    )
+    if percist is not None:
+        said.append(
+            f"PERCIST: SUV ≥ {number(percist, 2)}, 1.5 × mean + 2 SD of the liver segment on the original, the same on every "
+            "image and in this table’s SUV type (PERCIST means SUL)."
+        )
+    return f'<p class="note">{escape(" ".join(said))}</p>' if said else ""
 
 
 def _bias_summary(patient: Mapping[str, Mapping[str, Any]]) -> str:

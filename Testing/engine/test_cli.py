@@ -19,7 +19,16 @@ from drmc.cli import main
 from drmc.models import save_model
 from drmc.volume import Geometry, read_volume, write_image
 from synthetic_dicom import SECRETS, rewrite, write_series
-from test_pipeline import GRID, LESION_COLUMNS, lesion_mask, suv_image, tiny_network, tree, write_case
+from test_pipeline import (
+    GRID,
+    LESION_COLUMNS,
+    THRESHOLD_COLUMNS,
+    lesion_mask,
+    suv_image,
+    tiny_network,
+    tree,
+    write_case,
+)
 
 CT_CLASS = "1.2.840.10008.5.1.4.1.1.2"
 EXACT = ("--device", "cpu", "--precision", "fp32")
@@ -132,7 +141,7 @@ def test_quantify_gives_the_rows_of_the_table(capsys, case, tmp_path):
     assert main([*arguments, "--json"]) == 0
     found = json.loads(capsys.readouterr().out)
     assert [row["stage"] for row in found["segments"]] == ["original", "reference"]
-    assert list(found["segments"][0]) == LESION_COLUMNS
+    assert list(found["segments"][0]) == [*LESION_COLUMNS, *THRESHOLD_COLUMNS]
     original, reference = (row["suv_max"] for row in found["segments"])
     assert found["bias"]["patient"]["original"]["B_max"] == pytest.approx(
         abs(original - reference) / reference

@@ -33,7 +33,11 @@ LESION_COLUMNS = (
     "scan,segment,stage,volume_ml,suv_min,suv_mean,suv_median,suv_max,suv_peak,mtv41_ml,tlg41,"
     "suv_max_x_mm,suv_max_y_mm,suv_max_z_mm"
 ).split(",")
-LESION_SUV_COLUMNS = ["suv_rule", "suv_factor", "suv_warnings"]  # behind the others, in the file alone
+# Behind the others: in the file alone what the SUV rests on, then volumes by other thresholds.
+THRESHOLD_COLUMNS = (
+    "mtv_suv25_ml,tlg_suv25,mtv_suv40_ml,tlg_suv40,mtv41_original_ml,percist_threshold,mtv_percist_ml,tlg_percist"
+).split(",")
+LESION_SUV_COLUMNS = ["suv_rule", "suv_factor", "suv_warnings", *THRESHOLD_COLUMNS]
 ROUTING_COLUMNS = "block,bank,expert,mean_gate,sd_gate,closed_fraction,top1_fraction".split(",")
 
 

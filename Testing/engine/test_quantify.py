@@ -320,9 +320,13 @@ def test_csv_gives_the_rows_back_to_the_last_bit(tmp_path: Path):
     text = path.read_text(encoding="utf-8")
     assert text.splitlines()[0] == (
         "scan,segment,stage,volume_ml,suv_min,suv_mean,suv_median,suv_max,suv_peak,mtv41_ml,tlg41,"
-        "suv_max_x_mm,suv_max_y_mm,suv_max_z_mm"
+        "suv_max_x_mm,suv_max_y_mm,suv_max_z_mm,"
+        "mtv_suv25_ml,tlg_suv25,mtv_suv40_ml,tlg_suv40,mtv41_original_ml,percist_threshold,mtv_percist_ml,tlg_percist"
     )
-    older = [line.rsplit(",", 3)[0] for line in text.replace("Läsion\n2", "b").splitlines()]
+    older = [
+        line.rsplit(",", 3 + len(quantify.THRESHOLDS))[0]
+        for line in text.replace("Läsion\n2", "b").splitlines()
+    ]
     path.write_text("\n".join(older), encoding="utf-8")  # of a version that did not say where
     again = quantify.read_lesions_csv(path)
     assert [row["suv_max"] for row in again] == [row["suv_max"] for row in rows]
