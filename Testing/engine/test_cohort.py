@@ -624,7 +624,7 @@ def test_a_stop_leaves_no_process_and_nothing_half_written(tmp_path, how):
             os.kill(workers[1], signal.SIGKILL)
         else:
             process.kill()
-        printed, errors = process.communicate(timeout=60)
+        printed, errors = process.communicate(timeout=300)
     for _ in range(100):
         if not any(alive(child) for child in children):
             break

@@ -321,7 +321,7 @@ def test_the_other_packages_come_through_slicers_packaging(packages, panel):
     panel.ui.installButton.click()
     assert packages.calls == [
         ("installTorch", True, ">=2.4,!=2.9.*"),
-        ("pip_ensure", ["pydicom>=2.4"], "DRMC"),
+        ("pip_ensure", ["pydicom>=3"], "DRMC"),
     ]
     assert panel.ui.applyButton.enabled
 
@@ -380,7 +380,7 @@ def test_without_a_window_nothing_is_installed(packages, library, monkeypatch):
     missing = installation.whatIsMissing(requirements)
     assert not missing.canInstall
     assert missing.sentence == (
-        'PyTorch, pydicom is missing. Run: PythonSlicer -m pip install "torch>=2.4,!=2.9.*" "pydicom>=2.4"'
+        'PyTorch, pydicom is missing. Run: PythonSlicer -m pip install "torch>=2.4,!=2.9.*" "pydicom>=3"'
     )
     from drmc.errors import InputError
 
