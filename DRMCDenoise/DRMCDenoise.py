@@ -135,9 +135,14 @@ class DRMCDenoiseWidget(Panel):
         Panel.enter(self)
 
     def onReload(self) -> None:
-        """Reloads the library and the engine too: Slicer itself executes only this file again."""
-        for name in [name for name in sys.modules if name.partition(".")[0] in ("DRMCDenoiseLib", "drmc")]:
-            del sys.modules[name]
+        """Reloads the library and the engine too: Slicer itself executes only this file again.
+
+        But for the engine's errors: DRMC Training catches them by the classes that it has imported.
+        """
+        own = [name for name in sys.modules if name.partition(".")[0] in ("DRMCDenoiseLib", "drmc")]
+        for name in own:
+            if name != "drmc.errors":
+                del sys.modules[name]
         Panel.onReload(self)
 
     def onSceneStartClose(self, caller, event) -> None:

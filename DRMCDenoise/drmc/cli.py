@@ -485,7 +485,10 @@ def _add_denoise(add: Callable[..., argparse.ArgumentParser]) -> None:
         help="where to compute (default auto)",
     )
     sub.add_argument(
-        "--precision", choices=("auto", "fp32", "bf16"), default="auto", help="arithmetic (default auto)"
+        "--precision",
+        choices=("auto", "fp32", "bf16"),
+        default="auto",
+        help="arithmetic (default auto: bf16 on CUDA cards that compute in it, else fp32)",
     )
     sub.add_argument(
         "--format",

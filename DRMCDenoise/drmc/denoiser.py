@@ -103,7 +103,8 @@ class Denoiser:
         network: the network; it is moved to the device and put into evaluation mode.
         tile: edge of the tiles that it was trained on, in voxels of the grid: its statistics are per tile.
         device: "auto" (CUDA, else Apple's MPS, else CPU), "cpu", "cuda", "cuda:1", ..., "mps".
-        precision: "auto" (bf16 where CUDA or the processor computes in it, else fp32), "fp32" or "bf16".
+        precision: "auto" (bf16 where CUDA computes in it; fp32 on every processor, so that figures do not depend on
+            which one), "fp32" or "bf16".
         tile_batch: tiles computed at once; None: one on CPU and MPS, on CUDA as free memory allows.
 
     Attributes:
@@ -425,7 +426,7 @@ def _choose_precision(wanted: str, device: torch.device, notices: list[str]) -> 
     if wanted not in ("auto", "fp32", "bf16"):
         raise InputError(f"precision {wanted!r}: must be auto, fp32 or bf16")
     if wanted == "auto":
-        return "bf16" if computes_in_bf16(device) else "fp32"
+        return "bf16" if device.type == "cuda" and computes_in_bf16(device) else "fp32"
     if wanted == "bf16" and not computes_in_bf16(device):
         if device.type == "mps":
             raise InputError("precision bf16: not supported on mps; use --precision fp32")

@@ -231,3 +231,20 @@ def test_results_go_to_the_parameters_of_the_run_though_the_panel_was_left(
     assert panel.job is None and parameters.outputVolume is output
     panel.enter()
     assert panel.ui.outputSelector.currentNode() is output
+
+
+def test_errors_are_the_same_after_a_reload(panel, monkeypatch):
+    """DRMC Training catches them by the classes that it has imported."""
+    from drmc.errors import InputError
+
+    before = dict(sys.modules)
+    monkeypatch.setattr(sys.modules["DRMCDenoise"].Panel, "onReload", lambda self: None)
+    try:
+        panel.onReload()
+        assert "drmc.suv" not in sys.modules and "DRMCDenoiseLib" not in sys.modules
+        from drmc.header_values import checked
+
+        with pytest.raises(InputError):
+            checked({"NoSuchKeyword": "1"})
+    finally:
+        sys.modules.update(before)
