@@ -96,7 +96,12 @@ def test_a_batch_is_resumed_with_the_same_values_only(capsys, tmp_path):
     activity(tmp_path / "cohort" / "one", PatientWeight=None)
     activity(tmp_path / "cohort" / "two", PatientWeight=None)
     fixed = ("denoise", tmp_path / "cohort", "-o", tmp_path / "out", "--resume", *EXACT)
-    weight = lambda kilograms: ("--header", f"PatientWeight={kilograms}")
+
+    def weight(kilograms: int) -> tuple:
+        table = tmp_path / "headers.csv"
+        table.write_text(f"scan,PatientWeight\none,{kilograms}\ntwo,{kilograms}\n")
+        return "--headers", table
+
     assert said(capsys, *fixed, *weight(70))["counts"] == {"done": 2}
     assert said(capsys, *fixed, *weight(70))["counts"] == {"skipped": 2}
     assert said(capsys, *fixed, *weight(71))["counts"] == {"done": 2}

@@ -577,7 +577,8 @@ def test_want_of_memory_is_one_line(tmp_path, monkeypatch):
 # ---- stopping
 
 LONG_RUN = """
-import sys
+import signal, sys
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs ignore it
 from dataclasses import replace
 from drmc import cli
 from drmc.simulation.centers import CENTERS
