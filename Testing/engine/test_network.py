@@ -51,27 +51,34 @@ def relative_norm(found: Tensor, expected: Tensor) -> float:
     return ((found - expected).norm() / expected.norm()).item()
 
 
-def assert_equals_oracle(network: DRMC, x: Tensor, tolerance: float = 1e-10) -> Tensor:
-    """Residual, gates and the gradients of the input and of every parameter; returns the gates."""
-    oracle = oracle_of(network)
-    probe, gate_probe = (
-        tile(*x.shape, seed=2),
-        tile(len(x), 2 * network.config.blocks, network.config.experts, seed=3),
-    )
+def assert_equals_oracle(
+    network: DRMC,
+    x: Tensor,
+    tolerance: float = 1e-10,
+    *,
+    oracle_of=oracle_of,
+    state_of=DRMC.authors_state_dict,
+) -> Tensor:
+    """Residual, gates and the gradients of the input and of every parameter; returns the gates.
+
+    `oracle_of`: the literal network with the parameters of another; `state_of`: these under the oracle's names, a linear view.
+    """
+    literal = oracle_of(network)
+    probe, gate_probe = tile(*x.shape, seed=2), tile(len(x), *network.config.gates_shape, seed=3)
     gradients, results = [], []
-    for model in (network, oracle):
+    for model in (network, literal):
         own_x = x.clone().requires_grad_()
         residual, gates = model(own_x)
         loss = (residual * probe).sum() + (gates * gate_probe).sum()
         *of_parameters, of_x = torch.autograd.grad(
             loss, [*model.parameters(), own_x], materialize_grads=True, allow_unused=True
         )
-        if model is network:  # under the authors' names too: the mapping is linear
-            like = DRMC(network.config).double()
+        if model is network:  # under the oracle's names too: the mapping is linear
+            like = type(network)(network.config).double()
             with torch.no_grad():
                 for parameter, gradient in zip(like.parameters(), of_parameters, strict=True):
                     parameter.copy_(gradient)
-            named = like.authors_state_dict()
+            named = state_of(like)
         else:
             named = dict(zip(dict(model.named_parameters()), of_parameters, strict=True))
         gradients.append(named | {"x": of_x})

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
+from functools import partial
 from itertools import pairwise
 
 import drmc.network
 import pytest
+import test_network
 import torch
 import torch.nn.functional as F
 from drmc.benchmark import oracle
@@ -109,40 +111,7 @@ def oracle_of(network: UDRMC) -> UOracle:
     return literal
 
 
-def assert_equals_oracle(network: UDRMC, x: Tensor, tolerance: float = 1e-10) -> Tensor:
-    """Residual, gates and the gradients of the input and of every parameter; returns the gates."""
-    literal = oracle_of(network)
-    probe, gate_probe = tile(*x.shape, seed=2), tile(len(x), *network.config.gates_shape, seed=3)
-    gradients, results = [], []
-    for model in (network, literal):
-        own_x = x.clone().requires_grad_()
-        residual, gates = model(own_x)
-        loss = (residual * probe).sum() + (gates * gate_probe).sum()
-        *of_parameters, of_x = torch.autograd.grad(
-            loss, [*model.parameters(), own_x], materialize_grads=True, allow_unused=True
-        )
-        if model is network:
-            like = UDRMC(network.config).double()
-            with torch.no_grad():
-                for parameter, gradient in zip(like.parameters(), of_parameters, strict=True):
-                    parameter.copy_(gradient)
-            named = oracle_state(like)
-        else:
-            named = dict(zip(dict(model.named_parameters()), of_parameters, strict=True))
-        gradients.append(named | {"x": of_x})
-        results.append((residual, gates))
-    (residual, gates), (expected_residual, expected_gates) = results
-    assert residual.shape == x.shape and gates.shape == gate_probe.shape
-    assert relative(residual, expected_residual) < tolerance
-    assert relative(gates, expected_gates) < tolerance
-    assert gradients[0].keys() == gradients[1].keys()
-    for name, expected in gradients[1].items():
-        assert relative(gradients[0][name], expected) < tolerance, name
-    network.eval()
-    with torch.no_grad():  # the path that skips closed experts
-        residual, gates = network(x)
-    assert relative(residual, expected_residual) < tolerance and relative(gates, expected_gates) < tolerance
-    return gates
+assert_equals_oracle = partial(test_network.assert_equals_oracle, oracle_of=oracle_of, state_of=oracle_state)
 
 
 # --------------------------------------------------------------------------------------- against the oracle
