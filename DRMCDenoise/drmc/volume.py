@@ -374,11 +374,6 @@ def _sidecar(path: Path, case: Path | None = None) -> tuple[dict[str, Any] | Non
     return (None if found is None else sidecars.read(found)), found, said
 
 
-def read_sidecar(path: Path) -> dict[str, Any]:
-    """The JSON object in a side-car file, with or without a byte order mark; InputError where it is none."""
-    return sidecars.read(path)
-
-
 def stated_units(path: str | Path, case: Path | None = None) -> str | None:
     """The code of units (drmc.units) that the side-car JSON of an image says; None where there is none or it does not
     say; `case` as for `read_volume`."""

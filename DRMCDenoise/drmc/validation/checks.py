@@ -12,12 +12,13 @@ from typing import Any
 import numpy as np
 import SimpleITK as sitk
 
+from drmc import sidecars
 from drmc.body import body_mask, body_mask_of_any_scale
 from drmc.dataset import NOISE_FREE, SIDECAR, SPLITS, Case, factor_of, load_manifest, parse_case
 from drmc.errors import InputError, NotFiniteError
 from drmc.validation.findings import Finding, Findings
 from drmc.validation.measures import PERCENTILES, coarse, content_hash, foreground_median, noise
-from drmc.volume import Geometry, PETVolume, read_image, read_sidecar, stated_units
+from drmc.volume import Geometry, PETVolume, read_image, stated_units
 
 PLAUSIBLE_MEDIAN_SUV = (0.1, 20.0)
 """Of all that is no air: a leg has 0.3, a brain 5; Bq/ml are thousands."""
@@ -108,7 +109,7 @@ def _examine_case(case: Case, findings: Findings) -> Measured:
         error("file.missing", f"{name}: {path} is not there")
     if case.facts is not None and case.facts.is_file():
         try:
-            measured.facts = read_sidecar(case.facts)
+            measured.facts = sidecars.read(case.facts)
         except InputError as refusal:
             error("facts.unreadable", str(refusal))
             return measured

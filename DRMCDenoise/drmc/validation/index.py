@@ -5,10 +5,10 @@ from __future__ import annotations
 import hashlib
 from pathlib import Path
 
+from drmc import sidecars
 from drmc.dataset import MANIFEST, SCHEMA, SIDECAR, SPLITS, case_entry
 from drmc.errors import InputError
 from drmc.files import write_json
-from drmc.volume import read_sidecar
 
 RULE = "SHA-256 of CENTER/PATIENT as a fraction of 1: the lowest are test, then validation, the rest train"
 
@@ -32,7 +32,7 @@ def write_index(folder: Path, *, test_share: float = 0.2, validation_share: floa
     cases, simulated = [], []
     for case in sorted(p for p in folder.glob("*/[!.]*") if p.is_dir() and not p.parent.name.startswith(".")):
         sidecar = case / SIDECAR
-        facts = read_sidecar(sidecar) if sidecar.is_file() else {}
+        facts = sidecars.read(sidecar) if sidecar.is_file() else {}
         center = case.parent.name
         patient = str(facts.get("PatientID") or case.name)
         seed = facts.get("Seed") if facts.get("Simulated") is True else None
