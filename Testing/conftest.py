@@ -5,7 +5,12 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-import pytest
+# Before torch is imported, here and in every child: OpenMP's threads wait for each other by spinning, which costs a loaded
+# machine several times the work of these small tensors, and one thread adds in one order.
+for _name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS"):
+    os.environ.setdefault(_name, "1")
+
+import pytest  # noqa: E402
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 

@@ -59,17 +59,8 @@ def qtSlicer(slicer, monkeypatch):
     assert not caught, f"exceptions in slots: {caught}"
 
 
-@pytest.fixture(scope="session", autouse=True)
-def oneThread():
-    """Children compute in one thread, so that sums are in one order and the machine is not flooded."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("OMP_NUM_THREADS", "1")
-        patch.setenv("MKL_NUM_THREADS", "1")
-        yield
-
-
 @pytest.fixture(scope="session")
-def model(tmp_path_factory, oneThread):
+def model(tmp_path_factory):
     """A tiny model with random weights beside the shipped ones; its name."""
     torch = pytest.importorskip("torch")
     from drmc.models import save_model

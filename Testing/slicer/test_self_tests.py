@@ -11,7 +11,7 @@ TESTS = {
 
 
 @pytest.fixture
-def mainWindow(qtSlicer, oneThread):
+def mainWindow(qtSlicer):
     from host.mainwindow import MainWindow
 
     window = MainWindow()
