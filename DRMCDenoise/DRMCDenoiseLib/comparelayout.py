@@ -5,7 +5,7 @@ from __future__ import annotations
 import slicer
 import vtk
 
-from . import viewstate
+from DRMCDenoiseLib import viewstate
 
 LAYOUT = 6301  # Slicer's own layouts are below 100, each extension takes a number that nobody else has
 PAUSE_MILLISECONDS, PATIENCE = 20, 25  # views keep their sizes after one to three pauses

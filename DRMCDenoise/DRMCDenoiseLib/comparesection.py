@@ -7,9 +7,9 @@ import vtk
 from drmc.errors import DRMCError
 from slicer.i18n import tr as _
 
-from . import comparison
-from .section import Section
-from .suvunits import suvPerUnit
+from DRMCDenoiseLib import comparison
+from DRMCDenoiseLib.section import Section
+from DRMCDenoiseLib.suvunits import suvPerUnit
 
 FLICKER_MILLISECONDS = 500
 
@@ -84,7 +84,7 @@ class CompareSection(Section):
 
     def _volumes(self) -> tuple:
         """The volume that was denoised, and the denoised one; (None, None) where there is no pair."""
-        from .results import INPUT_REFERENCE  # SimpleITK is not needed before
+        from DRMCDenoiseLib.results import INPUT_REFERENCE  # SimpleITK is not needed before
 
         denoised = self.parameters.outputVolume
         original = denoised and (denoised.GetNodeReference(INPUT_REFERENCE) or self.parameters.inputVolume)

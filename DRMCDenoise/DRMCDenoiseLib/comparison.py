@@ -14,10 +14,10 @@ from __future__ import annotations
 import slicer
 from drmc.errors import InputError
 
-from . import comparelayout, viewstate
-from .residual import removeResiduals, residualOf, showResidualWindow, updateResidual
-from .suvdisplay import DEFAULT_WINDOW, GRAY, HEAT, INVERTED_GRAY, showWindow
-from .suvunits import suvPerUnit
+from DRMCDenoiseLib import comparelayout, viewstate
+from DRMCDenoiseLib.residual import removeResiduals, residualOf, showResidualWindow, updateResidual
+from DRMCDenoiseLib.suvdisplay import DEFAULT_WINDOW, GRAY, HEAT, INVERTED_GRAY, showWindow
+from DRMCDenoiseLib.suvunits import suvPerUnit
 
 OFF, OVERLAY, SIDE_BY_SIDE, FLICKER, RESIDUAL = MODES = (
     "off",

@@ -15,13 +15,13 @@ import slicer
 from drmc.errors import CancelledError, DRMCError, InputError
 from slicer.i18n import tr as _
 
-from . import results
-from .lesions import lesionFile
-from .reports import showReport
-from .routingnodes import showRouting
-from .runner import CANCELLED, Job, Process, engineCommand
-from .signals import Signal
-from .volumes import EngineInput, engineInput, inWordsOfTheScene, nodeNames
+from DRMCDenoiseLib import results
+from DRMCDenoiseLib.lesions import lesionFile
+from DRMCDenoiseLib.reports import showReport
+from DRMCDenoiseLib.routingnodes import showRouting
+from DRMCDenoiseLib.runner import CANCELLED, Job, Process, engineCommand
+from DRMCDenoiseLib.signals import Signal
+from DRMCDenoiseLib.volumes import EngineInput, engineInput, inWordsOfTheScene, nodeNames
 
 
 class DenoiseJob:

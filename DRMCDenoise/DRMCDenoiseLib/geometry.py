@@ -11,8 +11,8 @@ import numpy as np
 import SimpleITK as sitk
 import slicer
 import vtk
-from drmc import grids
-from drmc.volume import Geometry
+from drmc.imaging import geometry
+from drmc.imaging.geometry import Geometry
 from vtk.util.numpy_support import numpy_to_vtk, vtk_to_numpy
 
 LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
@@ -58,7 +58,7 @@ def onNodeGrid(array: np.ndarray, matrix: np.ndarray, volumeNode) -> np.ndarray 
     None if the two grids are not the same set of voxels (drmc.grids).
     """
     toNode = np.linalg.inv(nodeMatrix(volumeNode)) @ matrix
-    return grids.turned(array, toNode, slicer.util.arrayFromVolume(volumeNode).shape)
+    return geometry.turned(array, toNode, slicer.util.arrayFromVolume(volumeNode).shape)
 
 
 def checkTransform(volumeNode) -> None:

@@ -10,7 +10,7 @@ from drmc import header_values
 from drmc.errors import InputError
 from slicer.i18n import tr as _
 
-from .wording import inPanelWords
+from DRMCDenoiseLib.wording import inPanelWords
 
 MEGA = 1e6  # the dose is said in MBq here, and in Bq in the header
 

@@ -14,7 +14,7 @@ from drmc.errors import InputError
 from slicer.i18n import tr as _
 from vtk.util.numpy_support import vtk_to_numpy
 
-from . import geometry
+from DRMCDenoiseLib import geometry
 
 SEARCH_MM = 15.0  # from the crosshair to the hottest voxel
 REACH_MM = 60.0  # from the crosshair to the faces of the box

@@ -10,12 +10,12 @@ import slicer
 import vtk
 from slicer.i18n import tr as _
 
-from . import headerfields, suvtexts
-from .inspection import InspectionState, SUVInspection
-from .section import Section
-from .sequences import sequenceOf
-from .suvunits import SUV_FACTOR_ATTRIBUTE, declaredUnits
-from .wording import inPanelWords
+from DRMCDenoiseLib import headerfields, suvtexts
+from DRMCDenoiseLib.inspection import InspectionState, SUVInspection
+from DRMCDenoiseLib.section import Section
+from DRMCDenoiseLib.sequences import sequenceOf
+from DRMCDenoiseLib.suvunits import SUV_FACTOR_ATTRIBUTE, declaredUnits
+from DRMCDenoiseLib.wording import inPanelWords
 
 DEBOUNCE_MILLISECONDS = 300
 AUTO, IN_SUV, BY_FACTOR = "", "SUV", "factor"

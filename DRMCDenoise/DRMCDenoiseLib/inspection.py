@@ -13,8 +13,8 @@ from typing import Any
 import slicer
 from drmc.errors import DRMCError, InputError
 
-from .runner import Job, engineCommand
-from .signals import Signal
+from DRMCDenoiseLib.runner import Job, engineCommand
+from DRMCDenoiseLib.signals import Signal
 
 
 class InspectionState(enum.Enum):
@@ -50,7 +50,11 @@ class SUVInspection:
         headerValues: dict[str, str] | None = None,
     ) -> None:
         """Asks; the answer comes by `changed`. The arguments are those of `DRMCDenoiseLogic.process`."""
-        from .volumes import engineInput, inWordsOfTheScene, nodeNames  # SimpleITK is not needed before
+        from DRMCDenoiseLib.volumes import (  # SimpleITK is not needed before
+            engineInput,
+            inWordsOfTheScene,
+            nodeNames,
+        )
 
         self._cancel()
         scratch = Path(tempfile.mkdtemp(prefix="DRMC-", dir=slicer.app.temporaryPath))

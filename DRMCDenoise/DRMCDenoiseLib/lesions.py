@@ -9,9 +9,9 @@ import slicer
 import vtk
 from drmc.errors import InputError
 
-from . import geometry
-from .names import fileName
-from .volumes import EngineInput
+from DRMCDenoiseLib import geometry
+from DRMCDenoiseLib.names import fileName
+from DRMCDenoiseLib.volumes import EngineInput
 
 
 def lesionFile(lesions, volumeNode, folder: Path) -> EngineInput:

@@ -9,11 +9,11 @@ import slicer
 from drmc.errors import InputError
 from slicer.i18n import tr as _
 
-from .jump import crosshairPoint, jumpTo, worldPoint
-from .lesiontable import fillLesionTable, number, readLesions, suvLines, tableText
-from .names import COMPARISON_ATTRIBUTE, INPUT_REFERENCE
-from .section import Section
-from .suvunits import suvPerUnit
+from DRMCDenoiseLib.jump import crosshairPoint, jumpTo, worldPoint
+from DRMCDenoiseLib.lesiontable import fillLesionTable, number, readLesions, suvLines, tableText
+from DRMCDenoiseLib.names import COMPARISON_ATTRIBUTE, INPUT_REFERENCE
+from DRMCDenoiseLib.section import Section
+from DRMCDenoiseLib.suvunits import suvPerUnit
 
 FIXED_SUV = {"suv25Button": 2.5, "suv40Button": 4.0}
 
@@ -61,14 +61,14 @@ class LesionSection(Section):
 
     def onNewLesions(self) -> None:
         """Opens Segment Editor on a new segmentation of the input volume."""
-        from .hotspot import newSegmentation  # SimpleITK is not needed before
+        from DRMCDenoiseLib.hotspot import newSegmentation  # SimpleITK is not needed before
 
         self.parameters.lesions = node = newSegmentation(self.parameters.inputVolume)
         openSegmentEditor(node, self.parameters.inputVolume)
 
     def onAddHotSpot(self, suv: float | None) -> None:
         """Adds a segment by threshold at the crosshair; `suv` None: at 41 % of its SUVmax."""
-        from .hotspot import addHotSpot, newSegmentation
+        from DRMCDenoiseLib.hotspot import addHotSpot, newSegmentation
 
         volume, node = self.parameters.inputVolume, self.parameters.lesions
         isNew = node is None

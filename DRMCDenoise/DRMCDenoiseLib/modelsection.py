@@ -9,11 +9,11 @@ from drmc.errors import DRMCError
 from drmc.models import preferred_model, user_folder
 from slicer.i18n import tr as _
 
-from . import installation, modeltexts, speed
-from .desktop import openInDesktop
-from .modelchooser import chosenModel, fillModels, showModel
-from .questions import ask
-from .section import Section
+from DRMCDenoiseLib import installation, modeltexts, speed
+from DRMCDenoiseLib.desktop import openInDesktop
+from DRMCDenoiseLib.modelchooser import chosenModel, fillModels, showModel
+from DRMCDenoiseLib.questions import ask
+from DRMCDenoiseLib.section import Section
 
 DELAY_MILLISECONDS = 500  # first the panel is to be there
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import slicer
 from slicer.i18n import tr as _
 
-from .presets import DEFAULTS, presetNames, presetValues, removePreset, savePreset
-from .section import Section
+from DRMCDenoiseLib.presets import DEFAULTS, presetNames, presetValues, removePreset, savePreset
+from DRMCDenoiseLib.section import Section
 
 
 class ParameterSection(Section):

@@ -14,7 +14,7 @@ import threading
 import time
 from collections.abc import Sequence
 
-from .signals import Signal
+from DRMCDenoiseLib.signals import Signal
 
 try:
     import qt

@@ -9,8 +9,8 @@ from drmc.errors import InputError
 from drmc.images import diverging_color
 from slicer.i18n import tr as _
 
-from .suvdisplay import showWindow
-from .suvunits import copyUnits, setSUVUnits, suvPerUnit
+from DRMCDenoiseLib.suvdisplay import showWindow
+from DRMCDenoiseLib.suvunits import copyUnits, setSUVUnits, suvPerUnit
 
 REFERENCE = "DRMC.Residual"  # from the denoised volume to its residual
 _MARK = "DRMC.IsResidual"

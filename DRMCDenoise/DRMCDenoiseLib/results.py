@@ -15,10 +15,10 @@ from drmc import suv_text
 from drmc.errors import DRMCError
 from drmc.texts import text_of_cell
 
-from . import geometry
-from .lesiontable import TEXT_COLUMNS
-from .names import COMPARISON_ATTRIBUTE, INPUT_REFERENCE
-from .suvunits import SUV_FACTOR_ATTRIBUTE, copyUnits, setSUVUnits
+from DRMCDenoiseLib import geometry
+from DRMCDenoiseLib.lesiontable import TEXT_COLUMNS
+from DRMCDenoiseLib.names import COMPARISON_ATTRIBUTE, INPUT_REFERENCE
+from DRMCDenoiseLib.suvunits import SUV_FACTOR_ATTRIBUTE, copyUnits, setSUVUnits
 
 
 def denoisedName(inputName: str) -> str:

@@ -15,7 +15,7 @@ import slicer
 import vtk
 from slicer.i18n import tr as _
 
-from .names import INPUT_REFERENCE
+from DRMCDenoiseLib.names import INPUT_REFERENCE
 
 BODY, LESION, CENTER = "body", "lesion", "center"
 NEAREST_ATTRIBUTE = "DRMC.RoutingNearest"

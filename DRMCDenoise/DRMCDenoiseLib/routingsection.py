@@ -8,8 +8,8 @@ import slicer
 from drmc.routing_profiles import UNLIKE
 from slicer.i18n import tr as _
 
-from .routingnodes import Routing, readRouting, showInChart
-from .section import Section
+from DRMCDenoiseLib.routingnodes import Routing, readRouting, showInChart
+from DRMCDenoiseLib.section import Section
 
 
 class RoutingSection(Section):
@@ -19,7 +19,10 @@ class RoutingSection(Section):
     _shown: tuple[Any, ...] | None = None  # what of which node is shown, so that it is painted once
 
     def setup(self) -> None:
-        from .routingview import RoutingBars, RoutingHeatMap  # Qt is not there where the module is a library
+        from DRMCDenoiseLib.routingview import (  # Qt is not there where the module is a library
+            RoutingBars,
+            RoutingHeatMap,
+        )
 
         self.heatMap, self.bars = RoutingHeatMap(), RoutingBars()
         self.heatMap.setToolTip(

@@ -10,7 +10,7 @@ from drmc.heatmap import ink_on, sequential_color
 from drmc.images import nice_top
 from slicer.i18n import tr as _
 
-from .routingnodes import Routing, layerName
+from DRMCDenoiseLib.routingnodes import Routing, layerName
 
 EXPERT_COLORS = ("#3b82c4", "#e0812b", "#3c9d5b", "#8667b3", "#c0504d", "#8a8a2c")
 MOST_CENTERS = 6  # whose profiles are painted; the nearest ones

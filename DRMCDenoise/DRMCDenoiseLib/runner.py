@@ -22,9 +22,9 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
-from . import processtree
-from .processes import createProcess
-from .signals import Signal
+from DRMCDenoiseLib import processtree
+from DRMCDenoiseLib.processes import createProcess
+from DRMCDenoiseLib.signals import Signal
 
 ENGINE_FOLDER = Path(__file__).resolve().parents[1]
 CANCELLED = 130

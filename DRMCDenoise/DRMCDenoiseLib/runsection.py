@@ -8,11 +8,11 @@ from typing import Any
 from drmc.errors import CancelledError, DRMCError, InputError
 from slicer.i18n import tr as _
 
-from . import reports
-from .desktop import openInDesktop
-from .pathedit import PathEdit
-from .section import Section
-from .wording import inPanelWords
+from DRMCDenoiseLib import reports
+from DRMCDenoiseLib.desktop import openInDesktop
+from DRMCDenoiseLib.pathedit import PathEdit
+from DRMCDenoiseLib.section import Section
+from DRMCDenoiseLib.wording import inPanelWords
 
 
 class RunSection(Section):

@@ -12,7 +12,7 @@ from pathlib import Path
 import slicer
 from drmc.errors import InputError
 
-from .petreader import FILE_TYPE
+from DRMCDenoiseLib.petreader import FILE_TYPE
 
 CATEGORY = "Nuclear Medicine"
 SAMPLE_NAME = "DRMCLowDosePET"

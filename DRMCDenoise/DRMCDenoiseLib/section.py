@@ -18,7 +18,7 @@ class Section(VTKObservationMixin):
     uiName = ""
 
     def __init__(self, panel):
-        from .fittedheight import FittedHeight  # Qt is not there where the module is a library
+        from DRMCDenoiseLib.fittedheight import FittedHeight  # Qt is not there where the module is a library
 
         VTKObservationMixin.__init__(self)
         self.panel = panel

@@ -11,10 +11,10 @@ import slicer
 from drmc.errors import InputError
 from drmc.models import find_model, list_models
 
-from .runner import childEnvironment, engineCommand
-from .sampledata import SAMPLE_NAME, loadSample, sampleFolder
-from .selftesting import SelfTest
-from .suvunits import declaredUnits
+from DRMCDenoiseLib.runner import childEnvironment, engineCommand
+from DRMCDenoiseLib.sampledata import SAMPLE_NAME, loadSample, sampleFolder
+from DRMCDenoiseLib.selftesting import SelfTest
+from DRMCDenoiseLib.suvunits import declaredUnits
 
 NODES = (
     *("inputVolume", "outputVolume", "referenceVolume", "lesions"),
@@ -73,7 +73,7 @@ class DRMCDenoiseTest(SelfTest):
 
     def test_comparison(self) -> None:
         """Every way to compare the sample patient shows both volumes, and leaves the views as they were."""
-        from .comparison import MODES, endComparison, showComparison
+        from DRMCDenoiseLib.comparison import MODES, endComparison, showComparison
 
         def layers() -> list:
             nodes = slicer.util.getNodesByClass("vtkMRMLSliceCompositeNode")
@@ -113,7 +113,7 @@ class DRMCDenoiseTest(SelfTest):
 
     def checkNumbers(self, table) -> None:
         """The lesions have the numbers that are shipped with the sample, for the model that is shipped."""
-        from .lesiontable import readLesions
+        from DRMCDenoiseLib.lesiontable import readLesions
 
         shipped = json.loads((sampleFolder() / "DRMC-sample.json").read_text(encoding="utf-8"))["denoised"]
         model = find_model(None)
@@ -165,7 +165,7 @@ class DRMCDenoiseTest(SelfTest):
 
     def checkSavedScene(self, panel) -> None:
         """A scene saved as MRB brings everything back while the module is open."""
-        from .lesiontable import tableText
+        from DRMCDenoiseLib.lesiontable import tableText
 
         def state() -> tuple:
             parameters = panel._parameterNode

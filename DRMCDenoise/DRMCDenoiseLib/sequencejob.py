@@ -10,9 +10,9 @@ from typing import Any
 
 from drmc.errors import CancelledError, DRMCError, InputError
 
-from . import results, sequences, volumes
-from .denoisejob import DenoiseJob
-from .signals import Signal
+from DRMCDenoiseLib import results, sequences, volumes
+from DRMCDenoiseLib.denoisejob import DenoiseJob
+from DRMCDenoiseLib.signals import Signal
 
 
 class SequenceJob:

@@ -27,7 +27,7 @@ def showDenoised(inputVolume, outputVolume, arrays: list[Any], summaries: list[d
 
     `outputVolume`, if it is a proxy of the same browser, gets its frames replaced; else the sequence is a new one.
     """
-    from . import results  # SimpleITK is not needed before
+    from DRMCDenoiseLib import results  # SimpleITK is not needed before
 
     browser, source = browserOf(inputVolume), sequenceOf(inputVolume)
     sequence = None if outputVolume is None else browser.GetSequenceNode(outputVolume)

@@ -20,9 +20,9 @@ import slicer
 from drmc import files, held
 from drmc.errors import InputError
 
-from . import geometry
-from .names import fileName
-from .suvunits import SUV_CODE, SUV_FACTOR_ATTRIBUTE, declaredUnits, isSUV
+from DRMCDenoiseLib import geometry
+from DRMCDenoiseLib.names import fileName
+from DRMCDenoiseLib.suvunits import SUV_CODE, SUV_FACTOR_ATTRIBUTE, declaredUnits, isSUV
 
 IMAGE_ENDINGS = (".nii", ".nii.gz", ".nrrd", ".nhdr", ".mha", ".mhd")
 

@@ -15,11 +15,11 @@ from urllib.parse import quote
 
 import numpy as np
 
-from . import pipeline
-from .files import write_text
-from .report_style import CSS
-from .report_text import facts_list, mapping, number, percent, section
-from .texts import shown
+from drmc import pipeline
+from drmc.files import write_text
+from drmc.report_style import CSS
+from drmc.report_text import facts_list, mapping, number, percent, section
+from drmc.texts import shown
 
 NAME = "cohort.html"
 Z_LIMIT = 3.5

@@ -25,7 +25,9 @@ import SimpleITK as sitk
 
 from drmc.errors import InputError
 from drmc.files import read_json_object
-from drmc.volume import Geometry, PETVolume, image_kind, read_image, read_volume, stated_units, stem
+from drmc.imaging.files import read_image
+from drmc.imaging.geometry import Geometry
+from drmc.volume import PETVolume, image_kind, read_volume, stated_units, stem
 
 MANIFEST = "dataset.json"
 SCHEMA = 1

@@ -16,16 +16,16 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
-from .body import HOT_SUV, LEAST_BODY_SUV, body_mask, body_tiles, tile_region
-from .errors import CancelledError, DRMCError, InputError
-from .hardware import device_name, physical_cores
-from .network import INPUT_SCALE, ResidualNetwork
-from .precision import float32_products
-from .resampling import grid_positions, resample_from_grid, resample_to_grid
+from drmc.errors import CancelledError, DRMCError, InputError
+from drmc.hardware import device_name, physical_cores
+from drmc.imaging.body import HOT_SUV, LEAST_BODY_SUV, body_mask, body_tiles, tile_region
+from drmc.imaging.resampling import grid_positions, resample_from_grid, resample_to_grid
+from drmc.network import INPUT_SCALE, ResidualNetwork
+from drmc.precision import float32_products
 
 if TYPE_CHECKING:
-    from .segments import Segment
-    from .volume import Geometry
+    from drmc.imaging.geometry import Geometry
+    from drmc.segments import Segment
 
 Progress = Callable[[int, int, "float | None"], None]
 Cancel = Callable[[], bool]

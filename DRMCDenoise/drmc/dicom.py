@@ -16,11 +16,7 @@ from pydicom.dataset import Dataset
 
 from drmc.dicom_choice import PET_CLASSES, Group, choose
 from drmc.dicom_decode import ALWAYS_LOSSY
-from drmc.dicom_enhanced import (
-    ENHANCED_PET_CLASS,
-    SYNONYMS,
-    frames_of_series,
-)
+from drmc.dicom_enhanced import ENHANCED_PET_CLASS, SYNONYMS, frames_of_series
 from drmc.dicom_folder import folder_files, is_dicom, is_media_directory
 from drmc.dicom_header import (
     UNDEFINED_LENGTH,
@@ -36,8 +32,8 @@ from drmc.dicom_header import (
 )
 from drmc.dicom_pixels import rescaled, stored_values
 from drmc.errors import InputError
-from drmc.image_files import ORTHONORMAL_TOLERANCE
-from drmc.volume import Geometry
+from drmc.imaging.geometry import Geometry
+from drmc.imaging.integrity import ORTHONORMAL_TOLERANCE
 
 STEP_TOLERANCE = 0.10  # of the median slice step; more is a gap
 SHEAR_TOLERANCE_MM = 0.1  # slices may be shifted in their plane by this much

@@ -25,15 +25,7 @@ from typing import Any
 
 from pydicom.dataset import Dataset
 
-from drmc.dicom_header import (
-    items_of,
-    number_of,
-    read_dataset,
-    tag_of,
-    text_of,
-    texts_of,
-    value_of,
-)
+from drmc.dicom_header import items_of, number_of, read_dataset, tag_of, text_of, texts_of, value_of
 from drmc.errors import InputError
 from drmc.suv import SAME_TIME_S, parse_datetime, parse_offset
 

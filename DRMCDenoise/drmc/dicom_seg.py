@@ -13,11 +13,11 @@ import numpy as np
 import SimpleITK as sitk
 from pydicom.dataset import Dataset
 
-from .dicom_header import items_of, text_of, value_of
-from .dicom_seg_frames import Frames, functional_group, grid_of_frames, stored_frames
-from .errors import InputError
-from .segments import bounding_box
-from .volume import Geometry
+from drmc.dicom_header import items_of, text_of, value_of
+from drmc.dicom_seg_frames import Frames, functional_group, grid_of_frames, stored_frames
+from drmc.errors import InputError
+from drmc.imaging.geometry import Geometry
+from drmc.segments import bounding_box
 
 LARGEST_SEGMENT = 1 << 30  # voxels of the box around a segment
 

@@ -9,13 +9,13 @@ from pathlib import Path
 import numpy as np
 from pydicom.dataset import Dataset
 
-from .dicom import SHEAR_TOLERANCE_MM, STEP_TOLERANCE, plane_axes
-from .dicom_decode import decompressed_frames
-from .dicom_header import number_of, transfer_syntax, value_of
-from .dicom_pixels import BIG_ENDIAN, NATIVE_SYNTAXES
-from .errors import InputError
-from .segments import ALIGNMENT_TOLERANCE
-from .volume import Geometry
+from drmc.dicom import SHEAR_TOLERANCE_MM, STEP_TOLERANCE, plane_axes
+from drmc.dicom_decode import decompressed_frames
+from drmc.dicom_header import number_of, transfer_syntax, value_of
+from drmc.dicom_pixels import BIG_ENDIAN, NATIVE_SYNTAXES
+from drmc.errors import InputError
+from drmc.imaging.geometry import Geometry
+from drmc.segments import ALIGNMENT_TOLERANCE
 
 SAME_PLANE_MM = 0.01  # frames nearer to each other than this lie on one slice
 LARGEST_FRAME = 1 << 26  # pixels

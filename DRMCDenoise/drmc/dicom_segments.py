@@ -11,10 +11,10 @@ import SimpleITK as sitk
 from pydicom.dataelem import RawDataElement
 from pydicom.dataset import Dataset
 
-from .dicom_folder import dicom_files, is_dicom
-from .dicom_header import DEEPEST, UNDEFINED_LENGTH, value_of
-from .errors import InputError
-from .volume import Geometry
+from drmc.dicom_folder import dicom_files, is_dicom
+from drmc.dicom_header import DEEPEST, UNDEFINED_LENGTH, value_of
+from drmc.errors import InputError
+from drmc.imaging.geometry import Geometry
 
 SEGMENTATION, STRUCTURE_SET = "SEG", "RTSTRUCT"
 
@@ -31,7 +31,7 @@ def read_dicom_segments(
     other kinds in it do not count). `frame_of_reference`: FrameOfReferenceUID (0020,0052) of the scan; an
     object with another is refused, unless it names the scan otherwise, such as by its `series_uid`. Raises InputError.
     """
-    from . import dicom_rtstruct, dicom_seg
+    from drmc import dicom_rtstruct, dicom_seg
 
     if path.is_dir():
         path = _only_object(path)

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from drmc import __version__, dicom_folder, sidecars
-from drmc.image_files import image_kind, stem
+from drmc.imaging.formats import image_kind, stem
 
 PARTS = {
     "scan": "the scan's files changed",

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from html import escape
 from typing import Any
 
-from .images import nice_top
+from drmc.images import nice_top
 
 _CELL_WIDTH, _CELL_HEIGHT = 72, 46
 _LEFT, _TOP = 84, 52

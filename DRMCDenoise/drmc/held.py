@@ -50,7 +50,8 @@ def resolve(path: str | os.PathLike[str]) -> str | os.PathLike[str]:
 def _same_as_image(voxels: Path, source: Path) -> bool:
     import SimpleITK as sitk
 
-    from drmc.volume import Geometry, read_image
+    from drmc.imaging.files import read_image
+    from drmc.imaging.geometry import Geometry
 
     try:
         image = read_image(source)
@@ -75,8 +76,7 @@ def _on_one_grid(voxels: Path, array, geometry) -> tuple[np.ndarray | None, np.n
     """The source's array on the grid of the held voxels (None if that is another grid), and these."""
     import SimpleITK as sitk
 
-    from drmc.grids import turned
-    from drmc.volume import Geometry
+    from drmc.imaging.geometry import Geometry, turned
 
     held = sitk.ReadImage(str(voxels), sitk.sitkFloat32)
     own = sitk.GetArrayFromImage(held)

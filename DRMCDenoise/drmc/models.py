@@ -18,11 +18,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .errors import InputError
-from .files import atomic_path, check_regular, write_json
+from drmc.errors import InputError
+from drmc.files import atomic_path, check_regular, write_json
 
 if TYPE_CHECKING:
-    from .network import ResidualNetwork
+    from drmc.network import ResidualNetwork
 
 FORMAT = 1
 DRMC_KIND = "drmc"
@@ -121,8 +121,8 @@ def load_network(entry: ModelEntry) -> tuple[ResidualNetwork, int]:
     """
     import torch
 
-    from .network import DRMC
-    from .networks import build
+    from drmc.network import DRMC
+    from drmc.networks import build
 
     content = _read(entry.path)
     if (now := hashlib.sha256(content).hexdigest()) != entry.sha256:

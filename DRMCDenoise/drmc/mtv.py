@@ -15,8 +15,8 @@ from typing import Any
 
 import numpy as np
 
-from .errors import InputError
-from .segments import Segment
+from drmc.errors import InputError
+from drmc.segments import Segment
 
 FIXED = {"suv25": 2.5, "suv40": 4.0}  # SUV [g/ml]
 QUANTITIES = (

@@ -23,7 +23,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .tokens import (
+from drmc.tokens import (
     ChunkedFFN,
     FactoredConvolution,
     Space,

@@ -6,11 +6,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from . import images
-from .body import body_mask
+from drmc import images
+from drmc.imaging.body import body_mask
 
 if TYPE_CHECKING:
-    from .volume import Geometry
+    from drmc.imaging.geometry import Geometry
 
 THUMBNAIL_HEIGHT = 160  # pixels, the most
 THUMBNAIL_WIDTH = 120

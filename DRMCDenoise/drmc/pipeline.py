@@ -41,10 +41,12 @@ from drmc import (
 )
 from drmc import units as unit_names
 from drmc.errors import CancelledError, DRMCError, InputError
+from drmc.imaging.files import write_image
+from drmc.imaging.geometry import Geometry
 from drmc.models import ModelEntry, find_model
 from drmc.scans import find_scan, of_medium, passed_over, scan_name
 from drmc.suv import ACTIVITY_UNITS
-from drmc.volume import Geometry, PETVolume, image_kind, read_volume, stem, write_image
+from drmc.volume import PETVolume, image_kind, read_volume, stem
 
 if TYPE_CHECKING:
     from drmc.denoiser import Denoiser, DenoiseResult
@@ -312,7 +314,7 @@ def compare_with_reference(
     range 20 SUV, nothing clipped; definitions in drmc.metrics and drmc.quantify.
     """
     from drmc import metrics
-    from drmc.body import body_mask
+    from drmc.imaging.body import body_mask
 
     truth = stages["reference"]
     body = body_mask(truth, reference.geometry.spacing_zyx)

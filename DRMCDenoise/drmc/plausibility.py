@@ -17,8 +17,8 @@ import numpy as np
 
 from drmc import plausibility_bounds as bounds
 from drmc import suv
-from drmc.body import body_mask_of_any_scale
 from drmc.errors import InputError, SUVRefusedError
+from drmc.imaging.body import body_mask_of_any_scale
 
 # What a caller can vouch for (--accept-suv), with what it says.
 WORDS = {

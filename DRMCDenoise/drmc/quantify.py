@@ -28,15 +28,15 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from . import mtv, suv_text
-from .errors import InputError
-from .files import csv_text, write_text
-from .metrics import bland_altman
-from .segments import Segment, read_segments
-from .texts import text_of_cell
+from drmc import mtv, suv_text
+from drmc.errors import InputError
+from drmc.files import csv_text, write_text
+from drmc.metrics import bland_altman
+from drmc.segments import Segment, read_segments
+from drmc.texts import text_of_cell
 
 if TYPE_CHECKING:
-    from .volume import Geometry
+    from drmc.imaging.geometry import Geometry
 
 __all__ = [
     "BIAS_QUANTITIES",

@@ -11,8 +11,10 @@ import SimpleITK as sitk
 
 from drmc import fingerprint, pipeline
 from drmc.errors import InputError
+from drmc.imaging.files import read_image
+from drmc.imaging.geometry import Geometry
 from drmc.scans import find_scan
-from drmc.volume import Geometry, PETVolume, read_image, read_volume
+from drmc.volume import PETVolume, read_volume
 
 
 @dataclass(frozen=True)

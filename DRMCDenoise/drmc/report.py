@@ -13,14 +13,14 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from . import quantify
-from .files import write_text
-from .models import earlier_trainings
-from .report_figures import figures_html
-from .report_lesions import comparison_html, lesions_html
-from .report_routing import routing_html
-from .report_style import CSS
-from .report_text import (
+from drmc import quantify
+from drmc.files import write_text
+from drmc.models import earlier_trainings
+from drmc.report_figures import figures_html
+from drmc.report_lesions import comparison_html, lesions_html
+from drmc.report_routing import routing_html
+from drmc.report_style import CSS
+from drmc.report_text import (
     facts_list,
     is_number,
     label_of,
@@ -33,10 +33,10 @@ from .report_text import (
     table,
     unique,
 )
-from .texts import shown
+from drmc.texts import shown
 
 if TYPE_CHECKING:
-    from .volume import Geometry
+    from drmc.imaging.geometry import Geometry
 
 RESEARCH_USE = "Research use only — not for diagnosis"
 Row = dict[str, Any]

@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from . import images
+from drmc import images
 
 if TYPE_CHECKING:
-    from .quantify import Segment
-    from .volume import Geometry
+    from drmc.imaging.geometry import Geometry
+    from drmc.quantify import Segment
 
 GRAY_TOP = 6.0  # SUV that is black; the reader's usual window for whole-body FDG
 _WIDER_TOPS = (10.0, 15.0, 20.0, 30.0, 50.0)

@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 from html import escape
 from typing import Any
 
-from . import mtv, quantify
-from .report_text import is_number, mapping, number, percent, plain, section, table
+from drmc import mtv, quantify
+from drmc.report_text import is_number, mapping, number, percent, plain, section, table
 
 Row = dict[str, Any]
 

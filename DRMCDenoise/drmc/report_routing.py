@@ -8,9 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from .heatmap import routing_svg
-from .report_text import mapping, number, plain, table
-from .routing_profiles import LIMIT_FACTOR, UNLIKE
+from drmc.heatmap import routing_svg
+from drmc.report_text import mapping, number, plain, table
+from drmc.routing_profiles import LIMIT_FACTOR, UNLIKE
 
 Row = dict[str, Any]
 

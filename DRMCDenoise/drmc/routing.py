@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from .files import csv_text, write_text
+from drmc.files import csv_text, write_text
 
 BANKS = ("attention", "ffn")
 COLUMNS = ("block", "bank", "expert", "mean_gate", "sd_gate", "closed_fraction", "top1_fraction")

@@ -22,11 +22,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from .routing import Row, gates_of, routing_table
+from drmc.routing import Row, gates_of, routing_table
 
 if TYPE_CHECKING:
-    from .denoiser import Cancel, Denoiser, Progress
-    from .volume import PETVolume
+    from drmc.denoiser import Cancel, Denoiser, Progress
+    from drmc.volume import PETVolume
 
 CARD_KEY = "routing_profiles"
 LIMIT_FACTOR = 1.5

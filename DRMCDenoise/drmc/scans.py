@@ -16,7 +16,7 @@ from typing import Any
 from drmc import dicom_folder, files
 from drmc.dicom_folder import is_media_directory, without_doubles
 from drmc.errors import InputError
-from drmc.image_files import image_kind, stem
+from drmc.imaging.formats import image_kind, stem
 
 SEGMENTATION_ENDINGS = (".seg.nrrd", ".nii.gz", ".nii", ".nrrd", ".mha", ".dcm")
 

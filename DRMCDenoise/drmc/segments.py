@@ -17,13 +17,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 import SimpleITK as sitk
 
-from .errors import InputError, NothingMarkedError
-from .files import check_regular
-from .image_files import check_grid, image_reader
-from .texts import shown
+from drmc.errors import InputError, NothingMarkedError
+from drmc.files import check_regular
+from drmc.imaging.integrity import check_grid, image_reader
+from drmc.texts import shown
 
 if TYPE_CHECKING:
-    from .volume import Geometry
+    from drmc.imaging.geometry import Geometry
 
 ALIGNMENT_TOLERANCE = 0.1  # voxels: largest distance between a voxel of the segmentation and one of the scan
 MAXIMUM_LABELS = 2000  # more distinct values than this is an image, not a segmentation
@@ -110,7 +110,7 @@ def read_segments(
     check_regular(path)
     notices: list[str] = []
     if _is_dicom(path):
-        from .dicom_segments import read_dicom_segments  # pydicom is needed for DICOM only
+        from drmc.dicom_segments import read_dicom_segments  # pydicom is needed for DICOM only
 
         named, notices = read_dicom_segments(path, geometry, frame_of_reference, series_uid)
         layers = [image for _, image in named]
@@ -199,7 +199,7 @@ def _is_dicom(path: Path) -> bool:
         return path.exists()
     if path.name.lower().endswith(_ENDINGS):
         return False
-    from .dicom_folder import is_dicom
+    from drmc.dicom_folder import is_dicom
 
     return is_dicom(path)
 

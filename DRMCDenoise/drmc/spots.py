@@ -19,10 +19,10 @@ import numpy as np
 import SimpleITK as sitk
 import torch
 
-from drmc.body import body_mask
 from drmc.errors import InputError
+from drmc.imaging.body import body_mask
+from drmc.imaging.smoothing import FWHM_PER_SIGMA, noise_level, smooth
 from drmc.quantify import PEAK_RADIUS_MM, peak_sphere
-from drmc.smoothing import FWHM_PER_SIGMA, noise_level, smooth
 
 DIAMETERS_MM = (7.0, 10.0, 14.0)
 PEAKS_SUV = (1.0, 2.0, 4.0)

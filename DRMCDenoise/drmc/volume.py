@@ -1,11 +1,7 @@
-"""PET volumes: where an image lies in space, what its values mean, and reading and writing it.
-
-Arrays are (z, y, x) float32; geometry is LPS as SimpleITK gives it, in mm.
-"""
+"""PET volumes: what the values of an image mean, and reading them. Arrays are (z, y, x) float32."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -16,12 +12,15 @@ import SimpleITK as sitk
 
 from drmc import header_effects, header_values, plausibility, plausibility_bounds, sidecars, suv
 from drmc import units as unit_names
-from drmc.errors import DRMCError, InputError, NotFiniteError, SUVRefusedError, UnknownUnitsError
-from drmc.files import atomic_path, check_regular, is_full_disk, plain_path
-from drmc.image_files import check_grid, check_written, image_kind, image_reader, itk_reason, stem
+from drmc.errors import InputError, SUVRefusedError, UnknownUnitsError
+from drmc.files import check_regular
+from drmc.imaging.files import finite_float32, read_image
+from drmc.imaging.formats import image_kind, stem
+from drmc.imaging.geometry import Geometry
 
 if TYPE_CHECKING:
     from drmc.dicom import PETSeries
+
 
 # Facts of a side-car for reports (BIDS-PET keys).
 _REPORTED = {
@@ -31,88 +30,6 @@ _REPORTED = {
     "reconstruction": "ReconMethodName",
     "filter": "ReconFilterType",
 }
-
-
-@dataclass(frozen=True)
-class Geometry:
-    """Grid of a volume: `shape` (z, y, x); `spacing` (x, y, z) mm; `origin` (x, y, z) mm, center of the
-    first voxel, LPS; `direction` (9,) row-major, its columns the directions of the x, y and z index."""
-
-    shape: tuple[int, int, int]
-    spacing: tuple[float, float, float] = (1.0, 1.0, 1.0)
-    origin: tuple[float, float, float] = (0.0, 0.0, 0.0)
-    direction: tuple[float, ...] = (1.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 1.0)
-
-    @classmethod
-    def from_image(cls, image: sitk.Image) -> Geometry:
-        """The grid of a 3-D image."""
-        return cls(
-            tuple(int(n) for n in reversed(image.GetSize())),
-            tuple(float(v) for v in image.GetSpacing()),
-            tuple(float(v) for v in image.GetOrigin()),
-            tuple(float(v) for v in image.GetDirection()),
-        )
-
-    def to_image(self, array: np.ndarray) -> sitk.Image:
-        """The array (z, y, x) as an image on this grid; ValueError where the shapes differ."""
-        if tuple(array.shape) != tuple(self.shape):
-            raise ValueError(f"array of shape {tuple(array.shape)} on a grid of shape {tuple(self.shape)}")
-        image = sitk.GetImageFromArray(np.ascontiguousarray(array))
-        image.SetSpacing(self.spacing)
-        image.SetOrigin(self.origin)
-        image.SetDirection(self.direction)
-        return image
-
-    def matches(self, other: Geometry, tolerance: float = 1e-3) -> bool:
-        """Same shape, and every voxel center at the same place within `tolerance` (mm)."""
-        if tuple(self.shape) != tuple(other.shape):
-            return False
-        return bool(np.max(np.abs(self._corners() - other._corners())) <= tolerance)
-
-    def __str__(self) -> str:
-        """In one line, for messages: voxels and mm along x, y, z."""
-        numbers = lambda values: " x ".join(f"{value:g}" for value in values)
-        return (
-            f"{numbers(reversed(self.shape))} voxels of {numbers(self.spacing)} mm from "
-            f"({', '.join(f'{v:g}' for v in self.origin)})"
-            + (", turned" if self.direction != Geometry((1, 1, 1)).direction else "")
-        )
-
-    def rounded(self) -> Geometry:
-        """The same grid to 1e-10 mm in spacing, 1e-9 mm in origin and 1e-12 in direction.
-
-        A program that keeps a grid as a matrix gives it back with other last digits; what is computed from the rounded grid
-        is the same bit for bit, wherever the scan came from.
-        """
-        return Geometry(
-            self.shape,
-            tuple(round(float(value), 10) for value in self.spacing),
-            tuple(round(float(value), 9) for value in self.origin),
-            tuple(round(float(value), 12) + 0.0 for value in self.direction),
-        )
-
-    def _corners(self) -> np.ndarray:
-        size = np.array(self.shape[::-1]) - 1
-        index = np.array([[0, 0, 0], [1, 0, 0], [0, 1, 0], [0, 0, 1], [1, 1, 1]]) * size
-        return self.matrix[:3, 3] + index @ self.matrix[:3, :3].T
-
-    @property
-    def matrix(self) -> np.ndarray:
-        """From a voxel index (x, y, z) to mm, LPS, (4, 4)."""
-        matrix = np.eye(4)
-        matrix[:3, :3] = np.array(self.direction).reshape(3, 3) * np.array(self.spacing)
-        matrix[:3, 3] = self.origin
-        return matrix
-
-    @property
-    def spacing_zyx(self) -> tuple[float, float, float]:
-        """Spacing in the order of the array's axes, mm."""
-        return self.spacing[::-1]
-
-    @property
-    def voxel_ml(self) -> float:
-        """Volume of one voxel in ml."""
-        return math.prod(self.spacing) / 1000.0
 
 
 @dataclass
@@ -220,7 +137,7 @@ def read_volume(
         )
     image = read_image(path)
     array = sitk.GetArrayFromImage(image)
-    array = _finite_float32(array, path)
+    array = finite_float32(array, path)
     sidecar, sidecar_path, said = _sidecar(path, case)
     rule, vouched = plausibility.accepted(accept_rule)
     if rule is not None:
@@ -329,43 +246,6 @@ def _volume_of(
     )
 
 
-def read_image(path: str | Path) -> sitk.Image:
-    """A scalar 3-D image from a NIfTI, NRRD or MetaImage file, its own pixel type; InputError with one
-    line otherwise."""
-    path = Path(path)
-    with image_reader(path, "an image") as reader:
-        reader.ReadImageInformation()
-        size = reader.GetSize()
-        if reader.GetNumberOfComponents() != 1:
-            raise InputError(
-                f"{path} has {reader.GetNumberOfComponents()} values per voxel: give a scalar image"
-            )
-        if "complex" in sitk.GetPixelIDValueAsString(reader.GetPixelID()):
-            raise InputError(f"{path} holds complex values: give a real-valued image")
-        if len(size) < 3 or any(n != 1 for n in size[3:]):
-            shown = "x".join(map(str, size))
-            raise InputError(f"{path} is {len(size)}-D ({shown}): give one 3-D image, a frame of its own")
-        if min(size) < 1:
-            raise InputError(f"{path} is empty ({'x'.join(map(str, size))}): give an image with voxels")
-        image = reader.Execute()
-    while image.GetDimension() > 3:
-        image = sitk.Extract(image, [*image.GetSize()[:-1], 0], [0] * image.GetDimension())
-    check_grid(image, path)
-    return image
-
-
-def _finite_float32(array: np.ndarray, path: Path) -> np.ndarray:
-    with np.errstate(over="ignore"):
-        array = np.ascontiguousarray(array, dtype=np.float32)
-    bad = int(array.size - np.count_nonzero(np.isfinite(array)))
-    if bad:
-        raise NotFiniteError(f"{path} has {bad} voxels that are NaN or infinite: repair the image first")
-    return array
-
-
-# ---------------------------------------------------------------------------------------- side-cars
-
-
 def _sidecar(path: Path, case: Path | None = None) -> tuple[dict[str, Any] | None, Path | None, list[str]]:
     """The JSON that belongs to an image (drmc.sidecars), its path, and what is to be said of it."""
     found, said = sidecars.find(path, stem(path))
@@ -427,39 +307,3 @@ def _decide_image(
         )
     facts = {"units": "SUV", "suv_formula": suv.SUV_TYPES[kind][2]}
     return suv.SUVDecision(1.0, rule="declared", source=f"SUV by {said}", facts=facts), "SUV"
-
-
-# ---------------------------------------------------------------------------------------- writing
-
-
-def write_image(
-    path: str | Path, array: np.ndarray, geometry: Geometry, *, metadata: Mapping[str, str] | None = None
-) -> None:
-    """Writes a float32 image (z, y, x) atomically; the format is that of the ending (.nii.gz, .nii, .nrrd,
-    .mha).
-
-    `metadata`: text fields for formats that keep them (NRRD, MetaImage).
-    """
-    path = Path(path)
-    if not path.name.endswith((".nii.gz", ".nii", ".nrrd", ".mha")):
-        raise InputError(f"{path} cannot be written: use the ending .nii.gz, .nii, .nrrd or .mha")
-    image = geometry.to_image(np.asarray(array, dtype=np.float32))
-    for key, value in (metadata or {}).items():
-        image.SetMetaData(str(key), str(value))
-    try:
-        with atomic_path(path) as temporary, plain_path(temporary) as plain:
-            writer = sitk.ImageFileWriter()
-            writer.SetUseCompression(path.suffix != ".nii")
-            writer.SetFileName(str(plain))
-            writer.Execute(image)
-            check_written(temporary)
-    except OSError as error:
-        if is_full_disk(error):
-            raise OSError(error.errno, error.strerror, str(path)) from None
-        raise InputError(
-            f"{path} cannot be written ({error.strerror}): choose a folder that can be"
-        ) from None
-    except RuntimeError as error:
-        raise DRMCError(
-            f"{path} could not be written ({itk_reason(error)}): is the disk full? make room on it"
-        ) from None

@@ -5,8 +5,8 @@ from __future__ import annotations
 from drmc.training.history import History, gains, series
 from slicer.i18n import tr as _
 
-from .curveswidget import COLORS, Curve, CurvesWidget
-from .texts import durationText, figuresText, validationText
+from DRMCTrainingLib.curveswidget import COLORS, Curve, CurvesWidget
+from DRMCTrainingLib.texts import durationText, figuresText, validationText
 
 
 class ProgressView:

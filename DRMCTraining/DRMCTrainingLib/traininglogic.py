@@ -15,7 +15,7 @@ from slicer.i18n import tr as _
 from slicer.parameterNodeWrapper import Choice, WithinRange, parameterNodeWrapper
 from slicer.ScriptedLoadableModule import ScriptedLoadableModuleLogic
 
-from .trainingrun import REFUSED_CODE, TrainingRun, shellLine
+from DRMCTrainingLib.trainingrun import REFUSED_CODE, TrainingRun, shellLine
 
 MANIFEST = "dataset.json"
 
@@ -147,6 +147,6 @@ class DRMCTrainingLogic(ScriptedLoadableModuleLogic):
 
     def showCharts(self, history: History) -> list:
         """Tables and plots of the curves in the scene; the plot nodes."""
-        from .charts import showCharts
+        from DRMCTrainingLib.charts import showCharts
 
         return showCharts(history)

@@ -15,14 +15,15 @@ import numpy as np
 import pytest
 from drmc import batch, batch_table, cohort_page, header_table, overview, pipeline, staging
 from drmc.batch import run_batch
-from drmc.body import body_mask
 from drmc.cli import main
 from drmc.errors import InputError
+from drmc.imaging.body import body_mask
+from drmc.imaging.files import write_image
 from drmc.models import save_model
 from drmc.pipeline import DenoiseRequest
 from drmc.progress import JsonProgress, TerminalProgress
 from drmc.scans import find_scans
-from drmc.volume import read_volume, write_image
+from drmc.volume import read_volume
 from synthetic_dicom import write_series
 from test_pipeline import GRID, lesion_mask, suv_image, tiny_network
 

@@ -6,7 +6,7 @@ import math
 
 import numpy as np
 import pytest
-from drmc.body import body_mask, body_tiles, grow, tile_region
+from drmc.imaging.body import body_mask, body_tiles, grow, tile_region
 from hypothesis import given, settings
 from hypothesis import strategies as st
 

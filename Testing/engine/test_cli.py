@@ -16,8 +16,10 @@ import numpy as np
 import pytest
 from drmc import progress
 from drmc.cli import main
+from drmc.imaging.files import write_image
+from drmc.imaging.geometry import Geometry
 from drmc.models import save_model
-from drmc.volume import Geometry, read_volume, write_image
+from drmc.volume import read_volume
 from synthetic_dicom import SECRETS, rewrite, write_series
 from test_pipeline import (
     GRID,

@@ -10,8 +10,9 @@ import numpy as np
 import pytest
 from drmc import held
 from drmc.cli import main
+from drmc.imaging.files import write_image
 from drmc.models import find_model, user_folder
-from drmc.volume import read_volume, write_image
+from drmc.volume import read_volume
 from synthetic_dicom import write_series
 from test_cli import EXACT, models, refused  # noqa: F401  (a fixture)
 from test_pipeline import GRID, suv_image, tree, write_case

@@ -10,9 +10,9 @@ import torch
 from drmc import denoiser as module
 from drmc.denoiser import Denoiser
 from drmc.errors import CancelledError, DRMCError, InputError
+from drmc.imaging.geometry import Geometry
 from drmc.network import DRMC, NetworkConfig
 from drmc.segments import Segment
-from drmc.volume import Geometry
 from hypothesis import given, settings
 from hypothesis import strategies as st
 

@@ -15,9 +15,9 @@ import pytest
 import SimpleITK as sitk
 from drmc import cli, contours, dicom, scans
 from drmc.errors import InputError
+from drmc.imaging.geometry import Geometry
 from drmc.models import save_model
 from drmc.segments import read_segments
-from drmc.volume import Geometry
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from matplotlib.path import Path as Outline

@@ -15,10 +15,11 @@ from drmc.dataset import read_manifest
 from drmc.evaluation import estimators
 from drmc.evaluation.filters import gaussian_filter, nonlocal_means, nonlocal_means_slices
 from drmc.evaluation.tuning import slabs
+from drmc.imaging.geometry import Geometry
+from drmc.imaging.smoothing import noise_level
 from drmc.metrics import attainable_gain_db, nrmse, psnr, ssim
 from drmc.models import add_to_card, find_model
-from drmc.smoothing import noise_level
-from drmc.volume import Geometry, read_volume
+from drmc.volume import read_volume
 from evaluation_data import LARGE, LIVER, SHAPE, SMALL, SPACING, constant_model, write_dataset, write_nifti
 from skimage.restoration import denoise_nl_means
 

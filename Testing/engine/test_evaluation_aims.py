@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 from drmc import cli
-from drmc.body import body_mask
 from drmc.evaluation.aims import aims
 from drmc.evaluation.comparisons import comparisons, star
 from drmc.evaluation.results import Results, Row, pooled, table
 from drmc.evaluation.statistics import holm, signed_rank
+from drmc.imaging.body import body_mask
 from drmc.simulation.liver import find_liver
 from evaluation_data import constant_model
 from test_semireal import SPACING, torso

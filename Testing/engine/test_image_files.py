@@ -11,8 +11,10 @@ import numpy as np
 import pytest
 from drmc.cli import main
 from drmc.errors import InputError
+from drmc.imaging.files import read_image
+from drmc.imaging.geometry import Geometry
 from drmc.segments import read_segments
-from drmc.volume import Geometry, read_image, read_volume
+from drmc.volume import read_volume
 from engine.synthetic_dicom import write_series
 
 AFFINE = np.array([[-5.0, 0, 0, 97.5], [0, -5, 0, 97.5], [0, 0, 5, -500], [0, 0, 0, 1]])

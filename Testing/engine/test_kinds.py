@@ -146,7 +146,7 @@ def test_a_scan_is_denoised_and_reported(kind, tmp_path):
 
 @each_kind
 def test_a_scan_of_air_has_gates_of_the_same_layers(kind):
-    from drmc.volume import Geometry
+    from drmc.imaging.geometry import Geometry
 
     geometry = Geometry((12, 12, 12), (2.0,) * 3, (0.0,) * 3, tuple(np.eye(3).ravel()))
     result = Denoiser(new(kind), 8, device="cpu").denoise(np.zeros((12,) * 3, np.float32), geometry)

@@ -9,10 +9,11 @@ import pytest
 from drmc import mtv, quantify
 from drmc.cli import main
 from drmc.errors import InputError
+from drmc.imaging.files import write_image
+from drmc.imaging.geometry import Geometry
 from drmc.models import save_model
 from drmc.report_lesions import lesions_html
 from drmc.segments import Segment
-from drmc.volume import Geometry, write_image
 from test_pipeline import GRID, lesion_mask, suv_image, tiny_network
 
 GEOMETRY = Geometry((6, 8, 10), (2.0, 3.0, 4.0))

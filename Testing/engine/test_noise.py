@@ -7,8 +7,8 @@ import math
 import numpy as np
 import pytest
 import torch
+from drmc.imaging.smoothing import FWHM_PER_SIGMA
 from drmc.simulation import noise
-from drmc.smoothing import FWHM_PER_SIGMA
 
 SPACING = (3.0, 4.0, 4.0)
 

@@ -18,11 +18,13 @@ import torch
 from drmc import batch_table, pipeline
 from drmc.batch import run_batch
 from drmc.errors import CancelledError, DRMCError, InputError
+from drmc.imaging.files import write_image
+from drmc.imaging.geometry import Geometry
 from drmc.models import save_model
 from drmc.network import DRMC, NetworkConfig
 from drmc.pipeline import DenoiseRequest
 from drmc.scans import companions, find_scan, find_scans, is_batch
-from drmc.volume import Geometry, read_volume, write_image
+from drmc.volume import read_volume
 from synthetic_dicom import write_series
 
 FACTOR = 0.00025
@@ -245,7 +247,7 @@ def test_a_reference_is_compared_in_the_body(models, case, tmp_path):
         request(case, tmp_path / "out", lesions=case["lesions"], reference=case["full"], model="zero")
     )["reference"]
     low, full = (read_volume(case[name]).array.astype(np.float64) for name in ("low", "full"))
-    from drmc.body import body_mask
+    from drmc.imaging.body import body_mask
 
     body = body_mask(full.astype(np.float32), GRID.spacing_zyx)
     assert reference["voxels"] == body.sum() and reference["data_range"] == 20.0

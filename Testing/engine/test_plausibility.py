@@ -8,7 +8,9 @@ import numpy as np
 import pytest
 from drmc import plausibility, plausibility_bounds
 from drmc.errors import InputError, SUVRefusedError
-from drmc.volume import Geometry, read_volume, write_image
+from drmc.imaging.files import write_image
+from drmc.imaging.geometry import Geometry
+from drmc.volume import read_volume
 from synthetic_dicom import header_facts, write_series
 
 F18 = 6586.2

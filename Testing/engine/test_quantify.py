@@ -13,8 +13,8 @@ import pytest
 import SimpleITK as sitk
 from drmc import quantify
 from drmc.errors import InputError
+from drmc.imaging.geometry import Geometry
 from drmc.quantify import Segment, read_segments, segment_statistics
-from drmc.volume import Geometry
 from hypothesis import given, settings
 from hypothesis import strategies as st
 

@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 from drmc import images, quantify
+from drmc.imaging.geometry import Geometry
 from drmc.quantify import Segment
 from drmc.report import RESEARCH_USE, report_html, write_report
 from drmc.routing import routing_table
-from drmc.volume import Geometry
 
 IDENTITY = (1.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 1.0)
 VOID = {"meta", "img", "br", "rect", "line"}

@@ -7,8 +7,8 @@ import tracemalloc
 import numpy as np
 import pytest
 from drmc.errors import InputError
-from drmc.resampling import GRID_MM, KEPT_MM, grid_positions, resample_from_grid, resample_to_grid
-from drmc.volume import Geometry
+from drmc.imaging.geometry import Geometry
+from drmc.imaging.resampling import GRID_MM, KEPT_MM, grid_positions, resample_from_grid, resample_to_grid
 from hypothesis import given, settings
 from hypothesis import strategies as st
 

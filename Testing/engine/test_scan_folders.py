@@ -13,9 +13,11 @@ import pytest
 from drmc import dicom_folder
 from drmc.cli import main
 from drmc.errors import InputError
+from drmc.imaging.files import write_image
+from drmc.imaging.geometry import Geometry
 from drmc.scans import find_scan, find_scans, is_batch, scan_name
 from drmc.segments import read_segments
-from drmc.volume import Geometry, read_volume, write_image
+from drmc.volume import read_volume
 from engine.synthetic_dicom import write_series
 from pydicom.fileset import FileSet
 

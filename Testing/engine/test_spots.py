@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 from drmc import cli
-from drmc.body import body_mask
 from drmc.errors import InputError
-from drmc.smoothing import FWHM_PER_SIGMA, smooth
+from drmc.imaging.body import body_mask
+from drmc.imaging.smoothing import FWHM_PER_SIGMA, smooth
 from drmc.spots import (
     APART_MM,
     DEPTH_MM,

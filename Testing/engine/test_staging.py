@@ -16,9 +16,11 @@ from drmc import files, locks, pipeline, staging
 from drmc.batch import run_batch
 from drmc.cli import main
 from drmc.errors import DiskFullError, DRMCError, InputError
+from drmc.imaging.files import write_image
+from drmc.imaging.geometry import Geometry
 from drmc.models import save_model
 from drmc.pipeline import DenoiseRequest
-from drmc.volume import Geometry, read_volume, write_image
+from drmc.volume import read_volume
 from engine.small_training import make_dataset, tiny_config
 from test_pipeline import GRID, suv_image, tiny_network, tree, write_case
 

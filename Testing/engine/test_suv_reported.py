@@ -10,7 +10,8 @@ import pydicom
 import pytest
 from drmc import suv_text
 from drmc.cli import main
-from drmc.volume import read_volume, write_image
+from drmc.imaging.files import write_image
+from drmc.volume import read_volume
 from synthetic_dicom import write_series
 from test_cli import EXACT, models  # noqa: F401  (a fixture)
 from test_pipeline import GRID, lesion_mask, suv_image, write_case

@@ -15,12 +15,12 @@ import pytest
 import SimpleITK as sitk
 from drmc import files, pipeline, quantify
 from drmc.cli import main
+from drmc.imaging.files import write_image
 from drmc.models import save_model
 from drmc.pipeline import DenoiseRequest
 from drmc.progress import TerminalProgress
 from drmc.segments import read_segments
 from drmc.texts import ShownStream, cell, shown, text_of_cell
-from drmc.volume import write_image
 from engine.synthetic_dicom import write_series
 from hypothesis import given
 from hypothesis import strategies as st

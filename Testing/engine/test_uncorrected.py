@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 import torch
-from drmc.body import body_mask_of_any_scale
 from drmc.cli import main
 from drmc.dataset import read_manifest
 from drmc.errors import InputError
+from drmc.imaging.body import body_mask_of_any_scale
 from drmc.simulation.acquisition import Acquisition, Events
 from drmc.simulation.cohort import ScanOptions, patient_seed, write_cohort
 from drmc.simulation.organs import organ_mask

@@ -14,6 +14,8 @@ import SimpleITK as sitk
 from drmc.cli import main
 from drmc.dataset import read_manifest
 from drmc.errors import InputError
+from drmc.imaging.files import read_image, write_image
+from drmc.imaging.geometry import Geometry
 from drmc.progress import JsonProgress
 from drmc.simulation.cohort import write_cohort
 from drmc.validation.checks import examine
@@ -21,7 +23,6 @@ from drmc.validation.findings import CODES
 from drmc.validation.fingerprint import fingerprint
 from drmc.validation.index import write_index
 from drmc.validation.measures import noise
-from drmc.volume import Geometry, read_image, write_image
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from test_cohort import BODY, HEAD

@@ -11,8 +11,10 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 from drmc.errors import InputError
+from drmc.imaging.files import read_image, write_image
+from drmc.imaging.geometry import Geometry
 from drmc.suv import SUVDecision
-from drmc.volume import Geometry, PETVolume, image_kind, read_image, read_volume, stem, write_image
+from drmc.volume import PETVolume, image_kind, read_volume, stem
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 

@@ -15,9 +15,9 @@ import SimpleITK as sitk
 import torch
 from drmc.dataset import read_manifest, select
 from drmc.errors import InputError
+from drmc.imaging.smoothing import FWHM_PER_SIGMA, smooth
 from drmc.metrics import nrmse, psnr
 from drmc.network import INPUT_SCALE
-from drmc.smoothing import FWHM_PER_SIGMA, smooth
 from drmc.training import command, validation
 from drmc.training.config import TrainingConfig
 from drmc.training.loop import train

@@ -22,7 +22,8 @@ REPOSITORY = Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(REPOSITORY / "Testing"), str(REPOSITORY / "DRMCDenoise")]
 
 from drmc import files, images  # noqa: E402
-from drmc.volume import Geometry, write_image  # noqa: E402
+from drmc.imaging.files import write_image  # noqa: E402
+from drmc.imaging.geometry import Geometry  # noqa: E402
 
 FOLDER = REPOSITORY / "Resources" / "SampleData"
 CARD = FOLDER / "DRMC-sample.json"

@@ -23,7 +23,7 @@ def scan(slicer, array=None, units="{SUVbw}g/ml", **keywords):
 def changedBy(slicer, panel, volume, changes: dict[str, tuple[float, ...]]):
     """A lesion table of balls whose values a denoising has scaled by these factors; returns the engine's rows."""
     from drmc import quantify
-    from drmc.volume import Geometry
+    from drmc.imaging.geometry import Geometry
     from DRMCDenoiseLib import geometry, results
 
     image = geometry.imageFromNode(volume)
@@ -81,7 +81,7 @@ def test_the_suv_of_the_table_and_its_warnings_stand_below_it(panel, qtSlicer, t
     assert not panel.ui.lesionSUVLabel.visible, "a table of an earlier version does not say"
     mask = np.zeros(phantom().shape, bool)
     mask[2:6, 2:6, 2:6] = True
-    from drmc.volume import Geometry
+    from drmc.imaging.geometry import Geometry
 
     stages = dict.fromkeys(("original", "denoised", "reference"), phantom())
     rows = quantify.lesion_table("PET", [quantify.Segment("Hot", mask)], stages, Geometry(mask.shape))

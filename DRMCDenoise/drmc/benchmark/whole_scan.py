@@ -14,11 +14,11 @@ import numpy as np
 import torch
 
 from drmc.denoiser import OVERLAP, Denoiser, halo_of
+from drmc.imaging.geometry import Geometry
+from drmc.imaging.resampling import GRID_MM
 from drmc.pipeline import DenoiseRequest
 from drmc.pipeline import run as denoise_scan
-from drmc.resampling import GRID_MM
 from drmc.scans import scan_name
-from drmc.volume import Geometry
 from drmc.workers import run_in_processes
 
 NETWORK_STAGE = "denoise_network"

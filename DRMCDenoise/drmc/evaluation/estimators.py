@@ -14,8 +14,8 @@ from drmc.denoiser import Denoiser
 from drmc.errors import InputError
 from drmc.evaluation.config import EvaluationConfig, Method
 from drmc.evaluation.filters import gaussian_filter, nonlocal_means, require_nonlocal_means
+from drmc.imaging.geometry import Geometry
 from drmc.models import ModelEntry, find_model, load_network
-from drmc.volume import Geometry
 
 Share = Callable[[float], None]
 

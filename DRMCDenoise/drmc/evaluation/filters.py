@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 import SimpleITK as sitk
 
-from drmc.body import body_mask
 from drmc.errors import InputError
+from drmc.imaging.body import body_mask
+from drmc.imaging.smoothing import FWHM_PER_SIGMA, noise_level
 from drmc.segments import bounding_box
-from drmc.smoothing import FWHM_PER_SIGMA, noise_level
 
 _CHUNK_SLICES = 24
 

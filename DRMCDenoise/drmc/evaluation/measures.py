@@ -11,14 +11,15 @@ from typing import Any
 import numpy as np
 import torch
 
-from drmc.body import LEAST_BODY_SUV, body_mask
 from drmc.dataset import Case
 from drmc.errors import InputError, NothingMarkedError
+from drmc.imaging.body import LEAST_BODY_SUV, body_mask
+from drmc.imaging.files import read_image
+from drmc.imaging.geometry import Geometry
+from drmc.imaging.resampling import resample_to_grid
 from drmc.metrics import SUV_RANGE, nrmse, psnr, ssim
 from drmc.quantify import BIAS_QUANTITIES, Segment, lesion_bias, lesion_table, read_segments
-from drmc.resampling import resample_to_grid
 from drmc.simulation.liver import inside_liver
-from drmc.volume import Geometry, read_image
 
 LARGE_MM = 15.0  # lesions over this diameter are those that the aims speak of
 BEFORE, REFERENCE = "original", "reference"  # the stages of the lesion table

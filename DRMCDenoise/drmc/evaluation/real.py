@@ -9,15 +9,16 @@ from typing import Any
 import numpy as np
 
 from drmc import images
-from drmc.body import LEAST_BODY_SUV, body_mask
 from drmc.errors import InputError
 from drmc.evaluation.config import RealScan
 from drmc.evaluation.estimators import Estimator
 from drmc.evaluation.measures import variation
+from drmc.imaging.body import LEAST_BODY_SUV, body_mask
+from drmc.imaging.geometry import Geometry
+from drmc.imaging.smoothing import smooth
 from drmc.quantify import lesion_table, read_segments
 from drmc.simulation.liver import LESION_MARGIN_MM, find_liver
-from drmc.smoothing import smooth
-from drmc.volume import Geometry, PETVolume, read_volume
+from drmc.volume import PETVolume, read_volume
 
 QUANTITIES = ("suv_mean", "suv_max", "suv_peak")
 

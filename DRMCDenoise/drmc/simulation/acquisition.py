@@ -7,10 +7,10 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 
+from drmc.imaging.smoothing import FWHM_PER_SIGMA
 from drmc.simulation.centers import Center, axial_profile
 from drmc.simulation.projector import GaussianPSF, TimeOfFlight, cached_projector, to_block
 from drmc.simulation.reconstruction import AcquisitionModel
-from drmc.smoothing import FWHM_PER_SIGMA
 
 SCATTER_FWHM_BINS_MM = 170.0
 SCATTER_FWHM_DEGREES = 60.0

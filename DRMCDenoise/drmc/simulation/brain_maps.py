@@ -16,7 +16,7 @@ import SimpleITK as sitk
 import torch
 
 from drmc.errors import InputError
-from drmc.image_files import image_reader
+from drmc.imaging.integrity import image_reader
 from drmc.simulation.drawing import Uptake
 from drmc.simulation.organs import MU_PER_MM, ORGANS
 from drmc.simulation.shapes import Canvas, LatticeField, Vector, rotation, sample_grid

@@ -22,19 +22,10 @@ import SimpleITK as sitk
 import torch
 
 import drmc
-from drmc.dataset import (
-    MANIFEST,
-    NOISE_FREE,
-    SCHEMA,
-    SIDECAR,
-    SPLITS,
-    case_entry,
-    low_name,
-    uncorrected_name,
-)
+from drmc.dataset import MANIFEST, NOISE_FREE, SCHEMA, SIDECAR, SPLITS, case_entry, low_name, uncorrected_name
 from drmc.errors import DRMCError, InputError
 from drmc.files import plain_path, write_json
-from drmc.image_files import check_written
+from drmc.imaging.integrity import check_written
 from drmc.simulation.centers import CENTERS, Center
 from drmc.simulation.imperfections import Imperfections
 from drmc.simulation.patients import PatientSource

@@ -16,13 +16,13 @@ import numpy as np
 import SimpleITK as sitk
 
 from drmc.errors import InputError
-from drmc.image_files import check_grid, image_reader
+from drmc.imaging.geometry import Geometry
+from drmc.imaging.integrity import check_grid, image_reader
 from drmc.simulation.anatomy import SITE_GRID_MM, Body, one_thread
 from drmc.simulation.lesion_draws import MAX_SITES, ClinicalLesions
 from drmc.simulation.organs import MU_PER_MM, ORGANS, organ_label, organ_labels
 from drmc.simulation.resampling import averages, nearest, resampled, to_lps
 from drmc.simulation.shapes import Canvas
-from drmc.volume import Geometry
 
 _ALIASES = json.loads(Path(__file__).with_name("label_aliases.json").read_text(encoding="utf-8"))["names"]
 G_PER_ML = {"air": 0.0, "lung": 0.3, "fat": 0.95, "soft": 1.05, "bone": 1.6, "marrow": 1.2, "metal": 4.5}

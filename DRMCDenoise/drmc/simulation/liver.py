@@ -8,11 +8,11 @@ import numpy as np
 import SimpleITK as sitk
 import torch
 
-from drmc.body import body_mask
 from drmc.errors import InputError
+from drmc.imaging.body import body_mask
+from drmc.imaging.smoothing import smooth
 from drmc.simulation.noise import eroded
 from drmc.simulation.organs import organ_mask
-from drmc.smoothing import smooth
 
 LIVER_SUV = (1.0, 4.5)
 SMOOTHING_MM = 8.0  # standard deviation: the liver's own noise must not cut it up

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch.nn import functional
 
-from drmc.smoothing import smooth
+from drmc.imaging.smoothing import smooth
 
 METRIC_VOXEL_MM = 1.65
 METRIC_SIGMA_VOXELS = 2.0

@@ -15,8 +15,8 @@ from functools import lru_cache
 import numpy as np
 import torch
 
+from drmc.imaging.smoothing import FWHM_PER_SIGMA
 from drmc.simulation.centers import MM_PER_PS, Center
-from drmc.smoothing import FWHM_PER_SIGMA
 
 warnings.filterwarnings("ignore", message=".*[Ss]parse.*")  # torch says that its CSR support is in beta state
 

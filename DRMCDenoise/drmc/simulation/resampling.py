@@ -8,7 +8,7 @@ import numpy as np
 import SimpleITK as sitk
 import torch
 
-from drmc.volume import Geometry
+from drmc.imaging.geometry import Geometry
 
 Grid = tuple[Sequence[int], Sequence[float], Sequence[float]]
 """Shape, spacing and position of the first voxel's center, each (z, y, x)."""

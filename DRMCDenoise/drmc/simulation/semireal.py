@@ -11,14 +11,14 @@ from pathlib import Path
 import numpy as np
 import SimpleITK as sitk
 
-from drmc.body import LEAST_BODY_SUV, body_mask, grow
 from drmc.errors import InputError
+from drmc.imaging.body import LEAST_BODY_SUV, body_mask, grow
+from drmc.imaging.smoothing import FWHM_PER_SIGMA, smooth
 from drmc.simulation.anatomy import Phantom
 from drmc.simulation.liver import find_liver
 from drmc.simulation.noise import eroded
 from drmc.simulation.organs import MU_PER_MM, ORGANS
 from drmc.simulation.resampling import interpolation, nearest, positions, resampled, to_lps
-from drmc.smoothing import FWHM_PER_SIGMA, smooth
 from drmc.volume import PETVolume, read_volume
 
 SMOOTHING_MM = 8.0

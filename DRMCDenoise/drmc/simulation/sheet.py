@@ -10,10 +10,10 @@ from pathlib import Path
 import numpy as np
 
 from drmc import images
-from drmc.body import body_mask
 from drmc.dataset import Case
 from drmc.errors import InputError
 from drmc.files import atomic_path, write_text
+from drmc.imaging.body import body_mask
 from drmc.report_style import CSS
 
 GRAY_TOP = {"wholebody": 7.0, "brain": 12.0}

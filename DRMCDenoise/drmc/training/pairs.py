@@ -13,12 +13,13 @@ from pathlib import Path
 
 import numpy as np
 
-from drmc.body import body_mask
 from drmc.dataset import SIDECAR, Case
 from drmc.errors import InputError, NothingMarkedError
-from drmc.resampling import GRID_MM, resample_to_grid
+from drmc.imaging.body import body_mask
+from drmc.imaging.geometry import Geometry
+from drmc.imaging.resampling import GRID_MM, resample_to_grid
 from drmc.segments import read_segments
-from drmc.volume import Geometry, stem
+from drmc.volume import stem
 
 FORM = 2  # of what is kept on disk: raise it when the arrays change
 

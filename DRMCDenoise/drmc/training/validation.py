@@ -15,9 +15,9 @@ import torch
 
 from drmc.denoiser import halo_of
 from drmc.errors import InputError
+from drmc.imaging.smoothing import FWHM_PER_SIGMA, smooth
 from drmc.metrics import SUV_RANGE, nrmse, psnr, share_of_attainable
 from drmc.network import INPUT_SCALE, ResidualNetwork
-from drmc.smoothing import FWHM_PER_SIGMA, smooth
 from drmc.training.config import TrainingConfig
 from drmc.training.pairs import Pair
 from drmc.training.regions import choose_boxes, inner_part, lead, part_of_lesion

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from drmc.volume import Geometry
+from drmc.imaging.geometry import Geometry
 
 PERCENTILES = (5, 25, 50, 75, 95, 99)
 _FOREGROUND = 0.02  # of the 99.9th percentile: what lies below is air, whatever the units are

@@ -1,8 +1,4 @@
-"""NIfTI, NRRD and MetaImage files before and while the image library reads them, for scans and segmentations alike.
-
-The library repairs in silence what a truncated file lacks, and of two transforms in a NIfTI it takes one. What it would
-so make up is refused here.
-"""
+"""NIFTI, NRRD and MetaImage files before and while ITK reads them: what it would silently repair is refused."""
 
 from __future__ import annotations
 
@@ -19,19 +15,11 @@ from pathlib import Path
 import numpy as np
 import SimpleITK as sitk
 
-from drmc import nifti_header
 from drmc.errors import InputError, NotFiniteError
 from drmc.files import check_regular, plain_path
+from drmc.imaging import nifti_header
+from drmc.imaging.formats import MHA, NIFTI, NRRD, image_kind
 
-NIFTI, NRRD, MHA = "nifti", "nrrd", "mha"
-_ENDINGS = {
-    ".nii": NIFTI,
-    ".nii.gz": NIFTI,
-    ".nrrd": NRRD,
-    ".nhdr": NRRD,
-    ".mha": MHA,
-    ".mhd": MHA,
-}
 # Named, because by an ending in upper case the library knows none of them.
 _IMAGE_IO = {NIFTI: "NiftiImageIO", NRRD: "NrrdImageIO", MHA: "MetaImageIO"}
 ORTHONORMAL_TOLERANCE = 1e-3  # of the products of two directions; digits in a text header go no further
@@ -39,21 +27,6 @@ RESAMPLE = (
     "save it again with an orthonormal affine (NIfTI: sform and qform), or resample it onto a grid that is not sheared "
     "(3D Slicer: harden the transform)"
 )
-
-
-def image_kind(path: str | Path) -> str | None:
-    """ "nifti", "nrrd" or "mha" by the ending of the name; None for any other."""
-    name = Path(path).name.lower()
-    return next((kind for ending, kind in _ENDINGS.items() if name.endswith(ending)), None)
-
-
-def stem(path: str | Path) -> str:
-    """The file's name without the ending of its format (`.nii.gz` is one ending)."""
-    name = Path(path).name
-    for ending in sorted(_ENDINGS, key=len, reverse=True):
-        if name.lower().endswith(ending):
-            return name[: -len(ending)]
-    return Path(name).stem
 
 
 @contextmanager
@@ -127,8 +100,6 @@ def itk_reason(error: Exception) -> str:
     text = lines[-1].split("):", 1)[-1] if lines else ""
     return text.removeprefix("sitk::ERROR:").strip()[:120] or "unknown reason"
 
-
-# ---------------------------------------------------------------------------------------- whole files
 
 _DAMAGED = (EOFError, OSError, ValueError, KeyError, IndexError, struct.error, zlib.error)
 

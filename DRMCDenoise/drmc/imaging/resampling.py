@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from .errors import InputError
+from drmc.errors import InputError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from .volume import Geometry
+    from drmc.imaging.geometry import Geometry
 
     Taps = tuple[np.ndarray, np.ndarray]
 

@@ -1,0 +1,1 @@
+"""Images without any meaning of their values: grids, files, resampling, masks."""

@@ -1,0 +1,81 @@
+"""Reading and writing images that are not DICOM: float32 arrays (z, y, x)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+import SimpleITK as sitk
+
+from drmc.errors import DRMCError, InputError, NotFiniteError
+from drmc.files import atomic_path, is_full_disk, plain_path
+from drmc.imaging.geometry import Geometry
+from drmc.imaging.integrity import check_grid, check_written, image_reader, itk_reason
+
+
+def read_image(path: str | Path) -> sitk.Image:
+    """A scalar 3-D image from a NIfTI, NRRD or MetaImage file, its own pixel type; InputError with one
+    line otherwise."""
+    path = Path(path)
+    with image_reader(path, "an image") as reader:
+        reader.ReadImageInformation()
+        size = reader.GetSize()
+        if reader.GetNumberOfComponents() != 1:
+            raise InputError(
+                f"{path} has {reader.GetNumberOfComponents()} values per voxel: give a scalar image"
+            )
+        if "complex" in sitk.GetPixelIDValueAsString(reader.GetPixelID()):
+            raise InputError(f"{path} holds complex values: give a real-valued image")
+        if len(size) < 3 or any(n != 1 for n in size[3:]):
+            shown = "x".join(map(str, size))
+            raise InputError(f"{path} is {len(size)}-D ({shown}): give one 3-D image, a frame of its own")
+        if min(size) < 1:
+            raise InputError(f"{path} is empty ({'x'.join(map(str, size))}): give an image with voxels")
+        image = reader.Execute()
+    while image.GetDimension() > 3:
+        image = sitk.Extract(image, [*image.GetSize()[:-1], 0], [0] * image.GetDimension())
+    check_grid(image, path)
+    return image
+
+
+def finite_float32(array: np.ndarray, path: Path) -> np.ndarray:
+    with np.errstate(over="ignore"):
+        array = np.ascontiguousarray(array, dtype=np.float32)
+    bad = int(array.size - np.count_nonzero(np.isfinite(array)))
+    if bad:
+        raise NotFiniteError(f"{path} has {bad} voxels that are NaN or infinite: repair the image first")
+    return array
+
+
+def write_image(
+    path: str | Path, array: np.ndarray, geometry: Geometry, *, metadata: Mapping[str, str] | None = None
+) -> None:
+    """Writes a float32 image (z, y, x) atomically; the format is that of the ending (.nii.gz, .nii, .nrrd,
+    .mha).
+
+    `metadata`: text fields for formats that keep them (NRRD, MetaImage).
+    """
+    path = Path(path)
+    if not path.name.endswith((".nii.gz", ".nii", ".nrrd", ".mha")):
+        raise InputError(f"{path} cannot be written: use the ending .nii.gz, .nii, .nrrd or .mha")
+    image = geometry.to_image(np.asarray(array, dtype=np.float32))
+    for key, value in (metadata or {}).items():
+        image.SetMetaData(str(key), str(value))
+    try:
+        with atomic_path(path) as temporary, plain_path(temporary) as plain:
+            writer = sitk.ImageFileWriter()
+            writer.SetUseCompression(path.suffix != ".nii")
+            writer.SetFileName(str(plain))
+            writer.Execute(image)
+            check_written(temporary)
+    except OSError as error:
+        if is_full_disk(error):
+            raise OSError(error.errno, error.strerror, str(path)) from None
+        raise InputError(
+            f"{path} cannot be written ({error.strerror}): choose a folder that can be"
+        ) from None
+    except RuntimeError as error:
+        raise DRMCError(
+            f"{path} could not be written ({itk_reason(error)}): is the disk full? make room on it"
+        ) from None
