@@ -252,7 +252,7 @@ class DRMCDenoiseLogic(ScriptedLoadableModuleLogic):
         :param reference: full-dose volume on the same grid, to compare with
         :param suv: what the voxels are if the node cannot tell: "SUV" (body weight), or the SUV of one unit
         :param acceptRule: the reference-time rule to take where a DICOM header is ambiguous
-        :param headerValues: DICOM values by keyword that take the place of the header's for the SUV (drmc.header_values)
+        :param headerValues: DICOM values by keyword that take the place of the header's for the SUV (drmc.suv.manual)
         :param allFrames: denoise all frames of the sequence that the input shows a frame of, into a new sequence
         :param device: auto, cpu, cuda or mps
         :param precision: auto, fp32 or bf16

@@ -69,7 +69,7 @@ class DenoiseJob:
     ) -> None:
         """Writes the input and starts the engine; returns at once.
 
-        `headerValues`: by DICOM keyword, in the place of the header's (drmc.header_values). `options` are options of `drmc denoise` by their long names (`model`, `device`, `accept_rule`, ...); None is left
+        `headerValues`: by DICOM keyword, in the place of the header's (drmc.suv.manual). `options` are options of `drmc denoise` by their long names (`model`, `device`, `accept_rule`, ...); None is left
         out, True stands for an option without a value. `outputFolder` keeps what the engine writes (report.html, lesions.csv, ...). Raises InputError for nodes that
         are refused before the engine starts, DRMCError where the input cannot be written.
         """

@@ -6,8 +6,8 @@ import re
 from collections.abc import Callable
 from dataclasses import replace
 
-from drmc import header_values
 from drmc.errors import InputError
+from drmc.suv import manual
 from slicer.i18n import tr as _
 
 from DRMCDenoiseLib.wording import inPanelWords
@@ -76,7 +76,7 @@ class HeaderFields:
     def setStated(self, stated: dict[str, str]) -> None:
         """Shows in gray what the header says."""
         for keyword, edit in self.edits.items():
-            said = _readable(_fromHeader(keyword, stated.get(keyword, "")), header_values.KINDS[keyword].form)
+            said = _readable(_fromHeader(keyword, stated.get(keyword, "")), manual.KINDS[keyword].form)
             edit.setPlaceholderText(said or (_("not in the header") if stated else ""))
 
 
@@ -88,16 +88,16 @@ def split(lines: str) -> dict[str, str]:
 
 def checked(lines: str) -> dict[str, str]:
     """The values as `DRMCDenoiseLogic.process` takes them; InputError where one makes no sense."""
-    return header_values.checked(split(lines))
+    return manual.checked(split(lines))
 
 
 def mistake(lines: str) -> str:
     """What is wrong with the first value that makes no sense, in the words and the unit of its field; empty if nothing is."""
     for keyword, text in split(lines).items():
         try:
-            header_values.checked({keyword: text})
+            manual.checked({keyword: text})
         except InputError as error:
-            kind, label = header_values.KINDS.get(keyword), labels().get(keyword)
+            kind, label = manual.KINDS.get(keyword), labels().get(keyword)
             if kind is None or label is None:  # from a scene that another version saved
                 return inPanelWords(str(error))
             return _("{label} '{text}' cannot be used: write {expected}").format(
@@ -106,9 +106,9 @@ def mistake(lines: str) -> str:
     return ""
 
 
-def _kindHere(keyword: str) -> header_values.Kind:
+def _kindHere(keyword: str) -> manual.Kind:
     """What a value is in its field, which may have another unit than the header."""
-    kind = header_values.KINDS[keyword]
+    kind = manual.KINDS[keyword]
     return replace(kind, unit="MBq") if keyword == "RadionuclideTotalDose" else kind
 
 

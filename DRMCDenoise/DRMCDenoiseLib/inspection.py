@@ -50,11 +50,7 @@ class SUVInspection:
         headerValues: dict[str, str] | None = None,
     ) -> None:
         """Asks; the answer comes by `changed`. The arguments are those of `DRMCDenoiseLogic.process`."""
-        from DRMCDenoiseLib.volumes import (  # SimpleITK is not needed before
-            engineInput,
-            inWordsOfTheScene,
-            nodeNames,
-        )
+        from DRMCDenoiseLib.volumes import engineInput, inWordsOfTheScene, nodeNames
 
         self._cancel()
         scratch = Path(tempfile.mkdtemp(prefix="DRMC-", dir=slicer.app.temporaryPath))

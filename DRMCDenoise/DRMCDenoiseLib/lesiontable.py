@@ -5,9 +5,9 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from drmc import suv_text
 from drmc.files import csv_text
 from drmc.report_text import percent
+from drmc.suv import wording
 from slicer.i18n import tr as _
 
 QUANTITIES = {
@@ -65,7 +65,7 @@ def suvLines(tableNode) -> list[str]:
         )
         lines += [
             whose + _("Warning: {text}").format(text=text)
-            for text in warnings.ToString().split(suv_text.SEPARATOR)
+            for text in warnings.ToString().split(wording.SEPARATOR)
             if text
         ]
     return list(dict.fromkeys(lines))

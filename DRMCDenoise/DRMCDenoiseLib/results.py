@@ -11,8 +11,8 @@ import numpy as np
 import SimpleITK as sitk
 import slicer
 import vtk
-from drmc import suv_text
 from drmc.errors import DRMCError
+from drmc.suv import wording
 from drmc.texts import text_of_cell
 
 from DRMCDenoiseLib import geometry
@@ -137,7 +137,7 @@ def _attributes(summary: dict[str, Any]) -> dict[str, str | None]:
     return {
         **factor,
         "DRMC.SUVRule": str(suv["rule"]),
-        "DRMC.SUVWarnings": suv_text.cell(suv.get("warnings") or ()) or None,
+        "DRMC.SUVWarnings": wording.cell(suv.get("warnings") or ()) or None,
         "DRMC.Model": str(summary["model"]["name"]),
         "DRMC.ModelSHA256": str(summary["model"]["sha256"]),
         "DRMC.Version": str(summary["versions"]["drmc"]),

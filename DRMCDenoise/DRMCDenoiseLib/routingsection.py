@@ -19,10 +19,7 @@ class RoutingSection(Section):
     _shown: tuple[Any, ...] | None = None  # what of which node is shown, so that it is painted once
 
     def setup(self) -> None:
-        from DRMCDenoiseLib.routingview import (  # Qt is not there where the module is a library
-            RoutingBars,
-            RoutingHeatMap,
-        )
+        from DRMCDenoiseLib.routingview import RoutingBars, RoutingHeatMap
 
         self.heatMap, self.bars = RoutingHeatMap(), RoutingBars()
         self.heatMap.setToolTip(

@@ -7,8 +7,9 @@ from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from drmc import files, suv_text, texts
+from drmc import files, texts
 from drmc.batch_members import table_lock
+from drmc.suv import wording
 
 NAME = "batch.csv"
 # Columns are added behind the last one, never between: scripts read them by their place, too.
@@ -30,9 +31,9 @@ def facts(summary: Mapping[str, Any] | None) -> dict[str, Any]:
     body = summary.get("body") or {}
     nearest = summary.get("routing_nearest") or {}
     reference = (summary.get("reference") or {}).get("suv") or {}
-    warned = [*suv_text.warning_lines(suv), *suv_text.warning_lines(reference, "reference")]
+    warned = [*wording.warning_lines(suv), *wording.warning_lines(reference, "reference")]
     found = {
-        "warnings": suv_text.cell(warned),
+        "warnings": wording.cell(warned),
         "weight_kg": known.get("weight_kg"),
         "dose_mbq": None if dose is None else round(dose / 1e6, 4),
         "uptake_min": known.get("uptake_minutes"),

@@ -235,8 +235,9 @@ def _suv(options: argparse.Namespace, reporter: Reporter) -> int:
 
 
 def _quantify(options: argparse.Namespace, reporter: Reporter) -> int:
-    from drmc import held, mtv, pipeline, quantify, remeasure, suv_text
+    from drmc import held, mtv, pipeline, quantify, remeasure
     from drmc.scans import scan_name
+    from drmc.suv import wording
 
     result = None
     if remeasure.is_result(Path(options.input)):
@@ -269,8 +270,8 @@ def _quantify(options: argparse.Namespace, reporter: Reporter) -> int:
                 "segments": rows,
                 "bias": bias,
                 "notices": [*volume.notices, *notices],
-                "suv": suv_text.chosen(volume.suv.to_dict()),
-                "reference": reference and {"suv": suv_text.chosen(reference.suv.to_dict())},
+                "suv": wording.chosen(volume.suv.to_dict()),
+                "reference": reference and {"suv": wording.chosen(reference.suv.to_dict())},
             }
         )
         return 0
@@ -614,10 +615,10 @@ class _HeaderValue(argparse.Action):
     """Collects KEYWORD=VALUE."""
 
     def __call__(self, parser: Any, namespace: Any, values: Any, option_string: str | None = None) -> None:
-        from drmc import header_values
+        from drmc.suv import manual
 
         earlier = [f"{keyword}={text}" for keyword, text in namespace.header.items()]
-        namespace.header = header_values.parse([*earlier, values])
+        namespace.header = manual.parse([*earlier, values])
 
 
 def _device(text: str) -> str:
@@ -722,10 +723,10 @@ def _print_denoised(summary: dict[str, Any], output: Path) -> None:
 
 def _print_suv(decision: dict[str, Any], units: str, whose: str = "") -> None:
     """Factor, rule and warnings of the SUV that the numbers rest on."""
-    from drmc import suv_text
+    from drmc.suv import wording
 
-    print((f"{whose}: " if whose else "") + suv_text.one_line(decision, units))
-    for text in suv_text.warning_lines(decision, whose):
+    print((f"{whose}: " if whose else "") + wording.one_line(decision, units))
+    for text in wording.warning_lines(decision, whose):
         print(f"warning: {text}")
 
 

@@ -27,7 +27,8 @@ from pydicom.dataset import Dataset
 
 from drmc.dicom_header import items_of, number_of, read_dataset, tag_of, text_of, texts_of, value_of
 from drmc.errors import InputError
-from drmc.suv import SAME_TIME_S, parse_datetime, parse_offset
+from drmc.suv.limits import SAME_TIME_S
+from drmc.suv.times import parse_datetime, parse_offset
 
 ENHANCED_PET_CLASS = "1.2.840.10008.5.1.4.1.1.130"
 LEGACY_PET_CLASS = "1.2.840.10008.5.1.4.1.1.128.1"

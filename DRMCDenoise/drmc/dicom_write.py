@@ -26,11 +26,16 @@ from pydicom.sequence import Sequence
 from pydicom.uid import ExplicitVRLittleEndian, generate_uid
 from pydicom.valuerep import format_number_as_ds
 
-from drmc import __version__, dicom_mend, header_values, suv, suv_text
+from drmc import __version__, dicom_mend
 from drmc.dicom_choice import PET_CLASS
 from drmc.dicom_header import DEEPEST, PRIVATE, read_dataset, slice_facts, value_of
 from drmc.errors import CancelledError, DRMCError, InputError
 from drmc.files import atomic_path
+from drmc.suv import manual, wording
+from drmc.suv.limits import SSF_AGREES_PERCENT
+from drmc.suv.rules import decide
+from drmc.suv.tags import TAGS
+from drmc.suv.times import parse_offset
 from drmc.volume import PETVolume
 
 SLICE_NAME = "IM{:04d}.dcm"
@@ -126,7 +131,7 @@ def plan_series(volume: PETVolume) -> SeriesPlan:
         plan = SeriesPlan(volume.units)
     else:
         facts = [slice_facts(read_dataset(file, deferred=False)) for file in files]
-        plan = _plan_counts(header_values.replaced(facts, volume.given))
+        plan = _plan_counts(manual.replaced(facts, volume.given))
     if not volume.given:
         return plan
     said = f"the DICOM series carries the values given by hand: {', '.join(volume.given)}"
@@ -136,25 +141,25 @@ def plan_series(volume: PETVolume) -> SeriesPlan:
 def _comments(volume: PETVolume) -> str:
     """Factor, rule and warnings of the SUV of the scan, in plain ASCII, for ImageComments (0020,4000)."""
     decision = volume.suv.to_dict()
-    parts = [f"{suv_text.one_line(decision, volume.units)} (of the original series)."]
-    parts += [f"SUV warning: {text}." for text in suv_text.warning_lines(decision)]
+    parts = [f"{wording.one_line(decision, volume.units)} (of the original series)."]
+    parts += [f"SUV warning: {text}." for text in wording.warning_lines(decision)]
     return _ascii(" ".join(parts))
 
 
 def _plan_counts(facts: list[dict[str, Any]]) -> SeriesPlan:
     to_suv, to_bq = (_factor(facts[0].get(key)) for key in (_PHILIPS_SUV, _PHILIPS_BQ))
     group = "the Philips group 7053, whose factors are for counts, is not written"
-    why = f"no factor to Bq/ml {suv.TAGS[_PHILIPS_BQ]}"
+    why = f"no factor to Bq/ml {TAGS[_PHILIPS_BQ]}"
     if to_bq is not None:
         apart = 0.0 if to_suv is None else _percent_apart(facts, to_suv / to_bq)
-        if abs(apart) <= suv.SSF_AGREES_PERCENT:
-            said = f"counts were written as Bq/ml (BQML) by {suv.TAGS[_PHILIPS_BQ]}; {group}"
+        if abs(apart) <= SSF_AGREES_PERCENT:
+            said = f"counts were written as Bq/ml (BQML) by {TAGS[_PHILIPS_BQ]}; {group}"
             if to_suv is not None:
                 said += f"; by the header's times the SUV is {apart:+.2g} % of that by the SUV factor"
             return SeriesPlan("BQML", to_bq, [said], True)
-        why = f"in Bq/ml the header's times do not give the SUV of the factor {suv.TAGS[_PHILIPS_SUV]}"
+        why = f"in Bq/ml the header's times do not give the SUV of the factor {TAGS[_PHILIPS_SUV]}"
     if to_suv is None:  # cannot be: then there was no SUV either
-        raise InputError(f"counts have neither Philips factor {suv.TAGS[_PHILIPS_SUV]}: use --format nifti")
+        raise InputError(f"counts have neither Philips factor {TAGS[_PHILIPS_SUV]}: use --format nifti")
     said = f"counts were written as SUVbw (Units GML): {why}; {group}"
     return SeriesPlan("GML", to_suv, [said], True)
 
@@ -163,7 +168,7 @@ def _percent_apart(facts: list[dict[str, Any]], suv_per_bq: float) -> float:
     """By how many percent the SUVbw that is decided from Bq/ml differs; infinite where none is."""
     written = [{**one, "Units": "BQML", _PHILIPS_SUV: None, _PHILIPS_BQ: None} for one in facts]
     try:
-        decision = suv.decide(written)
+        decision = decide(written)
     except InputError:
         return math.inf
     ratios = [100.0 * (f / suv_per_bq - 1.0) for f in decision.factor_per_slice or (decision.factor,)]
@@ -244,7 +249,7 @@ def _set_given(ds: Dataset, given: Mapping[str, str]) -> None:
     injections = ds.get("RadiopharmaceuticalInformationSequence")
     for keyword, text in given.items():
         place = ds
-        if keyword in header_values.OF_THE_INJECTION:
+        if keyword in manual.OF_THE_INJECTION:
             if not injections:
                 ds.RadiopharmaceuticalInformationSequence = injections = Sequence([Dataset()])
             place = injections[0]
@@ -334,7 +339,7 @@ def _identify(
 def _now(ds: Dataset) -> datetime:
     """The present by the series' clock: in its zone (0008,0201) where it states one, else local time."""
     try:
-        offset = suv.parse_offset(value_of(ds, "TimezoneOffsetFromUTC"))
+        offset = parse_offset(value_of(ds, "TimezoneOffsetFromUTC"))
     except ValueError:
         offset = None
     return datetime.now() if offset is None else datetime.now(timezone(timedelta(seconds=offset)))

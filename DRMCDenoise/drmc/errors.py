@@ -55,7 +55,7 @@ class SUVRefusedError(InputError):
     """A header does not tell the SUV.
 
     `candidates`: the reference times found, as in SUVDecision; `stated`: what the header says where a value can be
-    given by hand (drmc.header_values); `accept`: what the caller would have to accept, "" where nothing helps. All
+    given by hand (drmc.suv.manual); `accept`: what the caller would have to accept, "" where nothing helps. All
     help to mend it.
     """
 

@@ -12,9 +12,10 @@ import os
 from collections.abc import Mapping
 from pathlib import Path
 
-from drmc import header_values, texts
+from drmc import texts
 from drmc.errors import InputError
 from drmc.files import check_regular
+from drmc.suv import manual
 
 SCAN = "scan"
 
@@ -36,10 +37,10 @@ def read(path: str | os.PathLike[str], scans: Mapping[str, Path], folder: Path) 
     if doubled is not None:
         raise InputError(f"{path}: the column '{doubled}' is there twice: leave one out")
     for keyword in head:
-        if keyword != SCAN and keyword not in header_values.KINDS:
+        if keyword != SCAN and keyword not in manual.KINDS:
             raise InputError(
                 f"{path}: the column '{keyword}' is no value that can be given by hand, only "
-                f"{', '.join(header_values.KINDS)}: correct its name or leave it out"
+                f"{', '.join(manual.KINDS)}: correct its name or leave it out"
             )
     named = _names(scans, folder)
     given: dict[str, dict[str, str]] = {}
@@ -65,7 +66,7 @@ def read(path: str | os.PathLike[str], scans: Mapping[str, Path], folder: Path) 
             )
         values = {keyword: texts.text_of_cell(cell) for keyword, cell in row.items() if cell.strip()}
         try:
-            given[name] = header_values.checked(values)
+            given[name] = manual.checked(values)
         except InputError as error:
             raise InputError(f"{path}, line {line}: {str(error).removeprefix('--header ')}") from None
         lines[name] = line

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from drmc.dicom_header import tag_of, text_of
-from drmc.suv import parse_date, parse_datetime, parse_offset, parse_time
+from drmc.suv.times import parse_date, parse_datetime, parse_offset, parse_time
 from drmc.texts import shown
 
 _PARSERS: dict[str, Callable[[Any], Any]] = {

@@ -37,7 +37,6 @@ from drmc import (
     routing_profiles,
     sidecars,
     staging,
-    suv_text,
 )
 from drmc import units as unit_names
 from drmc.errors import CancelledError, DRMCError, InputError
@@ -45,7 +44,8 @@ from drmc.imaging.files import write_image
 from drmc.imaging.geometry import Geometry
 from drmc.models import ModelEntry, find_model
 from drmc.scans import find_scan, of_medium, passed_over, scan_name
-from drmc.suv import ACTIVITY_UNITS
+from drmc.suv import wording
+from drmc.suv.sidecar import ACTIVITY_UNITS
 from drmc.volume import PETVolume, image_kind, read_volume, stem
 
 if TYPE_CHECKING:
@@ -67,7 +67,7 @@ class DenoiseRequest:
     FORMATS. `units` ("suv" or "bqml") says what a file without a side-car holds; `accept_rule` names the
     SUV reference-time rule to take when the rules disagree; `tile_batch` limits the tiles per network
     call (memory). `dicom` asks for the DICOM series beside an image of another format. `header`: values of
-    the scan's DICOM header that are given by hand (drmc.header_values); the reference has its own.
+    the scan's DICOM header that are given by hand (drmc.suv.manual); the reference has its own.
     """
 
     input: str | os.PathLike[str]
@@ -279,8 +279,8 @@ def suv_warnings(summary: Mapping[str, Any]) -> list[str]:
     """The SUV warnings of a run by its summary: those of the scan, and of the full-dose image with its name."""
     reference = summary.get("reference") or {}
     return [
-        *suv_text.warning_lines(summary["suv"]),
-        *suv_text.warning_lines(reference.get("suv") or {}, "reference"),
+        *wording.warning_lines(summary["suv"]),
+        *wording.warning_lines(reference.get("suv") or {}, "reference"),
     ]
 
 

@@ -28,11 +28,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from drmc import mtv, suv_text
+from drmc import mtv
 from drmc.errors import InputError
 from drmc.files import csv_text, write_text
 from drmc.metrics import bland_altman
 from drmc.segments import Segment, read_segments
+from drmc.suv import wording
 from drmc.texts import text_of_cell
 
 if TYPE_CHECKING:
@@ -247,7 +248,7 @@ def lesions_csv_text(rows: Iterable[Row], suv: Mapping[str, Mapping[str, Any]] |
     def cells(row: Row) -> list[Any]:
         texts = texts_of(row, (*QUANTITIES, *POSITION))
         decision = (suv or {}).get(row["stage"])
-        said = suv_text.columns(decision) if decision else ("",) * len(SUV_COLUMNS)
+        said = wording.columns(decision) if decision else ("",) * len(SUV_COLUMNS)
         said = () if suv is None else said
         return [row["scan"], row["segment"], row["stage"], *texts, *said, *texts_of(row, THRESHOLDS)]
 

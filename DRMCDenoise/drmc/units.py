@@ -11,11 +11,11 @@ from typing import Any
 
 import SimpleITK as sitk
 
-from drmc import suv
 from drmc.errors import InputError
+from drmc.suv.sidecar import ACTIVITY_UNITS
 
 # What the command line offers, in small letters the codes that stand for the units here.
-CHOICES = ("suv", *(code.lower() for code in suv.ACTIVITY_UNITS))
+CHOICES = ("suv", *(code.lower() for code in ACTIVITY_UNITS))
 _ACTIVITIES = {"bq": "BQML", "kbq": "KBQML", "mbq": "MBQML", "nci": "NCIML", "uci": "UCIML"}
 _SHOWN = {"BQML": "Bq/ml", "KBQML": "kBq/ml", "MBQML": "MBq/ml", "NCIML": "nCi/ml", "UCIML": "uCi/ml"}
 # Units in which a simulation or another program writes 1 ml.

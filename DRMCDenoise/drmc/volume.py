@@ -10,13 +10,19 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import SimpleITK as sitk
 
-from drmc import header_effects, header_values, plausibility, plausibility_bounds, sidecars, suv
+from drmc import sidecars
 from drmc import units as unit_names
 from drmc.errors import InputError, SUVRefusedError, UnknownUnitsError
 from drmc.files import check_regular
 from drmc.imaging.files import finite_float32, read_image
 from drmc.imaging.formats import image_kind, stem
 from drmc.imaging.geometry import Geometry
+from drmc.suv import bounds, manual, manual_effects, rules
+from drmc.suv.decision import SUVDecision
+from drmc.suv.formulas import SUV_TYPES, suv_type_name
+from drmc.suv.plausibility import Finding, check, check_half_life
+from drmc.suv.sidecar import ACTIVITY_UNITS, decide_sidecar
+from drmc.suv.sources import Source, accepted, of_header, of_image, of_sidecar
 
 if TYPE_CHECKING:
     from drmc.dicom import PETSeries
@@ -44,7 +50,7 @@ class PETVolume:
     array: np.ndarray
     geometry: Geometry
     units: str
-    suv: suv.SUVDecision
+    suv: SUVDecision
     source: Path
     kind: str
     header: dict[str, Any] = field(default_factory=dict)
@@ -112,7 +118,7 @@ def read_volume(
     caller vouches for where it is implausible (`plausibility.accepted`). `series_uid`, `series_description`: which series of a folder, by
     its UID or by a part of its description (drmc.dicom_choice).
     `units`: one of `units.CHOICES`, what an image that is no DICOM holds, where nothing else says so. `header`: values by DICOM keyword that take the place of the header's when the SUV
-    is decided (drmc.header_values). `case`: the side-car that a dataset's manifest names for the image, where it has
+    is decided (drmc.suv.manual). `case`: the side-car that a dataset's manifest names for the image, where it has
     none of its own.
 
     Raises InputError where the image or its SUV is refused.
@@ -139,16 +145,16 @@ def read_volume(
     array = sitk.GetArrayFromImage(image)
     array = finite_float32(array, path)
     sidecar, sidecar_path, said = _sidecar(path, case)
-    rule, vouched = plausibility.accepted(accept_rule)
+    rule, vouched = accepted(accept_rule)
     if rule is not None:
         said.append(f"rule {rule} was accepted but has no effect: the image has no DICOM header")
     if series_uid is not None:
         said.append("the series UID has no effect: the image is no DICOM")
     if series_description is not None:
         said.append("the series description has no effect: the image is no DICOM")
-    source = plausibility.of_image(path)
+    source = of_image(path)
     if sidecar is not None:
-        source = plausibility.of_sidecar(sidecar, sidecar_path.name)
+        source = of_sidecar(sidecar, sidecar_path.name)
         words = sidecar.get("SUVAccepted")
         vouched |= {str(word) for word in words} if isinstance(words, list) else set()
     elif units is not None:
@@ -157,12 +163,12 @@ def read_volume(
         decision, stored = _decide_image(image, sidecar, sidecar_path, units, suv_type, path, vouched)
     except UnknownUnitsError as error:
         also = "".join(f"; {text}" for text in said)
-        high = float(np.percentile(array, plausibility_bounds.PERCENTILE))
+        high = float(np.percentile(array, bounds.PERCENTILE))
         known = f"99.9th percentile {high:.4g}{also}"
         raise UnknownUnitsError(str(error).replace("%VALUES", known)) from None
     except InputError:
         if sidecar is not None and "SUVFactor" not in sidecar:
-            plausibility.check_half_life(source, vouched)
+            check_half_life(source, vouched)
         raise
     reported = {name: sidecar[key] for name, key in _REPORTED.items() if sidecar and sidecar.get(key)}
     volume = PETVolume(
@@ -173,13 +179,13 @@ def read_volume(
 
 def _checked(
     volume: PETVolume,
-    source: plausibility.Source,
+    source: Source,
     vouched: Collection[str],
-    found: Sequence[plausibility.Finding] = (),
+    found: Sequence[Finding] = (),
 ) -> PETVolume:
     """The volume with what its facts and its SUV give reason to say; SUVRefusedError where they cannot be true."""
     spacing = volume.geometry.spacing_zyx
-    decision = plausibility.check(volume.suv, volume.suv_array(), spacing, source, vouched, found)
+    decision = check(volume.suv, volume.suv_array(), spacing, source, vouched, found)
     return replace(volume, suv=decision)
 
 
@@ -192,15 +198,15 @@ def _read_dicom(
 ) -> PETVolume:
     from drmc import dicom, header_times  # pydicom is needed for DICOM only
 
-    given = header_values.checked(header)
-    rule, vouched = plausibility.accepted(accept_rule)
+    given = manual.checked(header)
+    rule, vouched = accepted(accept_rule)
     series = dicom.read_pet_series(path, *which)
-    stated = header_values.stated(series.slices)
-    slices = header_values.replaced(series.slices, given)
-    source = plausibility.of_header(slices, series.synonyms)
+    stated = manual.stated(series.slices)
+    slices = manual.replaced(series.slices, given)
+    source = of_header(slices, series.synonyms)
 
-    def decide(facts: Sequence[Mapping[str, Any]]) -> suv.SUVDecision:
-        return suv.decide(
+    def decide(facts: Sequence[Mapping[str, Any]]) -> SUVDecision:
+        return rules.decide(
             facts,
             suv_type=suv_type,
             accept_rule=rule,
@@ -212,14 +218,14 @@ def _read_dicom(
         try:
             decision = decide(slices)
         except SUVRefusedError:
-            plausibility.check_half_life(source, vouched)
+            check_half_life(source, vouched)
             raise
-        differ = header_effects.philips_disagreement(decision, slices, decide)
-        if given and not header_effects.philips_disagreement(decision, series.slices, decide):
+        differ = manual_effects.philips_disagreement(decision, slices, decide)
+        if given and not manual_effects.philips_disagreement(decision, series.slices, decide):
             # The header agrees with itself, and the values by hand are told to have no effect.
             differ = [replace(one, implausible=False) for one in differ]
-        idle = header_effects.without_effect(decision, series.slices, given, decide) if given else []
-        decision = header_values.told(decision, series.slices, given, idle)
+        idle = manual_effects.without_effect(decision, series.slices, given, decide) if given else []
+        decision = manual.told(decision, series.slices, given, idle)
         volume = _volume_of(series, decision, path, stated, given)
         return _checked(volume, source, vouched, differ)
     except SUVRefusedError as error:
@@ -229,7 +235,7 @@ def _read_dicom(
 
 
 def _volume_of(
-    series: PETSeries, decision: suv.SUVDecision, path: Path, stated: dict[str, str], given: dict[str, str]
+    series: PETSeries, decision: SUVDecision, path: Path, stated: dict[str, str], given: dict[str, str]
 ) -> PETVolume:
     return PETVolume(
         series.array,
@@ -269,9 +275,9 @@ def _decide_image(
     suv_type: str,
     path: Path,
     vouched: Collection[str],
-) -> tuple[suv.SUVDecision, str]:
+) -> tuple[SUVDecision, str]:
     """The SUV of an image that is no DICOM, and its stored units (a code of drmc.units)."""
-    kind = suv.suv_type_name(suv_type)
+    kind = suv_type_name(suv_type)
     mend = f'write a side-car {stem(path)}.json with "Units": "SUV" or "Bq/mL"'
     asked = None if units is None else unit_names.stated(units)
     if units is not None and asked is None:
@@ -287,9 +293,9 @@ def _decide_image(
                 f'{sidecar_path} says "Units": {sidecar["Units"]!r} but {units} was asked for: correct one'
             )
         name = str(sidecar_path)
-        return suv.decide_sidecar(sidecar, stored, kind, name, image.GetSize()[2], "CLOCK" in vouched), stored
+        return decide_sidecar(sidecar, stored, kind, name, image.GetSize()[2], "CLOCK" in vouched), stored
     stored, said, text = (asked, "the caller", "") if asked else unit_names.of_fields(image, path)
-    if stored in suv.ACTIVITY_UNITS:
+    if stored in ACTIVITY_UNITS:
         raise InputError(
             f"{path} holds {unit_names.shown(stored)} by {said}, and nothing gives its SUV: {mend}, dose, weight and "
             "times"
@@ -302,8 +308,6 @@ def _decide_image(
         )
         raise UnknownUnitsError(f"{path} {why} (%VALUES): {mend}, or say --units suv")
     if kind != "bw":
-        raise InputError(
-            f"{path} is taken as SUVbw: for {suv.SUV_TYPES[kind][0]} {mend}, weight, height and sex"
-        )
-    facts = {"units": "SUV", "suv_formula": suv.SUV_TYPES[kind][2]}
-    return suv.SUVDecision(1.0, rule="declared", source=f"SUV by {said}", facts=facts), "SUV"
+        raise InputError(f"{path} is taken as SUVbw: for {SUV_TYPES[kind][0]} {mend}, weight, height and sex")
+    facts = {"units": "SUV", "suv_formula": SUV_TYPES[kind][2]}
+    return SUVDecision(1.0, rule="declared", source=f"SUV by {said}", facts=facts), "SUV"

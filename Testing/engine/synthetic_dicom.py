@@ -2,7 +2,7 @@
 
 `write_series` writes a classic series, one file per slice, or the same scan as one multi-frame file (Enhanced
 PET or Legacy Converted Enhanced PET, `synthetic_enhanced`); VENDORS are headers as the vendors write them;
-`header_facts` gives the mappings that `drmc.suv.decide` takes. Both
+`header_facts` gives the mappings that `drmc.suv.rules.decide` takes. Both
 start from the same plain F-18 FDG scan: 70 kg, 1.75 m, 370 MBq at 10:00:00, START-corrected to 11:00:00, one
 bed of 300 s.
 """

@@ -6,10 +6,13 @@ import json
 
 import numpy as np
 import pytest
-from drmc import plausibility, plausibility_bounds
 from drmc.errors import InputError, SUVRefusedError
 from drmc.imaging.files import write_image
 from drmc.imaging.geometry import Geometry
+from drmc.suv import bounds
+from drmc.suv.formulas import body_norm
+from drmc.suv.plausibility import nuclides_of_tracer, percentile_in_body
+from drmc.suv.sources import WORDS, accepted
 from drmc.volume import read_volume
 from synthetic_dicom import header_facts, write_series
 
@@ -226,10 +229,10 @@ def test_the_suv_in_the_body_is_looked_at_whatever_it_came_from(tmp_path, scale,
 def test_air_around_the_body_does_not_count():
     wide = np.zeros((6, 200, 200))
     wide[:, 80:112, 80:112] = body()
-    few, many = (plausibility.percentile_in_body(one, (5.0, 5.0, 5.0)) for one in (body(), wide))
+    few, many = (percentile_in_body(one, (5.0, 5.0, 5.0)) for one in (body(), wide))
     assert few == pytest.approx(many, rel=0.2) and many >= 5000
-    assert plausibility.percentile_in_body(np.ones((3, 3, 3)), (5.0, 5.0, 5.0)) is None
-    assert plausibility.percentile_in_body(np.zeros((20, 20, 20)), (5.0, 5.0, 5.0)) is None
+    assert percentile_in_body(np.ones((3, 3, 3)), (5.0, 5.0, 5.0)) is None
+    assert percentile_in_body(np.zeros((20, 20, 20)), (5.0, 5.0, 5.0)) is None
 
 
 @pytest.mark.parametrize("form", FORMS)
@@ -259,7 +262,7 @@ def test_body_formulas_beyond_their_range(tmp_path, form, kind, weight, height, 
         assert any(refused in text for text in taken.warnings)
     else:
         decision = read_volume(path, suv_type=kind).suv
-        expected = plausibility.suv.body_norm(kind, weight, height, "F") / (dose * 2 ** (-3600 / F18))
+        expected = body_norm(kind, weight, height, "F") / (dose * 2 ** (-3600 / F18))
         assert decision.factor == pytest.approx(expected, rel=1e-9)
         assert bool(decision.warnings) == (height == 1.45 or (weight == 160.0))
 
@@ -271,15 +274,15 @@ def test_a_stored_lean_suv_beyond_its_range_is_not_turned_into_another(tmp_path)
 
 
 def test_what_a_tracer_is_made_with():
-    names = plausibility.nuclides_of_tracer
+    names = nuclides_of_tracer
     assert names("FDG -- fluorodeoxyglucose") == names("PSMA-1007") == names("[18F]FDG") == ("F-18",)
     assert names("68Ga-PSMA-11") == ("Ga-68",) and "Ga-68" in names("PSMA-11") and "F-18" in names("PSMA-11")
     assert names("Rubidium chloride") == ("Rb-82",) and names("unheard of") == () and names("") == ()
 
 
 def test_bounds_are_in_order_and_have_a_source():
-    tables = [*plausibility_bounds.DOSE_MBQ_PER_KG.values(), *plausibility_bounds.UPTAKE_MINUTES.values()]
-    tables += [getattr(plausibility_bounds, n) for n in ("WEIGHT_KG", "HEIGHT_M", "BMI", "SUV_PERCENTILE")]
+    tables = [*bounds.DOSE_MBQ_PER_KG.values(), *bounds.UPTAKE_MINUTES.values()]
+    tables += [getattr(bounds, n) for n in ("WEIGHT_KG", "HEIGHT_M", "BMI", "SUV_PERCENTILE")]
     for one in tables:
         assert one.lowest <= one.low < one.high <= one.highest and one.source
         assert one.judge(one.low) == "usual" and one.judge(one.highest * 1.01) == "implausible"
@@ -287,12 +290,12 @@ def test_bounds_are_in_order_and_have_a_source():
 
 @pytest.mark.parametrize("text", ["PRIVATE", "ST,DOSE", "dose, suv", "half-life", "", None])
 def test_what_the_caller_accepts(text):
-    rule, words = plausibility.accepted(text)
-    assert rule in (None, "PRIVATE", "ST") and words <= set(plausibility.WORDS)
+    rule, words = accepted(text)
+    assert rule in (None, "PRIVATE", "ST") and words <= set(WORDS)
 
 
 @pytest.mark.parametrize("text", ["NONSENSE", "ST,BACK", "DOSE;SUV"])
 def test_what_cannot_be_accepted_is_refused_with_the_choice(text):
     with pytest.raises(InputError, match="accept one of PRIVATE, ST"):
-        plausibility.accepted(text)
+        accepted(text)
     assert header_facts(1)

@@ -10,8 +10,12 @@ from datetime import datetime, timedelta
 from random import Random
 
 import pytest
-from drmc import header_values, suv
 from drmc.errors import InputError, SUVRefusedError
+from drmc.suv import manual, rules
+from drmc.suv.decision import SUVDecision
+from drmc.suv.formulas import mean_count_time, suv_type_name
+from drmc.suv.nuclides import NUCLIDES
+from drmc.suv.times import parse_date, parse_datetime, parse_offset, parse_time
 from drmc.volume import read_volume
 from engine.synthetic_dicom import header_facts, write_series
 from hypothesis import given, settings
@@ -24,10 +28,8 @@ PLAIN = WEIGHT * 1000.0 / (DOSE * 2.0 ** (-3600.0 / F18))  # SUVbw per Bq/ml of 
 HEADERS = ("SIEMENS", "GE_MEDICAL_AND_BQML", "PHILIPS_BQML", "PHILIPS_CNTS_AND_SUV")
 
 
-def decide(
-    slices: int = 3, *, suv_type: str = "bw", accept: str | None = None, **overrides
-) -> suv.SUVDecision:
-    return suv.decide(header_facts(slices, **overrides), suv_type=suv_type, accept_rule=accept)
+def decide(slices: int = 3, *, suv_type: str = "bw", accept: str | None = None, **overrides) -> SUVDecision:
+    return rules.decide(header_facts(slices, **overrides), suv_type=suv_type, accept_rule=accept)
 
 
 def refusal(slices: int = 3, *, suv_type: str = "bw", accept: str | None = None, **overrides) -> str:
@@ -51,14 +53,14 @@ def real_header(data_folder, name: str) -> list[dict]:
 @pytest.mark.parametrize("name", HEADERS)
 def test_published_factors_of_four_vendors(data_folder, name):
     expected = json.loads((data_folder / "suv_headers" / "expected_suvbw_factors.json").read_text())[name]
-    decision = suv.decide(real_header(data_folder, name))
+    decision = rules.decide(real_header(data_folder, name))
     assert decision.factor == pytest.approx(expected, rel=1e-6)
     assert decision.rule == ("PHILIPS_SSF" if "CNTS" in name else "ST")
     assert not decision.warnings
 
 
 def test_every_candidate_of_a_real_philips_header_is_listed(data_folder):
-    candidates = {c["rule"]: c for c in suv.decide(real_header(data_folder, "PHILIPS_BQML")).candidates}
+    candidates = {c["rule"]: c for c in rules.decide(real_header(data_folder, "PHILIPS_BQML")).candidates}
     assert candidates["BACK"]["difference_percent"] == pytest.approx(-12.49, abs=0.01)
     assert not candidates["BACK"]["plausible"] and "unverified" in candidates["BACK"]["note"]
     assert candidates["AT_MIN"]["difference_percent"] == pytest.approx(0.0105, abs=0.001)
@@ -72,7 +74,7 @@ def test_the_philips_counts_of_a_real_header_agree_with_its_times(data_folder):
     header = real_header(data_folder, "PHILIPS_CNTS_AND_SUV")
     for instance in header:
         instance.update(Units="BQML", PhilipsSUVScaleFactor=None)
-    decision = suv.decide(header)
+    decision = rules.decide(header)
     candidates = {c["rule"]: c for c in decision.candidates}
     assert decision.rule == "ST"
     assert candidates["BACK"]["difference_percent"] == pytest.approx(0.0, abs=0.01)
@@ -125,7 +127,7 @@ def test_sex_other_is_the_mean_of_both_and_said(kind):
 
 @pytest.mark.parametrize("name", ["bw", "SUVbw", "BW", "suvBW"])
 def test_suv_type_names(name):
-    assert suv.suv_type_name(name) == "bw"
+    assert suv_type_name(name) == "bw"
 
 
 def test_stored_suv_is_taken_as_it_is_or_converted():
@@ -215,7 +217,7 @@ def test_mean_count_time():
     """At that time the activity equals its mean over the frame."""
     for duration in (1e-3, 60.0, 300.0, 3600.0):
         mean = (1.0 - math.exp(-LAMBDA * duration)) / (LAMBDA * duration)
-        assert math.exp(-LAMBDA * suv.mean_count_time(F18, duration)) == pytest.approx(mean, rel=1e-9)
+        assert math.exp(-LAMBDA * mean_count_time(F18, duration)) == pytest.approx(mean, rel=1e-9)
 
 
 # ---------------------------------------------------------------------------------------- reference time
@@ -501,7 +503,7 @@ def test_an_offset_that_cannot_be_placed_is_asked_about():
     assert (
         "(0018,1078)" in line and "(0008,0201)" in line and "+0000" in line and "--accept-suv CLOCK" in line
     )
-    taken = suv.decide(header_facts(3, **utc), accept_clock=True)
+    taken = rules.decide(header_facts(3, **utc), accept_clock=True)
     assert taken.factor == pytest.approx(70_000 / DOSE * 2 ** (7200 / F18), rel=1e-12)
     assert any("written clock is used" in text for text in taken.warnings)
     zirconium = {"RadionuclideHalfLife": 282_276.0, "RadionuclideCodeValue": "C-168A4"}
@@ -794,7 +796,7 @@ def test_refusals_name_the_tag_and_the_mend(case):
 def test_unknown_suv_type_and_no_slices():
     assert "lbmjanma" in refusal(suv_type="lean")
     with pytest.raises(InputError, match="no slices"):
-        suv.decide([])
+        rules.decide([])
 
 
 # ---------------------------------------------------------------------------------------- wild inputs
@@ -804,27 +806,27 @@ def test_unknown_suv_type_and_no_slices():
 def test_every_dicom_time_is_read(hour, minute, second, micro, digits):
     fraction = f"{micro:06d}"[:digits]
     exact = hour * 3600 + minute * 60 + second + int(fraction) / 10**digits
-    assert suv.parse_time(f"{hour:02d}{minute:02d}{second:02d}.{fraction} ") == pytest.approx(exact, abs=1e-9)
-    assert suv.parse_time(f"{hour:02d}{minute:02d}\0") == hour * 3600 + minute * 60
-    assert suv.parse_time(f" {hour:02d}") == hour * 3600
-    assert suv.parse_time(f"{hour:02d}:{minute:02d}:{second:02d}") == hour * 3600 + minute * 60 + second
+    assert parse_time(f"{hour:02d}{minute:02d}{second:02d}.{fraction} ") == pytest.approx(exact, abs=1e-9)
+    assert parse_time(f"{hour:02d}{minute:02d}\0") == hour * 3600 + minute * 60
+    assert parse_time(f" {hour:02d}") == hour * 3600
+    assert parse_time(f"{hour:02d}:{minute:02d}:{second:02d}") == hour * 3600 + minute * 60 + second
 
 
 @given(st.datetimes(datetime(1900, 1, 1), datetime(2200, 1, 1)), st.integers(-12 * 60, 14 * 60))
 def test_every_dicom_moment_is_read(moment, offset):
     seconds = (moment - datetime(1900, 1, 1)) / timedelta(seconds=1)
     text = moment.strftime("%Y%m%d%H%M%S.%f")
-    assert suv.parse_datetime(text) == (pytest.approx(seconds, abs=1e-5), None)
+    assert parse_datetime(text) == (pytest.approx(seconds, abs=1e-5), None)
     zone = f"{'-' if offset < 0 else '+'}{abs(offset) // 60:02d}{abs(offset) % 60:02d}"
-    assert suv.parse_datetime(text + zone)[1] == offset * 60.0
-    assert suv.parse_datetime(moment.strftime("%Y%m%d%H%M"))[0] == seconds - seconds % 60
-    assert suv.parse_date(moment.strftime("%Y%m%d")) == suv.parse_date(moment.strftime("%Y.%m.%d"))
+    assert parse_datetime(text + zone)[1] == offset * 60.0
+    assert parse_datetime(moment.strftime("%Y%m%d%H%M"))[0] == seconds - seconds % 60
+    assert parse_date(moment.strftime("%Y%m%d")) == parse_date(moment.strftime("%Y.%m.%d"))
 
 
 @settings(max_examples=60, deadline=None)
 @given(st.one_of(st.text(max_size=24), st.from_regex(r"[0-9]{0,16}[.+-]?[0-9]{0,7}", fullmatch=True)))
 def test_anything_else_is_no_time(text):
-    for parse in (suv.parse_time, suv.parse_date, suv.parse_datetime, suv.parse_offset):
+    for parse in (parse_time, parse_date, parse_datetime, parse_offset):
         try:
             found = parse(text)
         except ValueError as error:
@@ -962,7 +964,7 @@ def test_damaged_headers_give_a_confirmed_decision_or_a_refusal(seed):
 def decided(header: list[dict]) -> bool:
     """Whether a header was decided, the decision then confirmed within 0.1 %, or refused in one line."""
     try:
-        decision = suv.decide(header)
+        decision = rules.decide(header)
     except InputError as error:
         assert "\n" not in str(error)
         return False
@@ -1050,7 +1052,7 @@ def test_mutated_real_headers_give_a_confirmed_decision_or_a_refusal(data_folder
         assert min(outcomes[mutate.__name__, known] for known in (True, False)) >= 100, outcomes
 
 
-def recomputed(header: list[dict], decision: suv.SUVDecision) -> list[float]:
+def recomputed(header: list[dict], decision: SUVDecision) -> list[float]:
     """SUVbw per stored unit of every slice, the straightforward way, by the rule that the decision names."""
     first = header[0]
     fixed = []
@@ -1106,7 +1108,7 @@ def recomputed(header: list[dict], decision: suv.SUVDecision) -> list[float]:
         assert half_life == number("RadionuclideHalfLife")
     else:
         fixed.append("RadionuclideHalfLife")
-        assert half_life == suv.NUCLIDES[decision.facts["nuclide"]][0]
+        assert half_life == NUCLIDES[decision.facts["nuclide"]][0]
 
     def clock(value, skip=0):
         """Seconds of the day of a TM, or of a DT from its ninth digit."""
@@ -1213,7 +1215,7 @@ MENDED = {
 @pytest.mark.parametrize("case", MENDED)
 def test_a_value_by_hand_is_as_if_the_header_had_said_it(tmp_path, case):
     wrong, given = MENDED[case]
-    right = {**wrong, **{key: text or None for key, text in header_values.checked(given).items()}}
+    right = {**wrong, **{key: text or None for key, text in manual.checked(given).items()}}
     for name, header in (("wrong", wrong), ("right", right)):
         write_series(tmp_path / name, slices=3, **header)
     expected = read_volume(tmp_path / "right").suv
@@ -1346,5 +1348,5 @@ def test_a_refusal_tells_what_the_header_says_and_what_there_is_to_choose(tmp_pa
 )
 def test_what_cannot_be_given_by_hand_is_refused_by_name(keyword, text, sentence):
     with pytest.raises(InputError, match=sentence) as caught:
-        header_values.checked({keyword: text})
+        manual.checked({keyword: text})
     assert str(caught.value).startswith(f"--header {keyword}")

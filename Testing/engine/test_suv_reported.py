@@ -8,9 +8,9 @@ import json
 import numpy as np
 import pydicom
 import pytest
-from drmc import suv_text
 from drmc.cli import main
 from drmc.imaging.files import write_image
+from drmc.suv import wording
 from drmc.volume import read_volume
 from synthetic_dicom import write_series
 from test_cli import EXACT, models  # noqa: F401  (a fixture)
@@ -142,5 +142,5 @@ def test_one_line_of_a_factor_that_differs_by_slice():
         "rule": "NONE",
         "warnings": [],
     }
-    assert suv_text.one_line(decision, "BQML") == "SUVbw = BQML value x 1 to 3 by slice, rule NONE"
-    assert suv_text.cell(["a\nb", "c"]) == "a b | c"
+    assert wording.one_line(decision, "BQML") == "SUVbw = BQML value x 1 to 3 by slice, rule NONE"
+    assert wording.cell(["a\nb", "c"]) == "a b | c"

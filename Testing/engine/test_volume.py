@@ -13,7 +13,7 @@ import SimpleITK as sitk
 from drmc.errors import InputError
 from drmc.imaging.files import read_image, write_image
 from drmc.imaging.geometry import Geometry
-from drmc.suv import SUVDecision
+from drmc.suv.decision import SUVDecision
 from drmc.volume import PETVolume, image_kind, read_volume, stem
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
@@ -485,12 +485,12 @@ def test_names(name, kind, base):
     )
 )
 def test_any_sidecar_gives_a_usable_factor_or_a_refusal(tmp_path_factory, changes):
-    from drmc import suv
+    from drmc.suv.sidecar import decide_sidecar
 
     sidecar = {**BIDS, **changes}
     for stored in ("SUV", "BQML"):
         try:
-            decision = suv.decide_sidecar(sidecar, stored, "bw", "x.json", 4)
+            decision = decide_sidecar(sidecar, stored, "bw", "x.json", 4)
         except InputError as error:
             assert "\n" not in str(error)
         else:

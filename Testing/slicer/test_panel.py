@@ -242,7 +242,7 @@ def test_errors_are_the_same_after_a_reload(panel, monkeypatch):
     try:
         panel.onReload()
         assert "drmc.suv" not in sys.modules and "DRMCDenoiseLib" not in sys.modules
-        from drmc.header_values import checked
+        from drmc.suv.manual import checked
 
         with pytest.raises(InputError):
             checked({"NoSuchKeyword": "1"})

@@ -13,8 +13,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from drmc import suv
 from drmc.errors import InputError
+from drmc.suv.decision import SUVDecision
+from drmc.suv.formulas import SUV_TYPES
+from drmc.suv.times import parse_date, parse_datetime, parse_time
 
 _TIME, _DATE, _MOMENT, _NUMBER, _WHOLE = "time", "date", "moment", "number", "whole"
 _LONGEST = 16  # characters of a DICOM decimal string: longer ones could not be written as they are meant
@@ -57,7 +59,7 @@ KINDS: dict[str, Kind] = {
     "ActualFrameDuration": Kind(_WHOLE, "ms"),
     "DecayCorrection": Kind(("START", "ADMIN", "NONE")),
     "DecayCorrectionDateTime": Kind(_MOMENT),
-    "SUVType": Kind(tuple(dicom for _, dicom, _ in suv.SUV_TYPES.values())),
+    "SUVType": Kind(tuple(dicom for _, dicom, _ in SUV_TYPES.values())),
 }
 NUMBERS = tuple(keyword for keyword, kind in KINDS.items() if kind.form in (_NUMBER, _WHOLE))
 # Those that stand in the RadiopharmaceuticalInformationSequence (0054,0016).
@@ -109,12 +111,12 @@ def _written(kind: Kind, text: str) -> str | None:
         return text if plain and len(text) <= _LONGEST and 0 < float(text) < float("inf") else None
     # People part the numbers of dates and times; DICOM does not.
     if kind.form == _TIME:
-        text, parse = text.replace(":", ""), suv.parse_time
+        text, parse = text.replace(":", ""), parse_time
     elif kind.form == _DATE:
-        text, parse = re.sub(r"[-.]", "", text), suv.parse_date
+        text, parse = re.sub(r"[-.]", "", text), parse_date
     else:
         text = re.sub(r"^(\d{4})-(\d\d)-(\d\d)[ T]?", r"\1\2\3", text).replace(":", "")
-        parse = suv.parse_datetime
+        parse = parse_datetime
     try:
         parse(text)
     except ValueError:
@@ -146,11 +148,11 @@ def _text(value: Any) -> str:
 
 
 def told(
-    decision: suv.SUVDecision,
+    decision: SUVDecision,
     slices: Sequence[Mapping[str, Any]],
     given: Mapping[str, str],
     idle: Sequence[str] = (),
-) -> suv.SUVDecision:
+) -> SUVDecision:
     """The decision with a warning for each value that was given by hand, and all of them among its facts.
 
     `idle`: the keywords whose values have no effect on it.

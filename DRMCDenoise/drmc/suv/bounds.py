@@ -1,4 +1,4 @@
-"""The bounds of what is usual and what is possible in a PET scan, as data; `drmc.plausibility` judges by them.
+"""The bounds of what is usual and what is possible in a PET scan, as data; `drmc.suv.plausibility` judges by them.
 
 Between the inner two bounds a value is usual and nothing is said. Outside them it is unusual: a warning. Outside the outer
 two it is implausible: refused, unless the caller vouches for it. Phantoms, small animals and unusual protocols exist.

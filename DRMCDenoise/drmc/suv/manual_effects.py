@@ -10,11 +10,17 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from drmc import header_values, plausibility, suv
 from drmc.errors import InputError
+from drmc.suv import manual
+from drmc.suv.decision import SUVDecision
+from drmc.suv.limits import CONFIRM_PERCENT, WARN_PERCENT
+from drmc.suv.plausibility import Finding
+from drmc.suv.tags import TAGS
+from drmc.suv.times import parse_time
+from drmc.suv.values import number_of
 
 Slices = Sequence[Mapping[str, Any]]
-Decide = Callable[[Slices], suv.SUVDecision]
+Decide = Callable[[Slices], SUVDecision]
 
 _LATER_S = 120.0  # by which a time is moved to see whether it counts
 _OTHERS = {"PatientSex": ("F", "M"), "DecayCorrection": ("ADMIN", "START"), "SUVType": ("LBMJANMA", "BW")}
@@ -22,7 +28,7 @@ PHILIPS_SUV, PHILIPS_BQ = "PhilipsSUVScaleFactor", "PhilipsActivityConcentration
 
 
 def without_effect(
-    decision: suv.SUVDecision, slices: Slices, given: Mapping[str, str], decide: Decide
+    decision: SUVDecision, slices: Slices, given: Mapping[str, str], decide: Decide
 ) -> list[str]:
     """The keywords among those given by hand that the SUV does not rest on.
 
@@ -33,14 +39,14 @@ def without_effect(
 
 
 def _counts(
-    keyword: str, decision: suv.SUVDecision, slices: Slices, given: Mapping[str, str], decide: Decide
+    keyword: str, decision: SUVDecision, slices: Slices, given: Mapping[str, str], decide: Decide
 ) -> bool:
     others = {key: text for key, text in given.items() if key != keyword}
     written = given[keyword] or str(slices[0].get(keyword) or "")
     variants = [others, *({**given, keyword: text} for text in _other_values(keyword, written))]
     for values in variants:
         try:
-            found = decide(header_values.replaced(slices, values))
+            found = decide(manual.replaced(slices, values))
         except InputError:
             return True
         if (found.factor, found.factor_per_slice, found.rule) != (
@@ -56,15 +62,15 @@ def _other_values(keyword: str, text: str) -> list[str]:
     """Another value of the same kind; none where there is nothing to change."""
     if keyword in _OTHERS:
         return [one for one in _OTHERS[keyword] if one != text][:1]
-    number = suv.number_of(text)
-    if keyword in header_values.NUMBERS:
+    number = number_of(text)
+    if keyword in manual.NUMBERS:
         return [] if number is None else [f"{number * 1.02:.6g}"]
     try:
         if keyword.endswith("DateTime"):
             seconds = int(text[8:10]) * 3600 + int(text[10:12] or 0) * 60
             return [text[:8] + _clock(seconds)]
         if keyword.endswith("Time"):
-            seconds = suv.parse_time(text)
+            seconds = parse_time(text)
             return [] if seconds is None else [_clock(seconds)]
     except ValueError:
         return []
@@ -76,9 +82,7 @@ def _clock(seconds: float) -> str:
     return f"{seconds // 3600:02d}{seconds // 60 % 60:02d}{seconds % 60:02d}"
 
 
-def philips_disagreement(
-    decision: suv.SUVDecision, slices: Slices, decide: Decide
-) -> list[plausibility.Finding]:
+def philips_disagreement(decision: SUVDecision, slices: Slices, decide: Decide) -> list[Finding]:
     """What is to be said where dose, weight and times give another SUV than the Philips SUV scale factor (7053,xx00): one finding, which
     needs the caller's word above 5 %; else none."""
     if decision.rule != "PHILIPS_SSF":
@@ -88,12 +92,12 @@ def philips_disagreement(
     except InputError:
         return []
     percent = 100.0 * (other.factor / decision.factor - 1.0)
-    if not math.isfinite(percent) or abs(percent) <= suv.WARN_PERCENT:
+    if not math.isfinite(percent) or abs(percent) <= WARN_PERCENT:
         return []
     said = (
-        f"{PHILIPS_SUV} {suv.TAGS[PHILIPS_SUV]} gives SUV = counts x {decision.factor:.6g}, but {PHILIPS_BQ} "
-        f"{suv.TAGS[PHILIPS_BQ]} with dose, weight and times gives {other.factor:.6g} ({percent:+.1f} %): the first is "
+        f"{PHILIPS_SUV} {TAGS[PHILIPS_SUV]} gives SUV = counts x {decision.factor:.6g}, but {PHILIPS_BQ} "
+        f"{TAGS[PHILIPS_BQ]} with dose, weight and times gives {other.factor:.6g} ({percent:+.1f} %): the first is "
         "used"
     )
     mend = "check weight, dose and times, and give the right ones with --header KEYWORD=VALUE"
-    return [plausibility.Finding("PHILIPS", said, mend, abs(percent) > suv.CONFIRM_PERCENT)]
+    return [Finding("PHILIPS", said, mend, abs(percent) > CONFIRM_PERCENT)]

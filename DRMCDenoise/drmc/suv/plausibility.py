@@ -1,150 +1,29 @@
-"""Whether the facts of a scan and its SUV can be true: one check for classic and Enhanced DICOM, side-cars and values by hand.
-
-Dose per body weight by nuclide, half-life against nuclide and tracer, uptake time, weight, height and body mass index, the
-range of the body formulas, and the SUV itself in the body (bounds: drmc.plausibility_bounds). What is unusual becomes a
-warning of the decision. What is implausible is refused, naming tag or key, value and mend, unless the caller vouches
-for it by its word; then it is a warning, too. An error that is known in percent needs the word above 5 %.
-"""
+"""Whether the facts of a scan and its SUV can be true: one check for classic and Enhanced DICOM, side-cars and values by hand."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
-from drmc import plausibility_bounds as bounds
-from drmc import suv
-from drmc.errors import InputError, SUVRefusedError
+from drmc.errors import SUVRefusedError
 from drmc.imaging.body import body_mask_of_any_scale
+from drmc.suv import bounds
+from drmc.suv.decision import SUVDecision
+from drmc.suv.formulas import SUV_TYPES, body_norm, suv_type_name
+from drmc.suv.limits import CONFIRM_PERCENT
+from drmc.suv.nuclides import NUCLIDES, nuclides_named
+from drmc.suv.sources import WORDS, Source
+from drmc.suv.values import number_of
 
-# What a caller can vouch for (--accept-suv), with what it says.
-WORDS = {
-    "DOSE": "the injected activity",
-    "HALF_LIFE": "the half-life",
-    "UPTAKE": "the uptake time",
-    "BODY": "weight and height",
-    "FORMULA": "the body formula beyond its range",
-    "SUV": "the SUV that comes out",
-    "PHILIPS": "the Philips SUV scale factor",
-    "CLOCK": "times as they are written",
-}
-_RULES = (*suv.TIME_RULES, "NONE")
 # Rules whose factor rests on neither dose nor times.
 _STORED = ("GML", "CM2ML", "PHILIPS_SSF", "declared")
 _UNITS_OF_TIME = {"minutes": 60.0, "hours": 3600.0, "days": 86_400.0, "milliseconds": 1e-3}
 _UNITS_OF_DOSE = {"MBq": 1e6, "mCi": 3.7e7, "GBq": 1e9, "kBq": 1e3, "uCi": 3.7e4}
 _SAMPLES = 2_000_000  # voxels of a large image that suffice for a percentile
-
-
-def accepted(text: str | None) -> tuple[str | None, frozenset[str]]:
-    """The reference-time rule and the words of WORDS in what the caller accepts, such as "ST,DOSE".
-
-    InputError for anything else, or for two rules.
-    """
-    parts = [part.strip().upper().replace("-", "_") for part in (text or "").split(",") if part.strip()]
-    words = frozenset(part for part in parts if part in WORDS)
-    rules = [part for part in parts if part not in WORDS]
-    unknown = [rule for rule in rules if rule not in _RULES]
-    if unknown or len(rules) > 1:
-        what = f"rule '{unknown[0][:40]}' is unknown" if unknown else f"{' and '.join(rules)} are two rules"
-        raise InputError(f"{what}: accept one of {', '.join(_RULES)}, and any of {', '.join(WORDS)}")
-    return (rules[0] if rules else None), words
-
-
-# ---------------------------------------------------------------------------------------- where facts are written
-
-
-@dataclass(frozen=True)
-class Source:
-    """Where the facts of a scan are written.
-
-    `named(quantity)`: what a message calls it ("PatientWeight (0010,1030)"); `written(quantity)`: its value as written;
-    `mend(quantity, example)`: how it is corrected; `dose_in`: the unit that the place of the dose prescribes or states,
-    None where it is guessed from the value.
-    """
-
-    named: Callable[[str], str]
-    written: Callable[[str], Any]
-    mend: Callable[[str, str], str]
-    dose_in: str | None = None
-
-
-_TAGS = {
-    "dose": "RadionuclideTotalDose",
-    "half_life": "RadionuclideHalfLife",
-    "weight": "PatientWeight",
-    "height": "PatientSize",
-    "tracer": "Radiopharmaceutical",
-    "nuclide": "RadionuclideCodeValue",
-    "meaning": "RadionuclideCodeMeaning",
-    "injection": "RadiopharmaceuticalStartDateTime",
-    "units": "Units",
-}
-_KEYS = {
-    "dose": "InjectedRadioactivity",
-    "half_life": "RadionuclideHalfLife",
-    "weight": "PatientWeight",
-    "height": "PatientSize",
-    "tracer": "TracerName",
-    "nuclide": "TracerRadionuclide",
-    "meaning": "TracerRadionuclide",
-    "injection": "InjectionStart",
-    "units": "Units",
-}
-
-
-def of_header(slices: Sequence[Mapping[str, Any]], synonyms: Mapping[str, str]) -> Source:
-    """The header of a DICOM series, with the values given by hand in it.
-
-    `synonyms`: what an Enhanced image calls an element otherwise (empty for a classic one); it states its dose in MBq.
-    """
-    enhanced = bool(synonyms)
-
-    def named(quantity: str) -> str:
-        name = f"{_TAGS[quantity]} {suv.TAGS[_TAGS[quantity]]}"
-        return synonyms.get(name, name)
-
-    def mend(quantity: str, example: str) -> str:
-        return f"correct the header, or give the right value with --header {_TAGS[quantity]}={example}"
-
-    first = slices[0] if slices else {}
-    dose = suv.number_of(first.get("RadionuclideTotalDose"))
-    small = dose is not None and dose < 1e4
-    unit = "Bq" if not small else "MBq" if enhanced else None
-    return Source(named, lambda quantity: first.get(_TAGS[quantity]), mend, unit)
-
-
-def of_sidecar(card: Mapping[str, Any], file: str) -> Source:
-    """The side-car JSON of an image; `file` its name in messages."""
-    keys = dict(_KEYS)
-    if "PatientWeight" not in card and "BodyWeight" in card:
-        keys["weight"] = "BodyWeight"
-    unit = str(card.get("InjectedRadioactivityUnits") or "").strip() or None
-
-    def mend(quantity: str, example: str) -> str:
-        return f'correct "{keys[quantity]}" in {file}'
-
-    return Source(
-        lambda quantity: f'{file}: "{keys[quantity]}"',
-        lambda quantity: card.get(keys[quantity]),
-        mend,
-        unit,
-    )
-
-
-def of_image(path: Any) -> Source:
-    """An image file that has no side-car: nothing of the patient is known."""
-
-    def mend(quantity: str, example: str) -> str:
-        return "say what the voxels are with --units"
-
-    return Source(lambda quantity: f"{path}: units", lambda quantity: "SUV", mend)
-
-
-# ---------------------------------------------------------------------------------------- the check
 
 
 @dataclass(frozen=True)
@@ -158,13 +37,13 @@ class Finding:
 
 
 def check(
-    decision: suv.SUVDecision,
+    decision: SUVDecision,
     suv_zyx: np.ndarray,
     spacing_zyx: Sequence[float],
     source: Source,
     vouched: Collection[str] = (),
     found: Sequence[Finding] = (),
-) -> suv.SUVDecision:
+) -> SUVDecision:
     """The decision with a warning for each finding; SUVRefusedError where one is implausible and not vouched for.
 
     `suv_zyx`: the image in SUV, float (z, y, x); `spacing_zyx` mm; `vouched`: words of WORDS; `found`: what was found
@@ -195,7 +74,7 @@ def check_half_life(source: Source, vouched: Collection[str] = ()) -> None:
 
     A half-life in minutes makes every time look impossible: then it is the half-life that is to be mended.
     """
-    stated = suv.number_of(source.written("half_life"))
+    stated = number_of(source.written("half_life"))
     if stated is not None and stated > 0:
         _refuse(_half_life_unit(stated, source), vouched, ())
 
@@ -215,39 +94,36 @@ def _refuse(findings: Sequence[Finding], vouched: Collection[str], candidates: S
     raise error
 
 
-def _rests_on_dose(decision: suv.SUVDecision) -> bool:
+def _rests_on_dose(decision: SUVDecision) -> bool:
     if decision.rule == "sidecar":
         return decision.facts.get("half_life_s") is not None
     return decision.rule not in _STORED
 
 
-def _kinds(decision: suv.SUVDecision) -> set[str]:
+def _kinds(decision: SUVDecision) -> set[str]:
     """The SUV types whose body formula the factor rests on."""
-    kind = suv.suv_type_name(decision.type)
+    kind = suv_type_name(decision.type)
     if _rests_on_dose(decision):
         return {kind}
     stored = decision.facts.get("stored_suv_type") or decision.facts.get("sidecar_suv_type") or "SUVbw"
-    own = suv.suv_type_name(stored)
+    own = suv_type_name(stored)
     return set() if own == kind else {kind, own}
 
 
 def _show(value: Any) -> str:
-    number = suv.number_of(value)
+    number = number_of(value)
     return f"{number:g}" if number is not None else str(value)[:40]
-
-
-# ---------------------------------------------------------------------------------------- half-life
 
 
 def nuclides_of_tracer(text: str) -> tuple[str, ...]:
     """The nuclides that a tracer's name speaks of: one that it names ("68Ga-PSMA"), or those that it is made with."""
-    named = suv.nuclides_named("", text)
+    named = nuclides_named("", text)
     if named:
         return tuple(sorted(named))
     return next((nuclides for pattern, nuclides in bounds.TRACERS if pattern.search(text)), ())
 
 
-def _half_life(decision: suv.SUVDecision, source: Source) -> list[Finding]:
+def _half_life(decision: SUVDecision, source: Source) -> list[Finding]:
     facts = decision.facts
     half_life, uptake = facts.get("half_life_s"), facts.get("uptake_minutes")
     if not _rests_on_dose(decision) or decision.rule == "ADMIN" or not half_life:
@@ -260,7 +136,7 @@ def _half_life(decision: suv.SUVDecision, source: Source) -> list[Finding]:
         (facts.get("nuclide"), (facts.get("nuclide"),)),
         (tracer, nuclides_of_tracer(tracer)),
     ):
-        known = [suv.NUCLIDES[name][0] for name in nuclides if name]
+        known = [NUCLIDES[name][0] for name in nuclides if name]
         if not known:
             continue
         nearest = min(known, key=lambda one: abs(math.log(half_life / one)))
@@ -271,7 +147,7 @@ def _half_life(decision: suv.SUVDecision, source: Source) -> list[Finding]:
             f"{source.named('half_life')} {half_life:g} s is not that of {str(claim)[:40]} ({nearest:g} s), "
             f"{effect:+.1f} % of the SUV"
         )
-        mend, refused = source.mend("half_life", f"{nearest:g}"), abs(effect) > suv.CONFIRM_PERCENT
+        mend, refused = source.mend("half_life", f"{nearest:g}"), abs(effect) > CONFIRM_PERCENT
         told = any(text.startswith(source.named("half_life")) for text in decision.warnings)
         return [Finding("HALF_LIFE", line, mend, refused)] if refused or not told else []
     return []
@@ -286,18 +162,18 @@ def _change(uptake_minutes: float | None, half_life: float, other: float) -> flo
 def _half_life_unit(half_life: float, source: Source) -> list[Finding]:
     """A half-life that is off by a factor of two from what nuclide and tracer say, or of no nuclide at all."""
     tracer = str(source.written("tracer") or "")
-    coded = suv.nuclides_named(str(source.written("nuclide") or ""), str(source.written("meaning") or ""))
+    coded = nuclides_named(str(source.written("nuclide") or ""), str(source.written("meaning") or ""))
     claims = set(coded) | set(nuclides_of_tracer(tracer))
-    known = [suv.NUCLIDES[name][0] for name in claims]
+    known = [NUCLIDES[name][0] for name in claims]
     if any(0.5 <= half_life / one <= 2.0 for one in known):
         return []
-    looks = _looks_like_time(half_life, claims or suv.NUCLIDES)
+    looks = _looks_like_time(half_life, claims or NUCLIDES)
     named = f"{source.named('half_life')} {half_life:g} s"
     if known:
         who = f"tracer '{tracer[:40]}'" if not coded else "the nuclide"
         line = f"{named} contradicts {who} ({' or '.join(sorted(claims))}, {known[0]:g} s){looks}"
         return [Finding("HALF_LIFE", line, source.mend("half_life", f"{known[0]:g}"), True)]
-    if any(abs(half_life / one - 1.0) <= 0.03 for one, _ in suv.NUCLIDES.values()):
+    if any(abs(half_life / one - 1.0) <= 0.03 for one, _ in NUCLIDES.values()):
         return []
     line = f"{named} is that of no known PET nuclide{looks}"
     return [Finding("HALF_LIFE", line, source.mend("half_life", "SECONDS"), bool(looks))]
@@ -306,12 +182,9 @@ def _half_life_unit(half_life: float, source: Source) -> list[Finding]:
 def _looks_like_time(half_life: float, nuclides: Collection[str]) -> str:
     for unit, scale in _UNITS_OF_TIME.items():
         for name in sorted(nuclides):
-            if abs(half_life * scale / suv.NUCLIDES[name][0] - 1.0) <= 0.02:
+            if abs(half_life * scale / NUCLIDES[name][0] - 1.0) <= 0.02:
                 return f": looks like {unit} ({name}), it is to be in s"
     return ""
-
-
-# ---------------------------------------------------------------------------------------- dose and uptake
 
 
 def _nuclide(facts: Mapping[str, Any], source: Source) -> str:
@@ -319,12 +192,12 @@ def _nuclide(facts: Mapping[str, Any], source: Source) -> str:
     if facts.get("nuclide"):
         return facts["nuclide"]
     half_life = facts.get("half_life_s")
-    names = nuclides_of_tracer(str(source.written("tracer") or "")) if not half_life else suv.NUCLIDES
-    near = [n for n in names if not half_life or abs(half_life / suv.NUCLIDES[n][0] - 1.0) <= 0.03]
+    names = nuclides_of_tracer(str(source.written("tracer") or "")) if not half_life else NUCLIDES
+    near = [n for n in names if not half_life or abs(half_life / NUCLIDES[n][0] - 1.0) <= 0.03]
     return near[0] if len(near) == 1 else ""
 
 
-def _dose(decision: suv.SUVDecision, source: Source) -> list[Finding]:
+def _dose(decision: SUVDecision, source: Source) -> list[Finding]:
     dose, weight = decision.facts.get("dose_bq"), decision.facts.get("weight_kg")
     if not _rests_on_dose(decision) or not dose or not weight:
         return []
@@ -334,7 +207,7 @@ def _dose(decision: suv.SUVDecision, source: Source) -> list[Finding]:
     verdict = limits.judge(per_kg)
     if verdict == "usual":
         return []
-    written = suv.number_of(source.written("dose")) or dose
+    written = number_of(source.written("dose")) or dose
     looks, right = "", 370e6
     for unit, scale in _UNITS_OF_DOSE.items():
         other = written * scale
@@ -351,7 +224,7 @@ def _dose(decision: suv.SUVDecision, source: Source) -> list[Finding]:
     return [Finding("DOSE", line, mend, verdict == "implausible" or doubtful)]
 
 
-def _uptake(decision: suv.SUVDecision, source: Source) -> list[Finding]:
+def _uptake(decision: SUVDecision, source: Source) -> list[Finding]:
     facts = decision.facts
     minutes, half_life = facts.get("uptake_minutes"), facts.get("half_life_s")
     if not _rests_on_dose(decision) or decision.rule == "ADMIN" or minutes is None or not half_life:
@@ -390,10 +263,7 @@ def _uptake(decision: suv.SUVDecision, source: Source) -> list[Finding]:
     return []
 
 
-# ---------------------------------------------------------------------------------------- body
-
-
-def _body(decision: suv.SUVDecision, source: Source) -> list[Finding]:
+def _body(decision: SUVDecision, source: Source) -> list[Finding]:
     kinds = _kinds(decision)
     weight, height = decision.facts.get("weight_kg"), decision.facts.get("height_m")
     found = []
@@ -434,7 +304,7 @@ def heaviest_kg(kind: str, height_m: float, sex: str) -> float:
     return 1.10 * square / (2.0 * (120.0 if kind == "lbm" else 128.0))
 
 
-def _formula(decision: suv.SUVDecision, source: Source) -> list[Finding]:
+def _formula(decision: SUVDecision, source: Source) -> list[Finding]:
     """Formulas that are used beyond the people whom they were made for."""
     facts = decision.facts
     weight, height = facts.get("weight_kg"), facts.get("height_m")
@@ -444,7 +314,7 @@ def _formula(decision: suv.SUVDecision, source: Source) -> list[Finding]:
         if not height:
             continue
         height = _meters(height)
-        name, people = suv.SUV_TYPES[kind][0], f"{source.named('height')} {height:g} m"
+        name, people = SUV_TYPES[kind][0], f"{source.named('height')} {height:g} m"
         if weight:
             people = f"{source.named('weight')} {weight:g} kg and {people}"
         if kind == "ibw":
@@ -457,7 +327,7 @@ def _formula(decision: suv.SUVDecision, source: Source) -> list[Finding]:
         elif kind in ("lbm", "lbmjames128"):
             most = min(heaviest_kg(kind, height, one) for one in (sex if sex in ("M", "F") else "MF"))
             if weight > most:
-                mass = suv.body_norm(kind, weight, height, sex) / 1000.0
+                mass = body_norm(kind, weight, height, sex) / 1000.0
                 line = (
                     f"{name}: the lean body mass formula has its maximum at {most:.1f} kg for this height and falls "
                     f"beyond it: {people} give {mass:.3g} kg"
@@ -481,9 +351,6 @@ def _formula(decision: suv.SUVDecision, source: Source) -> list[Finding]:
     return [Finding("FORMULA", line, mend, implausible) for line, implausible in found]
 
 
-# ---------------------------------------------------------------------------------------- the SUV itself
-
-
 def percentile_in_body(suv_zyx: np.ndarray, spacing_zyx: Sequence[float]) -> float | None:
     """The 99.9th percentile of an image in the body; None where the body has too few voxels to have one."""
     step = max(1, math.ceil((suv_zyx.size / _SAMPLES) ** (1.0 / 3.0)))
@@ -499,7 +366,7 @@ def percentile_in_body(suv_zyx: np.ndarray, spacing_zyx: Sequence[float]) -> flo
 
 
 def _suv(
-    decision: suv.SUVDecision, suv_zyx: np.ndarray, spacing_zyx: Sequence[float], source: Source
+    decision: SUVDecision, suv_zyx: np.ndarray, spacing_zyx: Sequence[float], source: Source
 ) -> list[Finding]:
     high = percentile_in_body(suv_zyx, spacing_zyx)
     if high is None or high <= 0.0:
