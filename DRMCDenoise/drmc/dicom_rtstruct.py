@@ -18,7 +18,7 @@ import SimpleITK as sitk
 from pydicom.dataset import Dataset
 
 from drmc import contours
-from drmc.dicom_header import items_of, text_of, value_of
+from drmc.dicom.header import items_of, text_of, value_of
 from drmc.errors import InputError
 from drmc.imaging.geometry import Geometry
 

@@ -13,7 +13,7 @@ import numpy as np
 import SimpleITK as sitk
 from pydicom.dataset import Dataset
 
-from drmc.dicom_header import items_of, text_of, value_of
+from drmc.dicom.header import items_of, text_of, value_of
 from drmc.dicom_seg_frames import Frames, functional_group, grid_of_frames, stored_frames
 from drmc.errors import InputError
 from drmc.imaging.geometry import Geometry

@@ -9,10 +9,10 @@ from pathlib import Path
 import numpy as np
 from pydicom.dataset import Dataset
 
-from drmc.dicom import SHEAR_TOLERANCE_MM, STEP_TOLERANCE, plane_axes
-from drmc.dicom_decode import decompressed_frames
-from drmc.dicom_header import number_of, transfer_syntax, value_of
-from drmc.dicom_pixels import BIG_ENDIAN, NATIVE_SYNTAXES
+from drmc.dicom.decode import decompressed_frames
+from drmc.dicom.header import number_of, transfer_syntax, value_of
+from drmc.dicom.pixels import BIG_ENDIAN, NATIVE_SYNTAXES
+from drmc.dicom.stack import SHEAR_TOLERANCE_MM, STEP_TOLERANCE, plane_axes
 from drmc.errors import InputError
 from drmc.imaging.geometry import Geometry
 from drmc.segments import ALIGNMENT_TOLERANCE

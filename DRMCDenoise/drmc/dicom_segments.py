@@ -11,8 +11,8 @@ import SimpleITK as sitk
 from pydicom.dataelem import RawDataElement
 from pydicom.dataset import Dataset
 
-from drmc.dicom_folder import dicom_files, is_dicom
-from drmc.dicom_header import DEEPEST, UNDEFINED_LENGTH, value_of
+from drmc.dicom.finding import dicom_files, is_dicom
+from drmc.dicom.header import DEEPEST, UNDEFINED_LENGTH, value_of
 from drmc.errors import InputError
 from drmc.imaging.geometry import Geometry
 

@@ -26,9 +26,10 @@ from pydicom.sequence import Sequence
 from pydicom.uid import ExplicitVRLittleEndian, generate_uid
 from pydicom.valuerep import format_number_as_ds
 
-from drmc import __version__, dicom_mend
-from drmc.dicom_choice import PET_CLASS
-from drmc.dicom_header import DEEPEST, PRIVATE, read_dataset, slice_facts, value_of
+from drmc import __version__
+from drmc.dicom import completion
+from drmc.dicom.choice import PET_CLASS
+from drmc.dicom.header import DEEPEST, PRIVATE, read_dataset, slice_facts, value_of
 from drmc.errors import CancelledError, DRMCError, InputError
 from drmc.files import atomic_path
 from drmc.suv import manual, wording
@@ -213,7 +214,7 @@ def write_series(
                 _identify(ds, header, series_uid, equipment, volume.given)
                 earlier = _line(value_of(header, "ImageComments"))
                 ds.ImageComments = f"{earlier} {comments}".strip()[-LONGEST_LT:]
-                dicom_mend.mend(ds, z, len(volume.array))
+                completion.mend(ds, z, len(volume.array))
                 _set_pixels(ds, volume.array[z].astype(np.float64) * plan.gain, plan)
                 with atomic_path(folder / SLICE_NAME.format(z + 1)) as path:
                     _save(ds, path)
@@ -317,15 +318,15 @@ def _identify(
     before = _line(value_of(header, "DerivationDescription"))
     by_hand = f" Given by hand for the SUV: {', '.join(given)}." if given else ""
     ds.DerivationDescription = f"{before} {equipment.derivation}{by_hand}".strip()[-LONGEST_ST:]
-    ds.DerivationCodeSequence = [*ds.get("DerivationCodeSequence", []), dicom_mend.code_item(*SMOOTHING)]
+    ds.DerivationCodeSequence = [*ds.get("DerivationCodeSequence", []), completion.code_item(*SMOOTHING)]
     # The slice at the same place; its neighbors, which a 3-D network also sees, are the rest of that series.
     reference = Dataset()
     reference.ReferencedSOPClassUID = PET_CLASS
     reference.ReferencedSOPInstanceUID = value_of(header, "SOPInstanceUID")
-    reference.PurposeOfReferenceCodeSequence = [dicom_mend.code_item(*SOURCE_IMAGE)]
+    reference.PurposeOfReferenceCodeSequence = [completion.code_item(*SOURCE_IMAGE)]
     ds.SourceImageSequence = [reference]
     maker = Dataset()
-    maker.PurposeOfReferenceCodeSequence = [dicom_mend.code_item(*MODIFYING_EQUIPMENT)]
+    maker.PurposeOfReferenceCodeSequence = [completion.code_item(*MODIFYING_EQUIPMENT)]
     maker.Manufacturer = "DRMC"
     maker.ManufacturerModelName = _ascii(equipment.model)[:LONGEST_LO]
     maker.SoftwareVersions = [f"drmc {__version__}", f"SHA-256 {equipment.sha256[:16]}"]

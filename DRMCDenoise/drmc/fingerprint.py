@@ -12,7 +12,8 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from drmc import __version__, dicom_folder, sidecars
+from drmc import __version__, sidecars
+from drmc.dicom import finding
 from drmc.imaging.formats import image_kind, stem
 
 PARTS = {
@@ -49,10 +50,10 @@ def files_of(path: Path) -> list[Path]:
     """The files that are read for a scan or a segmentation: the DICOM files of a folder, or of the folder of one DICOM
     file; an image with its side-car and its detached voxels; all files of any other folder."""
     if path.is_dir():
-        found = dicom_folder.dicom_files(path)
+        found = finding.dicom_files(path)
         return found or [Path(root) / name for root, _, names in os.walk(path) for name in names]
     if image_kind(path) is None:
-        return dicom_folder.dicom_files(path.parent) if dicom_folder.is_dicom(path) else [path]
+        return finding.dicom_files(path.parent) if finding.is_dicom(path) else [path]
     card, _ = sidecars.find(path, stem(path))
     # The header file of a pair (.nhdr, .mhd) names its voxels; they lie beside it under the same name.
     pair = path.suffix.lower() in (".nhdr", ".mhd")

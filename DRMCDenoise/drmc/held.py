@@ -64,7 +64,7 @@ def _same_as_image(voxels: Path, source: Path) -> bool:
 
 
 def _same_as_series(voxels: Path, source: Path) -> bool:
-    from drmc.dicom import read_pet_series
+    from drmc.dicom.series import read_pet_series
 
     series = read_pet_series(source)
     array, own = _on_one_grid(voxels, series.array, series.geometry)

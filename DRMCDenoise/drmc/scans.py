@@ -13,8 +13,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from drmc import dicom_folder, files
-from drmc.dicom_folder import is_media_directory, without_doubles
+from drmc import files
+from drmc.dicom import finding
+from drmc.dicom.finding import is_media_directory, without_doubles
 from drmc.errors import InputError
 from drmc.imaging.formats import image_kind, stem
 
@@ -24,7 +25,7 @@ SEGMENTATION_ENDINGS = (".seg.nrrd", ".nii.gz", ".nii", ".nrrd", ".mha", ".dcm")
 def is_batch(path: Path) -> bool:
     """Whether `path` is a folder that holds several scans (see the head of this file)."""
     path = of_medium(path)
-    return path.is_dir() and not dicom_folder.has_dicom(path) and len(_scans_below(path)) > 1
+    return path.is_dir() and not finding.has_dicom(path) and len(_scans_below(path)) > 1
 
 
 def find_scans(folder: Path, pattern: str | None = None) -> dict[str, Path]:
@@ -36,7 +37,7 @@ def find_scans(folder: Path, pattern: str | None = None) -> dict[str, Path]:
     its parts. Raises InputError for a single scan. What is there twice, by a link, is one scan.
     """
     folder = of_medium(folder)
-    if not folder.is_dir() or dicom_folder.has_dicom(folder):
+    if not folder.is_dir() or finding.has_dicom(folder):
         raise InputError(
             f"{folder}: is one scan, not a folder of scans: leave out --batch, --match and --resume"
         )
@@ -76,7 +77,7 @@ def find_scan(path: Path) -> Path:
     if not path.exists():
         raise InputError(f"{path}: no such file or folder")
     path = of_medium(path)
-    if path.is_file() or dicom_folder.has_dicom(path):
+    if path.is_file() or finding.has_dicom(path):
         return path
     found = _scans_below(path)
     if len(found) > 1:
@@ -146,7 +147,7 @@ def _walk_scans(folder: Path, seen: set[str] | None = None) -> Iterator[Path]:
             if real in seen:
                 continue
             seen.add(real)
-            if dicom_folder.has_dicom(path):
+            if finding.has_dicom(path):
                 yield path
             else:
                 yield from _walk_scans(path, seen)
@@ -202,11 +203,11 @@ def _look(folder: Path) -> _Content:
     """Looks at a folder's DICOM files up to the first PET that counts; a damaged one counts (the reader will say how)."""
     import pydicom
 
-    from drmc.dicom_choice import is_projection  # pydicom is needed for DICOM only
+    from drmc.dicom.choice import is_projection  # pydicom is needed for DICOM only
 
     pet = None
     tags = ["Modality", "CorrectedImage", "ImageType", "StudyInstanceUID"]
-    for path in dicom_folder.dicom_files(folder):
+    for path in finding.dicom_files(folder):
         try:
             header = pydicom.dcmread(path, force=True, specific_tags=tags)
             modality = str(header.get("Modality", ""))

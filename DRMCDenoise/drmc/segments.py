@@ -199,7 +199,7 @@ def _is_dicom(path: Path) -> bool:
         return path.exists()
     if path.name.lower().endswith(_ENDINGS):
         return False
-    from drmc.dicom_folder import is_dicom
+    from drmc.dicom.finding import is_dicom
 
     return is_dicom(path)
 

@@ -25,7 +25,7 @@ from drmc.suv.sidecar import ACTIVITY_UNITS, decide_sidecar
 from drmc.suv.sources import Source, accepted, of_header, of_image, of_sidecar
 
 if TYPE_CHECKING:
-    from drmc.dicom import PETSeries
+    from drmc.dicom.series import PETSeries
 
 
 # Facts of a side-car for reports (BIDS-PET keys).
@@ -45,6 +45,7 @@ class PETVolume:
     `array` float32 (z, y, x); `units` the stored Units ("BQML", "CNTS", "GML", "SUV"...); `kind` "dicom",
     "nifti", "nrrd" or "mha"; `header` facts that identify nobody; `dicom_files` in slice order, empty where
     it is no DICOM. `stated`: what a DICOM header says where a value can be given by hand, and `given` what was.
+    `frame_of_reference`: FrameOfReferenceUID (0020,0052), `series_uid`: SeriesInstanceUID (0020,000E), of a DICOM scan.
     """
 
     array: np.ndarray
@@ -58,24 +59,8 @@ class PETVolume:
     dicom_files: list[Path] = field(default_factory=list)
     stated: dict[str, str] = field(default_factory=dict)
     given: dict[str, str] = field(default_factory=dict)
-
-    @property
-    def frame_of_reference(self) -> str | None:
-        """FrameOfReferenceUID (0020,0052) of a DICOM scan, None where it is no DICOM."""
-        if not self.dicom_files:
-            return None
-        from drmc import dicom  # pydicom is needed for DICOM only
-
-        return dicom.frame_of_reference(self.dicom_files[0])
-
-    @property
-    def series_uid(self) -> str | None:
-        """SeriesInstanceUID (0020,000E) of a DICOM scan, None where it is no DICOM."""
-        if not self.dicom_files:
-            return None
-        from drmc import dicom  # pydicom is needed for DICOM only
-
-        return dicom.series_uid(self.dicom_files[0])
+    frame_of_reference: str | None = None
+    series_uid: str | None = None
 
     def suv_array(self) -> np.ndarray:
         """The image in SUV, float32 (z, y, x): the stored values times the factor of their slice."""
@@ -116,7 +101,7 @@ def read_volume(
     `path`: a DICOM folder or one DICOM file of the series, or a NIfTI, NRRD or MetaImage file. `suv_type`: a
     key of `suv.SUV_TYPES`. `accept_rule`: the reference time to use where a DICOM header is ambiguous, and what the
     caller vouches for where it is implausible (`plausibility.accepted`). `series_uid`, `series_description`: which series of a folder, by
-    its UID or by a part of its description (drmc.dicom_choice).
+    its UID or by a part of its description (drmc.dicom.choice).
     `units`: one of `units.CHOICES`, what an image that is no DICOM holds, where nothing else says so. `header`: values by DICOM keyword that take the place of the header's when the SUV
     is decided (drmc.suv.manual). `case`: the side-car that a dataset's manifest names for the image, where it has
     none of its own.
@@ -196,11 +181,12 @@ def _read_dicom(
     which: tuple[str | None, str | None],
     header: Mapping[str, str],
 ) -> PETVolume:
-    from drmc import dicom, header_times  # pydicom is needed for DICOM only
+    from drmc.dicom import times
+    from drmc.dicom.series import read_pet_series  # pydicom is needed for DICOM only
 
     given = manual.checked(header)
     rule, vouched = accepted(accept_rule)
-    series = dicom.read_pet_series(path, *which)
+    series = read_pet_series(path, *which)
     stated = manual.stated(series.slices)
     slices = manual.replaced(series.slices, given)
     source = of_header(slices, series.synonyms)
@@ -230,7 +216,7 @@ def _read_dicom(
         return _checked(volume, source, vouched, differ)
     except SUVRefusedError as error:
         error.stated = stated
-        error.args = (f"{error}{header_times.unreadable_times(slices, series.synonyms)}",)
+        error.args = (f"{error}{times.unreadable_times(slices, series.synonyms)}",)
         raise
 
 
@@ -249,6 +235,8 @@ def _volume_of(
         series.files,
         stated,
         given,
+        series.frame_of_reference,
+        series.uid,
     )
 
 

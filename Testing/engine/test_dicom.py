@@ -12,7 +12,7 @@ import numpy as np
 import pydicom
 import pytest
 import SimpleITK as sitk
-from drmc import dicom, dicom_folder
+from drmc.dicom import finding
 from drmc.errors import InputError
 from drmc.volume import PETVolume, read_volume
 from engine.synthetic_dicom import PET_CLASS, SECRETS, rewrite, write_series
@@ -545,6 +545,6 @@ def test_slices_that_were_not_decay_corrected(tmp_path):
 
 def test_has_dicom_looks_at_content(tmp_path):
     (tmp_path / "a.dcm").write_bytes(b"not at all" * 50)
-    assert not dicom_folder.has_dicom(tmp_path)
+    assert not finding.has_dicom(tmp_path)
     write_series(tmp_path, names=str, slices=1)
-    assert dicom_folder.has_dicom(tmp_path) and dicom.is_dicom(tmp_path / "0") and PET_CLASS.endswith(".128")
+    assert finding.has_dicom(tmp_path) and finding.is_dicom(tmp_path / "0") and PET_CLASS.endswith(".128")

@@ -10,7 +10,7 @@ import numpy as np
 import pydicom
 import pytest
 from drmc.cli import main
-from drmc.dicom_choice import is_projection
+from drmc.dicom.choice import is_projection
 from drmc.errors import InputError
 from drmc.imaging.files import write_image
 from drmc.models import save_model
@@ -79,7 +79,7 @@ def test_the_only_corrected_series_is_taken_and_the_others_are_named(tmp_path):
     ("text", "uid"), [("wb ac", "1.2.3.1"), ("UNCORRECTED", "1.2.3.2"), ("mip", "1.2.3.3"), (None, "1.2.3.1")]
 )
 def test_a_part_of_the_description_chooses(tmp_path, text, uid):
-    from drmc.dicom import read_pet_series
+    from drmc.dicom.series import read_pet_series
 
     folder = export(tmp_path / "export")
     series = read_pet_series(folder, series_description=text)

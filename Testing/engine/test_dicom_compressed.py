@@ -12,7 +12,8 @@ import pydicom
 import pydicom.pixels
 import pytest
 import SimpleITK as sitk
-from drmc import dicom, dicom_decode
+from drmc.dicom import decode
+from drmc.dicom.series import read_pet_series
 from drmc.errors import InputError
 from drmc.volume import read_volume
 from engine.synthetic_dicom import write_series
@@ -211,11 +212,11 @@ def test_what_gdcm_is_given_says_nothing_of_the_patient(tmp_path, monkeypatch, e
         written.append(Path(path).read_bytes())
 
     monkeypatch.setattr(Dataset, "save_as", keep)
-    dicom.read_pet_series(tmp_path / "pet")
+    read_pet_series(tmp_path / "pet")
     assert len(written) == 2 and not any(b"SECRET" in one or b"Mustermann" in one for one in written)
 
 
-@pytest.mark.parametrize("syntax", sorted(dicom_decode.ALWAYS_LOSSY))
+@pytest.mark.parametrize("syntax", sorted(decode.ALWAYS_LOSSY))
 def test_a_lossy_syntax_is_told_though_the_header_does_not(tmp_path, syntax):
     image = pytest.importorskip("PIL.Image")
 

@@ -13,7 +13,8 @@ import numpy as np
 import pydicom
 import pytest
 import SimpleITK as sitk
-from drmc import cli, contours, dicom, scans
+from drmc import cli, contours, scans
+from drmc.dicom.series import read_pet_series
 from drmc.errors import InputError
 from drmc.imaging.geometry import Geometry
 from drmc.models import save_model
@@ -72,7 +73,7 @@ def make_scan(
     for one in sources:
         for keyword in ("StudyID", "StudyDate", "StudyTime", "PatientSex", "ReferringPhysicianName"):
             setattr(one, keyword, "")
-    return sources, dicom.read_pet_series(folder).geometry
+    return sources, read_pet_series(folder).geometry
 
 
 def segmentation(sources: list[Dataset], masks: np.ndarray, kind: str = "BINARY", **options) -> Dataset:
@@ -475,8 +476,8 @@ def dice(one: np.ndarray, other: np.ndarray) -> float:
 
 def test_the_contours_of_the_ge_scan_give_its_published_mask_voxel_for_voxel(data_folder: Path):
     folder = data_folder / "ge_wb_sts001"
-    series = dicom.read_pet_series(folder / "image")
-    frame = dicom.frame_of_reference(series.files[0])
+    series = read_pet_series(folder / "image")
+    frame = series.frame_of_reference
     (mass, edema), notices = read_segments(folder / "rtstruct", series.geometry, frame)
     (published,), _ = read_segments(folder / "GTV_Mass_fullgrid.nii.gz", series.geometry)
     assert (mass.name, edema.name) == ("GTV_Mass", "GTV_Edema")
@@ -617,7 +618,7 @@ def test_the_command_measures_dicom_lesions(tmp_path: Path, capsys):
         )
         rows.append(json.loads(capsys.readouterr().out)["segments"])
     assert rows[0] == rows[1]
-    values = dicom.read_pet_series(tmp_path / "scan").array[mask]
+    values = read_pet_series(tmp_path / "scan").array[mask]
     assert rows[0][0]["segment"] == "lesion 1"
     assert rows[0][0]["volume_ml"] == pytest.approx(mask.sum() * geometry.voxel_ml)
     assert rows[0][0]["suv_max"] / rows[0][0]["suv_mean"] == pytest.approx(

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import pytest
+from drmc.dicom.times import unreadable_times
 from drmc.errors import SUVRefusedError
-from drmc.header_times import unreadable_times
 from drmc.volume import read_volume
 from engine.synthetic_dicom import header_facts, write_series
 

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from drmc import dicom_folder
 from drmc.cli import main
+from drmc.dicom import finding
 from drmc.errors import InputError
 from drmc.imaging.files import write_image
 from drmc.imaging.geometry import Geometry
@@ -70,7 +70,7 @@ def test_a_directory_is_known_by_its_content(tmp_path, capsys, name):
     source = series(tmp_path / "source", **IDENTIFIED)
     cd = medium(tmp_path / "cd", source)
     (cd / "DICOMDIR").rename(cd / name)
-    assert dicom_folder.is_media_directory(cd / name) and not dicom_folder.has_dicom(cd)
+    assert finding.is_media_directory(cd / name) and not finding.has_dicom(cd)
     assert factor(capsys, cd) == factor(capsys, cd / name) == factor(capsys, source)
 
 

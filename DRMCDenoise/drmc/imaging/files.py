@@ -40,6 +40,7 @@ def read_image(path: str | Path) -> sitk.Image:
 
 
 def finite_float32(array: np.ndarray, path: Path) -> np.ndarray:
+    """The array as contiguous float32; NotFiniteError with the count where a voxel is NaN or infinite."""
     with np.errstate(over="ignore"):
         array = np.ascontiguousarray(array, dtype=np.float32)
     bad = int(array.size - np.count_nonzero(np.isfinite(array)))

@@ -44,6 +44,7 @@ def _check_decay_factor(header: Header, clocks: Clocks, half_life: float) -> Non
 
 
 def bq_per_stored(header: Header, units: str) -> float:
+    """Bq/ml per stored unit of a series in BQML or CNTS; InputError for other units."""
     if units == "BQML":
         return 1.0
     if units == "CNTS":

@@ -113,9 +113,11 @@ class Clocks:
         return moment is not None and moment[1] is not None and self.offset is None
 
     def near(self) -> float | None:
+        """The acquisition, else the series time: what a time of day is placed beside."""
         return self.earliest if self.earliest is not None else self.series
 
     def iso(self, seconds: float) -> str | None:
+        """ISO text of a moment, without the date where the header has none."""
         return iso_text(seconds, self.dated)
 
 

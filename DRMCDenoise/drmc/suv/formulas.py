@@ -95,6 +95,7 @@ def body_norm(kind: str, weight_kg: float | None, height_m: float | None, sex: s
 
 
 def exp2(exponent: float) -> float:
+    """2 to the power of the exponent; infinite or 0 where that leaves float64."""
     if exponent > 1000.0:
         return math.inf
     return 2.0**exponent if exponent > -1000.0 else 0.0
@@ -107,10 +108,12 @@ def suv_change_percent(seconds: float, half_life_s: float) -> float:
 
 
 def change_text(percent: float) -> str:
+    """A change in percent for a message."""
     return f"by {percent:+.1f} %" if math.isfinite(percent) else "out of all proportion"
 
 
 def usable_factor(factor: float) -> float:
+    """The factor; InputError where it is not positive and finite."""
     if not 0 < factor < math.inf:
         problem = "with weight, half-life and times of the header gives no usable SUV factor"
         raise refused("RadionuclideTotalDose", problem, "correct the header")

@@ -29,6 +29,7 @@ class Header:
         return values[0]
 
     def text(self, key: str) -> str:
+        """The text that all slices share, stripped; empty where absent."""
         return as_text(self.one(key))
 
     def positive(self, key: str) -> float | None:

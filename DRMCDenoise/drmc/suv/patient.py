@@ -57,6 +57,7 @@ def read_patient(header: Header, needed: set[str]) -> tuple[float | None, float 
 
 
 def read_dose(header: Header) -> float:
+    """The injected activity in Bq (0018,1074); InputError where it is missing."""
     dose = header.positive("RadionuclideTotalDose")
     if dose is None:
         raise refused("RadionuclideTotalDose", "is missing or zero", "write the injected dose in Bq")

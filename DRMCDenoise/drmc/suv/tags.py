@@ -44,6 +44,7 @@ TAGS = {
 
 
 def with_tag(key: str) -> str:
+    """The keyword with its tag, for messages."""
     return f"{key} {TAGS[key]}"
 
 

@@ -91,6 +91,7 @@ def nearest_day(time_of_day: float, anchor: float) -> float:
 
 
 def iso_text(seconds: float | None, dated: bool) -> str | None:
+    """ISO text of seconds from 1900-01-01, time of day alone where `dated` is false; None out of range."""
     if seconds is None or not math.isfinite(seconds):
         return None
     try:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from drmc.dicom_header import tag_of, text_of
+from drmc.dicom.header import tag_of, text_of
 from drmc.suv.times import parse_date, parse_datetime, parse_offset, parse_time
 from drmc.texts import shown
 

@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 from pydicom.dataset import Dataset
 
-from drmc.dicom_decode import decompressed
-from drmc.dicom_header import number_of, read_dataset, transfer_syntax, value_of
+from drmc.dicom.decode import decompressed
+from drmc.dicom.header import number_of, read_dataset, transfer_syntax, value_of
 from drmc.errors import InputError
 
 NATIVE_SYNTAXES = {

@@ -9,7 +9,7 @@ from __future__ import annotations
 from pydicom.dataset import Dataset
 from pydicom.sequence import Sequence
 
-from drmc.dicom_header import value_of
+from drmc.dicom.header import value_of
 
 # Type 2: must be there, may be empty.
 _MAY_BE_EMPTY = (

@@ -25,7 +25,7 @@ from typing import Any
 
 from pydicom.dataset import Dataset
 
-from drmc.dicom_header import items_of, number_of, read_dataset, tag_of, text_of, texts_of, value_of
+from drmc.dicom.header import items_of, number_of, read_dataset, tag_of, text_of, texts_of, value_of
 from drmc.errors import InputError
 from drmc.suv.limits import SAME_TIME_S
 from drmc.suv.times import parse_datetime, parse_offset

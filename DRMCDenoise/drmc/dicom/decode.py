@@ -19,7 +19,7 @@ from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.encaps import encapsulate, generate_frames
 from pydicom.uid import UID, generate_uid
 
-from drmc.dicom_header import number_of, value_of
+from drmc.dicom.header import number_of, value_of
 from drmc.errors import InputError
 from drmc.files import is_full_disk
 

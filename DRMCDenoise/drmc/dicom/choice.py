@@ -15,8 +15,8 @@ from pathlib import Path
 
 from pydicom.dataset import Dataset
 
-from drmc.dicom_enhanced import MULTI_FRAME_CLASSES, first_frame
-from drmc.dicom_header import number_of, text_of, texts_of, value_of
+from drmc.dicom.enhanced import MULTI_FRAME_CLASSES, first_frame
+from drmc.dicom.header import number_of, text_of, texts_of, value_of
 from drmc.errors import InputError
 
 PET_CLASS = "1.2.840.10008.5.1.4.1.1.128"

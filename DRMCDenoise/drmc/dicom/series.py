@@ -1,6 +1,6 @@
 """Reading a PET series from DICOM files: which belong together, where slices lie, what headers say.
 
-Classic PET, one slice per file, and multi-frame PET (`drmc.dicom_enhanced`). Nothing that identifies a patient leaves this file: no names, IDs or
+Classic PET, one slice per file, and multi-frame PET (`drmc.dicom.enhanced`). Nothing that identifies a patient leaves this file: no names, IDs or
 birth dates go into messages, notices or header facts.
 """
 
@@ -14,11 +14,11 @@ from typing import Any
 import numpy as np
 from pydicom.dataset import Dataset
 
-from drmc.dicom_choice import PET_CLASSES, Group, choose
-from drmc.dicom_decode import ALWAYS_LOSSY
-from drmc.dicom_enhanced import ENHANCED_PET_CLASS, SYNONYMS, frames_of_series
-from drmc.dicom_folder import folder_files, is_dicom, is_media_directory
-from drmc.dicom_header import (
+from drmc.dicom.choice import PET_CLASSES, Group, choose
+from drmc.dicom.decode import ALWAYS_LOSSY
+from drmc.dicom.enhanced import ENHANCED_PET_CLASS, SYNONYMS, frames_of_series
+from drmc.dicom.finding import folder_files, is_dicom, is_media_directory
+from drmc.dicom.header import (
     UNDEFINED_LENGTH,
     is_deflated,
     number_of,
@@ -30,13 +30,10 @@ from drmc.dicom_header import (
     transfer_syntax,
     value_of,
 )
-from drmc.dicom_pixels import rescaled, stored_values
+from drmc.dicom.pixels import rescaled, stored_values
+from drmc.dicom.stack import frame_number, slice_label, stacked
 from drmc.errors import InputError
 from drmc.imaging.geometry import Geometry
-from drmc.imaging.integrity import ORTHONORMAL_TOLERANCE
-
-STEP_TOLERANCE = 0.10  # of the median slice step; more is a gap
-SHEAR_TOLERANCE_MM = 0.1  # slices may be shifted in their plane by this much
 
 # What reports show, by keyword.
 _REPORTED = {
@@ -63,7 +60,7 @@ class PETSeries:
 
     `array` float32 (z, y, x) of rescaled values; `slices` one mapping of header facts each, for `suv.decide`;
     `header` facts for reports; `files` one per slice, or those of the multi-frame image; `synonyms` what the
-    elements that the SUV rules name are called in this series.
+    elements that the SUV rules name are called in this series; `frame_of_reference` (0020,0052) and `uid` (0020,000E).
     """
 
     array: np.ndarray
@@ -73,6 +70,8 @@ class PETSeries:
     notices: list[str]
     files: list[Path]
     synonyms: dict[str, str] = field(default_factory=dict)
+    frame_of_reference: str | None = None
+    uid: str | None = None
 
 
 def read_pet_series(
@@ -81,7 +80,7 @@ def read_pet_series(
     """Reads the PET series of a folder, or the series that one file belongs to.
 
     Of several series the only attenuation-corrected one is taken, or the one with this UID, or the only one whose
-    description holds this text (drmc.dicom_choice).
+    description holds this text (drmc.dicom.choice).
     Sorts the slices by position along their normal, whatever the files' order, and rescales each by its own
     slope. Raises InputError where there is no such series, or it is not one static, complete volume.
     """
@@ -103,7 +102,7 @@ def read_pet_series(
         _check_same(loaded, ("SOPClassUID", "Rows", "Columns"))
         loaded = frames_of_series(loaded)
     _check_same(loaded)
-    loaded, geometry, more = _sorted(loaded)
+    loaded, geometry, more = stacked(loaded)
     notices += more
     array = _voxels(loaded, geometry)
     bad = int(array.size - np.count_nonzero(np.isfinite(array)))
@@ -119,6 +118,7 @@ def read_pet_series(
     if lossy or any(text_of(value_of(header, "LossyImageCompression")) == "01" for _, header in loaded):
         said = f"by {lossy[0].name} (0002,0010)" if lossy else "(0028,2110)"
         notices.append(f"the pixel data were compressed with loss {said}: SUV figures may differ from it")
+    first = group.loaded[0][1]
     return PETSeries(
         array,
         geometry,
@@ -127,6 +127,8 @@ def read_pet_series(
         notices,
         list(dict.fromkeys(file for file, _ in loaded)),
         SYNONYMS if group.sop_class == ENHANCED_PET_CLASS else {},
+        text_of(value_of(first, "FrameOfReferenceUID")) or None,
+        text_of(value_of(first, "SeriesInstanceUID")) or None,
     )
 
 
@@ -141,34 +143,8 @@ def _voxels(loaded: list[tuple[Path, Dataset]], geometry: Geometry) -> np.ndarra
             stored = stored_values(file, len(indices), *geometry.shape[1:])
             for z in indices:
                 header = loaded[z][1]
-                array[z] = rescaled(file, stored[_frame_number(header) - 1], header)
+                array[z] = rescaled(file, stored[frame_number(header) - 1], header)
     return array
-
-
-def _frame_number(header: Dataset) -> int:
-    """Which frame of its file a slice is, from 1; a classic slice is the only one."""
-    return int(number_of(value_of(header, "ReferencedFrameNumber")) or 1)
-
-
-def _place(path: Path, header: Dataset) -> str:
-    return path.name + (f" frame {_frame_number(header)}" if "ReferencedFrameNumber" in header else "")
-
-
-# ---------------------------------------------------------------------------------------- finding files
-
-
-def frame_of_reference(path: str | Path) -> str | None:
-    """FrameOfReferenceUID (0020,0052) of a DICOM file, None where it has none."""
-    return _uid(path, "FrameOfReferenceUID")
-
-
-def series_uid(path: str | Path) -> str | None:
-    """SeriesInstanceUID (0020,000E) of a DICOM file, None where it has none."""
-    return _uid(path, "SeriesInstanceUID")
-
-
-def _uid(path: str | Path, keyword: str) -> str | None:
-    return text_of(value_of(read_dataset(Path(path), [keyword]), keyword)) or None
 
 
 def _scan(path: Path, folder: Path) -> tuple[list[Group], list[str]]:
@@ -239,10 +215,6 @@ def _check_kind(group: Group, path: Path) -> None:
         )
 
 
-# ---------------------------------------------------------------------------------------- the series
-
-
-_TIMES = ("AcquisitionTime", "AcquisitionDateTime", "FrameReferenceTime")
 _SAME = ("SOPClassUID", "Modality", "Rows", "Columns", "PixelSpacing", "FrameOfReferenceUID", "SeriesType")
 
 
@@ -255,8 +227,8 @@ def _check_same(loaded: list[tuple[Path, Dataset]], keywords: tuple[str, ...] = 
             value = value_of(header, keyword)
             if value != expected and not _close(value, expected):
                 raise InputError(
-                    f"{keyword} {tag_of(keyword)} differs within the series ({_place(path, header)}: {value}, "
-                    f"{_place(*loaded[0])}: {expected}): keep one series per folder"
+                    f"{keyword} {tag_of(keyword)} differs within the series ({slice_label(path, header)}: {value}, "
+                    f"{slice_label(*loaded[0])}: {expected}): keep one series per folder"
                 )
     types = texts_of(value_of(first, "SeriesType"))
     if types and types[0] in ("DYNAMIC", "GATED"):
@@ -275,124 +247,6 @@ def _close(value: Any, expected: Any) -> bool:
         return False
     pairs = [(number_of(a), number_of(b)) for a, b in zip(value, expected, strict=True)]
     return all(a is not None and b is not None and abs(a - b) <= 1e-4 * abs(b) for a, b in pairs)
-
-
-def _vector(path: Path, ds: Dataset, keyword: str, length: int) -> np.ndarray:
-    value = value_of(ds, keyword)
-    numbers = [number_of(v) for v in value] if isinstance(value, list) else []
-    if len(numbers) != length or any(n is None for n in numbers):
-        raise InputError(
-            f"{path}: {keyword} {tag_of(keyword)} is missing or damaged: export the series again"
-        )
-    return np.array(numbers)
-
-
-def plane_axes(orientation: np.ndarray, path: Path) -> tuple[np.ndarray, np.ndarray]:
-    """The unit vectors of a row and a column, at right angles, of ImageOrientationPatient (0020,0037) (6,).
-
-    Raises InputError where their lengths or their angle are off by more than ORTHONORMAL_TOLERANCE.
-    """
-    row, column = orientation[:3], orientation[3:]
-    if np.abs([row @ row - 1, column @ column - 1, row @ column]).max() > ORTHONORMAL_TOLERANCE:
-        raise InputError(
-            f"{path}: ImageOrientationPatient (0020,0037) is no pair of unit vectors at right angles (lengths "
-            f"{np.linalg.norm(row):.6g} and {np.linalg.norm(column):.6g}, product {row @ column:.4g}), so its axes are "
-            "not orthonormal: export it again, or resample it onto a grid that is not sheared"
-        )
-    row = row / np.linalg.norm(row)
-    column = column - (column @ row) * row
-    return row, column / np.linalg.norm(column)
-
-
-def _sorted(
-    loaded: list[tuple[Path, Dataset]],
-) -> tuple[list[tuple[Path, Dataset]], Geometry, list[str]]:
-    """The slices in ascending position along their normal, and the grid they make."""
-    path, first = loaded[0]
-    orientation = _vector(path, first, "ImageOrientationPatient", 6)
-    row, column = plane_axes(orientation, path)
-    normal = np.cross(row, column)
-    positions = []
-    for p, ds in loaded:
-        if np.max(np.abs(_vector(p, ds, "ImageOrientationPatient", 6) - orientation)) > 1e-4:
-            raise InputError(
-                f"{p}: ImageOrientationPatient (0020,0037) differs within the series: keep one series per "
-                "folder"
-            )
-        positions.append(_vector(p, ds, "ImagePositionPatient", 3))
-    along = np.array([q @ normal for q in positions])
-    order = np.argsort(along, kind="stable")
-    loaded = [loaded[i] for i in order]
-    positions = np.array(positions)[order]
-    along = along[order]
-    notices = []
-    if len(loaded) > 1:
-        step, notices = _step(loaded, along)
-        shift = positions - positions[0]
-        shear = np.max(np.linalg.norm(shift - np.outer(shift @ normal, normal), axis=1))
-        if shear > SHEAR_TOLERANCE_MM:
-            raise InputError(
-                f"{path.parent}: slices are shifted against each other in their plane by up to {shear:.2f} "
-                "mm (ImagePositionPatient (0020,0032)): resample the series first"
-            )
-    else:
-        step = number_of(value_of(first, "SliceThickness")) or 0.0
-        if step <= 0:
-            raise InputError(
-                f"{path}: one slice without SliceThickness (0018,0050): write it into the header"
-            )
-        notices.append(f"the series has one slice; its thickness {step:g} mm is taken as the slice step")
-    spacing = _vector(path, first, "PixelSpacing", 2)
-    if spacing.min() <= 0:
-        raise InputError(f"{path}: PixelSpacing (0028,0030) is not positive: export the series again")
-    rows, columns = (int(number_of(value_of(first, k)) or 0) for k in ("Rows", "Columns"))
-    if rows < 1 or columns < 1:
-        raise InputError(
-            f"{path}: Rows (0028,0010) or Columns (0028,0011) is missing: export the series again"
-        )
-    geometry = Geometry(
-        (len(loaded), rows, columns),
-        (float(spacing[1]), float(spacing[0]), float(step)),
-        tuple(float(v) for v in positions[0]),
-        tuple(float(v) + 0.0 for v in np.column_stack([row, column, normal]).ravel()),
-    )
-    return loaded, geometry, notices
-
-
-def _step(loaded: list[tuple[Path, Dataset]], along: np.ndarray) -> tuple[float, list[str]]:
-    steps = np.diff(along)
-    median = float(np.median(steps))
-    folder = loaded[0][0].parent
-    same = np.flatnonzero(steps <= max(1e-3, 0.01 * median))
-    if same.size:
-        a, b = loaded[same[0]], loaded[same[0] + 1]
-        times = [[text_of(value_of(ds, key)) for key in _TIMES] for _, ds in (a, b)]
-        what = "a dynamic or gated stack" if times[0] != times[1] else "duplicated slices"
-        raise InputError(
-            f"{folder}: {same.size} positions hold several images ({_place(*a)} and {_place(*b)}; "
-            f"ImagePositionPatient (0020,0032)): {what}; keep one image per position"
-        )
-    off = np.abs(steps - median) > STEP_TOLERANCE * median
-    if off.any():
-        worst = int(np.argmax(np.abs(steps - median)))
-        raise InputError(
-            f"{folder}: slices are missing: the step after {_place(*loaded[worst])} is {steps[worst]:.3f} mm, "
-            f"the usual one {median:.3f} mm (ImagePositionPatient (0020,0032)); copy the whole series"
-        )
-    notices = []
-    mean = float((along[-1] - along[0]) / (len(along) - 1))
-    if np.max(np.abs(steps - median)) > 0.001 * median:
-        drift = float(np.max(np.abs(along - (along[0] + mean * np.arange(len(along))))))
-        if drift > 0.5 * median:
-            raise InputError(
-                f"{folder}: slice positions differ from an even grid by up to {drift:.2f} mm "
-                "(ImagePositionPatient (0020,0032)); resample the series to even steps first"
-            )
-        notices.append(
-            f"irregular slice steps {steps.min():.4g} to {steps.max():.4g} mm: mean {mean:.5g} mm used as "
-            f"spacing, positions differ from the grid by up to {drift:.2g} mm"
-        )
-    return mean, notices
 
 
 def _reported(loaded: list[tuple[Path, Dataset]], geometry: Geometry) -> dict[str, Any]:
