@@ -25,7 +25,7 @@ from drmc.precision import float32_products
 
 if TYPE_CHECKING:
     from drmc.imaging.geometry import Geometry
-    from drmc.segments import Segment
+    from drmc.segments.segment import Segment
 
 Progress = Callable[[int, int, "float | None"], None]
 Cancel = Callable[[], bool]

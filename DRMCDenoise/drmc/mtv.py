@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from drmc.errors import InputError
-from drmc.segments import Segment
+from drmc.segments.segment import Segment
 
 FIXED = {"suv25": 2.5, "suv40": 4.0}  # SUV [g/ml]
 QUANTITIES = (

@@ -32,7 +32,8 @@ from drmc import mtv
 from drmc.errors import InputError
 from drmc.files import csv_text, write_text
 from drmc.metrics import bland_altman
-from drmc.segments import Segment, read_segments
+from drmc.segments.reading import read_segments
+from drmc.segments.segment import Segment
 from drmc.suv import wording
 from drmc.texts import text_of_cell
 

@@ -12,7 +12,7 @@ from drmc.denoiser import Denoiser
 from drmc.errors import CancelledError, DRMCError, InputError
 from drmc.imaging.geometry import Geometry
 from drmc.network import DRMC, NetworkConfig
-from drmc.segments import Segment
+from drmc.segments.segment import Segment
 from hypothesis import given, settings
 from hypothesis import strategies as st
 

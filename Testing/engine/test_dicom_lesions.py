@@ -11,11 +11,11 @@ import numpy as np
 import pydicom
 import pytest
 import SimpleITK as sitk
-from drmc import contours
 from drmc.cli import main
 from drmc.errors import InputError
 from drmc.imaging.geometry import Geometry
-from drmc.segments import read_segments
+from drmc.segments import contours
+from drmc.segments.reading import read_segments
 from drmc.volume import read_volume
 from pydicom.dataset import Dataset
 from pydicom.uid import (

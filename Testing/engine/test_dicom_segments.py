@@ -13,12 +13,13 @@ import numpy as np
 import pydicom
 import pytest
 import SimpleITK as sitk
-from drmc import cli, contours, scans
+from drmc import cli, scans
 from drmc.dicom.series import read_pet_series
 from drmc.errors import InputError
 from drmc.imaging.geometry import Geometry
 from drmc.models import save_model
-from drmc.segments import read_segments
+from drmc.segments import contours
+from drmc.segments.reading import read_segments
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from matplotlib.path import Path as Outline

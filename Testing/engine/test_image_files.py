@@ -13,7 +13,7 @@ from drmc.cli import main
 from drmc.errors import InputError
 from drmc.imaging.files import read_image
 from drmc.imaging.geometry import Geometry
-from drmc.segments import read_segments
+from drmc.segments.reading import read_segments
 from drmc.volume import read_volume
 from engine.synthetic_dicom import write_series
 

@@ -13,7 +13,7 @@ from drmc.imaging.files import write_image
 from drmc.imaging.geometry import Geometry
 from drmc.models import save_model
 from drmc.report_lesions import lesions_html
-from drmc.segments import Segment
+from drmc.segments.segment import Segment
 from test_pipeline import GRID, lesion_mask, suv_image, tiny_network
 
 GEOMETRY = Geometry((6, 8, 10), (2.0, 3.0, 4.0))

@@ -16,7 +16,7 @@ from drmc.errors import InputError
 from drmc.imaging.files import write_image
 from drmc.imaging.geometry import Geometry
 from drmc.scans import find_scan, find_scans, is_batch, scan_name
-from drmc.segments import read_segments
+from drmc.segments.reading import read_segments
 from drmc.volume import read_volume
 from engine.synthetic_dicom import write_series
 from pydicom.fileset import FileSet

@@ -19,7 +19,7 @@ from drmc.imaging.files import write_image
 from drmc.models import save_model
 from drmc.pipeline import DenoiseRequest
 from drmc.progress import TerminalProgress
-from drmc.segments import read_segments
+from drmc.segments.reading import read_segments
 from drmc.texts import ShownStream, cell, shown, text_of_cell
 from engine.synthetic_dicom import write_series
 from hypothesis import given

@@ -10,8 +10,8 @@ import SimpleITK as sitk
 
 from drmc.errors import InputError
 from drmc.imaging.body import body_mask
+from drmc.imaging.masks import bounding_box
 from drmc.imaging.smoothing import FWHM_PER_SIGMA, noise_level
-from drmc.segments import bounding_box
 
 _CHUNK_SLICES = 24
 

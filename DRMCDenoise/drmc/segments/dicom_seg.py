@@ -14,10 +14,10 @@ import SimpleITK as sitk
 from pydicom.dataset import Dataset
 
 from drmc.dicom.header import items_of, text_of, value_of
-from drmc.dicom_seg_frames import Frames, functional_group, grid_of_frames, stored_frames
 from drmc.errors import InputError
 from drmc.imaging.geometry import Geometry
-from drmc.segments import bounding_box
+from drmc.imaging.masks import bounding_box
+from drmc.segments.dicom_seg_frames import Frames, functional_group, grid_of_frames, stored_frames
 
 LARGEST_SEGMENT = 1 << 30  # voxels of the box around a segment
 

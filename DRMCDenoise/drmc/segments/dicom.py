@@ -31,7 +31,7 @@ def read_dicom_segments(
     other kinds in it do not count). `frame_of_reference`: FrameOfReferenceUID (0020,0052) of the scan; an
     object with another is refused, unless it names the scan otherwise, such as by its `series_uid`. Raises InputError.
     """
-    from drmc import dicom_rtstruct, dicom_seg
+    from drmc.segments import dicom_seg, rtstruct
 
     if path.is_dir():
         path = _only_object(path)
@@ -42,7 +42,7 @@ def read_dicom_segments(
     if modality == SEGMENTATION:
         return dicom_seg.read_segmentation(dataset, path, geometry, frame_of_reference, series_uid)
     if modality == STRUCTURE_SET:
-        return dicom_rtstruct.read_structure_set(dataset, path, geometry, frame_of_reference, series_uid)
+        return rtstruct.read_structure_set(dataset, path, geometry, frame_of_reference, series_uid)
     raise InputError(
         f"{path} holds {modality or 'no modality'} (Modality (0008,0060)), no lesions: give a DICOM SEG or "
         "RTSTRUCT, a label image or a .seg.nrrd"

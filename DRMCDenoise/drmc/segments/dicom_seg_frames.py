@@ -15,7 +15,7 @@ from drmc.dicom.pixels import BIG_ENDIAN, NATIVE_SYNTAXES
 from drmc.dicom.stack import SHEAR_TOLERANCE_MM, STEP_TOLERANCE, plane_axes
 from drmc.errors import InputError
 from drmc.imaging.geometry import Geometry
-from drmc.segments import ALIGNMENT_TOLERANCE
+from drmc.segments.grid import ALIGNMENT_TOLERANCE
 
 SAME_PLANE_MM = 0.01  # frames nearer to each other than this lie on one slice
 LARGEST_FRAME = 1 << 26  # pixels

@@ -17,10 +17,10 @@ import numpy as np
 import SimpleITK as sitk
 from pydicom.dataset import Dataset
 
-from drmc import contours
 from drmc.dicom.header import items_of, text_of, value_of
 from drmc.errors import InputError
 from drmc.imaging.geometry import Geometry
+from drmc.segments import contours
 
 EXCLUSIVE = "CLOSEDPLANAR_XOR"
 CLOSED = ("CLOSED_PLANAR", EXCLUSIVE)  # ContourGeometricType (3006,0042) that encloses anything

@@ -1,0 +1,1 @@
+"""Segmentations of any format as masks on the grid of a scan."""

@@ -1,0 +1,46 @@
+"""One named mask on a scan's grid."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from drmc.errors import InputError, NothingMarkedError
+from drmc.imaging.masks import bounding_box
+
+
+class Segment:
+    """One named mask (z, y, x), kept cropped to its bounding box so that many segments fit in memory.
+
+    `box` is the bounding box as three slices into the full array, `inside` the bool mask in that box, `shape`
+    the full shape. An empty mask is refused (InputError).
+    """
+
+    __slots__ = ("box", "inside", "name", "shape")
+
+    def __init__(self, name: str, mask: np.ndarray):
+        mask = np.asarray(mask)
+        if mask.ndim != 3:
+            raise InputError(f"segment '{name}': a mask has the axes (z, y, x), this one has {mask.ndim}")
+        mask = mask != 0
+        box = bounding_box(mask)
+        if box is None:
+            raise NothingMarkedError(f"segment '{name}' is empty: no voxel of the scan lies in it")
+        self.name = name
+        self.shape = mask.shape
+        self.box = box
+        self.inside = mask[self.box].copy()
+
+    @property
+    def mask(self) -> np.ndarray:
+        """The mask on the full grid, bool (z, y, x)."""
+        mask = np.zeros(self.shape, dtype=bool)
+        mask[self.box] = self.inside
+        return mask
+
+    @property
+    def voxels(self) -> int:
+        """Number of voxels in the segment."""
+        return int(np.count_nonzero(self.inside))
+
+    def __repr__(self) -> str:
+        return f"Segment({self.name!r}, {self.voxels} voxels of {self.shape})"
