@@ -3,7 +3,7 @@
 Where the node still holds exactly what its file or DICOM series holds, the engine takes that source: the SUV decision,
 the numbers and the messages are then those of the command line, bit for bit. Otherwise it takes the node's voxels in
 their own units, with a side-car JSON that says what they are. Which of the two it is the engine finds out itself
-(drmc.held): reading a series takes too long for Slicer's process.
+(drmc.pet.in_memory): reading a series takes too long for Slicer's process.
 """
 
 from __future__ import annotations
@@ -17,8 +17,9 @@ from pathlib import Path
 import numpy as np
 import SimpleITK as sitk
 import slicer
-from drmc import files, held
+from drmc import files
 from drmc.errors import InputError
+from drmc.pet import in_memory
 
 from DRMCDenoiseLib import geometry
 from DRMCDenoiseLib.names import fileName
@@ -69,8 +70,8 @@ def engineInput(volumeNode, folder: Path, suv: str | float | None = None, *, pro
         files.write_json(path.with_suffix(".json"), sidecar)
     if source is None:
         return EngineInput(path, name)
-    pointer = folder / f"{fileName(name)}{held.ENDING}"
-    held.write_held(pointer, path, source)
+    pointer = folder / f"{fileName(name)}{in_memory.ENDING}"
+    in_memory.write_held(pointer, path, source)
     staged = (source,) if source.parent == folder else ()
     return EngineInput(pointer, name, temporary=(path, path.with_suffix(".json"), *staged))
 

@@ -128,15 +128,16 @@ def _run(arguments: list[str]) -> int:
 
 
 def _denoise(options: argparse.Namespace, reporter: Reporter) -> int:
-    from drmc import held, pipeline
+    from drmc import pipeline
+    from drmc.pet import in_memory
     from drmc.scans import is_batch
 
     request = pipeline.DenoiseRequest(
-        input=held.resolve(options.input),
+        input=in_memory.resolve(options.input),
         output=options.output,
         model=options.model,
         lesions=options.lesions,
-        reference=options.reference and held.resolve(options.reference),
+        reference=options.reference and in_memory.resolve(options.reference),
         device=options.device,
         precision=options.precision,
         format=options.format,
@@ -235,7 +236,8 @@ def _suv(options: argparse.Namespace, reporter: Reporter) -> int:
 
 
 def _quantify(options: argparse.Namespace, reporter: Reporter) -> int:
-    from drmc import held, mtv, pipeline, quantify, remeasure
+    from drmc import mtv, pipeline, quantify, remeasure
+    from drmc.pet import in_memory
     from drmc.scans import scan_name
     from drmc.suv import wording
 
@@ -259,7 +261,7 @@ def _quantify(options: argparse.Namespace, reporter: Reporter) -> int:
     reference = None
     if options.reference is not None:
         reading = _reading(options) if result is None else result.reading
-        reference = pipeline.read_reference(held.resolve(options.reference), volume.geometry, **reading)
+        reference = pipeline.read_reference(in_memory.resolve(options.reference), volume.geometry, **reading)
         stages["reference"] = reference.suv_array()
     rows = quantify.lesion_table(name, segments, stages, volume.geometry, options.liver_reference)
     notices = [*notices, *mtv.peak_notes(rows)]
@@ -633,9 +635,9 @@ def _device(text: str) -> str:
 
 def _read(options: argparse.Namespace) -> tuple[Path, Any]:
     """What the input stands for, and the PETVolume there."""
-    from drmc.held import resolve
+    from drmc.pet.in_memory import resolve
+    from drmc.pet.reading import read_volume
     from drmc.scans import find_scan, passed_over
-    from drmc.volume import read_volume
 
     path = Path(resolve(options.input))
     scan = find_scan(path)

@@ -26,8 +26,11 @@ import SimpleITK as sitk
 from drmc.errors import InputError
 from drmc.files import read_json_object
 from drmc.imaging.files import read_image
+from drmc.imaging.formats import image_kind, stem
 from drmc.imaging.geometry import Geometry
-from drmc.volume import PETVolume, image_kind, read_volume, stated_units, stem
+from drmc.pet.image_suv import stated_units
+from drmc.pet.reading import read_volume
+from drmc.pet.volume import PETVolume
 
 MANIFEST = "dataset.json"
 SCHEMA = 1

@@ -12,9 +12,10 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from drmc import __version__, sidecars
+from drmc import __version__
 from drmc.dicom import finding
 from drmc.imaging.formats import image_kind, stem
+from drmc.pet import sidecars
 
 PARTS = {
     "scan": "the scan's files changed",

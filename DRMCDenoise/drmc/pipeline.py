@@ -35,18 +35,20 @@ from drmc import (
     report,
     routing,
     routing_profiles,
-    sidecars,
     staging,
 )
-from drmc import units as unit_names
 from drmc.errors import CancelledError, DRMCError, InputError
 from drmc.imaging.files import write_image
+from drmc.imaging.formats import image_kind, stem
 from drmc.imaging.geometry import Geometry
 from drmc.models import ModelEntry, find_model
+from drmc.pet import sidecars
+from drmc.pet import units as unit_names
+from drmc.pet.reading import read_volume
+from drmc.pet.volume import PETVolume
 from drmc.scans import find_scan, of_medium, passed_over, scan_name
 from drmc.suv import wording
 from drmc.suv.sidecar import ACTIVITY_UNITS
-from drmc.volume import PETVolume, image_kind, read_volume, stem
 
 if TYPE_CHECKING:
     from drmc.denoiser import Denoiser, DenoiseResult
@@ -162,9 +164,9 @@ def _run(
         name = name or scan_name(Path(request.input))
         check_output_folder(output, inputs=(of_medium(Path(request.input)), scan_path))
         if request.with_series:
-            from drmc import dicom_write  # pydicom is needed for DICOM only
+            from drmc.pet import dicom_writing  # pydicom is needed for DICOM only
 
-            dicom_write.refuse_image_file(scan_path, None if scan_path.is_dir() else image_kind(scan_path))
+            dicom_writing.refuse_image_file(scan_path, None if scan_path.is_dir() else image_kind(scan_path))
         engine = engine or Engine(request)
         folder = claim.take()
         made_from = fingerprint_of(request, scan_path, engine.entry)
@@ -172,7 +174,7 @@ def _run(
     with clock("read"):
         inputs = _read_inputs(request, scan_path)
         volume, segments, reference = inputs.volume, inputs.segments, inputs.reference
-        plan = dicom_write.plan_series(volume) if request.with_series else None
+        plan = dicom_writing.plan_series(volume) if request.with_series else None
         protected = [*inputs.files, engine.entry.path]
         produced = output_names(request, with_lesions=segments is not None)
         _protect_inputs(output, produced, protected)
@@ -237,8 +239,8 @@ def _run(
         if request.format != "dicom":
             _write_images(folder, request.format, denoised)
         if plan is not None:
-            made_by = dicom_write.Equipment(engine.entry.name, engine.entry.sha256)
-            dicom_write.write_series(folder / "denoised", denoised, plan, made_by, cancel)
+            made_by = dicom_writing.Equipment(engine.entry.name, engine.entry.sha256)
+            dicom_writing.write_series(folder / "denoised", denoised, plan, made_by, cancel)
         if segments is not None:
             quantify.write_lesions_csv(folder / "lesions.csv", lesion_rows, _suv_by_stage(summary))
             routing.write_routing_lesions_csv(folder / "routing_lesions.csv", routing_lesions)
@@ -690,7 +692,7 @@ def is_output(path: Path, summary: dict[str, Any] | None) -> bool:
     """Whether a path is a file, or a folder of nothing but our slices (all of those that a summary counts)."""
     if not path.is_dir():
         return path.is_file()
-    from drmc.dicom_write import is_series  # pydicom is needed for DICOM only
+    from drmc.pet.dicom_writing import is_series  # pydicom is needed for DICOM only
 
     return is_series(path, None if summary is None else summary.get("input", {}).get("shape_zyx", [None])[0])
 

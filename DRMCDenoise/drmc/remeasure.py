@@ -13,8 +13,9 @@ from drmc import fingerprint, pipeline
 from drmc.errors import InputError
 from drmc.imaging.files import read_image
 from drmc.imaging.geometry import Geometry
+from drmc.pet.reading import read_volume
+from drmc.pet.volume import PETVolume
 from drmc.scans import find_scan
-from drmc.volume import PETVolume, read_volume
 
 
 @dataclass(frozen=True)

@@ -26,7 +26,7 @@ from drmc.routing import Row, gates_of, routing_table
 
 if TYPE_CHECKING:
     from drmc.denoiser import Cancel, Denoiser, Progress
-    from drmc.volume import PETVolume
+    from drmc.pet.volume import PETVolume
 
 CARD_KEY = "routing_profiles"
 LIMIT_FACTOR = 1.5

@@ -34,19 +34,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace, reporter: Reporter) -> int:
     """Measures, prints a row for each size and peak, and returns the exit code."""
-    from drmc import held
     from drmc.denoiser import Denoiser
     from drmc.errors import InputError
     from drmc.models import find_model, load_network
+    from drmc.pet import in_memory
+    from drmc.pet.reading import read_volume
     from drmc.scans import find_scan
     from drmc.spots import RESOLUTION_MM, measure_spots
-    from drmc.volume import read_volume
 
     resolution = RESOLUTION_MM if arguments.resolution is None else arguments.resolution
     if not 1 <= resolution <= 20:
         raise InputError(f"--resolution {resolution:g}: give a width from 1 to 20 mm")
     entry = find_model(arguments.model)
-    volume = read_volume(find_scan(held.resolve(arguments.scan)), units=arguments.units)
+    volume = read_volume(find_scan(in_memory.resolve(arguments.scan)), units=arguments.units)
     network, tile = load_network(entry)
     denoiser = Denoiser(network, tile, device=arguments.device, precision=arguments.precision)
     passes = 0

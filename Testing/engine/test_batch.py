@@ -20,10 +20,10 @@ from drmc.errors import InputError
 from drmc.imaging.body import body_mask
 from drmc.imaging.files import write_image
 from drmc.models import save_model
+from drmc.pet.reading import read_volume
 from drmc.pipeline import DenoiseRequest
 from drmc.progress import JsonProgress, TerminalProgress
 from drmc.scans import find_scans
-from drmc.volume import read_volume
 from synthetic_dicom import write_series
 from test_pipeline import GRID, lesion_mask, suv_image, tiny_network
 

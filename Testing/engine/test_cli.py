@@ -19,7 +19,7 @@ from drmc.cli import main
 from drmc.imaging.files import write_image
 from drmc.imaging.geometry import Geometry
 from drmc.models import save_model
-from drmc.volume import read_volume
+from drmc.pet.reading import read_volume
 from synthetic_dicom import SECRETS, rewrite, write_series
 from test_pipeline import (
     GRID,

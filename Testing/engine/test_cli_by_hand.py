@@ -8,11 +8,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from drmc import held
 from drmc.cli import main
 from drmc.imaging.files import write_image
 from drmc.models import find_model, user_folder
-from drmc.volume import read_volume
+from drmc.pet import in_memory
+from drmc.pet.reading import read_volume
 from synthetic_dicom import write_series
 from test_cli import EXACT, models, refused  # noqa: F401  (a fixture)
 from test_pipeline import GRID, suv_image, tree, write_case
@@ -119,22 +119,22 @@ def test_a_held_scan_is_its_file_as_long_as_it_holds_the_same_voxels(capsys, tmp
 
     sitk.WriteImage(flipped, str(tmp_path / "node.mha"))
     pointer = tmp_path / "node.held.json"
-    held.write_held(pointer, tmp_path / "node.mha", low)
-    assert held.resolve(pointer) == low and said(capsys, "suv", pointer)["factor"] == 0.00025
+    in_memory.write_held(pointer, tmp_path / "node.mha", low)
+    assert in_memory.resolve(pointer) == low and said(capsys, "suv", pointer)["factor"] == 0.00025
     changed = array.copy()
     changed[3, 4, 5] += 1.0
     write_image(tmp_path / "node.mha", changed * 0.00025, GRID)
     (tmp_path / "node.json").write_text('{"Units": "SUV"}')
-    assert held.resolve(pointer) == tmp_path / "node.mha"
+    assert in_memory.resolve(pointer) == tmp_path / "node.mha"
     assert said(capsys, "suv", pointer)["factor"] == 1.0
-    assert held.resolve("elsewhere.nii") == "elsewhere.nii"
+    assert in_memory.resolve("elsewhere.nii") == "elsewhere.nii"
 
 
 def test_a_held_series_that_was_changed_is_refused(capfd, tmp_path):
     series = activity(tmp_path / "series")
     volume = read_volume(series)
     pointer, voxels = tmp_path / "node.held.json", tmp_path / "node.mha"
-    held.write_held(pointer, voxels, series)
+    in_memory.write_held(pointer, voxels, series)
     write_image(voxels, np.round(volume.array), volume.geometry)  # as Slicer's reader may
     assert main(["denoise", str(pointer), "-o", str(tmp_path / "out"), *EXACT]) == 0
     summary = json.loads((tmp_path / "out" / "summary.json").read_text())

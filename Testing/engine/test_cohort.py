@@ -21,6 +21,7 @@ import SimpleITK as sitk
 from drmc import cli
 from drmc.dataset import read_manifest
 from drmc.errors import CancelledError, DRMCError, InputError
+from drmc.pet.reading import read_volume
 from drmc.progress import TerminalProgress
 from drmc.simulation import benchmark, cohort, command
 from drmc.simulation.centers import CENTERS
@@ -29,7 +30,6 @@ from drmc.simulation.imperfections import Imperfections
 from drmc.simulation.organs import ORGANS
 from drmc.simulation.patients import PatientSource
 from drmc.simulation.scan import simulate_patient
-from drmc.volume import read_volume
 
 # torch says that its CSR support is in beta state
 pytestmark = pytest.mark.filterwarnings("ignore:.*[Ss]parse.*")

@@ -14,7 +14,8 @@ import pytest
 import SimpleITK as sitk
 from drmc.dicom import finding
 from drmc.errors import InputError
-from drmc.volume import PETVolume, read_volume
+from drmc.pet.reading import read_volume
+from drmc.pet.volume import PETVolume
 from engine.synthetic_dicom import PET_CLASS, SECRETS, rewrite, write_series
 from pydicom.uid import (
     ExplicitVRBigEndian,

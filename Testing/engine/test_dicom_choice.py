@@ -14,8 +14,8 @@ from drmc.dicom.choice import is_projection
 from drmc.errors import InputError
 from drmc.imaging.files import write_image
 from drmc.models import save_model
+from drmc.pet.reading import read_volume
 from drmc.scans import find_scan, find_scans, is_batch
-from drmc.volume import read_volume
 from engine.synthetic_dicom import SECRETS, rewrite, write_series
 from test_pipeline import tiny_network
 

@@ -15,7 +15,7 @@ import SimpleITK as sitk
 from drmc.dicom import decode
 from drmc.dicom.series import read_pet_series
 from drmc.errors import InputError
-from drmc.volume import read_volume
+from drmc.pet.reading import read_volume
 from engine.synthetic_dicom import write_series
 from pydicom.dataset import Dataset
 from pydicom.uid import (

@@ -12,7 +12,8 @@ import numpy as np
 import pydicom
 import pytest
 from drmc.errors import InputError
-from drmc.volume import PETVolume, read_volume
+from drmc.pet.reading import read_volume
+from drmc.pet.volume import PETVolume
 from engine.synthetic_dicom import SECRETS, VENDORS, write_series
 from engine.synthetic_enhanced import real_world
 from pydicom.dataset import Dataset

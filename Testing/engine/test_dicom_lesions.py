@@ -14,9 +14,9 @@ import SimpleITK as sitk
 from drmc.cli import main
 from drmc.errors import InputError
 from drmc.imaging.geometry import Geometry
+from drmc.pet.reading import read_volume
 from drmc.segments import contours
 from drmc.segments.reading import read_segments
-from drmc.volume import read_volume
 from pydicom.dataset import Dataset
 from pydicom.uid import (
     DeflatedExplicitVRLittleEndian,

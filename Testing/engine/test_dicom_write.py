@@ -14,12 +14,14 @@ import numpy as np
 import pydicom
 import pytest
 import SimpleITK as sitk
-from drmc import dicom_write, pipeline, resume
+from drmc import pipeline, resume
 from drmc.batch import run_batch
-from drmc.dicom_write import Equipment, plan_series, write_series
 from drmc.errors import CancelledError, InputError
+from drmc.pet import dicom_writing
+from drmc.pet.dicom_writing import Equipment, plan_series, write_series
+from drmc.pet.reading import read_volume
+from drmc.pet.volume import PETVolume
 from drmc.pipeline import DenoiseRequest
-from drmc.volume import PETVolume, read_volume
 from engine import synthetic_dicom
 from engine.synthetic_dicom import SECRETS, rewrite
 from hypothesis import HealthCheck, given, settings
@@ -111,7 +113,7 @@ def within_half_a_step(again: PETVolume, headers: list[pydicom.Dataset], expecte
 )
 def test_any_slice_survives_within_half_a_step(values):
     ds = pydicom.Dataset()
-    dicom_write._set_pixels(ds, values.astype(np.float64), dicom_write.SeriesPlan("BQML"))
+    dicom_writing._set_pixels(ds, values.astype(np.float64), dicom_writing.SeriesPlan("BQML"))
     slope = float(ds.RescaleSlope)
     stored = np.frombuffer(ds.PixelData, "<i2").reshape(values.shape)
     assert slope > 0 and len(str(ds["RescaleSlope"].value)) <= 16
@@ -477,7 +479,7 @@ def test_an_interrupted_write_leaves_nothing(models, tmp_path, monkeypatch, exis
         pipeline.run(dicom_request(tmp_path / "scan", output))
     before = tree(tmp_path)
     written_slices: list[Path] = []
-    save, move = dicom_write._save, os.replace
+    save, move = dicom_writing._save, os.replace
 
     def save_some(ds, path):
         written_slices.append(path)
@@ -490,7 +492,7 @@ def test_an_interrupted_write_leaves_nothing(models, tmp_path, monkeypatch, exis
             raise OSError(28, "No space left on device")
         move(start, end)
 
-    monkeypatch.setattr(dicom_write, "_save", save_some)
+    monkeypatch.setattr(dicom_writing, "_save", save_some)
     monkeypatch.setattr(pipeline.os, "replace", move_some)
     expected = CancelledError if moment == "cancel" else OSError
     with pytest.raises(expected):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from drmc.dicom.times import unreadable_times
 from drmc.errors import SUVRefusedError
-from drmc.volume import read_volume
+from drmc.pet.reading import read_volume
 from engine.synthetic_dicom import header_facts, write_series
 
 

@@ -13,8 +13,8 @@ from drmc.cli import main
 from drmc.errors import InputError
 from drmc.imaging.files import read_image
 from drmc.imaging.geometry import Geometry
+from drmc.pet.reading import read_volume
 from drmc.segments.reading import read_segments
-from drmc.volume import read_volume
 from engine.synthetic_dicom import write_series
 
 AFFINE = np.array([[-5.0, 0, 0, 97.5], [0, -5, 0, 97.5], [0, 0, 5, -500], [0, 0, 0, 1]])

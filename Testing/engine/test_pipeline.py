@@ -22,9 +22,9 @@ from drmc.imaging.files import write_image
 from drmc.imaging.geometry import Geometry
 from drmc.models import save_model
 from drmc.network import DRMC, NetworkConfig
+from drmc.pet.reading import read_volume
 from drmc.pipeline import DenoiseRequest
 from drmc.scans import companions, find_scan, find_scans, is_batch
-from drmc.volume import read_volume
 from synthetic_dicom import write_series
 
 FACTOR = 0.00025

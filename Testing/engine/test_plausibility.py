@@ -9,11 +9,11 @@ import pytest
 from drmc.errors import InputError, SUVRefusedError
 from drmc.imaging.files import write_image
 from drmc.imaging.geometry import Geometry
+from drmc.pet.reading import read_volume
 from drmc.suv import bounds
 from drmc.suv.formulas import body_norm
 from drmc.suv.plausibility import nuclides_of_tracer, percentile_in_body
 from drmc.suv.sources import WORDS, accepted
-from drmc.volume import read_volume
 from synthetic_dicom import header_facts, write_series
 
 F18 = 6586.2

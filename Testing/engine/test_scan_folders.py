@@ -15,9 +15,9 @@ from drmc.dicom import finding
 from drmc.errors import InputError
 from drmc.imaging.files import write_image
 from drmc.imaging.geometry import Geometry
+from drmc.pet.reading import read_volume
 from drmc.scans import find_scan, find_scans, is_batch, scan_name
 from drmc.segments.reading import read_segments
-from drmc.volume import read_volume
 from engine.synthetic_dicom import write_series
 from pydicom.fileset import FileSet
 

@@ -10,6 +10,7 @@ import pytest
 import SimpleITK as sitk
 import torch
 from drmc.errors import InputError
+from drmc.pet.reading import read_volume
 from drmc.simulation.anatomy import Phantom
 from drmc.simulation.centers import CENTERS, axial_profile
 from drmc.simulation.liver import find_liver
@@ -18,7 +19,6 @@ from drmc.simulation.organs import MU_PER_MM, ORGANS
 from drmc.simulation.scan import END_SLICES, simulate_patient
 from drmc.simulation.semireal import RealScan, semi_real_patient
 from drmc.simulation.window import Window
-from drmc.volume import read_volume
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*[Ss]parse.*")
 

@@ -19,8 +19,8 @@ from drmc.errors import DiskFullError, DRMCError, InputError
 from drmc.imaging.files import write_image
 from drmc.imaging.geometry import Geometry
 from drmc.models import save_model
+from drmc.pet.reading import read_volume
 from drmc.pipeline import DenoiseRequest
-from drmc.volume import read_volume
 from engine.small_training import make_dataset, tiny_config
 from test_pipeline import GRID, suv_image, tiny_network, tree, write_case
 

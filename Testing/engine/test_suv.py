@@ -11,12 +11,12 @@ from random import Random
 
 import pytest
 from drmc.errors import InputError, SUVRefusedError
+from drmc.pet.reading import read_volume
 from drmc.suv import manual, rules
 from drmc.suv.decision import SUVDecision
 from drmc.suv.formulas import mean_count_time, suv_type_name
 from drmc.suv.nuclides import NUCLIDES
 from drmc.suv.times import parse_date, parse_datetime, parse_offset, parse_time
-from drmc.volume import read_volume
 from engine.synthetic_dicom import header_facts, write_series
 from hypothesis import given, settings
 from hypothesis import strategies as st

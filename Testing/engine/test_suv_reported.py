@@ -10,8 +10,8 @@ import pydicom
 import pytest
 from drmc.cli import main
 from drmc.imaging.files import write_image
+from drmc.pet.reading import read_volume
 from drmc.suv import wording
-from drmc.volume import read_volume
 from synthetic_dicom import write_series
 from test_cli import EXACT, models  # noqa: F401  (a fixture)
 from test_pipeline import GRID, lesion_mask, suv_image, write_case

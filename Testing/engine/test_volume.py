@@ -12,9 +12,11 @@ import pytest
 import SimpleITK as sitk
 from drmc.errors import InputError
 from drmc.imaging.files import read_image, write_image
+from drmc.imaging.formats import image_kind, stem
 from drmc.imaging.geometry import Geometry
+from drmc.pet.reading import read_volume
+from drmc.pet.volume import PETVolume
 from drmc.suv.decision import SUVDecision
-from drmc.volume import PETVolume, image_kind, read_volume, stem
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 

@@ -281,7 +281,7 @@ def test_a_refusal_of_an_exported_node_names_the_node(slicer):
 
 def test_an_edited_node_is_not_its_file(slicer, case, tmp_path):
     """The side-car of the file holds no more once the voxels are others: the node is asked what they are."""
-    from drmc.held import resolve
+    from drmc.pet.in_memory import resolve
     from DRMCDenoiseLib.volumes import engineInput
 
     node = loadVolume(slicer, case.scan)
@@ -514,7 +514,7 @@ def test_a_script_in_slicer_gets_the_series_of_the_command_line(slicer, dicom, t
 
 
 def test_what_the_engine_gets_of_a_dicom_node(slicer, dicom, tmp_path):
-    from drmc.held import resolve
+    from drmc.pet.in_memory import resolve
     from DRMCDenoiseLib.volumes import engineInput, inWordsOfTheScene, nodeNames
 
     assert resolve(engineInput(dicom.node, tmp_path).path) == tmp_path / "series"

@@ -49,7 +49,7 @@ def test_the_command_on_the_card_is_one_that_drmc_knows():
 
 
 def test_the_engine_reads_it_as_suv():
-    from drmc.volume import read_volume
+    from drmc.pet.reading import read_volume
 
     low, full = (read_volume(FOLDER / f"DRMC-sample-{dose}.nrrd") for dose in ("low", "full"))
     assert low.suv.rule == full.suv.rule == "declared" and low.suv.factor == full.suv.factor == 1.0

@@ -76,7 +76,7 @@ def test_an_image_without_units_is_mended_in_the_panel(slicer, tmp_path):
     import numpy as np
     import SimpleITK as sitk
     from drmc.errors import InputError
-    from drmc.volume import read_volume
+    from drmc.pet.reading import read_volume
     from DRMCDenoiseLib.wording import inPanelWords
 
     path = tmp_path / "pet.nii.gz"

@@ -16,9 +16,10 @@ from drmc.evaluation.measures import variation
 from drmc.imaging.body import LEAST_BODY_SUV, body_mask
 from drmc.imaging.geometry import Geometry
 from drmc.imaging.smoothing import smooth
+from drmc.pet.reading import read_volume
+from drmc.pet.volume import PETVolume
 from drmc.quantify import lesion_table, read_segments
 from drmc.simulation.liver import LESION_MARGIN_MM, find_liver
-from drmc.volume import PETVolume, read_volume
 
 QUANTITIES = ("suv_mean", "suv_max", "suv_peak")
 

@@ -22,6 +22,8 @@ import torch
 from drmc import images
 from drmc.errors import InputError
 from drmc.files import finite, write_json
+from drmc.pet.reading import read_volume
+from drmc.pet.volume import PETVolume
 from drmc.simulation import noise
 from drmc.simulation.anatomy import WholeBody
 from drmc.simulation.centers import Center, load_centers
@@ -32,7 +34,6 @@ from drmc.simulation.public_noise import FACTORS, SCANNERS
 from drmc.simulation.scan import END_SLICES, Patient, Scan, scan_range, simulate_patient
 from drmc.simulation.semireal import RealScan
 from drmc.simulation.window import Window
-from drmc.volume import PETVolume, read_volume
 
 MEASURES = 1  # raise it when a measure changes: cached pieces are then made again
 MARGIN_MM = 8.0  # the liver less this margin is what is measured

@@ -14,12 +14,13 @@ import SimpleITK as sitk
 from drmc.errors import InputError
 from drmc.imaging.body import LEAST_BODY_SUV, body_mask, grow
 from drmc.imaging.smoothing import FWHM_PER_SIGMA, smooth
+from drmc.pet.reading import read_volume
+from drmc.pet.volume import PETVolume
 from drmc.simulation.anatomy import Phantom
 from drmc.simulation.liver import find_liver
 from drmc.simulation.noise import eroded
 from drmc.simulation.organs import MU_PER_MM, ORGANS
 from drmc.simulation.resampling import interpolation, nearest, positions, resampled, to_lps
-from drmc.volume import PETVolume, read_volume
 
 SMOOTHING_MM = 8.0
 ASSUMED_WEIGHT_KG = 70.0

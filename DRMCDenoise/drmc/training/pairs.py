@@ -16,10 +16,10 @@ import numpy as np
 from drmc.dataset import SIDECAR, Case
 from drmc.errors import InputError, NothingMarkedError
 from drmc.imaging.body import body_mask
+from drmc.imaging.formats import stem
 from drmc.imaging.geometry import Geometry
 from drmc.imaging.resampling import GRID_MM, resample_to_grid
 from drmc.segments.reading import read_segments
-from drmc.volume import stem
 
 FORM = 2  # of what is kept on disk: raise it when the arrays change
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 import hashlib
 from pathlib import Path
 
-from drmc import sidecars
 from drmc.dataset import MANIFEST, SCHEMA, SIDECAR, SPLITS, case_entry
 from drmc.errors import InputError
 from drmc.files import write_json
+from drmc.pet import sidecars
 
 RULE = "SHA-256 of CENTER/PATIENT as a fraction of 1: the lowest are test, then validation, the rest train"
 

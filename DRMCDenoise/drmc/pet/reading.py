@@ -1,27 +1,25 @@
-"""PET volumes: what the values of an image mean, and reading them. Arrays are (z, y, x) float32."""
+"""Reading a PET image and deciding its SUV: the one way in for every format."""
 
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import SimpleITK as sitk
 
-from drmc import sidecars
-from drmc import units as unit_names
 from drmc.errors import InputError, SUVRefusedError, UnknownUnitsError
 from drmc.files import check_regular
 from drmc.imaging.files import finite_float32, read_image
 from drmc.imaging.formats import image_kind, stem
 from drmc.imaging.geometry import Geometry
+from drmc.pet.image_suv import decide_image, sidecar_of
+from drmc.pet.volume import PETVolume
 from drmc.suv import bounds, manual, manual_effects, rules
 from drmc.suv.decision import SUVDecision
-from drmc.suv.formulas import SUV_TYPES, suv_type_name
 from drmc.suv.plausibility import Finding, check, check_half_life
-from drmc.suv.sidecar import ACTIVITY_UNITS, decide_sidecar
 from drmc.suv.sources import Source, accepted, of_header, of_image, of_sidecar
 
 if TYPE_CHECKING:
@@ -36,53 +34,6 @@ _REPORTED = {
     "reconstruction": "ReconMethodName",
     "filter": "ReconFilterType",
 }
-
-
-@dataclass
-class PETVolume:
-    """A PET image in its own units, with what turns it into SUV.
-
-    `array` float32 (z, y, x); `units` the stored Units ("BQML", "CNTS", "GML", "SUV"...); `kind` "dicom",
-    "nifti", "nrrd" or "mha"; `header` facts that identify nobody; `dicom_files` in slice order, empty where
-    it is no DICOM. `stated`: what a DICOM header says where a value can be given by hand, and `given` what was.
-    `frame_of_reference`: FrameOfReferenceUID (0020,0052), `series_uid`: SeriesInstanceUID (0020,000E), of a DICOM scan.
-    """
-
-    array: np.ndarray
-    geometry: Geometry
-    units: str
-    suv: SUVDecision
-    source: Path
-    kind: str
-    header: dict[str, Any] = field(default_factory=dict)
-    notices: list[str] = field(default_factory=list)
-    dicom_files: list[Path] = field(default_factory=list)
-    stated: dict[str, str] = field(default_factory=dict)
-    given: dict[str, str] = field(default_factory=dict)
-    frame_of_reference: str | None = None
-    series_uid: str | None = None
-
-    def suv_array(self) -> np.ndarray:
-        """The image in SUV, float32 (z, y, x): the stored values times the factor of their slice."""
-        return _times(self.array, self._factors())
-
-    def from_suv(self, values: np.ndarray) -> np.ndarray:
-        """SUV (z, y, x), such as a residual, in the scan's own units, float32; zeros stay exactly zero."""
-        if values.shape != self.array.shape:
-            raise ValueError(f"values of shape {values.shape} for a scan of shape {self.array.shape}")
-        return _times(values, 1.0 / self._factors())
-
-    def _factors(self) -> np.ndarray:
-        per_slice = self.suv.factor_per_slice
-        return np.array(per_slice if per_slice is not None else [self.suv.factor] * len(self.array))
-
-
-def _times(array: np.ndarray, factors: np.ndarray) -> np.ndarray:
-    """Slice by slice in float64, so that the result is the float32 nearest to the product."""
-    result = np.empty(array.shape, np.float32)
-    for z, factor in enumerate(factors):
-        result[z] = array[z].astype(np.float64) * factor
-    return result
 
 
 def read_volume(
@@ -126,17 +77,27 @@ def read_volume(
             f"{path} is no DICOM, so nothing of its header can be given by hand ({', '.join(header)}): write it into "
             f"its side-car {stem(path)}.json"
         )
+    return _read_image_file(path, suv_type, accept_rule, (series_uid, series_description), units, case)
+
+
+def _read_image_file(
+    path: Path,
+    suv_type: str,
+    accept_rule: str | None,
+    which: tuple[str | None, str | None],
+    units: str | None,
+    case: Path | None,
+) -> PETVolume:
     image = read_image(path)
     array = sitk.GetArrayFromImage(image)
     array = finite_float32(array, path)
-    sidecar, sidecar_path, said = _sidecar(path, case)
+    sidecar, sidecar_path, said = sidecar_of(path, case)
     rule, vouched = accepted(accept_rule)
     if rule is not None:
         said.append(f"rule {rule} was accepted but has no effect: the image has no DICOM header")
-    if series_uid is not None:
-        said.append("the series UID has no effect: the image is no DICOM")
-    if series_description is not None:
-        said.append("the series description has no effect: the image is no DICOM")
+    for what, asked in zip(("UID", "description"), which, strict=True):
+        if asked is not None:
+            said.append(f"the series {what} has no effect: the image is no DICOM")
     source = of_image(path)
     if sidecar is not None:
         source = of_sidecar(sidecar, sidecar_path.name)
@@ -145,7 +106,7 @@ def read_volume(
     elif units is not None:
         vouched |= {"SUV"}  # the caller has said what the voxels are
     try:
-        decision, stored = _decide_image(image, sidecar, sidecar_path, units, suv_type, path, vouched)
+        decision, stored = decide_image(image, sidecar, sidecar_path, units, suv_type, path, vouched)
     except UnknownUnitsError as error:
         also = "".join(f"; {text}" for text in said)
         high = float(np.percentile(array, bounds.PERCENTILE))
@@ -238,64 +199,3 @@ def _volume_of(
         series.frame_of_reference,
         series.uid,
     )
-
-
-def _sidecar(path: Path, case: Path | None = None) -> tuple[dict[str, Any] | None, Path | None, list[str]]:
-    """The JSON that belongs to an image (drmc.sidecars), its path, and what is to be said of it."""
-    found, said = sidecars.find(path, stem(path))
-    if found is None and case is not None and case.is_file():
-        found, said = case, [f"units and SUV by {case.name}, which the dataset names"]
-    return (None if found is None else sidecars.read(found)), found, said
-
-
-def stated_units(path: str | Path, case: Path | None = None) -> str | None:
-    """The code of units (drmc.units) that the side-car JSON of an image says; None where there is none or it does not
-    say; `case` as for `read_volume`."""
-    sidecar, _, _ = _sidecar(Path(path), case)
-    return None if sidecar is None else unit_names.stated(sidecar.get("Units"))
-
-
-def _decide_image(
-    image: sitk.Image,
-    sidecar: Mapping[str, Any] | None,
-    sidecar_path: Path | None,
-    units: str | None,
-    suv_type: str,
-    path: Path,
-    vouched: Collection[str],
-) -> tuple[SUVDecision, str]:
-    """The SUV of an image that is no DICOM, and its stored units (a code of drmc.units)."""
-    kind = suv_type_name(suv_type)
-    mend = f'write a side-car {stem(path)}.json with "Units": "SUV" or "Bq/mL"'
-    asked = None if units is None else unit_names.stated(units)
-    if units is not None and asked is None:
-        raise InputError(f"units {units!r} are unknown: say {', '.join(unit_names.CHOICES)}")
-    if sidecar is not None:
-        stored = unit_names.stated(sidecar.get("Units")) or (asked if "Units" not in sidecar else None)
-        if stored is None:
-            raise InputError(
-                f'{sidecar_path}: "Units" is {sidecar.get("Units")!r}: write "SUV", "Bq/mL" or "kBq/mL"'
-            )
-        if asked not in (None, stored):
-            raise InputError(
-                f'{sidecar_path} says "Units": {sidecar["Units"]!r} but {units} was asked for: correct one'
-            )
-        name = str(sidecar_path)
-        return decide_sidecar(sidecar, stored, kind, name, image.GetSize()[2], "CLOCK" in vouched), stored
-    stored, said, text = (asked, "the caller", "") if asked else unit_names.of_fields(image, path)
-    if stored in ACTIVITY_UNITS:
-        raise InputError(
-            f"{path} holds {unit_names.shown(stored)} by {said}, and nothing gives its SUV: {mend}, dose, weight and "
-            "times"
-        )
-    if stored is None:
-        why = (
-            f"says by {said} that it holds {text[:40]!r}, which is no known unit"
-            if said
-            else "does not say its units"
-        )
-        raise UnknownUnitsError(f"{path} {why} (%VALUES): {mend}, or say --units suv")
-    if kind != "bw":
-        raise InputError(f"{path} is taken as SUVbw: for {SUV_TYPES[kind][0]} {mend}, weight, height and sex")
-    facts = {"units": "SUV", "suv_formula": SUV_TYPES[kind][2]}
-    return SUVDecision(1.0, rule="declared", source=f"SUV by {said}", facts=facts), "SUV"

@@ -35,7 +35,7 @@ def resolve(path: str | os.PathLike[str]) -> str | os.PathLike[str]:
         return path
     said = files.read_json_object(path)
     voxels, source = Path(said["voxels"]), Path(said["source"])
-    from drmc.volume import image_kind
+    from drmc.imaging.formats import image_kind
 
     if source.is_dir() or image_kind(source) is None:
         if not _same_as_series(voxels, source):

@@ -32,12 +32,12 @@ from drmc.dicom.choice import PET_CLASS
 from drmc.dicom.header import DEEPEST, PRIVATE, read_dataset, slice_facts, value_of
 from drmc.errors import CancelledError, DRMCError, InputError
 from drmc.files import atomic_path
+from drmc.pet.volume import PETVolume
 from drmc.suv import manual, wording
 from drmc.suv.limits import SSF_AGREES_PERCENT
 from drmc.suv.rules import decide
 from drmc.suv.tags import TAGS
 from drmc.suv.times import parse_offset
-from drmc.volume import PETVolume
 
 SLICE_NAME = "IM{:04d}.dcm"
 DESCRIPTION = "DRMC denoised - Research use"
