@@ -118,7 +118,14 @@ def _read_image_file(
         raise
     reported = {name: sidecar[key] for name, key in _REPORTED.items() if sidecar and sidecar.get(key)}
     volume = PETVolume(
-        array, Geometry.from_image(image), stored, decision, path, kind, reported, [*said, *decision.notices]
+        array,
+        Geometry.from_image(image),
+        stored,
+        decision,
+        path,
+        str(image_kind(path)),
+        reported,
+        [*said, *decision.notices],
     )
     return _checked(volume, source, vouched)
 
