@@ -20,7 +20,8 @@ from typing import Any, Protocol
 from drmc import batch_table, cohort_page, files, header_table, pipeline, resume, staging
 from drmc.batch_members import Member
 from drmc.errors import CancelledError, DRMCError, InputError, OutputHeldError
-from drmc.pipeline import Cancel, DenoiseRequest, Engine
+from drmc.pipeline import DenoiseRequest, Engine
+from drmc.runtime.control import Cancel, Progress, raise_if_cancelled
 from drmc.scans import companions, find_scans, of_medium
 from drmc.workers import run_in_processes
 
@@ -217,7 +218,7 @@ class _Batch:
             present = list(left.values())
 
             def progress(index: int, share: float, shares: dict[int, float] = shares) -> None:
-                pipeline.stop_if(self._cancel)
+                raise_if_cancelled(self._cancel)
                 shares[index] = share
                 self._tell(sum(shares.values()))
 
@@ -231,7 +232,7 @@ class _Batch:
                     held.append(task)
                 else:
                     self._end(task, ended)
-                pipeline.stop_if(self._cancel)
+                raise_if_cancelled(self._cancel)
 
             try:
                 threads = max(1, (os.cpu_count() or 1) // jobs)
@@ -290,14 +291,14 @@ class _Batch:
         tell(len(outcomes) + part, len(self._tasks), seconds)
 
 
-def do_scan(task: _Task, engine: Engine, progress: pipeline.Progress | None, cancel: Cancel | None) -> _Ended:
+def do_scan(task: _Task, engine: Engine, progress: Progress | None, cancel: Cancel | None) -> _Ended:
     """Does one scan of a batch; nothing is raised but KeyboardInterrupt."""
     started = time.perf_counter()
     outcome, message, summary = "done", "", None
     held = by_another = False
     output = Path(task.request.output)
     try:
-        pipeline.stop_if(cancel)
+        raise_if_cancelled(cancel)
         why = ""
         if task.resume or (task.others and _is_new(output, task.since)):
             why = resume.why_again(task.request, engine.entry)

@@ -819,7 +819,7 @@ def _plain(value: Any) -> str:
 
 def _printed(options: argparse.Namespace, reporter: Reporter, found: dict[str, Any]) -> bool:
     """Prints what a command has found where a program asked for it, as its --progress or --json says."""
-    from drmc.pipeline import jsonable
+    from drmc.files import jsonable
 
     reporter.result(**jsonable(found))
     if options.json and options.progress != "json":
@@ -828,7 +828,7 @@ def _printed(options: argparse.Namespace, reporter: Reporter, found: dict[str, A
 
 
 def _print_json(value: Any) -> None:
-    from drmc.pipeline import jsonable
+    from drmc.files import jsonable
 
     print(json.dumps(jsonable(value), indent=2, allow_nan=False))
 

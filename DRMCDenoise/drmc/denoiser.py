@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
@@ -16,19 +16,17 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
-from drmc.errors import CancelledError, DRMCError, InputError
+from drmc.errors import DRMCError, InputError
 from drmc.hardware import device_name, physical_cores
 from drmc.imaging.body import HOT_SUV, LEAST_BODY_SUV, body_mask, body_tiles, tile_region
 from drmc.imaging.resampling import grid_positions, resample_from_grid, resample_to_grid
 from drmc.network import INPUT_SCALE, ResidualNetwork
 from drmc.precision import float32_products
+from drmc.runtime.control import Cancel, Progress, Stopwatch, raise_if_cancelled
 
 if TYPE_CHECKING:
     from drmc.imaging.geometry import Geometry
     from drmc.segments.segment import Segment
-
-Progress = Callable[[int, int, "float | None"], None]
-Cancel = Callable[[], bool]
 
 HALO = 4
 """Voxels at each face of a tile whose result is not used: there the network sees its own zero padding."""
@@ -163,13 +161,12 @@ class Denoiser:
         if suv_zyx.shape != tuple(geometry.shape):
             raise ValueError(f"image of shape {suv_zyx.shape} with a geometry of shape {geometry.shape}")
         geometry = geometry.rounded()
-        stop_if_cancelled = _Stop(cancel)
-        clock = _Clock("resample", "mask", "network", "blend", "resample_back")
+        clock = Stopwatch("resample", "mask", "network", "blend", "resample_back")
         notices = list(self.notices)
 
         with clock("resample"):
             image, grid = resample_to_grid(suv_zyx, geometry)
-        stop_if_cancelled()
+        raise_if_cancelled(cancel)
         with clock("mask"):
             body = body_mask(image, tuple(reversed(grid.spacing)))
             if grid != geometry:
@@ -180,7 +177,7 @@ class Denoiser:
             regions = [tile_region(start, self.tile, body.shape) for start in starts.tolist()]
             fractions = np.array([body[region].mean() for region in regions], dtype=np.float32)
         del body
-        stop_if_cancelled()
+        raise_if_cancelled(cancel)
         if not regions:
             notices.append(
                 f"no body found (nothing above SUV {LEAST_BODY_SUV:g}): the scan is returned unchanged"
@@ -190,9 +187,9 @@ class Denoiser:
         gates: list[np.ndarray] = []
         done, began = 0, time.perf_counter()
         run = _Run(self, notices)
-        with run, on_physical_cores(), stop_if_cancelled.between_layers(self._network):
+        with run, on_physical_cores(), cancelled_between_layers(self._network, cancel):
             while done < len(regions):
-                stop_if_cancelled()
+                raise_if_cancelled(cancel)
                 batch = starts[done : done + run.batch]
                 tiles = np.stack([_tile_at(image, start, self.tile) for start in batch])
                 with clock("network"):
@@ -211,7 +208,7 @@ class Denoiser:
         with clock("blend"):
             residual = blended.result()
         del blended
-        stop_if_cancelled()
+        raise_if_cancelled(cancel)
         with clock("resample_back"):
             residual = resample_from_grid(residual, grid, geometry)
         return DenoiseResult(
@@ -324,43 +321,21 @@ def halo_of(tile: int) -> int:
     return min(HALO, tile // 8)
 
 
-class _Stop:
-    """Raises CancelledError once the caller's `cancel` says so."""
-
-    def __init__(self, cancel: Cancel | None):
-        self._cancel = cancel
-
-    def __call__(self) -> None:
-        if self._cancel is not None and self._cancel():
-            raise CancelledError
-
-    @contextmanager
-    def between_layers(self, network: torch.nn.Module) -> Iterator[None]:
-        """Asks also before each submodule of the network: a tile alone can take several seconds on a CPU."""
-        if self._cancel is None:
-            yield
-            return
-        hooks = [module.register_forward_pre_hook(lambda *_: self()) for module in network.modules()]
-        try:
-            yield
-        finally:
-            for hook in hooks:
-                hook.remove()
-
-
-class _Clock:
-    """Seconds by stage, summed over the times a stage is entered."""
-
-    def __init__(self, *stages: str):
-        self.seconds = dict.fromkeys(stages, 0.0)
-
-    @contextmanager
-    def __call__(self, stage: str) -> Iterator[None]:
-        began = time.perf_counter()
-        try:
-            yield
-        finally:
-            self.seconds[stage] += time.perf_counter() - began
+@contextmanager
+def cancelled_between_layers(network: torch.nn.Module, cancel: Cancel | None) -> Iterator[None]:
+    """Asks `cancel` also before each submodule of the network: a tile alone can take several seconds on a CPU."""
+    if cancel is None:
+        yield
+        return
+    hooks = [
+        module.register_forward_pre_hook(lambda *_: raise_if_cancelled(cancel))
+        for module in network.modules()
+    ]
+    try:
+        yield
+    finally:
+        for hook in hooks:
+            hook.remove()
 
 
 def _tile_at(image: np.ndarray, start: np.ndarray, tile: int) -> np.ndarray:

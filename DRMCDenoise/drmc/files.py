@@ -141,13 +141,19 @@ def csv_text(head: Sequence[Any], lines: Iterable[Iterable[Any]], separator: str
     return text.getvalue()
 
 
-def finite(value: Any) -> Any:
-    """JSON knows no infinity: what is not finite becomes null, however deep in dictionaries, lists and tuples."""
+def jsonable(value: Any) -> Any:
+    """The value in plain JSON types; what JSON cannot say (NaN, infinity) becomes null, arrays become lists."""
     if isinstance(value, dict):
-        return {key: finite(item) for key, item in value.items()}
+        return {jsonable(str(key)): jsonable(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
-        return [finite(item) for item in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value
+        return [jsonable(item) for item in value]
+    if hasattr(value, "tolist"):  # NumPy's arrays and numbers
+        return jsonable(value.tolist())
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if value is None or isinstance(value, (bool, int)):
+        return value
+    return str(value).encode("utf-8", "replace").decode("utf-8")  # a path's bytes may be no text
 
 
 def write_json(path: str | os.PathLike[str], value: Any) -> None:

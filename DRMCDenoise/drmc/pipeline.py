@@ -8,16 +8,13 @@ place by renaming, so that a failure, a refusal or a cancel leaves the output fo
 from __future__ import annotations
 
 import json
-import math
 import os
 import platform
 import re
 import shutil
 import sys
 import tempfile
-import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timezone
 from pathlib import Path
@@ -37,7 +34,7 @@ from drmc import (
     routing_profiles,
     staging,
 )
-from drmc.errors import CancelledError, DRMCError, InputError
+from drmc.errors import DRMCError, InputError
 from drmc.imaging.files import write_image
 from drmc.imaging.formats import image_kind, stem
 from drmc.imaging.geometry import Geometry
@@ -46,6 +43,7 @@ from drmc.pet import sidecars
 from drmc.pet import units as unit_names
 from drmc.pet.reading import read_volume
 from drmc.pet.volume import PETVolume
+from drmc.runtime.control import Cancel, Progress, Stopwatch, raise_if_cancelled
 from drmc.scans import find_scan, of_medium, passed_over, scan_name
 from drmc.suv import wording
 from drmc.suv.sidecar import ACTIVITY_UNITS
@@ -55,9 +53,6 @@ if TYPE_CHECKING:
 
 INTENDED_USE = "Research use only. Not for diagnosis or treatment."
 FORMATS = {"nifti": ".nii.gz", "nrrd": ".nrrd", "dicom": ""}  # dicom: a folder of slices
-
-Progress = Callable[[int, int, float | None], None]
-Cancel = Callable[[], bool]
 
 
 @dataclass(frozen=True)
@@ -156,7 +151,7 @@ def _run(
     name: str | None,
     engine: Engine | None,
 ) -> dict[str, Any]:
-    clock = _Clock()
+    clock = Stopwatch()
     output = Path(request.output)
     with clock("prepare"):
         check_request(request)
@@ -170,7 +165,7 @@ def _run(
         engine = engine or Engine(request)
         folder = claim.take()
         made_from = fingerprint_of(request, scan_path, engine.entry)
-    stop_if(cancel)
+    raise_if_cancelled(cancel)
     with clock("read"):
         inputs = _read_inputs(request, scan_path)
         volume, segments, reference = inputs.volume, inputs.segments, inputs.reference
@@ -179,14 +174,14 @@ def _run(
         produced = output_names(request, with_lesions=segments is not None)
         _protect_inputs(output, produced, protected)
         _check_free_space(output, volume)
-    stop_if(cancel)
+    raise_if_cancelled(cancel)
     with clock("load_model"):
         denoiser = engine.load()
-    stop_if(cancel)
+    raise_if_cancelled(cancel)
     with clock("denoise"):
         denoised, result = denoise_volume(volume, denoiser, progress=progress, cancel=cancel)
     clock.seconds.update({f"denoise_{stage}": seconds for stage, seconds in result.seconds.items()})
-    stop_if(cancel)
+    raise_if_cancelled(cancel)
     with clock("quantify"):
         stages = {"original": volume.suv_array(), "denoised": denoised.suv_array()}
         if reference is not None:
@@ -203,7 +198,7 @@ def _run(
         }
         nearest, unlike = _compare_routing(engine.entry, routing_rows)
         comparison = None if reference is None else compare_with_reference(reference, stages, lesion_rows)
-    stop_if(cancel)
+    raise_if_cancelled(cancel)
     summary = {
         "scan": name,
         "intended_use": INTENDED_USE,
@@ -248,7 +243,7 @@ def _run(
     with clock("report"):
         summary["seconds"] = clock.so_far()
         summary["peak_memory_bytes"] = peak_memory_bytes()
-        summary = jsonable(summary)
+        summary = files.jsonable(summary)
         report.write_report(
             folder / "report.html",
             title=name,
@@ -262,10 +257,10 @@ def _run(
             header=volume.header,
             segments=segments,
         )
-    summary["seconds"] = jsonable(clock.so_far())
+    summary["seconds"] = files.jsonable(clock.so_far())
     summary["peak_memory_bytes"] = peak_memory_bytes()
     files.write_json(folder / "summary.json", summary)
-    stop_if(cancel)
+    raise_if_cancelled(cancel)
     _move_into_place(folder, output, produced, protected)
     return summary
 
@@ -539,7 +534,9 @@ def fingerprint_of(request: DenoiseRequest, scan_path: Path, entry: ModelEntry) 
     """What the request's result is made from (drmc.fingerprint); `scan_path` as `find_scan` gives it."""
     paths = ("input", "lesions", "reference")  # what lies there counts, by its content
     settings = {key: value for key, value in settings_of(request).items() if key not in paths}
-    return jsonable(fingerprint.of_run(scan_path, request.lesions, request.reference, entry.sha256, settings))
+    return files.jsonable(
+        fingerprint.of_run(scan_path, request.lesions, request.reference, entry.sha256, settings)
+    )
 
 
 def versions() -> dict[str, str]:
@@ -718,53 +715,10 @@ def earlier_summary(output: Path) -> dict[str, Any] | None:
 # ---- small things
 
 
-class _Clock:
-    """Seconds by stage: `with clock("read"): ...`."""
-
-    def __init__(self) -> None:
-        self.seconds: dict[str, float] = {}
-        self._started = time.perf_counter()
-
-    @contextmanager
-    def __call__(self, stage: str) -> Iterator[None]:
-        started = time.perf_counter()
-        yield
-        self.seconds[stage] = time.perf_counter() - started
-
-    def so_far(self) -> dict[str, float]:
-        return {
-            **{k: round(v, 3) for k, v in self.seconds.items()},
-            "total": round(time.perf_counter() - self._started, 3),
-        }
-
-
 def one_line(text: object) -> str:
     """Any text on one line."""
     return " ".join(str(text).split())
 
 
-def stop_if(cancel: Cancel | None) -> None:
-    """Raises CancelledError where the user has asked for it."""
-    if cancel is not None and cancel():
-        raise CancelledError()
-
-
 def _unique(values: Any) -> list[Any]:
     return list(dict.fromkeys(values))
-
-
-def jsonable(value: Any) -> Any:
-    """The value in plain JSON types; what JSON cannot say (NaN, infinity) becomes null."""
-    if isinstance(value, dict):
-        return {jsonable(str(key)): jsonable(item) for key, item in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [jsonable(item) for item in value]
-    if isinstance(value, np.ndarray):
-        return jsonable(value.tolist())
-    if isinstance(value, np.generic):
-        return jsonable(value.item())
-    if isinstance(value, float):
-        return value if math.isfinite(value) else None
-    if value is None or isinstance(value, (bool, int)):
-        return value
-    return str(value).encode("utf-8", "replace").decode("utf-8")  # a path's bytes may be no text

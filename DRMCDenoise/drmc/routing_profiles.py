@@ -25,8 +25,9 @@ import numpy as np
 from drmc.routing import Row, gates_of, routing_table
 
 if TYPE_CHECKING:
-    from drmc.denoiser import Cancel, Denoiser, Progress
+    from drmc.denoiser import Denoiser
     from drmc.pet.volume import PETVolume
+    from drmc.runtime.control import Cancel, Progress
 
 CARD_KEY = "routing_profiles"
 LIMIT_FACTOR = 1.5

@@ -18,9 +18,10 @@ from drmc.benchmark.whole_scan import measure_scaling, measure_scan
 from drmc.benchmark.workload import new_network
 from drmc.denoiser import Denoiser, on_physical_cores
 from drmc.errors import InputError
+from drmc.files import jsonable
 from drmc.models import find_model, load_network
 from drmc.network import NetworkConfig
-from drmc.pipeline import jsonable, versions
+from drmc.pipeline import versions
 from drmc.scans import find_scan
 from drmc.simulation.command import devices
 

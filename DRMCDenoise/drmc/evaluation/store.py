@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from drmc.errors import InputError
-from drmc.files import finite, write_json
+from drmc.files import jsonable, write_json
 
 MEASURES = 1  # raise it when a measure or a filter changes: what is stored is then computed again
 
@@ -32,7 +32,7 @@ class Store:
 
     def put(self, key: str, record: dict[str, Any]) -> dict[str, Any]:
         """Keeps a record on disk; returns it as it reads back, with null for what is not finite."""
-        self._records[key] = finite(record)
+        self._records[key] = jsonable(record)
         try:
             self._path.parent.mkdir(parents=True, exist_ok=True)
             write_json(self._path, {"records": self._records})

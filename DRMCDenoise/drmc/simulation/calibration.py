@@ -21,7 +21,7 @@ import torch
 
 from drmc import images
 from drmc.errors import InputError
-from drmc.files import finite, write_json
+from drmc.files import jsonable, write_json
 from drmc.pet.reading import read_volume
 from drmc.pet.volume import PETVolume
 from drmc.simulation import noise
@@ -358,7 +358,7 @@ def calibrate(
                 say = lambda share, n=done, name=piece.name: report(n, len(todo), name, min(share, 0.999))
                 say(0.0)
             found = run_piece(plan, piece, say)
-            found = finite({"key": piece.key, "kind": piece.kind, "center": piece.center.name, **found})
+            found = jsonable({"key": piece.key, "kind": piece.kind, "center": piece.center.name, **found})
             write_json(path, found)
         results[piece.name] = found
         if report:

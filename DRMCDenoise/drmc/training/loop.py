@@ -15,7 +15,7 @@ import torch
 import drmc
 from drmc.dataset import Case, is_simulated, read_manifest, select
 from drmc.errors import DRMCError
-from drmc.files import finite, full_disk_in_one_line, write_text
+from drmc.files import full_disk_in_one_line, jsonable, write_text
 from drmc.staging import Claim
 from drmc.training.checkpoint import CHECKPOINT
 from drmc.training.config import TrainingConfig
@@ -212,7 +212,7 @@ class _Log:
 
     def __call__(self, record: dict) -> None:
         if self.rank == 0:
-            record = finite(record)
+            record = jsonable(record)
             self.file.write(json.dumps(record, allow_nan=False) + "\n")
             self.file.flush()
             if self.report is not None:

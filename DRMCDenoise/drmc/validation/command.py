@@ -55,7 +55,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace, reporter: Reporter) -> int:
     """Checks a dataset; returns the exit code."""
-    from drmc.pipeline import jsonable
+    from drmc.files import jsonable
     from drmc.validation.checks import examine
     from drmc.validation.findings import ERROR
     from drmc.validation.fingerprint import fingerprint

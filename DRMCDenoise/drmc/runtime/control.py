@@ -1,0 +1,41 @@
+"""Progress, cancel and stage times: what long work shares with its caller."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from drmc.errors import CancelledError
+
+Progress = Callable[[int, int, "float | None"], None]
+"""Called as (done, total, seconds left or None)."""
+Cancel = Callable[[], bool]
+"""Asked between steps of the work; True stops it."""
+
+
+def raise_if_cancelled(cancel: Cancel | None) -> None:
+    """Raises CancelledError where the caller's `cancel` says so."""
+    if cancel is not None and cancel():
+        raise CancelledError()
+
+
+class Stopwatch:
+    """Seconds by stage, summed over the times a stage is entered: `with clock("read"): ...`."""
+
+    def __init__(self, *stages: str):
+        self.seconds = dict.fromkeys(stages, 0.0)
+        self._started = time.perf_counter()
+
+    @contextmanager
+    def __call__(self, stage: str) -> Iterator[None]:
+        began = time.perf_counter()
+        try:
+            yield
+        finally:
+            self.seconds[stage] = self.seconds.get(stage, 0.0) + time.perf_counter() - began
+
+    def so_far(self) -> dict[str, float]:
+        """Seconds by stage and in total since the stopwatch was made, to the millisecond."""
+        stages = {stage: round(seconds, 3) for stage, seconds in self.seconds.items()}
+        return {**stages, "total": round(time.perf_counter() - self._started, 3)}
