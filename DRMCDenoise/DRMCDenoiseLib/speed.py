@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
-from drmc.progress import duration
+from drmc.runtime.progress import duration
 
 GROUP = "DRMC/LastRun"
 

@@ -22,8 +22,8 @@ from drmc.batch_members import Member
 from drmc.errors import CancelledError, DRMCError, InputError, OutputHeldError
 from drmc.pipeline import DenoiseRequest, Engine
 from drmc.runtime.control import Cancel, Progress, raise_if_cancelled
+from drmc.runtime.workers import run_in_processes
 from drmc.scans import companions, find_scans, of_medium
-from drmc.workers import run_in_processes
 
 LOOK_AGAIN_S = 2.0  # between two looks at a scan that another process holds
 LONGEST_WAIT_S = 3600.0  # for another process, while no scan ends
@@ -31,7 +31,7 @@ BY_ANOTHER = "done by another process"
 
 
 class BatchObserver(Protocol):
-    """What `run_batch` tells while it works; drmc.progress has two of them.
+    """What `run_batch` tells while it works; drmc.runtime.progress has two of them.
 
     An observer may have `batch(done, total, seconds_left)` besides: scans that have ended, and an estimate for all that are left.
     """

@@ -27,8 +27,8 @@ from typing import Any, NoReturn
 from drmc import __version__
 from drmc.errors import CancelledError, DRMCError, InputError
 from drmc.files import is_full_disk
-from drmc.progress import (
-    Cancellation,
+from drmc.runtime.cancellation import Cancellation
+from drmc.runtime.progress import (
     JsonProgress,
     Reporter,
     TerminalProgress,

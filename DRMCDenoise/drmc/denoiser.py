@@ -17,12 +17,12 @@ import numpy as np
 import torch
 
 from drmc.errors import DRMCError, InputError
-from drmc.hardware import device_name, physical_cores
 from drmc.imaging.body import HOT_SUV, LEAST_BODY_SUV, body_mask, body_tiles, tile_region
 from drmc.imaging.resampling import grid_positions, resample_from_grid, resample_to_grid
 from drmc.network import INPUT_SCALE, ResidualNetwork
-from drmc.precision import float32_products
 from drmc.runtime.control import Cancel, Progress, Stopwatch, raise_if_cancelled
+from drmc.runtime.hardware import device_name, physical_cores
+from drmc.runtime.precision import float32_products
 
 if TYPE_CHECKING:
     from drmc.imaging.geometry import Geometry

@@ -7,8 +7,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from drmc import hardware
 from drmc.errors import InputError
+from drmc.runtime import hardware
 
 
 def list_devices() -> dict[str, Any]:

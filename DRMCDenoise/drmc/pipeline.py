@@ -9,10 +9,7 @@ from __future__ import annotations
 
 import json
 import os
-import platform
-import re
 import shutil
-import sys
 import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -22,18 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from drmc import (
-    __version__,
-    files,
-    fingerprint,
-    mtv,
-    overview,
-    quantify,
-    report,
-    routing,
-    routing_profiles,
-    staging,
-)
+from drmc import files, fingerprint, mtv, overview, quantify, report, routing, routing_profiles, staging
 from drmc.errors import DRMCError, InputError
 from drmc.imaging.files import write_image
 from drmc.imaging.formats import image_kind, stem
@@ -44,12 +30,14 @@ from drmc.pet import units as unit_names
 from drmc.pet.reading import read_volume
 from drmc.pet.volume import PETVolume
 from drmc.runtime.control import Cancel, Progress, Stopwatch, raise_if_cancelled
+from drmc.runtime.usage import peak_memory_bytes, versions
 from drmc.scans import find_scan, of_medium, passed_over, scan_name
 from drmc.suv import wording
 from drmc.suv.sidecar import ACTIVITY_UNITS
 
 if TYPE_CHECKING:
     from drmc.denoiser import Denoiser, DenoiseResult
+
 
 INTENDED_USE = "Research use only. Not for diagnosis or treatment."
 FORMATS = {"nifti": ".nii.gz", "nrrd": ".nrrd", "dicom": ""}  # dicom: a folder of slices
@@ -537,62 +525,6 @@ def fingerprint_of(request: DenoiseRequest, scan_path: Path, entry: ModelEntry) 
     return files.jsonable(
         fingerprint.of_run(scan_path, request.lesions, request.reference, entry.sha256, settings)
     )
-
-
-def versions() -> dict[str, str]:
-    """The versions that a result depends on, by package."""
-    import pydicom
-    import SimpleITK
-    import torch
-
-    return {
-        "drmc": __version__,
-        "python": platform.python_version(),
-        "torch": str(torch.__version__),
-        "SimpleITK": SimpleITK.Version_VersionString(),
-        "numpy": np.__version__,
-        "pydicom": pydicom.__version__,
-        "platform": platform.platform(),
-    }
-
-
-def peak_memory_bytes() -> int:
-    """The most main memory that this process has held so far (a batch: over all scans until now), bytes."""
-    if sys.platform == "win32":
-        return _peak_memory_bytes_windows()
-    status = Path("/proc/self/status")
-    if status.is_file():
-        # Linux hands getrusage's figure on to a child: below a large Slicer it would be Slicer's.
-        found = re.search(r"^VmHWM:\s+(\d+) kB", status.read_text(), re.M)
-        if found:
-            return 1024 * int(found[1])
-    import resource
-
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak if sys.platform == "darwin" else peak * 1024  # macOS counts bytes, the others KiB
-
-
-def _peak_memory_bytes_windows() -> int:
-    import ctypes
-    from ctypes import wintypes
-
-    class Counters(ctypes.Structure):
-        """PROCESS_MEMORY_COUNTERS of the Windows API."""
-
-        _fields_ = (
-            ("size", wintypes.DWORD),
-            ("page_faults", wintypes.DWORD),
-            ("peak_working_set", ctypes.c_size_t),
-            ("working_set", ctypes.c_size_t),
-            ("pools_and_pagefiles", ctypes.c_size_t * 6),
-        )
-
-    counters = Counters(size=ctypes.sizeof(Counters))
-    kernel = ctypes.WinDLL("kernel32")
-    kernel.GetCurrentProcess.restype = wintypes.HANDLE
-    kernel.K32GetProcessMemoryInfo.argtypes = (wintypes.HANDLE, ctypes.POINTER(Counters), wintypes.DWORD)
-    done = kernel.K32GetProcessMemoryInfo(kernel.GetCurrentProcess(), ctypes.byref(counters), counters.size)
-    return int(counters.peak_working_set) if done else 0
 
 
 # ---- writing

@@ -7,7 +7,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from drmc.progress import Reporter, add_progress_argument, table_lines
+from drmc.runtime.progress import Reporter, add_progress_argument, table_lines
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -22,7 +22,7 @@ from drmc.imaging.files import write_image
 from drmc.models import save_model
 from drmc.pet.reading import read_volume
 from drmc.pipeline import DenoiseRequest
-from drmc.progress import JsonProgress, TerminalProgress
+from drmc.runtime.progress import JsonProgress, TerminalProgress
 from drmc.scans import find_scans
 from synthetic_dicom import write_series
 from test_pipeline import GRID, lesion_mask, suv_image, tiny_network

@@ -14,12 +14,12 @@ from pathlib import Path
 import drmc
 import numpy as np
 import pytest
-from drmc import progress
 from drmc.cli import main
 from drmc.imaging.files import write_image
 from drmc.imaging.geometry import Geometry
 from drmc.models import save_model
 from drmc.pet.reading import read_volume
+from drmc.runtime.progress import JsonProgress, TerminalProgress, duration
 from synthetic_dicom import SECRETS, rewrite, write_series
 from test_pipeline import (
     GRID,
@@ -215,7 +215,7 @@ class _Terminal(io.StringIO):
 
 def test_on_a_terminal_one_line_is_kept_up_to_date():
     stream = _Terminal()
-    bar = progress.TerminalProgress(stream)
+    bar = TerminalProgress(stream)
     bar.progress(1, 4, 125.0)
     bar.progress(2, 4, 61.0)
     assert "\n" not in stream.getvalue()
@@ -226,7 +226,7 @@ def test_on_a_terminal_one_line_is_kept_up_to_date():
 
 def test_parts_of_what_is_counted_move_the_bar():
     for_people, for_programs = io.StringIO(), io.StringIO()
-    for reporter in (progress.TerminalProgress(for_people), progress.JsonProgress(for_programs)):
+    for reporter in (TerminalProgress(for_people), JsonProgress(for_programs)):
         for done in (0.26, 1.0, 1.5, 2):
             reporter.progress(done, 2, None, "patient")
     assert [line.strip() for line in for_people.getvalue().splitlines()] == [
@@ -248,7 +248,7 @@ def test_parts_of_what_is_counted_move_the_bar():
     ("seconds", "text"), [(0.2, "0 s"), (59.4, "59 s"), (185, "3 min 05 s"), (7620, "2 h 07 min")]
 )
 def test_durations_read_as_people_say_them(seconds, text):
-    assert progress.duration(seconds) == text
+    assert duration(seconds) == text
 
 
 # ---- bad input: one line, exit code 2, nothing written

@@ -22,7 +22,7 @@ from drmc import cli
 from drmc.dataset import read_manifest
 from drmc.errors import CancelledError, DRMCError, InputError
 from drmc.pet.reading import read_volume
-from drmc.progress import TerminalProgress
+from drmc.runtime.progress import TerminalProgress
 from drmc.simulation import benchmark, cohort, command
 from drmc.simulation.centers import CENTERS
 from drmc.simulation.cohort import ScanOptions, check_centers, patient_seed, write_case, write_cohort

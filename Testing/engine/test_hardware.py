@@ -6,7 +6,7 @@ import json
 import os
 
 import numpy as np
-from drmc import hardware
+from drmc.runtime import hardware
 
 
 def test_the_machine_is_described_by_what_it_has():

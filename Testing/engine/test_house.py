@@ -19,7 +19,7 @@ HOSTS = {"slicer", "qt", "ctk", "vtk", "PythonQt", "PySide6"}
 TRAINING_ROOMS = ("simulation", "training", "evaluation", "segmentation", "validation", "benchmark")
 SAID_BY_THE_CLASS = {"forward", "to_dict", "from_dict"}
 MAY_HOLD_TORCH = (
-    "precision.py",
+    "runtime/precision.py",
     "imaging/smoothing.py",
     "spots.py",
     "tokens.py",

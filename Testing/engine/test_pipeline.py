@@ -24,6 +24,7 @@ from drmc.models import save_model
 from drmc.network import DRMC, NetworkConfig
 from drmc.pet.reading import read_volume
 from drmc.pipeline import DenoiseRequest
+from drmc.runtime.usage import peak_memory_bytes
 from drmc.scans import companions, find_scan, find_scans, is_batch
 from synthetic_dicom import write_series
 
@@ -167,9 +168,9 @@ def test_a_run_leaves_the_whole_contract_in_its_folder(models, case, tmp_path):
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux hands the figure on to a child")
 def test_peak_memory_is_that_of_the_process_and_not_of_a_large_parent():
     held = np.ones(800_000_000 // 8)  # more than the child needs to import what it asks
-    code = "from drmc.pipeline import peak_memory_bytes; print(peak_memory_bytes())"
+    code = "from drmc.runtime.usage import peak_memory_bytes; print(peak_memory_bytes())"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert 20e6 < int(done.stdout) < 500e6 < held.nbytes < pipeline.peak_memory_bytes()
+    assert 20e6 < int(done.stdout) < 500e6 < held.nbytes < peak_memory_bytes()
 
 
 def test_denoised_is_scan_plus_residual_and_air_keeps_its_bits(models, case, tmp_path):

@@ -17,8 +17,9 @@ from drmc import files, pipeline, quantify
 from drmc.cli import main
 from drmc.imaging.files import write_image
 from drmc.models import save_model
+from drmc.pet.reading import read_volume
 from drmc.pipeline import DenoiseRequest
-from drmc.progress import TerminalProgress
+from drmc.runtime.progress import TerminalProgress
 from drmc.segments.reading import read_segments
 from drmc.texts import ShownStream, cell, shown, text_of_cell
 from engine.synthetic_dicom import write_series
@@ -206,7 +207,7 @@ def test_every_input_and_output_in_such_a_folder(latin, kind, models):
         scan = latin / "pet"
         array = np.random.default_rng(1).uniform(0, 2e4, (12, 20, 20))
         write_series(scan, array, orientation=(1.0, 0, 0, 0, 1.0, 0), origin=(0.0, 0, 0))
-        grid = pipeline.read_volume(scan).geometry
+        grid = read_volume(scan).geometry
         mask = np.zeros(grid.shape)
         mask[4:8, 5:12, 5:12] = 1
         write_image(latin / "lesions.nii.gz", mask, grid)
@@ -255,7 +256,7 @@ def test_a_detached_header_finds_its_voxels(latin):
     for path in source.iterdir():
         path.rename(latin / path.name)
     for name in ("a.nhdr", "b.mhd"):
-        assert np.array_equal(pipeline.read_volume(latin / name, units="suv").array, array)
+        assert np.array_equal(read_volume(latin / name, units="suv").array, array)
 
 
 def test_a_request_by_a_program(latin):

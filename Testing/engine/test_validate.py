@@ -16,7 +16,7 @@ from drmc.dataset import read_manifest
 from drmc.errors import InputError
 from drmc.imaging.files import read_image, write_image
 from drmc.imaging.geometry import Geometry
-from drmc.progress import JsonProgress
+from drmc.runtime.progress import JsonProgress
 from drmc.simulation.cohort import write_cohort
 from drmc.validation.checks import examine
 from drmc.validation.findings import CODES

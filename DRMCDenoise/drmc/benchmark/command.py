@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from drmc.errors import InputError
-from drmc.progress import Reporter
+from drmc.runtime.progress import Reporter
 
 PARTS = ("tile", "training", "scan", "scaling")
 DEFAULT_PARTS = ("tile", "training")

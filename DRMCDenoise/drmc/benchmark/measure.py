@@ -13,11 +13,11 @@ from typing import Any
 
 import torch
 
-from drmc import hardware
 from drmc.benchmark.workload import DTYPES, Workload, prepare
 from drmc.errors import DRMCError
-from drmc.pipeline import peak_memory_bytes
-from drmc.workers import run_in_processes
+from drmc.runtime import hardware
+from drmc.runtime.usage import peak_memory_bytes
+from drmc.runtime.workers import run_in_processes
 
 MATRIX_EDGE = {"cpu": 2048, "cuda": 8192}
 OPERATIONS = 8  # listed of a profile

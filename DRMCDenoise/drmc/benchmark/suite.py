@@ -10,7 +10,6 @@ from typing import Any
 
 import torch
 
-from drmc import hardware
 from drmc.benchmark.against_oracle import Setting, measure_tiles, measure_training
 from drmc.benchmark.asked import TILE, verdicts
 from drmc.benchmark.measure import matrix_product_ceiling
@@ -21,7 +20,8 @@ from drmc.errors import InputError
 from drmc.files import jsonable
 from drmc.models import find_model, load_network
 from drmc.network import NetworkConfig
-from drmc.pipeline import versions
+from drmc.runtime import hardware
+from drmc.runtime.usage import versions
 from drmc.scans import find_scan
 from drmc.simulation.command import devices
 

@@ -6,7 +6,7 @@ import itertools
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from drmc.progress import table_lines
+from drmc.runtime.progress import table_lines
 
 DISTURBED = (
     0.9  # share of the asked-for threads that the engine got, below which it did not have the cores alone

@@ -18,8 +18,8 @@ from drmc.imaging.geometry import Geometry
 from drmc.imaging.resampling import GRID_MM
 from drmc.pipeline import DenoiseRequest
 from drmc.pipeline import run as denoise_scan
+from drmc.runtime.workers import run_in_processes
 from drmc.scans import scan_name
-from drmc.workers import run_in_processes
 
 NETWORK_STAGE = "denoise_network"
 SLICE_MM = 2 * GRID_MM  # not the grid's own: resampling both ways is part of the time

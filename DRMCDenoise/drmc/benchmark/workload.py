@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from drmc.benchmark.oracle import Oracle
 from drmc.network import DRMC, NetworkConfig, Router
-from drmc.precision import float32_products
+from drmc.runtime.precision import float32_products
 
 SEED = 20230801
 LEARNING_RATE, CHARBONNIER = 1e-4, 1e-3  # of the paper; they cost the same at any value

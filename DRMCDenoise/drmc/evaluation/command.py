@@ -9,7 +9,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from drmc.progress import Reporter, add_progress_argument
+from drmc.runtime.progress import Reporter, add_progress_argument
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -10,7 +10,6 @@ from typing import Any
 import torch
 
 import drmc
-from drmc import hardware
 from drmc.dataset import Case, is_simulated, read_manifest
 from drmc.errors import DRMCError, InputError
 from drmc.evaluation.aims import aims
@@ -25,9 +24,10 @@ from drmc.evaluation.tuning import SLABS, Choices, choose, grid_of
 from drmc.evaluation.work import CaseTask, RealTask, Task, TuningTask, run_task
 from drmc.files import write_json, write_text
 from drmc.models import earlier_trainings
-from drmc.progress import Reporter, duration
+from drmc.runtime import hardware
+from drmc.runtime.progress import Reporter, duration
+from drmc.runtime.workers import run_in_processes
 from drmc.staging import sweep_files
-from drmc.workers import run_in_processes
 
 PSNR_RULE = "inside the body, SUV, range 20, unclipped, scan's own grid (psnr_2mm: on the network's grid)"
 

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 from drmc.dataset import SPLITS, read_manifest, select
 from drmc.errors import InputError
-from drmc.progress import Reporter, add_progress_argument
+from drmc.runtime.progress import Reporter, add_progress_argument
 
 if TYPE_CHECKING:
     from drmc.dataset import Case

@@ -19,11 +19,11 @@ import torch
 
 import drmc
 from drmc.errors import InputError
+from drmc.runtime.workers import run_in_processes
 from drmc.simulation.anatomy import WholeBody
 from drmc.simulation.cohort import patient_seed
 from drmc.simulation.organs import organ_label, organ_labels
 from drmc.simulation.scan import anatomy_seed
-from drmc.workers import run_in_processes
 
 GRID_MM = 4.0
 REFERENCE_HEIGHT_M = 1.74

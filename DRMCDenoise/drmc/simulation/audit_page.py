@@ -7,8 +7,8 @@ from html import escape
 from typing import Any
 
 from drmc.plot import Plot
-from drmc.progress import table_lines
 from drmc.report_style import CSS
+from drmc.runtime.progress import table_lines
 from drmc.simulation.audit import QUANTITIES
 
 _COLORS = ("#c65f14", "#7a4fa3", "#0f5c66")

@@ -10,11 +10,11 @@ from dataclasses import dataclass
 import torch
 
 import drmc
-from drmc import hardware
-from drmc.pipeline import peak_memory_bytes
+from drmc.runtime import hardware
+from drmc.runtime.usage import peak_memory_bytes
+from drmc.runtime.workers import run_in_processes
 from drmc.simulation.centers import Center
 from drmc.simulation.cohort import SCAN_MM, ScanOptions, patient_seed
-from drmc.workers import run_in_processes
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from drmc.errors import InputError
-from drmc.progress import Reporter, add_progress_argument, duration
+from drmc.runtime.progress import Reporter, add_progress_argument, duration
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -26,11 +26,11 @@ from drmc.dataset import MANIFEST, NOISE_FREE, SCHEMA, SIDECAR, SPLITS, case_ent
 from drmc.errors import DRMCError, InputError
 from drmc.files import plain_path, write_json
 from drmc.imaging.integrity import check_written
+from drmc.runtime.workers import run_in_processes
 from drmc.simulation.centers import CENTERS, Center
 from drmc.simulation.imperfections import Imperfections
 from drmc.simulation.patients import PatientSource
 from drmc.simulation.scan import PERFECT, Scan, anatomy_seed, simulate_patient
-from drmc.workers import run_in_processes
 
 SCAN_MM = {"wholebody": 1150.0, "brain": 180.0}
 """Usual height of a scan by region, to foresee the room that it takes."""

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from drmc.errors import InputError
-from drmc.progress import Reporter, add_progress_argument, duration, table_lines
+from drmc.runtime.progress import Reporter, add_progress_argument, duration, table_lines
 from drmc.simulation.fields import FIELD_NAMES, WHOLE
 
 if TYPE_CHECKING:

@@ -19,7 +19,7 @@ from typing import Any
 
 from drmc.errors import InputError
 from drmc.files import write_json
-from drmc.progress import Reporter, add_progress_argument
+from drmc.runtime.progress import Reporter, add_progress_argument
 from drmc.training import launch
 
 

@@ -10,10 +10,10 @@ import numpy as np
 import torch
 
 import drmc
-from drmc import hardware
 from drmc.dataset import is_simulated
 from drmc.files import write_json
 from drmc.models import save_model
+from drmc.runtime import hardware
 from drmc.training.checkpoint import read_checkpoint
 from drmc.training.start import initial_model
 from drmc.training.watch import told_configuration

@@ -14,10 +14,10 @@ from typing import NamedTuple
 
 import torch
 
-from drmc import hardware
 from drmc.dataset import read_manifest, select
 from drmc.errors import DRMCError, InputError
-from drmc.progress import duration
+from drmc.runtime import hardware
+from drmc.runtime.progress import duration
 from drmc.training.checkpoint import KEPT_CHECKPOINTS, read_checkpoint
 from drmc.training.config import TrainingConfig
 from drmc.training.launch import Launch

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 
 import drmc
-from drmc import hardware
+from drmc.runtime import hardware
 from drmc.training.config import TrainingConfig
 from drmc.training.page import write_page
 

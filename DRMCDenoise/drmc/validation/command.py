@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from drmc.errors import InputError
-from drmc.progress import Reporter, add_progress_argument, table_lines
+from drmc.runtime.progress import Reporter, add_progress_argument, table_lines
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -1,0 +1,68 @@
+"""The peak memory of this process, and the versions of what it runs on."""
+
+from __future__ import annotations
+
+import platform
+import re
+import sys
+from pathlib import Path
+
+import numpy as np
+
+from drmc import __version__
+
+
+def versions() -> dict[str, str]:
+    """The versions that a result depends on, by package."""
+    import pydicom
+    import SimpleITK
+    import torch
+
+    return {
+        "drmc": __version__,
+        "python": platform.python_version(),
+        "torch": str(torch.__version__),
+        "SimpleITK": SimpleITK.Version_VersionString(),
+        "numpy": np.__version__,
+        "pydicom": pydicom.__version__,
+        "platform": platform.platform(),
+    }
+
+
+def peak_memory_bytes() -> int:
+    """The most main memory that this process has held so far (a batch: over all scans until now), bytes."""
+    if sys.platform == "win32":
+        return _peak_memory_bytes_windows()
+    status = Path("/proc/self/status")
+    if status.is_file():
+        # Linux hands getrusage's figure on to a child: below a large Slicer it would be Slicer's.
+        found = re.search(r"^VmHWM:\s+(\d+) kB", status.read_text(), re.M)
+        if found:
+            return 1024 * int(found[1])
+    import resource
+
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024  # macOS counts bytes, the others KiB
+
+
+def _peak_memory_bytes_windows() -> int:
+    import ctypes
+    from ctypes import wintypes
+
+    class Counters(ctypes.Structure):
+        """PROCESS_MEMORY_COUNTERS of the Windows API."""
+
+        _fields_ = (
+            ("size", wintypes.DWORD),
+            ("page_faults", wintypes.DWORD),
+            ("peak_working_set", ctypes.c_size_t),
+            ("working_set", ctypes.c_size_t),
+            ("pools_and_pagefiles", ctypes.c_size_t * 6),
+        )
+
+    counters = Counters(size=ctypes.sizeof(Counters))
+    kernel = ctypes.WinDLL("kernel32")
+    kernel.GetCurrentProcess.restype = wintypes.HANDLE
+    kernel.K32GetProcessMemoryInfo.argtypes = (wintypes.HANDLE, ctypes.POINTER(Counters), wintypes.DWORD)
+    done = kernel.K32GetProcessMemoryInfo(kernel.GetCurrentProcess(), ctypes.byref(counters), counters.size)
+    return int(counters.peak_working_set) if done else 0
