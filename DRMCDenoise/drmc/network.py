@@ -366,7 +366,7 @@ class DRMC(RoutedNetwork):
         if not isinstance(source, Mapping) or not all(isinstance(value, Tensor) for value in source.values()):
             raise ValueError("a checkpoint of the authors' network must be a flat dictionary of tensors")
         state = {key.removeprefix("module."): value for key, value in source.items()}
-        network = cls(_authors_config(state, gate))
+        network = cls(NetworkConfig(**_authors_config(state), gate=gate))
         views = network.authors_state_dict()
         for key in [*views, *state]:
             found, expected = (tuple(d[key].shape) if key in d else "absent" for d in (state, views))
@@ -388,7 +388,7 @@ _AUTHORS_NAMES = {  # ours to theirs, applied to each parameter's name; {m} numb
 }  # fmt: skip
 
 
-def _authors_views(network: DRMC) -> Iterator[tuple[str, Tensor]]:
+def _authors_views(network: nn.Module) -> Iterator[tuple[str, Tensor]]:
     """(their key, detached view of our parameter in their shape)."""
     for name, value in network.named_parameters():
         for ours, theirs in _AUTHORS_NAMES.items():
@@ -405,12 +405,12 @@ def _authors_views(network: DRMC) -> Iterator[tuple[str, Tensor]]:
             yield name.format(m=m), part
 
 
-def _authors_config(state: Mapping[str, Tensor], gate: str) -> NetworkConfig:
+def _authors_config(state: Mapping[str, Tensor]) -> dict[str, int | bool]:
     """Reads the size off the keys and shapes; ValueError where a key that tells it is absent or absurd."""
     size = lambda key: len(state[key]) if state[key].ndim else 0
     expert = "body.0.attention.att_experts.{}.temperature".format
     try:
-        return NetworkConfig(
+        return dict(
             channels=(channels := size("head_conv.weight")),
             blocks=len({key.split(".")[1] for key in state if key.startswith("body.")}),
             experts=sum(expert(m) in state for m in range(len(state))),
@@ -418,7 +418,6 @@ def _authors_config(state: Mapping[str, Tensor], gate: str) -> NetworkConfig:
             hidden=size("body.0.attention.routing.conv1.weight"),
             ffn_ratio=size("body.0.mlp.mpl_experts.0.fc1.weight") // max(1, channels),
             use_hidden="hidden" in state,
-            gate=gate,
             voxel_unshuffle=round(len(state["tail_conv.bias"]) ** (1 / 3)),
         )
     except KeyError as error:

@@ -17,7 +17,7 @@ SAID_BEFORE = {
 CHECK = """
 import torch
 {before}
-from drmc.precision import float32_products
+from drmc.runtime.precision import float32_products
 new = hasattr(torch.backends.cuda.matmul, "fp32_precision")
 def seen():
     cudnn, matmul = torch.backends.cudnn, torch.backends.cuda.matmul
