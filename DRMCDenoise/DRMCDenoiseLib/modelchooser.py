@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from drmc.models import list_models
+from drmc.models.registry import list_models
 from slicer.i18n import tr as _
 
 

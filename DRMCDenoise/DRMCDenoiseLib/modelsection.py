@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from drmc.errors import DRMCError
-from drmc.models import preferred_model, user_folder
+from drmc.models.registry import preferred_model, user_folder
 from slicer.i18n import tr as _
 
 from DRMCDenoiseLib import installation, modeltexts, speed

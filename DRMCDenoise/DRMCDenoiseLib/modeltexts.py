@@ -6,7 +6,7 @@ import json
 from html import escape
 from typing import Any
 
-from drmc.models import earlier_trainings
+from drmc.models.card import earlier_trainings
 from slicer.i18n import tr as _
 
 

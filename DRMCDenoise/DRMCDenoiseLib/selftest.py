@@ -9,7 +9,7 @@ import subprocess
 import numpy as np
 import slicer
 from drmc.errors import InputError
-from drmc.models import find_model, list_models
+from drmc.models.registry import find_model, list_models
 
 from DRMCDenoiseLib.runner import childEnvironment, engineCommand
 from DRMCDenoiseLib.sampledata import SAMPLE_NAME, loadSample, sampleFolder

@@ -301,12 +301,12 @@ def _quantify(options: argparse.Namespace, reporter: Reporter) -> int:
 
 
 def _models(options: argparse.Namespace, reporter: Reporter) -> int:
-    from drmc import models
+    from drmc.models.registry import add_model, list_models, model_folders
 
-    added = None if options.add is None else models.add_model(options.add)
-    entries = models.list_models()
+    added = None if options.add is None else add_model(options.add)
+    entries = list_models()
     found = {
-        "folders": [str(folder) for folder in models.model_folders()],
+        "folders": [str(folder) for folder in model_folders()],
         "models": [_model(e) for e in entries],
         "added": None if added is None else _model(added),
     }
@@ -316,7 +316,7 @@ def _models(options: argparse.Namespace, reporter: Reporter) -> int:
         print(f"{added.path}: added")
         return 0
     if not entries:
-        folders = ", ".join(str(folder) for folder in models.model_folders())
+        folders = ", ".join(str(folder) for folder in model_folders())
         print(f"no model installed; weight files (NAME.pt with NAME.json) are looked for in {folders}")
     for entry in entries:
         found = _model(entry)
@@ -334,7 +334,7 @@ def _models(options: argparse.Namespace, reporter: Reporter) -> int:
 
 
 def _devices(options: argparse.Namespace, reporter: Reporter) -> int:
-    from drmc import devices
+    from drmc.inference import devices
 
     found = devices.list_devices()
     if _printed(options, reporter, found):

@@ -24,7 +24,8 @@ from drmc.errors import DRMCError, InputError
 from drmc.imaging.files import write_image
 from drmc.imaging.formats import image_kind, stem
 from drmc.imaging.geometry import Geometry
-from drmc.models import ModelEntry, find_model
+from drmc.models.card import ModelEntry
+from drmc.models.registry import find_model
 from drmc.pet import sidecars
 from drmc.pet import units as unit_names
 from drmc.pet.reading import read_volume
@@ -36,7 +37,7 @@ from drmc.suv import wording
 from drmc.suv.sidecar import ACTIVITY_UNITS
 
 if TYPE_CHECKING:
-    from drmc.denoiser import Denoiser, DenoiseResult
+    from drmc.inference.denoiser import Denoiser, DenoiseResult
 
 
 INTENDED_USE = "Research use only. Not for diagnosis or treatment."
@@ -94,8 +95,8 @@ class Engine:
     def load(self) -> Denoiser:
         """The model on its device; loaded once. Raises InputError (damaged weights, no such device)."""
         if self._denoiser is None:
-            from drmc.denoiser import Denoiser
-            from drmc.models import load_network
+            from drmc.inference.denoiser import Denoiser
+            from drmc.models.weights import load_network
 
             network, tile = load_network(self.entry)
             self._denoiser = Denoiser(

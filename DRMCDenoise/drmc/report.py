@@ -15,7 +15,7 @@ import numpy as np
 
 from drmc import quantify
 from drmc.files import write_text
-from drmc.models import earlier_trainings
+from drmc.models.card import earlier_trainings
 from drmc.report_figures import figures_html
 from drmc.report_lesions import comparison_html, lesions_html
 from drmc.report_routing import routing_html

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from drmc import fingerprint, pipeline
-from drmc.models import ModelEntry
+from drmc.models.card import ModelEntry
 from drmc.scans import find_scan
 
 

@@ -25,7 +25,7 @@ import numpy as np
 from drmc.routing import Row, gates_of, routing_table
 
 if TYPE_CHECKING:
-    from drmc.denoiser import Denoiser
+    from drmc.inference.denoiser import Denoiser
     from drmc.pet.volume import PETVolume
     from drmc.runtime.control import Cancel, Progress
 

@@ -34,9 +34,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace, reporter: Reporter) -> int:
     """Measures, prints a row for each size and peak, and returns the exit code."""
-    from drmc.denoiser import Denoiser
     from drmc.errors import InputError
-    from drmc.models import find_model, load_network
+    from drmc.inference.denoiser import Denoiser
+    from drmc.models.registry import find_model
+    from drmc.models.weights import load_network
     from drmc.pet import in_memory
     from drmc.pet.reading import read_volume
     from drmc.scans import find_scan

@@ -8,8 +8,9 @@ from pathlib import Path
 import numpy as np
 import SimpleITK as sitk
 import torch
-from drmc.models import save_model
-from drmc.network import DRMC, INPUT_SCALE, NetworkConfig
+from drmc.models.weights import save_model
+from drmc.networks.drmc import DRMC, NetworkConfig
+from drmc.networks.protocol import INPUT_SCALE
 from drmc.simulation.organs import ORGANS
 
 SHAPE = (20, 24, 28)

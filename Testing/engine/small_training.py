@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import SimpleITK as sitk
 import torch
-from drmc.network import NetworkConfig
+from drmc.networks.drmc import NetworkConfig
 from drmc.training.checkpoint import CHECKPOINT
 from drmc.training.config import TrainingConfig
 from drmc.training.loop import train

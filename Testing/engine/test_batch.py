@@ -19,7 +19,7 @@ from drmc.cli import main
 from drmc.errors import InputError
 from drmc.imaging.body import body_mask
 from drmc.imaging.files import write_image
-from drmc.models import save_model
+from drmc.models.weights import save_model
 from drmc.pet.reading import read_volume
 from drmc.pipeline import DenoiseRequest
 from drmc.runtime.progress import JsonProgress, TerminalProgress

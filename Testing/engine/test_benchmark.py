@@ -16,10 +16,10 @@ import torch
 from drmc import cli
 from drmc.benchmark import against_oracle, asked, measure, tables, whole_scan, workload
 from drmc.benchmark.workload import Workload, prepare
-from drmc.denoiser import Denoiser
 from drmc.errors import DRMCError
-from drmc.models import save_model
-from drmc.network import DRMC, NetworkConfig
+from drmc.inference.denoiser import Denoiser
+from drmc.models.weights import save_model
+from drmc.networks.drmc import DRMC, NetworkConfig
 from test_pipeline import tiny_network, tree, write_case
 
 TINY = NetworkConfig(channels=8, blocks=2, experts=3, heads=2, hidden=4)

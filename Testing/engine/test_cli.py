@@ -17,7 +17,7 @@ import pytest
 from drmc.cli import main
 from drmc.imaging.files import write_image
 from drmc.imaging.geometry import Geometry
-from drmc.models import save_model
+from drmc.models.weights import save_model
 from drmc.pet.reading import read_volume
 from drmc.runtime.progress import JsonProgress, TerminalProgress, duration
 from synthetic_dicom import SECRETS, rewrite, write_series
@@ -442,7 +442,7 @@ def test_an_unforeseen_fault_names_itself_in_one_line(capfd, case, tmp_path, mon
 
 
 def test_interrupt_outside_the_tiles_is_a_cancel(capfd, monkeypatch):
-    from drmc import models as registry
+    from drmc.models import registry
 
     def interrupt():
         raise KeyboardInterrupt

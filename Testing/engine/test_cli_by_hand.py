@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from drmc.cli import main
 from drmc.imaging.files import write_image
-from drmc.models import find_model, user_folder
+from drmc.models.registry import find_model, user_folder
 from drmc.pet import in_memory
 from drmc.pet.reading import read_volume
 from synthetic_dicom import write_series
@@ -169,10 +169,10 @@ def test_a_model_is_added_to_the_users_folder(capfd, tmp_path, models, monkeypat
 
 
 def test_another_model_of_the_same_name_is_not_written_over(capfd, tmp_path, models, monkeypatch):  # noqa: F811
-    from drmc.models import save_model
-    from drmc.network import DRMC, NetworkConfig
+    from drmc.models.weights import save_model
+    from drmc.networks.drmc import DRMC, NetworkConfig
 
-    monkeypatch.setattr("drmc.models.user_folder", lambda: models)
+    monkeypatch.setattr("drmc.models.registry.user_folder", lambda: models)
     (tmp_path / "elsewhere").mkdir()
     other = DRMC(NetworkConfig(channels=8, blocks=1, experts=2, heads=2, hidden=4))
     save_model(tmp_path / "elsewhere" / "tiny.pt", other, 16)
@@ -195,8 +195,8 @@ def test_devices_without_pytorch_says_what_to_do(capfd, tmp_path, monkeypatch):
     import importlib.util
 
     monkeypatch.setattr(importlib.util, "find_spec", lambda name, *_: None)
-    from drmc import devices
     from drmc.errors import InputError
+    from drmc.inference import devices
 
     with pytest.raises(InputError, match="PyTorch is missing: install it"):
         devices.list_devices()

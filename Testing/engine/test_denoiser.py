@@ -7,11 +7,13 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
-from drmc import denoiser as module
-from drmc.denoiser import Denoiser
 from drmc.errors import CancelledError, DRMCError, InputError
 from drmc.imaging.geometry import Geometry
-from drmc.network import DRMC, NetworkConfig
+from drmc.inference import device as device_module
+from drmc.inference.denoiser import Denoiser, _OutOfMemoryError
+from drmc.inference.tiles import tile_at
+from drmc.networks.drmc import DRMC, NetworkConfig
+from drmc.runtime.hardware import physical_cores
 from drmc.segments.segment import Segment
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -280,7 +282,7 @@ class ShortOfMemory(Double):
     def __init__(self, room, error=None):
         super().__init__(lambda x: torch.full_like(x, 0.01))
         self.room = room
-        self.error = error or module._OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 GiB")
+        self.error = error or _OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 GiB")
 
     def forward(self, x_BCDHW, compute_dtype=None):
         if len(x_BCDHW) > self.room or x_BCDHW.device.type != "cpu":
@@ -338,7 +340,7 @@ def test_a_device_or_precision_that_is_not_there_is_refused(options):
 @pytest.mark.parametrize("native", [True, False])
 def test_a_processor_computes_in_float32_unless_bf16_is_asked_for(monkeypatch, native):
     """So that figures do not depend on which processor it is."""
-    monkeypatch.setattr(module, "computes_in_bf16", lambda device: native)
+    monkeypatch.setattr(device_module, "computes_in_bf16", lambda device: native)
     suv, network = scan((20, 20, 20)), Double(torch.zeros_like)
     result = denoise(network, suv, Geometry(suv.shape), precision="auto")
     assert result.precision == "fp32" and network.dtypes == {None}
@@ -346,7 +348,7 @@ def test_a_processor_computes_in_float32_unless_bf16_is_asked_for(monkeypatch, n
     asked = denoise(network, suv, Geometry(suv.shape), precision="bf16")
     assert network.dtypes == {torch.bfloat16}
     assert bool(asked.notices) != native
-    graphics = module._choose_precision("auto", torch.device("cuda"), [])
+    graphics = device_module.choose_precision("auto", torch.device("cuda"), [])
     assert graphics == ("bf16" if native else "fp32")
 
 
@@ -360,7 +362,7 @@ def test_the_threads_of_torch_are_left_as_they_were(monkeypatch):
 
     suv = scan((20, 20, 20))
     denoise(residual, suv, Geometry(suv.shape))
-    assert set(seen) == {module.physical_cores()}
+    assert set(seen) == {physical_cores()}
     assert torch.get_num_threads() == before
 
 
@@ -370,7 +372,7 @@ def test_small_images_are_mirrored_at_their_faces(size):
     image = np.broadcast_to(line, (size, size, size))
     start = -((16 - size) // 2) if size < 16 else 2
     start = min(start, size - 16) if size >= 16 else start
-    tile = module._tile_at(image, np.array([start] * 3), 16)
+    tile = tile_at(image, np.array([start] * 3), 16)
     assert tile.shape == (16, 16, 16)
     before = max(0, -start)
     after = max(0, 16 - size - before)

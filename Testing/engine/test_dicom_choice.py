@@ -13,7 +13,7 @@ from drmc.cli import main
 from drmc.dicom.choice import is_projection
 from drmc.errors import InputError
 from drmc.imaging.files import write_image
-from drmc.models import save_model
+from drmc.models.weights import save_model
 from drmc.pet.reading import read_volume
 from drmc.scans import find_scan, find_scans, is_batch
 from engine.synthetic_dicom import SECRETS, rewrite, write_series

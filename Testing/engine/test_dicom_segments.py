@@ -17,7 +17,7 @@ from drmc import cli, scans
 from drmc.dicom.series import read_pet_series
 from drmc.errors import InputError
 from drmc.imaging.geometry import Geometry
-from drmc.models import save_model
+from drmc.models.weights import save_model
 from drmc.segments import contours
 from drmc.segments.reading import read_segments
 from hypothesis import given, settings

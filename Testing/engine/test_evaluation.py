@@ -18,7 +18,8 @@ from drmc.evaluation.tuning import slabs
 from drmc.imaging.geometry import Geometry
 from drmc.imaging.smoothing import noise_level
 from drmc.metrics import attainable_gain_db, nrmse, psnr, ssim
-from drmc.models import add_to_card, find_model
+from drmc.models.card import add_to_card
+from drmc.models.registry import find_model
 from drmc.pet.reading import read_volume
 from evaluation_data import LARGE, LIVER, SHAPE, SMALL, SPACING, constant_model, write_dataset, write_nifti
 from skimage.restoration import denoise_nl_means

@@ -13,11 +13,13 @@ import numpy as np
 import pytest
 import torch
 from drmc import cli
-from drmc.denoiser import Denoiser
 from drmc.errors import InputError
-from drmc.models import add_model, find_model, load_network, save_model
-from drmc.network import DRMC, Settings
-from drmc.networks import KINDS, build, settings_of
+from drmc.inference.denoiser import Denoiser
+from drmc.models.registry import add_model, find_model
+from drmc.models.weights import load_network, save_model
+from drmc.networks.drmc import DRMC
+from drmc.networks.protocol import Settings
+from drmc.networks.registry import KINDS, build, settings_of
 from drmc.networks.resunet import ResUNetConfig
 from drmc.networks.udrmc import UDRMCConfig
 from drmc.pipeline import DenoiseRequest, run
@@ -88,7 +90,7 @@ def test_what_is_saved_is_loaded_the_same(kind, tmp_path, monkeypatch):
     x_BCDHW = torch.rand(1, 1, 9, 8, 8)
     assert torch.equal(loaded(x_BCDHW)[0], saved(x_BCDHW)[0])
     (tmp_path / "m.json").unlink()
-    monkeypatch.setattr("drmc.models.user_folder", lambda: tmp_path / "user")
+    monkeypatch.setattr("drmc.models.registry.user_folder", lambda: tmp_path / "user")
     assert add_model(tmp_path / "m.pt").card["kind"] == kind
 
 
@@ -378,7 +380,7 @@ def test_a_checkpoint_from_before_there_were_kinds_goes_on(dataset, tmp_path, mo
 
 
 def test_importing_the_house_costs_no_kind():
-    code = "import drmc, drmc.models, drmc.pipeline, sys; sys.exit('torch' in sys.modules)"
+    code = "import drmc, drmc.models.registry, drmc.pipeline, sys; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 

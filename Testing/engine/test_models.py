@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import json
+import os
 import pickle
 
 import pytest
 import torch
-from drmc import models
 from drmc.errors import InputError
-from drmc.models import find_model, list_models, load_network, save_model
-from drmc.network import DRMC, NetworkConfig
+from drmc.models import registry
+from drmc.models.card import sha256_of
+from drmc.models.registry import find_model, list_models, model_folders, user_folder
+from drmc.models.weights import load_network, save_model
+from drmc.networks.drmc import DRMC, NetworkConfig
 
 SMALL = NetworkConfig(channels=8, blocks=2, experts=2, heads=2, hidden=4)
 
@@ -20,7 +23,7 @@ def folder(tmp_path, monkeypatch):
     """A model folder that is the only one."""
     here = tmp_path / "models"
     here.mkdir()
-    monkeypatch.setattr(models, "model_folders", lambda: [here])
+    monkeypatch.setattr(registry, "model_folders", lambda: [here])
     return here
 
 
@@ -75,7 +78,7 @@ def test_a_damaged_weight_file_is_refused_with_both_checksums(folder):
         with pytest.raises(InputError) as refusal:
             find_model(name)
         text = str(refusal.value)
-        assert entry.sha256 in text and models._sha256(entry.path) in text and str(entry.path) in text
+        assert entry.sha256 in text and sha256_of(entry.path) in text and str(entry.path) in text
         assert "\n" not in text and "again" in text
     with pytest.raises(InputError, match="changed"):
         load_network(entry)
@@ -163,10 +166,10 @@ def test_unknown_names_say_what_there_is(folder):
 
 
 def test_folders_are_those_of_the_variable_then_the_user_s_then_the_shipped(tmp_path, monkeypatch):
-    monkeypatch.setenv("DRMC_MODELS", f"{tmp_path / 'one'}{models.os.pathsep}{tmp_path / 'two'}")
-    folders = models.model_folders()
+    monkeypatch.setenv("DRMC_MODELS", f"{tmp_path / 'one'}{os.pathsep}{tmp_path / 'two'}")
+    folders = model_folders()
     assert folders[:2] == [tmp_path / "one", tmp_path / "two"]
-    assert folders[2] == models.user_folder()
+    assert folders[2] == user_folder()
     assert all(path.parts[-2:] == ("Resources", "Models") for path in folders[3:])
     for name, config in (("one", SMALL), ("two", NetworkConfig(channels=4, heads=2))):
         (tmp_path / name).mkdir()

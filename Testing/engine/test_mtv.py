@@ -11,7 +11,7 @@ from drmc.cli import main
 from drmc.errors import InputError
 from drmc.imaging.files import write_image
 from drmc.imaging.geometry import Geometry
-from drmc.models import save_model
+from drmc.models.weights import save_model
 from drmc.report_lesions import lesions_html
 from drmc.segments.segment import Segment
 from test_pipeline import GRID, lesion_mask, suv_image, tiny_network

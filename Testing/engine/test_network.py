@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 
-import drmc.network
-import drmc.tokens
+import drmc.networks.drmc
+import drmc.networks.tokens
 import pytest
 import torch
 from drmc.benchmark.oracle import Oracle
-from drmc.models import find_model, load_network
-from drmc.network import DRMC, NetworkConfig
+from drmc.models.registry import find_model
+from drmc.models.weights import load_network
+from drmc.networks.drmc import DRMC, NetworkConfig
 from torch import Tensor
 
 SMALL = NetworkConfig(channels=16, blocks=2, heads=4, hidden=8)
@@ -117,18 +118,18 @@ def test_equals_the_oracle_on_thin_tiles(shape):
 
 
 def test_equals_the_oracle_across_slabs_and_chunks_and_as_a_large_image(monkeypatch):
-    monkeypatch.setattr(drmc.tokens, "SLAB_VALUES", 1)
-    monkeypatch.setattr(drmc.tokens, "CACHE_VALUES", 1000)
-    monkeypatch.setattr(drmc.tokens, "SMALL_IMAGE", 0)
+    monkeypatch.setattr(drmc.networks.tokens, "SLAB_VALUES", 1)
+    monkeypatch.setattr(drmc.networks.tokens, "CACHE_VALUES", 1000)
+    monkeypatch.setattr(drmc.networks.tokens, "SMALL_IMAGE", 0)
     assert_equals_oracle(build(), tile(2, 1, 9, 5, 6))
 
 
 @pytest.mark.parametrize("few_tokens", [0, 10**6], ids=["by the kernel", "by the factors"])
 @pytest.mark.parametrize("gates", GATE_BIASES)
 def test_both_ways_of_training_a_bank_equal_the_oracle(monkeypatch, few_tokens, gates):
-    monkeypatch.setattr(drmc.network, "FEW_TOKENS", few_tokens)
+    monkeypatch.setattr(drmc.networks.drmc, "FEW_TOKENS", few_tokens)
     assert_equals_oracle(build(gates=gates), tile(2, 1, 7, 5, 6))
-    monkeypatch.setattr(drmc.tokens, "CACHE_VALUES", 1000)  # tile by tile
+    monkeypatch.setattr(drmc.networks.tokens, "CACHE_VALUES", 1000)  # tile by tile
     assert_equals_oracle(build(gates=gates), tile(2, 1, 7, 5, 6))
 
 

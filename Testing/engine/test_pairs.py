@@ -12,7 +12,7 @@ import SimpleITK as sitk
 import torch
 from drmc.dataset import read_manifest, select
 from drmc.errors import InputError
-from drmc.network import INPUT_SCALE
+from drmc.networks.protocol import INPUT_SCALE
 from drmc.training.loop import train
 from drmc.training.pairs import Pair, Wanted, fingerprint, kept_pairs, load_pairs
 from drmc.training.trainer import charbonnier

@@ -20,8 +20,8 @@ from drmc.batch import run_batch
 from drmc.errors import CancelledError, DRMCError, InputError
 from drmc.imaging.files import write_image
 from drmc.imaging.geometry import Geometry
-from drmc.models import save_model
-from drmc.network import DRMC, NetworkConfig
+from drmc.models.weights import save_model
+from drmc.networks.drmc import DRMC, NetworkConfig
 from drmc.pet.reading import read_volume
 from drmc.pipeline import DenoiseRequest
 from drmc.runtime.usage import peak_memory_bytes

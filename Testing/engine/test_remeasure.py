@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from drmc.cli import main
 from drmc.imaging.files import write_image
-from drmc.models import save_model
+from drmc.models.weights import save_model
 from drmc.pet.reading import read_volume
 from synthetic_dicom import write_series
 from test_pipeline import GRID, lesion_mask, suv_image, tiny_network

@@ -19,7 +19,8 @@ import pytest
 import torch
 from drmc import cli
 from drmc.errors import InputError
-from drmc.models import find_model, load_network
+from drmc.models.registry import find_model
+from drmc.models.weights import load_network
 from drmc.training import checkpoint as checkpoints
 from drmc.training import loop
 from drmc.training.config import TrainingConfig

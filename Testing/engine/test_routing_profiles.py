@@ -10,8 +10,10 @@ import pytest
 from drmc import pipeline
 from drmc.cli import main
 from drmc.dataset import read_manifest
-from drmc.denoiser import Denoiser
-from drmc.models import add_to_card, find_model, load_network, save_model
+from drmc.inference.denoiser import Denoiser
+from drmc.models.card import add_to_card
+from drmc.models.registry import find_model
+from drmc.models.weights import load_network, save_model
 from drmc.routing import gates_of, routing_table
 from drmc.routing_profiles import (
     CARD_KEY,

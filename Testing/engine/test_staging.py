@@ -18,7 +18,7 @@ from drmc.cli import main
 from drmc.errors import DiskFullError, DRMCError, InputError
 from drmc.imaging.files import write_image
 from drmc.imaging.geometry import Geometry
-from drmc.models import save_model
+from drmc.models.weights import save_model
 from drmc.pet.reading import read_volume
 from drmc.pipeline import DenoiseRequest
 from engine.small_training import make_dataset, tiny_config

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 import torch
-from drmc.models import find_model, load_network
+from drmc.models.registry import find_model
+from drmc.models.weights import load_network
 from drmc.training import loop
 from drmc.training.config import TrainingConfig
 from drmc.training.loop import train

@@ -16,7 +16,7 @@ import SimpleITK as sitk
 from drmc import files, pipeline, quantify
 from drmc.cli import main
 from drmc.imaging.files import write_image
-from drmc.models import save_model
+from drmc.models.weights import save_model
 from drmc.pet.reading import read_volume
 from drmc.pipeline import DenoiseRequest
 from drmc.runtime.progress import TerminalProgress

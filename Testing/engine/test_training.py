@@ -15,8 +15,10 @@ import torch
 from drmc import cli
 from drmc.dataset import read_manifest, select
 from drmc.errors import DRMCError, InputError
-from drmc.models import find_model, load_network
-from drmc.network import DRMC, INPUT_SCALE, NetworkConfig
+from drmc.models.registry import find_model
+from drmc.models.weights import load_network
+from drmc.networks.drmc import DRMC, NetworkConfig
+from drmc.networks.protocol import INPUT_SCALE
 from drmc.training.config import TrainingConfig
 from drmc.training.loop import train
 from drmc.training.muon import MuonAdamW, orthogonalized

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from drmc import cli
 from drmc.errors import InputError
-from drmc.models import find_model
+from drmc.models.registry import find_model
 from drmc.plot import log_ticks, ticks
 from drmc.training import curves
 from drmc.training.history import History

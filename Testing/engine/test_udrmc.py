@@ -6,13 +6,13 @@ import dataclasses
 from functools import partial
 from itertools import pairwise
 
-import drmc.network
+import drmc.networks.drmc
 import pytest
 import test_network
 import torch
 import torch.nn.functional as F
 from drmc.benchmark import oracle
-from drmc.network import DRMC
+from drmc.networks.drmc import DRMC
 from drmc.networks.udrmc import UDRMC, UDRMCConfig
 from test_network import GATE_BIASES, relative, relative_norm, tile
 from torch import Tensor, nn
@@ -118,7 +118,7 @@ assert_equals_oracle = partial(test_network.assert_equals_oracle, oracle_of=orac
 @pytest.mark.parametrize("few_tokens", [0, 10**6], ids=["by the kernel", "by the factors"])
 @pytest.mark.parametrize("gates", GATE_BIASES)
 def test_equals_the_oracle(gates, few_tokens, monkeypatch):
-    monkeypatch.setattr(drmc.network, "FEW_TOKENS", few_tokens)
+    monkeypatch.setattr(drmc.networks.drmc, "FEW_TOKENS", few_tokens)
     found = assert_equals_oracle(build(gates=gates), tile(2, 1, 16, 8, 24))
     closed = (found == 0).double().mean().item()
     assert {"open": closed == 0, "mixed": 0 < closed < 1, "closed": closed == 1}[gates]

@@ -63,8 +63,8 @@ def qtSlicer(slicer, monkeypatch):
 def model(tmp_path_factory):
     """A tiny model with random weights beside the shipped ones; its name."""
     torch = pytest.importorskip("torch")
-    from drmc.models import save_model
-    from drmc.network import DRMC, NetworkConfig
+    from drmc.models.weights import save_model
+    from drmc.networks.drmc import DRMC, NetworkConfig
 
     folder = tmp_path_factory.mktemp("models")
     with torch.random.fork_rng():

@@ -89,7 +89,7 @@ def shown(panel, name: str) -> bool:
 
 
 def test_the_card_of_the_default_model_is_shown(panel):
-    from drmc.models import find_model
+    from drmc.models.registry import find_model
 
     text, card = panel.ui.cardLabel.text, find_model().card
     assert f"<b>{card['title']}</b>" in text
@@ -103,7 +103,7 @@ def test_the_card_of_the_default_model_is_shown(panel):
 
 
 def test_a_model_that_was_begun_from_another_says_what_both_were_trained_on():
-    from drmc.models import ModelEntry
+    from drmc.models.card import ModelEntry
     from DRMCDenoiseLib.modeltexts import cardText
 
     began = {"name": "first", "training": {"simulated": True, "patients": {"C1": 20}}}
@@ -131,7 +131,7 @@ def test_the_card_follows_the_choice(panel):
     ],
 )
 def test_a_model_without_a_sound_card_says_so(panel, monkeypatch, tmp_path, model, card, said):
-    from drmc.models import find_model
+    from drmc.models.registry import find_model
 
     shutil.copy(find_model(model).path, tmp_path / "tiny.pt")
     if card is not None:
@@ -147,7 +147,8 @@ def test_a_model_without_a_sound_card_says_so(panel, monkeypatch, tmp_path, mode
 
 
 def test_a_model_is_added_from_a_file_by_the_engine(qtSlicer, model, library, tmp_path, monkeypatch):
-    from drmc import models
+    from drmc.models import registry
+    from drmc.models.registry import user_folder
 
     folder = tmp_path / "mine"
     monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "home"))
@@ -155,7 +156,7 @@ def test_a_model_is_added_from_a_file_by_the_engine(qtSlicer, model, library, tm
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
     folder.mkdir()
     for ending in (".pt", ".json"):
-        shutil.copy(models.find_model(model).path.with_suffix(ending), folder / f"other{ending}")
+        shutil.copy(registry.find_model(model).path.with_suffix(ending), folder / f"other{ending}")
     panel = host.openWidget(sys.modules["DRMCDenoise"], "DRMCDenoise")
     try:
         monkeypatch.setattr(library("modelsection"), "chooseWeightFile", lambda: str(folder / "other.pt"))
@@ -163,14 +164,14 @@ def test_a_model_is_added_from_a_file_by_the_engine(qtSlicer, model, library, tm
         assert panel.ui.addModelLabel.text == "Checking other.pt..." and not panel.ui.addModelButton.enabled
         waitUntil(qtSlicer, lambda: panel.ui.addModelButton.enabled, 120)
         assert not panel.ui.addModelLabel.text and panel._parameterNode.model == "other"
-        assert (models.user_folder() / "other.pt").is_file() and panel.ui.modelComboBox.currentText == "Tiny"
+        assert (user_folder() / "other.pt").is_file() and panel.ui.modelComboBox.currentText == "Tiny"
 
         (folder / "broken.pt").write_bytes(b"not weights")
         monkeypatch.setattr(library("modelsection"), "chooseWeightFile", lambda: str(folder / "broken.pt"))
         panel.ui.addModelButton.click()
         waitUntil(qtSlicer, lambda: panel.ui.addModelButton.enabled, 120)
         assert "broken.pt: is no weight file" in panel.ui.addModelLabel.text
-        assert panel._parameterNode.model == "other" and not (models.user_folder() / "broken.pt").exists()
+        assert panel._parameterNode.model == "other" and not (user_folder() / "broken.pt").exists()
     finally:
         host.closeWidget(panel)
 
@@ -232,7 +233,7 @@ def test_devices_that_cannot_be_asked_for_do_not_keep_from_applying(panel, qtSli
 def test_the_time_of_the_last_run_on_this_device_is_told(panel, qtSlicer, answers, library):
     answer(qtSlicer, answers, WITHOUT)
     assert "last run" not in panel.ui.deviceInfoLabel.text
-    from drmc.models import find_model
+    from drmc.models.registry import find_model
 
     summary = {
         "model": {"sha256": find_model().sha256},

@@ -11,7 +11,7 @@ import torch
 from drmc.benchmark.measure import Timing, alternate, free_memory, peak_memory, profile
 from drmc.benchmark.workload import Workload, gradient, measurable_open_gates, multiply_adds, prepare
 from drmc.errors import DRMCError
-from drmc.network import NetworkConfig
+from drmc.networks.drmc import NetworkConfig
 
 USABLE = 0.8  # share of the free memory that a workload may be expected to take
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from drmc.network import NetworkConfig
+from drmc.networks.drmc import NetworkConfig
 
 TILE = 64  # edge in voxels: ratios are asked of the paper's network on the paper's tile
 TILE_RATIO = {  # (device, precision, whether all gates are open): times as fast as the oracle in float32

@@ -2,7 +2,7 @@
 
 The tests ask it for equality, `drmc benchmark` for the time and the memory that the engine saves. Slow and
 memory-hungry on purpose. Modules carry the names and shapes of the authors' code, so that `state_dict()` has
-exactly the keys of a checkpoint of theirs. Nothing is shared with `drmc.network` but the meaning of its settings.
+exactly the keys of a checkpoint of theirs. Nothing is shared with `drmc.networks.drmc` but the meaning of its settings.
 """
 
 from __future__ import annotations

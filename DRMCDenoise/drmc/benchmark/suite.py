@@ -15,11 +15,13 @@ from drmc.benchmark.asked import TILE, verdicts
 from drmc.benchmark.measure import matrix_product_ceiling
 from drmc.benchmark.whole_scan import measure_scaling, measure_scan
 from drmc.benchmark.workload import new_network
-from drmc.denoiser import Denoiser, on_physical_cores
 from drmc.errors import InputError
 from drmc.files import jsonable
-from drmc.models import find_model, load_network
-from drmc.network import NetworkConfig
+from drmc.inference.denoiser import Denoiser
+from drmc.inference.device import on_physical_cores
+from drmc.models.registry import find_model
+from drmc.models.weights import load_network
+from drmc.networks.drmc import NetworkConfig
 from drmc.runtime import hardware
 from drmc.runtime.usage import versions
 from drmc.scans import find_scan

@@ -13,9 +13,10 @@ from typing import Any
 import numpy as np
 import torch
 
-from drmc.denoiser import OVERLAP, Denoiser, halo_of
 from drmc.imaging.geometry import Geometry
 from drmc.imaging.resampling import GRID_MM
+from drmc.inference.denoiser import Denoiser
+from drmc.inference.tiles import OVERLAP, halo_width
 from drmc.pipeline import DenoiseRequest
 from drmc.pipeline import run as denoise_scan
 from drmc.runtime.workers import run_in_processes
@@ -110,7 +111,7 @@ def measure_scaling(
 
 def synthetic_body(tile: int, tiles: int) -> tuple[np.ndarray, Geometry, float]:
     """SUV (z, y, x) of a cylinder of noisy tissue that takes so many tiles in a row, its geometry, its volume [ml]."""
-    inner = tile - 2 * halo_of(tile)
+    inner = tile - 2 * halo_width(tile)
     stride = inner - round(OVERLAP * inner)
     # of the image's own slices; a stride for each tile lies between what tiles - 1 and what tiles of them reach
     slices = round(tiles * stride * GRID_MM / SLICE_MM)

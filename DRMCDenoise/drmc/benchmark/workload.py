@@ -1,7 +1,7 @@
 """What is measured: one tile through the network, or one training step on a patch, by the engine or by the oracle.
 
 Speed does not depend on the weights: networks are new ones, from a fixed seed, so that a workload is a handful
-of settings that a fresh process can build again. Axes as in `drmc.network`.
+of settings that a fresh process can build again. Axes as in `drmc.networks.drmc`.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from drmc.benchmark.oracle import Oracle
-from drmc.network import DRMC, NetworkConfig, Router
+from drmc.networks.drmc import DRMC, NetworkConfig, Router
 from drmc.runtime.precision import float32_products
 
 SEED = 20230801
@@ -27,7 +27,7 @@ class Workload:
     """One computation.
 
     kind: "tile" (inference) or "training" (forward, backward and Adam's step on one patch).
-    side: "product" (`drmc.network`) or "oracle" (equations 1 and 2, expert by expert).
+    side: "product" (`drmc.networks.drmc`) or "oracle" (equations 1 and 2, expert by expert).
     edge: voxels along each edge of the tile.   precision: "fp32", "bf16", for the oracle also "fp64".
     open_gates: experts open in every bank; None: as a new network's routers have it.
     """

@@ -30,7 +30,7 @@ def run(arguments: argparse.Namespace, reporter: Reporter) -> int:
     from drmc.evaluation.config import EvaluationConfig
     from drmc.evaluation.estimators import Methods
     from drmc.evaluation.tables import markdown
-    from drmc.models import add_to_card
+    from drmc.models.card import add_to_card
     from drmc.staging import Claim
 
     config = EvaluationConfig.read(arguments.config)

@@ -23,7 +23,7 @@ from drmc.evaluation.tables import lesions_csv, markdown, results_csv
 from drmc.evaluation.tuning import SLABS, Choices, choose, grid_of
 from drmc.evaluation.work import CaseTask, RealTask, Task, TuningTask, run_task
 from drmc.files import write_json, write_text
-from drmc.models import earlier_trainings
+from drmc.models.card import earlier_trainings
 from drmc.runtime import hardware
 from drmc.runtime.progress import Reporter, duration
 from drmc.runtime.workers import run_in_processes

@@ -10,12 +10,14 @@ from typing import Any
 
 import numpy as np
 
-from drmc.denoiser import Denoiser
 from drmc.errors import InputError
 from drmc.evaluation.config import EvaluationConfig, Method
 from drmc.evaluation.filters import gaussian_filter, nonlocal_means, require_nonlocal_means
 from drmc.imaging.geometry import Geometry
-from drmc.models import ModelEntry, find_model, load_network
+from drmc.inference.denoiser import Denoiser
+from drmc.models.card import ModelEntry
+from drmc.models.registry import find_model
+from drmc.models.weights import load_network
 
 Share = Callable[[float], None]
 

@@ -20,8 +20,8 @@ from drmc.runtime.progress import Reporter, add_progress_argument
 
 if TYPE_CHECKING:
     from drmc.dataset import Case
-    from drmc.denoiser import Denoiser
-    from drmc.models import ModelEntry
+    from drmc.inference.denoiser import Denoiser
+    from drmc.models.card import ModelEntry
     from drmc.routing_profiles import ScanGates
 
 
@@ -46,8 +46,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace, reporter: Reporter) -> int:
     """Measures, prints the distances to the limit, and returns the exit code."""
-    from drmc.denoiser import Denoiser
-    from drmc.models import add_to_card, find_model, load_network
+    from drmc.inference.denoiser import Denoiser
+    from drmc.models.card import add_to_card
+    from drmc.models.registry import find_model
+    from drmc.models.weights import load_network
     from drmc.routing_profiles import CARD_KEY, make_profiles
 
     entry = find_model(arguments.model)

@@ -1,6 +1,6 @@
 """Between the levels of a U-shaped network: convolutions over 2 x 2 x 2 cubes of tokens, as matrix products.
 
-Axes as in `drmc.network`. A level's sizes must be even where a level lies below it.
+Axes as in `drmc.networks.drmc`. A level's sizes must be even where a level lies below it.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from drmc.tokens import Space
+from drmc.networks.tokens import Space
 
 
 def below(space: Space) -> Space:

@@ -1,6 +1,6 @@
 """A residual U-Net without routing: what a network of the same reach and cost does without experts.
 
-Residual units as in nnU-Net's (Isensee et al., Nature Methods 2021), on cubes of voxels. Axes as in `drmc.network`.
+Residual units as in nnU-Net's (Isensee et al., Nature Methods 2021), on cubes of voxels. Axes as in `drmc.networks.drmc`.
 """
 
 from __future__ import annotations
@@ -12,9 +12,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from drmc.network import ResidualNetwork, Settings
 from drmc.networks.levels import Upsample, below, gather_cubes, linear
-from drmc.tokens import Space, convolve
+from drmc.networks.protocol import ResidualNetwork, Settings
+from drmc.networks.tokens import Space, convolve
 
 SLOPE = 0.01  # of LeakyReLU below 0
 
@@ -26,7 +26,7 @@ class ResUNetConfig(Settings):
     widths: channels of each level, finest first.   units: residual units of each level.
     norm: "layer", over the channels of each voxel, or "instance", over the voxels of each channel of a tile, which
     forgets the level of uptake there.
-    voxel_unshuffle: as in `drmc.network.NetworkConfig`.
+    voxel_unshuffle: as in `drmc.networks.drmc.NetworkConfig`.
     """
 
     widths: tuple[int, ...] = (32, 64, 128)

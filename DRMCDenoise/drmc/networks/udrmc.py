@@ -2,7 +2,7 @@
 
 The blocks are those of equations 1 and 2 (Yang et al., MICCAI 2023); the paper's network has them at one resolution.
 A level below has an eighth of the tokens and twice the reach. The router's width R does not depend on the channels,
-so that the H of each router is handed to the next one across the levels. Axes as in `drmc.network`.
+so that the H of each router is handed to the next one across the levels. Axes as in `drmc.networks.drmc`.
 """
 
 from __future__ import annotations
@@ -13,9 +13,10 @@ from itertools import pairwise
 import torch
 from torch import Tensor, nn
 
-from drmc.network import ROUTER_CHOICES, NetworkConfig, RoutedNetwork, Settings
+from drmc.networks.drmc import ROUTER_CHOICES, NetworkConfig, RoutedNetwork
 from drmc.networks.levels import Downsample, Upsample, below, linear
-from drmc.tokens import Space, spare_like
+from drmc.networks.protocol import Settings
+from drmc.networks.tokens import Space, spare_like
 
 
 @dataclass(frozen=True)
@@ -25,7 +26,7 @@ class UDRMCConfig(Settings):
     widths: channels of each level, finest first.
     blocks: routing blocks in the order of computation: down the levels, the lowest, up again.
     head_width: channels of an attention head.
-    The rest as in `drmc.network.NetworkConfig`.
+    The rest as in `drmc.networks.drmc.NetworkConfig`.
     """
 
     widths: tuple[int, ...] = (32, 64, 128)

@@ -10,7 +10,8 @@ from typing import Any
 
 from drmc.errors import InputError
 from drmc.files import read_json_object
-from drmc.network import NetworkConfig, Settings
+from drmc.networks.drmc import NetworkConfig
+from drmc.networks.protocol import Settings
 from drmc.training.presets import with_preset
 from drmc.training.sampler import TARGETS
 

@@ -12,7 +12,7 @@ import torch
 import drmc
 from drmc.dataset import is_simulated
 from drmc.files import write_json
-from drmc.models import save_model
+from drmc.models.weights import save_model
 from drmc.runtime import hardware
 from drmc.training.checkpoint import read_checkpoint
 from drmc.training.start import initial_model

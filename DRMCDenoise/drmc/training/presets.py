@@ -7,8 +7,9 @@ from dataclasses import replace
 from typing import Any
 
 from drmc.errors import InputError
-from drmc.network import NetworkConfig, Settings
-from drmc.networks import settings_of
+from drmc.networks.drmc import NetworkConfig
+from drmc.networks.protocol import Settings
+from drmc.networks.registry import settings_of
 from drmc.networks.resunet import ResUNetConfig
 from drmc.networks.udrmc import UDRMCConfig
 
@@ -109,7 +110,8 @@ def with_preset(values: Mapping[str, Any]) -> dict[str, Any]:
     preset = PRESETS.get(name, {})
     base = NetworkConfig.from_dict(preset.get("network", {}))
     if isinstance(values.get("initial_weights"), str) and values["initial_weights"]:
-        from drmc.models import find_model, load_network
+        from drmc.models.registry import find_model
+        from drmc.models.weights import load_network
 
         base = load_network(find_model(values["initial_weights"]))[0].config
     return {**preset, **values, "network": _network(base, values.get("network", {}))}

@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from drmc.network import INPUT_SCALE
+from drmc.networks.protocol import INPUT_SCALE
 from drmc.training.pairs import Pair
 
 TARGETS = ("full", "noise_free", "expected_full")

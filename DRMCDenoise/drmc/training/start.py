@@ -6,9 +6,12 @@ import torch
 from torch import nn
 
 from drmc.errors import InputError
-from drmc.models import ModelEntry, find_model, load_network
-from drmc.network import AttentionBank, FFNBank, ResidualNetwork, Router
-from drmc.networks import build
+from drmc.models.card import ModelEntry
+from drmc.models.registry import find_model
+from drmc.models.weights import load_network
+from drmc.networks.drmc import AttentionBank, FFNBank, Router
+from drmc.networks.protocol import ResidualNetwork
+from drmc.networks.registry import build
 from drmc.training.config import TrainingConfig
 from drmc.training.muon import MuonAdamW
 

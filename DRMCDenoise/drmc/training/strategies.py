@@ -25,7 +25,7 @@ from dataclasses import dataclass
 
 import torch
 
-from drmc.network import ResidualNetwork
+from drmc.networks.protocol import ResidualNetwork
 from drmc.training.config import TrainingConfig
 from drmc.training.processes import Processes
 from drmc.training.start import initial_network, make_optimizer

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from drmc.network import ResidualNetwork
+from drmc.networks.protocol import ResidualNetwork
 from drmc.training.checkpoint import check_same_run, read_checkpoint, write_checkpoint
 from drmc.training.config import TrainingConfig
 from drmc.training.processes import Processes

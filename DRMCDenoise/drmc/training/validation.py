@@ -13,11 +13,11 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from drmc.denoiser import halo_of
 from drmc.errors import InputError
 from drmc.imaging.smoothing import FWHM_PER_SIGMA, smooth
+from drmc.inference.tiles import halo_width
 from drmc.metrics import SUV_RANGE, nrmse, psnr, share_of_attainable
-from drmc.network import INPUT_SCALE, ResidualNetwork
+from drmc.networks.protocol import INPUT_SCALE, ResidualNetwork
 from drmc.training.config import TrainingConfig
 from drmc.training.pairs import Pair
 from drmc.training.regions import choose_boxes, inner_part, lead, part_of_lesion
@@ -97,7 +97,7 @@ class Validation:
 
     def __init__(self, held_out: Mapping[str, Sequence[Pair]], config: TrainingConfig):
         tile = config.tile or config.patch
-        margin = max(config.loss_margin, halo_of(tile))
+        margin = max(config.loss_margin, halo_width(tile))
         self._centers = {
             center: [_held_out(pair, tile, margin, config.validation_tiles) for pair in pairs]
             for center, pairs in held_out.items()

@@ -1,6 +1,6 @@
 """Work over the voxels of tiles: convolutions, normalization and FFN on tokens, in pieces that stay in cache.
 
-Axes as in `drmc.network`: tokens are channels-last, x_BNC with N = D H W; a convolution sees a channels-last view,
+Axes as in `drmc.networks.drmc`: tokens are channels-last, x_BNC with N = D H W; a convolution sees a channels-last view,
 so nothing is transposed in memory.
 """
 

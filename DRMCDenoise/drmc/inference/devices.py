@@ -23,7 +23,7 @@ def list_devices() -> dict[str, Any]:
         raise InputError("PyTorch is missing: install it (torch>=2.4), in Slicer by the extension PyTorch")
     import torch
 
-    from drmc import denoiser
+    from drmc.inference.device import choose_device
 
     devices = []
     for index in range(torch.cuda.device_count() if torch.cuda.is_available() else 0):
@@ -38,7 +38,7 @@ def list_devices() -> dict[str, Any]:
     devices.append(
         _device(processor, hardware.processor_name(), free=_free_bytes(total), total=total, cores=cores)
     )
-    auto = str(denoiser.choose_device("auto"))
+    auto = str(choose_device("auto"))
     built = torch.version.cuda or torch.version.hip
     why = {
         "cuda": "a CUDA graphics card is the fastest",
@@ -53,7 +53,7 @@ def list_devices() -> dict[str, Any]:
 def _device(
     device: Any, title: str, *, free: int | None = None, total: int | None = None, cores: int | None = None
 ) -> dict[str, Any]:
-    from drmc import denoiser
+    from drmc.inference.device import computes_in_bf16
 
     return {
         "name": str(device),
@@ -62,7 +62,7 @@ def _device(
         "cores": cores,
         "free_bytes": free,
         "total_bytes": total,
-        "bf16": denoiser.computes_in_bf16(device),
+        "bf16": computes_in_bf16(device),
     }
 
 

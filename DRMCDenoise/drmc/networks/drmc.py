@@ -15,76 +15,19 @@ from __future__ import annotations
 
 import os
 import pickle
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, fields
-from typing import Any, ClassVar
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from drmc.tokens import (
-    ChunkedFFN,
-    FactoredConvolution,
-    Space,
-    convolve,
-    convolve_in_slabs,
-    fill_behind,
-    gram,
-    normalize,
-    shuffle,
-    spare_like,
-    unshuffle,
-)
+from drmc.networks.authors import authors_config, authors_views
+from drmc.networks.protocol import ResidualNetwork, Settings
+from drmc.networks.tokens import ChunkedFFN, FactoredConvolution, Space, convolve, gram, normalize, spare_like
 
-INPUT_SCALE = 20.0  # SUV per network unit
 FEW_TOKENS = 24  # times C: a tile of no more is trained at less cost by a bank's factors than by its kernel
 Experts = slice | list[int]  # which experts of a bank
-
-
-@dataclass(frozen=True)
-class Settings:
-    """What the settings of every kind of network share; `kind` is their key in `drmc.networks.KINDS`."""
-
-    kind: ClassVar[str]
-
-    @property
-    def gates_shape(self) -> tuple[int, int]:
-        """(L, M) of the gates; (0, 0): a network without routing."""
-        return 0, 0
-
-    @property
-    def features_per_voxel(self) -> float:
-        """Channels of the finest features, per voxel of the tile."""
-        raise NotImplementedError
-
-    def to_dict(self) -> dict[str, Any]:
-        return {key: list(v) if isinstance(v, tuple) else v for key, v in asdict(self).items()}
-
-    @classmethod
-    def from_dict(cls, values: Mapping[str, Any]) -> Settings:
-        """Raises ValueError on a key that is no field."""
-        if unknown := sorted(set(values) - {field.name for field in fields(cls)}):
-            raise ValueError(f"unknown network setting(s): {', '.join(unknown)}")
-        return cls(**{key: tuple(v) if isinstance(v, list) else v for key, v in values.items()})
-
-    def _check(self, counts: tuple[str, ...], choices: Mapping[str, tuple[str, ...]]) -> None:
-        for name in counts:
-            if not isinstance(getattr(self, name), int) or getattr(self, name) < 1:
-                raise ValueError(f"{name} must be a positive integer, not {getattr(self, name)!r}")
-        for name, known in choices.items():
-            if getattr(self, name) not in known:
-                raise ValueError(f"{name} must be {' or '.join(known)}, not {getattr(self, name)!r}")
-
-    def _check_lists(self, *names: str) -> None:
-        for name in names:
-            value = getattr(self, name)
-            if (
-                not isinstance(value, tuple)
-                or not value
-                or not all(isinstance(n, int) and n > 0 for n in value)
-            ):
-                raise ValueError(f"{name} must be a list of positive integers, not {value!r}")
 
 
 ROUTER_CHOICES = {
@@ -264,48 +207,6 @@ class Block(nn.Module):
         return x_BNC, hidden_BR, [gates1_BM, gates2_BM]
 
 
-class ResidualNetwork(nn.Module):
-    """Predicts what to add to a tile: 3x3x3 head on cubes of voxels, a `body` of its kind, 3x3x3 tail.
-
-    Sizes that are no multiple of `multiple` are filled up by the last planes behind, and cropped again.
-    """
-
-    multiple = 1
-
-    config: Settings
-    head: nn.Conv3d
-    tail: nn.Conv3d
-
-    def body(self, x_BNC: Tensor, space: Space) -> tuple[Tensor, list[Tensor]]:
-        """The tokens after all layers, and the gates (B, M) of every bank in router order."""
-        raise NotImplementedError
-
-    def forward(self, x_BCDHW: Tensor, compute_dtype: torch.dtype | None = None) -> tuple[Tensor, Tensor]:
-        """What to add to each tile, and which experts did it; every tile's result depends on that tile alone.
-
-        x_BCDHW: (B, 1, D, H, W) in network units, SUV / 20, never clipped; any D, H, W >= 1.
-        compute_dtype: type of the products over voxels, e.g. torch.bfloat16; None: that of the parameters,
-            which statistics, Gram algebra, routers, head and tail always have.
-        Returns the residual (B, 1, D, H, W) in network units and the gates (B, L, M), (B, 0, 0) of a network without
-        routing, both in that type.
-        Evaluation without gradients skips closed experts. Raises ValueError on another shape or form.
-        """
-        if x_BCDHW.ndim != 5 or x_BCDHW.shape[1] != 1 or 0 in x_BCDHW.shape:
-            raise ValueError(f"{type(self).__name__} takes (B, 1, D, H, W), got {tuple(x_BCDHW.shape)}")
-        exact, k = self.head.weight.dtype, self.config.voxel_unshuffle
-        cubes_BCDHW = unshuffle(fill_behind(x_BCDHW.to(exact), self.multiple), k)
-        space = cubes_BCDHW.shape[2:]
-        x_BNC = convolve_in_slabs(cubes_BCDHW.flatten(2).transpose(1, 2), self.head, space)
-        x_BNC, gates = self.body(x_BNC.to(compute_dtype or exact).contiguous(), space)
-        residual_BNC = convolve_in_slabs(x_BNC.to(exact), self.tail, space)
-        gates_BLM = torch.stack(gates, 1) if gates else residual_BNC.new_zeros(len(x_BNC), 0, 0)
-        return shuffle(residual_BNC, space, k, x_BCDHW.shape), gates_BLM
-
-    def denoise(self, x_BCDHW: Tensor, compute_dtype: torch.dtype | None = None) -> Tensor:
-        """x + residual, (B, 1, D, H, W) in network units."""
-        return x_BCDHW + self(x_BCDHW, compute_dtype)[0]
-
-
 class RoutedNetwork(ResidualNetwork):
     """A network of routing blocks, `blocks` in the order in which they are computed; H runs through all routers.
 
@@ -349,7 +250,7 @@ class DRMC(RoutedNetwork):
 
     def authors_state_dict(self) -> dict[str, Tensor]:
         """The parameters under the authors' names, in their shapes, sharing memory; by default 195."""
-        return dict(_authors_views(self))
+        return dict(authors_views(self))
 
     @classmethod
     def from_authors_checkpoint(cls, source: str | os.PathLike | Mapping, gate: str = "relu") -> DRMC:
@@ -366,7 +267,7 @@ class DRMC(RoutedNetwork):
         if not isinstance(source, Mapping) or not all(isinstance(value, Tensor) for value in source.values()):
             raise ValueError("a checkpoint of the authors' network must be a flat dictionary of tensors")
         state = {key.removeprefix("module."): value for key, value in source.items()}
-        network = cls(NetworkConfig(**_authors_config(state), gate=gate))
+        network = cls(NetworkConfig(**authors_config(state), gate=gate))
         views = network.authors_state_dict()
         for key in [*views, *state]:
             found, expected = (tuple(d[key].shape) if key in d else "absent" for d in (state, views))
@@ -374,51 +275,3 @@ class DRMC(RoutedNetwork):
                 raise ValueError(f"authors' checkpoint: {key} has shape {found}, expected {expected}")
             views[key].copy_(state[key])
         return network
-
-
-# ----------------------------------------------------------------------------------- the authors' checkpoints
-_AUTHORS_NAMES = {  # ours to theirs, applied to each parameter's name; {m} numbers the expert, which we stack
-    "hidden_R": "hidden", "head.": "head_conv.", "tail.": "tail_conv.", "blocks.": "body.",
-    "skip1_C": "beta", "skip2_C": "gamma", "norm1.": "norm1.norm.", "norm2.": "norm2.norm.",
-    "router1.": "attention.routing.", "router2.": "mlp.routing.", "inner.": "conv1.", "outer.": "conv3.",
-    "qkv_M3CC": "att_experts.{m}.qkv.weight", "temperature_Mh": "att_experts.{m}.temperature",
-    "depthwise_MC333": "att_experts.{m}.dwconv.weight", "project_MCC": "att_experts.{m}.project_out.weight",
-    "ffn.weight1_MFC": "mlp.mpl_experts.{m}.fc1.weight", "ffn.bias1_MF": "mlp.mpl_experts.{m}.fc1.bias",
-    "ffn.weight2_MCF": "mlp.mpl_experts.{m}.fc2.weight", "ffn.bias2_MC": "mlp.mpl_experts.{m}.fc2.bias",
-}  # fmt: skip
-
-
-def _authors_views(network: nn.Module) -> Iterator[tuple[str, Tensor]]:
-    """(their key, detached view of our parameter in their shape)."""
-    for name, value in network.named_parameters():
-        for ours, theirs in _AUTHORS_NAMES.items():
-            name = name.replace(ours, theirs)
-        for m, part in enumerate(value.detach() if "{m}" in name else [value.detach()]):
-            if name.endswith(("hidden", "beta", "gamma")):
-                part = part.view(1, -1, 1, 1, 1)
-            elif name.endswith("temperature"):
-                part = part.view(-1, 1, 1)
-            elif "dwconv" in name:
-                part = part[:, None]
-            elif part.ndim in (2, 3):  # a linear map is a 1x1x1 convolution there; q, k, v in turn
-                part = part.reshape(-1, part.shape[-1], 1, 1, 1)
-            yield name.format(m=m), part
-
-
-def _authors_config(state: Mapping[str, Tensor]) -> dict[str, int | bool]:
-    """Reads the size off the keys and shapes; ValueError where a key that tells it is absent or absurd."""
-    size = lambda key: len(state[key]) if state[key].ndim else 0
-    expert = "body.0.attention.att_experts.{}.temperature".format
-    try:
-        return dict(
-            channels=(channels := size("head_conv.weight")),
-            blocks=len({key.split(".")[1] for key in state if key.startswith("body.")}),
-            experts=sum(expert(m) in state for m in range(len(state))),
-            heads=size(expert(0)),
-            hidden=size("body.0.attention.routing.conv1.weight"),
-            ffn_ratio=size("body.0.mlp.mpl_experts.0.fc1.weight") // max(1, channels),
-            use_hidden="hidden" in state,
-            voxel_unshuffle=round(len(state["tail_conv.bias"]) ** (1 / 3)),
-        )
-    except KeyError as error:
-        raise ValueError(f"not a checkpoint of the authors' network: no {error}") from error

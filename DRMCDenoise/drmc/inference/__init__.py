@@ -1,0 +1,1 @@
+"""Whole-volume inference: a network over the tiles of a scan, on any device."""

@@ -1,0 +1,86 @@
+"""Device, precision and tile batch of the network."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+
+from drmc.errors import InputError
+from drmc.networks.protocol import ResidualNetwork
+from drmc.runtime.hardware import physical_cores
+
+
+def choose_device(wanted: str) -> torch.device:
+    """Resolves a device name. Raises InputError where this machine has no such device."""
+    if wanted == "auto":
+        if torch.cuda.is_available():
+            return torch.device("cuda", torch.cuda.current_device())
+        return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+    kind, _, number = wanted.partition(":")
+    if kind not in ("cpu", "cuda", "mps") or (number and not (kind == "cuda" and number.isdigit())):
+        raise InputError(f"device {wanted!r}: must be auto, cpu, cuda, cuda:N or mps")
+    if kind == "mps" and not torch.backends.mps.is_available():
+        raise InputError("device mps: PyTorch finds no Apple GPU here; use --device auto or cpu")
+    if kind == "cuda":
+        if not torch.cuda.is_available():
+            raise InputError("device cuda: PyTorch finds no CUDA GPU here; use --device auto or cpu")
+        index = int(number) if number else torch.cuda.current_device()
+        if index >= torch.cuda.device_count():
+            raise InputError(
+                f"device {wanted}: there are {torch.cuda.device_count()} CUDA GPU(s), counted from cuda:0"
+            )
+        return torch.device("cuda", index)
+    return torch.device(kind)
+
+
+def choose_precision(wanted: str, device: torch.device, notices: list[str]) -> str:
+    """ "fp32" or "bf16" for a device; InputError where it cannot compute so."""
+    if wanted not in ("auto", "fp32", "bf16"):
+        raise InputError(f"precision {wanted!r}: must be auto, fp32 or bf16")
+    if wanted == "auto":
+        return "bf16" if device.type == "cuda" and computes_in_bf16(device) else "fp32"
+    if wanted == "bf16" and not computes_in_bf16(device):
+        if device.type == "mps":
+            raise InputError("precision bf16: not supported on mps; use --precision fp32")
+        notices.append(f"bf16 on this {device.type} is only emulated: fp32 may be faster and is more exact")
+    return wanted
+
+
+def computes_in_bf16(device: torch.device) -> bool:
+    """Whether the hardware multiplies in bfloat16; emulated support does not count."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_capability(device) >= (8, 0) or torch.version.hip is not None
+    if device.type != "cpu":
+        return False
+    return any(
+        getattr(torch.cpu, name, lambda: False)()
+        for name in ("_is_avx512_bf16_supported", "_is_amx_tile_supported")
+    )
+
+
+def batch_for_memory(network: ResidualNetwork, tile: int, device: torch.device, precision: str) -> int:
+    """Tiles at once: 1 on CPU and MPS, so that cancel stays quick; on CUDA 1 to 4 by its free memory.
+
+    A tile is taken to need 16 times the memory of its features (the fused form measured on a CPU: 8), and
+    half of what is free is used. Few at once: an expert is skipped only where all tiles of a batch close it.
+    """
+    if device.type != "cuda":
+        return 1
+    free, _ = torch.cuda.mem_get_info(device)
+    per_tile = 16 * tile**3 * network.config.features_per_voxel * (2 if precision == "bf16" else 4)
+    return int(min(4, max(1, free // 2 // per_tile)))
+
+
+@contextmanager
+def on_physical_cores() -> Iterator[None]:
+    """Lets torch use as many threads as there are physical cores; OMP_NUM_THREADS, where set, holds."""
+    before = torch.get_num_threads()
+    if "OMP_NUM_THREADS" not in os.environ:
+        torch.set_num_threads(physical_cores())
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)

@@ -1,0 +1,1 @@
+"""Models: weight files, their cards, and where they are found."""

@@ -1,0 +1,101 @@
+"""A model's weight file with the card beside it, and its checksum."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from drmc.errors import InputError
+from drmc.files import write_json
+
+
+@dataclass(frozen=True)
+class ModelEntry:
+    """A weight file that was found. `card` is {} where there is none; `sha256` is the file's own."""
+
+    name: str
+    path: Path
+    card: dict[str, Any]
+    sha256: str
+
+
+def earlier_trainings(training: Mapping[str, Any]) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    """(name, training facts) of the models that a training of a card began from, the last one first."""
+    begun = training.get("initial_weights")
+    while isinstance(begun, Mapping):
+        facts = begun.get("training")
+        facts = facts if isinstance(facts, Mapping) else {}
+        yield str(begun.get("name")), facts
+        begun = facts.get("initial_weights")
+
+
+def add_to_card(entry: ModelEntry, facts: Mapping[str, Any]) -> Path:
+    """Sets facts in the card beside the weight file, atomically; what the weights say themselves stays.
+
+    Returns the card's path.
+    """
+    own = {"name", "sha256", "parameters", "tile", "kind", "config"}
+    if mistaken := sorted(own & set(facts)):
+        raise ValueError(f"'{mistaken[0]}' follows from the weights")
+    path = card_path(entry.path)
+    write_json(path, {**verified(entry).card, **facts})
+    return path
+
+
+def verified(entry: ModelEntry) -> ModelEntry:
+    """The entry itself; InputError where its card cannot be read or its checksum is not the file's."""
+    if "problem" in entry.card:
+        raise InputError(entry.card["problem"])
+    expected = entry.card.get("sha256")
+    if expected is not None and expected != entry.sha256:
+        raise InputError(
+            f"{entry.path}: its SHA-256 is {entry.sha256}, "
+            f"the card {card_path(entry.path).name} says {expected}: "
+            "get the weight file again, or the card that belongs to it"
+        )
+    return entry
+
+
+def card_path(path: Path) -> Path:
+    """Where the card of a weight file lies."""
+    return path.with_suffix(".json")
+
+
+def read_card(path: Path) -> dict[str, Any]:
+    """The card of a weight file, {} where it has none; InputError where it cannot be read."""
+    beside = card_path(path)
+    if not beside.is_file():
+        return {}
+    try:
+        card = json.loads(beside.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise InputError(
+            f"{beside}: the model's card cannot be read ({error}): restore it, or remove it"
+        ) from error
+    if not isinstance(card, dict):
+        raise InputError(f"{beside}: the model's card is no JSON object: restore it, or remove it")
+    return card
+
+
+def read_bytes(path: Path) -> bytes:
+    """The content of a file; InputError where it cannot be read."""
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read ({error.strerror})") from error
+
+
+def sha256_of(path: Path) -> str:
+    """SHA-256 of a file, hexadecimal; InputError where it cannot be read."""
+    digest = hashlib.sha256()
+    try:
+        with open(path, "rb") as file:
+            while chunk := file.read(1 << 20):
+                digest.update(chunk)
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read ({error.strerror})") from error
+    return digest.hexdigest()

@@ -1,0 +1,127 @@
+"""The model registry: weight files, their cards and checksums.
+
+A model is two files beside each other: NAME.pt, the weights with what is needed to build the network, and
+NAME.json, the card: what it was trained on, what it reached, and the SHA-256 of the weight file. Finding a
+model checks that sum. Weights are only ever read as tensors (`weights_only=True`): a file cannot bring code.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from drmc.errors import InputError
+from drmc.files import atomic_path, check_regular, write_json
+from drmc.models.card import ModelEntry, card_path, read_bytes, read_card, sha256_of, verified
+from drmc.models.weights import load_network
+
+
+def user_folder() -> Path:
+    """Where a user's own models belong on this platform; the folder need not exist."""
+    if sys.platform == "win32":
+        base = Path(os.environ.get("LOCALAPPDATA", Path.home() / "AppData" / "Local"))
+    elif sys.platform == "darwin":
+        base = Path.home() / "Library" / "Application Support"
+    else:
+        base = Path(os.environ.get("XDG_DATA_HOME") or Path.home() / ".local" / "share")
+    return base / "DRMC" / "models"
+
+
+def model_folders() -> list[Path]:
+    """Folders searched for models, the first wins: those of $DRMC_MODELS, the user's, the one shipped."""
+    named = [Path(part) for part in os.environ.get("DRMC_MODELS", "").split(os.pathsep) if part]
+    here = Path(__file__).resolve()
+    shipped = [here.parents[level] / "Resources" / "Models" for level in (3, 2)]
+    return [*named, user_folder(), *shipped]
+
+
+def list_models() -> list[ModelEntry]:
+    """All models of `model_folders()` by name; a card that cannot be read is replaced by {"problem": why}.
+
+    Checksums are not compared here, so that a damaged model can be listed.
+    """
+    entries: dict[str, ModelEntry] = {}
+    for folder in model_folders():
+        for path in sorted(folder.glob("*.pt")) if folder.is_dir() else []:
+            if path.stem not in entries and not path.name.startswith("."):
+                try:
+                    card = read_card(path)
+                except InputError as error:
+                    card = {"problem": str(error)}
+                entries[path.stem] = ModelEntry(path.stem, path, card, sha256_of(path))
+    return sorted(entries.values(), key=lambda entry: entry.name)
+
+
+def preferred_model(models: Sequence[ModelEntry]) -> ModelEntry | None:
+    """The default one of `list_models()`, None where that is empty."""
+    folders = model_folders()
+    preference = lambda entry: (entry.card.get("default") is not True, folders.index(entry.path.parent))
+    return min(models, key=preference, default=None)
+
+
+def find_model(name_or_path: str | os.PathLike[str] | None = None) -> ModelEntry:
+    """The model of that name, or at that path (with or without a card), or the default one, verified.
+
+    The default is the model whose card says `"default": true`, else any; the folder that is searched first wins.
+    Raises InputError: there is none, its card cannot be read, or the card's checksum is not the file's.
+    """
+    if name_or_path is None:
+        models = list_models()
+        if not models:
+            raise InputError(
+                f"no model is installed: put one (.pt and .json) into {user_folder()} or name it by --model"
+            )
+        return verified(preferred_model(models))
+    path = Path(name_or_path)
+    if path.suffix == ".json":
+        path = path.with_suffix(".pt")
+    check_regular(path)
+    if path.is_file():
+        return verified(ModelEntry(path.stem, path, read_card(path), sha256_of(path)))
+    models = list_models()
+    for entry in models:
+        if entry.name == str(name_or_path):
+            return verified(entry)
+    known = ", ".join(entry.name for entry in models) or "none"
+    raise InputError(
+        f"model {str(name_or_path)!r}: no such file and no model of that name; installed: {known}"
+    )
+
+
+def add_model(path: str | os.PathLike[str]) -> ModelEntry:
+    """Copies a weight file and its card (NAME.pt, NAME.json; either may be named) into `user_folder()`.
+
+    The copy is made only of a model that can be loaded; a card is written where there is none. It is not the default
+    model. Raises InputError where it is no model, or another one of that name is there already.
+    """
+    entry = find_model(Path(path))
+    network, tile = load_network(entry)
+    target = user_folder() / f"{entry.name}.pt"
+    if target.exists() and sha256_of(target) != entry.sha256:
+        raise InputError(
+            f"{target}: another model of this name is there: rename {entry.path.name} and its card"
+        )
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        if not target.exists():
+            with atomic_path(target) as temporary:
+                temporary.write_bytes(read_bytes(entry.path))
+        card = {
+            "title": entry.name,
+            **entry.card,
+            "name": entry.name,
+            "default": False,
+            "sha256": entry.sha256,
+            "parameters": sum(parameter.numel() for parameter in network.parameters()),
+            "tile": tile,
+            "kind": network.config.kind,
+            "config": network.config.to_dict(),
+        }
+        write_json(card_path(target), card)
+    except OSError as error:
+        raise InputError(
+            f"{target}: cannot be written ({error.strerror}): make its folder writable"
+        ) from error
+    return ModelEntry(entry.name, target, card, entry.sha256)

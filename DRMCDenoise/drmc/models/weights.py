@@ -1,0 +1,114 @@
+"""Weight files: networks from them and into them. Only tensors are read (`weights_only=True`): a file cannot bring code."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import os
+import warnings
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from drmc.errors import InputError
+from drmc.files import atomic_path, write_json
+from drmc.models.card import ModelEntry, read_bytes
+
+if TYPE_CHECKING:
+    from drmc.networks.protocol import ResidualNetwork
+
+
+FORMAT = 1
+DRMC_KIND = "drmc"
+AUTHORS_TILE = 64
+
+
+def load_network(entry: ModelEntry) -> tuple[ResidualNetwork, int]:
+    """Builds the network of a weight file, on the CPU; returns it with the edge of its tiles in voxels.
+
+    Read are files of `save_model`, and checkpoints of the authors' code (a state_dict, tile 64).
+    Raises InputError: the file changed since it was found, is no weight file, or does not fit the network.
+    """
+    import torch
+
+    from drmc.networks.drmc import DRMC
+    from drmc.networks.registry import build
+
+    content = read_bytes(entry.path)
+    if (now := hashlib.sha256(content).hexdigest()) != entry.sha256:
+        raise InputError(
+            f"{entry.path}: has changed since it was found ({entry.sha256} then, {now} now): try again"
+        )
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # what it warns of is refused below, in one line
+            stored = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
+    except Exception as error:  # a damaged or foreign file can make the reader fail in any way
+        raise InputError(
+            f"{entry.path}: is no weight file ({type(error).__name__} on reading it as PyTorch weights): "
+            "give a .pt file made by drmc train, or a checkpoint of the authors' code"
+        ) from error
+    if not isinstance(stored, Mapping):
+        raise InputError(
+            f"{entry.path}: holds a {type(stored).__name__}, not a model: give a .pt file made by drmc train"
+        )
+    try:
+        if "format" not in stored:
+            return DRMC.from_authors_checkpoint(stored), AUTHORS_TILE
+        if stored["format"] != FORMAT:
+            raise ValueError(f"format {stored['format']!r}, this version of drmc reads {FORMAT}: update drmc")
+        tile = stored["tile"]
+        if not isinstance(tile, int) or isinstance(tile, bool) or tile < 8:
+            raise ValueError(f"tile {tile!r} must be an integer of 8 or more")
+        network = build(stored.get("kind", DRMC_KIND), stored["config"])
+        network.load_state_dict(stored["state_dict"])
+    except (ValueError, KeyError, TypeError, AttributeError, RuntimeError) as error:
+        reason = f"no {error}" if isinstance(error, KeyError) else " ".join(str(error).split())
+        raise InputError(f"{entry.path}: is no model of drmc: {reason}") from error
+    if not all(bool(torch.isfinite(value).all()) for value in network.state_dict().values()):
+        raise InputError(
+            f"{entry.path}: holds weights that are not finite numbers: train again, or use another model"
+        )
+    return network, tile
+
+
+def save_model(
+    path: str | os.PathLike[str], network: ResidualNetwork, tile: int, card: Mapping[str, Any] | None = None
+) -> ModelEntry:
+    """Writes the weight file `path` (NAME.pt) and its card (NAME.json beside it), each atomically.
+
+    The same weights give the same bytes, hence the same checksum. `name`, `sha256`, `parameters`, `tile`, `kind` and
+    `config` of the card are filled in from the network; the rest is taken as given.
+    """
+    import torch
+
+    path = Path(path)
+    if path.suffix != ".pt":
+        raise InputError(f"{path}: the name of a weight file must end in .pt")
+    state = {
+        key: value.detach().to("cpu", torch.float32).contiguous().clone()
+        for key, value in network.state_dict().items()
+    }
+    kind = network.config.kind
+    stored = {"format": FORMAT, "config": network.config.to_dict(), "tile": int(tile), "state_dict": state}
+    if kind != DRMC_KIND:  # so that files of DRMC stay the same to the byte
+        stored["kind"] = kind
+    # Through memory: written to a path, the archive would contain the temporary file's name.
+    buffer = io.BytesIO()
+    torch.save(stored, buffer)
+    content = buffer.getvalue()
+    full_card = {
+        "name": path.stem,
+        "title": path.stem,
+        **(card or {}),
+        "sha256": hashlib.sha256(content).hexdigest(),
+        "parameters": sum(parameter.numel() for parameter in network.parameters()),
+        "tile": int(tile),
+        "kind": kind,
+        "config": network.config.to_dict(),
+    }
+    full_card["name"] = path.stem
+    with atomic_path(path) as temporary:
+        temporary.write_bytes(content)
+    write_json(path.with_suffix(".json"), full_card)
+    return ModelEntry(path.stem, path, full_card, full_card["sha256"])

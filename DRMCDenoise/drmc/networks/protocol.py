@@ -1,0 +1,101 @@
+"""What every network promises: settings, and a forward that gives residual and gates."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from drmc.networks.tokens import Space, convolve_in_slabs, fill_behind, shuffle, unshuffle
+
+INPUT_SCALE = 20.0  # SUV per network unit
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What the settings of every kind of network share; `kind` is their key in `drmc.networks.registry.KINDS`."""
+
+    kind: ClassVar[str]
+
+    @property
+    def gates_shape(self) -> tuple[int, int]:
+        """(L, M) of the gates; (0, 0): a network without routing."""
+        return 0, 0
+
+    @property
+    def features_per_voxel(self) -> float:
+        """Channels of the finest features, per voxel of the tile."""
+        raise NotImplementedError
+
+    def to_dict(self) -> dict[str, Any]:
+        return {key: list(v) if isinstance(v, tuple) else v for key, v in asdict(self).items()}
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Settings:
+        """Raises ValueError on a key that is no field."""
+        if unknown := sorted(set(values) - {field.name for field in fields(cls)}):
+            raise ValueError(f"unknown network setting(s): {', '.join(unknown)}")
+        return cls(**{key: tuple(v) if isinstance(v, list) else v for key, v in values.items()})
+
+    def _check(self, counts: tuple[str, ...], choices: Mapping[str, tuple[str, ...]]) -> None:
+        for name in counts:
+            if not isinstance(getattr(self, name), int) or getattr(self, name) < 1:
+                raise ValueError(f"{name} must be a positive integer, not {getattr(self, name)!r}")
+        for name, known in choices.items():
+            if getattr(self, name) not in known:
+                raise ValueError(f"{name} must be {' or '.join(known)}, not {getattr(self, name)!r}")
+
+    def _check_lists(self, *names: str) -> None:
+        for name in names:
+            value = getattr(self, name)
+            if (
+                not isinstance(value, tuple)
+                or not value
+                or not all(isinstance(n, int) and n > 0 for n in value)
+            ):
+                raise ValueError(f"{name} must be a list of positive integers, not {value!r}")
+
+
+class ResidualNetwork(nn.Module):
+    """Predicts what to add to a tile: 3x3x3 head on cubes of voxels, a `body` of its kind, 3x3x3 tail.
+
+    Sizes that are no multiple of `multiple` are filled up by the last planes behind, and cropped again.
+    """
+
+    multiple = 1
+
+    config: Settings
+    head: nn.Conv3d
+    tail: nn.Conv3d
+
+    def body(self, x_BNC: Tensor, space: Space) -> tuple[Tensor, list[Tensor]]:
+        """The tokens after all layers, and the gates (B, M) of every bank in router order."""
+        raise NotImplementedError
+
+    def forward(self, x_BCDHW: Tensor, compute_dtype: torch.dtype | None = None) -> tuple[Tensor, Tensor]:
+        """What to add to each tile, and which experts did it; every tile's result depends on that tile alone.
+
+        x_BCDHW: (B, 1, D, H, W) in network units, SUV / 20, never clipped; any D, H, W >= 1.
+        compute_dtype: type of the products over voxels, e.g. torch.bfloat16; None: that of the parameters,
+            which statistics, Gram algebra, routers, head and tail always have.
+        Returns the residual (B, 1, D, H, W) in network units and the gates (B, L, M), (B, 0, 0) of a network without
+        routing, both in that type.
+        Evaluation without gradients skips closed experts. Raises ValueError on another shape or form.
+        """
+        if x_BCDHW.ndim != 5 or x_BCDHW.shape[1] != 1 or 0 in x_BCDHW.shape:
+            raise ValueError(f"{type(self).__name__} takes (B, 1, D, H, W), got {tuple(x_BCDHW.shape)}")
+        exact, k = self.head.weight.dtype, self.config.voxel_unshuffle
+        cubes_BCDHW = unshuffle(fill_behind(x_BCDHW.to(exact), self.multiple), k)
+        space = cubes_BCDHW.shape[2:]
+        x_BNC = convolve_in_slabs(cubes_BCDHW.flatten(2).transpose(1, 2), self.head, space)
+        x_BNC, gates = self.body(x_BNC.to(compute_dtype or exact).contiguous(), space)
+        residual_BNC = convolve_in_slabs(x_BNC.to(exact), self.tail, space)
+        gates_BLM = torch.stack(gates, 1) if gates else residual_BNC.new_zeros(len(x_BNC), 0, 0)
+        return shuffle(residual_BNC, space, k, x_BCDHW.shape), gates_BLM
+
+    def denoise(self, x_BCDHW: Tensor, compute_dtype: torch.dtype | None = None) -> Tensor:
+        """x + residual, (B, 1, D, H, W) in network units."""
+        return x_BCDHW + self(x_BCDHW, compute_dtype)[0]

@@ -1,0 +1,31 @@
+"""The kinds of networks: each is a class of settings and a module behind one protocol (`drmc.networks.protocol.ResidualNetwork`)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from drmc.networks.drmc import DRMC, NetworkConfig
+from drmc.networks.protocol import ResidualNetwork, Settings
+from drmc.networks.resunet import ResUNet, ResUNetConfig
+from drmc.networks.udrmc import UDRMC, UDRMCConfig
+
+KINDS: dict[str, tuple[type[Settings], type[ResidualNetwork]]] = {
+    NetworkConfig.kind: (NetworkConfig, DRMC),
+    UDRMCConfig.kind: (UDRMCConfig, UDRMC),
+    ResUNetConfig.kind: (ResUNetConfig, ResUNet),
+}
+
+
+def settings_of(kind: str, values: Mapping[str, Any]) -> Settings:
+    """The settings of a kind from a plain dictionary; ValueError on an unknown kind, key or value."""
+    if not isinstance(kind, str) or kind not in KINDS:
+        raise ValueError(f"kind = {kind!r}: must be one of {', '.join(KINDS)}")
+    return KINDS[kind][0].from_dict(values)
+
+
+def build(kind: str, settings: Settings | Mapping[str, Any]) -> ResidualNetwork:
+    """A new network of these settings; ValueError as `settings_of`."""
+    if not isinstance(settings, Settings):
+        settings = settings_of(kind, settings)
+    return KINDS[kind][1](settings)
