@@ -6,7 +6,7 @@ import math
 from typing import Any
 
 from drmc.files import csv_text
-from drmc.report_text import percent
+from drmc.pages.text import percent
 from drmc.suv import wording
 from slicer.i18n import tr as _
 
@@ -89,14 +89,14 @@ def tableText(tableNode, separator: str) -> str:
 def fillLesionTable(widget, lesions: dict[str, Stages]) -> None:
     """Fills a QTableWidget; a change beyond repeatability is colored and marked."""
     import qt  # not there where the module is a library
-    from drmc import quantify
+    from drmc.measures.bias import repeatability_flags
 
     changes = [
         {"segment": segment, "stage": "change_percent", **stages["change_percent"]}
         for segment, stages in lesions.items()
         if "change_percent" in stages
     ]
-    flags = {(flag["segment"], flag["quantity"]): flag for flag in quantify.repeatability_flags(changes)}
+    flags = {(flag["segment"], flag["quantity"]): flag for flag in repeatability_flags(changes)}
     widget.clear()
     widget.setRowCount(len(lesions))
     widget.setColumnCount(1 + len(QUANTITIES))
@@ -138,7 +138,7 @@ def _nameCell(segment: str, stages: Stages):
 
 
 def _cellText(stages: Stages, quantity: str, isBeyond: bool) -> str:
-    from drmc import mtv
+    from drmc.measures import mtv
 
     before, after, change = (
         stages.get(stage, {}).get(quantity) for stage in ("original", "denoised", "change_percent")
@@ -149,7 +149,8 @@ def _cellText(stages: Stages, quantity: str, isBeyond: bool) -> str:
 
 
 def _cellTip(stages: Stages, quantity: str, label: str, flag: dict[str, Any]) -> str:
-    from drmc import mtv, quantify
+    from drmc.measures import mtv
+    from drmc.measures.bias import REPEATABILITY_SD_PERCENT
 
     values: list[tuple[str, Any]] = [(_("original"), "original"), (_("denoised"), "denoised")]
     values += [(_("full dose"), "reference")] if "reference" in stages else []
@@ -168,5 +169,5 @@ def _cellTip(stages: Stages, quantity: str, label: str, flag: dict[str, Any]) ->
     ).format(
         verdict=verdict,
         limit=flag["coefficient_percent"],
-        sd=quantify.REPEATABILITY_SD_PERCENT[quantity],
+        sd=REPEATABILITY_SD_PERCENT[quantity],
     )

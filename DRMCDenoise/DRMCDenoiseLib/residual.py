@@ -6,7 +6,7 @@ import numpy as np
 import slicer
 import vtk
 from drmc.errors import InputError
-from drmc.images import diverging_color
+from drmc.pages.colors import diverging_color
 from slicer.i18n import tr as _
 
 from DRMCDenoiseLib.suvdisplay import showWindow

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import slicer
-from drmc.routing_profiles import UNLIKE
+from drmc.measures.routing_profiles import UNLIKE
 from slicer.i18n import tr as _
 
 from DRMCDenoiseLib.routingnodes import Routing, readRouting, showInChart

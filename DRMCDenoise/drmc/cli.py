@@ -236,9 +236,13 @@ def _suv(options: argparse.Namespace, reporter: Reporter) -> int:
 
 
 def _quantify(options: argparse.Namespace, reporter: Reporter) -> int:
-    from drmc import mtv, pipeline, quantify, remeasure
+    from drmc import pipeline, remeasure
+    from drmc.measures import mtv
+    from drmc.measures.bias import lesion_bias
+    from drmc.measures.lesions import lesion_table
     from drmc.pet import in_memory
     from drmc.scans import scan_name
+    from drmc.segments.reading import read_segments
     from drmc.suv import wording
 
     result = None
@@ -252,7 +256,7 @@ def _quantify(options: argparse.Namespace, reporter: Reporter) -> int:
     else:
         path, volume = _read(options)
         name = scan_name(path)
-    segments, notices = quantify.read_segments(
+    segments, notices = read_segments(
         options.lesions, volume.geometry, volume.frame_of_reference, volume.series_uid
     )
     stages = {"original": volume.suv_array()}
@@ -263,9 +267,9 @@ def _quantify(options: argparse.Namespace, reporter: Reporter) -> int:
         reading = _reading(options) if result is None else result.reading
         reference = pipeline.read_reference(in_memory.resolve(options.reference), volume.geometry, **reading)
         stages["reference"] = reference.suv_array()
-    rows = quantify.lesion_table(name, segments, stages, volume.geometry, options.liver_reference)
+    rows = lesion_table(name, segments, stages, volume.geometry, options.liver_reference)
     notices = [*notices, *mtv.peak_notes(rows)]
-    bias = quantify.lesion_bias(rows) if options.reference is not None else None
+    bias = lesion_bias(rows) if options.reference is not None else None
     if options.json:
         _print_json(
             {
@@ -753,7 +757,7 @@ def _change(before: dict[str, Any], after: dict[str, Any], change: dict[str, Any
 
 def _mark(row: dict[str, Any], key: str) -> str:
     """The mark of a change whose threshold has changed with it."""
-    from drmc import mtv
+    from drmc.measures import mtv
 
     changed = row.get("stage") == "change_percent" and key in mtv.RELATIVE and row.get(key)
     return f" {mtv.MARK}" if changed else ""
@@ -761,7 +765,7 @@ def _mark(row: dict[str, Any], key: str) -> str:
 
 def _print_volumes(rows: Sequence[dict[str, Any]]) -> None:
     """What the mark means, once, and the PERCIST threshold where there is one."""
-    from drmc import mtv
+    from drmc.measures import mtv
 
     if any(_mark(row, key) for row in rows for key in mtv.RELATIVE):
         print(f"{mtv.MARK} {mtv.EXPLANATION}")

@@ -17,8 +17,9 @@ import numpy as np
 
 from drmc import pipeline
 from drmc.files import write_text
-from drmc.report_style import CSS
-from drmc.report_text import facts_list, mapping, number, percent, section
+from drmc.pages.markup import facts_list, section
+from drmc.pages.style import CSS
+from drmc.pages.text import mapping, number, percent
 from drmc.texts import shown
 
 NAME = "cohort.html"

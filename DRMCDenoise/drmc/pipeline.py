@@ -19,20 +19,29 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from drmc import files, fingerprint, mtv, overview, quantify, report, routing, routing_profiles, staging
+from drmc import files, fingerprint, staging
 from drmc.errors import DRMCError, InputError
 from drmc.imaging.files import write_image
 from drmc.imaging.formats import image_kind, stem
 from drmc.imaging.geometry import Geometry
+from drmc.measures import mtv, routing, routing_profiles
+from drmc.measures.bias import lesion_bias
+from drmc.measures.body_change import body_change
+from drmc.measures.lesion_files import write_lesions_csv
+from drmc.measures.lesions import lesion_table
 from drmc.models.card import ModelEntry
 from drmc.models.registry import find_model
 from drmc.pet import sidecars
 from drmc.pet import units as unit_names
 from drmc.pet.reading import read_volume
 from drmc.pet.volume import PETVolume
+from drmc.report.page import write_report
+from drmc.report.thumbnails import thumbnails
 from drmc.runtime.control import Cancel, Progress, Stopwatch, raise_if_cancelled
 from drmc.runtime.usage import peak_memory_bytes, versions
 from drmc.scans import find_scan, of_medium, passed_over, scan_name
+from drmc.segments.reading import read_segments
+from drmc.segments.segment import Segment
 from drmc.suv import wording
 from drmc.suv.sidecar import ACTIVITY_UNITS
 
@@ -178,7 +187,7 @@ def _run(
         lesion_rows = (
             []
             if not segments
-            else quantify.lesion_table(name, segments, stages, volume.geometry, request.liver_reference)
+            else lesion_table(name, segments, stages, volume.geometry, request.liver_reference)
         )
         routing_rows = routing.routing_table(result.gates_TLM)
         routing_lesions = {
@@ -199,7 +208,7 @@ def _run(
         "device": result.device,
         "precision": result.precision,
         "tiles": {"count": len(result.gates_TLM), "edge": denoiser.tile},
-        "body": overview.body_change(stages["original"], stages["denoised"], volume.geometry),
+        "body": body_change(stages["original"], stages["denoised"], volume.geometry),
         "notices": _unique(
             [
                 *inputs.notices,
@@ -214,7 +223,7 @@ def _run(
         "routing": routing_rows,
         "routing_lesions": None if segments is None else routing_lesions,
         "routing_nearest": nearest,
-        "thumbnails": overview.thumbnails(stages["original"], stages["denoised"], volume.geometry),
+        "thumbnails": thumbnails(stages["original"], stages["denoised"], volume.geometry),
         "outputs": produced,
         "created": datetime.now(timezone.utc).isoformat(timespec="seconds"),
         "versions": versions(),
@@ -226,14 +235,14 @@ def _run(
             made_by = dicom_writing.Equipment(engine.entry.name, engine.entry.sha256)
             dicom_writing.write_series(folder / "denoised", denoised, plan, made_by, cancel)
         if segments is not None:
-            quantify.write_lesions_csv(folder / "lesions.csv", lesion_rows, _suv_by_stage(summary))
+            write_lesions_csv(folder / "lesions.csv", lesion_rows, _suv_by_stage(summary))
             routing.write_routing_lesions_csv(folder / "routing_lesions.csv", routing_lesions)
         routing.write_routing_csv(folder / "routing.csv", routing_rows)
     with clock("report"):
         summary["seconds"] = clock.so_far()
         summary["peak_memory_bytes"] = peak_memory_bytes()
         summary = files.jsonable(summary)
-        report.write_report(
+        write_report(
             folder / "report.html",
             title=name,
             original_suv=stages["original"],
@@ -297,10 +306,10 @@ def compare_with_reference(
 
     `stages` has `original`, `denoised` and `reference`, each SUV (z, y, x) on one grid; `lesion_rows` is
     their lesion table. The body is the reference's (no body, no image metrics). PSNR and SSIM have data
-    range 20 SUV, nothing clipped; definitions in drmc.metrics and drmc.quantify.
+    range 20 SUV, nothing clipped; definitions in drmc.measures.metrics and drmc.measures.bias.
     """
-    from drmc import metrics
     from drmc.imaging.body import body_mask
+    from drmc.measures.metrics import SUV_RANGE, nrmse, psnr, ssim
 
     truth = stages["reference"]
     body = body_mask(truth, reference.geometry.spacing_zyx)
@@ -308,17 +317,17 @@ def compare_with_reference(
         "input": _describe(reference),
         "suv": reference.suv.to_dict(),
         "unit": "SUV",
-        "data_range": metrics.SUV_RANGE,
+        "data_range": SUV_RANGE,
         "mask": "body of the reference",
         "voxels": int(body.sum()),
     }
-    for name, metric in (("psnr", metrics.psnr), ("nrmse", metrics.nrmse), ("ssim", metrics.ssim)):
+    for name, metric in (("psnr", psnr), ("nrmse", nrmse), ("ssim", ssim)):
         comparison[name] = {
             stage: float(metric(stages[stage], truth, mask=body)) if body.any() else None
             for stage in ("original", "denoised")
         }
     if lesion_rows:
-        comparison["lesions"] = quantify.lesion_bias(lesion_rows)
+        comparison["lesions"] = lesion_bias(lesion_rows)
     return comparison
 
 
@@ -414,7 +423,7 @@ class _Inputs:
     """All that is read for one scan; `files` are those that must not be written over."""
 
     volume: PETVolume
-    segments: list[quantify.Segment] | None
+    segments: list[Segment] | None
     reference: PETVolume | None
     notices: list[str]
     files: list[Path]
@@ -435,7 +444,7 @@ def _read_inputs(request: DenoiseRequest, scan_path: Path) -> _Inputs:
         inputs.notices += passed_over(Path(request.input), scan_path)
     inputs.notices += volume.notices
     if request.lesions is not None:
-        inputs.segments, notices = quantify.read_segments(
+        inputs.segments, notices = read_segments(
             Path(request.lesions), volume.geometry, volume.frame_of_reference, volume.series_uid
         )
         inputs.notices += notices

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from html import escape
 
-from drmc.report_text import is_number
+from drmc.pages.text import is_number
 from drmc.training.history import History
 from slicer.i18n import tr as _
 

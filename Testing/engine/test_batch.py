@@ -13,12 +13,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from drmc import batch, batch_table, cohort_page, header_table, overview, pipeline, staging
+from drmc import batch, batch_table, cohort_page, header_table, pipeline, staging
 from drmc.batch import run_batch
 from drmc.cli import main
 from drmc.errors import InputError
 from drmc.imaging.body import body_mask
 from drmc.imaging.files import write_image
+from drmc.measures.body_change import noise
 from drmc.models.weights import save_model
 from drmc.pet.reading import read_volume
 from drmc.pipeline import DenoiseRequest
@@ -298,7 +299,7 @@ def test_robust_z_finds_the_one_that_is_unlike_the_others():
 
 def test_noise_of_white_noise_is_its_standard_deviation():
     image = np.random.default_rng(0).normal(5.0, 0.7, (20, 40, 40)).astype(np.float32)
-    assert overview.noise(image, np.ones(image.shape, bool)) == pytest.approx(0.7, rel=0.02)
+    assert noise(image, np.ones(image.shape, bool)) == pytest.approx(0.7, rel=0.02)
 
 
 def test_the_batch_says_how_much_time_is_left(tmp_path, capsys):

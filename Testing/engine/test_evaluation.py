@@ -17,7 +17,7 @@ from drmc.evaluation.filters import gaussian_filter, nonlocal_means, nonlocal_me
 from drmc.evaluation.tuning import slabs
 from drmc.imaging.geometry import Geometry
 from drmc.imaging.smoothing import noise_level
-from drmc.metrics import attainable_gain_db, nrmse, psnr, ssim
+from drmc.measures.metrics import attainable_gain_db, nrmse, psnr, ssim
 from drmc.models.card import add_to_card
 from drmc.models.registry import find_model
 from drmc.pet.reading import read_volume

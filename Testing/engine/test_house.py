@@ -21,7 +21,7 @@ SAID_BY_THE_CLASS = {"forward", "to_dict", "from_dict"}
 MAY_HOLD_TORCH = (
     "runtime/precision.py",
     "imaging/smoothing.py",
-    "spots.py",
+    "measures/spots.py",
     "networks",
     "networks",
     "inference",

@@ -15,6 +15,7 @@ import torch
 from drmc import cli
 from drmc.errors import InputError
 from drmc.inference.denoiser import Denoiser
+from drmc.measures.routing import routing_table
 from drmc.models.registry import add_model, find_model
 from drmc.models.weights import load_network, save_model
 from drmc.networks.drmc import DRMC
@@ -23,7 +24,6 @@ from drmc.networks.registry import KINDS, build, settings_of
 from drmc.networks.resunet import ResUNetConfig
 from drmc.networks.udrmc import UDRMCConfig
 from drmc.pipeline import DenoiseRequest, run
-from drmc.routing import routing_table
 from drmc.training.config import TrainingConfig
 from drmc.training.history import LOG, PAGE, History
 from drmc.training.loop import train

@@ -6,13 +6,15 @@ import json
 
 import numpy as np
 import pytest
-from drmc import mtv, quantify
 from drmc.cli import main
 from drmc.errors import InputError
 from drmc.imaging.files import write_image
 from drmc.imaging.geometry import Geometry
+from drmc.measures import mtv
+from drmc.measures.lesion_files import read_lesions_csv, write_lesions_csv
+from drmc.measures.lesions import COLUMNS, lesion_table
 from drmc.models.weights import save_model
-from drmc.report_lesions import lesions_html
+from drmc.report.lesions import lesions_html
 from drmc.segments.segment import Segment
 from test_pipeline import GRID, lesion_mask, suv_image, tiny_network
 
@@ -38,7 +40,7 @@ def case():
 def table(liver=None, segments=None):
     original, denoised, lesion, organ = case()
     segments = segments or [lesion, organ]
-    rows = quantify.lesion_table("p", segments, {"original": original, "denoised": denoised}, GEOMETRY, liver)
+    rows = lesion_table("p", segments, {"original": original, "denoised": denoised}, GEOMETRY, liver)
     return {(row["segment"], row["stage"]): row for row in rows}
 
 
@@ -78,16 +80,16 @@ def test_a_liver_is_named_or_asked_for():
 def test_nothing_above_a_threshold_is_no_volume_and_its_change_is_not_defined():
     image = np.full(GEOMETRY.shape, 1.0, np.float32)
     _, _, lesion, _ = case()
-    rows = quantify.lesion_table("p", [lesion], {"original": image, "denoised": image}, GEOMETRY)
+    rows = lesion_table("p", [lesion], {"original": image, "denoised": image}, GEOMETRY)
     assert rows[0]["mtv_suv25_ml"] == rows[0]["tlg_suv40"] == 0.0 and rows[2]["mtv_suv25_ml"] is None
 
 
 def test_the_table_is_written_with_the_new_columns_last_and_read_back(tmp_path):
     rows = list(table().values())
-    quantify.write_lesions_csv(tmp_path / "lesions.csv", rows)
+    write_lesions_csv(tmp_path / "lesions.csv", rows)
     head = (tmp_path / "lesions.csv").read_text().splitlines()[0].split(",")
-    assert head == [*quantify.COLUMNS] and head[-len(mtv.QUANTITIES) :] == [*mtv.QUANTITIES]
-    assert quantify.read_lesions_csv(tmp_path / "lesions.csv") == rows
+    assert head == [*COLUMNS] and head[-len(mtv.QUANTITIES) :] == [*mtv.QUANTITIES]
+    assert read_lesions_csv(tmp_path / "lesions.csv") == rows
 
 
 def test_the_report_marks_relative_volumes_and_explains_once():
@@ -106,7 +108,7 @@ def test_a_peak_above_the_maximum_is_explained():
     mask = np.zeros(GEOMETRY.shape, bool)
     mask[3, 4, 5] = True
     image[3, 4, 5] = 1.0
-    rows = quantify.lesion_table("p", [Segment("rim", mask)], {"original": image}, GEOMETRY)
+    rows = lesion_table("p", [Segment("rim", mask)], {"original": image}, GEOMETRY)
     rows[0]["suv_peak"] = 4.9  # whether the sphere fits depends on the grid
     (note,) = mtv.peak_notes(rows)
     assert "SUVpeak exceeds SUVmax in rim" in note and "reaches out of it" in note

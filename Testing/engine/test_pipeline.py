@@ -225,12 +225,13 @@ def test_counts_are_refused_on_reading_back_rather_than_misread(models, tmp_path
 
 
 def test_the_table_holds_what_the_written_image_holds(models, case, tmp_path):
-    from drmc import quantify
+    from drmc.measures.lesions import segment_statistics
+    from drmc.segments.reading import read_segments
 
     summary = pipeline.run(request(case, tmp_path / "out", lesions=case["lesions"]))
     denoised = read_volume(tmp_path / "out" / "denoised.nii.gz")
-    segments, _ = quantify.read_segments(case["lesions"], denoised.geometry)
-    again = quantify.segment_statistics(denoised.suv_array(), segments[0].mask, denoised.geometry.spacing_zyx)
+    segments, _ = read_segments(case["lesions"], denoised.geometry)
+    again = segment_statistics(denoised.suv_array(), segments[0].mask, denoised.geometry.spacing_zyx)
     row = next(row for row in summary["lesions"]["segments"] if row["stage"] == "denoised")
     assert {key: row[key] for key in again} == again
     assert row["suv_max"] == float(denoised.array[lesion_mask()].max())
@@ -293,7 +294,7 @@ def test_a_failure_leaves_the_output_folder_as_it_was(models, case, tmp_path, mo
         def fail(*_, **__):
             raise OSError(28, "No space left on device")
 
-        monkeypatch.setattr(pipeline.report, "write_report", fail)
+        monkeypatch.setattr(pipeline, "write_report", fail)
     else:
         real = os.replace
 
@@ -320,13 +321,13 @@ def test_cancel_stops_between_tiles_and_leaves_nothing(models, case, tmp_path):
 
 def test_cancel_after_the_last_tile_still_leaves_nothing(models, case, tmp_path, monkeypatch):
     asked = []
-    real = pipeline.report.write_report
+    real = pipeline.write_report
 
     def write_and_cancel(*arguments, **keywords):
         real(*arguments, **keywords)
         asked.append(True)
 
-    monkeypatch.setattr(pipeline.report, "write_report", write_and_cancel)
+    monkeypatch.setattr(pipeline, "write_report", write_and_cancel)
     with pytest.raises(CancelledError):
         pipeline.run(request(case, tmp_path / "out"), None, lambda: bool(asked))
     assert not (tmp_path / "out").exists()

@@ -11,10 +11,19 @@ import numpy as np
 import pydicom
 import pytest
 import SimpleITK as sitk
-from drmc import quantify
 from drmc.errors import InputError
 from drmc.imaging.geometry import Geometry
-from drmc.quantify import Segment, read_segments, segment_statistics
+from drmc.measures.bias import (
+    REPEATABILITY_COEFFICIENT_PERCENT,
+    cohort_bias,
+    lesion_bias,
+    repeatability_flags,
+)
+from drmc.measures.lesion_files import read_lesions_csv, write_lesions_csv
+from drmc.measures.lesions import COLUMNS, POSITION, STAGES, THRESHOLDS, lesion_table, segment_statistics
+from drmc.measures.suv_peak import PEAK_RADIUS_MM, peak_sphere
+from drmc.segments.reading import read_segments
+from drmc.segments.segment import Segment
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -74,7 +83,7 @@ def test_lesion_of_the_ge_scan_has_its_published_numbers(ge_scan, data_folder):
     assert numbers["suv_peak"] == pytest.approx(6.078, abs=1e-3)
     assert numbers["mtv41_ml"] == pytest.approx(113.02, abs=0.01)
     assert numbers["tlg41"] == pytest.approx(469.5, abs=0.05)
-    assert len(quantify.peak_sphere(geometry.spacing_zyx)[1]) == 15
+    assert len(peak_sphere(geometry.spacing_zyx)[1]) == 15
 
 
 @pytest.mark.parametrize(
@@ -88,11 +97,11 @@ def test_lesion_of_the_ge_scan_has_its_published_numbers(ge_scan, data_folder):
     ],
 )
 def test_peak_sphere_is_one_milliliter(spacing, partial):
-    assert pytest.approx(6.2035, abs=5e-5) == quantify.PEAK_RADIUS_MM
-    offsets, weights = quantify.peak_sphere(spacing)
+    assert pytest.approx(6.2035, abs=5e-5) == PEAK_RADIUS_MM
+    offsets, weights = peak_sphere(spacing)
     assert weights.sum() == pytest.approx(1.0)
     voxel_ml = math.prod(spacing) / 1000
-    inside = ((offsets * spacing) ** 2).sum(1) <= quantify.PEAK_RADIUS_MM**2
+    inside = ((offsets * spacing) ** 2).sum(1) <= PEAK_RADIUS_MM**2
     assert partial == (abs(inside.sum() * voxel_ml - 1) > 0.1)
     if partial:  # the voxel in the middle lies in the sphere, and has its volume's share of 1 ml
         assert weights[(offsets == 0).all(1)] == pytest.approx(voxel_ml, rel=0.01)
@@ -215,7 +224,7 @@ def test_peak_may_use_voxels_outside_the_segment_but_none_outside_the_image():
     suv = np.full((9, 9, 9), 1.0, dtype=np.float32)
     suv[4, 4, 5] = 34.0  # next to the one voxel of the segment
     mask = box_mask(suv.shape, (4, 4, 4), (5, 5, 5))
-    count = len(quantify.peak_sphere((2.0, 2.0, 2.0))[1])
+    count = len(peak_sphere((2.0, 2.0, 2.0))[1])
     numbers = segment_statistics(suv, mask, (2.0, 2.0, 2.0))
     assert numbers["suv_max"] == 1.0
     assert numbers["suv_peak"] == pytest.approx(1.0 + 33.0 / count)
@@ -261,12 +270,10 @@ def test_table_has_one_row_per_segment_and_stage_and_overlapping_segments_do_not
     shape = stages["original"].shape
     a, b = box_mask(shape, (3, 3, 3), (8, 8, 8)), box_mask(shape, (6, 6, 6), (10, 10, 10))
     geometry = grid(shape)
-    rows = quantify.lesion_table("s", [Segment("a", a), Segment("b", b)], stages, geometry)
-    assert [(row["segment"], row["stage"]) for row in rows] == [
-        (s, stage) for s in "ab" for stage in quantify.STAGES
-    ]
-    assert all(tuple(row) == quantify.COLUMNS for row in rows)
-    alone = quantify.lesion_table("s", [Segment("b", b)], stages, geometry)
+    rows = lesion_table("s", [Segment("a", a), Segment("b", b)], stages, geometry)
+    assert [(row["segment"], row["stage"]) for row in rows] == [(s, stage) for s in "ab" for stage in STAGES]
+    assert all(tuple(row) == COLUMNS for row in rows)
+    alone = lesion_table("s", [Segment("b", b)], stages, geometry)
     assert rows[4:] == alone
     change = next(row for row in rows if row["stage"] == "change_percent")
     for key in ("suv_mean", "suv_max", "suv_peak", "suv_median", "tlg41"):
@@ -282,8 +289,8 @@ def test_the_place_of_the_maximum_is_its_voxel_center_as_simpleitk_has_it():
     denoised = np.roll(original, 1, axis=2)
     denoised[3, 2, 6] = 8.0
     segment = Segment("a", box_mask(geometry.shape, (2, 1, 2), (5, 4, 7)))
-    rows = quantify.lesion_table("s", [segment], {"original": original, "denoised": denoised}, geometry)
-    places = {row["stage"]: tuple(row[key] for key in quantify.POSITION) for row in rows}
+    rows = lesion_table("s", [segment], {"original": original, "denoised": denoised}, geometry)
+    places = {row["stage"]: tuple(row[key] for key in POSITION) for row in rows}
     image = geometry.to_image(original)
     assert places["original"] == pytest.approx(image.TransformIndexToPhysicalPoint((4, 2, 3)))
     assert places["denoised"] == pytest.approx(image.TransformIndexToPhysicalPoint((5, 2, 3)))
@@ -293,16 +300,16 @@ def test_the_place_of_the_maximum_is_its_voxel_center_as_simpleitk_has_it():
 def test_stages_that_are_not_given_have_no_rows():
     stages = stages_of()
     segment = Segment("a", box_mask((12, 12, 12), (3, 3, 3), (8, 8, 8)))
-    rows = quantify.lesion_table("s", [segment], {"original": stages["original"]}, grid((12, 12, 12)))
+    rows = lesion_table("s", [segment], {"original": stages["original"]}, grid((12, 12, 12)))
     assert [row["stage"] for row in rows] == ["original"]
     with pytest.raises(ValueError, match="unknown stages"):
-        quantify.lesion_table("s", [segment], {"after": stages["original"]}, grid((12, 12, 12)))
+        lesion_table("s", [segment], {"after": stages["original"]}, grid((12, 12, 12)))
 
 
 def test_change_from_zero_or_below_is_undefined():
     zero = np.zeros((4, 4, 4), dtype=np.float32)
     segment = Segment("a", np.ones(zero.shape, dtype=bool))
-    rows = quantify.lesion_table("s", [segment], {"original": zero, "denoised": zero + 1}, grid(zero.shape))
+    rows = lesion_table("s", [segment], {"original": zero, "denoised": zero + 1}, grid(zero.shape))
     original, _, change = rows
     assert (original["mtv41_ml"], original["tlg41"], change["suv_max"], change["suv_min"]) == (None,) * 4
 
@@ -312,28 +319,25 @@ def test_csv_gives_the_rows_back_to_the_last_bit(tmp_path: Path):
     shape = stages["original"].shape
     names = ['Mass, "left"', "Läsion\n2", "=1+1", "1;2"]
     segments = [Segment(name, box_mask(shape, (i, 3, 3), (i + 1, 4, 5 + i))) for i, name in enumerate(names)]
-    rows = quantify.lesion_table("scan, 1", segments, stages, grid(shape, (1.7, 2.1, 3.3)))
+    rows = lesion_table("scan, 1", segments, stages, grid(shape, (1.7, 2.1, 3.3)))
     assert any(row["suv_peak"] is None for row in rows)
     path = tmp_path / "lesions.csv"
-    quantify.write_lesions_csv(path, rows)
-    assert quantify.read_lesions_csv(path) == rows
+    write_lesions_csv(path, rows)
+    assert read_lesions_csv(path) == rows
     text = path.read_text(encoding="utf-8")
     assert text.splitlines()[0] == (
         "scan,segment,stage,volume_ml,suv_min,suv_mean,suv_median,suv_max,suv_peak,mtv41_ml,tlg41,"
         "suv_max_x_mm,suv_max_y_mm,suv_max_z_mm,"
         "mtv_suv25_ml,tlg_suv25,mtv_suv40_ml,tlg_suv40,mtv41_original_ml,percist_threshold,mtv_percist_ml,tlg_percist"
     )
-    older = [
-        line.rsplit(",", 3 + len(quantify.THRESHOLDS))[0]
-        for line in text.replace("Läsion\n2", "b").splitlines()
-    ]
+    older = [line.rsplit(",", 3 + len(THRESHOLDS))[0] for line in text.replace("Läsion\n2", "b").splitlines()]
     path.write_text("\n".join(older), encoding="utf-8")  # of a version that did not say where
-    again = quantify.read_lesions_csv(path)
+    again = read_lesions_csv(path)
     assert [row["suv_max"] for row in again] == [row["suv_max"] for row in rows]
-    assert {row[key] for row in again for key in quantify.POSITION} == {None}
+    assert {row[key] for row in again for key in POSITION} == {None}
     path.write_text("scan,segment\n", encoding="utf-8")
     with pytest.raises(InputError, match="suv_max"):
-        quantify.read_lesions_csv(path)
+        read_lesions_csv(path)
 
 
 # ---- bias and repeatability
@@ -356,7 +360,7 @@ def constructed():
 
 
 def test_bias_is_the_mean_over_lesions_of_the_relative_distance_to_full_dose():
-    bias = quantify.lesion_bias(constructed())
+    bias = lesion_bias(constructed())
     original, denoised = bias["patient"]["original"], bias["patient"]["denoised"]
     assert original["B_mean"] == pytest.approx((0.1 + 0.25) / 2)
     assert original["B_max"] == pytest.approx((0.5 + 0.1) / 2)
@@ -376,13 +380,13 @@ def test_bias_is_the_mean_over_lesions_of_the_relative_distance_to_full_dose():
 
 def test_bias_without_a_reference_is_empty():
     rows = [one for one in constructed() if one["stage"] != "reference"]
-    assert quantify.lesion_bias(rows) == {"lesions": [], "patient": {}}
+    assert lesion_bias(rows) == {"lesions": [], "patient": {}}
 
 
 def test_a_cohort_weighs_patients_alike_and_also_pools_the_lesions():
-    many = quantify.lesion_bias(constructed())
-    one = quantify.lesion_bias([row("a", "reference", 1.0, 1.0, 1.0), row("a", "denoised", 1.3, 1.0, 1.0)])
-    cohort = quantify.cohort_bias([many, one, quantify.lesion_bias([])])
+    many = lesion_bias(constructed())
+    one = lesion_bias([row("a", "reference", 1.0, 1.0, 1.0), row("a", "denoised", 1.3, 1.0, 1.0)])
+    cohort = cohort_bias([many, one, lesion_bias([])])
     assert cohort["denoised"]["B_mean"] == pytest.approx((0.075 + 0.3) / 2)
     assert cohort["denoised"]["patients_mean"] == 2
     assert cohort["denoised"]["pooled"]["B_mean"] == pytest.approx((0.05 + 0.1 + 0.3) / 3)
@@ -394,16 +398,16 @@ def test_identical_images_have_no_bias():
     stages = stages_of()
     stages["reference"] = stages["denoised"] = stages["original"]
     segment = Segment("a", box_mask((12, 12, 12), (4, 4, 4), (7, 7, 7)))
-    rows = quantify.lesion_table("s", [segment], stages, grid((12, 12, 12)))
-    patient = quantify.lesion_bias(rows)["patient"]["denoised"]
+    rows = lesion_table("s", [segment], stages, grid((12, 12, 12)))
+    patient = lesion_bias(rows)["patient"]["denoised"]
     assert (patient["B_mean"], patient["B_max"], patient["B_peak"]) == (0.0, 0.0, 0.0)
 
 
 def test_repeatability_flags_what_two_scans_would_not_show():
-    limits = quantify.REPEATABILITY_COEFFICIENT_PERCENT
+    limits = REPEATABILITY_COEFFICIENT_PERCENT
     assert limits == {"suv_max": pytest.approx(15.512), "suv_peak": pytest.approx(6.925)}
     rows = [row("a", "change_percent", -30.0, -15.6, -6.8), row("b", "change_percent", 0.0, 15.4, 7.0)]
-    flags = quantify.repeatability_flags([*rows, row("a", "original", 99.0, 99.0, 99.0)])
+    flags = repeatability_flags([*rows, row("a", "original", 99.0, 99.0, 99.0)])
     found = {(flag["segment"], flag["quantity"]): flag["exceeds"] for flag in flags}
     assert found == {
         ("a", "suv_max"): True,

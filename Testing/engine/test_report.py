@@ -10,11 +10,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 import SimpleITK as sitk
-from drmc import images, quantify
 from drmc.imaging.geometry import Geometry
-from drmc.quantify import Segment
-from drmc.report import RESEARCH_USE, report_html, write_report
-from drmc.routing import routing_table
+from drmc.measures.lesions import lesion_table
+from drmc.measures.routing import routing_table
+from drmc.pages.colors import diverging_color, nice_top
+from drmc.pages.png import png
+from drmc.pages.views import anatomical_order, to_anatomical
+from drmc.report.page import RESEARCH_USE, report_html, write_report
+from drmc.segments.segment import Segment
 
 IDENTITY = (1.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 1.0)
 VOID = {"meta", "img", "br", "rect", "line"}
@@ -89,7 +92,7 @@ def case(shape=(30, 14, 16), spacing=(4.0, 4.0, 3.0), seed=0, reference=True) ->
                 "units": "BQML",
             },
         },
-        "lesions": quantify.lesion_table("p1", segments, stages, geometry),
+        "lesions": lesion_table("p1", segments, stages, geometry),
         "routing": routing_table(np.maximum(0, rng.normal(0.2, 0.3, (5, 10, 3)))),
         "summary": {
             "scan": "p1",
@@ -305,18 +308,14 @@ def test_head_is_up_and_the_patients_right_on_the_left_whatever_the_file_says(
     ratio = float(re.search(r"aspect-ratio:([\d.]+)", html)[1])
     assert ratio == pytest.approx(16 * 3.0 / (20 * 5.0))
     # Axial: front up, patient's right on the left.
-    axial = images.to_anatomical(turned, geometry.direction).max(axis=0)
+    axial = to_anatomical(turned, geometry.direction).max(axis=0)
     assert axial[2, 1] == 5.0 and axial[9, 14] == 3.0
 
 
 def test_oblique_directions_use_the_nearest_axes():
     angle = np.deg2rad(20.0)
     tilt = (1.0, 0.0, 0.0, 0.0, np.cos(angle), -np.sin(angle), 0.0, np.sin(angle), np.cos(angle))
-    assert (
-        images.anatomical_order(tilt)
-        == images.anatomical_order(IDENTITY)
-        == ((0, 1, 2), (True, False, False))
-    )
+    assert anatomical_order(tilt) == anatomical_order(IDENTITY) == ((0, 1, 2), (True, False, False))
 
 
 def test_original_and_denoised_share_the_scale_and_the_residual_is_centered_on_zero(tmp_path: Path):
@@ -324,7 +323,7 @@ def test_original_and_denoised_share_the_scale_and_the_residual_is_centered_on_z
     assert html.count("≥ 6<") == 2
     low, high = (re.findall(pattern, html) for pattern in (r"≤ −([\d.]+)", r"≥ \+([\d.]+)"))
     assert low == high and len(low) == 2
-    colors = images.diverging_color(np.array([-9.0, -1.0, 0.0, 1.0, 9.0]), 1.0).astype(int)
+    colors = diverging_color(np.array([-9.0, -1.0, 0.0, 1.0, 9.0]), 1.0).astype(int)
     assert colors[2].tolist() == [250, 250, 250]
     assert colors[0].tolist() == colors[1].tolist() and colors[3].tolist() == colors[4].tolist()
     assert colors[0][2] > colors[0][0] and colors[4][0] > colors[4][2]
@@ -339,7 +338,7 @@ def test_a_brain_is_not_all_black():
 @pytest.mark.parametrize("shape", [(5, 7), (5, 7, 3), (1, 1)])
 def test_png_is_read_back_by_others(tmp_path: Path, shape):
     pixels = np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8)
-    (tmp_path / "a.png").write_bytes(images.png(pixels))
+    (tmp_path / "a.png").write_bytes(png(pixels))
     assert np.array_equal(sitk.GetArrayFromImage(sitk.ReadImage(str(tmp_path / "a.png"))), pixels)
 
 
@@ -347,4 +346,4 @@ def test_png_is_read_back_by_others(tmp_path: Path, shape):
     ("value", "top"), [(0.11, 0.2), (1.0, 1.0), (1.01, 2.0), (4.2, 5.0), (5.1, 10.0), (0.0, 0.1)]
 )
 def test_scales_end_on_round_numbers(value, top):
-    assert images.nice_top(value) == top
+    assert nice_top(value) == top

@@ -8,8 +8,8 @@ from xml.etree import ElementTree
 
 import numpy as np
 import pytest
-from drmc.heatmap import routing_svg
-from drmc.routing import COLUMNS, routing_table, write_routing_csv
+from drmc.measures.routing import COLUMNS, routing_table, write_routing_csv
+from drmc.pages.heatmap import routing_svg
 from hypothesis import given, settings
 from hypothesis import strategies as st
 

@@ -11,11 +11,8 @@ from drmc import pipeline
 from drmc.cli import main
 from drmc.dataset import read_manifest
 from drmc.inference.denoiser import Denoiser
-from drmc.models.card import add_to_card
-from drmc.models.registry import find_model
-from drmc.models.weights import load_network, save_model
-from drmc.routing import gates_of, routing_table
-from drmc.routing_profiles import (
+from drmc.measures.routing import gates_of, routing_table
+from drmc.measures.routing_profiles import (
     CARD_KEY,
     LIMIT_FACTOR,
     UNLIKE,
@@ -24,6 +21,9 @@ from drmc.routing_profiles import (
     make_profiles,
     nearest_center,
 )
+from drmc.models.card import add_to_card
+from drmc.models.registry import find_model
+from drmc.models.weights import load_network, save_model
 from evaluation_data import write_dataset
 from hypothesis import given, settings
 from hypothesis import strategies as st

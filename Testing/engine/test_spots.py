@@ -11,7 +11,7 @@ from drmc import cli
 from drmc.errors import InputError
 from drmc.imaging.body import body_mask
 from drmc.imaging.smoothing import FWHM_PER_SIGMA, smooth
-from drmc.spots import (
+from drmc.measures.spots import (
     APART_MM,
     DEPTH_MM,
     DIAMETERS_MM,

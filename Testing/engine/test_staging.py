@@ -47,12 +47,12 @@ def hidden(folder: Path) -> list[str]:
 
 # A run that stops for ever where the first of these is called, in a process of its own.
 STOP = """
-import sys, time
-from drmc import {module}
+import importlib, sys, time
+module = importlib.import_module("drmc.{module}")
 def stop(*arguments, **options):
     print("here", flush=True)
     time.sleep(600)
-{module}.{name} = stop
+module.{name} = stop
 from drmc.cli import main
 sys.exit(main(sys.argv[1:]))
 """
@@ -78,7 +78,7 @@ def kill(process: subprocess.Popen) -> None:
 @pytest.mark.parametrize("existing", [False, True], ids=["new folder", "earlier results"])
 @pytest.mark.parametrize(
     ("module", "name"),
-    [("pipeline", "_read_inputs"), ("report", "write_report"), ("pipeline", "_move_into_place")],
+    [("pipeline", "_read_inputs"), ("pipeline", "write_report"), ("pipeline", "_move_into_place")],
 )
 def test_the_next_run_sweeps_what_a_killed_one_left(tmp_path, module, name, existing):
     case, output = write_case(tmp_path / "case"), tmp_path / "deep" / "out"
@@ -155,7 +155,7 @@ def test_the_second_run_into_a_folder_says_that_there_is_a_first(tmp_path, exist
     case, output = write_case(tmp_path / "case"), tmp_path / "out"
     if existing:
         pipeline.run(request(case["low"], output))
-    first = stopped("report", "write_report", "denoise", case["low"], "-o", output)
+    first = stopped("pipeline", "write_report", "denoise", case["low"], "-o", output)
     try:
         before = tree(tmp_path)
         (tmp_path / "alias").symlink_to(output)
@@ -249,14 +249,14 @@ def test_a_full_disk_in_a_batch_fails_the_scan_with_path_and_advice(tmp_path, mo
         (cohort / name).mkdir(parents=True)
         write_image(cohort / name / "pet.nii.gz", suv_image(), GRID)
         (cohort / name / "pet.json").write_text(json.dumps({"Units": "SUV"}))
-    real = pipeline.report.write_report
+    real = pipeline.write_report
 
     def full(path, **options):
         if ".a.part-" in str(path):
             raise OSError(28, "No space left on device")
         real(path, **options)
 
-    monkeypatch.setattr(pipeline.report, "write_report", full)
+    monkeypatch.setattr(pipeline, "write_report", full)
 
     class Nobody:
         def __getattr__(self, name):

@@ -13,9 +13,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import SimpleITK as sitk
-from drmc import files, pipeline, quantify
+from drmc import files, pipeline
 from drmc.cli import main
 from drmc.imaging.files import write_image
+from drmc.measures.lesion_files import read_lesions_csv
 from drmc.models.weights import save_model
 from drmc.pet.reading import read_volume
 from drmc.pipeline import DenoiseRequest
@@ -146,7 +147,7 @@ def test_names_of_segments_in_every_output(tmp_path, capfd):
         with open(output / table, newline="", encoding="utf-8") as file:
             cells = {row["segment"] for row in csv.DictReader(file)}
         assert cells == {"'" + expected[0], expected[1], "'@sum", "ok"}
-    read = quantify.read_lesions_csv(output / "lesions.csv")
+    read = read_lesions_csv(output / "lesions.csv")
     assert list(dict.fromkeys(row["segment"] for row in read)) == expected
     summary = json.loads((output / "summary.json").read_text())
     assert read == summary["lesions"]["segments"]

@@ -13,7 +13,7 @@ import pytest
 from drmc import cli
 from drmc.errors import InputError
 from drmc.models.registry import find_model
-from drmc.plot import log_ticks, ticks
+from drmc.pages.plot import log_ticks, ticks
 from drmc.training import curves
 from drmc.training.history import History
 from drmc.training.loop import train

@@ -16,7 +16,7 @@ import torch
 from drmc.dataset import read_manifest, select
 from drmc.errors import InputError
 from drmc.imaging.smoothing import FWHM_PER_SIGMA, smooth
-from drmc.metrics import nrmse, psnr
+from drmc.measures.metrics import nrmse, psnr
 from drmc.networks.protocol import INPUT_SCALE
 from drmc.training import command, validation
 from drmc.training.config import TrainingConfig

@@ -21,9 +21,12 @@ import SimpleITK as sitk
 REPOSITORY = Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(REPOSITORY / "Testing"), str(REPOSITORY / "DRMCDenoise")]
 
-from drmc import files, images  # noqa: E402
+from drmc import files  # noqa: E402
 from drmc.imaging.files import write_image  # noqa: E402
 from drmc.imaging.geometry import Geometry  # noqa: E402
+from drmc.pages.colors import inverted_gray  # noqa: E402
+from drmc.pages.png import png  # noqa: E402
+from drmc.pages.views import resized  # noqa: E402
 
 FOLDER = REPOSITORY / "Resources" / "SampleData"
 CARD = FOLDER / "DRMC-sample.json"
@@ -166,12 +169,12 @@ def writeThumbnail(arrays: list[np.ndarray], labels: np.ndarray, spacing: tuple[
     step = max(arrays[0].shape[2] * spacing[0] / width, arrays[0].shape[1] * spacing[1] / (height // 2 - 2))
     canvas = np.zeros((height, width), np.float32)
     for array, middle in zip(arrays, (height // 4, 3 * height // 4), strict=True):
-        picture = images.resized(array[z], (spacing[1], spacing[0]), step)
+        picture = resized(array[z], (spacing[1], spacing[0]), step)
         rows, columns = picture.shape
         top, left = middle - rows // 2, (width - columns) // 2
         canvas[top : top + rows, left : left + columns] = picture
     with files.atomic_path(FOLDER / "DRMC-sample.png") as path:
-        path.write_bytes(images.png(images.inverted_gray(canvas, TOP)))
+        path.write_bytes(png(inverted_gray(canvas, TOP)))
 
 
 if __name__ == "__main__":

@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 import slicer
 import vtk
-from drmc.images import outline
+from drmc.pages.views import outline
 from PySide6 import QtCore, QtGui
 from vtk.util.numpy_support import vtk_to_numpy
 

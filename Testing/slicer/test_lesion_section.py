@@ -22,8 +22,10 @@ def scan(slicer, array=None, units="{SUVbw}g/ml", **keywords):
 
 def changedBy(slicer, panel, volume, changes: dict[str, tuple[float, ...]]):
     """A lesion table of balls whose values a denoising has scaled by these factors; returns the engine's rows."""
-    from drmc import quantify
     from drmc.imaging.geometry import Geometry
+    from drmc.measures.lesion_files import write_lesions_csv
+    from drmc.measures.lesions import lesion_table
+    from drmc.segments.segment import Segment
     from DRMCDenoiseLib import geometry, results
 
     image = geometry.imageFromNode(volume)
@@ -34,9 +36,9 @@ def changedBy(slicer, panel, volume, changes: dict[str, tuple[float, ...]]):
         mask = np.zeros(array.shape, bool)
         mask[2:9, 3 + 6 * number : 9 + 6 * number, 5:15] = True
         stages = {"original": array, "denoised": array * np.float32(factor)}
-        rows += quantify.lesion_table("PET", [quantify.Segment(name, mask)], stages, grid)
+        rows += lesion_table("PET", [Segment(name, mask)], stages, grid)
     with tempfile.TemporaryDirectory() as folder:
-        quantify.write_lesions_csv(Path(folder) / "lesions.csv", rows)
+        write_lesions_csv(Path(folder) / "lesions.csv", rows)
         table = results.readLesionTable(Path(folder) / "lesions.csv")
     panel._parameterNode.lesionTable = results.showLesionTable(table, None, volume)
     return rows
@@ -51,7 +53,7 @@ def cells(panel) -> list[list[str]]:
 
 
 def test_a_row_per_lesion_and_only_changes_beyond_repeatability_are_marked(panel, qtSlicer):
-    from drmc.quantify import REPEATABILITY_COEFFICIENT_PERCENT as LIMITS
+    from drmc.measures.bias import REPEATABILITY_COEFFICIENT_PERCENT as LIMITS
 
     assert not panel.ui.lesionTableWidget.visible and panel.ui.noLesionsLabel.visible
     changedBy(qtSlicer, panel, scan(qtSlicer), {"Still": 0.95, "Less": 0.88, "More": 1.2})
@@ -73,7 +75,9 @@ def test_a_row_per_lesion_and_only_changes_beyond_repeatability_are_marked(panel
 
 
 def test_the_suv_of_the_table_and_its_warnings_stand_below_it(panel, qtSlicer, tmp_path):
-    from drmc import quantify
+    from drmc.measures.lesion_files import write_lesions_csv
+    from drmc.measures.lesions import lesion_table
+    from drmc.segments.segment import Segment
     from DRMCDenoiseLib import results
 
     volume = scan(qtSlicer)
@@ -84,11 +88,11 @@ def test_the_suv_of_the_table_and_its_warnings_stand_below_it(panel, qtSlicer, t
     from drmc.imaging.geometry import Geometry
 
     stages = dict.fromkeys(("original", "denoised", "reference"), phantom())
-    rows = quantify.lesion_table("PET", [quantify.Segment("Hot", mask)], stages, Geometry(mask.shape))
+    rows = lesion_table("PET", [Segment("Hot", mask)], stages, Geometry(mask.shape))
     heavy = {"rule": "ST", "factor": 2.5e-4, "warnings": ["PatientWeight 320 kg is unusual", "check it"]}
     full = {"rule": "sidecar", "factor": 1.0, "warnings": []}
     decisions = {**dict.fromkeys(("original", "denoised", "change_percent"), heavy), "reference": full}
-    quantify.write_lesions_csv(tmp_path / "lesions.csv", rows, decisions)
+    write_lesions_csv(tmp_path / "lesions.csv", rows, decisions)
     table = results.readLesionTable(tmp_path / "lesions.csv")
     panel._parameterNode.lesionTable = results.showLesionTable(table, None, volume)
     assert panel.ui.lesionSUVLabel.visible and panel.ui.lesionSUVLabel.text.splitlines() == [

@@ -19,8 +19,8 @@ def gates(seed: int) -> np.ndarray:
 
 def summaryOf(*, lesions=("Hot",), centers=(), unlike=False):
     """The part of summary.json that says something of the routing."""
-    from drmc.routing import gates_of, routing_table
-    from drmc.routing_profiles import ScanGates, make_profiles, nearest_center
+    from drmc.measures.routing import gates_of, routing_table
+    from drmc.measures.routing_profiles import ScanGates, make_profiles, nearest_center
 
     body = routing_table(gates(0))
     scans = [
@@ -104,7 +104,7 @@ def test_the_panel_runs_and_shows_the_chosen_region(panel, qtSlicer):
 
 
 def test_nearest_center_and_warning_are_in_plain_words(panel, qtSlicer):
-    from drmc.routing_profiles import UNLIKE
+    from drmc.measures.routing_profiles import UNLIKE
 
     ui = panel.ui
     shown(panel, qtSlicer, summaryOf(centers=("C1", "C2")))
@@ -200,7 +200,7 @@ def test_heat_map_and_bars_paint_what_they_hold(panel, qtSlicer, width):
 
 
 def test_a_scan_of_air_and_a_lesion_without_tiles_are_shown_without_numbers(panel, qtSlicer):
-    from drmc.routing import routing_table
+    from drmc.measures.routing import routing_table
 
     nothing = routing_table(np.zeros((0, LAYERS, EXPERTS)))
     shown(panel, qtSlicer, {"routing": nothing, "routing_lesions": {"Far": nothing}, "routing_nearest": None})

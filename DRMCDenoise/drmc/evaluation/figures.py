@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 
 from drmc.evaluation.measures import LARGE_MM
 from drmc.evaluation.results import Results
-from drmc.plot import Plot, ticks
+from drmc.pages.plot import Plot, ticks
 
 COLORS = ("#0f8b8d", "#c65f14", "#7a4fa3", "#b3263e", "#4c7d2e", "#2f6fb5", "#8a6d1d", "#6b7a80")
 SHORT = {"mean": "SUVmean", "peak": "SUVpeak"}

@@ -17,8 +17,11 @@ from drmc.imaging.body import LEAST_BODY_SUV, body_mask
 from drmc.imaging.files import read_image
 from drmc.imaging.geometry import Geometry
 from drmc.imaging.resampling import resample_to_grid
-from drmc.metrics import SUV_RANGE, nrmse, psnr, ssim
-from drmc.quantify import BIAS_QUANTITIES, Segment, lesion_bias, lesion_table, read_segments
+from drmc.measures.bias import BIAS_QUANTITIES, lesion_bias
+from drmc.measures.lesions import lesion_table
+from drmc.measures.metrics import SUV_RANGE, nrmse, psnr, ssim
+from drmc.segments.reading import read_segments
+from drmc.segments.segment import Segment
 from drmc.simulation.liver import inside_liver
 
 LARGE_MM = 15.0  # lesions over this diameter are those that the aims speak of

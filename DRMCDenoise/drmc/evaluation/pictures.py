@@ -6,7 +6,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from drmc import images
+from drmc.pages.colors import inverted_gray
+from drmc.pages.png import data_uri
+from drmc.pages.views import anatomical_spacing, extent, resized, to_anatomical, uptake_center
 
 if TYPE_CHECKING:
     from drmc.evaluation.measures import Pair
@@ -23,17 +25,17 @@ def pictures(image: np.ndarray, pair: Pair) -> dict[str, str]:
     addresses under `VIEWS`.
     """
     direction = pair.geometry.direction
-    spacing = images.anatomical_spacing(pair.geometry.spacing_zyx, direction)
-    turned = lambda array: images.to_anatomical(array, direction)
+    spacing = anatomical_spacing(pair.geometry.spacing_zyx, direction)
+    turned = lambda array: to_anatomical(array, direction)
     body = turned(pair.body)
-    box = tuple(images.extent(body, axis, spacing[axis]) for axis in range(3))
+    box = tuple(extent(body, axis, spacing[axis]) for axis in range(3))
     full, shown = turned(pair.full)[box], turned(image)[box]
-    through = images.uptake_center(full)[1]
+    through = uptake_center(full)[1]
     hot = full[full > 1]
     top = GRAY_TOP["brain" if hot.size and np.median(hot) > 3 else "wholebody"]
     step = max(_FINEST_MM, full.shape[0] * spacing[0] / _TALLEST)
     views = (shown.max(axis=1), shown[:, through])
     return {
-        name: images.data_uri(images.inverted_gray(images.resized(view, (spacing[0], spacing[2]), step), top))
+        name: data_uri(inverted_gray(resized(view, (spacing[0], spacing[2]), step), top))
         for name, view in zip(VIEWS, views, strict=True)
     }

@@ -21,8 +21,8 @@ from drmc.runtime.progress import Reporter, add_progress_argument
 if TYPE_CHECKING:
     from drmc.dataset import Case
     from drmc.inference.denoiser import Denoiser
+    from drmc.measures.routing_profiles import ScanGates
     from drmc.models.card import ModelEntry
-    from drmc.routing_profiles import ScanGates
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -47,10 +47,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace, reporter: Reporter) -> int:
     """Measures, prints the distances to the limit, and returns the exit code."""
     from drmc.inference.denoiser import Denoiser
+    from drmc.measures.routing_profiles import CARD_KEY, make_profiles
     from drmc.models.card import add_to_card
     from drmc.models.registry import find_model
     from drmc.models.weights import load_network
-    from drmc.routing_profiles import CARD_KEY, make_profiles
 
     entry = find_model(arguments.model)
     manifest = read_manifest(arguments.dataset)
@@ -94,7 +94,7 @@ def _centers(arguments: argparse.Namespace, entry: ModelEntry, manifest: list[Ca
 
 def measure(cases: list[Case], denoiser: Denoiser, reporter: Reporter) -> list[ScanGates]:
     """The mean gates of every low-dose image of these cases, one after the other; a scan without body is left out."""
-    from drmc.routing_profiles import ScanGates, body_gates
+    from drmc.measures.routing_profiles import ScanGates, body_gates
 
     todo = [(case, factor) for case in cases for factor in sorted(case.low)]
     found: list[ScanGates] = []

@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 
-from drmc import images
 from drmc.errors import InputError
 from drmc.evaluation.config import RealScan
 from drmc.evaluation.estimators import Estimator
@@ -16,9 +15,11 @@ from drmc.evaluation.measures import variation
 from drmc.imaging.body import LEAST_BODY_SUV, body_mask
 from drmc.imaging.geometry import Geometry
 from drmc.imaging.smoothing import smooth
+from drmc.measures.lesions import lesion_table
+from drmc.pages.views import anatomical_spacing, to_anatomical
 from drmc.pet.reading import read_volume
 from drmc.pet.volume import PETVolume
-from drmc.quantify import lesion_table, read_segments
+from drmc.segments.reading import read_segments
 from drmc.simulation.liver import LESION_MARGIN_MM, find_liver
 
 QUANTITIES = ("suv_mean", "suv_max", "suv_peak")
@@ -72,12 +73,12 @@ def measure_real_scan(
 
 def _standing(array: np.ndarray, geometry: Geometry) -> np.ndarray:
     """The array with axes that run to the patient's head, back and left, as `find_liver` wants them."""
-    return np.ascontiguousarray(images.to_anatomical(array, geometry.direction)[::-1])
+    return np.ascontiguousarray(to_anatomical(array, geometry.direction)[::-1])
 
 
 def _liver(suv: np.ndarray, geometry: Geometry, lesions: Sequence[np.ndarray]) -> np.ndarray | None:
     """The inside of the liver away from lesions, on the standing array."""
-    head, back, left = images.anatomical_spacing(geometry.spacing_zyx, geometry.direction)
+    head, back, left = anatomical_spacing(geometry.spacing_zyx, geometry.direction)
     try:
         liver = find_liver(_standing(suv, geometry), (head, back, left))
     except InputError:

@@ -22,9 +22,10 @@ from drmc.evaluation.tables import (
     probability,
     reached,
 )
-from drmc.metrics import attainable_gain_db
-from drmc.report_style import CSS
-from drmc.report_text import facts_list, plain, section, table
+from drmc.measures.metrics import attainable_gain_db
+from drmc.pages.markup import facts_list, section, table
+from drmc.pages.style import CSS
+from drmc.pages.text import plain
 
 FEW = 3  # methods beside the reference that the figures of lesions show
 _STYLE = """

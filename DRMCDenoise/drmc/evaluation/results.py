@@ -12,7 +12,7 @@ import numpy as np
 from drmc.dataset import Case
 from drmc.evaluation.estimators import Estimator
 from drmc.evaluation.measures import biases, lesion_metrics
-from drmc.metrics import attainable_gain_db, share_of_attainable
+from drmc.measures.metrics import attainable_gain_db, share_of_attainable
 
 MEANS = (
     *("psnr", "psnr_gain", "psnr_share", "psnr_2mm", "psnr_2mm_gain", "psnr_2mm_share", "nrmse", "ssim"),

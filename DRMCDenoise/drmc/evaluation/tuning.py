@@ -16,7 +16,7 @@ from drmc.evaluation.measures import Pair
 from drmc.imaging.body import body_mask
 from drmc.imaging.masks import bounding_box
 from drmc.imaging.smoothing import noise_level
-from drmc.metrics import SUV_RANGE, psnr
+from drmc.measures.metrics import SUV_RANGE, psnr
 
 HEIGHTS = (0.25, 0.5, 0.75)  # of the body, where the slabs are on which non-local means are tuned
 SLABS = "slabs of {:g} mm at a quarter, a half and three quarters of the body's height"

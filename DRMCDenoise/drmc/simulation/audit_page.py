@@ -6,8 +6,8 @@ import math
 from html import escape
 from typing import Any
 
-from drmc.plot import Plot
-from drmc.report_style import CSS
+from drmc.pages.plot import Plot
+from drmc.pages.style import CSS
 from drmc.runtime.progress import table_lines
 from drmc.simulation.audit import QUANTITIES
 

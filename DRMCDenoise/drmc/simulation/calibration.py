@@ -19,9 +19,10 @@ from typing import Any
 import numpy as np
 import torch
 
-from drmc import images
 from drmc.errors import InputError
 from drmc.files import jsonable, write_json
+from drmc.pages.colors import inverted_gray
+from drmc.pages.png import data_uri
 from drmc.pet.reading import read_volume
 from drmc.pet.volume import PETVolume
 from drmc.simulation import noise
@@ -325,13 +326,13 @@ def _pictures(scan: Scan, low: np.ndarray | None = None) -> dict[str, str]:
 def _coronal(volume: np.ndarray, spacing) -> str:
     """Coronal slice through the middle, head up, square pixels, as a data address."""
     plane = volume[::-1, volume.shape[1] // 2]
-    pixels = images.inverted_gray(plane, _PICTURE_SUV)
+    pixels = inverted_gray(plane, _PICTURE_SUV)
     step = min(spacing[0], spacing[2])
     rows, columns = (
         np.minimum((np.arange(round(n * s / step)) * step / s).astype(int), n - 1)
         for n, s in ((plane.shape[0], spacing[0]), (plane.shape[1], spacing[2]))
     )
-    return images.data_uri(pixels[np.ix_(rows, columns)])
+    return data_uri(pixels[np.ix_(rows, columns)])
 
 
 # ---------------------------------------------------------------------------------------------------- running

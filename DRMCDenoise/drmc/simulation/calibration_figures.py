@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from drmc.plot import Plot
+from drmc.pages.plot import Plot
 from drmc.simulation.calibration_rows import Row
 from drmc.simulation.public_noise import NoiseStatistics
 

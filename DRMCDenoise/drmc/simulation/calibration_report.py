@@ -11,8 +11,8 @@ from typing import Any
 import drmc
 from drmc.dataset import read_manifest
 from drmc.files import write_json, write_text
-from drmc.report_style import CSS
-from drmc.report_text import facts_list, section, table
+from drmc.pages.markup import facts_list, section, table
+from drmc.pages.style import CSS
 from drmc.simulation.calibration import Plan, ge_scan, noise_table
 from drmc.simulation.calibration_figures import correlation_svg, law_svg, liver_svg
 from drmc.simulation.calibration_rows import (

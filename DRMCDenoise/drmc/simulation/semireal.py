@@ -161,7 +161,7 @@ def semi_real_patient(
 
     InputError where the scan, its SUV or the segmentation is refused.
     """
-    from drmc.quantify import read_segments
+    from drmc.segments.reading import read_segments
 
     volume = read_volume(path, units=units)
     if lesions is None:

@@ -9,12 +9,14 @@ from pathlib import Path
 
 import numpy as np
 
-from drmc import images
 from drmc.dataset import Case
 from drmc.errors import InputError
 from drmc.files import atomic_path, write_text
 from drmc.imaging.body import body_mask
-from drmc.report_style import CSS
+from drmc.pages.colors import inverted_gray
+from drmc.pages.png import png
+from drmc.pages.style import CSS
+from drmc.pages.views import anatomical_spacing, extent, resized, to_anatomical, uptake_center
 
 GRAY_TOP = {"wholebody": 7.0, "brain": 12.0}
 """SUV that is black, by region."""
@@ -101,13 +103,13 @@ def contact_sheet(cases: Sequence[Case], path: Path, *, limit: int = 12) -> Shee
             panel = row.panels.get(name, empty)
             top, left = ((a - b) // 2 for a, b in zip(cell.shape, panel.shape, strict=True))
             cell[top : top + panel.shape[0], left : left + panel.shape[1]] = panel
-            canvas[y : y + tall, x : x + width[name]] = images.inverted_gray(cell, gray_top)
+            canvas[y : y + tall, x : x + width[name]] = inverted_gray(cell, gray_top)
             if not columns or len(columns) < len(names):
                 columns.append((" ".join(name), (x + width[name] / 2) / total[1]))
             x += width[name] + _GAP
         y += tall + _GAP
     with atomic_path(path) as temporary:
-        temporary.write_bytes(images.png(canvas))
+        temporary.write_bytes(png(canvas))
     return Sheet(path, gray_top, columns, labels, len(cases) - len(shown))
 
 
@@ -116,8 +118,8 @@ def _scale(cases: Sequence[Case]) -> tuple[float, float]:
     heights, hot = [], []
     for case in cases:
         volume = case.read(case.full)
-        spacing = images.anatomical_spacing(volume.geometry.spacing_zyx, volume.geometry.direction)
-        full = images.to_anatomical(volume.suv_array(), volume.geometry.direction)
+        spacing = anatomical_spacing(volume.geometry.spacing_zyx, volume.geometry.direction)
+        full = to_anatomical(volume.suv_array(), volume.geometry.direction)
         heights.append(full.shape[0] * spacing[0])
         inside = full[full > 1]
         hot.append(float(np.median(inside)) if inside.size else 0.0)
@@ -129,21 +131,21 @@ def _scale(cases: Sequence[Case]) -> tuple[float, float]:
 def _row(case: Case, step: float) -> _Row:
     full = case.read(case.full)
     direction = full.geometry.direction
-    spacing = images.anatomical_spacing(full.geometry.spacing_zyx, direction)
-    suv = images.to_anatomical(full.suv_array(), direction)
+    spacing = anatomical_spacing(full.geometry.spacing_zyx, direction)
+    suv = to_anatomical(full.suv_array(), direction)
     body = body_mask(suv, spacing)
-    box = tuple(images.extent(body, axis, spacing[axis]) for axis in range(3))
-    point = images.uptake_center(suv[box])
+    box = tuple(extent(body, axis, spacing[axis]) for axis in range(3))
+    point = uptake_center(suv[box])
     panels: dict[tuple[str, str], np.ndarray] = {}
     suvs = {"truth": lambda: case.read_truth()[0]} if case.truth is not None else {}
     suvs |= {"full": full.suv_array}
     suvs |= {f"1/{f:g}": lambda f=f: case.read(case.low[f]).suv_array() for f in sorted(case.low)}
     for dose, read in suvs.items():
-        cut = images.to_anatomical(read(), direction)[box]
+        cut = to_anatomical(read(), direction)[box]
         coronal = (spacing[0], spacing[2])
-        panels["MIP", dose] = images.resized(cut.max(axis=1), coronal, step)
-        panels["coronal", dose] = images.resized(cut[:, point[1]], coronal, step)
-        panels["axial", dose] = images.resized(cut[point[0]], (spacing[1], spacing[2]), step)
+        panels["MIP", dose] = resized(cut.max(axis=1), coronal, step)
+        panels["coronal", dose] = resized(cut[:, point[1]], coronal, step)
+        panels["axial", dose] = resized(cut[point[0]], (spacing[1], spacing[2]), step)
     return _Row(case, panels)
 
 

@@ -9,10 +9,10 @@ from typing import Any
 
 import numpy as np
 
-from drmc.heatmap import ink_on, sequential_color
-from drmc.plot import Plot, Point, log_ticks, ticks
-from drmc.report_text import number
-from drmc.routing import BANKS
+from drmc.measures.routing import BANKS
+from drmc.pages.heatmap import ink_on, sequential_color
+from drmc.pages.plot import Plot, Point, log_ticks, ticks
+from drmc.pages.text import number
 from drmc.training.history import Record, series
 
 SIZE = (344, 236)  # three of them side by side on the page

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from drmc.errors import InputError
-from drmc.plot import Point
-from drmc.report_text import is_number
+from drmc.pages.plot import Point
+from drmc.pages.text import is_number
 
 LOG = "training.jsonl"
 PAGE = "training.html"

@@ -10,9 +10,10 @@ from pathlib import Path
 from typing import Any
 
 from drmc.files import write_text
-from drmc.report import RESEARCH_USE
-from drmc.report_style import CSS
-from drmc.report_text import facts_list, is_number, label_of, mapping, number, percent, plain, section, table
+from drmc.pages.markup import facts_list, section, table
+from drmc.pages.style import CSS
+from drmc.pages.text import is_number, label_of, mapping, number, percent, plain
+from drmc.report.page import RESEARCH_USE
 from drmc.training import curves
 from drmc.training.history import LOG, PAGE, History, Record
 

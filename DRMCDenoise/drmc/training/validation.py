@@ -16,7 +16,7 @@ import torch
 from drmc.errors import InputError
 from drmc.imaging.smoothing import FWHM_PER_SIGMA, smooth
 from drmc.inference.tiles import halo_width
-from drmc.metrics import SUV_RANGE, nrmse, psnr, share_of_attainable
+from drmc.measures.metrics import SUV_RANGE, nrmse, psnr, share_of_attainable
 from drmc.networks.protocol import INPUT_SCALE, ResidualNetwork
 from drmc.training.config import TrainingConfig
 from drmc.training.pairs import Pair
@@ -115,7 +115,7 @@ class Validation:
         `network`: one for all centers, or by center, "" for those that are not named.
 
         - `psnr` [dB]: SUV, range 20, inside the body; `share`: its gain over the low dose, as a share of the
-          attainable one (`drmc.metrics.attainable_gain_db`);
+          attainable one (`drmc.measures.metrics.attainable_gain_db`);
         - `nrmse`: over the same voxels;
         - `b_mean`, `b_max`: |S - S_full| / S_full of the mean and the maximum in lesions, mean over the lesions of which
           a tile holds at least half, of the part that it holds.

@@ -6,8 +6,15 @@ from collections.abc import Mapping, Sequence
 from html import escape
 from typing import Any
 
-from drmc import mtv, quantify
-from drmc.report_text import is_number, mapping, number, percent, plain, section, table
+from drmc.measures import mtv
+from drmc.measures.bias import (
+    BIAS_QUANTITIES,
+    REPEATABILITY_COEFFICIENT_PERCENT,
+    lesion_bias,
+    repeatability_flags,
+)
+from drmc.pages.markup import section, table
+from drmc.pages.text import is_number, mapping, number, percent, plain
 
 Row = dict[str, Any]
 
@@ -30,7 +37,7 @@ _MEASURES = (
 _WHERE_DEFINED = {"mtv_percist_ml", "tlg_percist"}  # shown only where there is a liver
 _MINOR = {"suv_median", "suv_min"}
 _COMPARED = ("original", "denoised")
-_BIAS_OF = {quantity: short for short, quantity in quantify.BIAS_QUANTITIES.items()}
+_BIAS_OF = {quantity: short for short, quantity in BIAS_QUANTITIES.items()}
 
 
 def lesions_html(rows: Sequence[Row]) -> str:
@@ -41,9 +48,9 @@ def lesions_html(rows: Sequence[Row]) -> str:
     for row in rows:
         stages.setdefault(row["segment"], {})[row["stage"]] = row
     has = {stage for found in stages.values() for stage in found}
-    flags = quantify.repeatability_flags(rows)
+    flags = repeatability_flags(rows)
     beyond = {(flag["segment"], flag["quantity"]) for flag in flags if flag["exceeds"]}
-    bias = quantify.lesion_bias(rows)
+    bias = lesion_bias(rows)
     signed = {(entry["segment"], entry["stage"]): entry for entry in bias["lesions"]}
 
     columns = ["Original"]
@@ -87,7 +94,7 @@ def _cells(found: Mapping[str, Row], key: str, unit: str, has: set[str], beyond:
     cells = [_value(found, "original", key, unit)]
     if "change_percent" in has:
         change = percent(found.get("change_percent", {}).get(key))
-        limit = quantify.REPEATABILITY_COEFFICIENT_PERCENT.get(key)
+        limit = REPEATABILITY_COEFFICIENT_PERCENT.get(key)
         cells.append(_value(found, "denoised", key, unit))
         mark = f" {mtv.MARK}" if key in mtv.RELATIVE and found.get("change_percent", {}).get(key) else ""
         cells.append(f'<td class="beyond">{change} ▲</td>' if beyond else f"<td>{change}{mark}</td>")
@@ -110,7 +117,7 @@ def _bias_cell(entry: Mapping[str, Any] | None, key: str) -> str:
 
 
 def _repeatability_note(any_beyond: bool) -> str:
-    limits = quantify.REPEATABILITY_COEFFICIENT_PERCENT
+    limits = REPEATABILITY_COEFFICIENT_PERCENT
     return (
         '<p class="note"><span class="chip">▲ beyond repeatability</span> '
         f"{'marks' if any_beyond else 'would mark'} a change larger than the 95 % repeatability coefficient, "
@@ -145,7 +152,7 @@ def _bias_summary(patient: Mapping[str, Mapping[str, Any]]) -> str:
     titles = ("Mean absolute bias", "Lesions", "Signed, median", "95 % limits of agreement")
     head = '<th class="text">Bias</th>' + "".join(f"<th>{title}</th>" for title in titles)
     lines = []
-    for short, quantity in quantify.BIAS_QUANTITIES.items():
+    for short, quantity in BIAS_QUANTITIES.items():
         label = f"B_{short} ({quantity.replace('suv_', 'SUV')})"
         for stage, numbers in patient.items():
             low, high = (percent(_hundredfold(numbers[f"limit_{end}_{short}"])) for end in ("low", "high"))

@@ -7,16 +7,12 @@ nearest anatomical axes.
 
 from __future__ import annotations
 
-import base64
 import itertools
 import math
-import struct
-import zlib
 from collections.abc import Sequence
 
 import numpy as np
 
-_NICE = (1.0, 2.0, 5.0)
 _MARGIN_MM = 12.0
 
 
@@ -98,62 +94,8 @@ def resized(picture: np.ndarray, spacing: tuple[float, float], step: float) -> n
     return picture.astype(np.float32)
 
 
-def inverted_gray(values: np.ndarray, top: float) -> np.ndarray:
-    """uint8 gray: white at 0 and below, black at `top` and above."""
-    level = np.clip(np.nan_to_num(values) / top, 0.0, 1.0)
-    return np.round(255.0 * (1.0 - level)).astype(np.uint8)
-
-
-# Anchors of the diverging scale: dark blue, blue, white, red, dark red; as light at either side of 0.
-_DIVERGING = np.array(
-    [[13, 54, 118], [58, 126, 200], [250, 250, 250], [214, 92, 76], [126, 18, 36]], dtype=np.float64
-)
-
-
-def diverging_color(values: np.ndarray, top: float) -> np.ndarray:
-    """uint8 RGB (..., 3): blue below 0, white at 0, red above, saturated at -top and top."""
-    level = np.clip(np.nan_to_num(values) / top, -1.0, 1.0) * 2.0 + 2.0
-    channels = [np.interp(level, np.arange(5), _DIVERGING[:, channel]) for channel in range(3)]
-    return np.round(np.stack(channels, axis=-1)).astype(np.uint8)
-
-
 def outline(mask: np.ndarray) -> np.ndarray:
     """The pixels of a 2-D mask that touch its outside, bool."""
     padded = np.pad(mask, 1)
     inner = padded[:-2, 1:-1] & padded[2:, 1:-1] & padded[1:-1, :-2] & padded[1:-1, 2:]
     return mask & ~inner
-
-
-def nice_top(value: float, smallest: float = 0.1) -> float:
-    """The smallest of 1, 2, 5 times a power of ten that is at least `value`."""
-    value = max(float(value), smallest)
-    power = 10.0 ** math.floor(math.log10(value))
-    for factor in (*_NICE, 10.0):
-        if factor * power >= value * (1.0 - 1e-9):
-            return float(f"{factor * power:.6g}")
-    return value
-
-
-def png(pixels: np.ndarray) -> bytes:
-    """PNG file of uint8 pixels, (rows, columns) gray or (rows, columns, 3) RGB."""
-    pixels = np.ascontiguousarray(pixels, dtype=np.uint8)
-    rows, columns = pixels.shape[:2]
-    lines = np.zeros((rows, 1 + pixels[0].size), dtype=np.uint8)  # each line starts with its filter, 0: none
-    lines[:, 1:] = pixels.reshape(rows, -1)
-
-    def chunk(kind: bytes, content: bytes) -> bytes:
-        checksum = zlib.crc32(kind + content)
-        return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", checksum)
-
-    header = struct.pack(">IIBBBBB", columns, rows, 8, 0 if pixels.ndim == 2 else 2, 0, 0, 0)
-    return (
-        b"\x89PNG\r\n\x1a\n"
-        + chunk(b"IHDR", header)
-        + chunk(b"IDAT", zlib.compress(lines.tobytes(), 9))
-        + chunk(b"IEND", b"")
-    )
-
-
-def data_uri(pixels: np.ndarray) -> str:
-    """The pixels as a PNG inside a `data:` address."""
-    return "data:image/png;base64," + base64.b64encode(png(pixels)).decode("ascii")

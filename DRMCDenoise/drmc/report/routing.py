@@ -8,9 +8,10 @@ from typing import Any
 
 import numpy as np
 
-from drmc.heatmap import routing_svg
-from drmc.report_text import mapping, number, plain, table
-from drmc.routing_profiles import LIMIT_FACTOR, UNLIKE
+from drmc.measures.routing_profiles import LIMIT_FACTOR, UNLIKE
+from drmc.pages.heatmap import routing_svg
+from drmc.pages.markup import table
+from drmc.pages.text import mapping, number, plain
 
 Row = dict[str, Any]
 

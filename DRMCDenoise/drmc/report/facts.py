@@ -1,148 +1,24 @@
-"""The reader's report: one HTML file that needs nothing outside itself and no script.
-
-What was done, the SUV decision, warnings, the images on one SUV scale, the lesion table with the changes that
-exceed repeatability, the routing, and which model did it. Every string from a file is escaped.
-"""
+"""The facts of a run for its page: messages, scan and SUV, model and run."""
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping, Sequence
 from html import escape
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
-from drmc import quantify
-from drmc.files import write_text
 from drmc.models.card import earlier_trainings
-from drmc.report_figures import figures_html
-from drmc.report_lesions import comparison_html, lesions_html
-from drmc.report_routing import routing_html
-from drmc.report_style import CSS
-from drmc.report_text import (
-    facts_list,
-    is_number,
-    label_of,
-    mapping,
-    number,
-    percent,
-    plain,
-    section,
-    strings,
-    table,
-    unique,
-)
-from drmc.texts import shown
+from drmc.pages.markup import facts_list, section, table
+from drmc.pages.text import is_number, label_of, mapping, number, percent, plain, strings, unique
 
 if TYPE_CHECKING:
     from drmc.imaging.geometry import Geometry
 
-RESEARCH_USE = "Research use only — not for diagnosis"
-Row = dict[str, Any]
 
 _UNKNOWN = "not stated"
 
 
-def write_report(path: str | os.PathLike[str], **content: Any) -> None:
-    """Writes the report, atomically; the content as for `report_html`."""
-    write_text(path, shown(report_html(**content), keep="\n\t"))
-
-
-def report_html(
-    *,
-    title: str,
-    original_suv: np.ndarray,
-    denoised_suv: np.ndarray,
-    geometry: Geometry,
-    suv: Mapping[str, Any],
-    lesions: Sequence[Row] | None,
-    routing: Sequence[Row] | None,
-    summary: Mapping[str, Any],
-    header: Mapping[str, Any],
-    segments: Sequence[quantify.Segment] | None = None,
-) -> str:
-    """The report as text.
-
-    `original_suv`, `denoised_suv`: SUV (z, y, x) on `geometry`. `suv`: the SUV decision as a dict. `lesions`:
-    rows of `quantify.lesion_table`; `routing`: rows of `routing.routing_table`; both may be empty or None.
-    `summary`: the content of summary.json; `header`: what the scan's file says of scanner and study.
-    `segments`, if given, are outlined on the slices and the hottest of them is where the slices are taken.
-    """
-    if original_suv.shape != denoised_suv.shape:
-        raise ValueError(f"original {original_suv.shape} and denoised {denoised_suv.shape} differ in shape")
-    lesions, routing = list(lesions or ()), list(routing or ())
-    suv, summary, header = dict(suv or {}), dict(summary or {}), dict(header or {})
-    body = [
-        f'<div class="research">{RESEARCH_USE}</div><main>',
-        f'<header class="page"><h1>{escape(title)}</h1>',
-        f'<p class="lead">{_what_was_done(original_suv, denoised_suv, lesions, summary)}</p>',
-        _stamp(summary),
-        "</header>",
-        _messages(suv, summary),
-        section("Images", figures_html(original_suv, denoised_suv, geometry, segments)),
-        section("Lesions", lesions_html(lesions)),
-        comparison_html(summary),
-        section("Scan and SUV", _sheet(suv, header, geometry)),
-        section("Routing", routing_html(routing, summary)),
-        section("Model and run", _model(summary)),
-        f"<footer>{RESEARCH_USE}. The original scan is unchanged and remains the record.</footer></main>",
-    ]
-    return (
-        '<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8">'
-        '<meta name="viewport" content="width=device-width, initial-scale=1">'
-        f"<title>{escape(title)} – DRMC report</title><style>{CSS}</style></head>\n<body>"
-        + "\n".join(part for part in body if part)
-        + "</body></html>\n"
-    )
-
-
-# ---- what was done, and what to mind
-
-
-def _what_was_done(
-    original: np.ndarray, denoised: np.ndarray, lesions: Sequence[Row], summary: Mapping[str, Any]
-) -> str:
-    model = mapping(summary.get("model"))
-    name = model.get("title") or model.get("name")
-    by = f"the model <b>{escape(str(name))}</b>" if name else "a DRMC model"
-    first = (
-        f"This PET scan was denoised by {by}, which adds a predicted residual to the scan; grid and units "
-        "are those of the scan, and no value was clipped."
-    )
-    changes = [row for row in lesions if row["stage"] == "change_percent"]
-    if changes:
-        parts = []
-        for key, label in (("suv_max", "SUVmax"), ("suv_peak", "SUVpeak"), ("suv_mean", "SUVmean")):
-            values = [row[key] for row in changes if row[key] is not None]
-            if values:
-                parts.append(f"{label} by {percent(float(np.median(values)))}")
-        beyond = sum(flag["exceeds"] for flag in quantify.repeatability_flags(changes))
-        how = "" if len(changes) == 1 else " (median)"
-        whose = "the lesion" if len(changes) == 1 else f"{len(changes)} lesions"
-        second = (
-            f"In {whose} it changed {', '.join(parts)}{how}; {beyond} of these SUVmax and SUVpeak changes "
-            f"{'is' if beyond == 1 else 'are'} larger than repeatability explains."
-            if parts
-            else f"In {whose} no change is defined."
-        )
-    else:
-        difference = np.asarray(denoised, dtype=np.float32) - np.asarray(original, dtype=np.float32)
-        changed = float(np.mean(difference != 0)) if difference.size else 0.0
-        largest = float(np.abs(difference).max()) if difference.size else 0.0
-        second = (
-            f"It changed {100 * changed:.0f} % of the voxels, by at most {number(largest, 2)} SUV; no "
-            "lesions were given, so there is no lesion table."
-        )
-    return f"{first} {second}"
-
-
-def _stamp(summary: Mapping[str, Any]) -> str:
-    facts = [escape(str(summary[key])) for key in ("scan", "created") if summary.get(key)]
-    return f'<p class="stamp">{" · ".join(facts)}</p>' if facts else ""
-
-
-def _messages(suv: Mapping[str, Any], summary: Mapping[str, Any]) -> str:
+def messages_html(suv: Mapping[str, Any], summary: Mapping[str, Any]) -> str:
+    """The notices and warnings of a run, as HTML."""
     reference = mapping(mapping(summary.get("reference")).get("suv"))
     warnings = unique(
         [
@@ -167,7 +43,8 @@ def _messages(suv: Mapping[str, Any], summary: Mapping[str, Any]) -> str:
 # ---- the reader's sheet
 
 
-def _sheet(suv: Mapping[str, Any], header: Mapping[str, Any], geometry: Geometry) -> str:
+def sheet_html(suv: Mapping[str, Any], header: Mapping[str, Any], geometry: Geometry) -> str:
+    """The scan and its SUV decision as lists of facts, as HTML."""
     facts = {**header, **suv, **mapping(suv.get("facts"))}
     used: set[str] = set()
 
@@ -266,7 +143,8 @@ def _candidates(candidates: Any) -> str:
 # ---- model, run
 
 
-def _model(summary: Mapping[str, Any]) -> str:
+def model_html(summary: Mapping[str, Any]) -> str:
+    """The model and the run as lists of facts, as HTML."""
     model = mapping(summary.get("model"))
     training = mapping(model.get("training"))
     parts = []

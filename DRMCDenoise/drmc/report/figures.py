@@ -8,11 +8,14 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from drmc import images
+from drmc.pages import views
+from drmc.pages.colors import diverging_color, inverted_gray, nice_top
+from drmc.pages.png import data_uri
+from drmc.pages.views import anatomical_spacing, outline, to_anatomical, uptake_center
 
 if TYPE_CHECKING:
     from drmc.imaging.geometry import Geometry
-    from drmc.quantify import Segment
+    from drmc.segments.segment import Segment
 
 GRAY_TOP = 6.0  # SUV that is black; the reader's usual window for whole-body FDG
 _WIDER_TOPS = (10.0, 15.0, 20.0, 30.0, 50.0)
@@ -33,9 +36,9 @@ def figures_html(
     slices) gets the axial ones only. Gray is inverted, 0 to 6 SUV (wider where most of the image lies above,
     as in the brain).
     """
-    original = images.to_anatomical(np.asarray(original_suv), geometry.direction)
-    denoised = images.to_anatomical(np.asarray(denoised_suv), geometry.direction)
-    spacing = images.anatomical_spacing(geometry.spacing_zyx, geometry.direction)
+    original = to_anatomical(np.asarray(original_suv), geometry.direction)
+    denoised = to_anatomical(np.asarray(denoised_suv), geometry.direction)
+    spacing = anatomical_spacing(geometry.spacing_zyx, geometry.direction)
     residual = denoised.astype(np.float32) - original.astype(np.float32)
     extent = [count * step for count, step in zip(original.shape, spacing, strict=True)]
     flat = extent[0] < 0.2 * max(extent[1], extent[2])
@@ -46,14 +49,14 @@ def figures_html(
     parts = []
     projected = original.shape[axis] > 1
     if projected:
-        strongest = images.strongest(residual, axis)
+        strongest = views.strongest(residual, axis)
         residual_top = _residual_top(strongest)
         parts += [
             f"<h3>{view} maximum-intensity projections</h3>",
             _trio(
-                images.inverted_gray(projection, gray_top),
-                images.inverted_gray(denoised.max(axis=axis), gray_top),
-                images.diverging_color(strongest, residual_top),
+                inverted_gray(projection, gray_top),
+                inverted_gray(denoised.max(axis=axis), gray_top),
+                diverging_color(strongest, residual_top),
                 _aspect(extent, axis),
                 "strongest along each ray",
             ),
@@ -67,9 +70,9 @@ def figures_html(
         parts.append(f"<h3>{view} slice {escape(where)}</h3>")
         parts.append(
             _trio(
-                _marked(images.inverted_gray(np.take(original, point[axis], axis=axis), gray_top), mask),
-                _marked(images.inverted_gray(np.take(denoised, point[axis], axis=axis), gray_top), mask),
-                _marked(images.diverging_color(np.take(residual, point[axis], axis=axis), slice_top), mask),
+                _marked(inverted_gray(np.take(original, point[axis], axis=axis), gray_top), mask),
+                _marked(inverted_gray(np.take(denoised, point[axis], axis=axis), gray_top), mask),
+                _marked(diverging_color(np.take(residual, point[axis], axis=axis), slice_top), mask),
                 _aspect(extent, axis),
                 "denoised − original",
             )
@@ -97,12 +100,12 @@ def _gray_top(projection: np.ndarray) -> float:
     if body.size == 0 or float(np.median(body)) <= 0.75 * GRAY_TOP:
         return GRAY_TOP
     high = float(np.percentile(body, 95))
-    return next((top for top in _WIDER_TOPS if top >= high), images.nice_top(high))
+    return next((top for top in _WIDER_TOPS if top >= high), nice_top(high))
 
 
 def _residual_top(residual: np.ndarray) -> float:
     size = np.abs(residual[residual != 0])
-    return images.nice_top(float(np.percentile(size, 99))) if size.size else 1.0
+    return nice_top(float(np.percentile(size, 99))) if size.size else 1.0
 
 
 def _marks(segments: Sequence[Segment] | None, geometry: Geometry, like: np.ndarray) -> np.ndarray | None:
@@ -111,7 +114,7 @@ def _marks(segments: Sequence[Segment] | None, geometry: Geometry, like: np.ndar
     marks = np.zeros(geometry.shape, dtype=bool)
     for segment in segments:
         marks[segment.box] |= segment.inside
-    return images.to_anatomical(marks, geometry.direction)
+    return to_anatomical(marks, geometry.direction)
 
 
 def _point(original: np.ndarray, marks: np.ndarray | None) -> tuple[tuple[int, int, int], str]:
@@ -122,14 +125,14 @@ def _point(original: np.ndarray, marks: np.ndarray | None) -> tuple[tuple[int, i
             int(i) for i in np.unravel_index(hottest, original.shape)
         ), "through the hottest lesion voxel"
     where = "through the center of the uptake" if (original > 0).any() else "through the center of the image"
-    return images.uptake_center(original), where
+    return uptake_center(original), where
 
 
 def _marked(pixels: np.ndarray, mask: np.ndarray | None) -> np.ndarray:
     if mask is None or not mask.any():
         return pixels
     color = np.repeat(pixels[..., None], 3, axis=-1) if pixels.ndim == 2 else pixels.copy()
-    color[images.outline(mask)] = _OUTLINE
+    color[outline(mask)] = _OUTLINE
     return color
 
 
@@ -151,7 +154,7 @@ def _trio(
         panels.append(
             f'<figure class="panel"><figcaption><b>{name}</b>{kind}</figcaption><div class="frame" '
             f'style="max-width:{width}px;aspect-ratio:{aspect:.5f}"><img alt="{name}" '
-            f'src="{images.data_uri(pixels)}"><span class="side left">R</span><span class="side '
+            f'src="{data_uri(pixels)}"><span class="side left">R</span><span class="side '
             'right">L</span></div></figure>'
         )
     return f'<div class="trio">{"".join(panels)}</div>'
@@ -160,7 +163,7 @@ def _trio(
 def _bars(gray_top: float, residual_top: float) -> str:
     levels = np.linspace(-1.0, 1.0, 9)
     colors = ", ".join(
-        f"rgb({red},{green},{blue})" for red, green, blue in images.diverging_color(levels, 1.0).tolist()
+        f"rgb({red},{green},{blue})" for red, green, blue in diverging_color(levels, 1.0).tolist()
     )
     return (
         '<div class="bars"><div class="bar"><span>0</span><span class="ramp" '

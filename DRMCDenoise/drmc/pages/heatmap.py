@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from html import escape
 from typing import Any
 
-from drmc.images import nice_top
+from drmc.pages.colors import nice_top
 
 _CELL_WIDTH, _CELL_HEIGHT = 72, 46
 _LEFT, _TOP = 84, 52
@@ -15,7 +15,7 @@ _SCALE = ((240, 246, 244), (166, 214, 201), (70, 157, 147), (16, 98, 105), (6, 4
 
 
 def routing_svg(rows: Sequence[dict[str, Any]]) -> str:
-    """Inline SVG of `drmc.routing.routing_table` rows; no script, no outside resource.
+    """Inline SVG of `drmc.measures.routing.routing_table` rows; no script, no outside resource.
 
     A cell's color and large number are the mean gate, the small one the share of tiles in which the expert is
     closed.

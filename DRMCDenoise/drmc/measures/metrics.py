@@ -8,12 +8,10 @@ ranges or masks.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
 
 import numpy as np
 
 SUV_RANGE = 20.0  # the data range of the headline figures, in SUV
-LEGACY_CEILING_DB = 100.0
 
 
 def psnr(
@@ -24,61 +22,13 @@ def psnr(
     mask: np.ndarray | None = None,
 ) -> float:
     """Peak signal-to-noise ratio [dB], 10 log10(data_range^2 / MSE), unclipped; infinite for equal images."""
-    x, y = _pair(estimate, reference, mask)
-    return _decibel(data_range, _mean_square(x, y))
-
-
-def psnr_clipped(
-    estimate: np.ndarray,
-    reference: np.ndarray,
-    *,
-    data_range: float = SUV_RANGE,
-    mask: np.ndarray | None = None,
-) -> float:
-    """`psnr` after clipping both images to [0, data_range] (UniPET's form); hides hot lesions and bladder."""
-    x, y = _pair(estimate, reference, mask)
-    return _decibel(data_range, _mean_square(np.clip(x, 0.0, data_range), np.clip(y, 0.0, data_range)))
-
-
-def psnr_reference_maximum(
-    estimate: np.ndarray, reference: np.ndarray, *, mask: np.ndarray | None = None
-) -> float:
-    """`psnr` whose range is the maximum of the reference in the mask: not comparable between patients."""
-    x, y = _pair(estimate, reference, mask)
-    peak = float(y.max())
-    if peak <= 0:
-        raise ValueError("the reference has no value above 0, so its maximum is no data range")
-    return _decibel(peak, _mean_square(x, y))
-
-
-def psnr_legacy(estimate: np.ndarray, reference: np.ndarray) -> float:
-    """The DRMC authors' PSNR: each image over its own maximum, range 1, 100 dB if the MSE is below 1e-10.
-
-    Blind to a global scale error of the SUV; only for comparison with published figures.
-    """
-    x, y = _by_own_maximum(estimate), _by_own_maximum(reference)
-    return _legacy_decibel(_mean_square(x, y))
-
-
-def psnr_slices(estimate: np.ndarray, reference: np.ndarray) -> float:
-    """The authors' second variant: mean PSNR over all slices of all three axes, blank ones (100 dB) included.
-
-    As in `psnr_legacy` each volume is divided by its own maximum first.
-    """
-    x, y = _by_own_maximum(estimate), _by_own_maximum(reference)
-    if x.ndim != 3 or x.shape != y.shape:
-        raise ValueError(f"two volumes (z, y, x) of one shape are needed, not {x.shape} and {y.shape}")
-    square = (x - y) ** 2
-    values = []
-    for axis in range(3):
-        errors = square.mean(axis=tuple(other for other in range(3) if other != axis))
-        values.extend(_legacy_decibel(float(error)) for error in errors)
-    return float(np.mean(values))
+    x, y = checked_pair(estimate, reference, mask)
+    return decibel(data_range, mean_squared_error(x, y))
 
 
 def nrmse(estimate: np.ndarray, reference: np.ndarray, *, mask: np.ndarray | None = None) -> float:
     """sqrt(sum (x - y)^2 / sum y^2) over the mask."""
-    x, y = _pair(estimate, reference, mask)
+    x, y = checked_pair(estimate, reference, mask)
     energy = float(np.sum(y * y))
     if energy == 0:
         raise ValueError("the reference is 0 everywhere in the mask")
@@ -101,15 +51,9 @@ def ssim(
     of the mask, but at the image border they hold only the voxels that exist, their weights again summing to
     1. Any number of axes.
     """
-    return _ssim(
+    return ssim_map_mean(
         estimate, reference, (0.01 * data_range) ** 2, (0.03 * data_range) ** 2, mask, sigma, width, True
     )
-
-
-def ssim_legacy(estimate: np.ndarray, reference: np.ndarray) -> float:
-    """The DRMC authors' SSIM: same window, zeros beyond the border, C1 = 1e-4, C2 = 9e-4 on SUV, every
-    voxel."""
-    return _ssim(estimate, reference, 1e-4, 9e-4, None, 1.5, 11, False)
 
 
 def attainable_gain_db(dose_reduction_factor: float) -> float:
@@ -130,21 +74,7 @@ def share_of_attainable(gain_db: float, dose_reduction_factor: float) -> float:
     return gain_db / attainable
 
 
-def bland_altman(differences: Iterable[float]) -> dict[str, float | int | None]:
-    """n, median, mean and the 95 % limits of agreement, mean -/+ 1.96 sample SD (None below two values)."""
-    values = np.asarray(list(differences), dtype=np.float64)
-    mean = float(values.mean()) if values.size else None
-    spread = 1.96 * float(values.std(ddof=1)) if values.size > 1 else None
-    return {
-        "n": int(values.size),
-        "median": float(np.median(values)) if values.size else None,
-        "mean": mean,
-        "limit_low": mean - spread if spread is not None else None,
-        "limit_high": mean + spread if spread is not None else None,
-    }
-
-
-def _pair(
+def checked_pair(
     estimate: np.ndarray, reference: np.ndarray, mask: np.ndarray | None
 ) -> tuple[np.ndarray, np.ndarray]:
     """Both images as float64, 1-D over the mask where there is one."""
@@ -170,29 +100,19 @@ def _checked_mask(mask: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
     return mask
 
 
-def _mean_square(x: np.ndarray, y: np.ndarray) -> float:
+def mean_squared_error(x: np.ndarray, y: np.ndarray) -> float:
+    """Mean of the squared differences, float64."""
     return float(np.mean((x - y) ** 2))
 
 
-def _decibel(data_range: float, mean_square: float) -> float:
+def decibel(data_range: float, mean_square: float) -> float:
+    """PSNR in dB of a mean squared error; infinite where that is 0."""
     if not data_range > 0:
         raise ValueError(f"a data range is above 0, not {data_range}")
     return math.inf if mean_square == 0 else 10.0 * math.log10(data_range**2 / mean_square)
 
 
-def _legacy_decibel(mean_square: float) -> float:
-    return LEGACY_CEILING_DB if mean_square < 1e-10 else 10.0 * math.log10(1.0 / mean_square)
-
-
-def _by_own_maximum(image: np.ndarray) -> np.ndarray:
-    image = np.asarray(image, dtype=np.float64)
-    peak = float(image.max())
-    if peak <= 0:
-        raise ValueError("the image has no value above 0 to be divided by")
-    return image / peak
-
-
-def _ssim(
+def ssim_map_mean(
     estimate: np.ndarray,
     reference: np.ndarray,
     c1: float,
@@ -202,6 +122,7 @@ def _ssim(
     width: int,
     renormalize: bool,
 ) -> float:
+    """Mean of the SSIM map (Wang et al. 2004) with the given constants, window and border."""
     x, y = np.asarray(estimate), np.asarray(reference)
     if x.shape != y.shape:
         raise ValueError(f"estimate {x.shape} and reference {y.shape} differ in shape")

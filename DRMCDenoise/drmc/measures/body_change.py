@@ -1,4 +1,4 @@
-"""What a page of many scans shows of one: how its body and its noise changed, and two small pictures."""
+"""What denoising did to a whole scan: mean and noise in the body."""
 
 from __future__ import annotations
 
@@ -6,15 +6,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from drmc import images
 from drmc.imaging.body import body_mask
 
 if TYPE_CHECKING:
     from drmc.imaging.geometry import Geometry
 
-THUMBNAIL_HEIGHT = 160  # pixels, the most
-THUMBNAIL_WIDTH = 120
-THUMBNAIL_TOP = 6.0  # SUV that is black, as in the report
+
 _MAD_TO_SD = 1.4826  # of normally distributed values
 
 
@@ -22,7 +19,7 @@ def body_change(original: np.ndarray, denoised: np.ndarray, geometry: Geometry) 
     """How the SUV of the body changed; both images SUV (z, y, x) on `geometry`.
 
     `voxels` of the original's body, `mean_original` and `mean_denoised` SUV, `mean_change_percent`, and `noise_original`,
-    `noise_denoised` and `noise_reduction_percent` (drmc.overview.noise); None where there is no body.
+    `noise_denoised` and `noise_reduction_percent` (drmc.measures.body_change.noise); None where there is no body.
     """
     mask = body_mask(original, geometry.spacing_zyx)
     keys = ("mean_original", "mean_denoised", "mean_change_percent")
@@ -49,20 +46,3 @@ def noise(image: np.ndarray, mask: np.ndarray) -> float | None:
         return None
     second = (image[..., :-2] - 2.0 * image[..., 1:-1] + image[..., 2:])[inside]
     return float(_MAD_TO_SD * np.median(np.abs(second - np.median(second))) / np.sqrt(6.0))
-
-
-def thumbnails(original: np.ndarray, denoised: np.ndarray, geometry: Geometry) -> dict[str, str]:
-    """Maximum-intensity projections of both images (SUV, (z, y, x)), coronal or of flat scans axial, small, as data URIs."""
-    spacing = images.anatomical_spacing(geometry.spacing_zyx, geometry.direction)
-    pictures = {}
-    for name, image in (("original", original), ("denoised", denoised)):
-        anatomical = images.to_anatomical(np.asarray(image), geometry.direction)
-        extent = [count * step for count, step in zip(anatomical.shape, spacing, strict=True)]
-        # A few slices are too flat for a coronal view, as in the report.
-        axis = 0 if extent[0] < 0.2 * max(extent[1], extent[2]) else 1
-        rows, columns = (size for index, size in enumerate(extent) if index != axis)
-        steps = tuple(size for index, size in enumerate(spacing) if index != axis)
-        step = max(rows / THUMBNAIL_HEIGHT, columns / THUMBNAIL_WIDTH)
-        small = images.resized(anatomical.max(axis=axis), steps, step)
-        pictures[name] = images.data_uri(images.inverted_gray(small, THUMBNAIL_TOP))
-    return pictures

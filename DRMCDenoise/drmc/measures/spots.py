@@ -22,7 +22,7 @@ import torch
 from drmc.errors import InputError
 from drmc.imaging.body import body_mask
 from drmc.imaging.smoothing import FWHM_PER_SIGMA, noise_level, smooth
-from drmc.quantify import PEAK_RADIUS_MM, peak_sphere
+from drmc.measures.suv_peak import PEAK_RADIUS_MM, peak_sphere
 
 DIAMETERS_MM = (7.0, 10.0, 14.0)
 PEAKS_SUV = (1.0, 2.0, 4.0)

@@ -1,4 +1,4 @@
-"""Small pieces of the report's text: numbers and values as a reader wants them. Nothing here is escaped."""
+"""Numbers and values as a reader wants them. Nothing here is escaped."""
 
 from __future__ import annotations
 
@@ -7,24 +7,6 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
-
-
-def section(heading: str, content: str) -> str:
-    """A card with a heading; nothing without content. Both are HTML."""
-    return f"<section><h2>{heading}</h2>{content}</section>" if content else ""
-
-
-def facts_list(entries: Iterable[tuple[str, str]]) -> str:
-    """Labels with their values side by side; both are HTML."""
-    items = "".join(f"<div><dt>{label}</dt><dd>{value}</dd></div>" for label, value in entries)
-    return f"<dl>{items}</dl>"
-
-
-def table(head: str, lines: Iterable[str]) -> str:
-    """A table that scrolls sideways in a narrow window; `head` the header's cells, `lines` whole rows, all
-    HTML."""
-    rows = "".join(lines)
-    return f'<div class="scroll"><table><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table></div>'
 
 
 def number(value: Any, digits: int) -> str:

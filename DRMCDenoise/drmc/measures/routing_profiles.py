@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from drmc.routing import Row, gates_of, routing_table
+from drmc.measures.routing import Row, gates_of, routing_table
 
 if TYPE_CHECKING:
     from drmc.inference.denoiser import Denoiser

@@ -1,0 +1,21 @@
+"""Agreement of two measurements."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import numpy as np
+
+
+def bland_altman(differences: Iterable[float]) -> dict[str, float | int | None]:
+    """n, median, mean and the 95 % limits of agreement, mean -/+ 1.96 sample SD (None below two values)."""
+    values = np.asarray(list(differences), dtype=np.float64)
+    mean = float(values.mean()) if values.size else None
+    spread = 1.96 * float(values.std(ddof=1)) if values.size > 1 else None
+    return {
+        "n": int(values.size),
+        "median": float(np.median(values)) if values.size else None,
+        "mean": mean,
+        "limit_low": mean - spread if spread is not None else None,
+        "limit_high": mean + spread if spread is not None else None,
+    }

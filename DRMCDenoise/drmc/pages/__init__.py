@@ -1,0 +1,1 @@
+"""Pages without a dependency: HTML, SVG and PNG as text."""
