@@ -20,10 +20,11 @@ from typing import Any, Protocol
 from drmc import batch_table, cohort_page, files, header_table, pipeline, resume, staging
 from drmc.batch_members import Member
 from drmc.errors import CancelledError, DRMCError, InputError, OutputHeldError
-from drmc.pipeline import DenoiseRequest, Engine
+from drmc.pipeline import DenoiseRequest, LoadedModel
 from drmc.runtime.control import Cancel, Progress, raise_if_cancelled
 from drmc.runtime.workers import run_in_processes
 from drmc.scans import companions, find_scans, of_medium
+from drmc.texts import one_line
 
 LOOK_AGAIN_S = 2.0  # between two looks at a scan that another process holds
 LONGEST_WAIT_S = 3600.0  # for another process, while no scan ends
@@ -111,8 +112,8 @@ def run_batch(
         staging.sweep_files(output)
     lesions = companions(request.lesions, scans, "--lesions")
     references = companions(request.reference, scans, "--reference")
-    engine = Engine(request)
-    engine.load()  # an unknown device or a damaged weight file refuses the batch, not scan after scan
+    model = LoadedModel(request)
+    model.load()  # an unknown device or a damaged weight file refuses the batch, not scan after scan
     since = datetime.now(timezone.utc).isoformat(timespec="seconds")
     made = [part for part in (output, *output.parents) if not part.exists()]
     for part in reversed(made):
@@ -137,7 +138,7 @@ def run_batch(
             )
             for index, (name, path) in enumerate(scans.items(), start=1)
         ]
-        rows = _Batch(output, tasks, observer, cancel, member, engine, jobs).run()
+        rows = _Batch(output, tasks, observer, cancel, member, model, jobs).run()
     counts = Counter(row["outcome"] for row in rows)
     codes = {"cancelled": 130, "failed": 1, "refused": 2}
     exit_code = next((code for outcome, code in codes.items() if counts[outcome]), 0)
@@ -154,11 +155,11 @@ class _Batch:
         observer: BatchObserver,
         cancel: Cancel | None,
         member: Member,
-        engine: Engine,
+        model: LoadedModel,
         jobs: int,
     ):
         self._output, self._tasks, self._observer, self._cancel = output, tasks, observer, cancel
-        self._member, self._engine, self._jobs = member, engine, jobs
+        self._member, self._model, self._jobs = member, model, jobs
         self._ended: dict[str, _Ended] = {}
         self._begun: set[str] = set()
         self._why_held: dict[str, str] = {}
@@ -198,7 +199,7 @@ class _Batch:
                 self._begun.add(task.name)
                 self._observer.scan(task.name, task.index, len(self._tasks))
             task = replace(task, others=task.others or self._member.has_others())
-            ended = do_scan(task, self._engine, self._observer.progress, self._cancel)
+            ended = do_scan(task, self._model, self._observer.progress, self._cancel)
             if ended.held:
                 self._why_held[task.name] = ended.row["message"]
                 held.append(task)
@@ -238,7 +239,7 @@ class _Batch:
                 threads = max(1, (os.cpu_count() or 1) // jobs)
                 run_in_processes(
                     _do_in_worker,
-                    [(task, threads, self._engine.entry.sha256) for task in present],
+                    [(task, threads, self._model.entry.sha256) for task in present],
                     jobs,
                     progress=progress,
                     finished=finished,
@@ -291,7 +292,7 @@ class _Batch:
         tell(len(outcomes) + part, len(self._tasks), seconds)
 
 
-def do_scan(task: _Task, engine: Engine, progress: Progress | None, cancel: Cancel | None) -> _Ended:
+def do_scan(task: _Task, model: LoadedModel, progress: Progress | None, cancel: Cancel | None) -> _Ended:
     """Does one scan of a batch; nothing is raised but KeyboardInterrupt."""
     started = time.perf_counter()
     outcome, message, summary = "done", "", None
@@ -301,13 +302,13 @@ def do_scan(task: _Task, engine: Engine, progress: Progress | None, cancel: Canc
         raise_if_cancelled(cancel)
         why = ""
         if task.resume or (task.others and _is_new(output, task.since)):
-            why = resume.why_again(task.request, engine.entry)
+            why = resume.why_again(task.request, model.entry)
         if why is None:
             outcome, summary = "skipped", pipeline.earlier_summary(output)
             by_another = task.others and _is_new(output, task.since)
             message = BY_ANOTHER if by_another else ""
         else:
-            summary = pipeline.run(task.request, progress, cancel, name=task.name, engine=engine)
+            summary = pipeline.run(task.request, progress, cancel, name=task.name, model=model)
             said = (f"computed again: {why}" if why else "", _NO_LESIONS if task.without_lesions else "")
             message = "; ".join(part for part in said if part)
     except OutputHeldError as error:
@@ -343,7 +344,7 @@ def _row(
         "seconds": round(seconds, 1),
         "input": str(request.input),
         "output": str(request.output),
-        "message": pipeline.one_line(message),
+        "message": one_line(message),
         **batch_table.facts(summary),
     }
 
@@ -354,21 +355,21 @@ def _is_new(output: Path, since: str) -> bool:
     return str(earlier.get("created", "")) >= since
 
 
-_engine: Engine | None = None  # a worker's own
+_model: LoadedModel | None = None  # a worker's own
 
 
 def _do_in_worker(given: tuple[_Task, int, str], report: Callable[[float], None]) -> _Ended:
     """`do_scan` in a process of its own, whose model is loaded once; its share of the processors is `threads`."""
-    global _engine
+    global _model
     task, threads, sha256 = given
-    if _engine is None:
+    if _model is None:
         import torch
 
         torch.set_num_threads(threads)
-        _engine = Engine(task.request)
-        if _engine.entry.sha256 != sha256:
-            raise InputError(f"{_engine.entry.path}: was changed while the batch ran: start it again")
-    return do_scan(task, _engine, lambda done, total, left: report(done / max(total, 1)), None)
+        _model = LoadedModel(task.request)
+        if _model.entry.sha256 != sha256:
+            raise InputError(f"{_model.entry.path}: was changed while the batch ran: start it again")
+    return do_scan(task, _model, lambda done, total, left: report(done / max(total, 1)), None)
 
 
 def _fewer_jobs(message: str) -> str:
@@ -380,4 +381,4 @@ def _how_many(warned: Sequence[str]) -> str:
     if not warned:
         return ""
     more = f" (and {len(warned) - 1} more)" if len(warned) > 1 else ""
-    return f"SUV warning: {pipeline.one_line(warned[0])}{more}"
+    return f"SUV warning: {one_line(warned[0])}{more}"

@@ -31,6 +31,7 @@ from drmc.measures.lesion_files import write_lesions_csv
 from drmc.measures.lesions import lesion_table
 from drmc.models.card import ModelEntry
 from drmc.models.registry import find_model
+from drmc.pages.text import unique
 from drmc.pet import sidecars
 from drmc.pet import units as unit_names
 from drmc.pet.reading import read_volume
@@ -89,7 +90,7 @@ class DenoiseRequest:
         return self.dicom or self.format == "dicom"
 
 
-class Engine:
+class LoadedModel:
     """A model made ready once for any number of scans.
 
     Finding it checks the weight file's checksum at once; torch and the network are loaded with the first
@@ -127,17 +128,17 @@ def run(
     cancel: Cancel | None = None,
     *,
     name: str | None = None,
-    engine: Engine | None = None,
+    model: LoadedModel | None = None,
 ) -> dict[str, Any]:
     """Denoises one scan and returns its summary, the content of OUT/summary.json.
 
     `progress(done, total, seconds_left)` is called between tiles, `cancel()` between tiles and stages.
-    `name` goes into the `scan` column (default: the input's name); `engine` shares a loaded model between
+    `name` goes into the `scan` column (default: the input's name); `model` shares a loaded one between
     scans. Raises InputError (refused, nothing written), CancelledError, or DRMCError.
     """
     output = Path(request.output)
     with files.full_disk_in_one_line(output), staging.Claim(output) as claim:
-        return _run(request, claim, progress, cancel, name=name, engine=engine)
+        return _run(request, claim, progress, cancel, name=name, model=model)
 
 
 def _run(
@@ -147,7 +148,7 @@ def _run(
     cancel: Cancel | None,
     *,
     name: str | None,
-    engine: Engine | None,
+    model: LoadedModel | None,
 ) -> dict[str, Any]:
     clock = Stopwatch()
     output = Path(request.output)
@@ -160,110 +161,165 @@ def _run(
             from drmc.pet import dicom_writing  # pydicom is needed for DICOM only
 
             dicom_writing.refuse_image_file(scan_path, None if scan_path.is_dir() else image_kind(scan_path))
-        engine = engine or Engine(request)
+        model = model or LoadedModel(request)
         folder = claim.take()
-        made_from = fingerprint_of(request, scan_path, engine.entry)
+        made_from = fingerprint_of(request, scan_path, model.entry)
     raise_if_cancelled(cancel)
     with clock("read"):
-        inputs = _read_inputs(request, scan_path)
-        volume, segments, reference = inputs.volume, inputs.segments, inputs.reference
-        plan = dicom_writing.plan_series(volume) if request.with_series else None
-        protected = [*inputs.files, engine.entry.path]
-        produced = output_names(request, with_lesions=segments is not None)
-        _protect_inputs(output, produced, protected)
-        _check_free_space(output, volume)
+        inputs = read_inputs(request, scan_path)
+        plan = dicom_writing.plan_series(inputs.volume) if request.with_series else None
+        protected = [*inputs.files, model.entry.path]
+        produced = output_names(request, with_lesions=inputs.segments is not None)
+        protect_inputs(output, produced, protected)
+        check_free_space(output, inputs.volume)
     raise_if_cancelled(cancel)
     with clock("load_model"):
-        denoiser = engine.load()
+        denoiser = model.load()
     raise_if_cancelled(cancel)
     with clock("denoise"):
-        denoised, result = denoise_volume(volume, denoiser, progress=progress, cancel=cancel)
+        denoised, result = denoise_volume(inputs.volume, denoiser, progress=progress, cancel=cancel)
     clock.seconds.update({f"denoise_{stage}": seconds for stage, seconds in result.seconds.items()})
     raise_if_cancelled(cancel)
     with clock("quantify"):
-        stages = {"original": volume.suv_array(), "denoised": denoised.suv_array()}
-        if reference is not None:
-            stages["reference"] = reference.suv_array()
-        lesion_rows = (
-            []
-            if not segments
-            else lesion_table(name, segments, stages, volume.geometry, request.liver_reference)
-        )
-        routing_rows = routing.routing_table(result.gates_TLM)
-        routing_lesions = {
-            segment.name: routing.routing_table(result.gates_TLM, result.layout.voxels_of(segment))
-            for segment in segments or ()
-        }
-        nearest, unlike = _compare_routing(engine.entry, routing_rows)
-        comparison = None if reference is None else compare_with_reference(reference, stages, lesion_rows)
+        measured = _measure(request, name, inputs, denoised, result, model.entry)
     raise_if_cancelled(cancel)
-    summary = {
-        "scan": name,
-        "intended_use": INTENDED_USE,
-        "input": _describe(volume),
-        "settings": settings_of(request),
-        "fingerprint": made_from,
-        "suv": volume.suv.to_dict(),
-        "model": _describe_model(engine.entry, denoiser),
-        "device": result.device,
-        "precision": result.precision,
-        "tiles": {"count": len(result.gates_TLM), "edge": denoiser.tile},
-        "body": body_change(stages["original"], stages["denoised"], volume.geometry),
-        "notices": _unique(
-            [
-                *inputs.notices,
-                *result.notices,
-                *unlike,
-                *mtv.peak_notes(lesion_rows),
-                *(plan.notices if plan else []),
-            ]
-        ),
-        "lesions": None if segments is None else {"input": str(request.lesions), "segments": lesion_rows},
-        "reference": comparison,
-        "routing": routing_rows,
-        "routing_lesions": None if segments is None else routing_lesions,
-        "routing_nearest": nearest,
-        "thumbnails": thumbnails(stages["original"], stages["denoised"], volume.geometry),
-        "outputs": produced,
-        "created": datetime.now(timezone.utc).isoformat(timespec="seconds"),
-        "versions": versions(),
-    }
+    summary = _summary_of(request, name, inputs, result, measured, model.entry, denoiser.tile, produced)
+    summary["fingerprint"] = made_from
+    summary["notices"] = unique([*summary["notices"], *(plan.notices if plan else [])])
     with clock("write"):
-        if request.format != "dicom":
-            _write_images(folder, request.format, denoised)
         if plan is not None:
-            made_by = dicom_writing.Equipment(engine.entry.name, engine.entry.sha256)
+            made_by = dicom_writing.Equipment(model.entry.name, model.entry.sha256)
             dicom_writing.write_series(folder / "denoised", denoised, plan, made_by, cancel)
-        if segments is not None:
-            write_lesions_csv(folder / "lesions.csv", lesion_rows, _suv_by_stage(summary))
-            routing.write_routing_lesions_csv(folder / "routing_lesions.csv", routing_lesions)
-        routing.write_routing_csv(folder / "routing.csv", routing_rows)
+        _write_results(folder, request.format, denoised, measured, summary)
     with clock("report"):
         summary["seconds"] = clock.so_far()
         summary["peak_memory_bytes"] = peak_memory_bytes()
         summary = files.jsonable(summary)
-        write_report(
-            folder / "report.html",
-            title=name,
-            original_suv=stages["original"],
-            denoised_suv=stages["denoised"],
-            geometry=volume.geometry,
-            suv=summary["suv"],
-            lesions=lesion_rows,
-            routing=routing_rows,
-            summary=summary,
-            header=volume.header,
-            segments=segments,
-        )
+        _write_page(folder, name, inputs, measured, summary)
     summary["seconds"] = files.jsonable(clock.so_far())
     summary["peak_memory_bytes"] = peak_memory_bytes()
     files.write_json(folder / "summary.json", summary)
     raise_if_cancelled(cancel)
-    _move_into_place(folder, output, produced, protected)
+    move_into_place(folder, output, produced, protected)
     return summary
 
 
-def _suv_by_stage(summary: Mapping[str, Any]) -> dict[str, Any]:
+@dataclass
+class _Measured:
+    """What is measured on a scan: `stages` SUV (z, y, x) by stage, and the tables made from them."""
+
+    stages: dict[str, np.ndarray]
+    lesions: list[dict[str, Any]]
+    routing: list[dict[str, Any]]
+    routing_lesions: dict[str, list[dict[str, Any]]] | None
+    nearest: dict[str, Any] | None
+    unlike: list[str]
+    comparison: dict[str, Any] | None
+
+
+def _measure(
+    request: DenoiseRequest,
+    name: str,
+    inputs: Inputs,
+    denoised: PETVolume,
+    result: DenoiseResult,
+    entry: ModelEntry,
+) -> _Measured:
+    volume, segments, reference = inputs.volume, inputs.segments, inputs.reference
+    stages = {"original": volume.suv_array(), "denoised": denoised.suv_array()}
+    if reference is not None:
+        stages["reference"] = reference.suv_array()
+    lesions = (
+        lesion_table(name, segments, stages, volume.geometry, request.liver_reference) if segments else []
+    )
+    rows = routing.routing_table(result.gates_TLM)
+    nearest, unlike = compare_routing(entry, rows)
+    return _Measured(
+        stages,
+        lesions,
+        rows,
+        None
+        if segments is None
+        else {
+            segment.name: routing.routing_table(result.gates_TLM, result.layout.voxels_of(segment))
+            for segment in segments
+        },
+        nearest,
+        unlike,
+        None if reference is None else compare_with_reference(reference, stages, lesions),
+    )
+
+
+def _summary_of(
+    request: DenoiseRequest,
+    name: str,
+    inputs: Inputs,
+    result: DenoiseResult,
+    measured: _Measured,
+    entry: ModelEntry,
+    tile: int,
+    produced: Sequence[str],
+) -> dict[str, Any]:
+    """The content of summary.json, without what is known only at the end."""
+    stages, geometry = measured.stages, inputs.volume.geometry
+    before_after = stages["original"], stages["denoised"], geometry
+    return {
+        "scan": name,
+        "intended_use": INTENDED_USE,
+        "input": describe_volume(inputs.volume),
+        "settings": settings_of(request),
+        "fingerprint": None,
+        "suv": inputs.volume.suv.to_dict(),
+        "model": describe_model(entry, tile),
+        "device": result.device,
+        "precision": result.precision,
+        "tiles": {"count": len(result.gates_TLM), "edge": tile},
+        "body": body_change(*before_after),
+        "notices": [*inputs.notices, *result.notices, *measured.unlike, *mtv.peak_notes(measured.lesions)],
+        "lesions": None
+        if inputs.segments is None
+        else {"input": str(request.lesions), "segments": measured.lesions},
+        "reference": measured.comparison,
+        "routing": measured.routing,
+        "routing_lesions": measured.routing_lesions,
+        "routing_nearest": measured.nearest,
+        "thumbnails": thumbnails(*before_after),
+        "outputs": list(produced),
+        "created": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        "versions": versions(),
+    }
+
+
+def _write_results(
+    folder: Path, form: str, denoised: PETVolume, measured: _Measured, summary: Mapping[str, Any]
+) -> None:
+    if form != "dicom":
+        write_images(folder, form, denoised)
+    if measured.routing_lesions is not None:
+        write_lesions_csv(folder / "lesions.csv", measured.lesions, suv_by_stage(summary))
+        routing.write_routing_lesions_csv(folder / "routing_lesions.csv", measured.routing_lesions)
+    routing.write_routing_csv(folder / "routing.csv", measured.routing)
+
+
+def _write_page(
+    folder: Path, name: str, inputs: Inputs, measured: _Measured, summary: Mapping[str, Any]
+) -> None:
+    write_report(
+        folder / "report.html",
+        title=name,
+        original_suv=measured.stages["original"],
+        denoised_suv=measured.stages["denoised"],
+        geometry=inputs.volume.geometry,
+        suv=summary["suv"],
+        lesions=measured.lesions,
+        routing=measured.routing,
+        summary=summary,
+        header=inputs.volume.header,
+        segments=inputs.segments,
+    )
+
+
+def suv_by_stage(summary: Mapping[str, Any]) -> dict[str, Any]:
     """The SUV decisions that the stages of the lesion table rest on; a change rests on its scan's."""
     found = dict.fromkeys(("original", "denoised", "change_percent"), summary["suv"])
     reference = summary["reference"]
@@ -314,7 +370,7 @@ def compare_with_reference(
     truth = stages["reference"]
     body = body_mask(truth, reference.geometry.spacing_zyx)
     comparison: dict[str, Any] = {
-        "input": _describe(reference),
+        "input": describe_volume(reference),
         "suv": reference.suv.to_dict(),
         "unit": "SUV",
         "data_range": SUV_RANGE,
@@ -365,7 +421,7 @@ def check_request(request: DenoiseRequest, *, batch: bool = False) -> None:
             raise InputError(f"{path}: no such file (--{option})")
 
 
-def _check_free_space(output: Path, volume: PETVolume) -> None:
+def check_free_space(output: Path, volume: PETVolume) -> None:
     # The image (uncompressed at worst; DICOM headers), the report, and air.
     needed = 2 * volume.array.nbytes + 32 * 2**20
     free = shutil.disk_usage(_nearest_folder(output)).free
@@ -375,7 +431,7 @@ def _check_free_space(output: Path, volume: PETVolume) -> None:
         )
 
 
-def _protect_inputs(output: Path, produced: Sequence[str], inputs: Sequence[Path]) -> None:
+def protect_inputs(output: Path, produced: Sequence[str], inputs: Sequence[Path]) -> None:
     for name in produced:
         clash = _input_at(output / name, inputs)
         if clash is not None:
@@ -419,7 +475,7 @@ def _nearest_folder(path: Path) -> Path:
 
 
 @dataclass
-class _Inputs:
+class Inputs:
     """All that is read for one scan; `files` are those that must not be written over."""
 
     volume: PETVolume
@@ -429,7 +485,7 @@ class _Inputs:
     files: list[Path]
 
 
-def _read_inputs(request: DenoiseRequest, scan_path: Path) -> _Inputs:
+def read_inputs(request: DenoiseRequest, scan_path: Path) -> Inputs:
     reading = {"suv_type": request.suv_type, "accept_rule": request.accept_rule, "units": request.units}
     volume = read_volume(
         scan_path,
@@ -438,7 +494,7 @@ def _read_inputs(request: DenoiseRequest, scan_path: Path) -> _Inputs:
         header=request.header,
         **reading,
     )
-    inputs = _Inputs(volume, None, None, [], [Path(request.input), scan_path, *volume.dicom_files])
+    inputs = Inputs(volume, None, None, [], [Path(request.input), scan_path, *volume.dicom_files])
     if scan_path != Path(request.input):
         inputs.notices.append(f"the scan in this folder: {scan_path}")
         inputs.notices += passed_over(Path(request.input), scan_path)
@@ -466,7 +522,7 @@ def read_reference(path: str | os.PathLike[str], geometry: Geometry, **reading: 
     return reference
 
 
-def _describe(volume: PETVolume) -> dict[str, Any]:
+def describe_volume(volume: PETVolume) -> dict[str, Any]:
     return {
         "path": str(volume.source),
         "kind": volume.kind,
@@ -479,7 +535,7 @@ def _describe(volume: PETVolume) -> dict[str, Any]:
     }
 
 
-def _describe_model(entry: ModelEntry, denoiser: Denoiser) -> dict[str, Any]:
+def describe_model(entry: ModelEntry, tile: int) -> dict[str, Any]:
     card = entry.card or {}
     return {
         "name": entry.name,
@@ -488,11 +544,11 @@ def _describe_model(entry: ModelEntry, denoiser: Denoiser) -> dict[str, Any]:
         "title": card.get("title"),
         "parameters": card.get("parameters"),
         "training": card.get("training"),
-        "tile": denoiser.tile,
+        "tile": tile,
     }
 
 
-def _compare_routing(
+def compare_routing(
     entry: ModelEntry, rows: Sequence[routing.Row]
 ) -> tuple[dict[str, Any] | None, list[str]]:
     """The nearest training center by the profiles in the model's card, if it has any, and what to tell of it."""
@@ -549,7 +605,7 @@ def output_names(request: DenoiseRequest, *, with_lesions: bool) -> list[str]:
     return [*image, *series, *lesions, "routing.csv", "report.html", "summary.json"]
 
 
-def _write_images(folder: Path, form: str, denoised: PETVolume) -> None:
+def write_images(folder: Path, form: str, denoised: PETVolume) -> None:
     write_image(folder / f"denoised{FORMATS[form]}", denoised.array, denoised.geometry)
     files.write_json(folder / "denoised.json", _sidecar(denoised))
 
@@ -599,7 +655,7 @@ def _stored_type(source: Path) -> dict[str, Any]:
     return {"SUVType": sidecar["SUVType"]} if "SUVType" in sidecar else {}
 
 
-def _move_into_place(staging: Path, output: Path, produced: Sequence[str], inputs: Sequence[Path]) -> None:
+def move_into_place(staging: Path, output: Path, produced: Sequence[str], inputs: Sequence[Path]) -> None:
     """Renames the staged files and folders into the output folder; on any failure puts back what was there.
 
     What an earlier run wrote there and this one does not (other form, no lesions) goes, inputs excepted.
@@ -655,12 +711,3 @@ def earlier_summary(output: Path) -> dict[str, Any] | None:
 
 
 # ---- small things
-
-
-def one_line(text: object) -> str:
-    """Any text on one line."""
-    return " ".join(str(text).split())
-
-
-def _unique(values: Any) -> list[Any]:
-    return list(dict.fromkeys(values))

@@ -87,3 +87,8 @@ def shown_output() -> Iterator[None]:
         yield
     finally:
         sys.stdout, sys.stderr = streams
+
+
+def one_line(text: object) -> str:
+    """Any text on one line."""
+    return " ".join(str(text).split())

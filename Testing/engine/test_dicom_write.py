@@ -434,7 +434,7 @@ def test_a_run_writes_the_series_and_takes_it_away_again(models, tmp_path):  # n
     names = {"denoised", "routing.csv", "report.html", "summary.json"}
     assert set(summary["outputs"]) == names == set(os.listdir(output))
     assert read_volume(output / "denoised").suv.factor == summary["suv"]["factor"]
-    entry = pipeline.Engine(dicom_request(tmp_path / "scan", output)).entry
+    entry = pipeline.LoadedModel(dicom_request(tmp_path / "scan", output)).entry
     assert resume.why_again(dicom_request(tmp_path / "scan", output), entry) is None
     (output / "denoised" / "IM0005.dcm").unlink()
     assert "gone" in resume.why_again(dicom_request(tmp_path / "scan", output), entry)

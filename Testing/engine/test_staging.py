@@ -78,7 +78,7 @@ def kill(process: subprocess.Popen) -> None:
 @pytest.mark.parametrize("existing", [False, True], ids=["new folder", "earlier results"])
 @pytest.mark.parametrize(
     ("module", "name"),
-    [("pipeline", "_read_inputs"), ("pipeline", "write_report"), ("pipeline", "_move_into_place")],
+    [("pipeline", "read_inputs"), ("pipeline", "write_report"), ("pipeline", "move_into_place")],
 )
 def test_the_next_run_sweeps_what_a_killed_one_left(tmp_path, module, name, existing):
     case, output = write_case(tmp_path / "case"), tmp_path / "deep" / "out"

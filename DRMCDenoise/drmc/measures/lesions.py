@@ -13,7 +13,7 @@ Rules
   may reach out of the segment but not out of the image.
 - MTV41, TLG41: volume, and volume times mean, of the segment's voxels at or above 41 % of the segment's
   SUVmax (EANM); the threshold is taken on the image it is applied to. Undefined where SUVmax is not above 0.
-- Volumes by other thresholds (THRESHOLDS): drmc.mtv.
+- Volumes by other thresholds (THRESHOLDS): drmc.measures.mtv.
 """
 
 from __future__ import annotations
