@@ -128,11 +128,13 @@ def _run(arguments: list[str]) -> int:
 
 
 def _denoise(options: argparse.Namespace, reporter: Reporter) -> int:
-    from drmc import pipeline
+    from drmc.denoising import pipeline
+    from drmc.denoising.finding import is_batch
+    from drmc.denoising.request import DenoiseRequest
+    from drmc.denoising.summary import suv_warnings
     from drmc.pet import in_memory
-    from drmc.scans import is_batch
 
-    request = pipeline.DenoiseRequest(
+    request = DenoiseRequest(
         input=in_memory.resolve(options.input),
         output=options.output,
         model=options.model,
@@ -160,7 +162,7 @@ def _denoise(options: argparse.Namespace, reporter: Reporter) -> int:
             if value is not None:
                 raise InputError(f"{option}: is for a batch, and {options.input} is one scan: leave it out")
         summary = pipeline.run(request, reporter.progress, cancel)
-    for notice in [*summary["notices"], *pipeline.suv_warnings(summary)]:
+    for notice in [*summary["notices"], *suv_warnings(summary)]:
         reporter.notice(notice)
     reporter.result(output=str(options.output), outputs=summary["outputs"], summary=summary)
     if options.progress != "json":
@@ -171,8 +173,8 @@ def _denoise(options: argparse.Namespace, reporter: Reporter) -> int:
 def _denoise_batch(
     request: Any, options: argparse.Namespace, reporter: Reporter, cancel: Callable[[], bool]
 ) -> int:
-    from drmc.batch import run_batch
-    from drmc.scans import find_scans
+    from drmc.denoising.batch import run_batch
+    from drmc.denoising.finding import find_scans
 
     scans = None if options.match is None else find_scans(Path(options.input), options.match)
     result = run_batch(
@@ -236,12 +238,13 @@ def _suv(options: argparse.Namespace, reporter: Reporter) -> int:
 
 
 def _quantify(options: argparse.Namespace, reporter: Reporter) -> int:
-    from drmc import pipeline, remeasure
+    from drmc.denoising import remeasure
+    from drmc.denoising.finding import scan_name
+    from drmc.denoising.inputs import read_reference
     from drmc.measures import mtv
     from drmc.measures.bias import lesion_bias
     from drmc.measures.lesions import lesion_table
     from drmc.pet import in_memory
-    from drmc.scans import scan_name
     from drmc.segments.reading import read_segments
     from drmc.suv import wording
 
@@ -265,7 +268,7 @@ def _quantify(options: argparse.Namespace, reporter: Reporter) -> int:
     reference = None
     if options.reference is not None:
         reading = _reading(options) if result is None else result.reading
-        reference = pipeline.read_reference(in_memory.resolve(options.reference), volume.geometry, **reading)
+        reference = read_reference(in_memory.resolve(options.reference), volume.geometry, **reading)
         stages["reference"] = reference.suv_array()
     rows = lesion_table(name, segments, stages, volume.geometry, options.liver_reference)
     notices = [*notices, *mtv.peak_notes(rows)]
@@ -639,9 +642,9 @@ def _device(text: str) -> str:
 
 def _read(options: argparse.Namespace) -> tuple[Path, Any]:
     """What the input stands for, and the PETVolume there."""
+    from drmc.denoising.finding import find_scan, passed_over
     from drmc.pet.in_memory import resolve
     from drmc.pet.reading import read_volume
-    from drmc.scans import find_scan, passed_over
 
     path = Path(resolve(options.input))
     scan = find_scan(path)

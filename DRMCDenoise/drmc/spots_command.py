@@ -34,6 +34,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace, reporter: Reporter) -> int:
     """Measures, prints a row for each size and peak, and returns the exit code."""
+    from drmc.denoising.finding import find_scan
     from drmc.errors import InputError
     from drmc.inference.denoiser import Denoiser
     from drmc.measures.spots import RESOLUTION_MM, measure_spots
@@ -41,7 +42,6 @@ def run(arguments: argparse.Namespace, reporter: Reporter) -> int:
     from drmc.models.weights import load_network
     from drmc.pet import in_memory
     from drmc.pet.reading import read_volume
-    from drmc.scans import find_scan
 
     resolution = RESOLUTION_MM if arguments.resolution is None else arguments.resolution
     if not 1 <= resolution <= 20:

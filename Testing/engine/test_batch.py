@@ -13,18 +13,18 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from drmc import batch, batch_table, cohort_page, header_table, pipeline, staging
-from drmc.batch import run_batch
 from drmc.cli import main
+from drmc.denoising import batch, batch_table, cohort_page, header_table, pipeline, staging
+from drmc.denoising.batch import run_batch
+from drmc.denoising.finding import find_scans
+from drmc.denoising.request import DenoiseRequest
 from drmc.errors import InputError
 from drmc.imaging.body import body_mask
 from drmc.imaging.files import write_image
 from drmc.measures.body_change import noise
 from drmc.models.weights import save_model
 from drmc.pet.reading import read_volume
-from drmc.pipeline import DenoiseRequest
 from drmc.runtime.progress import JsonProgress, TerminalProgress
-from drmc.scans import find_scans
 from synthetic_dicom import write_series
 from test_pipeline import GRID, lesion_mask, suv_image, tiny_network
 

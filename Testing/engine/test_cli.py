@@ -425,7 +425,7 @@ def test_one_series_of_several_is_chosen_by_its_uid(capsys, tmp_path):
 
 
 def test_an_unforeseen_fault_names_itself_in_one_line(capfd, case, tmp_path, monkeypatch):
-    from drmc import pipeline
+    from drmc.denoising import pipeline
 
     def fault(*_, **__):
         raise ZeroDivisionError("a fault\nof two lines")

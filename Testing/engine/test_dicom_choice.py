@@ -10,12 +10,12 @@ import numpy as np
 import pydicom
 import pytest
 from drmc.cli import main
+from drmc.denoising.finding import find_scan, find_scans, is_batch
 from drmc.dicom.choice import is_projection
 from drmc.errors import InputError
 from drmc.imaging.files import write_image
 from drmc.models.weights import save_model
 from drmc.pet.reading import read_volume
-from drmc.scans import find_scan, find_scans, is_batch
 from engine.synthetic_dicom import SECRETS, rewrite, write_series
 from test_pipeline import tiny_network
 

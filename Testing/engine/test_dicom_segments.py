@@ -13,7 +13,8 @@ import numpy as np
 import pydicom
 import pytest
 import SimpleITK as sitk
-from drmc import cli, scans
+from drmc import cli
+from drmc.denoising import finding
 from drmc.dicom.series import read_pet_series
 from drmc.errors import InputError
 from drmc.imaging.geometry import Geometry
@@ -655,5 +656,5 @@ def test_a_batch_finds_dicom_lesions_by_the_name_of_the_scan(tmp_path: Path):
     (tmp_path / "p2").mkdir()
     structure_set(tmp_path / "p1.dcm", {"a": [SQUARE]})
     structure_set(tmp_path / "p2" / "RS.1.2.3.dcm", {"a": [SQUARE]})
-    found = scans.companions(tmp_path, {"p1": Path("p1"), "p2": Path("p2"), "p3": Path("p3")}, "--lesions")
+    found = finding.companions(tmp_path, {"p1": Path("p1"), "p2": Path("p2"), "p3": Path("p3")}, "--lesions")
     assert found == {"p1": tmp_path / "p1.dcm", "p2": tmp_path / "p2", "p3": None}

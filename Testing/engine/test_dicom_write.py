@@ -14,14 +14,15 @@ import numpy as np
 import pydicom
 import pytest
 import SimpleITK as sitk
-from drmc import pipeline, resume
-from drmc.batch import run_batch
+from drmc.denoising import inputs, outputs, resume
+from drmc.denoising.batch import run_batch
+from drmc.denoising.pipeline import run
+from drmc.denoising.request import DenoiseRequest, LoadedModel
 from drmc.errors import CancelledError, InputError
 from drmc.pet import dicom_writing
 from drmc.pet.dicom_writing import Equipment, plan_series, write_series
 from drmc.pet.reading import read_volume
 from drmc.pet.volume import PETVolume
-from drmc.pipeline import DenoiseRequest
 from engine import synthetic_dicom
 from engine.synthetic_dicom import SECRETS, rewrite
 from hypothesis import HealthCheck, given, settings
@@ -412,9 +413,9 @@ def dicom_request(scan: Path, output: Path, **changes: object) -> DenoiseRequest
 
 
 def test_image_files_are_refused_before_any_work(models, case, tmp_path, monkeypatch):  # noqa: F811
-    monkeypatch.setattr(pipeline, "read_volume", None)
+    monkeypatch.setattr(inputs, "read_volume", None)
     with pytest.raises(InputError, match=r"no DICOM header.*--format nifti") as caught:
-        pipeline.run(dicom_request(case["low"], tmp_path / "out"))
+        run(dicom_request(case["low"], tmp_path / "out"))
     assert "\n" not in str(caught.value) and not (tmp_path / "out").exists()
 
 
@@ -430,29 +431,29 @@ def test_other_kinds_of_dicom_are_refused(tmp_path):
 def test_a_run_writes_the_series_and_takes_it_away_again(models, tmp_path):  # noqa: F811
     source(tmp_path / "scan")
     output = tmp_path / "out"
-    summary = pipeline.run(dicom_request(tmp_path / "scan", output))
+    summary = run(dicom_request(tmp_path / "scan", output))
     names = {"denoised", "routing.csv", "report.html", "summary.json"}
     assert set(summary["outputs"]) == names == set(os.listdir(output))
     assert read_volume(output / "denoised").suv.factor == summary["suv"]["factor"]
-    entry = pipeline.LoadedModel(dicom_request(tmp_path / "scan", output)).entry
+    entry = LoadedModel(dicom_request(tmp_path / "scan", output)).entry
     assert resume.why_again(dicom_request(tmp_path / "scan", output), entry) is None
     (output / "denoised" / "IM0005.dcm").unlink()
     assert "gone" in resume.why_again(dicom_request(tmp_path / "scan", output), entry)
-    pipeline.run(dicom_request(tmp_path / "scan", output))  # replaces it
+    run(dicom_request(tmp_path / "scan", output))  # replaces it
     assert len(os.listdir(output / "denoised")) == 5
     # Its own result is never written over, whole or in part.
     for scan in (output / "denoised", output / "denoised" / "IM0001.dcm"):
         with pytest.raises(InputError, match="written over the input"):
-            pipeline.run(dicom_request(scan, output))
-    pipeline.run(dicom_request(output / "denoised", output, format="nrrd"))
+            run(dicom_request(scan, output))
+    run(dicom_request(output / "denoised", output, format="nrrd"))
     assert len(os.listdir(output / "denoised")) == 5
     # Another form takes away what this one left.
-    pipeline.run(dicom_request(tmp_path / "scan", tmp_path / "b"))
-    pipeline.run(dicom_request(tmp_path / "scan", tmp_path / "b", format="nifti"))
+    run(dicom_request(tmp_path / "scan", tmp_path / "b"))
+    run(dicom_request(tmp_path / "scan", tmp_path / "b", format="nifti"))
     assert not (tmp_path / "b" / "denoised").exists()
     # Both at once hold the same voxels, within the integers' step.
     both = dicom_request(tmp_path / "scan", tmp_path / "both", format="nrrd", dicom=True)
-    assert set(pipeline.run(both)["outputs"]) == names | {"denoised.nrrd", "denoised.json"}
+    assert set(run(both)["outputs"]) == names | {"denoised.nrrd", "denoised.json"}
     series, image = (read_volume(tmp_path / "both" / name) for name in ("denoised", "denoised.nrrd"))
     assert series.geometry.matches(image.geometry) and series.suv.factor == image.suv.factor
     step = np.abs(image.array).max(axis=(1, 2), keepdims=True) / 32767
@@ -466,7 +467,7 @@ def test_a_folder_of_somebody_else_s_is_not_replaced(models, tmp_path):  # noqa:
     (tmp_path / "out" / "denoised" / "notes.txt").write_text("mine")
     before = tree(tmp_path)
     with pytest.raises(InputError, match="holds other files"):
-        pipeline.run(dicom_request(tmp_path / "scan", tmp_path / "out"))
+        run(dicom_request(tmp_path / "scan", tmp_path / "out"))
     assert tree(tmp_path) == before
 
 
@@ -476,7 +477,7 @@ def test_an_interrupted_write_leaves_nothing(models, tmp_path, monkeypatch, exis
     source(tmp_path / "scan")
     output = tmp_path / "out"
     if existing:
-        pipeline.run(dicom_request(tmp_path / "scan", output))
+        run(dicom_request(tmp_path / "scan", output))
     before = tree(tmp_path)
     written_slices: list[Path] = []
     save, move = dicom_writing._save, os.replace
@@ -493,10 +494,10 @@ def test_an_interrupted_write_leaves_nothing(models, tmp_path, monkeypatch, exis
         move(start, end)
 
     monkeypatch.setattr(dicom_writing, "_save", save_some)
-    monkeypatch.setattr(pipeline.os, "replace", move_some)
+    monkeypatch.setattr(outputs.os, "replace", move_some)
     expected = CancelledError if moment == "cancel" else OSError
     with pytest.raises(expected):
-        pipeline.run(
+        run(
             dicom_request(tmp_path / "scan", output),
             cancel=lambda: moment == "cancel" and len(written_slices) == 2,
         )

@@ -101,7 +101,7 @@ def test_everything_public_has_a_docstring(path: Path):
     assert not missing, f"{path.name}: no docstring on {', '.join(missing)}"
 
 
-@pytest.mark.parametrize("module", ["drmc", "drmc.cli", "drmc.pipeline", "drmc.models.registry"])
+@pytest.mark.parametrize("module", ["drmc", "drmc.cli", "drmc.denoising.pipeline", "drmc.models.registry"])
 def test_importing_costs_no_torch(module: str):
     assert "torch" not in _loaded_after(f"import {module}")
 
@@ -117,7 +117,9 @@ def test_denoising_loads_no_room_of_training(tmp_path: Path):
     fields = {"input": paths["low"], "output": tmp_path / "out", "model": tmp_path / "tiny.pt"}
     fields |= {"lesions": paths["lesions"], "reference": paths["full"], "device": "cpu"}
     texts = {key: str(value) for key, value in fields.items()}
-    loaded = _loaded_after(f"from drmc.pipeline import DenoiseRequest, run; run(DenoiseRequest(**{texts!r}))")
+    loaded = _loaded_after(
+        f"from drmc.denoising.request import DenoiseRequest; from drmc.denoising.pipeline import run; run(DenoiseRequest(**{texts!r}))"
+    )
     assert (tmp_path / "out" / "summary.json").is_file() and "torch" in loaded
     assert not [name for name in loaded if name.startswith(tuple(f"drmc.{room}" for room in TRAINING_ROOMS))]
     assert not {name.split(".")[0] for name in loaded} & {*HOSTS, "matplotlib", "scipy", "tqdm"}

@@ -13,6 +13,8 @@ import numpy as np
 import pytest
 import torch
 from drmc import cli
+from drmc.denoising.pipeline import run
+from drmc.denoising.request import DenoiseRequest
 from drmc.errors import InputError
 from drmc.inference.denoiser import Denoiser
 from drmc.measures.routing import routing_table
@@ -23,7 +25,6 @@ from drmc.networks.protocol import Settings
 from drmc.networks.registry import KINDS, build, settings_of
 from drmc.networks.resunet import ResUNetConfig
 from drmc.networks.udrmc import UDRMCConfig
-from drmc.pipeline import DenoiseRequest, run
 from drmc.training.config import TrainingConfig
 from drmc.training.history import LOG, PAGE, History
 from drmc.training.loop import train
@@ -380,7 +381,7 @@ def test_a_checkpoint_from_before_there_were_kinds_goes_on(dataset, tmp_path, mo
 
 
 def test_importing_the_house_costs_no_kind():
-    code = "import drmc, drmc.models.registry, drmc.pipeline, sys; sys.exit('torch' in sys.modules)"
+    code = "import drmc, drmc.models.registry, drmc.denoising.pipeline, sys; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 

@@ -15,17 +15,19 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 import torch
-from drmc import batch_table, pipeline
-from drmc.batch import run_batch
+from drmc.denoising import batch_table, outputs, pipeline
+from drmc.denoising.batch import run_batch
+from drmc.denoising.finding import companions, find_scan, find_scans, is_batch
+from drmc.denoising.outputs import check_output_folder
+from drmc.denoising.request import DenoiseRequest
 from drmc.errors import CancelledError, DRMCError, InputError
 from drmc.imaging.files import write_image
 from drmc.imaging.geometry import Geometry
 from drmc.models.weights import save_model
 from drmc.networks.drmc import DRMC, NetworkConfig
 from drmc.pet.reading import read_volume
-from drmc.pipeline import DenoiseRequest
+from drmc.report.page import write_report
 from drmc.runtime.usage import peak_memory_bytes
-from drmc.scans import companions, find_scan, find_scans, is_batch
 from synthetic_dicom import write_series
 
 FACTOR = 0.00025
@@ -303,7 +305,7 @@ def test_a_failure_leaves_the_output_folder_as_it_was(models, case, tmp_path, mo
                 raise OSError(28, "No space left on device")
             real(source, target)
 
-        monkeypatch.setattr(pipeline.os, "replace", fail_on_routing)
+        monkeypatch.setattr(outputs.os, "replace", fail_on_routing)
     with pytest.raises(OSError, match="No space"):
         pipeline.run(request(case, output, lesions=case["lesions"]))
     assert tree(tmp_path) == before
@@ -321,7 +323,7 @@ def test_cancel_stops_between_tiles_and_leaves_nothing(models, case, tmp_path):
 
 def test_cancel_after_the_last_tile_still_leaves_nothing(models, case, tmp_path, monkeypatch):
     asked = []
-    real = pipeline.write_report
+    real = write_report
 
     def write_and_cancel(*arguments, **keywords):
         real(*arguments, **keywords)
@@ -366,8 +368,8 @@ def test_the_output_may_not_lie_in_an_input_folder(models, tmp_path):
     folder = tmp_path / "scans"
     write_case(folder / "a")
     with pytest.raises(InputError, match="lies in the input"):
-        pipeline.check_output_folder(folder / "a" / "out", [folder])
-    pipeline.check_output_folder(tmp_path / "out", [folder, folder / "a" / "low.nii.gz"])
+        check_output_folder(folder / "a" / "out", [folder])
+    check_output_folder(tmp_path / "out", [folder, folder / "a" / "low.nii.gz"])
     assert not (tmp_path / "out").exists()
 
 
@@ -399,7 +401,7 @@ def test_a_reference_on_another_grid_is_refused(models, case, tmp_path):
 
 
 def test_a_full_disk_is_seen_before_the_work(models, case, tmp_path, monkeypatch):
-    monkeypatch.setattr(pipeline.shutil, "disk_usage", lambda path: SimpleNamespace(free=1024))
+    monkeypatch.setattr(outputs.shutil, "disk_usage", lambda path: SimpleNamespace(free=1024))
     with pytest.raises(InputError, match="MiB free"):
         pipeline.run(request(case, tmp_path / "out"), progress=lambda *_: pytest.fail("denoised"))
     assert not (tmp_path / "out").exists()

@@ -7,9 +7,10 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from drmc import pipeline
 from drmc.cli import main
 from drmc.dataset import read_manifest
+from drmc.denoising.pipeline import run
+from drmc.denoising.request import DenoiseRequest
 from drmc.inference.denoiser import Denoiser
 from drmc.measures.routing import gates_of, routing_table
 from drmc.measures.routing_profiles import (
@@ -169,10 +170,8 @@ def test_the_command_writes_the_profiles_into_the_card(models, tmp_path, capsys)
         case.read(case.low[4.0]), Denoiser(*load_network(entry), device="cpu", precision="fp32")
     )
     out = tmp_path / "out"
-    ask = pipeline.DenoiseRequest(
-        case.low[4.0], out, model="tiny", device="cpu", precision="fp32", units="suv"
-    )
-    summary = pipeline.run(ask)
+    ask = DenoiseRequest(case.low[4.0], out, model="tiny", device="cpu", precision="fp32", units="suv")
+    summary = run(ask)
     np.testing.assert_array_equal(gates, gates_of(summary["routing"]))
     assert summary["routing_nearest"] == nearest_center(profiles, rows_of(gates))
     assert not summary["routing_nearest"]["unlike"] and UNLIKE not in summary["notices"]
@@ -198,15 +197,15 @@ def test_a_split_without_patients_is_refused(models, tmp_path, capsys):
 
 def test_unlike_is_said_without_profiles_nothing_and_misfits_are_left_alone(models, tmp_path):
     case = write_case(tmp_path / "case")
-    silent = pipeline.run(request(case, tmp_path / "a"))
+    silent = run(request(case, tmp_path / "a"))
     assert silent["routing_nearest"] is None and not [n for n in silent["notices"] if "routing" in n.lower()]
     assert "Nearest training center" not in (tmp_path / "a" / "report.html").read_text()
     far = make_profiles([replace(one, gates_LM=one.gates_LM[:2, :2] + 50) for one in scans_of(1)])
     add_to_card(find_model("tiny"), {CARD_KEY: json.loads(json.dumps(far))})
-    warned = pipeline.run(request(case, tmp_path / "b"))
+    warned = run(request(case, tmp_path / "b"))
     assert warned["routing_nearest"]["unlike"] and UNLIKE in warned["notices"]
     assert f"{UNLIKE}." in (tmp_path / "b" / "report.html").read_text()
     assert json.loads((tmp_path / "b" / "summary.json").read_text()) == warned
     add_to_card(find_model("tiny"), {CARD_KEY: make_profiles(scans_of(1))})
-    other = pipeline.run(request(case, tmp_path / "c"))
+    other = run(request(case, tmp_path / "c"))
     assert other["routing_nearest"] is None and "do not fit" in "".join(other["notices"])

@@ -11,12 +11,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 from drmc.cli import main
+from drmc.denoising.finding import find_scan, find_scans, is_batch, scan_name
 from drmc.dicom import finding
 from drmc.errors import InputError
 from drmc.imaging.files import write_image
 from drmc.imaging.geometry import Geometry
 from drmc.pet.reading import read_volume
-from drmc.scans import find_scan, find_scans, is_batch, scan_name
 from drmc.segments.reading import read_segments
 from engine.synthetic_dicom import write_series
 from pydicom.fileset import FileSet

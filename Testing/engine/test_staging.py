@@ -12,15 +12,17 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from drmc import files, locks, pipeline, staging
-from drmc.batch import run_batch
+from drmc import files, locks
 from drmc.cli import main
+from drmc.denoising import pipeline, staging
+from drmc.denoising.batch import run_batch
+from drmc.denoising.request import DenoiseRequest
 from drmc.errors import DiskFullError, DRMCError, InputError
 from drmc.imaging.files import write_image
 from drmc.imaging.geometry import Geometry
 from drmc.models.weights import save_model
 from drmc.pet.reading import read_volume
-from drmc.pipeline import DenoiseRequest
+from drmc.report.page import write_report
 from engine.small_training import make_dataset, tiny_config
 from test_pipeline import GRID, suv_image, tiny_network, tree, write_case
 
@@ -78,7 +80,7 @@ def kill(process: subprocess.Popen) -> None:
 @pytest.mark.parametrize("existing", [False, True], ids=["new folder", "earlier results"])
 @pytest.mark.parametrize(
     ("module", "name"),
-    [("pipeline", "read_inputs"), ("pipeline", "write_report"), ("pipeline", "move_into_place")],
+    [("denoising.pipeline", name) for name in ("read_inputs", "write_report", "move_into_place")],
 )
 def test_the_next_run_sweeps_what_a_killed_one_left(tmp_path, module, name, existing):
     case, output = write_case(tmp_path / "case"), tmp_path / "deep" / "out"
@@ -155,7 +157,7 @@ def test_the_second_run_into_a_folder_says_that_there_is_a_first(tmp_path, exist
     case, output = write_case(tmp_path / "case"), tmp_path / "out"
     if existing:
         pipeline.run(request(case["low"], output))
-    first = stopped("pipeline", "write_report", "denoise", case["low"], "-o", output)
+    first = stopped("denoising.pipeline", "write_report", "denoise", case["low"], "-o", output)
     try:
         before = tree(tmp_path)
         (tmp_path / "alias").symlink_to(output)
@@ -249,7 +251,7 @@ def test_a_full_disk_in_a_batch_fails_the_scan_with_path_and_advice(tmp_path, mo
         (cohort / name).mkdir(parents=True)
         write_image(cohort / name / "pet.nii.gz", suv_image(), GRID)
         (cohort / name / "pet.json").write_text(json.dumps({"Units": "SUV"}))
-    real = pipeline.write_report
+    real = write_report
 
     def full(path, **options):
         if ".a.part-" in str(path):

@@ -13,13 +13,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 import SimpleITK as sitk
-from drmc import files, pipeline
+from drmc import files
 from drmc.cli import main
+from drmc.denoising.pipeline import run
+from drmc.denoising.request import DenoiseRequest
 from drmc.imaging.files import write_image
 from drmc.measures.lesion_files import read_lesions_csv
 from drmc.models.weights import save_model
 from drmc.pet.reading import read_volume
-from drmc.pipeline import DenoiseRequest
 from drmc.runtime.progress import TerminalProgress
 from drmc.segments.reading import read_segments
 from drmc.texts import ShownStream, cell, shown, text_of_cell
@@ -262,5 +263,5 @@ def test_a_detached_header_finds_its_voxels(latin):
 
 def test_a_request_by_a_program(latin):
     scan = image(latin)
-    summary = pipeline.run(DenoiseRequest(scan, latin / "o", device="cpu", precision="fp32"))
+    summary = run(DenoiseRequest(scan, latin / "o", device="cpu", precision="fp32"))
     assert summary["input"]["path"].endswith("M?ller/low.nii.gz")

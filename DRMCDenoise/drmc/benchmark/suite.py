@@ -15,6 +15,7 @@ from drmc.benchmark.asked import TILE, verdicts
 from drmc.benchmark.measure import matrix_product_ceiling
 from drmc.benchmark.whole_scan import measure_scaling, measure_scan
 from drmc.benchmark.workload import new_network
+from drmc.denoising.finding import find_scan
 from drmc.errors import InputError
 from drmc.files import jsonable
 from drmc.inference.denoiser import Denoiser
@@ -24,7 +25,6 @@ from drmc.models.weights import load_network
 from drmc.networks.drmc import NetworkConfig
 from drmc.runtime import hardware
 from drmc.runtime.usage import versions
-from drmc.scans import find_scan
 from drmc.simulation.command import devices
 
 

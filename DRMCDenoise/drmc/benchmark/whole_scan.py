@@ -13,14 +13,14 @@ from typing import Any
 import numpy as np
 import torch
 
+from drmc.denoising.finding import scan_name
+from drmc.denoising.pipeline import run as denoise_scan
+from drmc.denoising.request import DenoiseRequest
 from drmc.imaging.geometry import Geometry
 from drmc.imaging.resampling import GRID_MM
 from drmc.inference.denoiser import Denoiser
 from drmc.inference.tiles import OVERLAP, halo_width
-from drmc.pipeline import DenoiseRequest
-from drmc.pipeline import run as denoise_scan
 from drmc.runtime.workers import run_in_processes
-from drmc.scans import scan_name
 
 NETWORK_STAGE = "denoise_network"
 SLICE_MM = 2 * GRID_MM  # not the grid's own: resampling both ways is part of the time
@@ -32,7 +32,7 @@ def measure_scan(scan: Path, model: str | None, device: str, report: Callable[[s
 
     Returns what was denoised (`scan`, `model`, `tiles`, ...), `seconds` by stage and in total, `shares` of the
     total, `largest_other_stage` and its share (of all but the network), `peak_memory_bytes` of the process and
-    on a GPU `gpu_peak_memory_bytes`. Raises what `drmc.pipeline.run` raises.
+    on a GPU `gpu_peak_memory_bytes`. Raises what `drmc.denoising.pipeline.run` raises.
     """
     report(f"scan {scan_name(scan)}, end to end")
     done: list[dict[str, Any]] = []

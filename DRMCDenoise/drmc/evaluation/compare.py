@@ -11,6 +11,7 @@ import torch
 
 import drmc
 from drmc.dataset import Case, is_simulated, read_manifest
+from drmc.denoising.staging import sweep_files
 from drmc.errors import DRMCError, InputError
 from drmc.evaluation.aims import aims
 from drmc.evaluation.comparisons import comparisons, rules
@@ -27,7 +28,6 @@ from drmc.models.card import earlier_trainings
 from drmc.runtime import hardware
 from drmc.runtime.progress import Reporter, duration
 from drmc.runtime.workers import run_in_processes
-from drmc.staging import sweep_files
 
 PSNR_RULE = "inside the body, SUV, range 20, unclipped, scan's own grid (psnr_2mm: on the network's grid)"
 

@@ -14,9 +14,9 @@ import torch
 
 import drmc
 from drmc.dataset import Case, is_simulated, read_manifest, select
+from drmc.denoising.staging import Claim
 from drmc.errors import DRMCError
 from drmc.files import full_disk_in_one_line, jsonable, write_text
-from drmc.staging import Claim
 from drmc.training.checkpoint import CHECKPOINT
 from drmc.training.config import TrainingConfig
 from drmc.training.export import export

@@ -15,7 +15,8 @@ from urllib.parse import quote
 
 import numpy as np
 
-from drmc import pipeline
+from drmc.denoising.outputs import earlier_summary
+from drmc.denoising.request import INTENDED_USE
 from drmc.files import write_text
 from drmc.pages.markup import facts_list, section
 from drmc.pages.style import CSS
@@ -44,7 +45,7 @@ _NOTE = (
 def write(output: Path, rows: Sequence[Mapping[str, str]]) -> None:
     """Writes OUT/cohort.html atomically, from the rows of batch.csv and the summaries of the scans below OUT."""
     summaries = {
-        row["scan"]: pipeline.earlier_summary(output / row["scan"]) or {}
+        row["scan"]: earlier_summary(output / row["scan"]) or {}
         for row in rows
         if row["outcome"] in ("done", "skipped")
     }
@@ -61,7 +62,7 @@ def page_html(rows: Sequence[Mapping[str, str]], summaries: Mapping[str, Mapping
     told = ", ".join(f"{count} {escape(outcome)}" for outcome, count in counts.items())
     marked = sum(bool(why) for why in reasons.values())
     body = [
-        f'<div class="research">{escape(pipeline.INTENDED_USE)}</div><main>',
+        f'<div class="research">{escape(INTENDED_USE)}</div><main>',
         f'<header class="page"><h1>Cohort of {len(rows)} scans</h1>',
         f'<p class="lead">{told}. {marked} to be looked at, shown first.</p>',
         _NOTE,

@@ -9,13 +9,14 @@ from typing import Any
 import numpy as np
 import SimpleITK as sitk
 
-from drmc import fingerprint, pipeline
+from drmc.denoising import fingerprint
+from drmc.denoising.finding import find_scan
+from drmc.denoising.outputs import earlier_summary
 from drmc.errors import InputError
 from drmc.imaging.files import read_image
 from drmc.imaging.geometry import Geometry
 from drmc.pet.reading import read_volume
 from drmc.pet.volume import PETVolume
-from drmc.scans import find_scan
 
 
 @dataclass(frozen=True)
@@ -32,7 +33,7 @@ class Result:
 
 def is_result(folder: Path) -> bool:
     """Whether a folder holds a result of `drmc denoise`."""
-    return folder.is_dir() and pipeline.earlier_summary(folder) is not None
+    return folder.is_dir() and earlier_summary(folder) is not None
 
 
 def read_result(folder: Path, **asked: Any) -> Result:
@@ -42,7 +43,7 @@ def read_result(folder: Path, **asked: Any) -> Result:
     SUV factor, as in the run. Raises InputError where the scan is no longer where it was, or is another one by its content, and
     where the denoised image is gone or of another grid.
     """
-    summary = pipeline.earlier_summary(folder) or {}
+    summary = earlier_summary(folder) or {}
     settings = summary.get("settings") or {}
     image = _denoised_image(folder, summary)
     alone = f"measure the denoised image alone ({image})"

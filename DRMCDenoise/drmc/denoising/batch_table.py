@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from drmc import files, texts
-from drmc.batch_members import table_lock
+from drmc.denoising.batch_members import table_lock
 from drmc.suv import wording
 
 NAME = "batch.csv"

@@ -17,13 +17,16 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any, Protocol
 
-from drmc import batch_table, cohort_page, files, header_table, pipeline, resume, staging
-from drmc.batch_members import Member
+from drmc import files
+from drmc.denoising import batch_table, cohort_page, header_table, pipeline, resume, staging
+from drmc.denoising.batch_members import Member
+from drmc.denoising.finding import companions, find_scans, of_medium
+from drmc.denoising.outputs import check_output_folder, earlier_summary
+from drmc.denoising.request import DenoiseRequest, LoadedModel, check_request
+from drmc.denoising.summary import suv_warnings
 from drmc.errors import CancelledError, DRMCError, InputError, OutputHeldError
-from drmc.pipeline import DenoiseRequest, LoadedModel
 from drmc.runtime.control import Cancel, Progress, raise_if_cancelled
 from drmc.runtime.workers import run_in_processes
-from drmc.scans import companions, find_scans, of_medium
 from drmc.texts import one_line
 
 LOOK_AGAIN_S = 2.0  # between two looks at a scan that another process holds
@@ -86,13 +89,13 @@ def run_batch(
     `scans` are name and path of each (default: `find_scans` of the input). OUT/batch.csv has one row per
     scan and is renewed after each; OUT/lesions.csv collects all lesions, OUT/cohort.html shows all scans. With `resume`, a scan is
     skipped when OUT/<name> is complete and was made from the same content: scan, lesions, reference, model and settings.
-    `headers`: a table of header values, one row a scan (drmc.header_table). `jobs`: how many processes.
+    `headers`: a table of header values, one row a scan (drmc.denoising.header_table). `jobs`: how many processes.
     A row's `warnings` are the SUV warnings of its scan. Returns `scans` (the rows), `counts` (how many had which outcome),
     `output`, and `exit_code`: 0 all done, 1 some failed, 2 some refused, 130 cancelled.
     Raises InputError when nothing at all can be done (no scan, no model, no output folder, header values for all scans at once).
     """
     output = Path(request.output)
-    pipeline.check_request(request, batch=True)
+    check_request(request, batch=True)
     if jobs < 1:
         raise InputError(f"--jobs {jobs}: must be at least 1")
     folder = of_medium(Path(request.input))
@@ -107,7 +110,7 @@ def run_batch(
             "--headers TABLE.csv, one row a scan"
         )
     given = {} if headers is None else header_table.read(headers, scans, folder)
-    pipeline.check_output_folder(output, inputs=(folder, *scans.values()))
+    check_output_folder(output, inputs=(folder, *scans.values()))
     if output.is_dir():
         staging.sweep_files(output)
     lesions = companions(request.lesions, scans, "--lesions")
@@ -304,7 +307,7 @@ def do_scan(task: _Task, model: LoadedModel, progress: Progress | None, cancel: 
         if task.resume or (task.others and _is_new(output, task.since)):
             why = resume.why_again(task.request, model.entry)
         if why is None:
-            outcome, summary = "skipped", pipeline.earlier_summary(output)
+            outcome, summary = "skipped", earlier_summary(output)
             by_another = task.others and _is_new(output, task.since)
             message = BY_ANOTHER if by_another else ""
         else:
@@ -322,7 +325,7 @@ def do_scan(task: _Task, model: LoadedModel, progress: Progress | None, cancel: 
         message = str(error) if isinstance(error, DRMCError) else f"{type(error).__name__}: {error}"
         if os.environ.get("DRMC_DEBUG") == "1":
             traceback.print_exc()
-    warned = [] if summary is None else pipeline.suv_warnings(summary)
+    warned = [] if summary is None else suv_warnings(summary)
     row = _row(task, outcome, message, time.perf_counter() - started, summary)
     return _Ended(row, warned, held, by_another)
 
@@ -351,7 +354,7 @@ def _row(
 
 def _is_new(output: Path, since: str) -> bool:
     """Whether a result was made since a moment (ISO, UTC)."""
-    earlier = pipeline.earlier_summary(output) or {}
+    earlier = earlier_summary(output) or {}
     return str(earlier.get("created", "")) >= since
 
 

@@ -4,23 +4,26 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from drmc import fingerprint, pipeline
+from drmc.denoising import fingerprint
+from drmc.denoising.finding import find_scan
+from drmc.denoising.outputs import earlier_summary, is_output, output_names
+from drmc.denoising.request import DenoiseRequest
+from drmc.denoising.summary import fingerprint_of
 from drmc.models.card import ModelEntry
-from drmc.scans import find_scan
 
 
-def why_again(request: pipeline.DenoiseRequest, entry: ModelEntry) -> str | None:
+def why_again(request: DenoiseRequest, entry: ModelEntry) -> str | None:
     """Why the request has to be computed, in words ("" where there is no result yet); None where its output folder
     holds the same result already. Raises InputError where the scan cannot be found."""
     output = Path(request.output)
-    earlier = pipeline.earlier_summary(output)
+    earlier = earlier_summary(output)
     if earlier is None:
         return ""
-    now = pipeline.fingerprint_of(request, find_scan(Path(request.input)), entry)
+    now = fingerprint_of(request, find_scan(Path(request.input)), entry)
     differ = fingerprint.differences(earlier.get("fingerprint"), now)
     if differ:
         return ", ".join(differ)
-    names = pipeline.output_names(request, with_lesions=request.lesions is not None)
-    if earlier["outputs"] != names or not all(pipeline.is_output(output / name, earlier) for name in names):
+    names = output_names(request, with_lesions=request.lesions is not None)
+    if earlier["outputs"] != names or not all(is_output(output / name, earlier) for name in names):
         return "some of its files were gone"
     return None

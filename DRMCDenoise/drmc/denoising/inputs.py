@@ -1,0 +1,68 @@
+"""What is read for one scan."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from drmc.denoising.finding import find_scan, passed_over
+from drmc.denoising.request import DenoiseRequest
+from drmc.errors import InputError
+from drmc.imaging.geometry import Geometry
+from drmc.pet.reading import read_volume
+from drmc.pet.volume import PETVolume
+from drmc.segments.reading import read_segments
+from drmc.segments.segment import Segment
+
+# ---- reading and describing
+
+
+@dataclass
+class Inputs:
+    """All that is read for one scan; `files` are those that must not be written over."""
+
+    volume: PETVolume
+    segments: list[Segment] | None
+    reference: PETVolume | None
+    notices: list[str]
+    files: list[Path]
+
+
+def read_inputs(request: DenoiseRequest, scan_path: Path) -> Inputs:
+    """Reads scan, lesions and full-dose image of a request; InputError where one is refused."""
+    reading = {"suv_type": request.suv_type, "accept_rule": request.accept_rule, "units": request.units}
+    volume = read_volume(
+        scan_path,
+        series_uid=request.series_uid,
+        series_description=request.series_description,
+        header=request.header,
+        **reading,
+    )
+    inputs = Inputs(volume, None, None, [], [Path(request.input), scan_path, *volume.dicom_files])
+    if scan_path != Path(request.input):
+        inputs.notices.append(f"the scan in this folder: {scan_path}")
+        inputs.notices += passed_over(Path(request.input), scan_path)
+    inputs.notices += volume.notices
+    if request.lesions is not None:
+        inputs.segments, notices = read_segments(
+            Path(request.lesions), volume.geometry, volume.frame_of_reference, volume.series_uid
+        )
+        inputs.notices += notices
+        inputs.files.append(Path(request.lesions))
+    if request.reference is not None:
+        inputs.reference = read_reference(request.reference, volume.geometry, **reading)
+        inputs.files += [Path(request.reference), inputs.reference.source, *inputs.reference.dicom_files]
+    return inputs
+
+
+def read_reference(path: str | os.PathLike[str], geometry: Geometry, **reading: Any) -> PETVolume:
+    """Reads a full-dose image on the scan's grid, else InputError; `reading` goes to read_volume."""
+    reference = read_volume(find_scan(Path(path)), **reading)
+    if not reference.geometry.matches(geometry):
+        raise InputError(
+            f"{path}: the reference is not on the scan's grid ({reference.geometry.shape} against "
+            f"{geometry.shape} voxels (z, y, x), or another place): resample it to the scan first"
+        )
+    return reference

@@ -1,0 +1,307 @@
+"""From a scan on disk to a denoised scan and its numbers: the one path of command line, batch and Slicer.
+
+`run` does one scan, `denoise_volume` the part between reading and writing; a folder of scans is done by
+drmc.batch, and what a scan is says drmc.scans. All is computed first; the outputs are then written into a hidden folder on the same disk and moved into
+place by renaming, so that a failure, a refusal or a cancel leaves the output folder as it was.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from drmc import files
+from drmc.denoising import staging
+from drmc.denoising.finding import find_scan, of_medium, scan_name
+from drmc.denoising.images import write_images
+from drmc.denoising.inputs import Inputs, read_inputs
+from drmc.denoising.outputs import (
+    check_free_space,
+    check_output_folder,
+    move_into_place,
+    output_names,
+    protect_inputs,
+)
+from drmc.denoising.request import INTENDED_USE, DenoiseRequest, LoadedModel, check_request
+from drmc.denoising.summary import (
+    compare_routing,
+    describe_model,
+    describe_volume,
+    fingerprint_of,
+    settings_of,
+    suv_by_stage,
+)
+from drmc.errors import DRMCError
+from drmc.imaging.formats import image_kind
+from drmc.measures import mtv, routing
+from drmc.measures.bias import lesion_bias
+from drmc.measures.body_change import body_change
+from drmc.measures.lesion_files import write_lesions_csv
+from drmc.measures.lesions import lesion_table
+from drmc.models.card import ModelEntry
+from drmc.pages.text import unique
+from drmc.pet.volume import PETVolume
+from drmc.report.page import write_report
+from drmc.report.thumbnails import thumbnails
+from drmc.runtime.control import Cancel, Progress, Stopwatch, raise_if_cancelled
+from drmc.runtime.usage import peak_memory_bytes, versions
+
+if TYPE_CHECKING:
+    from drmc.inference.denoiser import Denoiser, DenoiseResult
+
+
+# ---- one scan
+
+
+def run(
+    request: DenoiseRequest,
+    progress: Progress | None = None,
+    cancel: Cancel | None = None,
+    *,
+    name: str | None = None,
+    model: LoadedModel | None = None,
+) -> dict[str, Any]:
+    """Denoises one scan and returns its summary, the content of OUT/summary.json.
+
+    `progress(done, total, seconds_left)` is called between tiles, `cancel()` between tiles and stages.
+    `name` goes into the `scan` column (default: the input's name); `model` shares a loaded one between
+    scans. Raises InputError (refused, nothing written), CancelledError, or DRMCError.
+    """
+    output = Path(request.output)
+    with files.full_disk_in_one_line(output), staging.Claim(output) as claim:
+        return _run(request, claim, progress, cancel, name=name, model=model)
+
+
+def _run(
+    request: DenoiseRequest,
+    claim: staging.Claim,
+    progress: Progress | None,
+    cancel: Cancel | None,
+    *,
+    name: str | None,
+    model: LoadedModel | None,
+) -> dict[str, Any]:
+    clock = Stopwatch()
+    output = Path(request.output)
+    with clock("prepare"):
+        check_request(request)
+        scan_path = find_scan(Path(request.input))
+        name = name or scan_name(Path(request.input))
+        check_output_folder(output, inputs=(of_medium(Path(request.input)), scan_path))
+        if request.with_series:
+            from drmc.pet import dicom_writing  # pydicom is needed for DICOM only
+
+            dicom_writing.refuse_image_file(scan_path, None if scan_path.is_dir() else image_kind(scan_path))
+        model = model or LoadedModel(request)
+        folder = claim.take()
+        made_from = fingerprint_of(request, scan_path, model.entry)
+    raise_if_cancelled(cancel)
+    with clock("read"):
+        inputs = read_inputs(request, scan_path)
+        plan = dicom_writing.plan_series(inputs.volume) if request.with_series else None
+        protected = [*inputs.files, model.entry.path]
+        produced = output_names(request, with_lesions=inputs.segments is not None)
+        protect_inputs(output, produced, protected)
+        check_free_space(output, inputs.volume)
+    raise_if_cancelled(cancel)
+    with clock("load_model"):
+        denoiser = model.load()
+    raise_if_cancelled(cancel)
+    with clock("denoise"):
+        denoised, result = denoise_volume(inputs.volume, denoiser, progress=progress, cancel=cancel)
+    clock.seconds.update({f"denoise_{stage}": seconds for stage, seconds in result.seconds.items()})
+    raise_if_cancelled(cancel)
+    with clock("quantify"):
+        measured = _measure(request, name, inputs, denoised, result, model.entry)
+    raise_if_cancelled(cancel)
+    summary = _summary_of(request, name, inputs, result, measured, model.entry, denoiser.tile, produced)
+    summary["fingerprint"] = made_from
+    summary["notices"] = unique([*summary["notices"], *(plan.notices if plan else [])])
+    with clock("write"):
+        if plan is not None:
+            made_by = dicom_writing.Equipment(model.entry.name, model.entry.sha256)
+            dicom_writing.write_series(folder / "denoised", denoised, plan, made_by, cancel)
+        _write_results(folder, request.format, denoised, measured, summary)
+    with clock("report"):
+        summary["seconds"] = clock.so_far()
+        summary["peak_memory_bytes"] = peak_memory_bytes()
+        summary = files.jsonable(summary)
+        _write_page(folder, name, inputs, measured, summary)
+    summary["seconds"] = files.jsonable(clock.so_far())
+    summary["peak_memory_bytes"] = peak_memory_bytes()
+    files.write_json(folder / "summary.json", summary)
+    raise_if_cancelled(cancel)
+    move_into_place(folder, output, produced, protected)
+    return summary
+
+
+@dataclass
+class _Measured:
+    """What is measured on a scan: `stages` SUV (z, y, x) by stage, and the tables made from them."""
+
+    stages: dict[str, np.ndarray]
+    lesions: list[dict[str, Any]]
+    routing: list[dict[str, Any]]
+    routing_lesions: dict[str, list[dict[str, Any]]] | None
+    nearest: dict[str, Any] | None
+    unlike: list[str]
+    comparison: dict[str, Any] | None
+
+
+def _measure(
+    request: DenoiseRequest,
+    name: str,
+    inputs: Inputs,
+    denoised: PETVolume,
+    result: DenoiseResult,
+    entry: ModelEntry,
+) -> _Measured:
+    volume, segments, reference = inputs.volume, inputs.segments, inputs.reference
+    stages = {"original": volume.suv_array(), "denoised": denoised.suv_array()}
+    if reference is not None:
+        stages["reference"] = reference.suv_array()
+    lesions = (
+        lesion_table(name, segments, stages, volume.geometry, request.liver_reference) if segments else []
+    )
+    rows = routing.routing_table(result.gates_TLM)
+    nearest, unlike = compare_routing(entry, rows)
+    return _Measured(
+        stages,
+        lesions,
+        rows,
+        None
+        if segments is None
+        else {
+            segment.name: routing.routing_table(result.gates_TLM, result.layout.voxels_of(segment))
+            for segment in segments
+        },
+        nearest,
+        unlike,
+        None if reference is None else compare_with_reference(reference, stages, lesions),
+    )
+
+
+def _summary_of(
+    request: DenoiseRequest,
+    name: str,
+    inputs: Inputs,
+    result: DenoiseResult,
+    measured: _Measured,
+    entry: ModelEntry,
+    tile: int,
+    produced: Sequence[str],
+) -> dict[str, Any]:
+    """The content of summary.json, without what is known only at the end."""
+    stages, geometry = measured.stages, inputs.volume.geometry
+    before_after = stages["original"], stages["denoised"], geometry
+    return {
+        "scan": name,
+        "intended_use": INTENDED_USE,
+        "input": describe_volume(inputs.volume),
+        "settings": settings_of(request),
+        "fingerprint": None,
+        "suv": inputs.volume.suv.to_dict(),
+        "model": describe_model(entry, tile),
+        "device": result.device,
+        "precision": result.precision,
+        "tiles": {"count": len(result.gates_TLM), "edge": tile},
+        "body": body_change(*before_after),
+        "notices": [*inputs.notices, *result.notices, *measured.unlike, *mtv.peak_notes(measured.lesions)],
+        "lesions": None
+        if inputs.segments is None
+        else {"input": str(request.lesions), "segments": measured.lesions},
+        "reference": measured.comparison,
+        "routing": measured.routing,
+        "routing_lesions": measured.routing_lesions,
+        "routing_nearest": measured.nearest,
+        "thumbnails": thumbnails(*before_after),
+        "outputs": list(produced),
+        "created": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        "versions": versions(),
+    }
+
+
+def _write_results(
+    folder: Path, form: str, denoised: PETVolume, measured: _Measured, summary: Mapping[str, Any]
+) -> None:
+    if form != "dicom":
+        write_images(folder, form, denoised)
+    if measured.routing_lesions is not None:
+        write_lesions_csv(folder / "lesions.csv", measured.lesions, suv_by_stage(summary))
+        routing.write_routing_lesions_csv(folder / "routing_lesions.csv", measured.routing_lesions)
+    routing.write_routing_csv(folder / "routing.csv", measured.routing)
+
+
+def _write_page(
+    folder: Path, name: str, inputs: Inputs, measured: _Measured, summary: Mapping[str, Any]
+) -> None:
+    write_report(
+        folder / "report.html",
+        title=name,
+        original_suv=measured.stages["original"],
+        denoised_suv=measured.stages["denoised"],
+        geometry=inputs.volume.geometry,
+        suv=summary["suv"],
+        lesions=measured.lesions,
+        routing=measured.routing,
+        summary=summary,
+        header=inputs.volume.header,
+        segments=inputs.segments,
+    )
+
+
+def denoise_volume(
+    volume: PETVolume, denoiser: Denoiser, *, progress: Progress | None = None, cancel: Cancel | None = None
+) -> tuple[PETVolume, DenoiseResult]:
+    """Denoises a volume: original + residual, on the scan's own grid and in its own units, never clipped.
+
+    Voxels whose residual is exactly 0 keep their very bits. Returns the denoised volume (everything but
+    the array is the scan's) and the denoiser's result. Raises CancelledError, or DRMCError if the model's
+    values are not finite.
+    """
+    result = denoiser.denoise(volume.suv_array(), volume.geometry, progress=progress, cancel=cancel)
+    changed = volume.array + volume.from_suv(result.residual)
+    array = np.where(result.residual == 0, volume.array, changed).astype(np.float32, copy=False)
+    if not np.isfinite(array).all():
+        raise DRMCError(
+            "the model gave values that are not finite numbers: try --precision fp32 or another model"
+        )
+    return replace(volume, array=array), result
+
+
+def compare_with_reference(
+    reference: PETVolume, stages: dict[str, np.ndarray], lesion_rows: Sequence[dict[str, Any]] = ()
+) -> dict[str, Any]:
+    """How near original and denoised are to the full-dose image: image metrics in the body, and the
+    lesion bias.
+
+    `stages` has `original`, `denoised` and `reference`, each SUV (z, y, x) on one grid; `lesion_rows` is
+    their lesion table. The body is the reference's (no body, no image metrics). PSNR and SSIM have data
+    range 20 SUV, nothing clipped; definitions in drmc.measures.metrics and drmc.measures.bias.
+    """
+    from drmc.imaging.body import body_mask
+    from drmc.measures.metrics import SUV_RANGE, nrmse, psnr, ssim
+
+    truth = stages["reference"]
+    body = body_mask(truth, reference.geometry.spacing_zyx)
+    comparison: dict[str, Any] = {
+        "input": describe_volume(reference),
+        "suv": reference.suv.to_dict(),
+        "unit": "SUV",
+        "data_range": SUV_RANGE,
+        "mask": "body of the reference",
+        "voxels": int(body.sum()),
+    }
+    for name, metric in (("psnr", psnr), ("nrmse", nrmse), ("ssim", ssim)):
+        comparison[name] = {
+            stage: float(metric(stages[stage], truth, mask=body)) if body.any() else None
+            for stage in ("original", "denoised")
+        }
+    if lesion_rows:
+        comparison["lesions"] = lesion_bias(lesion_rows)
+    return comparison

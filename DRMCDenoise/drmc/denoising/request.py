@@ -1,0 +1,98 @@
+"""What to denoise, with what, and where the result goes."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from drmc.errors import InputError
+from drmc.models.card import ModelEntry
+from drmc.models.registry import find_model
+
+if TYPE_CHECKING:
+    from drmc.inference.denoiser import Denoiser
+
+
+INTENDED_USE = "Research use only. Not for diagnosis or treatment."
+FORMATS = {"nifti": ".nii.gz", "nrrd": ".nrrd", "dicom": ""}  # dicom: a folder of slices
+
+
+@dataclass(frozen=True)
+class DenoiseRequest:
+    """What to denoise, with what, and where the result goes.
+
+    `lesions` and `reference` are files for one scan; for a batch a folder with the scans' names, or a
+    pattern with `{name}` (the scan's name) or `{folder}` (the folder that holds it). `format` is a key of
+    FORMATS. `units` ("suv" or "bqml") says what a file without a side-car holds; `accept_rule` names the
+    SUV reference-time rule to take when the rules disagree; `tile_batch` limits the tiles per network
+    call (memory). `dicom` asks for the DICOM series beside an image of another format. `header`: values of
+    the scan's DICOM header that are given by hand (drmc.suv.manual); the reference has its own.
+    """
+
+    input: str | os.PathLike[str]
+    output: str | os.PathLike[str]
+    model: str | None = None
+    lesions: str | os.PathLike[str] | None = None
+    reference: str | os.PathLike[str] | None = None
+    device: str = "auto"
+    precision: str = "auto"
+    format: str = "nifti"
+    dicom: bool = False
+    units: str | None = None
+    suv_type: str = "bw"
+    accept_rule: str | None = None
+    series_uid: str | None = None
+    series_description: str | None = None
+    liver_reference: str | None = None
+    tile_batch: int | None = None
+    header: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def with_series(self) -> bool:
+        """Whether a DICOM series is written."""
+        return self.dicom or self.format == "dicom"
+
+
+class LoadedModel:
+    """A model made ready once for any number of scans.
+
+    Finding it checks the weight file's checksum at once; torch and the network are loaded with the first
+    scan.
+    """
+
+    def __init__(self, request: DenoiseRequest):
+        self.entry: ModelEntry = find_model(request.model)
+        self._request = request
+        self._denoiser: Denoiser | None = None
+
+    def load(self) -> Denoiser:
+        """The model on its device; loaded once. Raises InputError (damaged weights, no such device)."""
+        if self._denoiser is None:
+            from drmc.inference.denoiser import Denoiser
+            from drmc.models.weights import load_network
+
+            network, tile = load_network(self.entry)
+            self._denoiser = Denoiser(
+                network,
+                tile,
+                device=self._request.device,
+                precision=self._request.precision,
+                tile_batch=self._request.tile_batch,
+            )
+        return self._denoiser
+
+
+def check_request(request: DenoiseRequest, *, batch: bool = False) -> None:
+    """Refuses what no run can do; in a batch the companions are looked for scan by scan."""
+    if request.format not in FORMATS:
+        raise InputError(f"format {request.format}: not a known form: choose from {', '.join(FORMATS)}")
+    if request.tile_batch is not None and request.tile_batch < 1:
+        raise InputError(f"tile batch {request.tile_batch}: must be at least 1")
+    if batch:
+        return
+    for path, option in ((request.lesions, "lesions"), (request.reference, "reference")):
+        if path is not None and not Path(path).exists():
+            raise InputError(f"{path}: no such file (--{option})")
