@@ -2,7 +2,7 @@
 
 import sys
 
-from drmc.cli import main
+from drmc.cli.main import main
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -7,7 +7,7 @@ import math
 
 import numpy as np
 import pytest
-from drmc.cli import main
+from drmc.cli.main import main
 from drmc.errors import InputError
 from drmc.simulation import audit as module
 from drmc.simulation.audit import LIMIT_SD, Measured, audited_organs, judged, measure

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from drmc.cli import main
+from drmc.cli.main import main
 from drmc.denoising import batch, batch_table, cohort_page, header_table, pipeline, staging
 from drmc.denoising.batch import run_batch
 from drmc.denoising.finding import find_scans

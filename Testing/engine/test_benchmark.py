@@ -13,9 +13,9 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from drmc import cli
 from drmc.benchmark import against_oracle, asked, measure, tables, whole_scan, workload
 from drmc.benchmark.workload import Workload, prepare
+from drmc.cli import main as cli
 from drmc.errors import DRMCError
 from drmc.inference.denoiser import Denoiser
 from drmc.models.weights import save_model

@@ -11,7 +11,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from drmc import cli
+from drmc.cli import main as cli
 from drmc.errors import CancelledError, InputError
 from drmc.simulation import calibration, calibration_rows
 from drmc.simulation.calibration import DISCOVERY_ST, Plan, calibrate, law_windows, liver_window, pieces

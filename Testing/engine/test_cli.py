@@ -14,7 +14,7 @@ from pathlib import Path
 import drmc
 import numpy as np
 import pytest
-from drmc.cli import main
+from drmc.cli.main import main
 from drmc.imaging.files import write_image
 from drmc.imaging.geometry import Geometry
 from drmc.models.weights import save_model

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from drmc.cli import main
+from drmc.cli.main import main
 from drmc.imaging.files import write_image
 from drmc.models.registry import find_model, user_folder
 from drmc.pet import in_memory

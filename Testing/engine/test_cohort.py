@@ -18,7 +18,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import SimpleITK as sitk
-from drmc import cli
+from drmc.cli import main as cli
 from drmc.dataset import read_manifest
 from drmc.errors import CancelledError, DRMCError, InputError
 from drmc.pet.reading import read_volume
@@ -580,7 +580,7 @@ LONG_RUN = """
 import signal, sys
 signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs ignore it
 from dataclasses import replace
-from drmc import cli
+from drmc.cli import main as cli
 from drmc.simulation.centers import CENTERS
 from test_cohort import HEAD
 CENTERS["C5"] = replace(HEAD, iterations=20000)

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pydicom
 import pytest
-from drmc.cli import main
+from drmc.cli.main import main
 from drmc.denoising.finding import find_scan, find_scans, is_batch
 from drmc.dicom.choice import is_projection
 from drmc.errors import InputError

@@ -11,7 +11,7 @@ import numpy as np
 import pydicom
 import pytest
 import SimpleITK as sitk
-from drmc.cli import main
+from drmc.cli.main import main
 from drmc.errors import InputError
 from drmc.imaging.geometry import Geometry
 from drmc.pet.reading import read_volume

@@ -13,7 +13,7 @@ import numpy as np
 import pydicom
 import pytest
 import SimpleITK as sitk
-from drmc import cli
+from drmc.cli import main as cli
 from drmc.denoising import finding
 from drmc.dicom.series import read_pet_series
 from drmc.errors import InputError

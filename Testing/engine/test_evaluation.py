@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from drmc import cli
+from drmc.cli import main as cli
 from drmc.dataset import read_manifest
 from drmc.evaluation import estimators
 from drmc.evaluation.filters import gaussian_filter, nonlocal_means, nonlocal_means_slices

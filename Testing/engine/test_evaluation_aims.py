@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import SimpleITK as sitk
-from drmc import cli
+from drmc.cli import main as cli
 from drmc.evaluation.aims import aims
 from drmc.evaluation.comparisons import comparisons, star
 from drmc.evaluation.results import Results, Row, pooled, table

@@ -101,13 +101,15 @@ def test_everything_public_has_a_docstring(path: Path):
     assert not missing, f"{path.name}: no docstring on {', '.join(missing)}"
 
 
-@pytest.mark.parametrize("module", ["drmc", "drmc.cli", "drmc.denoising.pipeline", "drmc.models.registry"])
+@pytest.mark.parametrize(
+    "module", ["drmc", "drmc.cli.main", "drmc.denoising.pipeline", "drmc.models.registry"]
+)
 def test_importing_costs_no_torch(module: str):
     assert "torch" not in _loaded_after(f"import {module}")
 
 
 def test_help_costs_neither_torch_nor_simpleitk():
-    code = "from drmc.cli import main; assert main(['--help']) == 0"
+    code = "from drmc.cli.main import main; assert main(['--help']) == 0"
     assert not _loaded_after(code) & {"torch", "SimpleITK", "pydicom", "numpy"}
 
 

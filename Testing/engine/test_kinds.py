@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from drmc import cli
+from drmc.cli import main as cli
 from drmc.denoising.pipeline import run
 from drmc.denoising.request import DenoiseRequest
 from drmc.errors import InputError

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 import torch
-from drmc import cli
+from drmc.cli import main as cli
 from drmc.dataset import read_manifest
 from drmc.errors import InputError
 from drmc.simulation.centers import CENTERS

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from drmc import cli
+from drmc.cli import main as cli
 from drmc.errors import InputError
 from drmc.files import write_json
 from drmc.training import checkpoint, launch, preflight

@@ -6,7 +6,7 @@ import json
 
 import numpy as np
 import pytest
-from drmc.cli import main
+from drmc.cli.main import main
 from drmc.errors import InputError
 from drmc.imaging.files import write_image
 from drmc.imaging.geometry import Geometry

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pydicom
 import pytest
-from drmc.cli import main
+from drmc.cli.main import main
 from drmc.models.weights import save_model
 from engine.synthetic_dicom import write_series
 from pydicom.dataset import Dataset

@@ -49,7 +49,7 @@ def train_step(self, sampler):
         os.kill(os.getpid(), signal.SIGKILL)
     return record
 Trainer.train_step = train_step
-from drmc.cli import main
+from drmc.cli.main import main
 sys.exit(main(["train", sys.argv[1]]))
 """
 

@@ -7,7 +7,7 @@ import json
 import numpy as np
 import pytest
 import torch
-from drmc import cli
+from drmc.cli import main as cli
 from drmc.dataset import read_manifest
 from drmc.errors import InputError
 from drmc.simulation import random_centers as drawn

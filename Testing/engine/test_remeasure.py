@@ -6,7 +6,7 @@ import json
 
 import numpy as np
 import pytest
-from drmc.cli import main
+from drmc.cli.main import main
 from drmc.imaging.files import write_image
 from drmc.models.weights import save_model
 from drmc.pet.reading import read_volume

@@ -17,7 +17,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from drmc import cli
+from drmc.cli import main as cli
 from drmc.errors import InputError
 from drmc.models.registry import find_model
 from drmc.models.weights import load_network

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from drmc.cli import main
+from drmc.cli.main import main
 from drmc.dataset import read_manifest
 from drmc.denoising.pipeline import run
 from drmc.denoising.request import DenoiseRequest

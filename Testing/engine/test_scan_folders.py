@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from drmc.cli import main
+from drmc.cli.main import main
 from drmc.denoising.finding import find_scan, find_scans, is_batch, scan_name
 from drmc.dicom import finding
 from drmc.errors import InputError

@@ -7,7 +7,7 @@ import json
 import numpy as np
 import pytest
 import SimpleITK as sitk
-from drmc import cli
+from drmc.cli import main as cli
 from drmc.errors import InputError
 from drmc.imaging.body import body_mask
 from drmc.imaging.smoothing import FWHM_PER_SIGMA, smooth

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from drmc import files, locks
-from drmc.cli import main
+from drmc.cli.main import main
 from drmc.denoising import pipeline, staging
 from drmc.denoising.batch import run_batch
 from drmc.denoising.request import DenoiseRequest
@@ -55,7 +55,7 @@ def stop(*arguments, **options):
     print("here", flush=True)
     time.sleep(600)
 module.{name} = stop
-from drmc.cli import main
+from drmc.cli.main import main
 sys.exit(main(sys.argv[1:]))
 """
 
@@ -236,7 +236,7 @@ def test_an_image_that_does_not_fit_is_never_half_written(tmp_path, name, limit)
 def test_a_full_disk_is_one_line_with_path_and_advice(tmp_path, limit):
     case, output = write_case(tmp_path / "case"), tmp_path / "out"
     limited = f"import resource; resource.setrlimit(resource.RLIMIT_FSIZE, ({limit}, {limit}));"
-    code = f"{limited} import sys; from drmc.cli import main; sys.exit(main(sys.argv[1:]))"
+    code = f"{limited} import sys; from drmc.cli.main import main; sys.exit(main(sys.argv[1:]))"
     command = [sys.executable, "-c", code, "denoise", str(case["low"]), "-o", str(output), *EXACT]
     done = subprocess.run(command, capture_output=True, text=True)
     line = done.stderr.splitlines()[-1]

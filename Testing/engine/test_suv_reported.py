@@ -8,7 +8,7 @@ import json
 import numpy as np
 import pydicom
 import pytest
-from drmc.cli import main
+from drmc.cli.main import main
 from drmc.imaging.files import write_image
 from drmc.pet.reading import read_volume
 from drmc.suv import wording

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 from drmc import files
-from drmc.cli import main
+from drmc.cli.main import main
 from drmc.denoising.pipeline import run
 from drmc.denoising.request import DenoiseRequest
 from drmc.imaging.files import write_image

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 import torch
-from drmc import cli
+from drmc.cli import main as cli
 from drmc.dataset import read_manifest, select
 from drmc.errors import DRMCError, InputError
 from drmc.models.registry import find_model

@@ -10,7 +10,7 @@ from xml.etree import ElementTree
 
 import numpy as np
 import pytest
-from drmc import cli
+from drmc.cli import main as cli
 from drmc.errors import InputError
 from drmc.models.registry import find_model
 from drmc.pages.plot import log_ticks, ticks

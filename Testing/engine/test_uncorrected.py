@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 import torch
-from drmc.cli import main
+from drmc.cli.main import main
 from drmc.dataset import read_manifest
 from drmc.errors import InputError
 from drmc.imaging.body import body_mask_of_any_scale

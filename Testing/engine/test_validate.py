@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import SimpleITK as sitk
-from drmc.cli import main
+from drmc.cli.main import main
 from drmc.dataset import read_manifest
 from drmc.errors import InputError
 from drmc.imaging.files import read_image, write_image

@@ -143,7 +143,7 @@ def test_an_installed_engine_finds_itself(tmp_path):
     modules = prefix / "lib" / "qt-scripted-modules"
     code = (
         "import sys; sys.path.insert(0, sys.argv[1])\n"
-        "import drmc.cli, drmc.models.registry, DRMCDenoiseLib.runner as runner\n"
+        "import drmc.cli.main, drmc.models.registry, DRMCDenoiseLib.runner as runner\n"
         "print(runner.ENGINE_FOLDER, *[entry.path for entry in drmc.models.registry.list_models()], sep='\\n')"
     )
     environment = {**shutil.os.environ, "DRMC_MODELS": "", "XDG_DATA_HOME": str(tmp_path)}

@@ -41,7 +41,7 @@ def test_the_files_are_what_their_card_says():
 
 def test_the_command_on_the_card_is_one_that_drmc_knows():
     """The arguments are accepted: what it would simulate is the center and the seed on the card."""
-    from drmc import cli
+    from drmc.cli import main as cli
 
     words = CARD["command"].split()
     asked = cli._parser(words[1:]).parse_args(words[1:])

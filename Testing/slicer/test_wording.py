@@ -11,9 +11,8 @@ ENGINE = REPOSITORY / "DRMCDenoise" / "drmc"
 # What the panel's child process never runs: other commands, batches, and the parser of the command line itself.
 NOT_OF_A_RUN = (
     "denoising/batch.py",
-    "cli.py",
     "denoising/header_table.py",
-    "spots_command.py",
+    "cli",
     "runtime/progress.py",
     "runtime/workers.py",
     "dataset.py",

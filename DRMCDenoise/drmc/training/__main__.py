@@ -2,6 +2,6 @@
 
 import sys
 
-from drmc.cli import main
+from drmc.cli.main import main
 
 sys.exit(main(["train", *sys.argv[1:]]))

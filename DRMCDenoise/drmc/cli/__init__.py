@@ -1,0 +1,1 @@
+"""The command line `drmc`: one module a subcommand."""

@@ -1,0 +1,112 @@
+"""Arguments that several commands share, and what they read."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+from drmc.runtime.progress import add_progress_argument
+
+LESIONS = "label image, Slicer segmentation (.seg.nrrd), DICOM SEG or RTSTRUCT"
+
+
+def add_liver(sub: argparse.ArgumentParser) -> None:
+    """Adds --liver-reference."""
+    sub.add_argument(
+        "--liver-reference",
+        metavar="SEGMENT",
+        help="the segment of --lesions from which the PERCIST threshold is taken, 1.5 x mean + 2 SD (default: one called "
+        "liver, where there is one)",
+    )
+
+
+def add_json(sub: argparse.ArgumentParser) -> None:
+    """Adds --json and --progress."""
+    sub.add_argument("--json", action="store_true", help="print JSON")
+    add_progress_argument(sub)
+
+
+def add_reading(sub: argparse.ArgumentParser) -> None:
+    """Adds what says how a scan is read: series, units, SUV type, accepted rules, header values."""
+    sub.add_argument(
+        "--series",
+        metavar="UID",
+        help="SeriesInstanceUID, where a folder holds more than one series (default: the only attenuation-corrected PET)",
+    )
+    sub.add_argument(
+        "--series-description",
+        metavar="TEXT",
+        help="the PET series whose description alone holds this text, in capitals or not; in a batch for every scan",
+    )
+    sub.add_argument(
+        "--units",
+        choices=("suv", "bqml", "kbqml", "mbqml", "nciml", "uciml"),
+        metavar="UNITS",
+        help="what a file holds that does not say so: suv, or an activity per ml (bqml, kbqml, mbqml, nciml, uciml), "
+        "whose SUV its side-car JSON must then give; it is never guessed",
+    )
+    sub.add_argument("--suv-type", metavar="TYPE", help="SUV normalization (default bw, body weight)")
+    sub.add_argument(
+        "--accept-suv",
+        dest="accept_rule",
+        metavar="RULE",
+        help="the reference-time rule to take when rules disagree (drmc suv); what is implausible and yet right: DOSE, "
+        "HALF_LIFE, UPTAKE, BODY, FORMULA, SUV, PHILIPS, CLOCK; several with commas (ST,DOSE)",
+    )
+    sub.add_argument(
+        "--header",
+        action=_HeaderValue,
+        default={},
+        metavar="KEYWORD=VALUE",
+        help="a value of the scan's DICOM header that is missing or wrong there, for its SUV alone (PatientWeight=70 "
+        "in kg, RadionuclideTotalDose=3.7e8 in Bq, ...; empty: as if it were not there); may be repeated; the "
+        "reference keeps its own; of one scan only, a batch takes --headers",
+    )
+
+
+class _HeaderValue(argparse.Action):
+    """Collects KEYWORD=VALUE."""
+
+    def __call__(self, parser: Any, namespace: Any, values: Any, option_string: str | None = None) -> None:
+        from drmc.suv import manual
+
+        earlier = [f"{keyword}={text}" for keyword, text in namespace.header.items()]
+        namespace.header = manual.parse([*earlier, values])
+
+
+def device(text: str) -> str:
+    """A device name; argparse.ArgumentTypeError for any other."""
+    head, _, number = text.partition(":")
+    if head not in ("auto", "cpu", "cuda", "mps") or (number and not (head == "cuda" and number.isdecimal())):
+        raise argparse.ArgumentTypeError(f"{text!r} is not auto, cpu, cuda, cuda:N or mps")
+    return text
+
+
+def read_scan(options: argparse.Namespace) -> tuple[Path, Any]:
+    """What the input stands for, and the PETVolume there."""
+    from drmc.denoising.finding import find_scan, passed_over
+    from drmc.pet.in_memory import resolve
+    from drmc.pet.reading import read_volume
+
+    path = Path(resolve(options.input))
+    scan = find_scan(path)
+    volume = read_volume(
+        scan,
+        series_uid=options.series,
+        series_description=options.series_description,
+        header=options.header,
+        **reading_options(options),
+    )
+    volume.notices[:0] = passed_over(path, scan)
+    return path, volume
+
+
+def suv_type_of(options: argparse.Namespace) -> str:
+    """The SUV type that was asked for, bw by default."""
+    return options.suv_type or "bw"
+
+
+def reading_options(options: argparse.Namespace) -> dict[str, Any]:
+    """What `read_volume` takes of these options for a scan and for its reference alike."""
+    return {"suv_type": suv_type_of(options), "accept_rule": options.accept_rule, "units": options.units}

@@ -1,0 +1,196 @@
+"""The command `drmc denoise`: one scan, or every scan of a folder."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from drmc.cli.arguments import (
+    LESIONS,
+    add_liver,
+    add_reading,
+    device,
+    suv_type_of,
+)
+from drmc.cli.printing import (
+    RESEARCH,
+    print_denoised,
+)
+from drmc.errors import InputError
+from drmc.runtime.cancellation import Cancellation
+from drmc.runtime.progress import Reporter, add_progress_argument
+from drmc.texts import shown
+
+EXAMPLES = (
+    "  drmc denoise PET_FOLDER -o OUT\n"
+    "  drmc denoise low.nii.gz -o OUT --lesions lesions.nii.gz --reference full.nii.gz\n"
+    "  drmc denoise COHORT -o OUT --lesions SEGMENTATIONS --resume\n"
+    "  drmc denoise DATASET -o OUT --match '*/*/low_*.nii.gz' --lesions '{folder}/lesions.nii.gz'\n\n"
+    "A file, or a folder with DICOM files directly in it, is one scan. Any other folder is the one PET\n"
+    "series (or else the one image file) below it; if it holds several it is a batch: each of its\n"
+    "subfolders and image files is a scan, done into OUT/<name>/. A scan that is refused does not stop\n"
+    "the others (exit code 2, or 1 if any failed) and a cancel keeps those that are done; OUT/batch.csv\n"
+    "says how each ended, OUT/lesions.csv collects all lesions, OUT/cohort.html shows all scans. Several\n"
+    "processes may be given the same OUT: they share the scans among them.\n\n"
+    "OUT gets denoised.nii.gz (.nrrd) with denoised.json, or denoised/ with a DICOM series; lesions.csv and\n"
+    "routing_lesions.csv, routing.csv, report.html and summary.json."
+)
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Adds the arguments of the command."""
+    parser.add_argument(
+        "input", metavar="INPUT", help="DICOM folder or file, NIfTI, NRRD or MHA, or a folder of scans"
+    )
+    parser.add_argument(
+        "-o", "--output", metavar="OUT", required=True, help="folder for the results (made if need be)"
+    )
+    parser.add_argument(
+        "--model", metavar="M", help="name of an installed model, or a weight file (default: drmc models)"
+    )
+    parser.add_argument(
+        "--lesions",
+        metavar="SEG",
+        help=f"{LESIONS}; in a batch a folder with files or folders of the scans' names, or a pattern with "
+        "{name} or {folder}",
+    )
+    parser.add_argument(
+        "--reference",
+        metavar="FULLDOSE",
+        help="full-dose image on the same grid, to compare with; in a batch as --lesions",
+    )
+    add_liver(parser)
+    parser.add_argument(
+        "--device",
+        type=device,
+        default="auto",
+        metavar="{auto,cpu,cuda,mps}",
+        help="where to compute (default auto)",
+    )
+    parser.add_argument(
+        "--precision",
+        choices=("auto", "fp32", "bf16"),
+        default="auto",
+        help="arithmetic (default auto: bf16 on CUDA cards that compute in it, else fp32)",
+    )
+    parser.add_argument(
+        "--format",
+        choices=("nifti", "nrrd", "dicom"),
+        default="nifti",
+        help="form of the denoised image (default nifti); dicom: a new PET series, from DICOM input only",
+    )
+    parser.add_argument(
+        "--dicom", action="store_true", help="write the DICOM series as well, beside an image of another form"
+    )
+    parser.add_argument(
+        "--tile-batch", type=int, metavar="N", help="tiles computed at once; lower it when memory is short"
+    )
+    add_reading(parser)
+    _add_batch(parser)
+    add_progress_argument(parser)
+    parser.add_argument(
+        "--cancel-on-eof", action="store_true", help="stop when standard input ends (for a parent process)"
+    )
+
+
+def _add_batch(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--batch", action="store_true", help="take INPUT as a folder of scans even if it holds only one"
+    )
+    parser.add_argument("--match", metavar="GLOB", help="batch: the scans are what matches below INPUT")
+    parser.add_argument(
+        "--resume",
+        action="store_true",
+        help="batch: leave out scans that are complete in OUT and were made from the same scan, lesions, reference, model "
+        "and settings, by their content",
+    )
+    parser.add_argument(
+        "--headers",
+        metavar="TABLE",
+        help="batch: a CSV file with values as --header gives them, one row a scan: the column scan (its name as in "
+        "batch.csv, or its path below INPUT), and columns named by keywords",
+    )
+    parser.add_argument(
+        "--jobs",
+        type=int,
+        metavar="N",
+        help="batch: how many scans at a time, each in a process of its own (default 1)",
+    )
+
+
+def run(options: argparse.Namespace, reporter: Reporter) -> int:
+    """Denoises, prints what came out, and returns the exit code."""
+    from drmc.denoising import pipeline
+    from drmc.denoising.finding import is_batch
+    from drmc.denoising.request import DenoiseRequest
+    from drmc.denoising.summary import suv_warnings
+    from drmc.pet import in_memory
+
+    request = DenoiseRequest(
+        input=in_memory.resolve(options.input),
+        output=options.output,
+        model=options.model,
+        lesions=options.lesions,
+        reference=options.reference and in_memory.resolve(options.reference),
+        device=options.device,
+        precision=options.precision,
+        format=options.format,
+        dicom=options.dicom,
+        units=options.units,
+        suv_type=suv_type_of(options),
+        accept_rule=options.accept_rule,
+        series_uid=options.series,
+        series_description=options.series_description,
+        liver_reference=options.liver_reference,
+        tile_batch=options.tile_batch,
+        header=options.header,
+    )
+    with Cancellation() as cancel:
+        if options.cancel_on_eof:
+            cancel.on_end_of_input()
+        if options.match is not None or options.batch or options.resume or is_batch(Path(request.input)):
+            return _denoise_batch(request, options, reporter, cancel)
+        for option, value in (("--headers", options.headers), ("--jobs", options.jobs)):
+            if value is not None:
+                raise InputError(f"{option}: is for a batch, and {options.input} is one scan: leave it out")
+        summary = pipeline.run(request, reporter.progress, cancel)
+    for notice in [*summary["notices"], *suv_warnings(summary)]:
+        reporter.notice(notice)
+    reporter.result(output=str(options.output), outputs=summary["outputs"], summary=summary)
+    if options.progress != "json":
+        print_denoised(summary, Path(options.output))
+    return 0
+
+
+def _denoise_batch(
+    request: Any, options: argparse.Namespace, reporter: Reporter, cancel: Callable[[], bool]
+) -> int:
+    from drmc.denoising.batch import run_batch
+    from drmc.denoising.finding import find_scans
+
+    scans = None if options.match is None else find_scans(Path(options.input), options.match)
+    result = run_batch(
+        request,
+        reporter,
+        cancel,
+        scans=scans,
+        resume=options.resume,
+        headers=options.headers,
+        jobs=1 if options.jobs is None else options.jobs,
+    )
+    reporter.result(**result)
+    if options.progress != "json":
+        counts = ", ".join(f"{count} {outcome}" for outcome, count in result["counts"].items())
+        print(f"{len(result['scans'])} scans: {counts}")
+        warned = [row["scan"] for row in result["scans"] if row["warnings"]]
+        if warned:
+            names = ", ".join(warned[:5]) + (", ..." if len(warned) > 5 else "")
+            print(
+                f"SUV warnings in {len(warned)} of {len(result['scans'])} scans, see batch.csv: {shown(names)}"
+            )
+        print(f"outcome of each scan: {shown(Path(result['output']) / 'batch.csv')}")
+        print(f"all scans on one page: {shown(Path(result['output']) / 'cohort.html')}")
+        print(RESEARCH)
+    return result["exit_code"]

@@ -1,0 +1,149 @@
+"""Results on the terminal."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from drmc.runtime.progress import Reporter, duration, table_lines
+from drmc.texts import shown
+
+RESEARCH = "Research use only. Not for diagnosis or treatment."
+TABLE_QUANTITIES = (
+    ("suv_mean", "SUVmean"),
+    ("suv_max", "SUVmax"),
+    ("suv_peak", "SUVpeak"),
+    ("mtv41_ml", "MTV41 [ml]"),
+    ("tlg41", "TLG41"),
+)
+FIXED_VOLUMES = (
+    ("mtv_suv25_ml", "MTV SUV2.5"),
+    ("mtv_suv40_ml", "MTV SUV4.0"),
+    ("mtv41_original_ml", "MTV41 of original"),
+)
+
+
+def print_denoised(summary: dict[str, Any], output: Path) -> None:
+    """Prints what `drmc denoise` says of a result: lesions, comparison with the reference, SUV and files."""
+    lesions = summary["lesions"]
+    if lesions is not None:
+        by_segment: dict[str, dict[str, Any]] = {}
+        for row in lesions["segments"]:
+            by_segment.setdefault(row["segment"], {})[row["stage"]] = row
+        columns = (*TABLE_QUANTITIES, *FIXED_VOLUMES)
+        titles = ["segment", "volume [ml]", *(title for _, title in columns)]
+        cells = []
+        for segment, stages in by_segment.items():
+            before, after, change = (
+                stages.get(stage, {}) for stage in ("original", "denoised", "change_percent")
+            )
+            cells.append(
+                [
+                    segment,
+                    number(before.get("volume_ml")),
+                    *(_change(before, after, change, key) for key, _ in columns),
+                ]
+            )
+        print("lesions, original -> denoised (change)")
+        print_table(titles, cells)
+        print_volumes(lesions["segments"])
+    reference = summary["reference"]
+    if reference is not None:
+        for name, unit in (("psnr", " dB"), ("nrmse", ""), ("ssim", "")):
+            before, after = (number(reference[name][stage]) for stage in ("original", "denoised"))
+            print(f"{name.upper()} in the body against the reference: {before} -> {after}{unit}")
+        if reference.get("lesions"):
+            print_bias(reference["lesions"])
+    print_suv(summary["suv"], summary["input"]["units"])
+    if reference is not None:
+        print_suv(reference["suv"], reference["input"]["units"], "reference")
+    tiles, model = summary["tiles"]["count"], summary["model"]["name"]
+    where = f"{summary['device']} ({summary['precision']})"
+    print(f"{tiles} tiles on {where} in {duration(summary['seconds']['total'])}, model {model}")
+    print(f"denoised: {shown(output / summary['outputs'][0])}")
+    print(f"report: {shown(output / 'report.html')}")
+    print(RESEARCH)
+
+
+def print_suv(decision: dict[str, Any], units: str, whose: str = "") -> None:
+    """Factor, rule and warnings of the SUV that the numbers rest on."""
+    from drmc.suv import wording
+
+    print((f"{whose}: " if whose else "") + wording.one_line(decision, units))
+    for text in wording.warning_lines(decision, whose):
+        print(f"warning: {text}")
+
+
+def print_bias(bias: dict[str, Any]) -> None:
+    """Prints B_mean, B_max and B_peak by stage."""
+    for stage, found in bias["patient"].items():
+        values = ", ".join(
+            f"B_{key} {percent(found[f'B_{key}'])} (n {found[f'n_{key}']})" for key in ("mean", "max", "peak")
+        )
+        print(f"bias against the reference, {stage}: {values}")
+
+
+def print_table(titles: Sequence[str], cells: Sequence[Sequence[str]]) -> None:
+    """Prints a table, the first column to the left."""
+    print("\n".join(table_lines(titles, cells)))
+
+
+def _change(before: dict[str, Any], after: dict[str, Any], change: dict[str, Any], key: str) -> str:
+    percent = change.get(key)
+    said = "" if percent is None else f" ({percent:+.1f} %{mark(change, key)})"
+    return f"{number(before.get(key))} -> {number(after.get(key))}{said}"
+
+
+def mark(row: dict[str, Any], key: str) -> str:
+    """The mark of a change whose threshold has changed with it."""
+    from drmc.measures import mtv
+
+    changed = row.get("stage") == "change_percent" and key in mtv.RELATIVE and row.get(key)
+    return f" {mtv.MARK}" if changed else ""
+
+
+def print_volumes(rows: Sequence[dict[str, Any]]) -> None:
+    """What the mark means, once, and the PERCIST threshold where there is one."""
+    from drmc.measures import mtv
+
+    if any(mark(row, key) for row in rows for key in mtv.RELATIVE):
+        print(f"{mtv.MARK} {mtv.EXPLANATION}")
+    percist = next(
+        (row["percist_threshold"] for row in rows if row.get("percist_threshold") is not None), None
+    )
+    if percist is not None:
+        print(f"PERCIST threshold by the liver of the original, 1.5 x mean + 2 SD: SUV {number(percist)}")
+        for row in rows:
+            if row.get("mtv_percist_ml") is not None and row["stage"] != "change_percent":
+                volume, glycolysis = number(row["mtv_percist_ml"]), number(row["tlg_percist"])
+                print(f"  {row['segment']}, {row['stage']}: MTV {volume} ml, TLG {glycolysis}")
+
+
+def number(value: float | None) -> str:
+    """A number for a table; - where undefined."""
+    return "-" if value is None else f"{value:.3f}" if abs(value) < 100 else f"{value:.1f}"
+
+
+def percent(fraction: float | None) -> str:
+    """A fraction in percent; - where undefined."""
+    return "-" if fraction is None else f"{100 * fraction:.2f} %"
+
+
+def printed(options: argparse.Namespace, reporter: Reporter, found: dict[str, Any]) -> bool:
+    """Prints what a command has found where a program asked for it, as its --progress or --json says."""
+    from drmc.files import jsonable
+
+    reporter.result(**jsonable(found))
+    if options.json and options.progress != "json":
+        print_json(found)
+    return options.json or options.progress == "json"
+
+
+def print_json(value: Any) -> None:
+    """Prints indented JSON; what is not finite is null."""
+    from drmc.files import jsonable
+
+    print(json.dumps(jsonable(value), indent=2, allow_nan=False))

@@ -1,0 +1,121 @@
+"""The command `drmc quantify`: volume, SUV, MTV and TLG of the segments of an image."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from drmc.cli.arguments import (
+    LESIONS,
+    add_liver,
+    add_reading,
+    read_scan,
+    reading_options,
+)
+from drmc.cli.printing import (
+    FIXED_VOLUMES,
+    TABLE_QUANTITIES,
+    mark,
+    number,
+    print_bias,
+    print_json,
+    print_suv,
+    print_table,
+    print_volumes,
+)
+from drmc.runtime.progress import Reporter
+from drmc.texts import shown
+
+EXAMPLES = (
+    "  drmc quantify OUT/denoised.nii.gz --lesions lesions.seg.nrrd\n"
+    "  drmc quantify OUT --lesions others.seg.nrrd     a result of drmc denoise: before, after and change\n"
+    "  drmc quantify low.nii.gz --lesions lesions.nii.gz --reference full.nii.gz --json"
+)
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Adds the arguments of the command."""
+    parser.add_argument(
+        "input",
+        metavar="IMAGE",
+        help="DICOM folder or file, NIfTI, NRRD or MHA; or the result folder of drmc denoise, whose scan and denoised image are "
+        "both measured, without denoising again",
+    )
+    parser.add_argument("--lesions", metavar="SEG", required=True, help=LESIONS)
+    parser.add_argument(
+        "--reference", metavar="FULLDOSE", help="full-dose image on the same grid: adds B_mean, B_max, B_peak"
+    )
+    add_liver(parser)
+    add_reading(parser)
+    parser.add_argument("--json", action="store_true", help="print JSON")
+
+
+def run(options: argparse.Namespace, reporter: Reporter) -> int:
+    """Measures, prints a row for each segment and stage, and returns the exit code."""
+    from drmc.denoising import remeasure
+    from drmc.denoising.finding import scan_name
+    from drmc.denoising.inputs import read_reference
+    from drmc.measures import mtv
+    from drmc.measures.bias import lesion_bias
+    from drmc.measures.lesions import lesion_table
+    from drmc.pet import in_memory
+    from drmc.segments.reading import read_segments
+    from drmc.suv import wording
+
+    result = None
+    if remeasure.is_result(Path(options.input)):
+        asked = {"series_uid": options.series, "series_description": options.series_description}
+        asked |= {"suv_type": options.suv_type, "accept_rule": options.accept_rule}
+        asked |= {"units": options.units, "header": options.header}
+        result = remeasure.read_result(Path(options.input), **asked)
+        name, volume = result.name, result.original
+        volume.notices[:0] = result.notices
+    else:
+        path, volume = read_scan(options)
+        name = scan_name(path)
+    segments, notices = read_segments(
+        options.lesions, volume.geometry, volume.frame_of_reference, volume.series_uid
+    )
+    stages = {"original": volume.suv_array()}
+    if result is not None:
+        stages["denoised"] = result.denoised_suv
+    reference = None
+    if options.reference is not None:
+        reading = reading_options(options) if result is None else result.reading
+        reference = read_reference(in_memory.resolve(options.reference), volume.geometry, **reading)
+        stages["reference"] = reference.suv_array()
+    rows = lesion_table(name, segments, stages, volume.geometry, options.liver_reference)
+    notices = [*notices, *mtv.peak_notes(rows)]
+    bias = lesion_bias(rows) if options.reference is not None else None
+    if options.json:
+        print_json(
+            {
+                "segments": rows,
+                "bias": bias,
+                "notices": [*volume.notices, *notices],
+                "suv": wording.chosen(volume.suv.to_dict()),
+                "reference": reference and {"suv": wording.chosen(reference.suv.to_dict())},
+            }
+        )
+        return 0
+    columns = [
+        ("volume_ml", "volume [ml]"),
+        ("suv_min", "SUVmin"),
+        ("suv_median", "median"),
+        *TABLE_QUANTITIES,
+        *FIXED_VOLUMES,
+    ]
+    cells = [
+        [row["segment"], row["stage"], *(number(row[key]) + mark(row, key) for key, _ in columns)]
+        for row in rows
+    ]
+    print_table(["segment", "stage", *(title for _, title in columns)], cells)
+    print_volumes(rows)
+    if bias is not None:
+        print_bias(bias)
+    print_suv(volume.suv.to_dict(), volume.units)
+    if reference is not None:
+        print_suv(reference.suv.to_dict(), reference.units, "reference")
+    for text in [*volume.notices, *notices]:
+        print(f"note: {shown(text)}")
+    return 0
