@@ -12,7 +12,7 @@ help:
 	@echo "make demo                 denoise a small simulated patient; OUT=folder"
 	@echo "make demo INPUT=scan      denoise your own scan (DICOM folder, NIfTI, NRRD, MHA); LESIONS=segmentation OUT=folder"
 	@echo "make test                 engine tests and Slicer-facing tests"
-	@echo "make lint                 ruff"
+	@echo "make lint                 ruff, and the arrows between the packages"
 	@echo "make weights              simulate, train and evaluate the shipped model again (hours)"
 	@echo "make screenshots          pictures of the panel's states and of slice views again, into Resources/Screenshots"
 	@echo "make screenshots SLICER=/path/to/Slicer   the README's pictures again, in a real Slicer"
@@ -48,6 +48,7 @@ test: env
 lint: env
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/lint-imports
 
 format: env
 	$(BIN)/ruff check --fix .

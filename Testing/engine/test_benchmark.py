@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from drmc.benchmark import against_oracle, asked, measure, tables, whole_scan, workload
+from drmc.benchmark import against_oracle, measure, tables, targets, whole_scan, workload
 from drmc.benchmark.workload import Workload, prepare
 from drmc.cli import main as cli
 from drmc.errors import DRMCError
@@ -243,7 +243,7 @@ def _tile_row(**fields: Any) -> dict[str, Any]:
 def test_verdicts_say_what_is_reached():
     rows = [_tile_row(), _tile_row(open_gates=1, ratio=12.9), _tile_row(precision="bf16", ratio=11.0)]
     step = {"precision": "fp32", "patch": 64, "blocks": 5, "ratio": None, "memory_ratio": 0.5}
-    found = asked.verdicts(_result(tile=rows, training_step=[step], scaling={"largest_ratio": 2.2}))
+    found = targets.verdicts(_result(tile=rows, training_step=[step], scaling={"largest_ratio": 2.2}))
     reached = {one["what"]: (one["asked"], one["reached"]) for one in found}
     assert reached["tile, fp32, 3 of 3 gates open: speed"] == (6.0, True)
     assert reached["tile, fp32, 1 of 3 gates open: speed"] == (13.0, False)
@@ -255,9 +255,9 @@ def test_verdicts_say_what_is_reached():
 
 
 def test_other_networks_and_tiles_are_not_judged_by_the_ratios_asked_of_the_paper_s():
-    assert asked.verdicts(_result(tile=[_tile_row(tile=32)])) == []
+    assert targets.verdicts(_result(tile=[_tile_row(tile=32)])) == []
     other = {"device": "cpu", "network": TINY.to_dict()}
-    assert asked.verdicts(_result(tile=[_tile_row()]) | {"settings": other}) == []
+    assert targets.verdicts(_result(tile=[_tile_row()]) | {"settings": other}) == []
 
 
 # ---- what people read

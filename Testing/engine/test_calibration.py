@@ -13,10 +13,14 @@ import numpy as np
 import pytest
 from drmc.cli import main as cli
 from drmc.errors import CancelledError, InputError
-from drmc.simulation import calibration, calibration_rows
-from drmc.simulation.calibration import DISCOVERY_ST, Plan, calibrate, law_windows, liver_window, pieces
-from drmc.simulation.calibration_report import markdown, plan_facts
-from drmc.simulation.calibration_rows import (
+from drmc.simulation.calibration.public_noise import (
+    SCANNERS,
+    NoiseStatistics,
+    full_dose_metrics,
+    noise_ratios,
+)
+from drmc.simulation.calibration.report import markdown, plan_facts
+from drmc.simulation.calibration.rows import (
     Row,
     comparison,
     law_ratios,
@@ -25,9 +29,10 @@ from drmc.simulation.calibration_rows import (
     noise_cv,
     worst_bias,
 )
+from drmc.simulation.calibration.study import DISCOVERY_ST, Plan, calibrate, law_windows, liver_window, pieces
+from drmc.simulation.calibration.study.study import study
 from drmc.simulation.centers import CENTERS, load_centers, parameter_sources
 from drmc.simulation.organs import ORGANS
-from drmc.simulation.public_noise import SCANNERS, NoiseStatistics, full_dose_metrics, noise_ratios
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*[Ss]parse.*")
 
@@ -248,7 +253,7 @@ def test_misses_are_said_plainly_in_the_table():
 def test_the_slabs_cover_the_patients_evenly(monkeypatch):
     lower, upper = -231.0, 957.0
     someone = SimpleNamespace(axial_range=lambda: (lower, upper))
-    monkeypatch.setattr(calibration, "procedural_patient", lambda seed, index: someone)
+    monkeypatch.setattr(study, "procedural_patient", lambda seed, index: someone)
     plan = replace(PLAN, slab_mm=64.0, every=3)
     windows = [law_windows(plan, CENTERS["C1"], patient) for patient in (1, 2, 3, 4)]
     for patient, own in enumerate(windows[:3]):
@@ -263,7 +268,7 @@ def test_the_slabs_cover_the_patients_evenly(monkeypatch):
 
 
 def test_the_window_holds_the_liver():
-    patient = calibration.procedural_patient(1, 1)
+    patient = study.procedural_patient(1, 1)
     lower, upper = liver_window(patient, 400.0)
     shape, step = (int((upper - lower) / 8), 70, 70), 8.0
     whole = patient.axial_range()
@@ -296,7 +301,7 @@ def test_pieces_are_measured_and_compared(finished):
     law = [by_measure[f"noise metric at DRF {f} over full dose"].value for f in ("4", "20")]
     assert 1 < law[0] < law[1]
     assert {found.section for found in rows} == {
-        calibration_rows.LIVER_SECTION, calibration_rows.TEXTURE_SECTION, calibration_rows.LAW_SECTION
+        rows.LIVER_SECTION, rows.TEXTURE_SECTION, rows.LAW_SECTION
     }  # fmt: skip
 
 

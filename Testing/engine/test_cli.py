@@ -108,13 +108,13 @@ def test_commands_without_a_room_are_absent(capsys):
     listed = capsys.readouterr().out
     rooms = {
         "simulate": "simulation",
-        "validate": "validation",
+        "validate": "datasets/validation",
         "train": "training",
         "evaluate": "evaluation",
         "benchmark": "benchmark",
     }
     for name, room in rooms.items():
-        exists = Path(drmc.__file__).with_name(room) / "command.py"
+        exists = Path(drmc.__file__).parent / room / "command.py"
         assert (f"\n    {name}" in listed) == exists.is_file()
 
 

@@ -19,7 +19,7 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 from drmc.cli import main as cli
-from drmc.dataset import read_manifest
+from drmc.datasets.manifest import read_manifest
 from drmc.errors import CancelledError, DRMCError, InputError
 from drmc.pet.reading import read_volume
 from drmc.runtime.progress import TerminalProgress

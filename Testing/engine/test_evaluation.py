@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from drmc.cli import main as cli
-from drmc.dataset import read_manifest
+from drmc.datasets.manifest import read_manifest
 from drmc.evaluation import estimators
 from drmc.evaluation.filters import gaussian_filter, nonlocal_means, nonlocal_means_slices
 from drmc.evaluation.tuning import slabs

@@ -10,7 +10,7 @@ import pytest
 import SimpleITK as sitk
 from drmc.cli import main as cli
 from drmc.evaluation.aims import aims
-from drmc.evaluation.comparisons import comparisons, star
+from drmc.evaluation.paired_tests import comparisons, star
 from drmc.evaluation.results import Results, Row, pooled, table
 from drmc.evaluation.statistics import holm, signed_rank
 from drmc.imaging.body import body_mask

@@ -234,7 +234,7 @@ def test_the_command_line_refuses_in_one_line(tmp_path, capfd):
 
 def test_training_and_evaluation_do_not_take_damaged_lesions_for_none(tmp_path):
     """A patient whose lesions cannot be read is no patient without lesions."""
-    from drmc.dataset import Case
+    from drmc.datasets.manifest import Case
     from drmc.evaluation.measures import Pair
     from drmc.training.pairs import Wanted, load_pairs
 

@@ -12,7 +12,7 @@ import pytest
 import SimpleITK as sitk
 import torch
 from drmc.cli import main as cli
-from drmc.dataset import read_manifest
+from drmc.datasets.manifest import read_manifest
 from drmc.errors import InputError
 from drmc.simulation.centers import CENTERS
 from drmc.simulation.labelmap import LabeledBody, organ_of, read_label_map

@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from drmc.cli.main import main
-from drmc.dataset import read_manifest
+from drmc.datasets.manifest import read_manifest
 from drmc.errors import InputError
 from drmc.simulation.cohort import ScanOptions, patient_seed, write_cohort
 from drmc.simulation.scan import simulate_patient

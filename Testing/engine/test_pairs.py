@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 import torch
-from drmc.dataset import read_manifest, select
+from drmc.datasets.manifest import read_manifest, select
 from drmc.errors import InputError
 from drmc.networks.protocol import INPUT_SCALE
 from drmc.training.loop import train

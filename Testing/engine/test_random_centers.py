@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 from drmc.cli import main as cli
-from drmc.dataset import read_manifest
+from drmc.datasets.manifest import read_manifest
 from drmc.errors import InputError
 from drmc.simulation import random_centers as drawn
 from drmc.simulation.centers import load_centers

@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from drmc.cli.main import main
-from drmc.dataset import read_manifest
+from drmc.datasets.manifest import read_manifest
 from drmc.denoising.pipeline import run
 from drmc.denoising.request import DenoiseRequest
 from drmc.inference.denoiser import Denoiser

@@ -13,7 +13,7 @@ import pytest
 import SimpleITK as sitk
 import torch
 from drmc.cli import main as cli
-from drmc.dataset import read_manifest, select
+from drmc.datasets.manifest import read_manifest, select
 from drmc.errors import DRMCError, InputError
 from drmc.models.registry import find_model
 from drmc.models.weights import load_network

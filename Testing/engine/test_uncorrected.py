@@ -10,7 +10,7 @@ import pytest
 import SimpleITK as sitk
 import torch
 from drmc.cli.main import main
-from drmc.dataset import read_manifest
+from drmc.datasets.manifest import read_manifest
 from drmc.errors import InputError
 from drmc.imaging.body import body_mask_of_any_scale
 from drmc.simulation.acquisition import Acquisition, Events

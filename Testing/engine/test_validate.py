@@ -12,17 +12,17 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 from drmc.cli.main import main
-from drmc.dataset import read_manifest
+from drmc.datasets.manifest import read_manifest
+from drmc.datasets.validation.checks import examine
+from drmc.datasets.validation.findings import CODES
+from drmc.datasets.validation.fingerprint import fingerprint
+from drmc.datasets.validation.index import write_index
+from drmc.datasets.validation.measures import noise
 from drmc.errors import InputError
 from drmc.imaging.files import read_image, write_image
 from drmc.imaging.geometry import Geometry
 from drmc.runtime.progress import JsonProgress
 from drmc.simulation.cohort import write_cohort
-from drmc.validation.checks import examine
-from drmc.validation.findings import CODES
-from drmc.validation.fingerprint import fingerprint
-from drmc.validation.index import write_index
-from drmc.validation.measures import noise
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from test_cohort import BODY, HEAD

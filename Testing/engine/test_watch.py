@@ -13,16 +13,16 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 import torch
-from drmc.dataset import read_manifest, select
+from drmc.datasets.manifest import read_manifest, select
 from drmc.errors import InputError
 from drmc.imaging.smoothing import FWHM_PER_SIGMA, smooth
 from drmc.measures.metrics import nrmse, psnr
 from drmc.networks.protocol import INPUT_SCALE
 from drmc.training import command, validation
 from drmc.training.config import TrainingConfig
+from drmc.training.held_out_tiles import choose_boxes, inner_part, part_of_lesion
 from drmc.training.loop import train
 from drmc.training.pairs import Pair, Wanted, load_pair
-from drmc.training.regions import choose_boxes, inner_part, part_of_lesion
 from drmc.training.sampler import PatchSampler
 from drmc.training.start import initial_network
 from drmc.training.trainer import Trainer

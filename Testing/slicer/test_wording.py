@@ -15,7 +15,7 @@ NOT_OF_A_RUN = (
     "cli",
     "runtime/progress.py",
     "runtime/workers.py",
-    "dataset.py",
+    "datasets",
     "pages/style.py",
     "pages/plot.py",
     "suv/manual.py",
@@ -23,7 +23,6 @@ NOT_OF_A_RUN = (
     "simulation",
     "evaluation",
     "benchmark",
-    "validation",
 )
 
 

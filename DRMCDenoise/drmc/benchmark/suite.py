@@ -11,8 +11,8 @@ from typing import Any
 import torch
 
 from drmc.benchmark.against_oracle import Setting, measure_tiles, measure_training
-from drmc.benchmark.asked import TILE, verdicts
 from drmc.benchmark.measure import matrix_product_ceiling
+from drmc.benchmark.targets import TILE, verdicts
 from drmc.benchmark.whole_scan import measure_scaling, measure_scan
 from drmc.benchmark.workload import new_network
 from drmc.denoising.finding import find_scan

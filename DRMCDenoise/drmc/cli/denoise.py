@@ -7,17 +7,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from drmc.cli.arguments import (
-    LESIONS,
-    add_liver,
-    add_reading,
-    device,
-    suv_type_of,
-)
-from drmc.cli.printing import (
-    RESEARCH,
-    print_denoised,
-)
+from drmc.cli.arguments import LESIONS, add_liver, add_reading, device, suv_type_of
+from drmc.cli.printing import RESEARCH, print_denoised
 from drmc.errors import InputError
 from drmc.runtime.cancellation import Cancellation
 from drmc.runtime.progress import Reporter, add_progress_argument

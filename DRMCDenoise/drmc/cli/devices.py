@@ -4,12 +4,8 @@ from __future__ import annotations
 
 import argparse
 
-from drmc.cli.arguments import (
-    add_json,
-)
-from drmc.cli.printing import (
-    printed,
-)
+from drmc.cli.arguments import add_json
+from drmc.cli.printing import printed
 from drmc.runtime.progress import Reporter
 
 EXAMPLES = "  drmc devices\n  drmc devices --json"

@@ -57,10 +57,10 @@ COMMANDS = {
         "simulate low-dose and full-dose PET of the centers of the paper",
     ),
     "calibrate": (
-        "drmc.simulation.calibrate_command",
+        "drmc.simulation.calibration.study.command",
         "measure the noise of the simulation against real scans",
     ),
-    "validate": ("drmc.validation.command", "check a dataset before training on it"),
+    "validate": ("drmc.datasets.validation.command", "check a dataset before training on it"),
     "train": ("drmc.training.command", "train a network on one's own centers"),
     "evaluate": ("drmc.evaluation.command", "measure a network on patients that it has not seen"),
     "profile": (

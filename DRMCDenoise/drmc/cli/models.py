@@ -5,12 +5,8 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
-from drmc.cli.arguments import (
-    add_json,
-)
-from drmc.cli.printing import (
-    printed,
-)
+from drmc.cli.arguments import add_json
+from drmc.cli.printing import printed
 from drmc.runtime.progress import Reporter
 from drmc.texts import shown
 

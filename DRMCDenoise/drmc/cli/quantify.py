@@ -5,13 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from drmc.cli.arguments import (
-    LESIONS,
-    add_liver,
-    add_reading,
-    read_scan,
-    reading_options,
-)
+from drmc.cli.arguments import LESIONS, add_liver, add_reading, read_scan, reading_options
 from drmc.cli.printing import (
     FIXED_VOLUMES,
     TABLE_QUANTITIES,

@@ -4,14 +4,8 @@ from __future__ import annotations
 
 import argparse
 
-from drmc.cli.arguments import (
-    add_json,
-    add_reading,
-    read_scan,
-)
-from drmc.cli.printing import (
-    printed,
-)
+from drmc.cli.arguments import add_json, add_reading, read_scan
+from drmc.cli.printing import printed
 from drmc.runtime.progress import Reporter
 from drmc.texts import shown
 

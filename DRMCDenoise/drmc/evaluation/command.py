@@ -27,9 +27,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace, reporter: Reporter) -> int:
     """Prints the tables, and meanwhile what is under way; returns the exit code."""
     from drmc.denoising.staging import Claim
-    from drmc.evaluation.compare import evaluate
     from drmc.evaluation.config import EvaluationConfig
     from drmc.evaluation.estimators import Methods
+    from drmc.evaluation.run import evaluate
     from drmc.evaluation.tables import markdown
     from drmc.models.card import add_to_card
 

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from drmc.dataset import Case
+from drmc.datasets.manifest import Case
 from drmc.errors import InputError, NothingMarkedError
 from drmc.imaging.body import LEAST_BODY_SUV, body_mask
 from drmc.imaging.files import read_image

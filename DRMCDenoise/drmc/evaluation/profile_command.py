@@ -14,12 +14,12 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from drmc.dataset import SPLITS, read_manifest, select
+from drmc.datasets.manifest import SPLITS, read_manifest, select
 from drmc.errors import InputError
 from drmc.runtime.progress import Reporter, add_progress_argument
 
 if TYPE_CHECKING:
-    from drmc.dataset import Case
+    from drmc.datasets.manifest import Case
     from drmc.inference.denoiser import Denoiser
     from drmc.measures.routing_profiles import ScanGates
     from drmc.models.card import ModelEntry

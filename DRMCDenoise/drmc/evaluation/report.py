@@ -7,8 +7,8 @@ from html import escape
 from typing import Any
 
 from drmc.evaluation.aims import LESION_BIAS
-from drmc.evaluation.comparisons import PRIMARY, star
 from drmc.evaluation.figures import colors, gain_svg, lesion_svg
+from drmc.evaluation.paired_tests import PRIMARY, star
 from drmc.evaluation.pictures import VIEWS
 from drmc.evaluation.results import Results
 from drmc.evaluation.tables import (

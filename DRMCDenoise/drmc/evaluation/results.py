@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from drmc.dataset import Case
+from drmc.datasets.manifest import Case
 from drmc.evaluation.estimators import Estimator
 from drmc.evaluation.measures import biases, lesion_metrics
 from drmc.measures.metrics import attainable_gain_db, share_of_attainable

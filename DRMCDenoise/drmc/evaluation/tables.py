@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from drmc.evaluation.comparisons import PRIMARY, star
+from drmc.evaluation.paired_tests import PRIMARY, star
 from drmc.evaluation.results import GROUPS, Results
 from drmc.files import csv_text
 

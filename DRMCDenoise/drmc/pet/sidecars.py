@@ -1,7 +1,7 @@
 """The side-car JSON of an image file: which one belongs to it, and what it says.
 
 `<stem>.json` belongs to `<stem>.nii.gz`. `pet.json` belongs to `pet.nii.gz`, or to the images of a case as the
-simulator writes them beside it (full, low_drf012, truth, ...; drmc.dataset), but never to any other image of its folder.
+simulator writes them beside it (full, low_drf012, truth, ...; drmc.datasets.manifest), but never to any other image of its folder.
 """
 
 from __future__ import annotations

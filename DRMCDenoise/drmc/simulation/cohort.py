@@ -1,6 +1,6 @@
 """Simulated patients: from a seed and a center to full-dose and low-dose scans on disk, with their truth.
 
-The layout is that of `drmc.dataset`: float32 SUV on the center's own grid, never clipped; uint8 labels; the truth is the
+The layout is that of `drmc.datasets.manifest`: float32 SUV on the center's own grid, never clipped; uint8 labels; the truth is the
 activity in SUV before the scanner.
 """
 
@@ -22,7 +22,16 @@ import SimpleITK as sitk
 import torch
 
 import drmc
-from drmc.dataset import MANIFEST, NOISE_FREE, SCHEMA, SIDECAR, SPLITS, case_entry, low_name, uncorrected_name
+from drmc.datasets.manifest import (
+    MANIFEST,
+    NOISE_FREE,
+    SCHEMA,
+    SIDECAR,
+    SPLITS,
+    case_entry,
+    low_name,
+    uncorrected_name,
+)
 from drmc.errors import DRMCError, InputError
 from drmc.files import plain_path, write_json
 from drmc.imaging.integrity import check_written

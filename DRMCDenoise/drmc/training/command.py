@@ -20,7 +20,8 @@ from typing import Any
 from drmc.errors import InputError
 from drmc.files import write_json
 from drmc.runtime.progress import Reporter, add_progress_argument
-from drmc.training import launch
+from drmc.training import check_command
+from drmc.training.check_command import report_checks
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -52,7 +53,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="do not train: write the page of curves (training.html) again from the log",
     )
     add_progress_argument(parser)
-    launch.add_arguments(parser)
+    check_command.add_arguments(parser)
 
 
 def run(arguments: argparse.Namespace, reporter: Reporter) -> int:
@@ -72,7 +73,7 @@ def _run(arguments: argparse.Namespace) -> int:
             raise InputError(
                 "--check: name the configuration file that torchrun is to read (--write-config makes one)"
             )
-        return launch.report_checks(arguments)
+        return report_checks(arguments)
     from drmc.training.config import TrainingConfig
     from drmc.training.loop import train
 

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 import drmc
-from drmc.dataset import is_simulated
+from drmc.datasets.manifest import is_simulated
 from drmc.files import write_json
 from drmc.models.weights import save_model
 from drmc.runtime import hardware

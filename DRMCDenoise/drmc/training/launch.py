@@ -9,24 +9,19 @@
 
 from __future__ import annotations
 
-import argparse
-import json
 import os
 import shlex
 import subprocess
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from drmc.errors import InputError
 from drmc.files import write_json
 
 MAX_RESTARTS = 3
 STOP_FILE = "stop"
-"""In a run's output folder: asks it to save and to stop, also where there are no signals (Windows, another machine)."""
 SAVE_SECONDS = 300
-"""How long torchrun lets its processes finish their step and save after SIGTERM; its own default is 30."""
 PRESETS = ("default", "paper", "tiny")
 CONFIGURATION = "training.json"
 _TORCHRUN = "torch.distributed.run"  # what the script torchrun calls; Slicer has no such script on its path
@@ -124,7 +119,7 @@ def new_configuration(dataset: Path, preset: str = "default", run: Path | None =
     have patients for training and for validation. A configuration that is there already stays as it is.
     InputError where there is no dataset, no such center, or the folder cannot be written.
     """
-    from drmc.dataset import load_manifest  # SimpleITK is not needed before
+    from drmc.datasets.manifest import load_manifest  # SimpleITK is not needed before
 
     if preset not in PRESETS:
         raise InputError(f"preset '{preset}': must be one of {', '.join(PRESETS)}")
@@ -157,52 +152,3 @@ def _relative(path: Path, start: Path) -> str:
         return Path(os.path.relpath(path, start)).as_posix()
     except ValueError:
         return str(path)
-
-
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The arguments of `drmc train CONFIG --check`."""
-    group = parser.add_argument_group("check before a long run")
-    group.add_argument(
-        "--check",
-        action="store_true",
-        help="train nothing: check configuration, dataset, GPUs, disk and checkpoint, and print the torchrun command",
-    )
-    group.add_argument(
-        "--processes", type=int, default=1, metavar="N", help="processes on each machine (default: 1)"
-    )
-    group.add_argument("--nodes", type=int, default=1, metavar="N", help="machines (default: 1)")
-    group.add_argument("--node-rank", type=int, metavar="K", help="this machine: 0 opens the rendezvous port")
-    group.add_argument("--rendezvous", default="", metavar="HOST:PORT", help="where the machines meet")
-
-
-def report_checks(options: argparse.Namespace) -> int:
-    """Prints the checks and the command of `drmc train CONFIG --check`; InputError where one refuses.
-
-    With `--progress json` every check is an event `{"event": "check", "level", "text"}`; a last `{"event": "result"}`
-    has `command`, `output`, `step` (where the run goes on) and `steps`.
-    """
-    from drmc.training.preflight import REFUSED, preflight
-
-    launch = Launch(
-        options.config, options.processes, options.nodes, options.node_rank, options.rendezvous.strip()
-    )
-    as_json = options.progress == "json"
-    found = preflight(launch)
-    for check in found.checks:
-        if as_json:
-            _print_json(event="check", **check._asdict())
-        else:
-            print(f"{check.level:8} {check.text}")
-    line = launch.shell_line()
-    if as_json:
-        _print_json(event="result", command=line, output=found.output, step=found.step, steps=found.steps)
-    refusal = next((check.text for check in found.checks if check.level == REFUSED), None)
-    if refusal is not None:
-        raise InputError(refusal)
-    if not as_json:
-        print(f"\n{line}")
-    return 0
-
-
-def _print_json(**fields: Any) -> None:
-    print(json.dumps(fields), flush=True)

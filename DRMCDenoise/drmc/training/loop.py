@@ -13,7 +13,7 @@ import numpy as np
 import torch
 
 import drmc
-from drmc.dataset import Case, is_simulated, read_manifest, select
+from drmc.datasets.manifest import Case, is_simulated, read_manifest, select
 from drmc.denoising.staging import Claim
 from drmc.errors import DRMCError
 from drmc.files import full_disk_in_one_line, jsonable, write_text

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
-from drmc.dataset import SIDECAR, Case
+from drmc.datasets.manifest import SIDECAR, Case
 from drmc.errors import InputError, NothingMarkedError
 from drmc.imaging.body import body_mask
 from drmc.imaging.formats import stem

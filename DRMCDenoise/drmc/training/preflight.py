@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 import torch
 
-from drmc.dataset import read_manifest, select
+from drmc.datasets.manifest import read_manifest, select
 from drmc.errors import DRMCError, InputError
 from drmc.runtime import hardware
 from drmc.runtime.progress import duration

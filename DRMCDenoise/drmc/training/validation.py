@@ -19,8 +19,8 @@ from drmc.inference.tiles import halo_width
 from drmc.measures.metrics import SUV_RANGE, nrmse, psnr, share_of_attainable
 from drmc.networks.protocol import INPUT_SCALE, ResidualNetwork
 from drmc.training.config import TrainingConfig
+from drmc.training.held_out_tiles import choose_boxes, inner_part, lead, part_of_lesion
 from drmc.training.pairs import Pair
-from drmc.training.regions import choose_boxes, inner_part, lead, part_of_lesion
 
 WIDTHS_MM = (
     2.0,
@@ -88,7 +88,7 @@ class Validation:
     """Held-out pairs of several centers, ready to measure any network on.
 
     Per pair: the tile that holds most lesions, the `validation_tiles` ones of greatest full-dose uptake beside it, and
-    one of ordinary tissue (`drmc.training.regions`). Only the inner parts count, without the voxels that inference does
+    one of ordinary tissue (`drmc.training.held_out_tiles`). Only the inner parts count, without the voxels that inference does
     not use or the loss leaves out, and they lie side by side: nothing is blended, and the network's zero padding
     has no share in a figure.
 

@@ -10,8 +10,13 @@ from typing import Any
 
 import numpy as np
 
-from drmc.simulation.calibration import Plan, noise_table
-from drmc.simulation.public_noise import SCANNERS, NoiseStatistics, full_dose_metrics, noise_ratios
+from drmc.simulation.calibration.public_noise import (
+    SCANNERS,
+    NoiseStatistics,
+    full_dose_metrics,
+    noise_ratios,
+)
+from drmc.simulation.calibration.study import Plan, noise_table
 
 KIM = "Kim 2020, PMC7560684: liver SNR 11.1 and 8.7 on two scanner generations"
 LIVER_CV = {

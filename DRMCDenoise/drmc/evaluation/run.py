@@ -10,19 +10,19 @@ from typing import Any
 import torch
 
 import drmc
-from drmc.dataset import Case, is_simulated, read_manifest
+from drmc.datasets.manifest import Case, is_simulated, read_manifest
 from drmc.denoising.staging import sweep_files
 from drmc.errors import DRMCError, InputError
 from drmc.evaluation.aims import aims
-from drmc.evaluation.comparisons import comparisons, rules
 from drmc.evaluation.config import EvaluationConfig
 from drmc.evaluation.estimators import Estimator, Methods
+from drmc.evaluation.paired_tests import comparisons, rules
 from drmc.evaluation.report import evaluation_html
 from drmc.evaluation.results import Results, pooled, table
 from drmc.evaluation.store import file_in
 from drmc.evaluation.tables import lesions_csv, markdown, results_csv
+from drmc.evaluation.tasks import CaseTask, RealTask, Task, TuningTask, run_task
 from drmc.evaluation.tuning import SLABS, Choices, choose, grid_of
-from drmc.evaluation.work import CaseTask, RealTask, Task, TuningTask, run_task
 from drmc.files import write_json, write_text
 from drmc.models.card import earlier_trainings
 from drmc.runtime import hardware

@@ -46,9 +46,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace, reporter: Reporter) -> int:
     """Measures the simulation against published and real values; returns the exit code."""
-    from drmc.simulation.calibration import Plan, calibrate, ge_scan
-    from drmc.simulation.calibration_report import contact_sheets, write_report
-    from drmc.simulation.calibration_rows import MISS, comparison, outcome_counts
+    from drmc.simulation.calibration.report import contact_sheets, write_report
+    from drmc.simulation.calibration.rows import MISS, comparison, outcome_counts
+    from drmc.simulation.calibration.study import Plan, calibrate, ge_scan
     from drmc.simulation.centers import find_centers
     from drmc.simulation.command import devices
 

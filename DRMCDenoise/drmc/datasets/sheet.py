@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from drmc.dataset import Case
+from drmc.datasets.manifest import Case
 from drmc.errors import InputError
 from drmc.files import atomic_path, write_text
 from drmc.imaging.body import body_mask

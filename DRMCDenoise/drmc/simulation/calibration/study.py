@@ -27,11 +27,11 @@ from drmc.pet.reading import read_volume
 from drmc.pet.volume import PETVolume
 from drmc.simulation import noise
 from drmc.simulation.anatomy import WholeBody
+from drmc.simulation.calibration.public_noise import FACTORS, SCANNERS
 from drmc.simulation.centers import Center, load_centers
 from drmc.simulation.liver import inside_liver
 from drmc.simulation.organs import ORGANS, organ_mask
 from drmc.simulation.projector import GaussianPSF, from_block, to_block
-from drmc.simulation.public_noise import FACTORS, SCANNERS
 from drmc.simulation.scan import END_SLICES, Patient, Scan, scan_range, simulate_patient
 from drmc.simulation.semireal import RealScan
 from drmc.simulation.window import Window

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 
 from drmc.pages.plot import Plot
-from drmc.simulation.calibration_rows import Row
-from drmc.simulation.public_noise import NoiseStatistics
+from drmc.simulation.calibration.public_noise import NoiseStatistics
+from drmc.simulation.calibration.rows import Row
 
 _REAL, _SIMULATED, _THIRD = "#0f5c66", "#c65f14", "#7a4fa3"
 

@@ -9,9 +9,9 @@ from typing import Any
 
 import numpy as np
 
-from drmc.dataset import SPLITS
-from drmc.validation.checks import Measured
-from drmc.validation.measures import PERCENTILES, quartiles
+from drmc.datasets.manifest import SPLITS
+from drmc.datasets.validation.checks import Measured
+from drmc.datasets.validation.measures import PERCENTILES, quartiles
 
 
 def fingerprint(measured: Sequence[Measured]) -> dict[str, Any]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from pathlib import Path
 
-from drmc.dataset import MANIFEST, SCHEMA, SIDECAR, SPLITS, case_entry
+from drmc.datasets.manifest import MANIFEST, SCHEMA, SIDECAR, SPLITS, case_entry
 from drmc.errors import InputError
 from drmc.files import write_json
 from drmc.pet import sidecars

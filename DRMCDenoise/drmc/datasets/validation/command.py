@@ -55,11 +55,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace, reporter: Reporter) -> int:
     """Checks a dataset; returns the exit code."""
+    from drmc.datasets.validation.checks import examine
+    from drmc.datasets.validation.findings import ERROR
+    from drmc.datasets.validation.fingerprint import fingerprint
+    from drmc.datasets.validation.index import write_index
     from drmc.files import jsonable
-    from drmc.validation.checks import examine
-    from drmc.validation.findings import ERROR
-    from drmc.validation.fingerprint import fingerprint
-    from drmc.validation.index import write_index
 
     if (arguments.dataset is None) == (arguments.index is None):
         raise InputError("give either a DATASET or --index FOLDER; see drmc validate --help")
@@ -85,7 +85,7 @@ def run(arguments: argparse.Namespace, reporter: Reporter) -> int:
         **fingerprint(measured),
     }
     if arguments.sheet is not None:
-        from drmc.simulation.sheet import write_sheets
+        from drmc.datasets.sheet import write_sheets
 
         readable = [one.case for one in measured if one.complete]
         result["sheet"] = str(write_sheets(readable, arguments.sheet, title=f"Dataset {dataset.name}"))

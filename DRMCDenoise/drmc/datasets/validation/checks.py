@@ -12,7 +12,9 @@ from typing import Any
 import numpy as np
 import SimpleITK as sitk
 
-from drmc.dataset import NOISE_FREE, SIDECAR, SPLITS, Case, factor_of, load_manifest, parse_case
+from drmc.datasets.manifest import NOISE_FREE, SIDECAR, SPLITS, Case, factor_of, load_manifest, parse_case
+from drmc.datasets.validation.findings import Finding, Findings
+from drmc.datasets.validation.measures import PERCENTILES, coarse, content_hash, foreground_median, noise
 from drmc.errors import InputError, NotFiniteError
 from drmc.imaging.body import body_mask, body_mask_of_any_scale
 from drmc.imaging.files import read_image
@@ -20,8 +22,6 @@ from drmc.imaging.geometry import Geometry
 from drmc.pet import sidecars
 from drmc.pet.image_suv import stated_units
 from drmc.pet.volume import PETVolume
-from drmc.validation.findings import Finding, Findings
-from drmc.validation.measures import PERCENTILES, coarse, content_hash, foreground_median, noise
 
 PLAUSIBLE_MEDIAN_SUV = (0.1, 20.0)
 """Of all that is no air: a leg has 0.3, a brain 5; Bq/ml are thousands."""

@@ -9,13 +9,13 @@ from pathlib import Path
 from typing import Any
 
 import drmc
-from drmc.dataset import read_manifest
+from drmc.datasets.manifest import read_manifest
 from drmc.files import write_json, write_text
 from drmc.pages.markup import facts_list, section, table
 from drmc.pages.style import CSS
-from drmc.simulation.calibration import Plan, ge_scan, noise_table
-from drmc.simulation.calibration_figures import correlation_svg, law_svg, liver_svg
-from drmc.simulation.calibration_rows import (
+from drmc.simulation.calibration.figures import correlation_svg, law_svg, liver_svg
+from drmc.simulation.calibration.public_noise import SCANNERS, noise_ratios
+from drmc.simulation.calibration.rows import (
     GE_SECTION,
     LAW_SECTION,
     LIVER_SECTION,
@@ -26,7 +26,7 @@ from drmc.simulation.calibration_rows import (
     outcome_counts,
     short_number,
 )
-from drmc.simulation.public_noise import SCANNERS, noise_ratios
+from drmc.simulation.calibration.study import Plan, ge_scan, noise_table
 
 QUICK = "A quick run: a few small windows show that the command works; the numbers are no evidence."
 LIMITS = (
@@ -61,8 +61,8 @@ def contact_sheets(
 
     `report(done, total, case, seconds)` is called after each. Patients that are there are kept.
     """
+    from drmc.datasets.sheet import write_sheets
     from drmc.simulation.cohort import ScanOptions, write_cohort
-    from drmc.simulation.sheet import write_sheets
 
     options = ScanOptions(axial_mm=plan.sheet_mm, device=plan.device)
     write_cohort(

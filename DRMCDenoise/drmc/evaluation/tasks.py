@@ -13,7 +13,7 @@ from typing import Any
 import SimpleITK as sitk
 import torch
 
-from drmc.dataset import Case
+from drmc.datasets.manifest import Case
 from drmc.evaluation.config import RealScan
 from drmc.evaluation.estimators import Estimator
 from drmc.evaluation.measures import Pair

@@ -1,0 +1,1 @@
+"""Datasets on disk: their manifest, and checks before a training."""
