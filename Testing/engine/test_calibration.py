@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 from drmc.cli import main as cli
 from drmc.errors import CancelledError, InputError
+from drmc.simulation.calibration import study
 from drmc.simulation.calibration.public_noise import (
     SCANNERS,
     NoiseStatistics,
@@ -36,7 +37,6 @@ from drmc.simulation.calibration.study import (
     law_windows,
     liver_window,
     pieces,
-    study,
 )
 from drmc.simulation.centers import CENTERS, load_centers, parameter_sources
 from drmc.simulation.organs import ORGANS
