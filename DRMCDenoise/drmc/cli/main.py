@@ -57,7 +57,7 @@ COMMANDS = {
         "simulate low-dose and full-dose PET of the centers of the paper",
     ),
     "calibrate": (
-        "drmc.simulation.calibration.study.command",
+        "drmc.simulation.calibration.command",
         "measure the noise of the simulation against real scans",
     ),
     "validate": ("drmc.datasets.validation.command", "check a dataset before training on it"),
