@@ -22,6 +22,9 @@ from drmc.simulation.calibration.public_noise import (
 )
 from drmc.simulation.calibration.report import markdown, plan_facts
 from drmc.simulation.calibration.rows import (
+    LAW_SECTION,
+    LIVER_SECTION,
+    TEXTURE_SECTION,
     Row,
     comparison,
     law_ratios,
@@ -308,7 +311,7 @@ def test_pieces_are_measured_and_compared(finished):
     law = [by_measure[f"noise metric at DRF {f} over full dose"].value for f in ("4", "20")]
     assert 1 < law[0] < law[1]
     assert {found.section for found in rows} == {
-        rows.LIVER_SECTION, rows.TEXTURE_SECTION, rows.LAW_SECTION
+        LIVER_SECTION, TEXTURE_SECTION, LAW_SECTION
     }  # fmt: skip
 
 
