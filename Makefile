@@ -70,8 +70,8 @@ weights: env
 	$(TRAIN)/$(MODEL).json
 	$(TRAIN)/baseline.json
 	$(TRAIN)/specialists.json
-	cp $(WEIGHTS)/$(MODEL)/$(MODEL).pt $(WEIGHTS)/$(MODEL)/$(MODEL).json Resources/Models/
-	cp $(WEIGHTS)/$(MODEL)/training.jsonl Resources/Models/$(MODEL).training.jsonl
+	cp $(WEIGHTS)/$(MODEL)/$(MODEL).pt $(WEIGHTS)/$(MODEL)/$(MODEL).json DRMCCore/drmc/models/data/
+	cp $(WEIGHTS)/$(MODEL)/training.jsonl DRMCCore/drmc/models/data/$(MODEL).training.jsonl
 	$(TRAIN_PATIENTS) --centers C5 --patients 2
 	$(TRAIN_PATIENTS) --centers C6 --patients 2 --drf 12
 	$(TEST_PATIENTS) --centers C1,C2,C3,C4,C5
@@ -82,7 +82,7 @@ weights: env
 
 screenshots: env
 ifdef SLICER
-	"$(SLICER)" --no-splash --disable-settings --additional-module-paths DRMCDenoise DRMCTraining \
+	"$(SLICER)" --no-splash --disable-settings --additional-module-paths DRMCCore DRMCDenoise DRMCTraining \
 		--python-script Testing/slicer/pictures_in_slicer.py -- Resources/Screenshots
 else
 	@QT_QPA_PLATFORM=offscreen $(BIN)/python Testing/host/make_screenshots.py

@@ -7,19 +7,19 @@ from typing import Annotated, Any
 
 import slicer
 from drmc.errors import InputError
+from DRMCCoreLib.nodes.petreader import DRMCDenoiseFileReader  # noqa: F401  Slicer looks for it in this file
+from DRMCCoreLib.nodes.sampledata import registerSampleData
+from DRMCCoreLib.nodes.suvdisplay import DEFAULT_WINDOW
+from DRMCCoreLib.panel.panel import Panel
+from DRMCCoreLib.sections.inputsection import InputSection
+from DRMCCoreLib.sections.modelsection import ModelSection
+from DRMCCoreLib.sections.parametersection import ParameterSection
+from DRMCCoreLib.sections.runsection import RunSection
 from DRMCDenoiseLib.comparesection import CompareSection
 from DRMCDenoiseLib.comparison import MODES, OFF
-from DRMCDenoiseLib.inputsection import InputSection
 from DRMCDenoiseLib.lesionsection import LesionSection
-from DRMCDenoiseLib.modelsection import ModelSection
-from DRMCDenoiseLib.panel import Panel
-from DRMCDenoiseLib.parametersection import ParameterSection
-from DRMCDenoiseLib.petreader import DRMCDenoiseFileReader  # noqa: F401  Slicer looks for it in this file
 from DRMCDenoiseLib.routingsection import RoutingSection
-from DRMCDenoiseLib.runsection import RunSection
-from DRMCDenoiseLib.sampledata import registerSampleData
 from DRMCDenoiseLib.selftest import DRMCDenoiseTest  # noqa: F401  Slicer looks for it in this file
-from DRMCDenoiseLib.suvdisplay import DEFAULT_WINDOW
 from slicer import (
     vtkMRMLScalarVolumeNode,
     vtkMRMLScriptedModuleNode,
@@ -40,7 +40,7 @@ class DRMCDenoise(ScriptedLoadableModule):
         ScriptedLoadableModule.__init__(self, parent)
         self.parent.title = _("DRMC Denoise")
         self.parent.categories = [translate("qSlicerAbstractCoreModule", "Nuclear Medicine")]
-        self.parent.dependencies = []
+        self.parent.dependencies = ["DRMCCore"]
         self.parent.contributors = ["DRMC contributors"]
         self.parent.helpText = _(
             "Denoises low-dose PET of any center with one network and shows what that did to SUVmean, SUVmax and SUVpeak "

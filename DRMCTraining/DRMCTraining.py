@@ -10,9 +10,9 @@ import slicer
 import vtk
 from drmc.errors import InputError
 from drmc.training.history import PAGE, History
-from DRMCDenoiseLib.desktop import openInDesktop
-from DRMCDenoiseLib.panel import Panel
-from DRMCDenoiseLib.pathedit import PathEdit
+from DRMCCoreLib.panel.desktop import openInDesktop
+from DRMCCoreLib.panel.panel import Panel
+from DRMCCoreLib.panel.pathedit import PathEdit
 from DRMCTrainingLib.selftest import DRMCTrainingTest  # noqa: F401  Slicer looks for it in this file
 from DRMCTrainingLib.traininglogic import DRMCTrainingLogic, DRMCTrainingParameterNode
 from DRMCTrainingLib.trainingrun import RunState, TrainingRun
@@ -28,7 +28,7 @@ class DRMCTraining(ScriptedLoadableModule):
         ScriptedLoadableModule.__init__(self, parent)
         self.parent.title = _("DRMC Training")
         self.parent.categories = [translate("qSlicerAbstractCoreModule", "Nuclear Medicine")]
-        self.parent.dependencies = ["DRMCDenoise"]
+        self.parent.dependencies = ["DRMCCore"]
         self.parent.contributors = ["DRMC contributors"]
         self.parent.helpText = _(
             "Trains a DRMC network on one's own centers: checks a configuration, starts torchrun with it, follows the run and "
@@ -56,7 +56,7 @@ class DRMCTrainingWidget(Panel):
 
     def setup(self) -> None:
         """Builds the panel when the module is opened for the first time."""
-        from DRMCDenoiseLib.fittedheight import FittedHeight
+        from DRMCCoreLib.panel.fittedheight import FittedHeight
         from DRMCTrainingLib.progressview import ProgressView
 
         Panel.setup(self)

@@ -5,11 +5,11 @@ from __future__ import annotations
 import slicer
 import vtk
 from drmc.errors import DRMCError
+from DRMCCoreLib.nodes.suvunits import suvPerUnit
+from DRMCCoreLib.panel.section import Section
 from slicer.i18n import tr as _
 
 from DRMCDenoiseLib import comparison
-from DRMCDenoiseLib.section import Section
-from DRMCDenoiseLib.suvunits import suvPerUnit
 
 FLICKER_MILLISECONDS = 500
 

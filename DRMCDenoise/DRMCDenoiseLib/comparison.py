@@ -13,11 +13,11 @@ from __future__ import annotations
 
 import slicer
 from drmc.errors import InputError
+from DRMCCoreLib.nodes.suvdisplay import DEFAULT_WINDOW, GRAY, HEAT, INVERTED_GRAY, showWindow
+from DRMCCoreLib.nodes.suvunits import suvPerUnit
 
 from DRMCDenoiseLib import comparelayout, viewstate
 from DRMCDenoiseLib.residual import removeResiduals, residualOf, showResidualWindow, updateResidual
-from DRMCDenoiseLib.suvdisplay import DEFAULT_WINDOW, GRAY, HEAT, INVERTED_GRAY, showWindow
-from DRMCDenoiseLib.suvunits import suvPerUnit
 
 OFF, OVERLAY, SIDE_BY_SIDE, FLICKER, RESIDUAL = MODES = (
     "off",

@@ -13,15 +13,15 @@ from typing import Any
 
 import slicer
 from drmc.errors import CancelledError, DRMCError, InputError
+from DRMCCoreLib.nodes.volumes import EngineInput, engineInput, inWordsOfTheScene, nodeNames
+from DRMCCoreLib.panel.reports import showReport
+from DRMCCoreLib.process.runner import CANCELLED, Job, Process, engineCommand
+from DRMCCoreLib.process.signals import Signal
 from slicer.i18n import tr as _
 
 from DRMCDenoiseLib import results
 from DRMCDenoiseLib.lesions import lesionFile
-from DRMCDenoiseLib.reports import showReport
 from DRMCDenoiseLib.routingnodes import showRouting
-from DRMCDenoiseLib.runner import CANCELLED, Job, Process, engineCommand
-from DRMCDenoiseLib.signals import Signal
-from DRMCDenoiseLib.volumes import EngineInput, engineInput, inWordsOfTheScene, nodeNames
 
 
 class DenoiseJob:

@@ -8,10 +8,9 @@ from pathlib import Path
 import slicer
 import vtk
 from drmc.errors import InputError
-
-from DRMCDenoiseLib import geometry
-from DRMCDenoiseLib.names import fileName
-from DRMCDenoiseLib.volumes import EngineInput
+from DRMCCoreLib.nodes import geometry
+from DRMCCoreLib.nodes.names import fileName
+from DRMCCoreLib.nodes.volumes import EngineInput
 
 
 def lesionFile(lesions, volumeNode, folder: Path) -> EngineInput:

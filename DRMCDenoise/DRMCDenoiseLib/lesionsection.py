@@ -7,13 +7,13 @@ from typing import Any
 
 import slicer
 from drmc.errors import InputError
+from DRMCCoreLib.nodes.jump import crosshairPoint, jumpTo, worldPoint
+from DRMCCoreLib.nodes.names import COMPARISON_ATTRIBUTE, INPUT_REFERENCE
+from DRMCCoreLib.nodes.suvunits import suvPerUnit
+from DRMCCoreLib.panel.section import Section
 from slicer.i18n import tr as _
 
-from DRMCDenoiseLib.jump import crosshairPoint, jumpTo, worldPoint
 from DRMCDenoiseLib.lesiontable import fillLesionTable, number, readLesions, suvLines, tableText
-from DRMCDenoiseLib.names import COMPARISON_ATTRIBUTE, INPUT_REFERENCE
-from DRMCDenoiseLib.section import Section
-from DRMCDenoiseLib.suvunits import suvPerUnit
 
 FIXED_SUV = {"suv25Button": 2.5, "suv40Button": 4.0}
 

@@ -7,10 +7,9 @@ import slicer
 import vtk
 from drmc.errors import InputError
 from drmc.pages.colors import diverging_color
+from DRMCCoreLib.nodes.suvdisplay import showWindow
+from DRMCCoreLib.nodes.suvunits import copyUnits, setSUVUnits, suvPerUnit
 from slicer.i18n import tr as _
-
-from DRMCDenoiseLib.suvdisplay import showWindow
-from DRMCDenoiseLib.suvunits import copyUnits, setSUVUnits, suvPerUnit
 
 REFERENCE = "DRMC.Residual"  # from the denoised volume to its residual
 _MARK = "DRMC.IsResidual"

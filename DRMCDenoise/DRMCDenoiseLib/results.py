@@ -14,11 +14,11 @@ import vtk
 from drmc.errors import DRMCError
 from drmc.suv import wording
 from drmc.texts import text_of_cell
+from DRMCCoreLib.nodes import geometry
+from DRMCCoreLib.nodes.names import COMPARISON_ATTRIBUTE, INPUT_REFERENCE
+from DRMCCoreLib.nodes.suvunits import SUV_FACTOR_ATTRIBUTE, copyUnits, setSUVUnits
 
-from DRMCDenoiseLib import geometry
 from DRMCDenoiseLib.lesiontable import TEXT_COLUMNS
-from DRMCDenoiseLib.names import COMPARISON_ATTRIBUTE, INPUT_REFERENCE
-from DRMCDenoiseLib.suvunits import SUV_FACTOR_ATTRIBUTE, copyUnits, setSUVUnits
 
 
 def denoisedName(inputName: str) -> str:

@@ -13,9 +13,8 @@ from typing import Any, NamedTuple
 
 import slicer
 import vtk
+from DRMCCoreLib.nodes.names import INPUT_REFERENCE
 from slicer.i18n import tr as _
-
-from DRMCDenoiseLib.names import INPUT_REFERENCE
 
 BODY, LESION, CENTER = "body", "lesion", "center"
 NEAREST_ATTRIBUTE = "DRMC.RoutingNearest"

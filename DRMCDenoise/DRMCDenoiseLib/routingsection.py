@@ -6,10 +6,10 @@ from typing import Any
 
 import slicer
 from drmc.measures.routing_profiles import UNLIKE
+from DRMCCoreLib.panel.section import Section
 from slicer.i18n import tr as _
 
 from DRMCDenoiseLib.routingnodes import Routing, readRouting, showInChart
-from DRMCDenoiseLib.section import Section
 
 
 class RoutingSection(Section):

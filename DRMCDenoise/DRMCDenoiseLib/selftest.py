@@ -10,11 +10,10 @@ import numpy as np
 import slicer
 from drmc.errors import InputError
 from drmc.models.registry import find_model, list_models
-
-from DRMCDenoiseLib.runner import childEnvironment, engineCommand
-from DRMCDenoiseLib.sampledata import SAMPLE_NAME, loadSample, sampleFolder
-from DRMCDenoiseLib.selftesting import SelfTest
-from DRMCDenoiseLib.suvunits import declaredUnits
+from DRMCCoreLib.nodes.sampledata import SAMPLE_NAME, loadSample, sampleFolder
+from DRMCCoreLib.nodes.suvunits import declaredUnits
+from DRMCCoreLib.panel.selftesting import SelfTest
+from DRMCCoreLib.process.runner import childEnvironment, engineCommand
 
 NODES = (
     *("inputVolume", "outputVolume", "referenceVolume", "lesions"),

@@ -9,10 +9,13 @@ from pathlib import Path
 from typing import Any
 
 from drmc.errors import CancelledError, DRMCError, InputError
+from DRMCCoreLib.nodes import volumes
+from DRMCCoreLib.nodes.sequences import sequenceOf
+from DRMCCoreLib.process.signals import Signal
 
-from DRMCDenoiseLib import results, sequences, volumes
+from DRMCDenoiseLib import results
 from DRMCDenoiseLib.denoisejob import DenoiseJob
-from DRMCDenoiseLib.signals import Signal
+from DRMCDenoiseLib.sequenceresults import showDenoised
 
 
 class SequenceJob:
@@ -34,7 +37,7 @@ class SequenceJob:
         self.routingTable = self.report = None  # of many frames there is none
         self.summary: dict[str, Any] = {}
         self.error: DRMCError | None = None
-        self._sequence = sequences.sequenceOf(inputVolume)
+        self._sequence = sequenceOf(inputVolume)
         self._frame: _FrameJob | None = None
         self._done: list[_FrameJob] = []
         self._arguments: dict[str, Any] = {}
@@ -131,10 +134,10 @@ class SequenceJob:
         self.finished.emit(self)
 
     def _bringIntoScene(self) -> None:
-        if sequences.sequenceOf(self.inputVolume) is not self._sequence:
+        if sequenceOf(self.inputVolume) is not self._sequence:
             raise CancelledError("the sequence was removed from the scene meanwhile")
         self.summary = _summed([frame.summary for frame in self._done])
-        self.outputVolume = sequences.showDenoised(
+        self.outputVolume = showDenoised(
             self.inputVolume,
             self.outputVolume,
             [frame.array for frame in self._done],

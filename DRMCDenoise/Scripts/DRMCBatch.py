@@ -13,6 +13,14 @@ import sys
 from pathlib import Path
 
 
+def findModules() -> None:
+    """Makes DRMCCoreLib importable: beside this module where installed, in a folder of its own in the sources."""
+    here = Path(__file__).resolve().parents[1]
+    for folder in (here.parent / "DRMCCore", here):
+        if str(folder) not in sys.path:
+            sys.path.insert(0, str(folder))
+
+
 def denoiseArguments(argv: list[str]) -> list[str]:
     """What follows `--`, or, where Slicer has taken that away, what follows the script's name."""
     return argv[argv.index("--") + 1 :] if "--" in argv else argv[1:]
@@ -20,11 +28,9 @@ def denoiseArguments(argv: list[str]) -> list[str]:
 
 def main(argv: list[str]) -> int:
     """Runs `drmc denoise` in a child process, hands on what it says, and returns its exit code."""
-    moduleFolder = str(Path(__file__).resolve().parents[1])
-    if moduleFolder not in sys.path:
-        sys.path.insert(0, moduleFolder)
-    from DRMCDenoiseLib.processes import createProcess
-    from DRMCDenoiseLib.runner import Job, engineCommand
+    findModules()
+    from DRMCCoreLib.process.processes import createProcess
+    from DRMCCoreLib.process.runner import Job, engineCommand
 
     process = createProcess()
     process.outputLine.connect(lambda line: print(line, flush=True))

@@ -8,8 +8,8 @@ import shlex
 import sys
 
 from drmc.errors import InputError
-from DRMCDenoiseLib.sampledata import sampleFolder
-from DRMCDenoiseLib.selftesting import SelfTest
+from DRMCCoreLib.nodes.sampledata import sampleFolder
+from DRMCCoreLib.panel.selftesting import SelfTest
 
 
 class DRMCTrainingTest(SelfTest):

@@ -10,7 +10,7 @@ from typing import Annotated, Any
 from drmc.errors import DRMCError, InputError
 from drmc.training.history import History
 from drmc.training.launch import PRESETS, Launch, new_configuration
-from DRMCDenoiseLib.runner import Process, pythonExecutable
+from DRMCCoreLib.process.runner import Process, pythonExecutable
 from slicer.i18n import tr as _
 from slicer.parameterNodeWrapper import Choice, WithinRange, parameterNodeWrapper
 from slicer.ScriptedLoadableModule import ScriptedLoadableModuleLogic

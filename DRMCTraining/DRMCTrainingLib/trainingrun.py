@@ -18,8 +18,8 @@ from typing import Any
 
 from drmc.training.history import LOG, History
 from drmc.training.launch import STOP_FILE, Launch
-from DRMCDenoiseLib.runner import Job, Process, childEnvironment, engineCommand, pythonExecutable
-from DRMCDenoiseLib.signals import Signal
+from DRMCCoreLib.process.runner import Job, Process, childEnvironment, engineCommand, pythonExecutable
+from DRMCCoreLib.process.signals import Signal
 
 GRACE_SECONDS = 60.0  # after a second request to stop
 CLOSE_SECONDS = 20.0  # that closing Slicer waits for the checkpoint

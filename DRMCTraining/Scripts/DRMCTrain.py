@@ -19,7 +19,7 @@ from pathlib import Path
 def findModules() -> None:
     """Makes the two modules' packages importable: side by side where installed, in two folders in the sources."""
     here = Path(__file__).resolve().parents[1]
-    for folder in (here, here.parent / "DRMCDenoise"):
+    for folder in (here, here.parent / "DRMCCore"):
         if str(folder) not in sys.path:
             sys.path.insert(0, str(folder))
 

@@ -33,14 +33,7 @@ from drmc.simulation.calibration.rows import (
     noise_cv,
     worst_bias,
 )
-from drmc.simulation.calibration.study import (
-    DISCOVERY_ST,
-    Plan,
-    calibrate,
-    law_windows,
-    liver_window,
-    pieces,
-)
+from drmc.simulation.calibration.study import DISCOVERY_ST, Plan, calibrate, law_windows, liver_window, pieces
 from drmc.simulation.centers import CENTERS, load_centers, parameter_sources
 from drmc.simulation.organs import ORGANS
 

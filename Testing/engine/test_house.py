@@ -12,7 +12,7 @@ import pytest
 from drmc.models.weights import save_model
 from test_pipeline import tiny_network, write_case
 
-ENGINE = Path(__file__).resolve().parents[2] / "DRMCDenoise" / "drmc"
+ENGINE = Path(__file__).resolve().parents[2] / "DRMCCore" / "drmc"
 SOURCES = sorted(ENGINE.rglob("*.py"))
 NAMES = [str(path.relative_to(ENGINE)) for path in SOURCES]
 HOSTS = {"slicer", "qt", "ctk", "vtk", "PythonQt", "PySide6"}

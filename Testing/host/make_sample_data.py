@@ -19,7 +19,7 @@ import numpy as np
 import SimpleITK as sitk
 
 REPOSITORY = Path(__file__).resolve().parents[2]
-sys.path[:0] = [str(REPOSITORY / "Testing"), str(REPOSITORY / "DRMCDenoise")]
+sys.path[:0] = [str(REPOSITORY / "Testing"), str(REPOSITORY / "DRMCCore")]
 
 from drmc import files  # noqa: E402
 from drmc.imaging.files import write_image  # noqa: E402
@@ -142,7 +142,7 @@ def writeLesions(labels: sitk.Image, lesions: list[dict], path: Path) -> None:
     import host
 
     slicer = host.start(withQt=False)
-    from DRMCDenoiseLib.geometry import imageMatrix
+    from DRMCCoreLib.nodes.geometry import imageMatrix
 
     array = sitk.GetArrayFromImage(labels)
     matrix = imageMatrix(labels.GetSpacing(), labels.GetOrigin(), labels.GetDirection())

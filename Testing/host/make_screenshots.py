@@ -15,7 +15,7 @@ import time
 from pathlib import Path
 
 REPOSITORY = Path(__file__).resolve().parents[2]
-sys.path[:0] = [str(REPOSITORY / "Testing"), str(REPOSITORY / "DRMCDenoise")]
+sys.path[:0] = [str(REPOSITORY / "Testing"), str(REPOSITORY / "DRMCCore")]
 
 import numpy as np  # noqa: E402
 
@@ -69,8 +69,8 @@ class Screenshots:
 
     def takeMissingPyTorch(self) -> None:
         """The panel in a Slicer without PyTorch, with a volume to denoise."""
-        from DRMCDenoiseLib import installation
-        from DRMCDenoiseLib.sampledata import loadSample
+        from DRMCCoreLib.nodes.sampledata import loadSample
+        from DRMCCoreLib.panel import installation
 
         find, isInteractive = importlib.util.find_spec, installation._isInteractive
         found = {"torch": None, "PyTorchUtils": True}  # the extension is there, PyTorch itself is not
@@ -102,7 +102,7 @@ class Screenshots:
 
     def loadPatient(self, panel) -> list:
         """The sample patient, chosen in whatever the panel has for it."""
-        from DRMCDenoiseLib.sampledata import loadSample
+        from DRMCCoreLib.nodes.sampledata import loadSample
 
         low, full, lesions = nodes = loadSample()
         self.slicer.app.processEvents()

@@ -11,8 +11,8 @@ import subprocess
 from pathlib import Path
 
 REPOSITORY = Path(__file__).resolve().parents[2]
-MODULES = ("DRMCDenoise", "DRMCTraining")
-SHARED_FOLDERS = ("Resources/Models/", "Resources/SampleData/")
+MODULES = ("DRMCCore", "DRMCDenoise", "DRMCTraining")
+SHARED_FOLDERS = ("Resources/SampleData/",)
 
 
 def projectFiles() -> list[str]:

@@ -31,7 +31,7 @@ def application():
     if reason is not None:
         _without(reason)
     slicer = host.start()
-    for name in ("DRMCDenoise", "DRMCTraining"):
+    for name in ("DRMCCore", "DRMCDenoise", "DRMCTraining"):
         host.loadModule(REPOSITORY / name / f"{name}.py")
     return slicer
 
@@ -135,7 +135,7 @@ class Puppet:
     """A process that does what the test says."""
 
     def __init__(self):
-        from DRMCDenoiseLib.signals import Signal
+        from DRMCCoreLib.process.signals import Signal
 
         self.outputLine, self.errorLine, self.tick, self.finished = Signal(), Signal(), Signal(), Signal()
         self.started = None

@@ -5,12 +5,12 @@ import unittest
 
 import slicer
 
-MODULES = ("DRMCDenoise", "DRMCTraining")
+TESTED = ("DRMCDenoise", "DRMCTraining")
 
 
 def main() -> int:
     failed = 0
-    for name in MODULES:
+    for name in TESTED:
         try:
             slicer.selfTests[name]()
         except unittest.SkipTest as reason:

@@ -1,6 +1,6 @@
 """Takes the README's pictures in a running Slicer (make screenshots SLICER=/path/to/Slicer); look at them.
 
-Slicer --no-splash --disable-settings --additional-module-paths DRMCDenoise DRMCTraining --python-script pictures_in_slicer.py -- FOLDER
+Slicer --no-splash --disable-settings --additional-module-paths DRMCCore DRMCDenoise DRMCTraining --python-script pictures_in_slicer.py -- FOLDER
 """
 
 import sys
@@ -25,7 +25,7 @@ class Pictures:
         (self.area,) = slicer.util.findChildren(self.window, name="ScrollArea")  # of the module panel
 
     def take(self) -> None:
-        from DRMCDenoiseLib.sampledata import loadSample
+        from DRMCCoreLib.nodes.sampledata import loadSample
 
         self.open("DRMCDenoise")
         low, full, lesions = loadSample()

@@ -1,4 +1,4 @@
-"""make test-slicer: starts a Slicer with both modules, runs their self tests in it, and says what ran.
+"""make test-slicer: starts a Slicer with the modules, runs their self tests in it, and says what ran.
 
     python Testing/slicer/run_in_slicer.py /path/to/Slicer
 
@@ -15,7 +15,8 @@ import threading
 from pathlib import Path
 
 REPOSITORY = Path(__file__).resolve().parents[2]
-MODULES = ("DRMCDenoise", "DRMCTraining")
+TESTED = ("DRMCDenoise", "DRMCTraining")
+MODULES = ("DRMCCore", *TESTED)
 PATIENCE_SECONDS = 3600
 ERROR = re.compile(
     r"Traceback \(most recent call last\)|^\s*(\w+Error|AttributeError|SyntaxError): |: FAILED$"
@@ -31,9 +32,7 @@ def judged(lines: list[str], exitCode: int | None) -> tuple[list[str], list[str]
     started = [found[1] for line in lines if (found := STARTED.search(line))]
     reasons += [f"{name} did not come to its end" for name in started if name not in passed]
     reasons += [
-        f"no test of {module} ran"
-        for module in MODULES
-        if not any(name.startswith(module) for name in passed)
+        f"no test of {module} ran" for module in TESTED if not any(name.startswith(module) for name in passed)
     ]
     if exitCode is None:
         reasons.append(f"Slicer did not end within {PATIENCE_SECONDS / 60:.0f} minutes")

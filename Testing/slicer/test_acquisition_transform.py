@@ -108,7 +108,7 @@ def rows(folder: Path) -> list[dict[str, str]]:
 
 
 def test_a_registration_of_such_a_volume_is_no_hindrance(slicer, uneven):
-    from DRMCDenoiseLib import geometry
+    from DRMCCoreLib.nodes import geometry
 
     registration = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLLinearTransformNode", "Registration")
     turn = np.eye(4)
@@ -123,7 +123,7 @@ def test_a_registration_of_such_a_volume_is_no_hindrance(slicer, uneven):
 
 
 def test_a_warp_is_refused_with_a_mend_that_can_be_followed(slicer, uneven, tmp_path):
-    from DRMCDenoiseLib import geometry
+    from DRMCCoreLib.nodes import geometry
 
     slicer.util.arrayFromGridTransform(uneven.transform)[3] += 1.6  # more than half of 3 mm
     slicer.util.arrayFromGridTransformModified(uneven.transform)

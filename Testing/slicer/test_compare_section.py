@@ -294,8 +294,8 @@ def test_without_main_window_the_scenes_views_are_set(qtSlicer):
 
 
 def test_a_volume_without_one_suv_factor_gets_the_originals_window(qtSlicer):
+    from DRMCCoreLib.nodes.suvdisplay import showWindow
     from DRMCDenoiseLib.comparison import showComparison
-    from DRMCDenoiseLib.suvdisplay import showWindow
 
     original, denoised = pair(qtSlicer, FACTOR)
     denoised.SetAttribute("DRMC.SUVFactor", None)

@@ -29,7 +29,7 @@ CATEGORIES = {
 }
 SLICER_FACING = [
     path
-    for folder in ("DRMCDenoise", "DRMCTraining")
+    for folder in ("DRMCCore", "DRMCDenoise", "DRMCTraining")
     for path in sorted((REPOSITORY / folder).rglob("*.py"))
     if "drmc" not in path.relative_to(REPOSITORY).parts
 ]
@@ -69,6 +69,8 @@ def test_installed_names_collide_with_nobody(module):
     names = cmake_lists.writtenList(f"{module}/CMakeLists.txt", "MODULE_PYTHON_SCRIPTS")
     tops = {Path(name.replace("${MODULE_NAME}", module)).parts[0] for name in names}
     assert tops <= {
+        "DRMCCore.py",
+        "DRMCCoreLib",
         "DRMCDenoise.py",
         "DRMCDenoiseLib",
         "DRMCTraining.py",
@@ -143,7 +145,7 @@ def test_an_installed_engine_finds_itself(tmp_path):
     modules = prefix / "lib" / "qt-scripted-modules"
     code = (
         "import sys; sys.path.insert(0, sys.argv[1])\n"
-        "import drmc.cli.main, drmc.models.registry, DRMCDenoiseLib.runner as runner\n"
+        "import drmc.cli.main, drmc.models.registry, DRMCCoreLib.process.runner as runner\n"
         "print(runner.ENGINE_FOLDER, *[entry.path for entry in drmc.models.registry.list_models()], sep='\\n')"
     )
     environment = {**shutil.os.environ, "DRMC_MODELS": "", "XDG_DATA_HOME": str(tmp_path)}
@@ -158,8 +160,8 @@ def test_an_installed_engine_finds_itself(tmp_path):
     folder, *models = done.stdout.splitlines()
     assert Path(folder) == modules
     shipped = [
-        modules / "Resources" / "Models" / path.name
-        for path in sorted((REPOSITORY / "Resources/Models").glob("*.pt"))
+        modules / "drmc" / "models" / "data" / path.name
+        for path in sorted((REPOSITORY / "DRMCCore/drmc/models/data").glob("*.pt"))
     ]
     assert sorted(map(Path, models)) == shipped
 
@@ -261,7 +263,7 @@ def pngSize(path: Path) -> tuple[int, int]:
 
 def test_requirements_are_what_the_engine_imports():
     imported = set()
-    for path in (REPOSITORY / "DRMCDenoise" / "drmc").rglob("*.py"):
+    for path in (REPOSITORY / "DRMCCore" / "drmc").rglob("*.py"):
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             if isinstance(node, ast.Import):
                 imported |= {alias.name.partition(".")[0] for alias in node.names}
@@ -269,9 +271,7 @@ def test_requirements_are_what_the_engine_imports():
                 imported.add(node.module.partition(".")[0])
     outside = imported - set(sys.stdlib_module_names) - {"drmc"} - {"skimage"}  # of the extra `evaluation`
     lines = (
-        (REPOSITORY / "DRMCDenoise" / "Resources" / "requirements.txt")
-        .read_text(encoding="utf-8")
-        .splitlines()
+        (REPOSITORY / "DRMCCore" / "Resources" / "requirements.txt").read_text(encoding="utf-8").splitlines()
     )
     required = [line for line in lines if line and not line.startswith("#")]
     assert {re.match(r"[\w-]+", line)[0] for line in required} == outside

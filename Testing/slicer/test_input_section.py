@@ -221,10 +221,10 @@ def test_what_is_implausible_is_taken_by_the_word_of_the_user(panel, qtSlicer, m
 
 
 def test_an_engine_that_fails_does_not_keep_from_applying(panel, qtSlicer, monkeypatch):
-    import DRMCDenoiseLib.inspection
+    import DRMCCoreLib.sections.inspection
 
     monkeypatch.setattr(
-        DRMCDenoiseLib.inspection,
+        DRMCCoreLib.sections.inspection,
         "engineCommand",
         lambda *_: [sys.executable, "-c", "raise SystemExit('broken')"],
     )

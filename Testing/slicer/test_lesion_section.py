@@ -26,7 +26,8 @@ def changedBy(slicer, panel, volume, changes: dict[str, tuple[float, ...]]):
     from drmc.measures.lesion_files import write_lesions_csv
     from drmc.measures.lesions import lesion_table
     from drmc.segments.segment import Segment
-    from DRMCDenoiseLib import geometry, results
+    from DRMCCoreLib.nodes import geometry
+    from DRMCDenoiseLib import results
 
     image = geometry.imageFromNode(volume)
     grid = Geometry.from_image(image)
@@ -159,7 +160,7 @@ def test_a_click_on_a_row_goes_to_its_suvmax(panel, qtSlicer):
         world = np.array(crosshair.GetCrosshairRAS())
         local = [0.0, 0.0, 0.0]
         node.TransformPointFromWorld(world, local)
-        from DRMCDenoiseLib import geometry
+        from DRMCCoreLib.nodes import geometry
 
         index = np.rint(np.linalg.inv(geometry.nodeMatrix(node)) @ [*local, 1])[2::-1].astype(int)
         assert array[tuple(index)] == pytest.approx(rows[3 * number]["suv_max"])

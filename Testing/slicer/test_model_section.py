@@ -18,7 +18,7 @@ from test_process import volumeNode
 @pytest.fixture
 def library(qtSlicer):
     """Modules of the library by name."""
-    return lambda name: sys.modules[f"DRMCDenoiseLib.{name}"]
+    return lambda name: sys.modules[f"DRMCCoreLib.{name}"]
 
 
 @pytest.fixture
@@ -30,9 +30,9 @@ def answers(qtSlicer, monkeypatch):
         asked.append((list(map(str, arguments)), answer))
         return SimpleNamespace(end=lambda: None)
 
-    import DRMCDenoiseLib.modelsection
+    import DRMCCoreLib.sections.modelsection
 
-    monkeypatch.setattr(DRMCDenoiseLib.modelsection, "ask", ask)
+    monkeypatch.setattr(DRMCCoreLib.sections.modelsection, "ask", ask)
     return asked
 
 
@@ -104,7 +104,7 @@ def test_the_card_of_the_default_model_is_shown(panel):
 
 def test_a_model_that_was_begun_from_another_says_what_both_were_trained_on():
     from drmc.models.card import ModelEntry
-    from DRMCDenoiseLib.modeltexts import cardText
+    from DRMCCoreLib.words.modeltexts import cardText
 
     began = {"name": "first", "training": {"simulated": True, "patients": {"C1": 20}}}
     training = {"simulated": False, "patients": {"H": 3}, "initial_weights": began}
@@ -159,7 +159,9 @@ def test_a_model_is_added_from_a_file_by_the_engine(qtSlicer, model, library, tm
         shutil.copy(registry.find_model(model).path.with_suffix(ending), folder / f"other{ending}")
     panel = host.openWidget(sys.modules["DRMCDenoise"], "DRMCDenoise")
     try:
-        monkeypatch.setattr(library("modelsection"), "chooseWeightFile", lambda: str(folder / "other.pt"))
+        monkeypatch.setattr(
+            library("sections.modelsection"), "chooseWeightFile", lambda: str(folder / "other.pt")
+        )
         panel.ui.addModelButton.click()
         assert panel.ui.addModelLabel.text == "Checking other.pt..." and not panel.ui.addModelButton.enabled
         waitUntil(qtSlicer, lambda: panel.ui.addModelButton.enabled, 120)
@@ -167,7 +169,9 @@ def test_a_model_is_added_from_a_file_by_the_engine(qtSlicer, model, library, tm
         assert (user_folder() / "other.pt").is_file() and panel.ui.modelComboBox.currentText == "Tiny"
 
         (folder / "broken.pt").write_bytes(b"not weights")
-        monkeypatch.setattr(library("modelsection"), "chooseWeightFile", lambda: str(folder / "broken.pt"))
+        monkeypatch.setattr(
+            library("sections.modelsection"), "chooseWeightFile", lambda: str(folder / "broken.pt")
+        )
         panel.ui.addModelButton.click()
         waitUntil(qtSlicer, lambda: panel.ui.addModelButton.enabled, 120)
         assert "broken.pt: is no weight file" in panel.ui.addModelLabel.text
@@ -177,7 +181,7 @@ def test_a_model_is_added_from_a_file_by_the_engine(qtSlicer, model, library, tm
 
 
 def test_no_file_chosen_adds_nothing(panel, library, monkeypatch, answers):
-    monkeypatch.setattr(library("modelsection"), "chooseWeightFile", lambda: "")
+    monkeypatch.setattr(library("sections.modelsection"), "chooseWeightFile", lambda: "")
     panel.ui.addModelButton.click()
     assert panel.ui.addModelButton.enabled and not shown(panel, "addModelLabel")
     assert not any(arguments[0] == "models" for arguments, _ in answers)
@@ -185,12 +189,12 @@ def test_no_file_chosen_adds_nothing(panel, library, monkeypatch, answers):
 
 def test_the_users_folder_is_made_and_opened(panel, library, monkeypatch, tmp_path):
     opened = []
-    monkeypatch.setattr(library("modelsection"), "user_folder", lambda: tmp_path / "a" / "models")
-    monkeypatch.setattr(library("modelsection"), "openInDesktop", opened.append)
+    monkeypatch.setattr(library("sections.modelsection"), "user_folder", lambda: tmp_path / "a" / "models")
+    monkeypatch.setattr(library("sections.modelsection"), "openInDesktop", opened.append)
     panel.ui.openFolderButton.click()
     assert opened == [tmp_path / "a" / "models"] and opened[0].is_dir()
     (tmp_path / "file").write_text("")
-    monkeypatch.setattr(library("modelsection"), "user_folder", lambda: tmp_path / "file" / "models")
+    monkeypatch.setattr(library("sections.modelsection"), "user_folder", lambda: tmp_path / "file" / "models")
     panel.ui.openFolderButton.click()
     assert len(opened) == 1 and "Not a directory" in panel.ui.addModelLabel.text
 
@@ -296,9 +300,9 @@ def packages(qtSlicer, monkeypatch):
     utilities.__spec__ = SimpleNamespace(name="PyTorchUtils")
     monkeypatch.setitem(sys.modules, "slicer.packaging", packaging)
     monkeypatch.setitem(sys.modules, "PyTorchUtils", utilities)
-    import DRMCDenoiseLib.installation
+    import DRMCCoreLib.panel.installation
 
-    monkeypatch.setattr(DRMCDenoiseLib.installation, "_isInteractive", lambda: True)
+    monkeypatch.setattr(DRMCCoreLib.panel.installation, "_isInteractive", lambda: True)
     return fake
 
 
@@ -362,9 +366,9 @@ def test_without_the_extension_it_is_said_what_to_do_and_offline_too(packages, p
 
 def test_slicers_own_packages_are_never_installed(packages, panel, monkeypatch, library):
     packages.installed |= {"torch", "pydicom"}
-    real = library("installation").importlib.util.find_spec
+    real = library("panel.installation").importlib.util.find_spec
     monkeypatch.setattr(
-        library("installation").importlib.util,
+        library("panel.installation").importlib.util,
         "find_spec",
         lambda n, *a: None if n == "SimpleITK" else real(n, *a),
     )
@@ -375,9 +379,9 @@ def test_slicers_own_packages_are_never_installed(packages, panel, monkeypatch, 
 
 
 def test_without_a_window_nothing_is_installed(packages, library, monkeypatch):
-    installation = library("installation")
+    installation = library("panel.installation")
     monkeypatch.setattr(installation, "_isInteractive", lambda: False)
-    requirements = str(Path(REPOSITORY / "DRMCDenoise" / "Resources" / "requirements.txt"))
+    requirements = str(Path(REPOSITORY / "DRMCCore" / "Resources" / "requirements.txt"))
     missing = installation.whatIsMissing(requirements)
     assert not missing.canInstall
     assert missing.sentence == (

@@ -16,10 +16,10 @@ pytestmark = pytest.mark.usefixtures("model")
 @pytest.fixture
 def puppet(monkeypatch):
     """The process of every job from now on; it does what the test says."""
-    import DRMCDenoiseLib.runner
+    import DRMCCoreLib.process.runner
 
     one = Puppet()
-    monkeypatch.setattr(DRMCDenoiseLib.runner, "createProcess", lambda: one)
+    monkeypatch.setattr(DRMCCoreLib.process.runner, "createProcess", lambda: one)
     return one
 
 
@@ -42,7 +42,7 @@ def test_what_is_missing_is_said_where_apply_is_disabled(panel, qtSlicer):
 
 def test_without_a_model_apply_says_where_models_belong(panel, qtSlicer, monkeypatch):
     scan(qtSlicer)
-    monkeypatch.setattr(sys.modules["DRMCDenoiseLib.modelchooser"], "list_models", lambda: [])
+    monkeypatch.setattr(sys.modules["DRMCCoreLib.sections.modelchooser"], "list_models", lambda: [])
     panel.exit()
     panel.enter()
     assert not panel.ui.applyButton.enabled and "No model is installed" in panel.ui.applyButton.toolTip
@@ -117,9 +117,9 @@ def test_a_node_that_is_refused_before_the_engine_starts(panel, qtSlicer, puppet
 
 
 def test_an_engine_that_cannot_be_started(panel, qtSlicer, monkeypatch):
-    import DRMCDenoiseLib.runner
+    import DRMCCoreLib.process.runner
 
-    monkeypatch.setattr(DRMCDenoiseLib.runner, "pythonExecutable", lambda: "/there/is/no/such/python")
+    monkeypatch.setattr(DRMCCoreLib.process.runner, "pythonExecutable", lambda: "/there/is/no/such/python")
     scan(qtSlicer)
     panel.ui.applyButton.click()
     waitUntil(qtSlicer, lambda: panel.job is None)
@@ -165,7 +165,7 @@ def test_leaving_and_coming_back_leaves_one_observer(panel, qtSlicer):
 
 
 def test_the_report_is_in_the_scene_and_can_be_saved(panel, qtSlicer, model, tmp_path, monkeypatch):
-    import DRMCDenoiseLib.reports
+    import DRMCCoreLib.panel.reports
 
     node = scan(qtSlicer)
     assert not panel.ui.openReportButton.enabled and not panel.ui.saveReportButton.enabled
@@ -176,11 +176,11 @@ def test_the_report_is_in_the_scene_and_can_be_saved(panel, qtSlicer, model, tmp
     assert report.GetName() == "PET report (DRMC)" and panel.ui.saveReportButton.enabled
     page = report.GetText()
     assert "Research use only" in page and qtSlicer.app.temporaryPath not in page
-    monkeypatch.setattr(DRMCDenoiseLib.reports, "askWhere", lambda *_: str(tmp_path / "report.html"))
+    monkeypatch.setattr(DRMCCoreLib.panel.reports, "askWhere", lambda *_: str(tmp_path / "report.html"))
     panel.ui.saveReportButton.click()
     assert (tmp_path / "report.html").read_text(encoding="utf-8") == page
     monkeypatch.setattr(
-        DRMCDenoiseLib.reports, "askWhere", lambda *_: str(tmp_path / "nowhere" / "report.html")
+        DRMCCoreLib.panel.reports, "askWhere", lambda *_: str(tmp_path / "nowhere" / "report.html")
     )
     panel.ui.saveReportButton.click()
     assert panel.ui.statusLabel.text.endswith("the report cannot be written (No such file or directory)")

@@ -80,7 +80,7 @@ def test_a_preset_is_saved_chosen_and_forgotten(panel, qtSlicer, model):
 @pytest.mark.parametrize("text", ["{", "[1]", '{"Old": {"device": 3, "model": "m", "gone": 1}, "Bad": 5}'])
 def test_settings_of_another_version_do_no_harm(qtSlicer, text):
     import qt
-    from DRMCDenoiseLib import presets
+    from DRMCCoreLib.panel import presets
 
     qt.QSettings().setValue(presets.GROUP, text)
     assert presets.presetNames()[0] == presets.DEFAULTS and "Bad" not in presets.presetNames()

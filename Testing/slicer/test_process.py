@@ -55,7 +55,7 @@ def segmentationNode(slicer, volume, masks: dict[str, np.ndarray], name="Lesions
 
 
 def matrixOf(slicer, node) -> np.ndarray:
-    from DRMCDenoiseLib import geometry
+    from DRMCCoreLib.nodes import geometry
 
     return geometry.nodeMatrix(node)
 
@@ -282,7 +282,7 @@ def test_a_refusal_of_an_exported_node_names_the_node(slicer):
 def test_an_edited_node_is_not_its_file(slicer, case, tmp_path):
     """The side-car of the file holds no more once the voxels are others: the node is asked what they are."""
     from drmc.pet.in_memory import resolve
-    from DRMCDenoiseLib.volumes import engineInput
+    from DRMCCoreLib.nodes.volumes import engineInput
 
     node = loadVolume(slicer, case.scan)
     assert resolve(engineInput(node, tmp_path).path) == case.scan
@@ -515,7 +515,7 @@ def test_a_script_in_slicer_gets_the_series_of_the_command_line(slicer, dicom, t
 
 def test_what_the_engine_gets_of_a_dicom_node(slicer, dicom, tmp_path):
     from drmc.pet.in_memory import resolve
-    from DRMCDenoiseLib.volumes import engineInput, inWordsOfTheScene, nodeNames
+    from DRMCCoreLib.nodes.volumes import engineInput, inWordsOfTheScene, nodeNames
 
     assert resolve(engineInput(dicom.node, tmp_path).path) == tmp_path / "series"
     (tmp_path / "series" / "another.dcm").write_bytes(b"of another series")
@@ -544,7 +544,7 @@ def test_what_the_engine_gets_of_a_dicom_node(slicer, dicom, tmp_path):
 @pytest.mark.parametrize("flips", [(1, 1, 1), (1, 1, -1), (-1, 1, -1)])
 def test_the_same_voxels_in_another_order(slicer, axes, flips):
     """A file whose axes run otherwise than the node's is turned, not resampled; another grid is not taken for it."""
-    from DRMCDenoiseLib import geometry
+    from DRMCCoreLib.nodes import geometry
 
     array = np.arange(4 * 5 * 6, dtype=np.float32).reshape(4, 5, 6)
     node = volumeNode(slicer, array, oblique())
@@ -571,7 +571,7 @@ def test_the_same_voxels_in_another_order(slicer, axes, flips):
 
 def test_a_written_node_is_read_back_with_its_geometry(slicer, tmp_path):
     """What the engine reads is the node's voxels, in LPS, to the last bit of the spacing."""
-    from DRMCDenoiseLib import geometry
+    from DRMCCoreLib.nodes import geometry
 
     node = volumeNode(slicer, phantom(), oblique())
     sitk.WriteImage(geometry.imageFromNode(node), str(tmp_path / "node.mha"))
@@ -585,7 +585,7 @@ def test_a_written_node_is_read_back_with_its_geometry(slicer, tmp_path):
 
 
 def test_a_disk_that_is_full_is_said(slicer, monkeypatch):
-    from DRMCDenoiseLib import volumes
+    from DRMCCoreLib.nodes import volumes
 
     def full(*_):
         raise OSError(28, "No space left on device")

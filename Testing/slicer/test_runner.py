@@ -17,8 +17,8 @@ sys.path.append(str(REPOSITORY / "DRMCDenoise"))
 @pytest.fixture(params=["plain", "qt"])
 def makeJob(request, application):
     """Makes a Job with each of the two processes, of Python code."""
-    from DRMCDenoiseLib import processes
-    from DRMCDenoiseLib.runner import Job
+    from DRMCCoreLib.process import processes
+    from DRMCCoreLib.process.runner import Job
 
     if request.param == "qt" and host.missingQt() is not None:
         request.getfixturevalue("qtSlicer")
@@ -78,7 +78,7 @@ def test_a_crash_says_its_last_line(makeJob):
 
 
 def test_a_program_that_is_not_there(makeJob, application):
-    from DRMCDenoiseLib.runner import Job
+    from DRMCCoreLib.process.runner import Job
 
     job = makeJob("")
     missing = Job(["/there/is/no/such/program"], process=type(job._process)())
@@ -97,8 +97,8 @@ def test_the_engine_is_on_the_path_of_the_child_only(makeJob, monkeypatch, tmp_p
     )
     job.start()
     job.wait(seconds=120)
-    assert job.result["path"].split(os.pathsep) == [str(REPOSITORY / "DRMCDenoise"), "earlier"]
-    assert Path(job.result["drmc"]).parent == REPOSITORY / "DRMCDenoise" / "drmc"
+    assert job.result["path"].split(os.pathsep) == [str(REPOSITORY / "DRMCCore"), "earlier"]
+    assert Path(job.result["drmc"]).parent == REPOSITORY / "DRMCCore" / "drmc"
     assert dict(os.environ) == before
 
 
@@ -147,7 +147,7 @@ def test_a_child_that_stops_when_its_input_ends_needs_no_force(makeJob):
 
 @pytest.mark.parametrize(("exitCode", "seen"), [(0, 0), (1, 130), (130, 130)])
 def test_what_a_cancel_makes_of_the_exit_code(application, exitCode, seen):
-    from DRMCDenoiseLib.runner import Job
+    from DRMCCoreLib.process.runner import Job
 
     puppet = Puppet()
     job = Job(["engine"], process=puppet, environment={"MORE": "1"})
@@ -160,7 +160,7 @@ def test_what_a_cancel_makes_of_the_exit_code(application, exitCode, seen):
 
 
 def test_a_qt_event_loop_alone_is_enough(qtSlicer):
-    from DRMCDenoiseLib.runner import Job
+    from DRMCCoreLib.process.runner import Job
 
     job = Job([sys.executable, "-c", 'print(\'{"event": "result", "is": 1}\')'])
     job.start()

@@ -74,7 +74,7 @@ def test_sample_data_gets_it_once_at_start(qtSlicer, sources):
 
 
 def test_a_click_loads_it_as_suv_with_named_lesions(slicer, sources, tmp_path):
-    from DRMCDenoiseLib.sampledata import registerSampleData
+    from DRMCCoreLib.nodes.sampledata import registerSampleData
 
     registerSampleData()
     (source,) = sources["Nuclear Medicine"]
@@ -84,14 +84,14 @@ def test_a_click_loads_it_as_suv_with_named_lesions(slicer, sources, tmp_path):
 def test_a_script_loads_it_as_suv_with_named_lesions(slicer, sources, tmp_path):
     """SampleData.downloadSample takes the files one by one and never asks for a loader of our own."""
     import SampleData
-    from DRMCDenoiseLib.sampledata import SAMPLE_NAME, registerSampleData
+    from DRMCCoreLib.nodes.sampledata import SAMPLE_NAME, registerSampleData
 
     registerSampleData()
     assertLoaded(slicer, SampleData.downloadSamples(SAMPLE_NAME), tmp_path)
 
 
 def assertLoaded(slicer, nodes, tmp_path):
-    from DRMCDenoiseLib.volumes import engineInput
+    from DRMCCoreLib.nodes.volumes import engineInput
 
     ((source,),) = slicer.modules.sampleDataSources.values()
     low, full, lesions = nodes
@@ -117,12 +117,14 @@ def assertLoaded(slicer, nodes, tmp_path):
 
 def test_without_sample_data_or_without_the_files_nothing_happens(slicer, sources, monkeypatch, tmp_path):
     from drmc.errors import InputError
-    from DRMCDenoiseLib import sampledata
+    from DRMCCoreLib.nodes import sampledata
 
     monkeypatch.setitem(sys.modules, "SampleData", None)
     sampledata.registerSampleData()
     monkeypatch.undo()
-    monkeypatch.setattr(sampledata, "__file__", str(tmp_path / "a" / "DRMCDenoiseLib" / "sampledata.py"))
+    monkeypatch.setattr(
+        sampledata, "__file__", str(tmp_path / "a" / "DRMCCoreLib" / "nodes" / "sampledata.py")
+    )
     sampledata.registerSampleData()
     with pytest.raises(InputError, match="not installed"):
         sampledata.loadSample()
@@ -132,13 +134,13 @@ def test_without_sample_data_or_without_the_files_nothing_happens(slicer, source
 def test_where_the_extension_is_installed(slicer, monkeypatch, tmp_path):
     """There the modules' folder holds the library and the resources side by side; a damaged file is refused."""
     from drmc.errors import InputError
-    from DRMCDenoiseLib import sampledata
+    from DRMCCoreLib.nodes import sampledata
 
     folder = tmp_path / "Resources" / "SampleData"
     folder.mkdir(parents=True)
     for name in ("DRMC-sample.json", "DRMC-sample-low.nrrd"):
         (folder / name).write_bytes((FOLDER / name).read_bytes())
-    monkeypatch.setattr(sampledata, "__file__", str(tmp_path / "DRMCDenoiseLib" / "sampledata.py"))
+    monkeypatch.setattr(sampledata, "__file__", str(tmp_path / "DRMCCoreLib" / "nodes" / "sampledata.py"))
     assert sampledata.sampleFolder() == folder
     with pytest.raises(InputError, match=r"full\.nrrd is missing or damaged"):
         sampledata.loadSample()

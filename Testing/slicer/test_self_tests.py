@@ -37,7 +37,7 @@ def test_they_fail_where_a_panel_does_not_open(qtSlicer, mainWindow, monkeypatch
     import importlib
 
     test = getattr(importlib.import_module(name), f"{name}Test")()
-    monkeypatch.setattr("DRMCDenoiseLib.panel.Panel.observeScene", lambda self: None)
+    monkeypatch.setattr("DRMCCoreLib.panel.panel.Panel.observeScene", lambda self: None)
     test.setUp()
     with pytest.raises(AssertionError, match=f"the panel of {name} did not open"):
         test.openPanel(name)
@@ -79,6 +79,6 @@ def test_the_modules_that_are_tested_there_are_those_of_the_extension():
     import run_in_slicer
 
     assert run_in_slicer.MODULES == tuple(cmake_lists.MODULES)
-    assert f"MODULES = {run_in_slicer.MODULES!r}".replace("'", '"') in (
+    assert f"TESTED = {run_in_slicer.TESTED!r}".replace("'", '"') in (
         (run_in_slicer.REPOSITORY / "Testing" / "slicer" / "in_slicer.py").read_text(encoding="utf-8")
     )

@@ -145,10 +145,12 @@ def test_the_panel_offers_all_frames_and_cancel_leaves_the_scene_as_it_was(qtSli
 @pytest.fixture
 def puppets(monkeypatch):
     """The processes of all jobs, one after the other; they do what the test says."""
-    import DRMCDenoiseLib.runner
+    import DRMCCoreLib.process.runner
 
     made = []
-    monkeypatch.setattr(DRMCDenoiseLib.runner, "createProcess", lambda: made.append(Puppet()) or made[-1])
+    monkeypatch.setattr(
+        DRMCCoreLib.process.runner, "createProcess", lambda: made.append(Puppet()) or made[-1]
+    )
     return made
 
 

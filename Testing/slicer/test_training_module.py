@@ -33,7 +33,7 @@ def engineErrors():
 @pytest.fixture
 def puppets(monkeypatch):
     """The processes of every job from now on, in the order of their start; they do what the test says."""
-    import DRMCDenoiseLib.runner
+    import DRMCCoreLib.process.runner
 
     made = []
 
@@ -41,7 +41,7 @@ def puppets(monkeypatch):
         made.append(Puppet())
         return made[-1]
 
-    monkeypatch.setattr(DRMCDenoiseLib.runner, "createProcess", make)
+    monkeypatch.setattr(DRMCCoreLib.process.runner, "createProcess", make)
     return made
 
 
@@ -108,7 +108,7 @@ def test_the_command_is_torchrun_and_its_line_says_the_same(slicer, configuratio
     words = shlex.split(logic.commandLine(configuration, 4))
     assert words[-len(command) + 2 :] == command[:-2]
     settings = dict(word.split("=", 1) for word in words[: -len(command) + 2])
-    assert settings["PYTHONPATH"].split(os.pathsep)[0] == str(REPOSITORY / "DRMCDenoise")
+    assert settings["PYTHONPATH"].split(os.pathsep)[0] == str(REPOSITORY / "DRMCCore")
     assert settings["PYTHON_EXEC"] == sys.executable
     with pytest.raises(engineErrors().InputError, match="at least 1"):
         logic.command(configuration, 0)

@@ -7,7 +7,7 @@ import ast
 import pytest
 from conftest import REPOSITORY
 
-ENGINE = REPOSITORY / "DRMCDenoise" / "drmc"
+ENGINE = REPOSITORY / "DRMCCore" / "drmc"
 # What the panel's child process never runs: other commands, batches, and the parser of the command line itself.
 NOT_OF_A_RUN = (
     "denoising/batch.py",
@@ -65,7 +65,7 @@ def test_the_engine_has_messages_with_options():
 
 @pytest.mark.parametrize("text", messages())
 def test_no_option_is_left_in_the_words_of_the_panel(slicer, text):
-    from DRMCDenoiseLib.wording import inPanelWords
+    from DRMCCoreLib.words.wording import inPanelWords
 
     # What `mend` stands for in the refusal of an image without units.
     whole = text.replace(
@@ -79,7 +79,7 @@ def test_an_image_without_units_is_mended_in_the_panel(slicer, tmp_path):
     import SimpleITK as sitk
     from drmc.errors import InputError
     from drmc.pet.reading import read_volume
-    from DRMCDenoiseLib.wording import inPanelWords
+    from DRMCCoreLib.words.wording import inPanelWords
 
     path = tmp_path / "pet.nii.gz"
     sitk.WriteImage(sitk.GetImageFromArray(np.full((4, 4, 4), 9e5, np.float32)), str(path))
@@ -101,6 +101,6 @@ def test_an_image_without_units_is_mended_in_the_panel(slicer, tmp_path):
     ],
 )  # fmt: skip
 def test_a_mistake_names_the_field_in_its_own_unit(slicer, lines, sentence):
-    from DRMCDenoiseLib.headerfields import mistake
+    from DRMCCoreLib.words.headerfields import mistake
 
     assert mistake(lines).startswith(sentence) and bool(mistake(lines)) == bool(sentence)

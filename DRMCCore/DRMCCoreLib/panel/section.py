@@ -1,12 +1,16 @@
-"""A titled part of the DRMC Denoise panel, with a .ui file of its own."""
+"""A titled part of a panel, with a .ui file of its own."""
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import slicer
 import vtk
 from slicer.util import VTKObservationMixin
+
+RESOURCES = Path(__file__).resolve().parents[2] / "Resources"
+"""Of the sections that several panels show."""
 
 
 class Section(VTKObservationMixin):
@@ -16,15 +20,21 @@ class Section(VTKObservationMixin):
     """
 
     uiName = ""
+    resources: Path | None = None  # the folder Resources with the .ui file; None: that of the panel's module
 
     def __init__(self, panel):
-        from DRMCDenoiseLib.fittedheight import FittedHeight  # Qt is not there where the module is a library
+        from DRMCCoreLib.panel.fittedheight import (
+            FittedHeight,  # Qt is not there where the module is a library
+        )
 
         VTKObservationMixin.__init__(self)
         self.panel = panel
         self.parameters = None
         self._guiTag = None
-        widget = slicer.util.loadUI(panel.resourcePath(f"UI/{self.uiName}.ui"))
+        file = f"UI/{self.uiName}.ui"
+        widget = slicer.util.loadUI(
+            str(self.resources / file) if self.resources else panel.resourcePath(file)
+        )
         panel.layout.addWidget(widget)
         self._height = FittedHeight(widget)
         self.ui = slicer.util.childWidgetVariables(widget)
@@ -48,7 +58,7 @@ class Section(VTKObservationMixin):
         return ""
 
     def runArguments(self) -> dict[str, Any]:
-        """This section's arguments of `DRMCDenoiseLogic.process`."""
+        """This section's arguments of the run that the panel's logic starts."""
         return {}
 
     def takeResults(self, job, parameters) -> None:

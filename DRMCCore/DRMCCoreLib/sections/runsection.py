@@ -8,17 +8,18 @@ from typing import Any
 from drmc.errors import CancelledError, DRMCError, InputError
 from slicer.i18n import tr as _
 
-from DRMCDenoiseLib import reports
-from DRMCDenoiseLib.desktop import openInDesktop
-from DRMCDenoiseLib.pathedit import PathEdit
-from DRMCDenoiseLib.section import Section
-from DRMCDenoiseLib.wording import inPanelWords
+from DRMCCoreLib.panel import reports
+from DRMCCoreLib.panel.desktop import openInDesktop
+from DRMCCoreLib.panel.pathedit import PathEdit
+from DRMCCoreLib.panel.section import RESOURCES, Section
+from DRMCCoreLib.words.wording import inPanelWords
 
 
 class RunSection(Section):
     """The output volume, the one button that starts and cancels, the progress, the notices and the report."""
 
-    uiName = "DRMCDenoiseRun"
+    uiName = "DRMCCoreRun"
+    resources = RESOURCES
     _shown = None  # the run whose outcome is shown
     _inputID = ""  # of the volume that the status line speaks of
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import slicer
 from drmc.errors import InputError
 
-from DRMCDenoiseLib.petreader import FILE_TYPE
+from DRMCCoreLib.nodes.petreader import FILE_TYPE
 
 CATEGORY = "Nuclear Medicine"
 SAMPLE_NAME = "DRMCLowDosePET"
@@ -27,7 +27,7 @@ FILES = {
 def sampleFolder() -> Path:
     """Resources/SampleData in the source tree or where the extension is installed; InputError if it is not there."""
     here = Path(__file__).resolve()
-    for level in (2, 1):
+    for level in (3, 2):
         folder = here.parents[level] / "Resources" / "SampleData"
         if (folder / "DRMC-sample.json").is_file():
             return folder

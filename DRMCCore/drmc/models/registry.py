@@ -17,6 +17,9 @@ from drmc.files import atomic_path, check_regular, write_json
 from drmc.models.card import ModelEntry, card_path, read_bytes, read_card, sha256_of, verified
 from drmc.models.weights import load_network
 
+SHIPPED = Path(__file__).resolve().with_name("data")
+"""Package data: in the wheel, in the installed extension and in the sources."""
+
 
 def user_folder() -> Path:
     """Where a user's own models belong on this platform; the folder need not exist."""
@@ -32,9 +35,7 @@ def user_folder() -> Path:
 def model_folders() -> list[Path]:
     """Folders searched for models, the first wins: those of $DRMC_MODELS, the user's, the one shipped."""
     named = [Path(part) for part in os.environ.get("DRMC_MODELS", "").split(os.pathsep) if part]
-    here = Path(__file__).resolve()
-    shipped = [here.parents[level] / "Resources" / "Models" for level in (3, 2)]
-    return [*named, user_folder(), *shipped]
+    return [*named, user_folder(), SHIPPED]
 
 
 def list_models() -> list[ModelEntry]:

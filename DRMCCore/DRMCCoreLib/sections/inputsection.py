@@ -10,12 +10,12 @@ import slicer
 import vtk
 from slicer.i18n import tr as _
 
-from DRMCDenoiseLib import headerfields, suvtexts
-from DRMCDenoiseLib.inspection import InspectionState, SUVInspection
-from DRMCDenoiseLib.section import Section
-from DRMCDenoiseLib.sequences import sequenceOf
-from DRMCDenoiseLib.suvunits import SUV_FACTOR_ATTRIBUTE, declaredUnits
-from DRMCDenoiseLib.wording import inPanelWords
+from DRMCCoreLib.nodes.sequences import sequenceOf
+from DRMCCoreLib.nodes.suvunits import SUV_FACTOR_ATTRIBUTE, declaredUnits
+from DRMCCoreLib.panel.section import RESOURCES, Section
+from DRMCCoreLib.sections.inspection import InspectionState, SUVInspection
+from DRMCCoreLib.words import headerfields, suvtexts
+from DRMCCoreLib.words.wording import inPanelWords
 
 DEBOUNCE_MILLISECONDS = 300
 AUTO, IN_SUV, BY_FACTOR = "", "SUV", "factor"
@@ -24,7 +24,8 @@ AUTO, IN_SUV, BY_FACTOR = "", "SUV", "factor"
 class InputSection(Section):
     """The input volume, the SUV decision that a run would take, and what the user says where a header does not."""
 
-    uiName = "DRMCDenoiseInput"
+    uiName = "DRMCCoreInput"
+    resources = RESOURCES
     _asked = None  # what the present answer is about
     _observed = None  # the input node that is observed
 

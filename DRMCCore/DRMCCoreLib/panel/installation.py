@@ -18,6 +18,7 @@ import slicer
 from drmc.errors import DRMCError, InputError
 from slicer.i18n import tr as _
 
+REQUIREMENTS = Path(__file__).resolve().parents[2] / "Resources" / "requirements.txt"
 SLICERS_OWN = ("SimpleITK", "numpy")
 TORCH = "torch"
 

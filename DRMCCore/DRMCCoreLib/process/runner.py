@@ -22,11 +22,11 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
-from DRMCDenoiseLib import processtree
-from DRMCDenoiseLib.processes import createProcess
-from DRMCDenoiseLib.signals import Signal
+from DRMCCoreLib.process import processtree
+from DRMCCoreLib.process.processes import createProcess
+from DRMCCoreLib.process.signals import Signal
 
-ENGINE_FOLDER = Path(__file__).resolve().parents[1]
+ENGINE_FOLDER = Path(__file__).resolve().parents[2]
 CANCELLED = 130
 _KEPT_LINES = 40
 _running: set[Job] = set()  # keeps a job that nobody else holds from being destroyed, and its child with it

@@ -13,8 +13,8 @@ from typing import Any
 import slicer
 from drmc.errors import DRMCError, InputError
 
-from DRMCDenoiseLib.runner import Job, engineCommand
-from DRMCDenoiseLib.signals import Signal
+from DRMCCoreLib.process.runner import Job, engineCommand
+from DRMCCoreLib.process.signals import Signal
 
 
 class InspectionState(enum.Enum):
@@ -50,7 +50,7 @@ class SUVInspection:
         headerValues: dict[str, str] | None = None,
     ) -> None:
         """Asks; the answer comes by `changed`. The arguments are those of `DRMCDenoiseLogic.process`."""
-        from DRMCDenoiseLib.volumes import engineInput, inWordsOfTheScene, nodeNames
+        from DRMCCoreLib.nodes.volumes import engineInput, inWordsOfTheScene, nodeNames
 
         self._cancel()
         scratch = Path(tempfile.mkdtemp(prefix="DRMC-", dir=slicer.app.temporaryPath))

@@ -10,8 +10,8 @@ from pathlib import Path
 import slicer
 import vtk
 
-from DRMCDenoiseLib.suvdisplay import DEFAULT_WINDOW, INVERTED_GRAY, showWindow
-from DRMCDenoiseLib.suvunits import isSUV, setSUVUnits
+from DRMCCoreLib.nodes.suvdisplay import DEFAULT_WINDOW, INVERTED_GRAY, showWindow
+from DRMCCoreLib.nodes.suvunits import isSUV, setSUVUnits
 
 FILE_TYPE = "DRMCPETFile"
 _FIELD = "DRMC_voxel_units:="

@@ -9,11 +9,12 @@ from drmc.errors import DRMCError
 from drmc.models.registry import preferred_model, user_folder
 from slicer.i18n import tr as _
 
-from DRMCDenoiseLib import installation, modeltexts, speed
-from DRMCDenoiseLib.desktop import openInDesktop
-from DRMCDenoiseLib.modelchooser import chosenModel, fillModels, showModel
-from DRMCDenoiseLib.questions import ask
-from DRMCDenoiseLib.section import Section
+from DRMCCoreLib.panel import installation
+from DRMCCoreLib.panel.desktop import openInDesktop
+from DRMCCoreLib.panel.section import RESOURCES, Section
+from DRMCCoreLib.process.query import ask
+from DRMCCoreLib.sections.modelchooser import chosenModel, fillModels, showModel
+from DRMCCoreLib.words import modeltexts, speed
 
 DELAY_MILLISECONDS = 500  # first the panel is to be there
 
@@ -28,7 +29,8 @@ def chooseWeightFile() -> str:
 class ModelSection(Section):
     """The model with its card, the device, and the installation of PyTorch."""
 
-    uiName = "DRMCDenoiseModel"
+    uiName = "DRMCCoreModel"
+    resources = RESOURCES
     _models = ()
     _devices = None  # as `drmc devices --json`
     _deviceProblem = ""
@@ -159,7 +161,7 @@ class ModelSection(Section):
         self._checkInstallation()
 
     def _requirements(self) -> str:
-        return self.panel.resourcePath("requirements.txt")
+        return str(installation.REQUIREMENTS)
 
     def _checkInstallation(self) -> None:
         self._missing = installation.whatIsMissing(self._requirements())

@@ -5,14 +5,15 @@ from __future__ import annotations
 import slicer
 from slicer.i18n import tr as _
 
-from DRMCDenoiseLib.presets import DEFAULTS, presetNames, presetValues, removePreset, savePreset
-from DRMCDenoiseLib.section import Section
+from DRMCCoreLib.panel.presets import DEFAULTS, presetNames, presetValues, removePreset, savePreset
+from DRMCCoreLib.panel.section import RESOURCES, Section
 
 
 class ParameterSection(Section):
     """The choice of a parameter node of this module, and of named settings that are taken over into it."""
 
-    uiName = "DRMCDenoiseParameters"
+    uiName = "DRMCCoreParameters"
+    resources = RESOURCES
     _isShowing = False
 
     def setup(self) -> None:

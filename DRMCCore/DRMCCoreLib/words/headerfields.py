@@ -10,7 +10,7 @@ from drmc.errors import InputError
 from drmc.suv import manual
 from slicer.i18n import tr as _
 
-from DRMCDenoiseLib.wording import inPanelWords
+from DRMCCoreLib.words.wording import inPanelWords
 
 MEGA = 1e6  # the dose is said in MBq here, and in Bq in the header
 

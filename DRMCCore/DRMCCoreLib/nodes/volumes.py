@@ -21,9 +21,9 @@ from drmc import files
 from drmc.errors import InputError
 from drmc.pet import in_memory
 
-from DRMCDenoiseLib import geometry
-from DRMCDenoiseLib.names import fileName
-from DRMCDenoiseLib.suvunits import SUV_CODE, SUV_FACTOR_ATTRIBUTE, declaredUnits, isSUV
+from DRMCCoreLib.nodes import geometry
+from DRMCCoreLib.nodes.names import fileName
+from DRMCCoreLib.nodes.suvunits import SUV_CODE, SUV_FACTOR_ATTRIBUTE, declaredUnits, isSUV
 
 IMAGE_ENDINGS = (".nii", ".nii.gz", ".nrrd", ".nhdr", ".mha", ".mhd")
 

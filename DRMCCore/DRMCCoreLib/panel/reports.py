@@ -8,7 +8,7 @@ import slicer
 from drmc.files import write_text
 from slicer.i18n import tr as _
 
-from DRMCDenoiseLib.names import fileName
+from DRMCCoreLib.nodes.names import fileName
 
 
 def showReport(html: str, node, name: str):

@@ -14,7 +14,7 @@ import threading
 import time
 from collections.abc import Sequence
 
-from DRMCDenoiseLib.signals import Signal
+from DRMCCoreLib.process.signals import Signal
 
 try:
     import qt

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from DRMCDenoiseLib.runner import Job, engineCommand
+from DRMCCoreLib.process.runner import Job, engineCommand
 
 
 def ask(answer: Callable[[dict[str, Any] | None, str], Any], *arguments: object) -> Job | None:

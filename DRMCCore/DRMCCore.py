@@ -1,0 +1,19 @@
+"""DRMC Core: what the modules of DRMC share, the engine `drmc` and the library `DRMCCoreLib`. Hidden; it has no panel."""
+
+from slicer.i18n import tr as _
+from slicer.i18n import translate
+from slicer.ScriptedLoadableModule import ScriptedLoadableModule
+
+
+class DRMCCore(ScriptedLoadableModule):
+    """The module as Slicer knows it; the other modules of DRMC depend on it and none on each other."""
+
+    def __init__(self, parent):
+        ScriptedLoadableModule.__init__(self, parent)
+        self.parent.title = _("DRMC Core")
+        self.parent.categories = [translate("qSlicerAbstractCoreModule", "Nuclear Medicine")]
+        self.parent.dependencies = []
+        self.parent.contributors = ["DRMC contributors"]
+        self.parent.helpText = _("The engine and the library that the modules of DRMC share.")
+        self.parent.acknowledgementText = ""
+        self.parent.hidden = True

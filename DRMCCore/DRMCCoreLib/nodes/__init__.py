@@ -1,0 +1,1 @@
+"""MRML nodes: volumes, units, display, sequences."""

@@ -1,0 +1,1 @@
+"""The base of a module's panel and what every panel needs."""

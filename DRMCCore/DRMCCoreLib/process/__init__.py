@@ -1,0 +1,1 @@
+"""Child processes that run the engine: started, followed and ended from Slicer."""
