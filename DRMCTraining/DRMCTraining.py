@@ -2,7 +2,6 @@
 
 import importlib.util
 import json
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -84,12 +83,6 @@ class DRMCTrainingWidget(Panel):
             self._run.end()
         self.setParameterNode(None)
         self.removeObservers()
-
-    def onReload(self) -> None:
-        """Reloads the library too: Slicer itself executes only this file again."""
-        for name in [name for name in sys.modules if name.partition(".")[0] == "DRMCTrainingLib"]:
-            del sys.modules[name]
-        Panel.onReload(self)
 
     def initializeParameterNode(self) -> None:
         """Shows the scene's parameter node; what is training stays chosen in a new scene."""

@@ -238,10 +238,12 @@ def test_errors_are_the_same_after_a_reload(panel, monkeypatch):
     from drmc.errors import InputError
 
     before = dict(sys.modules)
-    monkeypatch.setattr(sys.modules["DRMCDenoise"].Panel, "onReload", lambda self: None)
+    from slicer.ScriptedLoadableModule import ScriptedLoadableModuleWidget
+
+    monkeypatch.setattr(ScriptedLoadableModuleWidget, "onReload", lambda self: None)
     try:
         panel.onReload()
-        assert "drmc.suv" not in sys.modules and "DRMCDenoiseLib" not in sys.modules
+        assert not {"drmc", "drmc.suv", "DRMCCoreLib", "DRMCDenoiseLib"} & set(sys.modules)
         from drmc.suv.manual import checked
 
         with pytest.raises(InputError):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+
 import slicer
 import vtk
 from slicer.ScriptedLoadableModule import ScriptedLoadableModuleWidget
@@ -52,6 +54,17 @@ class Panel(ScriptedLoadableModuleWidget, VTKObservationMixin):
     def exit(self) -> None:
         """Called each time the user opens another module; what is under way goes on."""
         self.setParameterNode(None)
+
+    def onReload(self) -> None:
+        """Reloads the libraries and the engine too: Slicer itself executes only the module's file again.
+
+        But for the engine's errors: the other modules catch them by the classes that they have imported.
+        """
+        own = {"drmc", "DRMCCoreLib", f"{self.moduleName}Lib"}
+        for name in [name for name in sys.modules if name.partition(".")[0] in own]:
+            if name != "drmc.errors":
+                del sys.modules[name]
+        ScriptedLoadableModuleWidget.onReload(self)
 
     def onSceneStartClose(self, caller, event) -> None:
         """The parameter node loses its content."""

@@ -1,0 +1,116 @@
+"""A panel made of sections, with one run at a time."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+
+import slicer
+from slicer.i18n import tr as _
+
+from DRMCCoreLib.panel.panel import Panel
+from DRMCCoreLib.panel.section import Section
+
+
+class SectionPanel(Panel):
+    """Builds its sections, gives them the parameter node that is shown, and starts a run with what they say.
+
+    `Logic`: the class of the module's logic, with `getParameterNode` and `process`; `ParameterNode`: the class that wraps a
+    MRML node; `Sections`: classes in the order in which they are shown. `job`: the run under way, or None.
+    """
+
+    Logic: type
+    ParameterNode: type
+    Sections: tuple[type[Section], ...] = ()
+
+    def __init__(self, parent=None) -> None:
+        Panel.__init__(self, parent)
+        self.logic = None
+        self.job = None
+        self.sections: list[Section] = []
+        self._shownNode = None  # the MRML node behind the one that was shown last
+        self._runParameterNode = None  # the one whose parameters the run under way has
+
+    def setup(self) -> None:
+        """Builds the panel when the module is opened for the first time."""
+        Panel.setup(self)
+        self.logic = self.Logic()
+        self.sections = [Shown(self) for Shown in self.Sections]
+        self.ui = SimpleNamespace(**{k: v for section in self.sections for k, v in vars(section.ui).items()})
+        self.layout.addStretch(1)
+        self.observeScene()
+        self.initializeParameterNode()
+
+    def cleanup(self) -> None:
+        """Ends a run that is under way, when the application closes or the module is reloaded."""
+        if self.job is not None:
+            self.job.end()
+        for section in self.sections:
+            section.cleanup()
+        self.removeObservers()
+
+    def enter(self) -> None:
+        """Called each time the user opens this module."""
+        for section in self.sections:
+            section.enter()
+        Panel.enter(self)
+
+    def onSceneStartClose(self, caller, event) -> None:
+        """A run whose nodes go away is ended."""
+        if self.job is not None:
+            self.job.end()
+        Panel.onSceneStartClose(self, caller, event)
+
+    def initializeParameterNode(self) -> None:
+        """Shows the parameter node that was shown last, or the scene's own."""
+        own = (
+            self.logic.getParameterNode().parameterNode
+        )  # gets back its attribute, which closing a scene takes
+        self.showParameterNode(self._shownNode if slicer.mrmlScene.IsNodePresent(self._shownNode) else own)
+
+    def showParameterNode(self, node) -> None:
+        """Shows another of the scene's parameter sets; the scene's own if None."""
+        parameterNode = self.ParameterNode(node) if node else self.logic.getParameterNode()
+        self._shownNode = parameterNode.parameterNode
+        self.setParameterNode(parameterNode)
+
+    def setParameterNode(self, parameterNode) -> None:
+        """Connects the sections to a parameter node, or to none."""
+        self._parameterNode = parameterNode
+        for section in self.sections:
+            section.setParameters(parameterNode)
+        for section in self.sections if parameterNode else ():
+            section.onParametersChanged()
+
+    def onReadinessChanged(self) -> None:
+        """For a section to call when something other than a parameter has changed on which `whyNotApply` rests."""
+        for section in self.sections if self._parameterNode is not None else ():
+            section.onParametersChanged()
+
+    def whyNotApply(self) -> str:
+        """Why a run cannot start, in a sentence; empty if it can."""
+        if self._parameterNode is None:
+            return _("The scene is being closed")
+        return next((reason for section in self.sections if (reason := section.whyNotApply())), "")
+
+    def startRun(self):
+        """Starts a run with what the sections say and returns its job; raises DRMCError if it is refused."""
+        arguments = {key: value for section in self.sections for key, value in section.runArguments().items()}
+        self.job = job = self.logic.process(**arguments, waitForCompletion=False)
+        self._runParameterNode = self._parameterNode
+        job.finished.connect(self._onFinished)
+        self._onRunChanged()
+        if not job.isRunning():  # the engine could not be started at all
+            self._onFinished(job)
+        return job
+
+    def _onFinished(self, job) -> None:
+        self.job = None
+        try:
+            for section in self.sections if job.error is None else ():
+                section.takeResults(job, self._runParameterNode)  # which may not be shown any more
+        finally:
+            self._onRunChanged()
+
+    def _onRunChanged(self) -> None:
+        for section in self.sections:
+            section.onRunChanged()

@@ -1,0 +1,99 @@
+"""Denoising for scripts, other modules and the panel."""
+
+from collections.abc import Callable
+from typing import Any
+
+import slicer
+from drmc.errors import InputError
+from slicer import vtkMRMLScalarVolumeNode, vtkMRMLTableNode, vtkMRMLTextNode
+from slicer.ScriptedLoadableModule import ScriptedLoadableModuleLogic
+
+from DRMCDenoiseLib.parameters import PRESET_PARAMETERS, DRMCDenoiseParameterNode
+
+
+class DRMCDenoiseLogic(ScriptedLoadableModuleLogic):
+    """Denoising for scripts, other modules and the panel; needs no GUI."""
+
+    @staticmethod
+    def presetDefaults() -> dict[str, Any]:
+        """The parameters that a preset keeps, with what a new parameter set has."""
+        fresh = DRMCDenoiseParameterNode(slicer.vtkMRMLScriptedModuleNode())
+        return {name: getattr(fresh, name) for name in PRESET_PARAMETERS}
+
+    def getParameterNode(self) -> DRMCDenoiseParameterNode:
+        """The scene's own parameter set, which a loaded scene replaces; users may add others beside it."""
+        return DRMCDenoiseParameterNode(super().getParameterNode())
+
+    def process(
+        self,
+        inputVolume: vtkMRMLScalarVolumeNode,
+        outputVolume: vtkMRMLScalarVolumeNode | None = None,
+        *,
+        model: str | None = None,
+        lesions: Any = None,
+        lesionTable: vtkMRMLTableNode | None = None,
+        report: vtkMRMLTextNode | None = None,
+        routingTable: vtkMRMLTableNode | None = None,
+        reference: vtkMRMLScalarVolumeNode | None = None,
+        suv: str | float | None = None,
+        acceptRule: str | None = None,
+        headerValues: dict[str, str] | None = None,
+        allFrames: bool = False,
+        device: str = "auto",
+        precision: str = "auto",
+        outputFolder: Any = None,
+        writeDICOM: bool = False,
+        waitForCompletion: bool = True,
+        progressCallback: Callable[[int, int, float | None], Any] | None = None,
+    ) -> Any:
+        """Denoises a PET volume in a child process and returns the denoised volume.
+
+        :param outputVolume: the node that gets the result; a new one if None
+        :param model: name of an installed model or path of a weight file; the default model if None
+        :param lesions: segmentation node, label map node or file; `lesionTable` (a new node if None) gets their numbers
+        :param report: text node that gets report.html; a new one if None
+        :param routingTable: the node that gets the gates of every expert; a new one if None
+        :param reference: full-dose volume on the same grid, to compare with
+        :param suv: what the voxels are if the node cannot tell: "SUV" (body weight), or the SUV of one unit
+        :param acceptRule: the reference-time rule to take where a DICOM header is ambiguous
+        :param headerValues: DICOM values by keyword that take the place of the header's for the SUV (drmc.suv.manual)
+        :param allFrames: denoise all frames of the sequence that the input shows a frame of, into a new sequence
+        :param device: auto, cpu, cuda or mps
+        :param precision: auto, fp32 or bf16
+        :param outputFolder: folder that keeps report.html, lesions.csv, routing.csv, summary.json and the image
+        :param writeDICOM: write the result into outputFolder/denoised as a DICOM series too; the input must be one
+        :param waitForCompletion: if False, returns the running `DenoiseJob` at once
+        :param progressCallback: called with tiles done, tiles in all, and seconds left (None while unknown)
+
+        Raises InputError (refused, with the sentence of the command line), CancelledError or DRMCError; the scene is
+        then as it was.
+        """
+        from DRMCDenoiseLib.denoisejob import DenoiseJob  # SimpleITK is not needed before
+        from DRMCDenoiseLib.sequencejob import SequenceJob
+
+        if not inputVolume:
+            raise InputError("no input volume: choose a PET volume")
+        if outputVolume is inputVolume:
+            raise InputError(f"'{inputVolume.GetName()}' is input and output: choose another output volume")
+        job = (SequenceJob if allFrames else DenoiseJob)(inputVolume, outputVolume)
+        if progressCallback is not None:
+            job.progress.connect(progressCallback)
+        job.start(
+            lesions=lesions,
+            lesionTable=lesionTable,
+            report=report,
+            routingTable=routingTable,
+            reference=reference,
+            suv=suv,
+            headerValues=headerValues,
+            outputFolder=outputFolder,
+            model=model,
+            accept_rule=acceptRule,
+            device=device,
+            precision=precision,
+            dicom=writeDICOM,
+        )
+        if not waitForCompletion:
+            return job
+        job.wait(idle=slicer.app.processEvents)
+        return job.outputVolume

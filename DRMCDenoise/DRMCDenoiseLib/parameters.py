@@ -1,0 +1,48 @@
+"""What the panel of DRMC Denoise shows, kept in the scene."""
+
+from typing import Annotated
+
+from DRMCCoreLib.nodes.suvdisplay import DEFAULT_WINDOW
+from slicer import (
+    vtkMRMLScalarVolumeNode,
+    vtkMRMLSegmentationNode,
+    vtkMRMLTableNode,
+    vtkMRMLTextNode,
+)
+from slicer.parameterNodeWrapper import Choice, WithinRange, parameterNodeWrapper
+
+from DRMCDenoiseLib.comparison import MODES, OFF
+
+# what a preset keeps: the settings that are the same for every scan
+PRESET_PARAMETERS = ("model", "device", "outputFolder", "writeDICOM", "fade", "windowSUV")
+
+
+@parameterNodeWrapper
+class DRMCDenoiseParameterNode:
+    """What the panel shows, kept in the scene.
+
+    `model`: name of an installed model, empty for the default one. `outputFolder` empty: no files are kept. `voxels`: "" as the volume says, "SUV", or "factor":
+    `suvFactor` is then the SUV of one unit. `acceptRule`: reference-time rule, empty for automatic. `headerValues`:
+    header values by hand, one KEYWORD=VALUE a line. `allFrames`: of a sequence, not the one shown alone.
+    """
+
+    inputVolume: vtkMRMLScalarVolumeNode
+    lesions: vtkMRMLSegmentationNode
+    outputVolume: vtkMRMLScalarVolumeNode
+    referenceVolume: vtkMRMLScalarVolumeNode
+    lesionTable: vtkMRMLTableNode
+    report: vtkMRMLTextNode
+    outputFolder: str = ""
+    writeDICOM: bool = False
+    routingTable: vtkMRMLTableNode
+    routingRegion: str = ""  # a lesion's name, empty for the body
+    voxels: str = ""
+    suvFactor: str = ""
+    acceptRule: str = ""
+    headerValues: str = ""
+    allFrames: bool = True
+    model: str = ""
+    device: Annotated[str, Choice(["auto", "cpu", "cuda", "mps"])] = "auto"
+    compareMode: Annotated[str, Choice(MODES)] = OFF
+    fade: Annotated[float, WithinRange(0.0, 1.0)] = 0.5
+    windowSUV: Annotated[float, WithinRange(0.1, 1000.0)] = DEFAULT_WINDOW
