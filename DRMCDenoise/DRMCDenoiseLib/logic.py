@@ -71,10 +71,7 @@ class DRMCDenoiseLogic(ScriptedLoadableModuleLogic):
         from DRMCDenoiseLib.denoisejob import DenoiseJob  # SimpleITK is not needed before
         from DRMCDenoiseLib.sequencejob import SequenceJob
 
-        if not inputVolume:
-            raise InputError("no input volume: choose a PET volume")
-        if outputVolume is inputVolume:
-            raise InputError(f"'{inputVolume.GetName()}' is input and output: choose another output volume")
+        _checkVolumes(inputVolume, outputVolume)
         job = (SequenceJob if allFrames else DenoiseJob)(inputVolume, outputVolume)
         if progressCallback is not None:
             job.progress.connect(progressCallback)
@@ -97,3 +94,10 @@ class DRMCDenoiseLogic(ScriptedLoadableModuleLogic):
             return job
         job.wait(idle=slicer.app.processEvents)
         return job.outputVolume
+
+
+def _checkVolumes(inputVolume: vtkMRMLScalarVolumeNode | None, outputVolume: Any) -> None:
+    if not inputVolume:
+        raise InputError("no input volume: choose a PET volume")
+    if outputVolume is inputVolume:
+        raise InputError(f"'{inputVolume.GetName()}' is input and output: choose another output volume")

@@ -61,18 +61,10 @@ def measure(
         find_scan(scan)
         find_model(model)
     device = devices(device)[-1]
-    config, tile = NetworkConfig(), TILE
-    if model is not None:
-        network, tile = load_network(find_model(model))
-        config = network.config
-        if not isinstance(config, NetworkConfig):
-            raise InputError(
-                f"model {model}: the benchmark has no oracle of networks of kind {config.kind}: name another"
-            )
+    config, tile = _size_of(model)
     tile = edge or tile
-    machine = hardware.describe(device) | {
-        "load_average": os.getloadavg()[0] if hasattr(os, "getloadavg") else None
-    }
+    load = os.getloadavg()[0] if hasattr(os, "getloadavg") else None
+    machine = hardware.describe(device) | {"load_average": load}
     result: dict[str, Any] = {"tile": [], "training_step": [], "scan": None, "scaling": None}
     with on_physical_cores():
         if "scan" in parts:  # first, while this process holds little memory
@@ -106,3 +98,15 @@ def measure(
         },
     }
     return jsonable({**result, "asked": verdicts(result)})
+
+
+def _size_of(model: str | None) -> tuple[NetworkConfig, int]:
+    """The size of the network and the edge of its tiles: the model's, or the paper's."""
+    if model is None:
+        return NetworkConfig(), TILE
+    network, tile = load_network(find_model(model))
+    if not isinstance(network.config, NetworkConfig):
+        raise InputError(
+            f"model {model}: the benchmark has no oracle of networks of kind {network.config.kind}: name another"
+        )
+    return network.config, tile

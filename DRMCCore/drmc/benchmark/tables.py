@@ -94,84 +94,99 @@ def _remarks(result: Mapping[str, Any]) -> list[str]:
 
 def _tables(result: Mapping[str, Any]) -> Iterator[Table]:
     if result["tile"]:
-        edge = result["tile"][0]["tile"]
-        yield (
-            f"One tile of {edge}^3",
-            ["precision", "open", *_COMPARED, "error", *_MEMORY, "GFLOP/s", "of ceiling"],
-            [
-                [
-                    row["precision"],
-                    f"{row['open_gates']} of {row['experts']}",
-                    *_compared(row),
-                    f"{row['relative_error']:.1e}",
-                    *_memory(row),
-                    f"{row['gflop_per_second']:.3g}",
-                    f"{100 * row['ceiling_share']:.0f} %",
-                ]
-                for row in result["tile"]
-            ],
-            [
-                f"The oracle in {row['precision']}, {row['open_gates']} of {row['experts']} gates open: "
-                f"{_seconds(row['oracle_same_precision_seconds'])} s, {row['ratio_same_precision']:.1f} times."
-                for row in result["tile"]
-                if "ratio_same_precision" in row
-            ]
-            + [_operations(row, f"{row['precision']}, {row['open_gates']} open") for row in result["tile"]],
-        )
+        yield _tile_table(result["tile"])
     if result["training_step"]:
-        rows = result["training_step"]
-        yield (
-            f"Training step on a patch of {rows[0]['patch']}^3",
-            ["precision", "blocks", *_COMPARED, "error", *_MEMORY],
+        yield _training_table(result["training_step"])
+    if result["scan"]:
+        yield _scan_table(result["scan"])
+    if result["scaling"]:
+        yield _scaling_table(result["scaling"])
+
+
+def _tile_table(rows: Sequence[Mapping[str, Any]]) -> Table:
+    edge = rows[0]["tile"]
+    return (
+        f"One tile of {edge}^3",
+        ["precision", "open", *_COMPARED, "error", *_MEMORY, "GFLOP/s", "of ceiling"],
+        [
             [
-                [
-                    row["precision"],
-                    str(row["blocks"]),
-                    *_compared(row),
-                    "-" if row["relative_error"] is None else f"{row['relative_error']:.1e}",
-                    *_memory(row),
-                ]
-                for row in rows
-            ],
-            [
-                f"The free memory did not suffice for the oracle's step with {row['blocks']} blocks."
-                for row in rows
-                if row["oracle_seconds"] is None
+                row["precision"],
+                f"{row['open_gates']} of {row['experts']}",
+                *_compared(row),
+                f"{row['relative_error']:.1e}",
+                *_memory(row),
+                f"{row['gflop_per_second']:.3g}",
+                f"{100 * row['ceiling_share']:.0f} %",
             ]
-            + [_operations(row, f"{row['precision']}, {_count(row['blocks'], 'block')}") for row in rows],
-        )
-    if scan := result["scan"]:
-        total = scan["seconds"]["total"]
-        gpu = scan["gpu_peak_memory_bytes"]
-        tiles, name = scan["tiles"], scan["model"]["name"]
-        yield (
-            f"Scan {scan['scan']}: {tiles['count']} tiles of {tiles['edge']}^3, {name}, {_where(scan)}",
-            ["stage", "seconds", "share"],
+            for row in rows
+        ],
+        [
+            f"The oracle in {row['precision']}, {row['open_gates']} of {row['experts']} gates open: "
+            f"{_seconds(row['oracle_same_precision_seconds'])} s, {row['ratio_same_precision']:.1f} times."
+            for row in rows
+            if "ratio_same_precision" in row
+        ]
+        + [_operations(row, f"{row['precision']}, {row['open_gates']} open") for row in rows],
+    )
+
+
+def _training_table(rows: Sequence[Mapping[str, Any]]) -> Table:
+    return (
+        f"Training step on a patch of {rows[0]['patch']}^3",
+        ["precision", "blocks", *_COMPARED, "error", *_MEMORY],
+        [
             [
-                [
-                    stage.removeprefix("denoise_").replace("_", " "),
-                    f"{taken:.2f}",
-                    f"{100 * taken / total:.0f} %",
-                ]
-                for stage, taken in scan["seconds"].items()
-            ],
+                row["precision"],
+                str(row["blocks"]),
+                *_compared(row),
+                "-" if row["relative_error"] is None else f"{row['relative_error']:.1e}",
+                *_memory(row),
+            ]
+            for row in rows
+        ],
+        [
+            f"The free memory did not suffice for the oracle's step with {row['blocks']} blocks."
+            for row in rows
+            if row["oracle_seconds"] is None
+        ]
+        + [_operations(row, f"{row['precision']}, {_count(row['blocks'], 'block')}") for row in rows],
+    )
+
+
+def _scan_table(scan: Mapping[str, Any]) -> Table:
+    total = scan["seconds"]["total"]
+    gpu = scan["gpu_peak_memory_bytes"]
+    tiles, name = scan["tiles"], scan["model"]["name"]
+    return (
+        f"Scan {scan['scan']}: {tiles['count']} tiles of {tiles['edge']}^3, {name}, {_where(scan)}",
+        ["stage", "seconds", "share"],
+        [
             [
-                f"Peak memory {_bytes(scan['peak_memory_bytes'])}"
-                + ("." if gpu is None else f", of the GPU {_bytes(gpu)}.")
-            ],
-        )
-    if scaling := result["scaling"]:
-        yield (
-            f"Scaling with the body's volume, tiles of {scaling['tile']}^3, {_where(scaling)}",
-            ["body [ml]", "tiles", "seconds", "ratio"],
-            [
-                [f"{body['body_ml']:.0f}", str(body["tiles"]), _seconds(body["seconds"]), ratio]
-                for body, ratio in zip(
-                    scaling["bodies"], ["-", *(f"{ratio:.2f}" for ratio in scaling["ratios"])], strict=True
-                )
-            ],
-            [],
-        )
+                stage.removeprefix("denoise_").replace("_", " "),
+                f"{taken:.2f}",
+                f"{100 * taken / total:.0f} %",
+            ]
+            for stage, taken in scan["seconds"].items()
+        ],
+        [
+            f"Peak memory {_bytes(scan['peak_memory_bytes'])}"
+            + ("." if gpu is None else f", of the GPU {_bytes(gpu)}.")
+        ],
+    )
+
+
+def _scaling_table(scaling: Mapping[str, Any]) -> Table:
+    return (
+        f"Scaling with the body's volume, tiles of {scaling['tile']}^3, {_where(scaling)}",
+        ["body [ml]", "tiles", "seconds", "ratio"],
+        [
+            [f"{body['body_ml']:.0f}", str(body["tiles"]), _seconds(body["seconds"]), ratio]
+            for body, ratio in zip(
+                scaling["bodies"], ["-", *(f"{ratio:.2f}" for ratio in scaling["ratios"])], strict=True
+            )
+        ],
+        [],
+    )
 
 
 def _verdicts(results: Sequence[Mapping[str, Any]]) -> Iterator[Table]:

@@ -100,6 +100,49 @@ def run_batch(
         raise InputError(f"--jobs {jobs}: must be at least 1")
     folder = of_medium(Path(request.input))
     scans = find_scans(folder) if scans is None else scans
+    _check_scans(request, scans)
+    given = {} if headers is None else header_table.read(headers, scans, folder)
+    check_output_folder(output, inputs=(folder, *scans.values()))
+    if output.is_dir():
+        staging.sweep_files(output)
+    lesions = companions(request.lesions, scans, "--lesions")
+    references = companions(request.reference, scans, "--reference")
+    model = LoadedModel(request)
+    model.load()  # an unknown device or a damaged weight file refuses the batch, not scan after scan
+    requests = {
+        name: replace(
+            request,
+            input=path,
+            output=output / name,
+            lesions=lesions[name],
+            reference=references[name],
+            header=given.get(name, request.header),
+        )
+        for name, path in scans.items()
+    }
+    since = datetime.now(timezone.utc).isoformat(timespec="seconds")
+    output.mkdir(parents=True, exist_ok=True)
+    with Member(output) as member:
+        tasks = [
+            _Task(
+                name,
+                index,
+                one,
+                resume,
+                request.lesions is not None and one.lesions is None,
+                member.has_others(),
+                since,
+            )
+            for index, (name, one) in enumerate(requests.items(), start=1)
+        ]
+        rows = _Batch(output, tasks, observer, cancel, member, model, jobs).run()
+    counts = Counter(row["outcome"] for row in rows)
+    codes = {"cancelled": 130, "failed": 1, "refused": 2}
+    exit_code = next((code for outcome, code in codes.items() if counts[outcome]), 0)
+    return {"output": str(output), "scans": rows, "counts": dict(counts), "exit_code": exit_code}
+
+
+def _check_scans(request: DenoiseRequest, scans: dict[str, Path]) -> None:
     if not scans:
         raise InputError(
             f"{request.input}: no PET scan in this folder: give a folder with DICOM, NIfTI, NRRD or MHA"
@@ -109,43 +152,6 @@ def run_batch(
             f"--header {next(iter(request.header))}: would give all {len(scans)} scans of the batch the same value: give "
             "--headers TABLE.csv, one row a scan"
         )
-    given = {} if headers is None else header_table.read(headers, scans, folder)
-    check_output_folder(output, inputs=(folder, *scans.values()))
-    if output.is_dir():
-        staging.sweep_files(output)
-    lesions = companions(request.lesions, scans, "--lesions")
-    references = companions(request.reference, scans, "--reference")
-    model = LoadedModel(request)
-    model.load()  # an unknown device or a damaged weight file refuses the batch, not scan after scan
-    since = datetime.now(timezone.utc).isoformat(timespec="seconds")
-    made = [part for part in (output, *output.parents) if not part.exists()]
-    for part in reversed(made):
-        part.mkdir(exist_ok=True)
-    with Member(output) as member:
-        tasks = [
-            _Task(
-                name,
-                index,
-                replace(
-                    request,
-                    input=path,
-                    output=output / name,
-                    lesions=lesions[name],
-                    reference=references[name],
-                    header=given.get(name, request.header),
-                ),
-                resume,
-                request.lesions is not None and lesions[name] is None,
-                member.has_others(),
-                since,
-            )
-            for index, (name, path) in enumerate(scans.items(), start=1)
-        ]
-        rows = _Batch(output, tasks, observer, cancel, member, model, jobs).run()
-    counts = Counter(row["outcome"] for row in rows)
-    codes = {"cancelled": 130, "failed": 1, "refused": 2}
-    exit_code = next((code for outcome, code in codes.items() if counts[outcome]), 0)
-    return {"output": str(output), "scans": rows, "counts": dict(counts), "exit_code": exit_code}
 
 
 class _Batch:

@@ -97,7 +97,11 @@ def evaluate(
         "aims": aims(results, scans, methods.reference, known),
         "real_scans": scans,
     }
-    output = Path(config.output)
+    _write(Path(config.output), result, results, pictures)
+    return result
+
+
+def _write(output: Path, result: dict[str, Any], results: Results, pictures: Any) -> None:
     try:
         write_text(output / "results.csv", results_csv(results))
         write_text(output / "lesions.csv", lesions_csv(results))
@@ -109,7 +113,6 @@ def evaluate(
             f"{output}: cannot be written ({error.strerror}): make room and run the same command again, "
             "what was computed is kept"
         ) from None
-    return result
 
 
 # ---- what is compared

@@ -141,42 +141,16 @@ class Denoiser:
             image, grid = resample_to_grid(suv_zyx, geometry)
         raise_if_cancelled(cancel)
         with clock("mask"):
-            body = body_mask(image, tuple(reversed(grid.spacing)))
-            if grid != geometry:
-                add_hot_voxels(body, grid, suv_zyx, geometry)
-            # Placed by what is used of them: every voxel of the body is in the inner part of a tile.
-            halo = halo_width(self.tile)
-            starts = body_tiles(body, self.tile - 2 * halo, OVERLAP) - halo
-            regions = [tile_region(start, self.tile, body.shape) for start in starts.tolist()]
-            fractions = np.array([body[region].mean() for region in regions], dtype=np.float32)
-        del body
+            starts, fractions = self._place_tiles(image, grid, suv_zyx, geometry)
         raise_if_cancelled(cancel)
-        if not regions:
+        if not len(starts):
             notices.append(
                 f"no body found (nothing above SUV {LEAST_BODY_SUV:g}): the scan is returned unchanged"
             )
 
-        blended = Blend(image.shape, self.tile)
-        gates: list[np.ndarray] = []
-        done, began = 0, time.perf_counter()
         run = _Run(self, notices)
         with run, on_physical_cores(), cancelled_between_layers(self._network, cancel):
-            while done < len(regions):
-                raise_if_cancelled(cancel)
-                batch = starts[done : done + run.batch]
-                tiles = np.stack([tile_at(image, start, self.tile) for start in batch])
-                with clock("network"):
-                    output = run.evaluate(tiles)
-                if output is None:
-                    continue
-                with clock("blend"):
-                    for start, residual in zip(batch, output[0], strict=True):
-                        blended.add(start, residual)
-                gates.extend(output[1])
-                done += len(batch)
-                if progress is not None:
-                    left = (time.perf_counter() - began) / done * (len(regions) - done)
-                    progress(done, len(regions), left)
+            blended, gates = self._compute(run, image, starts, clock, progress, cancel)
         del image
         with clock("blend"):
             residual = blended.result()
@@ -184,6 +158,7 @@ class Denoiser:
         raise_if_cancelled(cancel)
         with clock("resample_back"):
             residual = resample_from_grid(residual, grid, geometry)
+        halo = halo_width(self.tile)
         return DenoiseResult(
             residual=residual,
             gates_TLM=np.stack(gates)
@@ -197,6 +172,52 @@ class Denoiser:
             seconds=clock.seconds,
             notices=notices,
         )
+
+    def _place_tiles(
+        self, image: np.ndarray, grid: Geometry, suv_zyx: np.ndarray, geometry: Geometry
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """First voxels (T, 3) of the tiles over the body, and the share of each tile that is body (T,).
+
+        Placed by what is used of them: every voxel of the body is in the inner part of a tile.
+        """
+        body = body_mask(image, tuple(reversed(grid.spacing)))
+        if grid != geometry:
+            add_hot_voxels(body, grid, suv_zyx, geometry)
+        halo = halo_width(self.tile)
+        starts = body_tiles(body, self.tile - 2 * halo, OVERLAP) - halo
+        regions = [tile_region(start, self.tile, body.shape) for start in starts.tolist()]
+        return starts, np.array([body[region].mean() for region in regions], dtype=np.float32)
+
+    def _compute(
+        self,
+        run: _Run,
+        image: np.ndarray,
+        starts: np.ndarray,
+        clock: Stopwatch,
+        progress: Progress | None,
+        cancel: Cancel | None,
+    ) -> tuple[Blend, list[np.ndarray]]:
+        """The network over all tiles: their blended residual, and the gates (L, M) of each."""
+        blended = Blend(image.shape, self.tile)
+        gates: list[np.ndarray] = []
+        done, began = 0, time.perf_counter()
+        while done < len(starts):
+            raise_if_cancelled(cancel)
+            batch = starts[done : done + run.batch]
+            tiles = np.stack([tile_at(image, start, self.tile) for start in batch])
+            with clock("network"):
+                output = run.evaluate(tiles)
+            if output is None:
+                continue
+            with clock("blend"):
+                for start, residual in zip(batch, output[0], strict=True):
+                    blended.add(start, residual)
+            gates.extend(output[1])
+            done += len(batch)
+            if progress is not None:
+                left = (time.perf_counter() - began) / done * (len(starts) - done)
+                progress(done, len(starts), left)
+        return blended, gates
 
 
 class _Run:

@@ -44,64 +44,45 @@ def messages_html(suv: Mapping[str, Any], summary: Mapping[str, Any]) -> str:
 
 
 def sheet_html(suv: Mapping[str, Any], header: Mapping[str, Any], geometry: Geometry) -> str:
-    """The scan and its SUV decision as lists of facts, as HTML."""
+    """The scan and its SUV decision as lists of facts, as HTML.
+
+    `suv`: `SUVDecision.to_dict`; `header`: the facts that the reader reports (drmc.dicom.series, drmc.pet.reading).
+    """
     facts = {**header, **suv, **mapping(suv.get("facts"))}
     used: set[str] = set()
 
-    def first(*keys: str) -> Any:
-        used.update(keys)
-        return next((facts[key] for key in keys if facts.get(key) not in (None, "", [], {})), None)
+    def fact(key: str) -> Any:
+        used.add(key)
+        return None if facts.get(key) in (None, "", [], {}) else facts[key]
 
-    def measure(value: Any, digits: int, unit: str, factor: float = 1.0) -> str | None:
-        return None if not is_number(value) else f"{number(value * factor, digits)} {unit}"
+    def measure(key: str, digits: int, unit: str, factor: float = 1.0) -> str | None:
+        value = fact(key)
+        return f"{number(value * factor, digits)} {unit}" if is_number(value) else None
 
-    factor = first("factor")
-    per_slice = [value for value in (first("factor_per_slice") or ()) if is_number(value)]
-    if per_slice and min(per_slice) != max(per_slice):
-        factor_text: str | None = f"{min(per_slice):.6g} to {max(per_slice):.6g}, per slice"
-    else:
-        factor_text = f"{factor:.6g}" if is_number(factor) else None
-    units = first("units", "Units")
-    if factor_text and units:
-        factor_text += f" per {plain(units)}"
-    scanner = " ".join(
-        plain(part)
-        for part in (
-            first("manufacturer", "Manufacturer"),
-            first("model", "ManufacturerModelName", "scanner"),
-        )
-        if part
-    )
-    reconstruction = ", ".join(
-        plain(part)
-        for part in (
-            first("reconstruction", "recon", "ReconstructionMethod", "reconstruction_method"),
-            first("filter", "ConvolutionKernel", "convolution_kernel", "reconstruction_filter"),
-        )
-        if part
-    )
-    kind, formula = first("type", "suv_type"), first("suv_formula")
-    half_life = first("half_life_s", "RadionuclideHalfLife")
+    def joined(separator: str, *keys: str) -> str | None:
+        return separator.join(plain(value) for key in keys if (value := fact(key))) or None
+
+    kind, formula, half_life = fact("type"), fact("suv_formula"), fact("half_life_s")
     spacing = " × ".join(f"{value:.4g}" for value in geometry.spacing)
     size = " × ".join(str(count) for count in reversed(geometry.shape))
     entries: list[tuple[str, Any]] = [
         ("SUV type", f"{plain(kind)} ({plain(formula)})" if kind and formula else kind),
-        ("SUV factor", factor_text),
-        ("Rule of the reference time", first("rule")),
-        ("Reference time", first("reference_time")),
-        ("Injection", first("administration_time")),
-        ("Uptake time", measure(first("uptake_minutes"), 1, "min")),
-        ("Weight", measure(first("weight_kg", "PatientWeight"), 1, "kg")),
-        ("Height", measure(first("height_m", "PatientSize"), 2, "m")),
-        ("Sex", first("sex", "PatientSex")),
-        ("Tracer", first("tracer", "radiopharmaceutical", "Radiopharmaceutical", "radionuclide")),
-        ("Injected activity", measure(first("dose_bq", "RadionuclideTotalDose"), 1, "MBq", 1e-6)),
+        ("SUV factor", _factor_text(fact("factor"), fact("factor_per_slice"), fact("units"))),
+        ("Rule of the reference time", fact("rule")),
+        ("Reference time", fact("reference_time")),
+        ("Injection", fact("administration_time")),
+        ("Uptake time", measure("uptake_minutes", 1, "min")),
+        ("Weight", measure("weight_kg", 1, "kg")),
+        ("Height", measure("height_m", 2, "m")),
+        ("Sex", fact("sex")),
+        ("Tracer", fact("tracer")),
+        ("Injected activity", measure("dose_bq", 1, "MBq", 1e-6)),
         ("Half-life", f"{half_life:g} s" if is_number(half_life) else None),
-        ("Decay correction", first("decay_correction", "DecayCorrection")),
-        ("Scanner", scanner or None),
-        ("Reconstruction", reconstruction or None),
+        ("Decay correction", fact("decay_correction")),
+        ("Scanner", joined(" ", "manufacturer", "model")),
+        ("Reconstruction", joined(", ", "reconstruction", "filter")),
         ("Voxels", f"{size}, each {spacing} mm"),
-        ("SUV rule’s source", first("source")),
+        ("SUV rule’s source", fact("source")),
     ]
     sheet = facts_list(
         (label, _UNKNOWN if value is None else escape(plain(value))) for label, value in entries
@@ -116,6 +97,18 @@ def sheet_html(suv: Mapping[str, Any], header: Mapping[str, Any], geometry: Geom
         listed = _as_facts(rest)
         parts.append(f"<details><summary>More from the file’s header</summary>{listed}</details>")
     return "".join(parts)
+
+
+def _factor_text(factor: Any, per_slice: Any, units: Any) -> str | None:
+    """The SUV factor, or its range where it differs from slice to slice, with the units that it multiplies."""
+    slices = [value for value in per_slice or () if is_number(value)]
+    if slices and min(slices) != max(slices):
+        text = f"{min(slices):.6g} to {max(slices):.6g}, per slice"
+    elif is_number(factor):
+        text = f"{factor:.6g}"
+    else:
+        return None
+    return f"{text} per {plain(units)}" if units else text
 
 
 def _candidates(candidates: Any) -> str:

@@ -20,124 +20,10 @@ if TYPE_CHECKING:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Arguments of `drmc simulate`."""
-    parser.add_argument(
-        "--centers",
-        metavar="C1,C2",
-        help="centers of the paper's Table 1, C1 to C6, or files of one's own centers (JSON)",
-    )
-    parser.add_argument(
-        "--random-centers",
-        type=int,
-        metavar="N",
-        help="N centers drawn from wide ranges, by --seed, in the place of --centers; with --tof all have time of flight",
-    )
-    parser.add_argument("--patients", type=int, default=4, help="patients per center (default 4)")
-    parser.add_argument(
-        "--seed", type=int, default=7, help="the same seed gives the same patients (default 7)"
-    )
-    parser.add_argument(
-        "--split", default="train", choices=("train", "validation", "test"), help="default train"
-    )
-    parser.add_argument("--axial-mm", type=float, help="scan only a random axial window of this length")
-    parser.add_argument("--drf", metavar="3,4,6", help="dose reduction factors (default: the center's own)")
-    parser.add_argument(
-        "--tracer", default="FDG", help="uptake table: FDG (default), PSMA-11, DOTATATE, FAPI, or mixed"
-    )
-    parser.add_argument(
-        "--brain-maps",
-        type=Path,
-        metavar="FOLDER",
-        help="ICBM152 gray and white matter maps for heads (default: procedural brains)",
-    )
-    parser.add_argument(
-        "--semi-real",
-        type=Path,
-        metavar="SCAN",
-        help="scan this real PET scan again (DICOM, NIfTI, NRRD, MHA) in the place of procedural patients",
-    )
-    parser.add_argument(
-        "--lesions", type=Path, metavar="SEGMENTATION", help="with --semi-real: the scan's lesions"
-    )
-    parser.add_argument(
-        "--units",
-        metavar="UNITS",
-        help="with --semi-real: what a scan without a side-car JSON holds, e.g. suv, bqml",
-    )
-    parser.add_argument(
-        "--labels",
-        type=Path,
-        metavar="MAP",
-        help="scan the body of this organ label map (NIfTI, NRRD, MHA) in the place of procedural patients",
-    )
-    parser.add_argument(
-        "--label-names",
-        type=Path,
-        metavar="NAMES",
-        help='with --labels: JSON of its values, {"5": "liver", "13": "kidney_left"}; names as here or in TotalSegmentator',
-    )
-    parser.add_argument(
-        "--weight",
-        type=float,
-        metavar="KG",
-        help="with --labels: the patient's weight (default: the mass of the map's tissues)",
-    )
-    parser.add_argument(
-        "--wide-uptake",
-        type=float,
-        default=0.0,
-        metavar="SHARE",
-        help="share of the patients (0 to 1) whose organs take up far more or less than the tracer's table says",
-    )
-    parser.add_argument(
-        "--wide-build",
-        type=float,
-        default=0.0,
-        metavar="SHARE",
-        help="share of the procedural patients whose height and weight are drawn far beyond the usual",
-    )
-    parser.add_argument(
-        "--many-lesions",
-        type=float,
-        default=0.0,
-        metavar="SHARE",
-        help="share of the patients with tens of lesions of every size and contrast in what is scanned of them",
-    )
-    parser.add_argument(
-        "--field",
-        choices=FIELD_NAMES,
-        default=WHOLE,
-        help="what of procedural bodies is scanned (default whole); mixed: most of them skull base to thigh",
-    )
-    parser.add_argument(
-        "--tof", action="store_true", help="sort counts by time of flight; three to four times as long"
-    )
-    parser.add_argument(
-        "--breathing", type=float, default=0.0, metavar="MM", help="excursion of the diaphragm while counting"
-    )
-    parser.add_argument(
-        "--attenuation-mismatch",
-        type=float,
-        default=0.0,
-        metavar="MM",
-        help="how much lower the diaphragm stood in the attenuation map",
-    )
-    parser.add_argument(
-        "--calibration-error",
-        type=float,
-        default=0.0,
-        metavar="SD",
-        help="standard deviation of the scanners' calibration, 0.05 = 5 %%",
-    )
-    parser.add_argument(
-        "--uncorrected",
-        action="store_true",
-        help="images without correction for attenuation too, of the same events; about twice as long",
-    )
-    parser.add_argument(
-        "--noise-free",
-        action="store_true",
-        help="the full-dose image without noise too, of the expected counts: a target for training",
-    )
+    _add_centers(parser.add_argument_group("centers and their fields"))
+    _add_patients(parser.add_argument_group("patients"))
+    _add_given_patient(parser.add_argument_group("a given patient in the place of procedural ones"))
+    _add_images(parser.add_argument_group("imperfections and further images"))
     parser.add_argument(
         "--workers", type=int, default=1, help="patients simulated at the same time (default 1)"
     )
@@ -160,6 +46,136 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="simulate no scan: hold the anatomy of --patients whole bodies against references; -o FOLDER keeps the page",
     )
     parser.add_argument("--json", action="store_true", help="print the benchmark or the audit as JSON")
+
+
+def _add_centers(group: argparse._ArgumentGroup) -> None:
+    group.add_argument(
+        "--centers",
+        metavar="C1,C2",
+        help="centers of the paper's Table 1, C1 to C6, or files of one's own centers (JSON)",
+    )
+    group.add_argument(
+        "--random-centers",
+        type=int,
+        metavar="N",
+        help="N centers drawn from wide ranges, by --seed, in the place of --centers; with --tof all have time of flight",
+    )
+    group.add_argument(
+        "--tof", action="store_true", help="sort counts by time of flight; three to four times as long"
+    )
+    group.add_argument("--drf", metavar="3,4,6", help="dose reduction factors (default: the center's own)")
+    group.add_argument("--axial-mm", type=float, help="scan only a random axial window of this length")
+    group.add_argument(
+        "--field",
+        choices=FIELD_NAMES,
+        default=WHOLE,
+        help="what of procedural bodies is scanned (default whole); mixed: most of them skull base to thigh",
+    )
+    group.add_argument(
+        "--calibration-error",
+        type=float,
+        default=0.0,
+        metavar="SD",
+        help="standard deviation of the scanners' calibration, 0.05 = 5 %%",
+    )
+
+
+def _add_patients(group: argparse._ArgumentGroup) -> None:
+    group.add_argument("--patients", type=int, default=4, help="patients per center (default 4)")
+    group.add_argument(
+        "--seed", type=int, default=7, help="the same seed gives the same patients (default 7)"
+    )
+    group.add_argument(
+        "--split", default="train", choices=("train", "validation", "test"), help="default train"
+    )
+    group.add_argument(
+        "--tracer", default="FDG", help="uptake table: FDG (default), PSMA-11, DOTATATE, FAPI, or mixed"
+    )
+    group.add_argument(
+        "--brain-maps",
+        type=Path,
+        metavar="FOLDER",
+        help="ICBM152 gray and white matter maps for heads (default: procedural brains)",
+    )
+    group.add_argument(
+        "--wide-uptake",
+        type=float,
+        default=0.0,
+        metavar="SHARE",
+        help="share of the patients (0 to 1) whose organs take up far more or less than the tracer's table says",
+    )
+    group.add_argument(
+        "--wide-build",
+        type=float,
+        default=0.0,
+        metavar="SHARE",
+        help="share of the procedural patients whose height and weight are drawn far beyond the usual",
+    )
+    group.add_argument(
+        "--many-lesions",
+        type=float,
+        default=0.0,
+        metavar="SHARE",
+        help="share of the patients with tens of lesions of every size and contrast in what is scanned of them",
+    )
+
+
+def _add_given_patient(group: argparse._ArgumentGroup) -> None:
+    group.add_argument(
+        "--semi-real",
+        type=Path,
+        metavar="SCAN",
+        help="scan this real PET scan again (DICOM, NIfTI, NRRD, MHA) in the place of procedural patients",
+    )
+    group.add_argument(
+        "--lesions", type=Path, metavar="SEGMENTATION", help="with --semi-real: the scan's lesions"
+    )
+    group.add_argument(
+        "--units",
+        metavar="UNITS",
+        help="with --semi-real: what a scan without a side-car JSON holds, e.g. suv, bqml",
+    )
+    group.add_argument(
+        "--labels",
+        type=Path,
+        metavar="MAP",
+        help="scan the body of this organ label map (NIfTI, NRRD, MHA) in the place of procedural patients",
+    )
+    group.add_argument(
+        "--label-names",
+        type=Path,
+        metavar="NAMES",
+        help='with --labels: JSON of its values, {"5": "liver", "13": "kidney_left"}; names as here or in TotalSegmentator',
+    )
+    group.add_argument(
+        "--weight",
+        type=float,
+        metavar="KG",
+        help="with --labels: the patient's weight (default: the mass of the map's tissues)",
+    )
+
+
+def _add_images(group: argparse._ArgumentGroup) -> None:
+    group.add_argument(
+        "--breathing", type=float, default=0.0, metavar="MM", help="excursion of the diaphragm while counting"
+    )
+    group.add_argument(
+        "--attenuation-mismatch",
+        type=float,
+        default=0.0,
+        metavar="MM",
+        help="how much lower the diaphragm stood in the attenuation map",
+    )
+    group.add_argument(
+        "--uncorrected",
+        action="store_true",
+        help="images without correction for attenuation too, of the same events; about twice as long",
+    )
+    group.add_argument(
+        "--noise-free",
+        action="store_true",
+        help="the full-dose image without noise too, of the expected counts: a target for training",
+    )
 
 
 def run(arguments: argparse.Namespace, reporter: Reporter) -> int:

@@ -78,28 +78,15 @@ def simulate_patient(
     cancel.
     """
     own_seed, physics_seed, noise_seed = fresh(seed).spawn(3)
-    if patient is None:
-        patient = (WholeBody if center.region == "wholebody" else Head)(own_seed)
+    patient = patient or (WholeBody if center.region == "wholebody" else Head)(own_seed)
     if tof and not center.tof_fwhm_ps:
         raise InputError(f"center {center.name}: its scanner has no time of flight")
     physics = np.random.default_rng(physics_seed)
-    lower, upper = patient.axial_range()
-    # a window of a patient lies in the field where the whole patient would
-    whole = getattr(patient, "whole_range", patient.axial_range)()
-    field_start = _field_start(center, *whole)
-    lower = max(lower, scan_range(center, *whole)[0])
-    if lower >= upper:
-        raise InputError(
-            f"center {center.name}: its axial field does not reach the window that ends at {upper:g} mm"
-        )
-    if axial_mm is not None and axial_mm < upper - lower:
-        lower = float(physics.uniform(lower, upper - axial_mm))
-        upper = lower + axial_mm
+    lower, upper, field_start = _window(center, patient, axial_mm, physics)
     dz, dy, dx = center.voxel_mm
     n, nz = center.reconstruction_matrix, math.ceil((upper - lower) / dz) + 2 * END_SLICES
     origin = (lower - END_SLICES * dz, -(n - 1) / 2 * dy, -(n - 1) / 2 * dx)
     phantom = patient.rasterize((nz, n, n), center.voxel_mm, origin)
-
     moved, believed_mu = _imperfect(phantom, patient, imperfections, origin[0] + torch.arange(nz) * dz)
     calibration = 1.0 + imperfections.calibration_sd * float(physics.normal())
     acquisition = Acquisition(
@@ -116,46 +103,85 @@ def simulate_patient(
     del moved, believed_mu
     factors = [float(f) for f in (dose_reduction_factors or center.dose_reduction_factors)]
     events = Events(acquisition, factors, noise_seed, expected=noise_free)
-    post_filter = GaussianPSF(center.post_filter_mm, center.voxel_mm) if any(center.post_filter_mm) else None
-    iterations = center.tof_iterations if tof else center.iterations
-    passes = 2 if uncorrected else 1
-    part = lambda number: None if progress is None else lambda share: progress((number + share) / passes)
-    images = reconstruct(events, nz, iterations, post_filter, progress=part(0))
-    raw = None
-    if uncorrected:
-        source = events.without_attenuation_correction
-        raw = reconstruct(source, nz, iterations, post_filter, progress=part(1))
-
-    z = slice(END_SLICES, nz - END_SLICES)
+    images, raw = _reconstructions(events, center, nz, tof=tof, uncorrected=uncorrected, progress=progress)
     first = (n - center.matrix) // 2
     inner = slice(first, first + center.matrix)
-    cut = lambda volume: volume[z, inner, inner].contiguous()
-    phantom = Phantom(
-        *(cut(v) for v in (phantom.activity, phantom.mu, phantom.organs, phantom.lesions)),
-        facts=phantom.facts,
-    )
-    multiplier = center.tof_count_multiplier if tof else center.count_multiplier
-    facts = {
-        "weight_kg": patient.weight_kg,
-        "time_of_flight": tof,
-        "imperfections": {**asdict(imperfections), "calibration": calibration},
-        "noise_device": torch.device(device).type,  # CPU and GPU draw different noise from a seed
-        "count_multiplier": multiplier,
-        "expected_counts": acquisition.counts,
-        "simulated_prompts": events.full_dose_prompts,
-        "physical_prompts": events.full_dose_prompts / multiplier,
-        **phantom.facts,
-    }
+    cut = lambda volume: volume[END_SLICES : nz - END_SLICES, inner, inner].contiguous()
+    phantom = _cropped(phantom, cut)
     return Scan(
         full=cut(images[0]).numpy(),
         low={f: cut(images[i + 1]).numpy() for i, f in enumerate(factors)},
         phantom=phantom,
         spacing_xyz=(dx, dy, dz),
         origin_xyz=(origin[2] + first * dx, origin[1] + first * dy, origin[0] + END_SLICES * dz),
-        facts=facts,
+        facts={
+            "weight_kg": patient.weight_kg,
+            "time_of_flight": tof,
+            "imperfections": {**asdict(imperfections), "calibration": calibration},
+            "noise_device": torch.device(device).type,  # CPU and GPU draw different noise from a seed
+            **_counts(center, tof, acquisition.counts, events.full_dose_prompts),
+            **phantom.facts,
+        },
         uncorrected={} if raw is None else {f: cut(raw[i]).numpy() for i, f in enumerate((1.0, *factors))},
         noise_free=cut(images[-1]).numpy() if noise_free else None,
     )
+
+
+def _window(
+    center: Center, patient: Patient, axial_mm: float | None, physics: np.random.Generator
+) -> tuple[float, float, float]:
+    """What is scanned of a patient, from and to [mm], and where the first bed of the field starts [mm].
+
+    A window of a patient lies in the field where the whole patient would.
+    """
+    lower, upper = patient.axial_range()
+    whole = getattr(patient, "whole_range", patient.axial_range)()
+    lower = max(lower, scan_range(center, *whole)[0])
+    if lower >= upper:
+        raise InputError(
+            f"center {center.name}: its axial field does not reach the window that ends at {upper:g} mm"
+        )
+    if axial_mm is not None and axial_mm < upper - lower:
+        lower = float(physics.uniform(lower, upper - axial_mm))
+        upper = lower + axial_mm
+    return lower, upper, _field_start(center, *whole)
+
+
+def _reconstructions(
+    events: Events,
+    center: Center,
+    slices: int,
+    *,
+    tof: bool,
+    uncorrected: bool,
+    progress: Callable[[float], None] | None,
+) -> tuple[list[torch.Tensor], list[torch.Tensor] | None]:
+    """Images of the events by dose, and those without correction for attenuation where they are asked for."""
+    post_filter = GaussianPSF(center.post_filter_mm, center.voxel_mm) if any(center.post_filter_mm) else None
+    iterations = center.tof_iterations if tof else center.iterations
+    passes = 2 if uncorrected else 1
+    part = lambda number: None if progress is None else lambda share: progress((number + share) / passes)
+    images = reconstruct(events, slices, iterations, post_filter, progress=part(0))
+    if not uncorrected:
+        return images, None
+    source = events.without_attenuation_correction
+    return images, reconstruct(source, slices, iterations, post_filter, progress=part(1))
+
+
+def _cropped(phantom: Phantom, cut: Callable[[torch.Tensor], torch.Tensor]) -> Phantom:
+    volumes = (phantom.activity, phantom.mu, phantom.organs, phantom.lesions)
+    return Phantom(*(cut(volume) for volume in volumes), facts=phantom.facts)
+
+
+def _counts(center: Center, tof: bool, expected: float, prompts: int) -> dict:
+    """Counts of the full dose: `count_multiplier` are simulated for one that a scanner would count."""
+    multiplier = center.tof_count_multiplier if tof else center.count_multiplier
+    return {
+        "count_multiplier": multiplier,
+        "expected_counts": expected,
+        "simulated_prompts": prompts,
+        "physical_prompts": prompts / multiplier,
+    }
 
 
 def anatomy_seed(seed: np.random.SeedSequence) -> np.random.SeedSequence:
