@@ -18,7 +18,7 @@ from drmc.denoising.request import DenoiseRequest
 from drmc.errors import InputError
 from drmc.inference.denoiser import Denoiser
 from drmc.measures.routing import routing_table
-from drmc.models.registry import add_model, find_model
+from drmc.models.registry import SHIPPED, add_model, find_model
 from drmc.models.weights import load_network, save_model
 from drmc.networks.drmc import DRMC
 from drmc.networks.protocol import Settings
@@ -48,7 +48,6 @@ SMALL: dict[str, Settings] = {
     "udrmc": UDRMCConfig(widths=(8, 8, 12), blocks=(1, 1, 1, 1, 1), experts=2, hidden=4),
     "resunet": ResUNetConfig(widths=(4, 6, 8), units=(1, 2, 1)),
 }
-RESOURCES = Path(__file__).resolve().parents[2] / "Resources"
 each_kind = pytest.mark.parametrize("kind", SMALL)
 
 
@@ -108,7 +107,7 @@ def test_a_file_without_a_kind_is_of_drmc(tmp_path):
     save_model(tmp_path / "m.pt", new("drmc"), 16)
     stored = torch.load(tmp_path / "m.pt", weights_only=True)
     assert set(stored) == {"format", "config", "tile", "state_dict"}  # as before there were other kinds
-    shipped, tile = load_network(find_model(RESOURCES / "Models" / "drmc-small-2.pt"))
+    shipped, tile = load_network(find_model(SHIPPED / "drmc-small-2.pt"))
     assert isinstance(shipped, DRMC) and tile == 64
 
 

@@ -11,7 +11,7 @@ import torch
 from drmc.errors import InputError
 from drmc.models import registry
 from drmc.models.card import sha256_of
-from drmc.models.registry import find_model, list_models, model_folders, user_folder
+from drmc.models.registry import SHIPPED, find_model, list_models, model_folders, user_folder
 from drmc.models.weights import load_network, save_model
 from drmc.networks.drmc import DRMC, NetworkConfig
 
@@ -169,8 +169,7 @@ def test_folders_are_those_of_the_variable_then_the_user_s_then_the_shipped(tmp_
     monkeypatch.setenv("DRMC_MODELS", f"{tmp_path / 'one'}{os.pathsep}{tmp_path / 'two'}")
     folders = model_folders()
     assert folders[:2] == [tmp_path / "one", tmp_path / "two"]
-    assert folders[2] == user_folder()
-    assert all(path.parts[-2:] == ("Resources", "Models") for path in folders[3:])
+    assert folders[2:] == [user_folder(), SHIPPED]
     for name, config in (("one", SMALL), ("two", NetworkConfig(channels=4, heads=2))):
         (tmp_path / name).mkdir()
         save_model(tmp_path / name / "m.pt", network(config=config), 32)

@@ -72,12 +72,9 @@ class LoadedModel:
         """The model on its device; loaded once. Raises InputError (damaged weights, no such device)."""
         if self._denoiser is None:
             from drmc.inference.denoiser import Denoiser
-            from drmc.models.weights import load_network
 
-            network, tile = load_network(self.entry)
-            self._denoiser = Denoiser(
-                network,
-                tile,
+            self._denoiser = Denoiser.from_model(
+                self.entry,
                 device=self._request.device,
                 precision=self._request.precision,
                 tile_batch=self._request.tile_batch,

@@ -6,6 +6,7 @@ mm, LPS.
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -28,6 +29,9 @@ from drmc.inference.tiles import (
     physical_points,
     tile_at,
 )
+from drmc.models.card import ModelEntry
+from drmc.models.registry import find_model
+from drmc.models.weights import load_network
 from drmc.networks.protocol import INPUT_SCALE, ResidualNetwork
 from drmc.runtime.control import Cancel, Progress, Stopwatch, raise_if_cancelled
 from drmc.runtime.hardware import device_name
@@ -102,6 +106,26 @@ class Denoiser:
         self._wanted_precision = precision
         self._tile_batch = tile_batch
         self._network = network.eval().to(self._device)
+
+    @classmethod
+    def from_model(
+        cls,
+        model: str | os.PathLike[str] | ModelEntry | None = None,
+        *,
+        device: str = "auto",
+        precision: str = "auto",
+        tile_batch: int | None = None,
+    ) -> Denoiser:
+        """A model's network, ready on a device.
+
+        model: a name or the path of a weight file, as for `drmc.models.registry.find_model`, or what that returned;
+        None: the default model. The rest as in the constructor.
+
+        Raises InputError: no such model, its weights are damaged, or the device is not to be had here.
+        """
+        entry = model if isinstance(model, ModelEntry) else find_model(model)
+        network, tile = load_network(entry)
+        return cls(network, tile, device=device, precision=precision, tile_batch=tile_batch)
 
     @property
     def device_name(self) -> str:

@@ -1,0 +1,54 @@
+"""Denoising from Python in one call: a volume in, a volume out, no files written. `drmc.denoise` is this function."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING
+
+from drmc.denoising.pipeline import denoise_volume
+from drmc.errors import InputError
+from drmc.models.card import ModelEntry
+from drmc.runtime.control import Cancel, Progress
+
+if TYPE_CHECKING:
+    from drmc.inference.denoiser import Denoiser, DenoiseResult
+    from drmc.pet.volume import PETVolume
+
+
+def denoise(
+    volume: PETVolume,
+    model: str | os.PathLike[str] | ModelEntry | Denoiser | None = None,
+    device: str = "auto",
+    precision: str = "auto",
+    progress: Progress | None = None,
+    cancel: Cancel | None = None,
+) -> tuple[PETVolume, DenoiseResult]:
+    """Denoises a volume with the same result, bit for bit, as `drmc denoise`.
+
+    Args:
+        volume: the scan, of `drmc.read_volume`; not changed.
+        model: a model's name, the path of its weight file, what `drmc.find_model` returned, or None for the default
+            model. Each of these is loaded anew; for several scans make a `drmc.Denoiser` once and give it here.
+        device: "auto" (CUDA, else Apple's MPS, else CPU), "cpu", "cuda", "cuda:1", ..., "mps".
+        precision: "auto", "fp32" or "bf16", as of `drmc.Denoiser`.
+        progress: called as (tiles done, tiles in all, seconds left or None).
+        cancel: asked between the steps of the work; True stops it.
+
+    Returns:
+        The denoised volume, scan + residual in the scan's own units and on its own grid, never clipped; and the
+        `DenoiseResult`: the residual in SUV, the gates of the experts, device, precision, seconds, notices.
+
+    Raises:
+        InputError: no such model or device, damaged weights, or a device or precision beside a ready Denoiser.
+        CancelledError: `cancel` said so.
+        DRMCError: out of memory, or values that are not finite.
+    """
+    from drmc.inference.denoiser import Denoiser  # torch is needed from here on only
+
+    if not isinstance(model, Denoiser):
+        model = Denoiser.from_model(model, device=device, precision=precision)
+    elif (device, precision) != ("auto", "auto"):
+        raise InputError(
+            f"device {device!r}, precision {precision!r}: a ready Denoiser has its own: give them to the Denoiser"
+        )
+    return denoise_volume(volume, model, progress=progress, cancel=cancel)
