@@ -100,7 +100,9 @@ def _not_decay_corrected(
 ) -> SUVDecision:
     """Corrects decay inside each frame and from the injection to its start, slice by slice."""
     half_life = administration.half_life
-    if any(d is None or d <= 0 for d in clocks.duration):
+    acquisitions = [t for t in clocks.acquisitions if t is not None]
+    durations = [d for d in clocks.duration if d is not None and d > 0]
+    if len(durations) < len(clocks.duration):
         problem = f"is missing though {with_tag('DecayCorrection')} is NONE"
         raise refused("ActualFrameDuration", problem, "restore it in the header")
     if clocks.earliest is None or clocks.span > PLAUSIBLE_WINDOW_S:
@@ -126,7 +128,7 @@ def _not_decay_corrected(
         usable_factor(
             per_dose * in_frame_term(half_life, d) * exp2((uptake + t - clocks.earliest) / half_life)
         )
-        for t, d in zip(clocks.acquisitions, clocks.duration, strict=True)
+        for t, d in zip(acquisitions, durations, strict=True)
     ]
     same = max(factors) - min(factors) <= 1e-12 * max(factors)
     mean = factors[0] if same else math.fsum(factors) / len(factors)
@@ -166,8 +168,9 @@ def optional_facts(header: Header, facts: dict[str, Any]) -> None:
         facts["half_life_s"], facts["nuclide"] = read_half_life(header)
         clocks = Clocks(header)
         administration = Administration(header, clocks, facts["half_life_s"])
-        if clocks.near() is not None:
-            _uptake(header, administration, clocks.near(), clocks, facts)
+        near = clocks.near()
+        if near is not None:
+            _uptake(header, administration, near, clocks, facts)
     except InputError:
         pass
     header.notices, header.warnings = said

@@ -108,9 +108,11 @@ class Clocks:
         seconds, offset = moment
         return seconds if offset is None or self.offset is None else seconds - offset + self.offset
 
-    def cannot_place(self, moment: tuple[float, float | None] | None) -> bool:
-        """Whether a DT states its offset from UTC and the series does not."""
-        return moment is not None and moment[1] is not None and self.offset is None
+    def unplaced(self, moment: tuple[float, float | None] | None) -> tuple[float, float] | None:
+        """(seconds, offset) of a DT that states its offset from UTC where the series does not; else None."""
+        if moment is None or moment[1] is None or self.offset is not None:
+            return None
+        return moment[0], moment[1]
 
     def near(self) -> float | None:
         """The acquisition, else the series time: what a time of day is placed beside."""
@@ -145,16 +147,17 @@ class Administration:
         elif self.time_of_day is None:
             self.time_of_day = self.moment % DAY_S
         else:
-            self._compare(header)
+            self._compare(header, self.moment, self.time_of_day)
 
     def _place(self, header: Header, clocks: Clocks, moment: tuple[float, float | None] | None) -> None:
         """Places a moment with an offset from UTC on the series' clock, or says that it cannot be.
 
         RadiopharmaceuticalStartTime has no offset: it is on the series' clock, and tells its offset.
         """
-        if not clocks.cannot_place(moment):
+        unplaced = clocks.unplaced(moment)
+        if unplaced is None:
             return
-        seconds, offset = moment
+        seconds, offset = unplaced
         if self.time_of_day is not None:
             apart = nearest_day(self.time_of_day, seconds) - seconds
             zone = offset + 900.0 * round(apart / 900.0)
@@ -181,19 +184,19 @@ class Administration:
             raise refused(self.key, problem, mend)
         header.warnings.append(f"{with_tag(self.key)} {problem}: the written clock is used")
 
-    def _compare(self, header: Header) -> None:
-        apart = self.moment - nearest_day(self.time_of_day, self.moment)
+    def _compare(self, header: Header, moment: float, time_of_day: float) -> None:
+        apart = moment - nearest_day(time_of_day, moment)
         if abs(apart) <= SAME_TIME_S:
             return
         effect = suv_change_percent(abs(apart), self.half_life)
         problem = (
-            f"{clock_text(self.moment)} and {with_tag('RadiopharmaceuticalStartTime')} {clock_text(self.time_of_day)} "
+            f"{clock_text(moment)} and {with_tag('RadiopharmaceuticalStartTime')} {clock_text(time_of_day)} "
             f"differ, {effect:.3g} % of the SUV"
         )
         if effect > CONFIRM_PERCENT:
             raise refused(self.key, problem, "remove the wrong one (is it a time zone or summer time?)")
         header.warnings.append(f"{with_tag(self.key)} {problem}: the first is used")
-        self.time_of_day = self.moment % DAY_S
+        self.time_of_day = moment % DAY_S
 
     def before(self, reference: float) -> tuple[float, list[str]]:
         """(administration, notices) on the clock of `reference`; InputError where it cannot be known."""

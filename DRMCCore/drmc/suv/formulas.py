@@ -65,6 +65,7 @@ def body_norm(kind: str, weight_kg: float | None, height_m: float | None, sex: s
     name = SUV_TYPES[kind][0]
     if kind != "ibw" and weight_kg is None:
         raise refused("PatientWeight", f"is missing or zero but {name} needs it", "write the weight in kg")
+    weight_kg = math.nan if weight_kg is None else weight_kg  # "ibw" alone needs none
     if kind == "bw":
         return weight_kg * 1000.0
     if height_m is None:
@@ -89,7 +90,7 @@ def body_norm(kind: str, weight_kg: float | None, height_m: float | None, sex: s
     if not mass > 0:
         raise InputError(
             f"{name} is not defined for {with_tag('PatientSize')} {height_m:g} m and {with_tag('PatientWeight')} "
-            f"{weight_kg or math.nan:g} kg: its formula gives {mass:.3g} kg; correct the header or use SUVbw"
+            f"{weight_kg:g} kg: its formula gives {mass:.3g} kg; correct the header or use SUVbw"
         )
     return mass * 1000.0
 

@@ -9,7 +9,7 @@ and nothing is known.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -110,6 +110,7 @@ def _written(kind: Kind, text: str) -> str | None:
         plain = re.fullmatch(r"\d+" if kind.form == _WHOLE else r"\d+\.?\d*([eE][+-]?\d+)?", text, re.ASCII)
         return text if plain and len(text) <= _LONGEST and 0 < float(text) < float("inf") else None
     # People part the numbers of dates and times; DICOM does not.
+    parse: Callable[[Any], Any]
     if kind.form == _TIME:
         text, parse = text.replace(":", ""), parse_time
     elif kind.form == _DATE:
@@ -159,7 +160,8 @@ def told(
     """
     if not given:
         return decision
-    lines, facts = [], {}
+    lines: list[str] = []
+    facts: dict[str, dict[str, Any]] = {}
     for keyword, text in given.items():
         header = _stated(slices, keyword)
         said = f"{text} {KINDS[keyword].unit}".strip() if text else "left out"

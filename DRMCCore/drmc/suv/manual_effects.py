@@ -70,8 +70,8 @@ def _other_values(keyword: str, text: str) -> list[str]:
             seconds = int(text[8:10]) * 3600 + int(text[10:12] or 0) * 60
             return [text[:8] + _clock(seconds)]
         if keyword.endswith("Time"):
-            seconds = parse_time(text)
-            return [] if seconds is None else [_clock(seconds)]
+            time = parse_time(text)
+            return [] if time is None else [_clock(time)]
     except ValueError:
         return []
     return []

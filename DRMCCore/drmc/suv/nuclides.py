@@ -54,7 +54,9 @@ def nuclides_named(code: str, meaning: str) -> set[str]:
     """The nuclides that a code value and a text name, in any of the usual spellings ("F-18", "18F", "^18^Fluorine")."""
     named = {name for name, (_, codes) in NUCLIDES.items() if code.strip() in codes}
     mass = re.search(r"\d{2,3}", meaning)
-    for word in re.findall(r"[a-z]+", meaning.lower()) if mass else ():
+    if mass is None:
+        return named
+    for word in re.findall(r"[a-z]+", meaning.lower()):
         name = f"{_ELEMENT_NAMES.get(word, word.capitalize())}-{mass[0]}"
         if name in NUCLIDES:
             named.add(name)

@@ -97,14 +97,16 @@ class ReferenceTime:
 
     def _placed(self, moment: tuple[float, float | None] | None) -> tuple[bool, str]:
         """Whether a moment can be a reference time by its offset from UTC, and why not."""
-        if not self.clocks.cannot_place(moment) or self.header.accept_clock:
+        unplaced = self.clocks.unplaced(moment)
+        if unplaced is None or self.header.accept_clock:
             return True, ""
+        seconds, offset = unplaced
         clock = (self.clocks.series, self.clocks.earliest)
-        if any(t is not None and abs(moment[0] - t) <= SAME_TIME_S for t in clock):
+        if any(t is not None and abs(seconds - t) <= SAME_TIME_S for t in clock):
             return True, ""
         if suv_change_percent(3600.0, self.half_life) <= CONFIRM_PERCENT:
             self.header.warnings.append(
-                f"a reference time states its offset from UTC {zone_text(moment[1])} and the series does not "
+                f"a reference time states its offset from UTC {zone_text(offset)} and the series does not "
                 f"({with_tag('TimezoneOffsetFromUTC')} is missing): the written clock is used"
             )
             return True, ""
@@ -113,7 +115,7 @@ class ReferenceTime:
     def _private(self) -> None:
         for key in ("GEScanDateTime", "SiemensDecayCorrectionDateTime"):
             written = self.header.times(key, parse_datetime)
-            times = {self.clocks.local(t) for t in written} - {None}
+            times = {t for t in map(self.clocks.local, written) if t is not None}
             if len(times) > 1:
                 self.header.warnings.append(f"private {with_tag(key)} differs between the slices: not used")
             elif times:
@@ -135,10 +137,12 @@ class ReferenceTime:
 
     def _back_computed(self) -> None:
         clocks, header = self.clocks, self.header
-        reference, duration = clocks.reference, clocks.duration
-        if clocks.earliest is None or None in reference or any(d is None or d <= 0 for d in duration):
+        acquisitions = [t for t in clocks.acquisitions if t is not None]
+        reference = [r for r in clocks.reference if r is not None]
+        duration = [d for d in clocks.duration if d is not None and d > 0]
+        if min(map(len, (acquisitions, reference, duration))) < len(clocks.acquisitions):
             return
-        starts = [t - r for t, r in zip(clocks.acquisitions, reference, strict=True)]
+        starts = [t - r for t, r in zip(acquisitions, reference, strict=True)]
         back = [t + mean_count_time(self.half_life, d) for t, d in zip(starts, duration, strict=True)]
         spread = max(back) - min(back)
         single = max(reference) - min(reference) <= 1.0

@@ -63,8 +63,7 @@ def decide_sidecar(
                     f'{name}: "SUVFactor" has {len(factors)} values for {slices} slices: correct it'
                 )
             mean = math.fsum(factors) / len(factors)
-            said = {"warnings": warnings, "facts": facts}
-            return SUVDecision(mean, output, "sidecar", source, factor_per_slice=factors, **said)
+            return SUVDecision(mean, output, "sidecar", source, factors, warnings=warnings, facts=facts)
         factor = 1.0 if stored == "SUV" else card.number("SUVFactor", positive=True)
         return SUVDecision(
             usable_factor(factor * gain), output, "sidecar", source, warnings=warnings, facts=facts
@@ -77,8 +76,15 @@ def decide_sidecar(
         warnings.append(f"the reference time lies {-uptake / 60.0:.1f} min before the injection")
     facts.update(dose_bq=dose, half_life_s=half_life, uptake_minutes=round(uptake / 60.0, 4))
     factor = usable_factor(card.norm(kind) / dose * gain * exp2(uptake / half_life))
-    said = {"notices": notices, "warnings": warnings, "facts": facts}
-    return SUVDecision(factor, output, "sidecar", f"{source} in {card.file}", **said)
+    return SUVDecision(
+        factor,
+        output,
+        "sidecar",
+        f"{source} in {card.file}",
+        notices=notices,
+        warnings=warnings,
+        facts=facts,
+    )
 
 
 class _Sidecar:
@@ -179,20 +185,16 @@ class _Sidecar:
 
     def facts(self, kind: str) -> dict[str, Any]:
         """What a report shows; nothing is refused here."""
-        dose, unit = (
-            number_of(self.values.get("InjectedRadioactivity")),
-            self.values.get("InjectedRadioactivityUnits"),
-        )
-        known = dose is not None and as_text(unit).lower() in BQ_PER_UNIT
+        dose = number_of(self.values.get("InjectedRadioactivity"))
+        unit = BQ_PER_UNIT.get(as_text(self.values.get("InjectedRadioactivityUnits")).lower())
         return {
             "units": self.stored,
             "suv_formula": SUV_TYPES[kind][2],
             "weight_kg": number_of(self.values.get(self.weight_key)),
             "height_m": number_of(self.values.get("PatientSize")),
             "sex": as_text(self.values.get("PatientSex")) or None,
-            "dose_bq": number_of(dose * BQ_PER_UNIT[as_text(unit).lower()])
-            if known
-            else None,  # None where it overflows
+            # None where it is unknown or overflows
+            "dose_bq": None if dose is None or unit is None else number_of(dose * unit),
             "nuclide": nuclide_of("", as_text(self.values.get("TracerRadionuclide"))),
             "tracer": as_text(self.values.get("TracerName")) or None,
             "sidecar": self.file,
