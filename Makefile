@@ -46,10 +46,11 @@ test: env
 	@QT_QPA_PLATFORM=offscreen $(BIN)/python -m pytest Testing
 
 lint: env
-	@echo "== lint: ruff check, ruff format --check, lint-imports"
+	@echo "== lint: ruff check, ruff format --check, lint-imports, mypy"
 	@$(BIN)/ruff check . || { echo "== lint failed: ruff check, see above; make format fixes some of it"; exit 1; }
 	@$(BIN)/ruff format --check . || { echo "== lint failed: files are not formatted; make format formats them"; exit 1; }
 	@$(BIN)/lint-imports || { echo "== lint failed: an import that the layers forbid, see above and ARCHITECTURE.md"; exit 1; }
+	@$(BIN)/python -m mypy || { echo "== lint failed: types, see above"; exit 1; }
 
 format: env
 	$(BIN)/ruff check --fix .

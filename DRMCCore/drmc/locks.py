@@ -9,7 +9,7 @@ from pathlib import Path
 try:
     import fcntl
 except ImportError:  # Windows
-    fcntl = None
+    fcntl = None  # type: ignore[assignment]
 
 PART = ".part-"  # begins the name of a file that is being written
 HOLDS_OPEN_FILES = fcntl is not None  # else a file that somebody has open can be neither replaced nor removed

@@ -104,7 +104,7 @@ def _run(arguments: list[str]) -> int:
     except DRMCError as error:
         return _end(reporter, str(error), error.exit_code, error.details)
     except Exception as error:
-        if is_full_disk(error):
+        if isinstance(error, OSError) and is_full_disk(error):
             place = f"{error.filename}: " if error.filename else ""
             return _end(reporter, f"{place}{error.strerror}: make room on the disk and start again", 1)
         return _end(reporter, f"{type(error).__name__}: {error} (DRMC_DEBUG=1 shows where)", 1)

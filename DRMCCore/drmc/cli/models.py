@@ -29,12 +29,12 @@ def run(options: argparse.Namespace, reporter: Reporter) -> int:
 
     added = None if options.add is None else add_model(options.add)
     entries = list_models()
-    found = {
+    listed = {
         "folders": [str(folder) for folder in model_folders()],
         "models": [_model(e) for e in entries],
         "added": None if added is None else _model(added),
     }
-    if printed(options, reporter, found):
+    if printed(options, reporter, listed):
         return 0
     if added is not None:
         print(f"{added.path}: added")

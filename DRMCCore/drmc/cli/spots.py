@@ -47,7 +47,7 @@ def run(arguments: argparse.Namespace, reporter: Reporter) -> int:
     if not 1 <= resolution <= 20:
         raise InputError(f"--resolution {resolution:g}: give a width from 1 to 20 mm")
     entry = find_model(arguments.model)
-    volume = read_volume(find_scan(in_memory.resolve(arguments.scan)), units=arguments.units)
+    volume = read_volume(find_scan(Path(in_memory.resolve(arguments.scan))), units=arguments.units)
     network, tile = load_network(entry)
     denoiser = Denoiser(network, tile, device=arguments.device, precision=arguments.precision)
     passes = 0

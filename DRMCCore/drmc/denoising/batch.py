@@ -309,7 +309,7 @@ def do_scan(task: _Task, model: LoadedModel, progress: Progress | None, cancel: 
     output = Path(task.request.output)
     try:
         raise_if_cancelled(cancel)
-        why = ""
+        why: str | None = ""
         if task.resume or (task.others and _is_new(output, task.since)):
             why = resume.why_again(task.request, model.entry)
         if why is None:

@@ -99,7 +99,7 @@ def differences(earlier: Mapping[str, Any] | None, now: Mapping[str, Any]) -> li
         before, after = earlier.get(part), now.get(part)
         if before == after:
             continue
-        if part == "settings" and isinstance(before, Mapping):
+        if part == "settings" and isinstance(before, Mapping) and isinstance(after, Mapping):
             keys = sorted(key for key in {*before, *after} if before.get(key) != after.get(key))
             said += f" ({', '.join(keys)})"
         found.append(said)

@@ -32,7 +32,11 @@ class Inputs:
 
 def read_inputs(request: DenoiseRequest, scan_path: Path) -> Inputs:
     """Reads scan, lesions and full-dose image of a request; InputError where one is refused."""
-    reading = {"suv_type": request.suv_type, "accept_rule": request.accept_rule, "units": request.units}
+    reading: dict[str, Any] = {
+        "suv_type": request.suv_type,
+        "accept_rule": request.accept_rule,
+        "units": request.units,
+    }
     volume = read_volume(
         scan_path,
         series_uid=request.series_uid,

@@ -59,7 +59,7 @@ def read_result(folder: Path, **asked: Any) -> Result:
     if fingerprint.of_files(fingerprint.files_of(scan)) != made_from:
         raise InputError(f"{folder}: the scan at {scan} has changed since: denoise it again, or {alone}")
     keys = ("suv_type", "accept_rule", "units", "series_uid", "series_description", "header")
-    options = {key: asked.get(key) or settings.get(key) for key in keys}
+    options: dict[str, Any] = {key: asked.get(key) or settings.get(key) for key in keys}
     options["suv_type"] = options["suv_type"] or "bw"
     original = read_volume(scan, **options)
     return Result(

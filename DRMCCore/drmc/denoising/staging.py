@@ -53,17 +53,19 @@ class Claim:
         while self._lock is None:
             self.staging = Path(tempfile.mkdtemp(prefix=self._prefix, dir=inside))
             self._lock = self._own(self.staging / OWNER)
+        staging = self.staging
+        assert staging is not None  # made with the lock
         for other in self._others():
             if is_free(other / OWNER):
                 shutil.rmtree(other, ignore_errors=True)
-            elif _age(other) <= _age(self.staging):
+            elif _age(other) <= _age(staging):
                 raise OutputHeldError(
                     f"{self.output}: another run is writing there ({_said(other)}): wait for it, or choose another "
                     "output folder"
                 )
         if self.output.is_dir():
             sweep_files(self.output)
-        return self.staging
+        return staging
 
     def __enter__(self) -> Claim:
         return self

@@ -110,12 +110,14 @@ def _mend_orientation(ds: Dataset) -> None:
         return
     if not ds.get("PatientOrientationCodeSequence"):
         items = []
-        if known:
+        if gantry is not None and modifier is not None:
             items = [code_item(*_RECUMBENT)]
             items[0].PatientOrientationModifierCodeSequence = Sequence([code_item(*modifier)])
         ds.PatientOrientationCodeSequence = Sequence(items)
     if not ds.get("PatientGantryRelationshipCodeSequence"):
-        ds.PatientGantryRelationshipCodeSequence = Sequence([code_item(*gantry)] if known else [])
+        ds.PatientGantryRelationshipCodeSequence = Sequence(
+            [code_item(*gantry)] if gantry is not None and modifier is not None else []
+        )
     if position:
         del ds.PatientPosition
 

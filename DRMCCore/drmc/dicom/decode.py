@@ -117,7 +117,7 @@ def _by_gdcm(ds: Dataset, syntax: str, shape: tuple[int, int, int]) -> np.ndarra
     capture.file_meta = FileMetaDataset()
     capture.file_meta.TransferSyntaxUID = UID(syntax)
     bits = int(number_of(value_of(ds, "BitsAllocated")) or 0)
-    capture.SOPClassUID = capture.file_meta.MediaStorageSOPClassUID = _CAPTURE_CLASSES[bits]
+    capture.SOPClassUID = capture.file_meta.MediaStorageSOPClassUID = UID(_CAPTURE_CLASSES[bits])
     capture.SOPInstanceUID = capture.file_meta.MediaStorageSOPInstanceUID = generate_uid()
     capture.Modality = "OT"
     capture.SamplesPerPixel, capture.PhotometricInterpretation = 1, "MONOCHROME2"

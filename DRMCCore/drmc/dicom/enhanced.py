@@ -19,7 +19,9 @@ and Per-Frame (0020,9171) Converted Attributes Sequences; they win over what the
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
+from operator import ne
 from pathlib import Path
 from typing import Any
 
@@ -225,9 +227,9 @@ class _Image:
         for mapping in mappings:
             for code in items_of(mapping, "MeasurementUnitsCodeSequence"):
                 # Codes of more than 16 characters stand in LongCodeValue (0008,0119).
-                unit = text_of(value_of(code, "CodeValue")) or text_of(value_of(code, "LongCodeValue"))
-                by_unit.setdefault(unit, []).append(mapping)
-        unit = next((unit for unit in _UNITS if unit in by_unit), next(iter(by_unit), None))
+                named = text_of(value_of(code, "CodeValue")) or text_of(value_of(code, "LongCodeValue"))
+                by_unit.setdefault(named, []).append(mapping)
+        unit = next((known for known in _UNITS if known in by_unit), next(iter(by_unit), None))
         if unit is None:
             for keyword in ("RescaleSlope", "RescaleIntercept"):
                 _put(view, keyword, value_of(transformation, keyword))
@@ -378,10 +380,10 @@ def _check_one_volume(path: Path, frames: Sequence[Dataset]) -> None:
                 "volume"
             )
     for number, frame in enumerate(frames, start=1):
-        wrong = {
+        wrong: dict[str, tuple[list[str], Callable[[str], bool]]] = {
             "FrameType": (texts_of(value_of(frame, "ImageType"))[2:3], _NOT_STATIC.__contains__),
             **{
-                keyword: (texts_of(value_of(frame, keyword)), lambda value, only=only: value != only)
+                keyword: (texts_of(value_of(frame, keyword)), partial(ne, only))
                 for keyword, only in _ONLY.items()
             },
         }

@@ -101,7 +101,7 @@ def transfer_syntax(dataset: Dataset) -> UID:
 def _inflated(path: Path) -> Dataset:
     """The header of a deflated file: nothing of it can be left on the disk, so its pixel data are emptied."""
     dataset = pydicom.dcmread(path)
-    pixels = dataset.get_item("PixelData")
+    pixels: Any = dataset.get_item("PixelData")
     if pixels is not None:
         if len(pixels.value) < pixels.length != UNDEFINED_LENGTH:
             raise EOFError("the pixel data are not whole")
@@ -111,7 +111,7 @@ def _inflated(path: Path) -> Dataset:
 
 def value_of(dataset: Dataset, key: Any) -> Any:
     """An element's value as str, number, list of them, or None; what its VR forbids comes as text."""
-    tag = pydicom.datadict.tag_for_keyword(key) if isinstance(key, str) else key
+    tag: Any = pydicom.datadict.tag_for_keyword(key) if isinstance(key, str) else key
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
@@ -217,5 +217,5 @@ def _private(dataset: Dataset, key: str, blocks: dict[int, dict[str, int]]) -> t
 
 def tag_of(keyword: str) -> str:
     """The tag of a keyword for messages, as "(0028,1053)"."""
-    tag = pydicom.datadict.tag_for_keyword(keyword)
+    tag = pydicom.datadict.tag_for_keyword(keyword) or 0
     return f"({tag >> 16:04x},{tag & 0xFFFF:04x})"

@@ -99,4 +99,4 @@ def _pixel_bytes(ds: Dataset) -> bytes | None:
         data = ds["PixelData"].value
     except Exception:
         return None
-    return data if isinstance(data, (bytes, bytearray)) else None
+    return bytes(data) if isinstance(data, (bytes, bytearray)) else None

@@ -9,7 +9,7 @@ from pydicom.dataset import Dataset
 
 from drmc.dicom.header import number_of, tag_of, text_of, value_of
 from drmc.errors import InputError
-from drmc.imaging.geometry import Geometry
+from drmc.imaging.geometry import Geometry, triple
 from drmc.imaging.integrity import ORTHONORMAL_TOLERANCE
 
 STEP_TOLERANCE = 0.10  # of the median slice step; more is a gap
@@ -76,12 +76,12 @@ def stacked(
     along = np.array([q @ normal for q in positions])
     order = np.argsort(along, kind="stable")
     loaded = [loaded[i] for i in order]
-    positions = np.array(positions)[order]
+    places = np.array(positions)[order]
     along = along[order]
-    notices = []
+    notices: list[str] = []
     if len(loaded) > 1:
         step, notices = _step(loaded, along)
-        shift = positions - positions[0]
+        shift = places - places[0]
         shear = np.max(np.linalg.norm(shift - np.outer(shift @ normal, normal), axis=1))
         if shear > SHEAR_TOLERANCE_MM:
             raise InputError(
@@ -106,7 +106,7 @@ def stacked(
     geometry = Geometry(
         (len(loaded), rows, columns),
         (float(spacing[1]), float(spacing[0]), float(step)),
-        tuple(float(v) for v in positions[0]),
+        triple(places[0]),
         tuple(float(v) + 0.0 for v in np.column_stack([row, column, normal]).ravel()),
     )
     return loaded, geometry, notices

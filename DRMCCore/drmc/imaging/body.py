@@ -123,7 +123,7 @@ def _smoothed_blocks(image_zyx: np.ndarray, spacing_zyx: Sequence[float]) -> tup
     image.SetSpacing(
         [float(f * step) for f, step in zip(reversed(factors), reversed(list(spacing_zyx)), strict=True)]
     )
-    return sitk.DiscreteGaussian(image, _SMOOTHING_MM**2), factors
+    return sitk.DiscreteGaussian(image, [_SMOOTHING_MM**2] * 3), factors
 
 
 def body_tiles(mask_zyx: np.ndarray, tile: int, overlap: float = 0.25, margin: int = 2) -> np.ndarray:
@@ -145,7 +145,7 @@ def body_tiles(mask_zyx: np.ndarray, tile: int, overlap: float = 0.25, margin: i
         tile the only start is negative or zero, and the image lies in the middle of the tile.
     """
     wanted = grow(mask_zyx, (margin,) * 3)
-    found: list[tuple[int, int, int]] | None = None
+    found: list[tuple[int, ...]] | None = None
     for order in permutations(range(3)):
         # A transposed view: slicing always goes along the first axis that is left.
         starts = _place(wanted.transpose(order), tile, overlap)
@@ -166,13 +166,13 @@ def tile_region(start: Sequence[int], tile: int, shape: Sequence[int]) -> tuple[
 
 def _place(mask: np.ndarray, tile: int, overlap: float) -> list[tuple[int, ...]]:
     """Starts of tiles over an n-dimensional mask, slab by slab along its first axis."""
-    occupied = mask if mask.ndim == 1 else mask.any(axis=tuple(range(1, mask.ndim)))
+    occupied = np.asarray(mask if mask.ndim == 1 else mask.any(axis=tuple(range(1, mask.ndim))))
     starts = _place_along(occupied, tile, round(overlap * tile))
     if mask.ndim == 1:
         return [(start,) for start in starts]
     placed = []
     for start in starts:
-        slab = mask[max(start, 0) : start + tile].any(axis=0)
+        slab = np.asarray(mask[max(start, 0) : start + tile].any(axis=0))
         placed += [(start, *rest) for rest in _place(slab, tile, overlap)]
     return placed
 

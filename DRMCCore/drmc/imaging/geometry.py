@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -32,6 +33,12 @@ def turned(array: np.ndarray, to_target: np.ndarray, shape: tuple[int, int, int]
     return np.ascontiguousarray(result.transpose(2, 1, 0))
 
 
+def triple(values: Iterable[float]) -> tuple[float, float, float]:
+    """Three numbers as floats; ValueError where they are not three."""
+    one, two, three = (float(value) for value in values)
+    return one, two, three
+
+
 @dataclass(frozen=True)
 class Geometry:
     """Grid of a volume: `shape` (z, y, x); `spacing` (x, y, z) mm; `origin` (x, y, z) mm, center of the
@@ -45,10 +52,11 @@ class Geometry:
     @classmethod
     def from_image(cls, image: sitk.Image) -> Geometry:
         """The grid of a 3-D image."""
+        width, height, depth = (int(n) for n in image.GetSize())
         return cls(
-            tuple(int(n) for n in reversed(image.GetSize())),
-            tuple(float(v) for v in image.GetSpacing()),
-            tuple(float(v) for v in image.GetOrigin()),
+            (depth, height, width),
+            triple(image.GetSpacing()),
+            triple(image.GetOrigin()),
             tuple(float(v) for v in image.GetDirection()),
         )
 
@@ -85,8 +93,8 @@ class Geometry:
         """
         return Geometry(
             self.shape,
-            tuple(round(float(value), 10) for value in self.spacing),
-            tuple(round(float(value), 9) for value in self.origin),
+            triple(round(float(value), 10) for value in self.spacing),
+            triple(round(float(value), 9) for value in self.origin),
             tuple(round(float(value), 12) + 0.0 for value in self.direction),
         )
 

@@ -47,7 +47,7 @@ def image_reader(path: Path, what: str) -> Iterator[sitk.ImageFileReader]:
             reader = sitk.ImageFileReader()
             reader.SetFileName(str(plain))
             # Named, because by an ending in upper case the library knows none of them.
-            reader.SetImageIO(_IMAGE_IO.get(image_kind(path), ""))
+            reader.SetImageIO(_IMAGE_IO.get(image_kind(path) or "", ""))
             yield reader
     except RuntimeError as error:
         reason = itk_reason(error)
@@ -170,7 +170,7 @@ _BYTES = {
 
 def _check_nrrd(path: Path) -> None:
     with open(path, "rb") as file:
-        lines = []
+        lines: list[str] = []
         while (line := file.readline(1 << 20).strip()) and len(lines) < 100_000:
             lines.append(line.decode("latin-1"))
         fields = dict(line.lower().split(": ", 1) for line in lines if ": " in line and ":=" not in line)

@@ -7,19 +7,15 @@ float32 weights, both (new size, taps).
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from drmc.errors import InputError
+from drmc.imaging.geometry import Geometry, triple
 
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from drmc.imaging.geometry import Geometry
-
-    Taps = tuple[np.ndarray, np.ndarray]
+Taps = tuple[np.ndarray, np.ndarray]
 
 GRID_MM = 2.0
 """Voxel edge [mm] of the grid that the network is trained and run on (paper, section 3.1)."""
@@ -91,9 +87,9 @@ def resample_to_grid(array: np.ndarray, geometry: Geometry) -> tuple[np.ndarray,
     origin = np.asarray(geometry.origin) + direction @ offset_zyx[::-1]
     grid = replace(
         geometry,
-        shape=tuple(shape),
-        spacing=tuple(float(step) for step in reversed(spacing_zyx)),
-        origin=tuple(float(value) for value in origin),
+        shape=(shape[0], shape[1], shape[2]),
+        spacing=triple(reversed(spacing_zyx)),
+        origin=triple(origin),
     )
     if grid == geometry:
         return np.asarray(array, dtype=np.float32), grid
@@ -200,11 +196,14 @@ def _resample(array: np.ndarray, taps_zyx: Sequence[Taps]) -> np.ndarray:
 
 def _weighted_sum(rows: np.ndarray, taps: Taps) -> np.ndarray:
     """Sum over the taps of weight times the row there, in order of the taps."""
-    total = None
-    for index, weight in zip(taps[0].T, taps[1].T, strict=True):
+    parts = zip(taps[0].T, taps[1].T, strict=True)
+    index, weight = next(parts)
+    total = np.take(rows, index, axis=0)
+    total *= weight[:, None]
+    for index, weight in parts:
         part = np.take(rows, index, axis=0)
         part *= weight[:, None]
-        total = part if total is None else np.add(total, part, out=total)
+        np.add(total, part, out=total)
     return total
 
 

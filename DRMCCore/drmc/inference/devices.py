@@ -33,10 +33,10 @@ def list_devices() -> dict[str, Any]:
         )
     if torch.backends.mps.is_available():
         devices.append(_device(torch.device("mps"), "Apple GPU"))
-    cores, total = hardware.physical_cores(), hardware.memory_bytes()
+    cores, memory = hardware.physical_cores(), hardware.memory_bytes()
     processor = torch.device("cpu")
     devices.append(
-        _device(processor, hardware.processor_name(), free=_free_bytes(total), total=total, cores=cores)
+        _device(processor, hardware.processor_name(), free=_free_bytes(memory), total=memory, cores=cores)
     )
     auto = str(choose_device("auto"))
     built = torch.version.cuda or torch.version.hip

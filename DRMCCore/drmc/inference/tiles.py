@@ -64,7 +64,7 @@ class Blend:
     def add(self, start: np.ndarray, residual: np.ndarray) -> None:
         """Adds a whole tile that begins at `start`."""
         first = np.asarray(start) + self._halo
-        region = tile_region(first, self._inner, self._sum.shape)
+        region = tile_region(first.tolist(), self._inner, self._sum.shape)
         inside = tuple(slice(part.start - f, part.stop - f) for part, f in zip(region, first, strict=True))
         window = self._window[inside]
         used = tuple(slice(part.start + self._halo, part.stop + self._halo) for part in inside)
@@ -84,7 +84,7 @@ def halo_width(tile: int) -> int:
 
 def tile_at(image: np.ndarray, start: np.ndarray, tile: int) -> np.ndarray:
     """The tile beginning at `start`; beyond the image it is mirrored at its faces, as often as need be."""
-    region = tile_region(start, tile, image.shape)
+    region = tile_region(start.tolist(), tile, image.shape)
     if all(part.stop - part.start == tile for part in region):
         return image[region]
     indices = []

@@ -69,12 +69,12 @@ def find_model(name_or_path: str | os.PathLike[str] | None = None) -> ModelEntry
     Raises InputError: there is none, its card cannot be read, or the card's checksum is not the file's.
     """
     if name_or_path is None:
-        models = list_models()
-        if not models:
+        preferred = preferred_model(list_models())
+        if preferred is None:
             raise InputError(
                 f"no model is installed: put one (.pt and .json) into {user_folder()} or name it by --model"
             )
-        return verified(preferred_model(models))
+        return verified(preferred)
     path = Path(name_or_path)
     if path.suffix == ".json":
         path = path.with_suffix(".pt")

@@ -393,8 +393,9 @@ def _set_pixels(ds: Dataset, values: np.ndarray, plan: SeriesPlan) -> None:
 def _scale(ds: Dataset, keyword: str, gain: float) -> None:
     """A window moves with the units of the values that it shows."""
     value = value_of(ds, keyword)
-    numbers = [_factor(v) for v in (value if isinstance(value, list) else [value])]
-    if None in numbers:
+    values = value if isinstance(value, list) else [value]
+    numbers = [number for v in values if (number := _factor(v)) is not None]
+    if len(numbers) < len(values):
         del ds[keyword]
     else:
         setattr(ds, keyword, [format_number_as_ds(number * gain) for number in numbers])

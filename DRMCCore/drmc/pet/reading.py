@@ -99,7 +99,7 @@ def _read_image_file(
         if asked is not None:
             said.append(f"the series {what} has no effect: the image is no DICOM")
     source = of_image(path)
-    if sidecar is not None:
+    if sidecar is not None and sidecar_path is not None:
         source = of_sidecar(sidecar, sidecar_path.name)
         words = sidecar.get("SUVAccepted")
         vouched |= {str(word) for word in words} if isinstance(words, list) else set()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import torch
 
@@ -18,8 +19,12 @@ def float32_products(device: torch.device, *, deterministic: bool) -> Iterator[N
     if device.type != "cuda":
         yield
         return
-    cudnn, matmul = torch.backends.cudnn, torch.backends.cuda.matmul
-    switches = [(cudnn, "deterministic", deterministic), (cudnn, "benchmark", False)]
+    cudnn: Any = torch.backends.cudnn
+    matmul: Any = torch.backends.cuda.matmul
+    switches: list[tuple[Any, str, Any]] = [
+        (cudnn, "deterministic", deterministic),
+        (cudnn, "benchmark", False),
+    ]
     if hasattr(matmul, "fp32_precision"):
         switches += [(cudnn.conv, "fp32_precision", "ieee"), (matmul, "fp32_precision", "ieee")]
     else:

@@ -16,7 +16,8 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from multiprocessing import get_context, parent_process
 from multiprocessing.connection import Connection, wait
-from typing import Any
+from multiprocessing.process import BaseProcess
+from typing import Any, cast
 
 from drmc.errors import DRMCError
 
@@ -39,18 +40,20 @@ def run_in_processes(
     """
     context = get_context("spawn")
     waiting = deque(enumerate(tasks))
-    processes, running = [], {}
+    processes: list[BaseProcess] = []
+    running: dict[Connection, tuple[int, BaseProcess]] = {}
     try:
         for _ in range(min(workers, len(tasks))):
             ours, theirs = context.Pipe()
-            process = context.Process(target=_serve, args=(function, theirs), daemon=True)
-            processes.append(process)
+            child = context.Process(target=_serve, args=(function, theirs), daemon=True)
+            processes.append(child)
             with _signals_held():
-                process.start()
+                child.start()
             theirs.close()
-            running[ours] = (_hand_over(waiting, ours), process)
+            running[ours] = (_hand_over(waiting, ours), child)
         while running:
-            for pipe in wait(list(running)):
+            for ready in wait(list(running)):
+                pipe = cast("Connection", ready)
                 index, process = running[pipe]
                 try:
                     said, value = pipe.recv()
@@ -134,5 +137,7 @@ def _serve(function: Callable[[Any, Callable[[float], None]], Any], pipe: Connec
 
 
 def _end_with_parent() -> None:
-    wait([parent_process().sentinel])
+    parent = parent_process()
+    if parent is not None:
+        wait([parent.sentinel])
     os._exit(1)

@@ -61,7 +61,7 @@ def _nesting(polygons: Sequence[np.ndarray]) -> np.ndarray | None:
     areas = np.array([_area(polygon) for polygon in polygons])
     for one in range(count):
         near = ((low[one] < high) & (low < high[one])).all(axis=1)
-        for other in np.flatnonzero(near):
+        for other in np.flatnonzero(near).tolist():
             if areas[one] > areas[other] or (areas[one] == areas[other] and one >= other):
                 continue  # each pair once, the smaller one first
             extent = np.maximum(high[one] - low[one], 1e-9)

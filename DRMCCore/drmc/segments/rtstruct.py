@@ -244,16 +244,16 @@ def _label_image(
             filled = contours.fill_joined(flat, (size[down], size[across]))
         here = (slices >= start) & (slices < stop)
         stack[here] = filled
-        drawn += np.count_nonzero(filled) * (stop - start)
+        drawn += int(np.count_nonzero(filled) * (stop - start))
         if not np.array_equal(filled, even_odd):
             overlapping += 1
-            apart += np.count_nonzero(here) * (np.count_nonzero(filled) - np.count_nonzero(even_odd))
+            apart += int(np.count_nonzero(here)) * int(np.count_nonzero(filled) - np.count_nonzero(even_odd))
     if overlapping:
-        joined = np.count_nonzero(stack)
+        total = int(np.count_nonzero(stack))
         notices.append(
             f"'{region.name}': contours on {overlapping} planes overlap without being nested and are joined: "
-            f"{joined * geometry.voxel_ml:.2f} ml, with the overlap taken out (even-odd) "
-            f"{(joined - apart) * geometry.voxel_ml:.2f} ml"
+            f"{total * geometry.voxel_ml:.2f} ml, with the overlap taken out (even-odd) "
+            f"{(total - apart) * geometry.voxel_ml:.2f} ml"
         )
     last = np.asarray(geometry.shape[::-1]) - 1
     if not stack.any() and (high >= 0).all() and (low <= last).all():
