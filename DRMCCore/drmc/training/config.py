@@ -14,6 +14,7 @@ from drmc.networks.drmc import NetworkConfig
 from drmc.networks.protocol import Settings
 from drmc.training.presets import with_preset
 from drmc.training.sampler import TARGETS
+from drmc.training.strategies.registry import STRATEGIES, make_strategy
 
 _TYPES = {"int": int, "float": (int, float), "bool": bool, "str": str}
 _NAMES = {"int": "a whole number", "float": "a number", "bool": "true or false", "str": "a text"}
@@ -39,7 +40,7 @@ _LEAST = {
 _CHOICES = {
     "optimizer": ("adamw", "muon", "sgd"),
     "precision": ("fp32", "bf16"),
-    "strategy": ("joint", "mixed", "specialist", "fedavg", "ftl"),
+    "strategy": tuple(STRATEGIES),
     "export": ("best", "last"),
     "form": ("auto", "depthwise", "dense"),
     "target": TARGETS,
@@ -178,25 +179,11 @@ class TrainingConfig:
         for name, choices in _CHOICES.items():
             if getattr(self, name) not in choices:
                 raise InputError(f"{name} = {getattr(self, name)!r}: must be one of {', '.join(choices)}")
-        if self.strategy == "ftl" and not 0 < self.last_round < self.steps:
-            raise InputError(
-                f"federated_steps = {self.federated_steps}: must be less than steps ({self.steps})"
-            )
-        if self.strategy == "specialist" and self.watched_dataset:
-            raise InputError(
-                "watched_dataset: specialists are one model per center; watch with another strategy"
-            )
+        make_strategy(self).check()
         if self.watched_centers and not self.watched_dataset:
             raise InputError("watched_centers: say in watched_dataset where they are")
         if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", self.name):
             raise InputError(f"name = {self.name!r}: must be letters, digits, dots, dashes and underscores")
-
-    @property
-    def last_round(self) -> int:
-        """The step after which sites are averaged for the last time; 0 where they never are."""
-        if self.strategy == "fedavg":
-            return self.steps
-        return (self.federated_steps or self.steps // 2) if self.strategy == "ftl" else 0
 
     def to_dict(self) -> dict[str, Any]:
         """JSON-able form; `from_dict` is its inverse."""

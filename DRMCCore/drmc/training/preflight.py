@@ -23,6 +23,7 @@ from drmc.training.config import TrainingConfig
 from drmc.training.launch import Launch
 from drmc.training.pairs import fingerprint
 from drmc.training.start import initial_network
+from drmc.training.strategies.registry import make_strategy
 from drmc.training.trainer import Trainer
 
 OK, WARNING, REFUSED = "ok", "warning", "refused"
@@ -200,7 +201,7 @@ def _disk(config: TrainingConfig, parameters: int) -> Check:
         return Check(
             REFUSED, f"output {config.output}: {folder} cannot be written; choose another output folder"
         )
-    networks = 1 if config.strategy in ("joint", "mixed") else len(config.centers)
+    networks = len(make_strategy(config).site_centers)
     needed = networks * 4 * _VALUES_PER_PARAMETER * parameters * _CHECKPOINTS
     free = shutil.disk_usage(folder).free
     if free < needed:

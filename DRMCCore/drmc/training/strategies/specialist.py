@@ -1,0 +1,24 @@
+"""Specialists: a network for each center, which learns from its own patients alone."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from drmc.errors import InputError
+from drmc.networks.protocol import ResidualNetwork
+from drmc.training.strategies.base import Site, SitePerCenter
+
+
+class Specialist(SitePerCenter):
+    """The sites never meet; there is no model of every center."""
+
+    name = "specialist"
+
+    def check(self) -> None:
+        if self.config.watched_dataset:
+            raise InputError(
+                "watched_dataset: specialists are one model per center; watch with another strategy"
+            )
+
+    def models(self, sites: Sequence[Site]) -> dict[str, ResidualNetwork]:
+        return {site.name: site.average for site in sites}
