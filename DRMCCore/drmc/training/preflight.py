@@ -84,7 +84,7 @@ def preflight(launch: Launch) -> Preflight:
 
 
 def _configuration(config: TrainingConfig, parameters: int) -> Check:
-    count = len(config.centers) * config.patches_per_center
+    count = len(make_strategy(config).step_slots)
     return Check(
         OK,
         f"configuration: {config.name}, {parameters} parameters, {config.steps} steps of {count} patches of "
@@ -131,7 +131,7 @@ def step_cost(config: TrainingConfig, network: torch.nn.Module) -> StepCost:
 
 
 def _devices(config: TrainingConfig, launch: Launch, cost: StepCost) -> Iterator[Check]:
-    slots = len(config.centers) * config.patches_per_center
+    slots = len(make_strategy(config).step_slots)
     per_process = -(-slots // launch.world)
     memory = _FREE_MEMORY * per_process * cost.memory_bytes
     if torch.cuda.is_available():
@@ -176,12 +176,17 @@ def _gpus(launch: Launch, memory: float) -> Iterator[Check]:
 
 
 def _processes(config: TrainingConfig, launch: Launch) -> Iterator[Check]:
-    slots = len(config.centers) * config.patches_per_center
-    if launch.world > slots:
+    strategy = make_strategy(config)
+    most = strategy.most_processes
+    if strategy.splits_sites:
+        work, more = f"a step has {_count(most, 'patch', 'patches')}", " or raise patches_per_center"
+    else:
+        work, more = f"{strategy.name} has {_count(most, 'network')}, each stepped by one process", ""
+    if launch.world > most:
         yield Check(
             WARNING,
-            f"{launch.world} processes, but a step has {_count(slots, 'patch', 'patches')}: "
-            f"{launch.world - slots} would do nothing; use {slots} processes or raise patches_per_center",
+            f"{launch.world} processes, but {work}: {launch.world - most} would do nothing; "
+            f"use {_count(most, 'process', 'processes')}{more}",
         )
     cores = hardware.physical_cores()
     threads = launch.processes * max(1, config.threads)

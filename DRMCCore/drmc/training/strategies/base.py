@@ -51,6 +51,8 @@ class Strategy:
     name: ClassVar[str]
     any_center: ClassVar[bool] = False
     """Whether a slot's patient may be of any center, instead of the slot's own."""
+    splits_sites: ClassVar[bool] = False
+    """Whether a site's slots may be dealt to several processes, instead of whole to one."""
 
     def __init__(self, config: TrainingConfig):
         self.config = config
@@ -114,6 +116,8 @@ class Strategy:
 
 class OneSite(Strategy):
     """One network, whose slots are dealt to all processes."""
+
+    splits_sites = True
 
     @property
     def site_centers(self) -> dict[str, tuple[str, ...]]:
