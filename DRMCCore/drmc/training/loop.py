@@ -16,7 +16,7 @@ import drmc
 from drmc.datasets.manifest import Case, is_simulated, read_manifest, select
 from drmc.denoising.staging import Claim
 from drmc.errors import DRMCError
-from drmc.files import full_disk_in_one_line, jsonable, write_text
+from drmc.files import disk_full_as_error, jsonable, write_text
 from drmc.training.checkpoint import CHECKPOINT
 from drmc.training.config import TrainingConfig
 from drmc.training.export import export
@@ -44,12 +44,12 @@ def train(config: TrainingConfig, *, report=None) -> Path:
     validation = select(cases, "validation", config.centers)
     watched = _watched_cases(config)
     with (
-        full_disk_in_one_line(Path(config.output), _GO_ON),
+        disk_full_as_error(Path(config.output), _GO_ON),
         joined(deterministic=config.deterministic) as processes,
         Claim(Path(config.output)) as claim,
     ):
-        processes.give(claim.take)
-        data = processes.give(lambda: fingerprint(training, validation))
+        processes.broadcast_object(claim.take)
+        data = processes.broadcast_object(lambda: fingerprint(training, validation))
         patients = {c: len({case.patient for case in found}) for c, found in training.items()}
         trainer = Trainer(config, processes, patients, data)
         version = trainer.resume()

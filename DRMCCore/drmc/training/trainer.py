@@ -111,7 +111,7 @@ class Trainer:
                 shares["skipped"] += not math.isfinite(norm)
         # one sum over the processes for everything that is logged, and for a stop that only one of them heard of
         sums = {**losses, **shares}
-        self.processes.sum_values(sums)
+        self.processes.all_reduce_(sums)
         self.stop_agreed = sums.pop("stop") > 0
         norm, skipped = sums.pop("gradient_norm"), sums.pop("skipped")
         routing = self.gates.record(sums)
@@ -214,7 +214,7 @@ class Trainer:
                 check_same_run(*found, self.config, self.data, self.groups())
             return found and found[1]
 
-        state = self.processes.give(read)
+        state = self.processes.broadcast_object(read)
         if state is not None:
             self.load(state)
         return state and state["version"]

@@ -162,13 +162,13 @@ def averaged(network: torch.nn.Module) -> list[torch.Tensor]:
 
 
 def share_sites(sites: Sequence[Site], processes: Processes, *, optimizers: bool) -> None:
-    """Gives all processes the networks and averages of all sites; `optimizers`: and their states."""
+    """Broadcasts the networks and averages of all sites from their owners; `optimizers`: and their states."""
     for site in sites:
         if site.owner is None or processes.world == 1:
             continue
-        processes.give_tensors([*averaged(site.network), *averaged(site.average)], site.owner)
+        processes.broadcast_([*averaged(site.network), *averaged(site.average)], site.owner)
         if optimizers:
-            state = processes.give(site.optimizer.state_dict, site.owner)
+            state = processes.broadcast_object(site.optimizer.state_dict, site.owner)
             if site.owner != processes.rank:
                 site.optimizer.load_state_dict(state)
 
