@@ -16,13 +16,15 @@ from drmc.errors import InputError
 
 _KEY = "drmc.settings"
 _NAMES = {bool: "true or false", int: "a whole number", float: "a number", str: "a text", Path: "a path"}
+_MAPPINGS = (dict, Mapping)
+_CONTAINERS = (tuple, list, *_MAPPINGS)
 _PLURALS = {int: "whole numbers", float: "numbers", str: "texts", Path: "paths"}
 
 
 class SettingError(InputError):
     """A value that a setting cannot have; `allowed` says in words what it may be.
 
-    In a list `value` is the element that is wrong.
+    In a list or an object `value` is the element that is wrong.
     """
 
     def __init__(self, key: str, value: Any, allowed: str):
@@ -32,7 +34,7 @@ class SettingError(InputError):
 
 @dataclass(frozen=True)
 class Limits:
-    """What a value must keep beside its type; of a list, each of its elements. See `setting`."""
+    """What a value must keep beside its type; of a list or an object, each of its elements. See `setting`."""
 
     at_least: float | None = None
     above: float | None = None
@@ -50,7 +52,7 @@ def setting(default: Any = MISSING, *, default_factory: Any = MISSING, **limits:
     """A field of a dataclass whose value keeps `limits`.
 
     `at_least`, `above`, `at_most`, `below`: bounds of a number; `choices`: the texts that it may be; `pattern`: a regular
-    expression that all of a text matches. Of a list these hold for each element; `not_empty`: it has at least one;
+    expression that all of a text matches. Of a list or an object these hold for each element; `not_empty`: it has at least one;
     `distinct`: none is there twice. `what`: says in words what is allowed, instead of what follows from these; `note`: is
     added to it.
     """
@@ -60,8 +62,8 @@ def setting(default: Any = MISSING, *, default_factory: Any = MISSING, **limits:
 def check(settings: Any) -> None:
     """Raises SettingError on the first field whose value is not as annotated, or beyond its limits.
 
-    Known are bool, int, float (any finite number), str, Path, Literal, None, tuple, list, dict, other classes and Any. A
-    whole number stands for a float, true and false for no number.
+    Known are bool, int, float (any finite number), str, Path, Literal, None, other classes, Any, and of these tuple[...],
+    list[...], dict[str, ...] and Mapping[str, ...]. A whole number stands for a float, true and false for no number.
     """
     check_values(type(settings), {f.name: getattr(settings, f.name) for f in fields(settings)})
 
@@ -74,18 +76,27 @@ def check_values(form: type, values: Mapping[str, Any]) -> None:
 
 
 def from_json(
-    form: type, values: Mapping[str, Any], *, besides: Iterable[str] = (), noun: str = "key"
+    form: type,
+    values: Mapping[str, Any],
+    *,
+    besides: Iterable[str] = (),
+    noun: str = "key",
+    skip_null: bool = False,
 ) -> dict[str, Any]:
     """The values of a JSON object by field of the dataclass `form`; lists are tuples and texts paths where annotated.
 
     They are not checked yet; numbers stay as they are. Raises InputError on a key that is neither a field nor in
-    `besides`, with what may be meant, and on a field without default that is missing; `noun` is what a key is called.
+    `besides`, with what may be meant, and on a field without default that is missing. `noun` is what a key is called;
+    `skip_null`: where a field cannot be None, null is as if its key were left out.
     """
     known = [*besides, *_fields(form)]
     if unknown := sorted(set(values) - set(known)):
         close = get_close_matches(unknown[0], known, 1)
         meant = f", meant is perhaps '{close[0]}'" if close else ""
         raise InputError(f"unknown {noun} '{unknown[0]}'{meant}; known are {', '.join(known)}")
+    if skip_null:
+        needed = {key for key, (annotation, _) in _fields(form).items() if not _without_none(annotation)[1]}
+        values = {key: value for key, value in values.items() if value is not None or key not in needed}
     for f in fields(form):
         if f.name not in values and f.default is MISSING and f.default_factory is MISSING:
             raise InputError(f"{noun} '{f.name}' is missing")
@@ -129,24 +140,33 @@ def _check(key: str, value: Any, annotation: Any, limits: Limits) -> None:
     kind, optional = _without_none(annotation)
     if kind is Any or (optional and value is None):
         return
-    allowed = _allowed(kind, limits) + " or null" * optional
-    if get_origin(kind) not in (tuple, list):
+    allowed = _allowed(kind, limits) + ", or null" * optional
+    origin, arguments = get_origin(kind), get_args(kind)
+    if origin not in _CONTAINERS:
         if not _keeps(value, kind, limits):
             raise SettingError(key, value, allowed)
         return
-    if not isinstance(value, get_origin(kind)):
+    if not isinstance(value, origin):
         raise SettingError(key, value, allowed)
-    inner, *more = get_args(kind)
-    for element in value:
+    inner = arguments[-1 if origin in _MAPPINGS else 0]
+    elements = list(value.values() if origin in _MAPPINGS else value)
+    for element in elements:
         if not _keeps(element, inner, limits):
             one = allowed if limits.what or inner not in _NAMES else _element(inner, limits)
             raise SettingError(key, element, one)
+    size = _size(kind)
     if (
-        (limits.not_empty and not value)
-        or (limits.distinct and any(element in value[:k] for k, element in enumerate(value)))
-        or (more and more[-1] is not ... and len(value) != 1 + len(more))
+        (limits.not_empty and not elements)
+        or (limits.distinct and any(element in elements[:k] for k, element in enumerate(elements)))
+        or (size is not None and len(elements) != size)
     ):
-        raise SettingError(key, list(value), allowed)
+        raise SettingError(key, elements, allowed)
+
+
+def _size(kind: Any) -> int | None:
+    """How many elements a tuple has; None: any number, or no tuple."""
+    arguments = get_args(kind)
+    return len(arguments) if get_origin(kind) is tuple and arguments[-1] is not ... else None
 
 
 def _element(kind: type, limits: Limits) -> str:
@@ -188,12 +208,15 @@ def _allowed(kind: Any, limits: Limits) -> str:
         words = limits.what
     elif choices := limits.choices or (arguments if origin is Literal else ()):
         words = f"one of {', '.join(choices)}"
-    elif origin in (tuple, list):
-        fixed = origin is tuple and bool(arguments) and arguments[-1] is not ...
-        count = f"{len(arguments)} " if fixed else ""
-        words = f"a list of {count}{_PLURALS.get((arguments or (Any,))[0], 'values')}{_bounds(limits)}"
-    elif isinstance(origin, type) and issubclass(origin, Mapping):
-        words = "an object"
+    elif origin in _MAPPINGS:
+        words = (
+            f"an object of {_PLURALS[arguments[1]]}{_bounds(limits)}"
+            if arguments[1] in _PLURALS
+            else "an object"
+        )
+    elif origin in _CONTAINERS:
+        count = f"{_size(kind)} " if _size(kind) is not None else ""
+        words = f"a list of {count}{_PLURALS.get(arguments[0], 'values')}{_bounds(limits)}"
     else:
         words = _NAMES.get(kind, f"of the kind {getattr(kind, '__name__', kind)}") + _bounds(limits)
     if limits.not_empty:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -28,6 +29,7 @@ class Scan:
     voxel_mm: tuple[float, float, float] = setting((2.0, 2.0, 2.0), above=0)
     widths: list[int] = setting(default_factory=list, at_least=1)
     card: dict[str, Any] = setting(default_factory=dict)
+    models: Mapping[str, str] = setting(default_factory=dict)
     seed: int | None = setting(None, at_least=0)
     anything: Any = None
 
@@ -44,7 +46,7 @@ def test_values_of_json_come_as_annotated():
     assert made.folder == Path("data") and made.centers == ("A", "B") and made.widths == [1, 2]
     assert made.voxel_mm == (4, 2.5, 2.5) and type(made.voxel_mm[0]) is int  # numbers stay as they are
     assert type(made.dose) is int and made.seed is None
-    assert scan(seed=3, anything=[1], card={"a": 1}, unit="Bq/ml", tracer="PSMA").seed == 3
+    assert scan(seed=3, anything=[1], card={"a": 1}, models={"A": "a"}, unit="Bq/ml", tracer="PSMA").seed == 3
 
 
 @pytest.mark.parametrize(
@@ -75,7 +77,9 @@ def test_values_of_json_come_as_annotated():
         ({"voxel_mm": [2, 2, 0]}, "voxel_mm = 0: must be a number above 0"),
         ({"widths": [1, 2.5]}, "widths = 2.5: must be a whole number of at least 1"),
         ({"card": "mine"}, "card = 'mine': must be an object"),
-        ({"seed": -1}, "seed = -1: must be a whole number of at least 0 or null"),
+        ({"models": ["a"]}, "models = ['a']: must be an object of texts"),
+        ({"models": {"A": "a", "B": 1}}, "models = 1: must be a text"),
+        ({"seed": -1}, "seed = -1: must be a whole number of at least 0, or null"),
         ({"sede": 1}, "unknown key 'sede', meant is perhaps 'seed'; known are folder, frames"),
         ({"zzz": 1}, "unknown key 'zzz'; known are folder, frames"),
     ],
@@ -89,6 +93,10 @@ def test_one_line_says_the_key_and_what_is_allowed(values, said):
 def test_a_missing_key_and_keys_besides_the_fields():
     with pytest.raises(InputError, match="parameter 'folder' is missing"):
         from_json(Scan, {}, noun="parameter")
+    nulls = {"folder": "x", "frames": None, "seed": None}
+    assert from_json(Scan, nulls, skip_null=True) == {"folder": Path("x"), "seed": None}
+    with pytest.raises(InputError, match="key 'folder' is missing"):
+        from_json(Scan, {"folder": None}, skip_null=True)
     assert from_json(Scan, {"folder": "x", "preset": "tiny"}, besides=["preset"])["preset"] == "tiny"
 
 
