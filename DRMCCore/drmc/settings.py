@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Mapping
+import sys
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import MISSING, dataclass, field, fields, replace
 from difflib import get_close_matches
@@ -80,27 +81,30 @@ def from_json(
     values: Mapping[str, Any],
     *,
     besides: Iterable[str] = (),
-    noun: str = "key",
     skip_null: bool = False,
 ) -> dict[str, Any]:
     """The values of a JSON object by field of the dataclass `form`; lists are tuples and texts paths where annotated.
 
     They are not checked yet; numbers stay as they are. Raises InputError on a key that is neither a field nor in
-    `besides`, with what may be meant, and on a field without default that is missing. `noun` is what a key is called;
-    `skip_null`: where a field cannot be None, null is as if its key were left out.
+    `besides`, and on a field without default that is missing. `skip_null`: where a field cannot be None, null is as if its
+    key were left out.
     """
-    known = [*besides, *_fields(form)]
-    if unknown := sorted(set(values) - set(known)):
-        close = get_close_matches(unknown[0], known, 1)
-        meant = f", meant is perhaps '{close[0]}'" if close else ""
-        raise InputError(f"unknown {noun} '{unknown[0]}'{meant}; known are {', '.join(known)}")
+    refuse_unknown(values, [*besides, *_fields(form)])
     if skip_null:
         needed = {key for key, (annotation, _) in _fields(form).items() if not _without_none(annotation)[1]}
         values = {key: value for key, value in values.items() if value is not None or key not in needed}
     for f in fields(form):
         if f.name not in values and f.default is MISSING and f.default_factory is MISSING:
-            raise InputError(f"{noun} '{f.name}' is missing")
+            raise InputError(f"key '{f.name}' is missing")
     return {k: _converted(v, _fields(form)[k][0]) if k in _fields(form) else v for k, v in values.items()}
+
+
+def refuse_unknown(values: Iterable[str], known: Sequence[str], noun: str = "key") -> None:
+    """Raises InputError on a key that is not known, with the one that may be meant; `noun` is what a key is called."""
+    if unknown := sorted(set(values) - set(known)):
+        close = get_close_matches(unknown[0], known, 1)
+        meant = f", meant is perhaps '{close[0]}'" if close else ""
+        raise InputError(f"unknown {noun} '{unknown[0]}'{meant}; known are {', '.join(known)}")
 
 
 @contextmanager
@@ -182,7 +186,8 @@ def _keeps(value: Any, kind: Any, limits: Limits) -> bool:
         return isinstance(value, str) and value in get_args(kind)
     if kind in (int, float):
         right = isinstance(value, int if kind is int else (int, float)) and not isinstance(value, bool)
-        return right and _within(value, limits)
+        finite = kind is int or (right and abs(value) <= sys.float_info.max)  # NaN is not
+        return right and finite and _within(value, limits)
     if not isinstance(value, get_origin(kind) or kind):
         return False
     if limits.choices and value not in limits.choices:
@@ -191,10 +196,8 @@ def _keeps(value: Any, kind: Any, limits: Limits) -> bool:
 
 
 def _within(value: float, limits: Limits) -> bool:
-    """NaN and infinity are nowhere."""
     return (
-        -float("inf") < value < float("inf")
-        and (limits.at_least is None or value >= limits.at_least)
+        (limits.at_least is None or value >= limits.at_least)
         and (limits.above is None or value > limits.above)
         and (limits.at_most is None or value <= limits.at_most)
         and (limits.below is None or value < limits.below)

@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 import pytest
 from drmc.errors import InputError
-from drmc.settings import SettingError, check, check_values, from_json, located, setting
+from drmc.settings import SettingError, check, check_values, from_json, located, refuse_unknown, setting
 
 
 @dataclass(frozen=True)
@@ -61,6 +61,8 @@ def test_values_of_json_come_as_annotated():
         ({"dose": float("nan")}, "dose = nan: must be a number in (0, 1]"),
         ({"decay": 1}, "decay = 1: must be a number in [0, 1)"),
         ({"radius": float("inf")}, "radius = inf: must be a number above 0"),
+        ({"radius": float("-inf")}, "radius = -inf: must be a number above 0"),
+        ({"radius": 10**400}, "radius = 1000"),  # no float is as large
         ({"radius": "wide"}, "radius = 'wide': must be a number above 0"),
         ({"shift": 3}, "shift = 3: must be a number below 3"),
         ({"most": 4}, "most = 4: must be a number of at most 3"),
@@ -91,8 +93,10 @@ def test_one_line_says_the_key_and_what_is_allowed(values, said):
 
 
 def test_a_missing_key_and_keys_besides_the_fields():
-    with pytest.raises(InputError, match="parameter 'folder' is missing"):
-        from_json(Scan, {}, noun="parameter")
+    with pytest.raises(InputError, match="key 'folder' is missing"):
+        from_json(Scan, {})
+    with pytest.raises(InputError, match="unknown parameter 'b'; known are a"):
+        refuse_unknown({"a": 1, "b": 2}, ["a"], "parameter")
     nulls = {"folder": "x", "frames": None, "seed": None}
     assert from_json(Scan, nulls, skip_null=True) == {"folder": Path("x"), "seed": None}
     with pytest.raises(InputError, match="key 'folder' is missing"):

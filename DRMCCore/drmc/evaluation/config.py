@@ -103,6 +103,11 @@ class EvaluationConfig:
 
     def __post_init__(self) -> None:
         check(self)
+        for key in (
+            "gaussian_fwhm_mm",
+            "nlm_strength",
+        ):  # results name them as float, however they are written
+            object.__setattr__(self, key, tuple(map(float, getattr(self, key))))
         if even := [n for n in self.nlm_patch if n % 2 == 0]:
             raise InputError(f"nlm_patch {even[0]}: a patch has a middle voxel, so its size is odd")
         names = [scan.name for scan in self.real_scans]
@@ -147,9 +152,6 @@ def _resolved(values: dict[str, Any], folder: Path) -> dict[str, Any]:
             values[key] = str(folder / values[key])
     if isinstance(values.get("model"), str):
         values["model"] = _model_file(values["model"], folder)
-    for key in ("gaussian_fwhm_mm", "nlm_strength"):
-        if isinstance(values.get(key), tuple):
-            values[key] = tuple(float(n) if type(n) is int else n for n in values[key])
     for key, read in (("methods", _method), ("real_scans", _real_scan)):
         if isinstance(values.get(key), tuple):
             values[key] = tuple(read(entry, folder) for entry in values[key])
