@@ -121,19 +121,24 @@ class OneSite(Strategy):
 
     @property
     def site_centers(self) -> dict[str, tuple[str, ...]]:
+        """One site, with all centers; its name is empty."""
         return {"": self.config.centers}
 
     @property
     def most_processes(self) -> int:
+        """As many as a step has slots."""
         return len(self.step_slots)
 
     def owner(self, number: int, processes: Processes) -> None:
+        """All processes step the one site together."""
         return None
 
     def slots(self, sites: Sequence[Site], processes: Processes) -> list[Slot]:
+        """Every `world`-th slot of the step, from the process's rank on."""
         return self.step_slots[processes.rank :: processes.world]
 
     def models(self, sites: Sequence[Site]) -> dict[str, ResidualNetwork]:
+        """The moving average, for every center."""
         return {"": sites[0].average}
 
 
@@ -142,16 +147,20 @@ class SitePerCenter(Strategy):
 
     @property
     def site_centers(self) -> dict[str, tuple[str, ...]]:
+        """A site for each center, with its name."""
         return {center: (center,) for center in self.config.centers}
 
     @property
     def most_processes(self) -> int:
+        """As many as there are centers."""
         return len(self.config.centers)
 
     def owner(self, number: int, processes: Processes) -> int:
+        """The sites are dealt in turn."""
         return number % processes.world
 
     def slots(self, sites: Sequence[Site], processes: Processes) -> list[Slot]:
+        """All slots of the sites that this process steps."""
         mine = {center for site in sites if site.owner == processes.rank for center in site.centers}
         return [slot for slot in self.step_slots if slot[0] in mine]
 

@@ -31,9 +31,11 @@ class FederatedAveraging(SitePerCenter):
         return step <= last and (step % self.config.round_steps == 0 or step == last)
 
     def after_step(self, step: int, sites: Sequence[Site], processes: Processes) -> None:
+        """At the end of a round the sites become their mean, in all processes."""
         if self.ends_round(step):
             share_sites(sites, processes, optimizers=False)
             average_sites(sites)
 
     def models(self, sites: Sequence[Site]) -> dict[str, ResidualNetwork]:
+        """The mean of the sites' moving averages, for every center."""
         return {"": mean_model(sites)}

@@ -25,6 +25,7 @@ class FederatedTransfer(FederatedAveraging):
         self.general: ResidualNetwork | None = None  # the mean at the end of the rounds
 
     def check(self) -> None:
+        """Raises InputError where no step is left after the rounds."""
         if not 0 < self.last_round < self.config.steps:
             raise InputError(
                 f"federated_steps = {self.config.federated_steps}: must be less than steps ({self.config.steps})"
@@ -32,23 +33,28 @@ class FederatedTransfer(FederatedAveraging):
 
     @property
     def last_round(self) -> int:
+        """The step after which each center goes on alone."""
         return self.config.federated_steps or self.config.steps // 2
 
     def after_step(self, step: int, sites: Sequence[Site], processes: Processes) -> None:
+        """As federated averaging; the mean at the end of the rounds is kept."""
         super().after_step(step, sites, processes)
         if step == self.last_round:
             self.general = mean_model(sites)
 
     def models(self, sites: Sequence[Site]) -> dict[str, ResidualNetwork]:
+        """The mean at the end of the rounds and each center's own model; before, the mean of now for all."""
         if self.general is None:
             mean = mean_model(sites)
             return {"": mean, **{site.name: mean for site in sites}}
         return {"": self.general, **{site.name: site.average for site in sites}}
 
     def state(self) -> dict[str, Any]:
+        """The mean at the end of the rounds, as `general`, once there is one."""
         return {} if self.general is None else {"general": self.general.state_dict()}
 
     def load(self, state: dict[str, Any], sites: Sequence[Site]) -> None:
+        """The inverse of `state`."""
         if "general" in state:
             self.general = mean_model(sites)
             self.general.load_state_dict(state["general"])

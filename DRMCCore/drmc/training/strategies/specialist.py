@@ -15,10 +15,12 @@ class Specialist(SitePerCenter):
     name = "specialist"
 
     def check(self) -> None:
+        """Raises InputError where other centers are to be watched, for which there is no model."""
         if self.config.watched_dataset:
             raise InputError(
                 "watched_dataset: specialists are one model per center; watch with another strategy"
             )
 
     def models(self, sites: Sequence[Site]) -> dict[str, ResidualNetwork]:
+        """Each center's own moving average."""
         return {site.name: site.average for site in sites}
