@@ -53,7 +53,7 @@ def locked_part(path: Path) -> tuple[int | None, Path]:
 
 
 @contextmanager
-def full_disk_in_one_line(
+def disk_full_as_error(
     output: str | os.PathLike[str], advice: str = "make room, or choose another folder with -o"
 ) -> Iterator[None]:
     """Says where there is no room for what is written, and what to do; other errors pass."""

@@ -12,7 +12,9 @@ import numpy as np
 import pytest
 from drmc.cli import main as cli
 from drmc.datasets.manifest import read_manifest
+from drmc.errors import InputError
 from drmc.evaluation import estimators
+from drmc.evaluation.config import EvaluationConfig
 from drmc.evaluation.filters import gaussian_filter, nonlocal_means, nonlocal_means_slices
 from drmc.evaluation.tuning import slabs
 from drmc.imaging.geometry import Geometry
@@ -407,6 +409,20 @@ def test_what_cannot_be_compared_is_refused_in_one_line(dataset, tmp_path, capsy
     errors = capsys.readouterr().err
     assert errors.count("\n") == 1 and said in errors
     assert not (tmp_path / "out").exists()
+
+
+def test_null_is_as_left_out(tmp_path):
+    path = tmp_path / "evaluation.json"
+    told = {"dataset": "data", "output": "out", "gaussian_fwhm_mm": [1, 2.5]}
+    path.write_text(json.dumps(told))
+    plain = EvaluationConfig.read(path)
+    assert plain.gaussian_fwhm_mm == (1, 2.5) and type(plain.gaussian_fwhm_mm[0]) is float
+    nulls = dict.fromkeys(("split", "nlm_patch", "nlm_patients", "methods", "real_scans", "centers", "model"))
+    path.write_text(json.dumps({**told, **nulls}))
+    assert EvaluationConfig.read(path) == plain
+    path.write_text(json.dumps({**told, "output": None}))
+    with pytest.raises(InputError, match="key 'output' is missing"):
+        EvaluationConfig.read(path)
 
 
 def test_without_the_library_nonlocal_means_are_refused(dataset, tmp_path, capsys, monkeypatch):

@@ -30,7 +30,7 @@ from drmc.training.history import LOG, PAGE, History
 from drmc.training.loop import train
 from drmc.training.muon import MuonAdamW, orthogonalized
 from drmc.training.start import initial_network, make_optimizer
-from drmc.training.strategies import average_sites, mean_model
+from drmc.training.strategies.base import average_sites, mean_model
 from drmc.training.trainer import Trainer
 from small_training import (
     CENTERS,

@@ -181,6 +181,20 @@ def test_more_processes_than_work_are_a_warning(config, tmp_path, monkeypatch):
     assert texts(checked(config, tmp_path, processes=2), WARNING) == []
 
 
+@pytest.mark.parametrize("strategy", ["specialist", "fedavg", "ftl"])
+def test_a_network_of_a_center_is_the_work_of_one_process(config, tmp_path, monkeypatch, strategy):
+    """However many patches of its center there are."""
+    monkeypatch.setattr(preflight.hardware, "physical_cores", lambda: 4)
+    config = replace(config, strategy=strategy, patches_per_center=2)
+    (warned,) = texts(checked(config, tmp_path, processes=4), WARNING)
+    assert warned.startswith(
+        f"4 processes, but {strategy} has 2 networks, each stepped by one process: 2 would"
+    )
+    assert "patches_per_center" not in warned
+    assert texts(checked(config, tmp_path, processes=2), WARNING) == []
+    assert texts(checked(replace(config, strategy="joint"), tmp_path, processes=4), WARNING) == []
+
+
 class TwoCards:
     """torch.cuda of a machine with two GPUs, the second one nearly full."""
 

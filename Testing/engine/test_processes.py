@@ -61,7 +61,7 @@ from drmc.training.processes import joined
 with joined(deterministic=True) as processes:
     group = weakref.ref(distributed.group.WORLD)
     torch.optim.SGD([torch.nn.Parameter(torch.ones(2))], lr=0.1)
-    processes.sum_values({"any": 1.0})
+    processes.all_reduce_({"any": 1.0})
 gc.collect()
 assert group() is None, "the group outlives its processes' work"
 """
@@ -151,7 +151,7 @@ def test_what_processes_sum_lies_on_the_training_device(monkeypatch):
 
     monkeypatch.setattr(distributed, "all_reduce", all_reduce)
     with pytest.raises(Summed, match="meta"):
-        Processes(0, 2, torch.device("meta")).sum_values({"A": 1.0})
+        Processes(0, 2, torch.device("meta")).all_reduce_({"A": 1.0})
 
 
 # ---- ends

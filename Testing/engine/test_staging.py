@@ -271,10 +271,10 @@ def test_a_full_disk_in_a_batch_fails_the_scan_with_path_and_advice(tmp_path, mo
 
 
 def test_other_errors_of_the_system_pass():
-    with pytest.raises(PermissionError), files.full_disk_in_one_line("out"):
+    with pytest.raises(PermissionError), files.disk_full_as_error("out"):
         raise PermissionError(13, "Permission denied")
     with pytest.raises(DiskFullError, match=r"^out: No space left on device: make room"):
-        with files.full_disk_in_one_line("out"):
+        with files.disk_full_as_error("out"):
             raise OSError(28, "No space left on device")
 
 

@@ -192,7 +192,7 @@ class _Batch:
                     break
                 time.sleep(LOOK_AGAIN_S)
         rows = [self._ended[task.name].row for task in self._tasks if task.name in self._ended]
-        with files.full_disk_in_one_line(self._output):
+        with files.disk_full_as_error(self._output):
             cohort_page.write(self._output, batch_table.read(self._output / batch_table.NAME))
         return rows
 
@@ -285,7 +285,7 @@ class _Batch:
         mine = {name: one.row for name, one in self._ended.items()}
         theirs = [name for name, one in self._ended.items() if one.by_another]
         names = [task.name for task in self._tasks]
-        with files.full_disk_in_one_line(self._output):
+        with files.disk_full_as_error(self._output):
             batch_table.write(self._output, names, mine, theirs, keep=self._member.has_others())
         self._tell()
 

@@ -73,7 +73,7 @@ def run(
     scans. Raises InputError (refused, nothing written), CancelledError, or DRMCError.
     """
     output = Path(request.output)
-    with files.full_disk_in_one_line(output), staging.Claim(output) as claim:
+    with files.disk_full_as_error(output), staging.Claim(output) as claim:
         return _run(request, claim, progress, cancel, name=name, model=model)
 
 

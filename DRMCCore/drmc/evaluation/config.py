@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field, fields, replace
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from drmc.errors import InputError
 from drmc.files import read_json_object
+from drmc.settings import SettingError, check, check_values, from_json, located, setting
 
 FILTERS = ("gaussian", "nlm")
 RESERVED = ("low", "full")
 UNKNOWN = ("mean", "leave out")
+_POSITIVE = {"not_empty": True, "above": 0}
 
 
 @dataclass(frozen=True)
@@ -27,7 +30,7 @@ class Method:
     name: str
     model: str | None = None
     models: Mapping[str, str] = field(default_factory=dict)
-    unknown: str = "mean"
+    unknown: str = setting("mean", choices=UNKNOWN)
 
     @property
     def is_filter(self) -> bool:
@@ -63,38 +66,53 @@ class EvaluationConfig:
     dataset: str | None
     output: str
     model: str | None = None
-    methods: tuple[Method, ...] = ()
+    methods: tuple[Method, ...] = setting((), what="a list of objects")
     reference: str | None = None
     split: str = "test"
-    centers: tuple[str, ...] | None = None
-    known_centers: tuple[str, ...] | None = None
+    centers: tuple[str, ...] | None = setting(None, not_empty=True)
+    known_centers: tuple[str, ...] | None = setting(None, not_empty=True)
     tuning_dataset: str | None = None
     tuning_split: str = "train"
-    gaussian_fwhm_mm: tuple[float, ...] = (
-        *(1.0, 1.5, 2.0, 2.5, 3.0, 3.5, 4.0, 4.5, 5.0, 5.5, 6.0),
-        *(6.5, 7.0, 7.5, 8.0, 9.0, 10.0, 12.0, 14.0, 16.0),
+    gaussian_fwhm_mm: tuple[float, ...] = setting(
+        (
+            *(1.0, 1.5, 2.0, 2.5, 3.0, 3.5, 4.0, 4.5, 5.0, 5.5, 6.0),
+            *(6.5, 7.0, 7.5, 8.0, 9.0, 10.0, 12.0, 14.0, 16.0),
+        ),
+        **_POSITIVE,
     )
-    nlm_strength: tuple[float, ...] = (1.0, 1.4, 2.0, 2.8, 4.0, 5.6, 8.0, 11.0)
-    nlm_patch: tuple[int, ...] = (3, 5, 7)
-    nlm_reach: tuple[int, ...] = (3,)
-    nlm_slab_mm: float = 16.0
-    nlm_patients: int = 2
-    real_scans: tuple[RealScan, ...] = ()
+    nlm_strength: tuple[float, ...] = setting((1.0, 1.4, 2.0, 2.8, 4.0, 5.6, 8.0, 11.0), **_POSITIVE)
+    nlm_patch: tuple[int, ...] = setting((3, 5, 7), **_POSITIVE)
+    nlm_reach: tuple[int, ...] = setting((3,), **_POSITIVE)
+    nlm_slab_mm: float = setting(16.0, above=0)
+    nlm_patients: int = setting(2, at_least=1)
+    real_scans: tuple[RealScan, ...] = setting((), what="a list of objects")
     device: str = "auto"
     precision: str = "auto"
 
     @classmethod
     def read(cls, path: Path) -> EvaluationConfig:
-        """Reads a JSON file; relative folders and model files are taken from the file's folder."""
+        """Reads a JSON file; relative folders and model files are taken from the file's folder, null is as left out.
+
+        Raises InputError in one line.
+        """
         values = read_json_object(path)
-        _refuse_unknown(values, cls, str(path))
-        if missing := [k for k in ("dataset", "output") if k not in values and not _real_only(k, values)]:
-            raise InputError(f"{path}: key '{missing[0]}' is missing")
-        folder = Path(path).resolve().parent
-        try:
-            return cls(**{"dataset": None, **_converted(values, folder)})
-        except InputError as error:
-            raise InputError(f"{path}: {error}") from None
+        if values.get("real_scans"):  # which may be all that is evaluated
+            values.setdefault("dataset", None)
+        with _located(str(path)):
+            return cls(**_resolved(from_json(cls, values, skip_null=True), Path(path).resolve().parent))
+
+    def __post_init__(self) -> None:
+        check(self)
+        for key in (
+            "gaussian_fwhm_mm",
+            "nlm_strength",
+        ):  # results name them as float, however they are written
+            object.__setattr__(self, key, tuple(map(float, getattr(self, key))))
+        if even := [n for n in self.nlm_patch if n % 2 == 0]:
+            raise InputError(f"nlm_patch {even[0]}: a patch has a middle voxel, so its size is odd")
+        names = [scan.name for scan in self.real_scans]
+        if twice := [name for name in names if names.count(name) > 1]:
+            raise InputError(f"two real scans are named '{twice[0]}': give each a 'name' of its own")
 
     def rows(self) -> tuple[Method, ...]:
         """The methods, the short form written out; InputError where they do not go together."""
@@ -127,113 +145,67 @@ class EvaluationConfig:
         return names[0]
 
 
-def _real_only(key: str, values: Mapping[str, Any]) -> bool:
-    return key == "dataset" and bool(values.get("real_scans"))
-
-
-def _refuse_unknown(values: Mapping[str, Any], form: type, where: str) -> None:
-    known = {f.name for f in fields(form)}
-    if unknown := sorted(set(values) - known):
-        raise InputError(f"{where}: unknown key '{unknown[0]}'; known are {', '.join(sorted(known))}")
-
-
-def _converted(values: dict[str, Any], folder: Path) -> dict[str, Any]:
-    """The values of a JSON object with their types checked, paths made absolute and lists made tuples."""
+def _resolved(values: dict[str, Any], folder: Path) -> dict[str, Any]:
+    """The values with paths made absolute, and methods and real scans as they are."""
     for key in ("dataset", "output", "tuning_dataset"):
-        if values.get(key) is not None:
-            values[key] = str(folder / _text(values[key], key))
-    for key in ("model", "reference", "split", "tuning_split", "device", "precision"):
-        if values.get(key) is not None:
-            _text(values[key], key)
-    if values.get("model"):
+        if isinstance(values.get(key), str):
+            values[key] = str(folder / values[key])
+    if isinstance(values.get("model"), str):
         values["model"] = _model_file(values["model"], folder)
-    for key, kind in (
-        *(("centers", str), ("known_centers", str), ("gaussian_fwhm_mm", float)),
-        *(("nlm_strength", float), ("nlm_patch", int), ("nlm_reach", int)),
-    ):
-        if values.get(key) is not None:
-            values[key] = _several(values[key], key, kind)
-    for key, kind in (("nlm_slab_mm", float), ("nlm_patients", int)):
-        if key in values:
-            _number(values[key], key, kind)
-    if even := [n for n in values.get("nlm_patch", ()) if n % 2 == 0]:
-        raise InputError(f"nlm_patch {even[0]}: a patch has a middle voxel, so its size is odd")
-    values["methods"] = tuple(_method(entry, folder) for entry in _list(values, "methods"))
-    values["real_scans"] = tuple(_real_scan(entry, folder) for entry in _list(values, "real_scans"))
-    names = [scan.name for scan in values["real_scans"]]
-    if twice := [name for name in names if names.count(name) > 1]:
-        raise InputError(f"two real scans are named '{twice[0]}': give each a 'name' of its own")
+    for key, read in (("methods", _method), ("real_scans", _real_scan)):
+        if isinstance(values.get(key), tuple):
+            values[key] = tuple(read(entry, folder) for entry in values[key])
     return values
+
+
+@contextmanager
+def _located(where: str) -> Iterator[None]:
+    """Says before an InputError where it is."""
+    with located(where):
+        try:
+            yield
+        except SettingError as error:
+            allowed = error.allowed.removesuffix(", or null")
+            if allowed.startswith(("a list", "an object")):
+                raise InputError(f"'{error.key}' is {allowed}, not {error.value!r}") from None
+            none = f"n{allowed}" if allowed.startswith("one of") else f"no {allowed.removeprefix('a ')}"
+            raise InputError(f"{error.key}: {error.value!r} is {none}") from None
 
 
 def _method(entry: Any, folder: Path) -> Method:
     name = entry.get("name") if isinstance(entry, dict) else None
-    where = f"method {name!r}"
-    if not isinstance(name, str) or not name.strip() or name in RESERVED:
-        raise InputError(
-            f"{where}: each method is an object with a 'name', which is not {' or '.join(RESERVED)}"
-        )
-    _refuse_unknown(entry, Method, where)
-    if name in FILTERS:
-        if len(entry) > 1:
-            raise InputError(f"{where}: this is the name of a filter, which has no other keys")
-        return Method(name)
-    if ("model" in entry) == ("models" in entry):
-        raise InputError(f"{where}: give either 'model' or 'models' (a model per center)")
-    method = Method(**entry)
-    if method.unknown not in UNKNOWN or ("unknown" in entry and "models" not in entry):
-        raise InputError(
-            f"{where}: 'unknown' goes with 'models' and is one of {', '.join(map(repr, UNKNOWN))}"
-        )
-    if method.model is not None:
-        return replace(method, model=_model_file(_text(method.model, f"{where}: 'model'"), folder))
-    if not isinstance(method.models, dict) or not method.models:
-        raise InputError(f"{where}: 'models' is an object with a model per center")
-    named = {c: _model_file(_text(m, f"{where}: model of {c}"), folder) for c, m in method.models.items()}
-    return replace(method, models=named)
+    with _located(f"method {name!r}"):
+        if not isinstance(name, str) or not name.strip() or name in RESERVED:
+            raise InputError(f"each method is an object with a 'name', which is not {' or '.join(RESERVED)}")
+        values = from_json(Method, entry, skip_null=True)
+        if name in FILTERS and len(entry) > 1:
+            raise InputError("this is the name of a filter, which has no other keys")
+        if name not in FILTERS and (values.get("model") is None) == ("models" not in values):
+            raise InputError("give either 'model' or 'models' (a model per center)")
+        if "unknown" in values and "models" not in values:
+            raise InputError("'unknown' goes with 'models'")
+        check_values(Method, values)
+        if not values.get("models", True):
+            raise InputError("'models' is an object with a model per center")
+        method = Method(**values)
+        model = None if method.model is None else _model_file(method.model, folder)
+        named = {center: _model_file(one, folder) for center, one in method.models.items()}
+        return replace(method, model=model, models=named)
 
 
 def _real_scan(entry: Any, folder: Path) -> RealScan:
-    if not isinstance(entry, dict) or not isinstance(entry.get("scan"), str):
-        raise InputError("real_scans: each is an object with a 'scan', and maybe 'lesions' and 'name'")
-    _refuse_unknown(entry, RealScan, "real_scans")
-    scan = RealScan(**entry)
-    path = folder / scan.scan
-    lesions = str(folder / _text(scan.lesions, "lesions")) if scan.lesions else None
-    for place in (path, *([Path(lesions)] if lesions else [])):
-        if not place.exists():
-            raise InputError(f"real_scans: {place} is not there")
-    return RealScan(str(path), lesions, _text(scan.name, "name") if scan.name else path.name)
+    with _located("real_scans"):
+        if not isinstance(entry, dict):
+            raise InputError("each is an object with a 'scan', and maybe 'lesions' and 'name'")
+        values = from_json(RealScan, entry, skip_null=True)
+        check_values(RealScan, values)
+        scan = RealScan(**values)
+        path, lesions = folder / scan.scan, folder / scan.lesions if scan.lesions else None
+        for place in filter(None, (path, lesions)):
+            if not place.exists():
+                raise InputError(f"{place} is not there")
+        return RealScan(str(path), str(lesions) if lesions else None, scan.name or path.name)
 
 
 def _model_file(model: str, folder: Path) -> str:
     return str(folder / model) if model and (folder / model).is_file() else model
-
-
-def _list(values: Mapping[str, Any], key: str) -> list[Any]:
-    found = values.get(key) or []
-    if not isinstance(found, list):
-        raise InputError(f"'{key}' is a list of objects")
-    return found
-
-
-def _text(value: Any, key: str) -> str:
-    if not isinstance(value, str):
-        raise InputError(f"{key}: {value!r} is no text")
-    return value
-
-
-def _number(value: Any, key: str, kind: type) -> float | int:
-    if (
-        isinstance(value, bool)
-        or not isinstance(value, int if kind is int else (int, float))
-        or not value > 0
-    ):
-        raise InputError(f"{key}: {value!r} is no {'whole ' if kind is int else ''}number above 0")
-    return kind(value)
-
-
-def _several(value: Any, key: str, kind: type) -> tuple:
-    if not isinstance(value, list) or not value:
-        raise InputError(f"'{key}' is a list with at least one value")
-    return tuple(_text(v, key) if kind is str else _number(v, key, kind) for v in value)

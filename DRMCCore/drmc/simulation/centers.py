@@ -14,10 +14,11 @@ import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args, get_origin, get_type_hints
 
 from drmc.errors import InputError
 from drmc.files import read_json_object
+from drmc.settings import SettingError, check_values, from_json, located, refuse_unknown, setting
 
 F18_HALF_LIFE_MINUTES = 109.77
 MM_PER_PS = 0.15  # position along the line per time difference: half the speed of light
@@ -25,6 +26,7 @@ SCHEMA = 1
 LONG_FIELD_MM = 700.0  # length of the NEMA sensitivity line source
 LEAST_SENSITIVITY = 0.02  # of a bed's peak, at the ends of its axial field
 REGIONS = ("wholebody", "brain")
+_TRIPLE = "one number or three (z, y, x) "
 
 
 @dataclass(frozen=True)
@@ -32,39 +34,45 @@ class Center:
     """One center: scanner, protocol and reconstruction. Tuples of three are (z, y, x)."""
 
     name: str
-    scanner: str
-    region: str  # "wholebody" or "brain"
-    voxel_mm: tuple[float, float, float]
-    matrix: int  # stored matrix
-    reconstruction_matrix: int  # larger than `matrix` where that would cut off arms at the side
-    dose_reduction_factors: tuple[float, ...]  # the first is the center's own
-    injected_mbq: float
-    dosed_weight_kg: (
-        float  # who gets `injected_mbq`; others in proportion to their weight; 0 = everybody gets the same
-    )
-    uptake_minutes: float  # injection to scan
-    seconds: float  # effective time per slice = bed time / (1 - overlap)
-    bed_step_mm: float  # 0 = single bed
-    axial_field_mm: float
-    acceptance_mm: float  # largest axial distance between the two ends of an accepted line
-    sensitivity: float  # counts per decay, mean over the axial field (its inner 700 mm if it is longer), no attenuation
-    scatter_fraction: float  # S / (T + S)
-    randoms_fraction: float  # R / (T + S + R)
-    system_psf_mm: tuple[float, float, float]  # FWHM of the true resolution
-    tof_fwhm_ps: float  # timing resolution, 0 = none
-    tof_bins: int
-    tof_bin_mm: float
-    views: int  # over 180 degrees
-    subsets: int
-    iterations: int  # without time of flight
-    tof_iterations: int
-    modelled_psf_mm: tuple[float, float, float]  # FWHM that OSEM models, 0 = none
-    post_filter_mm: tuple[float, float, float]  # FWHM of the Gaussian post-filter, 0 = none
-    count_multiplier: (
-        float  # on the physical counts, so that the liver varies by `liver_cv`; without time of flight
-    )
-    tof_count_multiplier: float  # the same with time of flight
-    liver_cv: float  # standard deviation over mean in the liver at full dose; 0 = not calibrated
+    scanner: str = setting(pattern="(?s).+", what="a text")
+    region: str = setting(choices=REGIONS, what=" or ".join(REGIONS))
+    voxel_mm: tuple[float, float, float] = setting(above=0, what=_TRIPLE + "above 0")
+    matrix: int = setting(above=0)  # stored matrix
+    reconstruction_matrix: int = setting(
+        above=0
+    )  # larger than `matrix` where that would cut off arms at the side
+    # The first is the center's own.
+    dose_reduction_factors: tuple[float, ...] = setting(above=1, not_empty=True, what="numbers above 1")
+    injected_mbq: float = setting(above=0)
+    # Who gets `injected_mbq`; others in proportion to their weight; 0 = everybody gets the same.
+    dosed_weight_kg: float = setting(at_least=0)
+    uptake_minutes: float = setting(at_least=0)  # injection to scan
+    seconds: float = setting(above=0)  # effective time per slice = bed time / (1 - overlap)
+    bed_step_mm: float = setting(at_least=0)  # 0 = single bed
+    axial_field_mm: float = setting(above=0)
+    acceptance_mm: float = setting(above=0)  # largest axial distance between the two ends of an accepted line
+    # Counts per decay, mean over the axial field (its inner 700 mm if it is longer), no attenuation.
+    sensitivity: float = setting(above=0)
+    scatter_fraction: float = setting(at_least=0)  # S / (T + S)
+    randoms_fraction: float = setting(at_least=0)  # R / (T + S + R)
+    # FWHM of the true resolution.
+    system_psf_mm: tuple[float, float, float] = setting(at_least=0, what=_TRIPLE + "of at least 0")
+    tof_fwhm_ps: float = setting(at_least=0)  # timing resolution, 0 = none
+    tof_bins: int = setting(at_least=0)
+    tof_bin_mm: float = setting(at_least=0)
+    views: int = setting(above=0)  # over 180 degrees
+    subsets: int = setting(above=0)
+    iterations: int = setting(above=0)  # without time of flight
+    tof_iterations: int = setting(above=0)
+    # FWHM that OSEM models, 0 = none.
+    modelled_psf_mm: tuple[float, float, float] = setting(at_least=0, what=_TRIPLE + "of at least 0")
+    # FWHM of the Gaussian post-filter, 0 = none.
+    post_filter_mm: tuple[float, float, float] = setting(at_least=0, what=_TRIPLE + "of at least 0")
+    # On the physical counts, so that the liver varies by `liver_cv`; without time of flight.
+    count_multiplier: float = setting(above=0)
+    tof_count_multiplier: float = setting(above=0)  # the same with time of flight
+    # Standard deviation over mean in the liver at full dose; 0 = not calibrated.
+    liver_cv: float = setting(at_least=0)
 
     @property
     def dose_reduction_factor(self) -> float:
@@ -136,15 +144,12 @@ def find_center(name: str) -> Center:
 
 
 def _center(where: str, name: str, parameters: dict[str, Any], known: Mapping[str, Center]) -> Center:
-    wanted = {field.name for field in fields(Center)} - {"name"}
-    unknown = parameters.keys() - wanted - {"like"}
-    if unknown:
-        raise InputError(
-            f"{where}: unknown parameter '{min(unknown)}'; there are {', '.join(sorted(wanted))}"
-        )
+    wanted = sorted(f.name for f in fields(Center) if f.name != "name")
+    with located(where):
+        refuse_unknown(parameters, ["like", *wanted], "parameter")
     values: dict[str, Any] = {}
     if "like" in parameters:
-        if parameters["like"] not in known:
+        if not isinstance(parameters["like"], str) or parameters["like"] not in known:
             raise InputError(f"{where}: is like '{parameters['like']}', which is none of {', '.join(known)}")
         values = asdict(known[parameters["like"]])
     for key, entry in parameters.items():
@@ -157,64 +162,43 @@ def _center(where: str, name: str, parameters: dict[str, Any], known: Mapping[st
         ):
             raise InputError(f'{where}: \'{key}\' must be {{"value": ..., "source": "where it is from"}}')
         values[key] = entry["value"]
-    missing = wanted - values.keys()
+    missing = set(wanted) - values.keys()
     if missing:
         raise InputError(f"{where}: '{min(missing)}' is missing; give it, or a known center as \"like\"")
-    center = Center(
-        name, **{key: _typed(where, key, value) for key, value in values.items() if key != "name"}
-    )
+    try:
+        values = from_json(
+            Center, {key: _shaped(key, value) for key, value in {**values, "name": name}.items()}
+        )
+        check_values(Center, values)
+    except SettingError as error:
+        raise InputError(f"{where}: '{error.key}' must be {error.allowed}, not {error.value!r}") from None
+    center = Center(**{key: _as_float(key, value) for key, value in values.items()})
     _check(where, center)
     return center
 
 
-_INTEGERS = (
-    "matrix",
-    "reconstruction_matrix",
-    "tof_bins",
-    "views",
-    "subsets",
-    "iterations",
-    "tof_iterations",
-)
-_TRIPLES = ("voxel_mm", "system_psf_mm", "modelled_psf_mm", "post_filter_mm")
-_MAY_BE_ZERO = (
-    "bed_step_mm", "scatter_fraction", "randoms_fraction", "system_psf_mm", "tof_fwhm_ps", "tof_bins", "tof_bin_mm",
-    "modelled_psf_mm", "post_filter_mm", "liver_cv", "uptake_minutes", "dosed_weight_kg",
-)  # fmt: skip
+def _shaped(key: str, value: Any) -> Any:
+    """A parameter before it is checked: one number stands for all three axes or for a list, 2.0 for a whole number."""
+    kind = _ANNOTATIONS[key]
+    if get_origin(kind) is tuple:
+        numbers = tuple(value) if isinstance(value, (list, tuple)) else (value,)
+        return numbers * 3 if len(numbers) == 1 and len(get_args(kind)) == 3 else numbers
+    return int(value) if kind is int and isinstance(value, float) and value.is_integer() else value
 
 
-def _typed(where: str, key: str, value: Any) -> Any:
-    if key in ("scanner", "region"):
-        if not isinstance(value, str) or not value:
-            raise InputError(f"{where}: '{key}' must be a text, not {value!r}")
-        return value
-    several = key in _TRIPLES or key == "dose_reduction_factors"
-    numbers = list(value) if several and isinstance(value, (list, tuple)) else [value]
-    least = 0.0 if key in _MAY_BE_ZERO else math.ulp(0.0)
-    for number in numbers:
-        good = (
-            isinstance(number, (int, float)) and not isinstance(number, bool) and least <= number < math.inf
-        )
-        if not good or (key in _INTEGERS and number != int(number)):
-            kind = "a whole number" if key in _INTEGERS else "a number"
-            raise InputError(
-                f"{where}: '{key}' must be {kind} {'at least' if not least else 'above'} 0, not {value!r}"
-            )
-    if key in _TRIPLES:
-        if len(numbers) not in (1, 3):
-            raise InputError(f"{where}: '{key}' must be one number or three (z, y, x), not {value!r}")
-        return tuple(float(n) for n in (numbers if len(numbers) == 3 else numbers * 3))
-    if key == "dose_reduction_factors":
-        if not numbers or min(numbers) <= 1:
-            raise InputError(f"{where}: '{key}' must be numbers above 1, not {value!r}")
-        return tuple(float(n) for n in numbers)
-    return int(value) if key in _INTEGERS else float(value)
+def _as_float(key: str, value: Any) -> Any:
+    """A parameter that was checked, its numbers as they are annotated."""
+    if get_origin(_ANNOTATIONS[key]) is tuple:
+        return tuple(map(float, value))
+    return float(value) if _ANNOTATIONS[key] is float else value
+
+
+_ANNOTATIONS = get_type_hints(Center)
 
 
 def _check(where: str, center: Center) -> None:
     """What no single parameter shows."""
     checks = (
-        (center.region in REGIONS, f"'region' must be {' or '.join(REGIONS)}"),
         (center.voxel_mm[1] == center.voxel_mm[2], "'voxel_mm' must be square in plane"),
         (center.views % center.subsets == 0, "'views' must be a multiple of 'subsets'"),
         (

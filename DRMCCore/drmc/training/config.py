@@ -2,48 +2,20 @@
 
 from __future__ import annotations
 
-import math
-import re
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from drmc.errors import InputError
 from drmc.files import read_json_object
 from drmc.networks.drmc import NetworkConfig
 from drmc.networks.protocol import Settings
+from drmc.settings import check, from_json, located, setting
 from drmc.training.presets import with_preset
 from drmc.training.sampler import TARGETS
+from drmc.training.strategies.registry import STRATEGIES, make_strategy
 
-_TYPES = {"int": int, "float": (int, float), "bool": bool, "str": str}
-_NAMES = {"int": "a whole number", "float": "a number", "bool": "true or false", "str": "a text"}
-_LEAST = {
-    "patch": 8,  # the smallest tile
-    "tile": 0,
-    "loss_margin": 0,
-    "patches_per_center": 1,
-    "steps": 1,
-    "checkpoint_every": 1,
-    "validate_every": 1,
-    "validation_tiles": 1,
-    "warmup_steps": 0,
-    "weight_decay": 0,
-    "final_learning_rate": 0,
-    "gradient_clip": 0,
-    "slots_at_once": 0,
-    "round_steps": 1,
-    "federated_steps": 0,
-    "seed": 0,
-    "threads": 0,
-}
-_CHOICES = {
-    "optimizer": ("adamw", "muon", "sgd"),
-    "precision": ("fp32", "bf16"),
-    "strategy": ("joint", "mixed", "specialist", "fedavg", "ftl"),
-    "export": ("best", "last"),
-    "form": ("auto", "depthwise", "dense"),
-    "target": TARGETS,
-}
+_CENTERS = {"distinct": True, "pattern": "(?s).+", "what": "a list of center names"}
 _LISTS = ("centers", "watched_centers")
 
 
@@ -80,123 +52,81 @@ class TrainingConfig:
 
     dataset: str
     output: str
-    name: str = "drmc"
-    centers: tuple[str, ...] = ("C1", "C2", "C3", "C4")
-    network: Settings = field(default_factory=NetworkConfig)
-    patch: int = 64
-    tile: int = 0
-    loss_margin: int = 0
-    patches_per_center: int = 1
-    steps: int = 204_800
-    learning_rate: float = 2e-4
-    final_learning_rate: float = 1e-6
-    tail_rate: float = 1.0
-    optimizer: str = "adamw"
-    muon_rate: float = 10.0
-    beta2: float = 0.999
-    warmup_steps: int = 1000
-    weight_decay: float = 1e-4
-    gradient_clip: float = 1.0
-    charbonnier: float = 1e-3
-    ema_decay: float = 0.999
-    scale_range: float = 2.0
+    name: str = setting(
+        "drmc",
+        pattern=r"[A-Za-z0-9][A-Za-z0-9._-]*",
+        what="a name of letters, digits, dots, dashes and underscores",
+    )
+    centers: tuple[str, ...] = setting(("C1", "C2", "C3", "C4"), not_empty=True, **_CENTERS)
+    network: Settings = setting(default_factory=NetworkConfig, what="an object of network settings")
+    patch: int = setting(64, at_least=8)  # the smallest tile
+    tile: int = setting(0, at_least=0)
+    loss_margin: int = setting(0, at_least=0)
+    patches_per_center: int = setting(1, at_least=1)
+    steps: int = setting(204_800, at_least=1)
+    learning_rate: float = setting(2e-4, above=0)
+    final_learning_rate: float = setting(1e-6, at_least=0)
+    tail_rate: float = setting(1.0, above=0)
+    optimizer: Literal["adamw", "muon", "sgd"] = "adamw"
+    muon_rate: float = setting(10.0, above=0)
+    beta2: float = setting(0.999, at_least=0, below=1)
+    warmup_steps: int = setting(1000, at_least=0)
+    weight_decay: float = setting(1e-4, at_least=0)
+    gradient_clip: float = setting(1.0, at_least=0)
+    charbonnier: float = setting(1e-3, above=0)
+    ema_decay: float = setting(0.999, at_least=0, below=1)
+    scale_range: float = setting(2.0, at_least=1, note=" (1 = no scale augmentation)")
     flips: bool = True
-    hot_fraction: float = 0.0
-    dose_mixing: float = 0.0
+    hot_fraction: float = setting(0.0, at_least=0, at_most=1)
+    dose_mixing: float = setting(0.0, at_least=0, at_most=1)
     prepared: str = ""
-    target: str = "full"
-    lesion_weight: float = 1.0
+    target: str = setting("full", choices=TARGETS)
+    lesion_weight: float = setting(1.0, above=0)
     initial_weights: str = ""
-    head_gain: float = 1.0
+    head_gain: float = setting(1.0, above=0)
     averaging_start: bool = False
     identity_start: bool = True
-    strategy: str = "joint"
-    round_steps: int = 100
-    federated_steps: int = 0
+    strategy: str = setting("joint", choices=tuple(STRATEGIES))
+    round_steps: int = setting(100, at_least=1)
+    federated_steps: int = setting(0, at_least=0)
     watched_dataset: str = ""
-    watched_centers: tuple[str, ...] = ()
-    export: str = "best"
-    precision: str = "fp32"
-    slots_at_once: int = 0
+    watched_centers: tuple[str, ...] = setting((), **_CENTERS)
+    export: Literal["best", "last"] = "best"
+    precision: Literal["fp32", "bf16"] = "fp32"
+    slots_at_once: int = setting(0, at_least=0)
     deterministic: bool = True
-    form: str = "auto"
-    seed: int = 1
+    form: Literal["auto", "depthwise", "dense"] = "auto"
+    seed: int = setting(1, at_least=0)
     accept_changed_data: bool = False
-    checkpoint_every: int = 200
-    validate_every: int = 500
-    validation_tiles: int = 4
-    threads: int = 0
-    card: dict[str, Any] = field(default_factory=dict)
+    checkpoint_every: int = setting(200, at_least=1)
+    validate_every: int = setting(500, at_least=1)
+    validation_tiles: int = setting(4, at_least=1)
+    threads: int = setting(0, at_least=0)
+    card: dict[str, Any] = setting(default_factory=dict, what="an object of texts")
 
     def __post_init__(self) -> None:
-        for f in fields(self):
-            value = getattr(self, f.name)
-            if f.type in _TYPES and (
-                isinstance(value, bool) != (f.type == "bool") or not isinstance(value, _TYPES[f.type])
-            ):
-                raise InputError(f"{f.name} = {value!r}: must be {_NAMES[f.type]}")
-        if not isinstance(self.network, Settings):
-            raise InputError(f"network = {self.network!r}: must be an object of network settings")
-        if not isinstance(self.card, dict):
-            raise InputError(f"card = {self.card!r}: must be an object of texts")
-        for name, least in _LEAST.items():
-            if getattr(self, name) < least:
-                raise InputError(f"{name} = {getattr(self, name)}: must be at least {least}")
-        for name in ("learning_rate", "tail_rate", "muon_rate", "charbonnier", "head_gain", "lesion_weight"):
-            if not 0 < getattr(self, name) < math.inf:
-                raise InputError(f"{name} = {getattr(self, name)}: must be greater than 0")
-        for name in _LISTS:
-            centers = getattr(self, name)
-            if not all(isinstance(center, str) and center for center in centers):
-                raise InputError(f"{name}: must be a list of center names")
-            if len(set(centers)) < len(centers):
-                raise InputError(f"{name} = {list(centers)}: names a center twice")
-        if not self.centers:
-            raise InputError("centers: must be a list of at least one center of the dataset")
-        if 0 < self.tile < self.patch:
-            raise InputError(
-                f"tile = {self.tile}: must be at least the patch ({self.patch}), or 0 for the patch"
-            )
-        if 2 * self.loss_margin >= self.patch:
-            raise InputError(
-                f"loss_margin = {self.loss_margin}: leaves nothing of a patch of {self.patch} voxels"
-            )
-        for name in ("hot_fraction", "dose_mixing"):
-            if not 0 <= getattr(self, name) <= 1:
-                raise InputError(f"{name} = {getattr(self, name)}: must lie between 0 and 1")
-        if self.dose_mixing and self.target == "expected_full":
-            raise InputError(
-                "dose_mixing: a dose between two has no expected full dose; leave it out, or use target noise_free"
-            )
-        if not 1 <= self.scale_range < math.inf:
-            raise InputError(
-                f"scale_range = {self.scale_range}: must be at least 1 (1 = no scale augmentation)"
-            )
-        for name in ("ema_decay", "beta2"):
-            if not 0 <= getattr(self, name) < 1:
-                raise InputError(f"{name} = {getattr(self, name)}: must lie in [0, 1)")
-        for name, choices in _CHOICES.items():
-            if getattr(self, name) not in choices:
-                raise InputError(f"{name} = {getattr(self, name)!r}: must be one of {', '.join(choices)}")
-        if self.strategy == "ftl" and not 0 < self.last_round < self.steps:
-            raise InputError(
-                f"federated_steps = {self.federated_steps}: must be less than steps ({self.steps})"
-            )
-        if self.strategy == "specialist" and self.watched_dataset:
-            raise InputError(
-                "watched_dataset: specialists are one model per center; watch with another strategy"
-            )
-        if self.watched_centers and not self.watched_dataset:
-            raise InputError("watched_centers: say in watched_dataset where they are")
-        if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", self.name):
-            raise InputError(f"name = {self.name!r}: must be letters, digits, dots, dashes and underscores")
-
-    @property
-    def last_round(self) -> int:
-        """The step after which sites are averaged for the last time; 0 where they never are."""
-        if self.strategy == "fedavg":
-            return self.steps
-        return (self.federated_steps or self.steps // 2) if self.strategy == "ftl" else 0
+        check(self)
+        for wrong, said in (
+            (
+                0 < self.tile < self.patch,
+                f"tile = {self.tile}: must be at least the patch ({self.patch}), or 0 for the patch",
+            ),
+            (
+                2 * self.loss_margin >= self.patch,
+                f"loss_margin = {self.loss_margin}: leaves nothing of a patch of {self.patch} voxels",
+            ),
+            (
+                self.dose_mixing and self.target == "expected_full",
+                "dose_mixing: a dose between two has no expected full dose; leave it out, or use target noise_free",
+            ),
+            (
+                self.watched_centers and not self.watched_dataset,
+                "watched_centers: say in watched_dataset where they are",
+            ),
+        ):
+            if wrong:
+                raise InputError(said)
+        make_strategy(self).check()
 
     def to_dict(self) -> dict[str, Any]:
         """JSON-able form; `from_dict` is its inverse."""
@@ -211,21 +141,11 @@ class TrainingConfig:
         `preset` names the settings that hold where `values` says nothing; `network` may be a part of the network's
         settings, with another `kind` those of that one, or the name of a variant.
         """
-        try:
-            values = with_preset(values)
-            known = {f.name: f for f in fields(cls)}
-            if unknown := sorted(set(values) - set(known)):
-                raise InputError(f"unknown key '{unknown[0]}'; known are preset, {', '.join(known)}")
-            if missing := [name for name in ("dataset", "output") if name not in values]:
-                raise InputError(f"key '{missing[0]}' is missing")
-            for name in _LISTS:
-                if isinstance(values.get(name), list):
-                    values[name] = tuple(values[name])
-                elif name in values:
-                    raise InputError(f"{name}: must be a list of center names")
-            return cls(**values)
-        except (InputError, TypeError, ValueError) as error:
-            raise InputError(f"{where}: {error}") from None
+        with located(where):
+            try:
+                return cls(**from_json(cls, with_preset(values), besides=["preset"]))
+            except (TypeError, ValueError) as error:
+                raise InputError(str(error)) from None
 
     @classmethod
     def read(cls, path: Path) -> TrainingConfig:

@@ -16,7 +16,7 @@ import drmc
 from drmc.datasets.manifest import Case, is_simulated, read_manifest, select
 from drmc.denoising.staging import Claim
 from drmc.errors import DRMCError
-from drmc.files import full_disk_in_one_line, jsonable, write_text
+from drmc.files import disk_full_as_error, jsonable, write_text
 from drmc.training.checkpoint import CHECKPOINT
 from drmc.training.config import TrainingConfig
 from drmc.training.export import export
@@ -44,17 +44,18 @@ def train(config: TrainingConfig, *, report=None) -> Path:
     validation = select(cases, "validation", config.centers)
     watched = _watched_cases(config)
     with (
-        full_disk_in_one_line(Path(config.output), _GO_ON),
+        disk_full_as_error(Path(config.output), _GO_ON),
         joined(deterministic=config.deterministic) as processes,
         Claim(Path(config.output)) as claim,
     ):
-        processes.give(claim.take)
-        data = processes.give(lambda: fingerprint(training, validation))
+        processes.broadcast_object(claim.take)
+        data = processes.broadcast_object(lambda: fingerprint(training, validation))
         patients = {c: len({case.patient for case in found}) for c, found in training.items()}
         trainer = Trainer(config, processes, patients, data)
         version = trainer.resume()
         wanted = Wanted(lesions=config.lesion_weight != 1, noise_free=config.target != "full")
-        needed = config.centers if config.strategy == "mixed" else {center for center, _ in trainer.slots}
+        any_center = trainer.strategy.any_center
+        needed = config.centers if any_center else {center for center, _ in trainer.slots}
         sampler = PatchSampler(
             _load({c: found if c in needed else [] for c, found in training.items()}, config, wanted),
             patch=config.patch,
@@ -63,7 +64,7 @@ def train(config: TrainingConfig, *, report=None) -> Path:
             scale_range=config.scale_range,
             flips=config.flips,
             dose_mixing=config.dose_mixing,
-            pooled=config.strategy == "mixed",
+            pooled=any_center,
             target=config.target,
             lesion_weight=config.lesion_weight,
         )
@@ -173,12 +174,10 @@ def _watched_cases(config: TrainingConfig) -> dict[str, list[Case]]:
 
 def _first_record(trainer: Trainer, version: str | None) -> dict:
     config = trainer.config
-    one_site = len(trainer.sites) == 1  # whose slots are dealt; several sites are dealt whole
-    work = len(config.centers) * (config.patches_per_center if one_site else 1)
     about = facts(config, trainer.device, trainer.world, simulated=is_simulated(Path(config.dataset)))
     record = {"event": "started", "step": trainer.step, "steps": config.steps, **about}
-    if trainer.world > work:
-        record["idle"] = trainer.world - work
+    if trainer.world > trainer.strategy.most_processes:
+        record["idle"] = trainer.world - trainer.strategy.most_processes
     if version is not None:
         record["event"] = "resumed"
         if version != drmc.__version__:  # the run goes on, but not to the last bit

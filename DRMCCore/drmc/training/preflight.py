@@ -23,6 +23,7 @@ from drmc.training.config import TrainingConfig
 from drmc.training.launch import Launch
 from drmc.training.pairs import fingerprint
 from drmc.training.start import initial_network
+from drmc.training.strategies.registry import make_strategy
 from drmc.training.trainer import Trainer
 
 OK, WARNING, REFUSED = "ok", "warning", "refused"
@@ -83,7 +84,7 @@ def preflight(launch: Launch) -> Preflight:
 
 
 def _configuration(config: TrainingConfig, parameters: int) -> Check:
-    count = len(config.centers) * config.patches_per_center
+    count = len(make_strategy(config).step_slots)
     return Check(
         OK,
         f"configuration: {config.name}, {parameters} parameters, {config.steps} steps of {count} patches of "
@@ -130,7 +131,7 @@ def step_cost(config: TrainingConfig, network: torch.nn.Module) -> StepCost:
 
 
 def _devices(config: TrainingConfig, launch: Launch, cost: StepCost) -> Iterator[Check]:
-    slots = len(config.centers) * config.patches_per_center
+    slots = len(make_strategy(config).step_slots)
     per_process = -(-slots // launch.world)
     memory = _FREE_MEMORY * per_process * cost.memory_bytes
     if torch.cuda.is_available():
@@ -175,12 +176,17 @@ def _gpus(launch: Launch, memory: float) -> Iterator[Check]:
 
 
 def _processes(config: TrainingConfig, launch: Launch) -> Iterator[Check]:
-    slots = len(config.centers) * config.patches_per_center
-    if launch.world > slots:
+    strategy = make_strategy(config)
+    most = strategy.most_processes
+    if strategy.splits_sites:
+        work, more = f"a step has {_count(most, 'patch', 'patches')}", " or raise patches_per_center"
+    else:
+        work, more = f"{strategy.name} has {_count(most, 'network')}, each stepped by one process", ""
+    if launch.world > most:
         yield Check(
             WARNING,
-            f"{launch.world} processes, but a step has {_count(slots, 'patch', 'patches')}: "
-            f"{launch.world - slots} would do nothing; use {slots} processes or raise patches_per_center",
+            f"{launch.world} processes, but {work}: {launch.world - most} would do nothing; "
+            f"use {_count(most, 'process', 'processes')}{more}",
         )
     cores = hardware.physical_cores()
     threads = launch.processes * max(1, config.threads)
@@ -200,7 +206,7 @@ def _disk(config: TrainingConfig, parameters: int) -> Check:
         return Check(
             REFUSED, f"output {config.output}: {folder} cannot be written; choose another output folder"
         )
-    networks = 1 if config.strategy in ("joint", "mixed") else len(config.centers)
+    networks = len(make_strategy(config).site_centers)
     needed = networks * 4 * _VALUES_PER_PARAMETER * parameters * _CHECKPOINTS
     free = shutil.disk_usage(folder).free
     if free < needed:

@@ -1,4 +1,4 @@
-"""The processes of one training, as torchrun starts them: joining, sums, and what one of them gives to all."""
+"""The processes of one training, as torchrun starts them: joining, sums over them, and broadcasts from one of them."""
 
 from __future__ import annotations
 
@@ -32,38 +32,39 @@ class Processes:
     world: int = 1
     device: torch.device = _CPU
 
-    def sum_values(self, values: dict[str, float]) -> None:
-        """Replaces each value by its sum over the processes."""
+    def all_reduce_(self, values: dict[str, float]) -> None:
+        """Replaces each value in place by its sum over the processes; DRMCError where one of them is gone."""
         if self.world > 1:
             summed = torch.tensor(list(values.values()), dtype=torch.float64, device=self.device)
-            with _together():
+            with peer_failure_as_error():
                 distributed.all_reduce(summed)
             values.update(zip(values, summed.tolist(), strict=True))
 
     def sum_gradients(self, parameters: list[torch.nn.Parameter]) -> None:
-        """Replaces the gradients by their sums over the processes; none counts as zero."""
+        """Replaces the gradients by their sums over the processes; none counts as zero. DRMCError as `all_reduce_`."""
         if self.world > 1:
             flat = torch.cat(
                 [(torch.zeros_like(p) if p.grad is None else p.grad).flatten() for p in parameters]
             )
-            with _together():
+            with peer_failure_as_error():
                 distributed.all_reduce(flat)
             for p, summed in zip(parameters, flat.split([p.numel() for p in parameters]), strict=True):
                 p.grad = summed.view_as(p)
 
-    def give_tensors(self, tensors: Iterable[torch.Tensor], source: int) -> None:
-        """Copies tensors of one type from the process `source` into those of all others."""
+    def broadcast_(self, tensors: Iterable[torch.Tensor], source: int) -> None:
+        """Copies tensors of one dtype, of any shapes, in place from the rank `source` to all others; DRMCError as
+        `all_reduce_`."""
         if self.world > 1:
             tensors = list(tensors)
             flat = torch.cat([tensor.detach().flatten() for tensor in tensors])
-            with _together():
+            with peer_failure_as_error():
                 distributed.broadcast(flat, source)
             with torch.no_grad():
                 for tensor, given in zip(tensors, flat.split([t.numel() for t in tensors]), strict=True):
                     tensor.copy_(given.view_as(tensor))
 
-    def give(self, make: Callable[[], Any], source: int = 0) -> Any:
-        """What `make()` returns in the process `source`, in all of them; so is its refusal (DRMCError)."""
+    def broadcast_object(self, make: Callable[[], Any], source: int = 0) -> Any:
+        """What `make()` returns in the rank `source`, in all of them; a DRMCError that it raises is raised in all."""
         if self.world == 1:
             return make()
         box = [None]
@@ -72,7 +73,7 @@ class Processes:
                 box = [make()]
             except DRMCError as error:
                 box = [error]
-        with _together():
+        with peer_failure_as_error():
             distributed.broadcast_object_list(box, source)
         if isinstance(box[0], DRMCError):
             raise box[0]
@@ -146,8 +147,8 @@ def _store_of_this_start(rank: int, world: int) -> distributed.Store:
 
 
 @contextmanager
-def _together() -> Iterator[None]:
-    """A process that is gone makes the others' next common operation fail."""
+def peer_failure_as_error() -> Iterator[None]:
+    """Raises DRMCError where a collective operation fails because another process is gone."""
     try:
         yield
     except RuntimeError as error:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import torch
 from torch import nn
 
@@ -12,8 +14,10 @@ from drmc.models.weights import load_network
 from drmc.networks.drmc import AttentionBank, FFNBank, Router
 from drmc.networks.protocol import ResidualNetwork
 from drmc.networks.registry import build
-from drmc.training.config import TrainingConfig
 from drmc.training.muon import MuonAdamW
+
+if TYPE_CHECKING:
+    from drmc.training.config import TrainingConfig
 
 
 def initial_model(config: TrainingConfig) -> ModelEntry | None:

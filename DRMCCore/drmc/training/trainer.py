@@ -14,17 +14,8 @@ from drmc.training.checkpoint import check_same_run, read_checkpoint, write_chec
 from drmc.training.config import TrainingConfig
 from drmc.training.processes import Processes
 from drmc.training.sampler import PatchSampler
-from drmc.training.strategies import (
-    Site,
-    average_sites,
-    averaged,
-    ends_round,
-    make_sites,
-    mean_model,
-    models_of,
-    share_sites,
-    slots_of,
-)
+from drmc.training.strategies.base import Site, averaged, share_sites
+from drmc.training.strategies.registry import make_strategy
 from drmc.training.watch import GateWatch
 
 
@@ -71,10 +62,10 @@ class Trainer:
         self.output = Path(config.output)
         self.compute_dtype = torch.bfloat16 if config.precision == "bf16" else None
         self.patients = patients or dict.fromkeys(config.centers, 1)
-        self.sites = make_sites(config, self.patients, self.processes)
-        self.slots = slots_of(config, self.sites, self.processes)
+        self.strategy = make_strategy(config)
+        self.sites = self.strategy.sites(self.patients, self.processes)
+        self.slots = self.strategy.slots(self.sites, self.processes)
         self.gates = GateWatch(config)
-        self.general: ResidualNetwork | None = None  # of federated transfer, after the rounds
         self.step, self.seconds, self.skipped, self.skipped_in_a_row = 0, 0.0, 0, 0
         self.best, self.measured = -math.inf, {}  # gain in validation PSNR [dB]; the last validation
         self.stop_requested = self.stop_agreed = False
@@ -91,7 +82,7 @@ class Trainer:
 
     def models(self) -> dict[str, ResidualNetwork]:
         """What would be exported now, by center, "" for every center; after `share` in several processes."""
-        return models_of(self.config, self.sites, self.general)
+        return self.strategy.models(self.sites)
 
     def share(self, *, optimizers: bool) -> None:
         """Gives all processes what one of them knows of a site; all of them call it."""
@@ -120,15 +111,14 @@ class Trainer:
                 shares["skipped"] += not math.isfinite(norm)
         # one sum over the processes for everything that is logged, and for a stop that only one of them heard of
         sums = {**losses, **shares}
-        self.processes.sum_values(sums)
+        self.processes.all_reduce_(sums)
         self.stop_agreed = sums.pop("stop") > 0
         norm, skipped = sums.pop("gradient_norm"), sums.pop("skipped")
         routing = self.gates.record(sums)
         self.skipped += round(skipped)
         self.skipped_in_a_row = self.skipped_in_a_row + 1 if skipped else 0
         self.step += 1
-        if ends_round(config, self.step):
-            self._end_round()
+        self.strategy.after_step(self.step, self.sites, self.processes)
         return {
             "step": self.step,
             "rate": rate,
@@ -185,13 +175,6 @@ class Trainer:
                     slow.lerp_(fast, 1 - decay)
         return norm
 
-    def _end_round(self) -> None:
-        """The sites become their mean."""
-        self.share(optimizers=False)
-        average_sites(self.sites)
-        if self.config.strategy == "ftl" and self.step == self.config.last_round:
-            self.general = mean_model(self.sites)
-
     # --------------------------------------------------------------------------------------------- checkpoints
     def groups(self) -> list[list[str]]:
         """The parameters' names in the optimizer's groups, whose order its state goes by."""
@@ -199,21 +182,23 @@ class Trainer:
 
     def save(self, *, best: bool = False) -> None:
         """Writes a checkpoint, by the first process alone; after `share` in several."""
-        general = {} if self.general is None else {"general": self.general.state_dict()}
         counts = {
             key: getattr(self, key) for key in ("step", "seconds", "skipped", "best", "measured", "data")
         }
         sites = {site.name: site.state() for site in self.sites}
-        state = {"config": json.dumps(self.config.to_dict()), "sites": sites, **general, **counts}
+        state = {
+            "config": json.dumps(self.config.to_dict()),
+            "sites": sites,
+            **self.strategy.state(),
+            **counts,
+        }
         write_checkpoint(self.output, {**state, "groups": self.groups()}, best=best)
 
     def load(self, state: dict) -> None:
         """Goes back to a checkpoint."""
         for site in self.sites:
             site.load(state["sites"][site.name])
-        if "general" in state:
-            self.general = mean_model(self.sites)
-            self.general.load_state_dict(state["general"])
+        self.strategy.load(state, self.sites)
         for key in ("step", "seconds", "skipped", "best", "measured"):
             setattr(self, key, state[key])
 
@@ -229,7 +214,7 @@ class Trainer:
                 check_same_run(*found, self.config, self.data, self.groups())
             return found and found[1]
 
-        state = self.processes.give(read)
+        state = self.processes.broadcast_object(read)
         if state is not None:
             self.load(state)
         return state and state["version"]

@@ -1,0 +1,207 @@
+"""What every strategy promises, and what strategies with one site and with a site for each center share."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from copy import deepcopy
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import torch
+
+from drmc.networks.protocol import ResidualNetwork
+from drmc.training.start import initial_network, make_optimizer
+
+if TYPE_CHECKING:
+    from drmc.training.config import TrainingConfig
+    from drmc.training.processes import Processes
+
+Slot = tuple[str, int]
+"""A patch of a step: its center, and its number among the center's."""
+
+
+@dataclass
+class Site:
+    """A network that learns from `centers`, its moving average and optimizer.
+
+    `share`: of the training patients; `owner`: the process that steps it, None = all together.
+    """
+
+    name: str
+    centers: tuple[str, ...]
+    network: ResidualNetwork
+    average: ResidualNetwork
+    optimizer: torch.optim.Optimizer
+    share: float
+    owner: int | None
+
+    def state(self) -> dict:
+        """What a checkpoint keeps of it."""
+        return {key: getattr(self, key).state_dict() for key in ("network", "average", "optimizer")}
+
+    def load(self, state: dict) -> None:
+        """The inverse of `state`."""
+        for key in ("network", "average", "optimizer"):
+            getattr(self, key).load_state_dict(state[key])
+
+
+class Strategy:
+    """Who learns from whom in a run of `config`; `name` is its key in configurations and checkpoints."""
+
+    name: ClassVar[str]
+    any_center: ClassVar[bool] = False
+    """Whether a slot's patient may be of any center, instead of the slot's own."""
+    splits_sites: ClassVar[bool] = False
+    """Whether a site's slots may be dealt to several processes, instead of whole to one."""
+
+    def __init__(self, config: TrainingConfig):
+        self.config = config
+
+    def check(self) -> None:
+        """Raises InputError where the configuration's other settings do not go with this strategy."""
+
+    @property
+    def site_centers(self) -> dict[str, tuple[str, ...]]:
+        """The centers that each site learns from, by the site's name; known before there are networks."""
+        raise NotImplementedError
+
+    @property
+    def step_slots(self) -> list[Slot]:
+        """The slots of one step, of all sites and processes."""
+        config = self.config
+        return [(center, i) for i in range(config.patches_per_center) for center in config.centers]
+
+    @property
+    def most_processes(self) -> int:
+        """How many processes can work; more than these have nothing to compute."""
+        raise NotImplementedError
+
+    def owner(self, number: int, processes: Processes) -> int | None:
+        """The rank that steps the site of this number; None = all processes together."""
+        raise NotImplementedError
+
+    def slots(self, sites: Sequence[Site], processes: Processes) -> list[Slot]:
+        """This process's share of a step's slots."""
+        raise NotImplementedError
+
+    def models(self, sites: Sequence[Site]) -> dict[str, ResidualNetwork]:
+        """The run's models by center, "" for the one of every center; the sites must be shared."""
+        raise NotImplementedError
+
+    def sites(self, patients: dict[str, int], processes: Processes) -> list[Site]:
+        """The sites of a new run, on this process's device; `patients`: training patients of each center."""
+        config = self.config
+        start = initial_network(config).to(processes.device)
+        if hasattr(start, "form"):  # a network without experts has one only
+            start.form = config.form
+        sites = []
+        for number, (name, centers) in enumerate(self.site_centers.items()):
+            network, average = deepcopy(start).train(), deepcopy(start).eval()
+            share = sum(patients[c] for c in centers) / sum(patients.values())
+            optimizer = make_optimizer(network, config)
+            owner = self.owner(number, processes)
+            sites.append(Site(name, centers, network, average, optimizer, share, owner))
+        return sites
+
+    def after_step(self, step: int, sites: Sequence[Site], processes: Processes) -> None:
+        """What happens between the sites after `step` steps; all processes call it."""
+
+    def state(self) -> dict[str, Any]:
+        """What a checkpoint keeps beside the sites."""
+        return {}
+
+    def load(self, state: dict[str, Any], sites: Sequence[Site]) -> None:
+        """Goes back to a checkpoint, whose sites are loaded already."""
+
+
+class OneSite(Strategy):
+    """One network, whose slots are dealt to all processes."""
+
+    splits_sites = True
+
+    @property
+    def site_centers(self) -> dict[str, tuple[str, ...]]:
+        """One site, with all centers; its name is empty."""
+        return {"": self.config.centers}
+
+    @property
+    def most_processes(self) -> int:
+        """As many as a step has slots."""
+        return len(self.step_slots)
+
+    def owner(self, number: int, processes: Processes) -> None:
+        """All processes step the one site together."""
+        return None
+
+    def slots(self, sites: Sequence[Site], processes: Processes) -> list[Slot]:
+        """Every `world`-th slot of the step, from the process's rank on."""
+        return self.step_slots[processes.rank :: processes.world]
+
+    def models(self, sites: Sequence[Site]) -> dict[str, ResidualNetwork]:
+        """The moving average, for every center."""
+        return {"": sites[0].average}
+
+
+class SitePerCenter(Strategy):
+    """A network for each center; each is dealt whole to one process."""
+
+    @property
+    def site_centers(self) -> dict[str, tuple[str, ...]]:
+        """A site for each center, with its name."""
+        return {center: (center,) for center in self.config.centers}
+
+    @property
+    def most_processes(self) -> int:
+        """As many as there are centers."""
+        return len(self.config.centers)
+
+    def owner(self, number: int, processes: Processes) -> int:
+        """The sites are dealt in turn."""
+        return number % processes.world
+
+    def slots(self, sites: Sequence[Site], processes: Processes) -> list[Slot]:
+        """All slots of the sites that this process steps."""
+        mine = {center for site in sites if site.owner == processes.rank for center in site.centers}
+        return [slot for slot in self.step_slots if slot[0] in mine]
+
+
+def averaged(network: torch.nn.Module) -> list[torch.Tensor]:
+    """What a mean of networks is taken of: parameters, and statistics that a network keeps beside them."""
+    return [*network.parameters(), *(b for b in network.buffers() if b.is_floating_point())]
+
+
+def share_sites(sites: Sequence[Site], processes: Processes, *, optimizers: bool) -> None:
+    """Broadcasts the networks and averages of all sites from their owners; `optimizers`: and their states."""
+    for site in sites:
+        if site.owner is None or processes.world == 1:
+            continue
+        processes.broadcast_([*averaged(site.network), *averaged(site.average)], site.owner)
+        if optimizers:
+            state = processes.broadcast_object(site.optimizer.state_dict, site.owner)
+            if site.owner != processes.rank:
+                site.optimizer.load_state_dict(state)
+
+
+@torch.no_grad()
+def average_sites(sites: Sequence[Site]) -> None:
+    """Every site's network and moving average become the mean over the sites, weighted by patients."""
+    for of in ("network", "average"):
+        mean = _mean([getattr(site, of) for site in sites], [site.share for site in sites])
+        for site in sites:
+            for mine, common in zip(averaged(getattr(site, of)), mean, strict=True):
+                mine.copy_(common)
+
+
+@torch.no_grad()
+def mean_model(sites: Sequence[Site]) -> ResidualNetwork:
+    """The mean of the sites' moving averages, weighted by patients."""
+    model = deepcopy(sites[0].average)
+    mean = _mean([site.average for site in sites], [site.share for site in sites])
+    for tensor, value in zip(averaged(model), mean, strict=True):
+        tensor.copy_(value)
+    return model
+
+
+def _mean(networks: list[ResidualNetwork], shares: list[float]) -> list[torch.Tensor]:
+    stacks = zip(*map(averaged, networks), strict=True)
+    return [sum(share * value for share, value in zip(shares, stack, strict=True)) for stack in stacks]

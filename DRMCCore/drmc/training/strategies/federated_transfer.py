@@ -1,0 +1,60 @@
+"""Federated transfer learning: federated averaging, and then each center goes on alone from the mean."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from drmc.errors import InputError
+from drmc.networks.protocol import ResidualNetwork
+from drmc.training.strategies.base import Site, mean_model
+from drmc.training.strategies.federated_averaging import FederatedAveraging
+
+if TYPE_CHECKING:
+    from drmc.training.config import TrainingConfig
+    from drmc.training.processes import Processes
+
+
+class FederatedTransfer(FederatedAveraging):
+    """Averaging for `federated_steps` (0 = half the steps); the mean of that moment serves unknown centers."""
+
+    name = "ftl"
+
+    def __init__(self, config: TrainingConfig):
+        super().__init__(config)
+        self.general: ResidualNetwork | None = None  # the mean at the end of the rounds
+
+    def check(self) -> None:
+        """Raises InputError where no step is left after the rounds."""
+        if not 0 < self.last_round < self.config.steps:
+            raise InputError(
+                f"federated_steps = {self.config.federated_steps}: must be less than steps ({self.config.steps})"
+            )
+
+    @property
+    def last_round(self) -> int:
+        """The step after which each center goes on alone."""
+        return self.config.federated_steps or self.config.steps // 2
+
+    def after_step(self, step: int, sites: Sequence[Site], processes: Processes) -> None:
+        """As federated averaging; the mean at the end of the rounds is kept."""
+        super().after_step(step, sites, processes)
+        if step == self.last_round:
+            self.general = mean_model(sites)
+
+    def models(self, sites: Sequence[Site]) -> dict[str, ResidualNetwork]:
+        """The mean at the end of the rounds and each center's own model; before, the mean of now for all."""
+        if self.general is None:
+            mean = mean_model(sites)
+            return {"": mean, **{site.name: mean for site in sites}}
+        return {"": self.general, **{site.name: site.average for site in sites}}
+
+    def state(self) -> dict[str, Any]:
+        """The mean at the end of the rounds, as `general`, once there is one."""
+        return {} if self.general is None else {"general": self.general.state_dict()}
+
+    def load(self, state: dict[str, Any], sites: Sequence[Site]) -> None:
+        """The inverse of `state`."""
+        if "general" in state:
+            self.general = mean_model(sites)
+            self.general.load_state_dict(state["general"])

@@ -1,0 +1,12 @@
+"""Mixed training: one network, and the patients of all centers as if they were of one."""
+
+from __future__ import annotations
+
+from drmc.training.strategies.base import OneSite
+
+
+class Mixed(OneSite):
+    """Each step has as many slots as in joint training, each of any center's patient."""
+
+    name = "mixed"
+    any_center = True
