@@ -199,5 +199,25 @@ def test_validation_measures_the_model_that_a_center_would_get(config, monkeypat
         assert same(after[center], dict(sites_of(config)[center]["average"]))
 
 
+def test_the_best_of_federated_transfer_may_lie_before_the_end_of_the_rounds(config, monkeypatch):
+    """The exported models are those that were validated: one mean for all, of that moment."""
+    seen = []
+    original = loop.Validation.measure
+
+    def measure(self, networks):
+        found = original(self, networks)
+        seen.append({center: _cloned(network) for center, network in networks.items()})
+        # the first validation is the best
+        return {**found, "psnr": {c: value - 10.0 * len(seen) for c, value in found["psnr"].items()}}
+
+    monkeypatch.setattr(loop.Validation, "measure", measure)
+    config = replace(
+        config, strategy="ftl", round_steps=2, federated_steps=4, validate_every=3, export="best"
+    )
+    train(config)
+    for ending in ("", "-A", "-B"):
+        assert same(model(config, ending), seen[0][""])
+
+
 def _cloned(network: torch.nn.Module) -> dict[str, torch.Tensor]:
     return {key: value.clone() for key, value in network.state_dict().items()}

@@ -54,7 +54,8 @@ class FederatedTransfer(FederatedAveraging):
         return {} if self.general is None else {"general": self.general.state_dict()}
 
     def load(self, state: dict[str, Any], sites: Sequence[Site]) -> None:
-        """The inverse of `state`."""
+        """The inverse of `state`: a checkpoint of the rounds has no mean yet."""
+        self.general = None
         if "general" in state:
             self.general = mean_model(sites)
             self.general.load_state_dict(state["general"])
