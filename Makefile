@@ -5,13 +5,15 @@ VENV := .venv
 BIN := $(VENV)/bin
 OUT ?= output/demo
 STAMP := $(VENV)/.installed
+WORKERS ?= auto
 
-.PHONY: help env demo test lint format test-slicer weights screenshots sample-data clean
+.PHONY: help env demo test test-fast lint format test-slicer weights screenshots sample-data clean
 
 help:
 	@echo "make demo                 denoise a small simulated patient; OUT=folder"
 	@echo "make demo INPUT=scan      denoise your own scan (DICOM folder, NIfTI, NRRD, MHA); LESIONS=segmentation OUT=folder"
-	@echo "make test                 engine tests and Slicer-facing tests"
+	@echo "make test                 engine tests and Slicer-facing tests; WORKERS=N processes (default: one for each core)"
+	@echo "make test-fast            those of them that are done in a few minutes"
 	@echo "make lint                 ruff, and the arrows between the packages"
 	@echo "make weights              simulate, train and evaluate the shipped model again (hours)"
 	@echo "make screenshots          pictures of the panel's states and of slice views again, into Resources/Screenshots"
@@ -43,7 +45,11 @@ endif
 
 test: env
 	@echo "== tests: engine, then Slicer-facing"
-	@QT_QPA_PLATFORM=offscreen $(BIN)/python -m pytest Testing
+	@QT_QPA_PLATFORM=offscreen $(BIN)/python -m pytest Testing -n $(WORKERS) --dist loadfile
+
+test-fast: env
+	@echo "== fast tests: without those that train, simulate or start processes"
+	@QT_QPA_PLATFORM=offscreen $(BIN)/python -m pytest Testing -m "not slow" -n $(WORKERS) --dist loadfile
 
 lint: env
 	@echo "== lint: ruff check, ruff format --check, lint-imports, mypy"
