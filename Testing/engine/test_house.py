@@ -14,6 +14,7 @@ from test_pipeline import tiny_network, write_case
 
 ENGINE = Path(__file__).resolve().parents[2] / "DRMCCore" / "drmc"
 SOURCES = sorted(ENGINE.rglob("*.py"))
+SHIPPED = [path for folder in ENGINE.parents[1].glob("DRMC*") for path in sorted(folder.rglob("*.py"))]
 NAMES = [str(path.relative_to(ENGINE)) for path in SOURCES]
 HOSTS = {"slicer", "qt", "ctk", "vtk", "PythonQt", "PySide6"}
 TRAINING_ROOMS = ("simulation", "training", "evaluation", "segmentation", "datasets", "benchmark")
@@ -84,6 +85,18 @@ def test_everything_public_has_a_docstring(path: Path):
         if not ast.get_docstring(node) and name.rpartition(".")[2] not in SAID_BY_THE_CLASS:
             missing.append(name)
     assert not missing, f"{path.name}: no docstring on {', '.join(missing)}"
+
+
+def test_files_and_functions_are_short():
+    """A file is read in one sitting, a function on one screen: 500 and 70 lines."""
+    long = []
+    for path in SHIPPED:
+        text = path.read_text(encoding="utf-8")
+        long += [path.name] if text.count("\n") > 500 else []
+        for node in ast.walk(ast.parse(text)):
+            if isinstance(node, ast.FunctionDef) and node.end_lineno - node.lineno >= 70:
+                long.append(f"{path.name}: {node.name}")
+    assert len(SHIPPED) > 300 and not long
 
 
 @pytest.mark.parametrize(
