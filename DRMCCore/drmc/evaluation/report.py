@@ -24,7 +24,7 @@ from drmc.evaluation.tables import (
 )
 from drmc.measures.metrics import attainable_gain_db
 from drmc.pages.markup import facts_list, section, table
-from drmc.pages.style import CSS
+from drmc.pages.page import page
 from drmc.pages.text import plain
 
 FEW = 3  # methods beside the reference that the figures of lesions show
@@ -44,8 +44,7 @@ def evaluation_html(
     result: Mapping[str, Any], results: Results, pictures: Sequence[Mapping[str, Any]]
 ) -> str:
     """The whole page from what evaluation.json holds, the results in long form and the pictures of some patients."""
-    simulated = result["data"] == "simulated"
-    data = "Simulated data. " * simulated
+    data = "Simulated data. " * (result["data"] == "simulated")
     cards = [
         section("What was measured", _facts(result)),
         section("Aims", _aims(result["aims"])),
@@ -56,13 +55,12 @@ def evaluation_html(
         section("Real full-dose scans", _real(result["real_scans"])),
         section("Pictures", _pictures(pictures)),
     ]
-    title = f"Evaluation of {escape(result['model']['name'])}"
-    return (
-        '<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8"><meta name="viewport" '
-        f'content="width=device-width, initial-scale=1"><title>{title}</title>'
-        f'<style>{CSS}{_STYLE}</style></head><body><div class="research">{data}Research use only — not for '
-        f'diagnosis</div><main><header class="page"><h1>{title}</h1></header>{"".join(cards)}'
-        f"<footer>drmc {escape(result['version'])}</footer></main></body></html>\n"
+    return page(
+        f"Evaluation of {result['model']['name']}",
+        "".join(cards),
+        banner=f"{data}Research use only — not for diagnosis",
+        footer=f"drmc {result['version']}",
+        style=_STYLE,
     )
 
 

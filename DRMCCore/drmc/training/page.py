@@ -11,7 +11,7 @@ from typing import Any
 
 from drmc.files import write_text
 from drmc.pages.markup import facts_list, section, table
-from drmc.pages.style import CSS
+from drmc.pages.page import page
 from drmc.pages.text import is_number, label_of, mapping, number, percent, plain
 from drmc.report.page import RESEARCH_USE
 from drmc.training import curves
@@ -47,16 +47,15 @@ def page_html(history: History, folder: str, written: datetime) -> str:
         section("Pace", curves.pace_figures(history.progress)),
         section("Configuration", _configuration(mapping(about.get("configuration")))),
     ]
-    return (
-        '<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8">'
-        '<meta name="viewport" content="width=device-width, initial-scale=1">'
-        f"<title>{escape(name)} – DRMC training</title><style>{CSS}{curves.CSS}</style></head>\n<body>"
-        f'<div class="research">{RESEARCH_USE}</div><main><header class="page"><h1>Training of {escape(name)}</h1>'
-        f'<p class="lead">{_state(history)}</p>'
-        f'<p class="stamp">Last record {written:%Y-%m-%d %H:%M}</p></header>'
-        + _notices(history)
-        + "\n".join(card for card in cards if card)
-        + f"<footer>{RESEARCH_USE}.</footer></main></body></html>\n"
+    stamp = f'<p class="stamp">Last record {written:%Y-%m-%d %H:%M}</p>'
+    return page(
+        f"{name} – DRMC training",
+        _notices(history) + "\n".join(card for card in cards if card),
+        heading=f"Training of {name}",
+        introduction=f'<p class="lead">{_state(history)}</p>{stamp}',
+        banner=RESEARCH_USE,
+        footer=f"{RESEARCH_USE}.",
+        style=curves.CSS,
     )
 
 
