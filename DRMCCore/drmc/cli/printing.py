@@ -9,9 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from drmc.runtime.progress import Reporter, duration, table_lines
-from drmc.texts import shown
+from drmc.texts import RESEARCH_USE, shown
 
-RESEARCH = "Research use only. Not for diagnosis or treatment."
 TABLE_QUANTITIES = (
     ("suv_mean", "SUVmean"),
     ("suv_max", "SUVmax"),
@@ -65,7 +64,7 @@ def print_denoised(summary: dict[str, Any], output: Path) -> None:
     print(f"{tiles} tiles on {where} in {duration(summary['seconds']['total'])}, model {model}")
     print(f"denoised: {shown(output / summary['outputs'][0])}")
     print(f"report: {shown(output / 'report.html')}")
-    print(RESEARCH)
+    print(RESEARCH_USE)
 
 
 def print_suv(decision: dict[str, Any], units: str, whose: str = "") -> None:

@@ -16,12 +16,11 @@ from urllib.parse import quote
 import numpy as np
 
 from drmc.denoising.outputs import earlier_summary
-from drmc.denoising.request import INTENDED_USE
 from drmc.files import write_text
 from drmc.pages.markup import facts_list, section
 from drmc.pages.page import page
 from drmc.pages.text import mapping, number, percent
-from drmc.texts import shown
+from drmc.texts import RESEARCH_USE, shown
 
 NAME = "cohort.html"
 Z_LIMIT = 3.5
@@ -67,7 +66,7 @@ def page_html(rows: Sequence[Mapping[str, str]], summaries: Mapping[str, Mapping
         "\n".join(cards),
         heading=f"Cohort of {len(rows)} scans",
         introduction=f'<p class="lead">{told}. {marked} to be looked at, shown first.</p>{_NOTE}',
-        banner=INTENDED_USE,
+        banner=RESEARCH_USE,
         style=_CSS,
     )
 

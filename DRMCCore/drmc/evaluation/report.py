@@ -26,6 +26,7 @@ from drmc.measures.metrics import attainable_gain_db
 from drmc.pages.markup import facts_list, section, table
 from drmc.pages.page import page
 from drmc.pages.text import plain
+from drmc.texts import RESEARCH_USE
 
 FEW = 3  # methods beside the reference that the figures of lesions show
 _STYLE = """
@@ -58,7 +59,7 @@ def evaluation_html(
     return page(
         f"Evaluation of {result['model']['name']}",
         "".join(cards),
-        banner=f"{data}Research use only — not for diagnosis",
+        banner=data + RESEARCH_USE,
         footer=f"drmc {result['version']}",
         style=_STYLE,
     )

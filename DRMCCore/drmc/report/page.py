@@ -23,13 +23,12 @@ from drmc.report.figures import figures_html
 from drmc.report.lesions import comparison_html, lesions_html
 from drmc.report.routing import routing_html
 from drmc.segments.segment import Segment
-from drmc.texts import shown
+from drmc.texts import RESEARCH_USE, shown
 
 if TYPE_CHECKING:
     from drmc.imaging.geometry import Geometry
 
 
-RESEARCH_USE = "Research use only — not for diagnosis"
 Row = dict[str, Any]
 
 
@@ -78,7 +77,7 @@ def report_html(
         heading=title,
         introduction=lead + _stamp(summary),
         banner=RESEARCH_USE,
-        footer=f"{RESEARCH_USE}. The original scan is unchanged and remains the record.",
+        footer=f"{RESEARCH_USE} The original scan is unchanged and remains the record.",
     )
 
 

@@ -13,7 +13,7 @@ from drmc.files import write_text
 from drmc.pages.markup import facts_list, section, table
 from drmc.pages.page import page
 from drmc.pages.text import is_number, label_of, mapping, number, percent, plain
-from drmc.report.page import RESEARCH_USE
+from drmc.texts import RESEARCH_USE
 from drmc.training import curves
 from drmc.training.history import LOG, PAGE, History, Record
 
@@ -54,7 +54,7 @@ def page_html(history: History, folder: str, written: datetime) -> str:
         heading=f"Training of {name}",
         introduction=f'<p class="lead">{_state(history)}</p>{stamp}',
         banner=RESEARCH_USE,
-        footer=f"{RESEARCH_USE}.",
+        footer=RESEARCH_USE,
         style=curves.CSS,
     )
 

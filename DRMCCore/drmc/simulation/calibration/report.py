@@ -27,6 +27,7 @@ from drmc.simulation.calibration.rows import (
     short_number,
 )
 from drmc.simulation.calibration.study import Plan, ge_scan, noise_table
+from drmc.texts import RESEARCH_USE
 
 QUICK = "A quick run: a few small windows show that the command works; the numbers are no evidence."
 LIMITS = (
@@ -167,7 +168,7 @@ def html(plan: Plan, rows: Sequence[Row], measures: Measures, facts: Mapping[str
         "Calibration of the simulation",
         "".join([*boxes, *cards]),
         introduction=f'<p class="lead">{lead}</p>',
-        banner="Simulated data. Research use only.",
+        banner=f"Simulated data. {RESEARCH_USE}",
         footer=f"drmc {facts['version']}",
         style=_OWN_CSS,
     )
