@@ -23,6 +23,7 @@ from drmc.evaluation.tables import (
     reached,
 )
 from drmc.measures.metrics import attainable_gain_db
+from drmc.pages.colors import NEUTRAL
 from drmc.pages.markup import facts_list, section, table
 from drmc.pages.page import page
 from drmc.pages.text import plain
@@ -37,7 +38,7 @@ main { max-width: 1400px; } .figures { display: flex; flex-wrap: wrap; gap: 12px
 .pictures img { display: block; border: 1px solid var(--line); max-height: 230px; max-width: 250px; width: auto;
   height: auto; background: #fff; }
 tr.group td { border-top: 1.5px solid var(--line); } td.wide { white-space: normal; text-align: left; min-width: 220px; }
-.main table { font-size: 13px; } .main td, .main th { padding: 3px 5px; } tr.reference td { font-weight: 650; } .pass { color: #2c8a4b; font-weight: 650; }
+.main table { font-size: 13px; } .main td, .main th { padding: 3px 5px; } tr.reference td { font-weight: 650; } .pass { color: var(--series-2); font-weight: 650; }
 """
 
 
@@ -173,7 +174,7 @@ def _lesions(result: Mapping[str, Any], results: Results) -> str:
     methods = [method for method in results.methods() if method not in ("low", "full")]
     methods = sorted(methods, key=lambda method: method != result["reference"])
     paint = colors(methods, result["reference"])
-    paint["low"] = "#9aa7ac"
+    paint["low"] = NEUTRAL
     shown = [*methods[: FEW + 1], "low"]
     figures = [lesion_svg(results, quantity, shown, paint, limit) for quantity, limit in LESION_BIAS.items()]
     if not any(figures):

@@ -6,13 +6,14 @@ import math
 from html import escape
 from typing import Any
 
+from drmc.pages.colors import ACCENT, series_color
 from drmc.pages.markup import section
 from drmc.pages.page import page as shell
 from drmc.pages.plot import Plot
 from drmc.runtime.progress import table_lines
 from drmc.simulation.audit import QUANTITIES
 
-_COLORS = ("#c65f14", "#7a4fa3", "#0f5c66")
+_COLORS = (series_color(1), series_color(3), ACCENT)
 _WORDS = {"x": "x (left)", "y": "y (backward)", "z": "z (down)", "log_volume": "log volume"}
 
 
