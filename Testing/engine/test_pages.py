@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import math
 import re
 
+import numpy as np
+import pytest
 from drmc.pages.colors import SERIES_COUNT, series_color
 from drmc.pages.page import page
 from drmc.pages.style import CSS
+from drmc.pages.text import number, percent
 
 
 def test_the_shell_escapes_plain_text_and_leaves_out_what_is_not_given():
@@ -37,3 +41,30 @@ def test_every_color_of_a_figure_stands_out_on_a_light_and_on_a_dark_page():
             low, high = sorted((luminance(color), luminance(card)))
             assert (high + 0.05) / (low + 0.05) > 4.5
     assert len({tuple(colors) for colors in defined.values()}) == SERIES_COUNT + 1
+
+
+@pytest.mark.parametrize(
+    ("value", "options", "text"),
+    [
+        (-1.25, {}, "−1.25"),
+        (0.0004, {}, "0.0004"),
+        (0.0004, {"fixed": True}, "0.00"),
+        (-0.0004, {"fixed": True, "sign": True}, "0.00"),
+        (-0.0, {}, "0.00"),
+        (np.float32(2.5), {"sign": True}, "+2.50"),
+        (math.inf, {}, "∞"),
+        (math.nan, {}, "–"),
+        (None, {"absent": ""}, ""),
+    ],
+)
+def test_a_number_has_a_real_minus_sign_and_never_reads_minus_zero(value, options, text):
+    assert number(value, 2, **options) == text
+
+
+def test_a_percentage_has_its_sign_unless_it_reads_zero():
+    assert (percent(12.34), percent(-0.04), percent(12.34, digits=0, sign=False)) == (
+        "+12.3 %",
+        "0.0 %",
+        "12 %",
+    )
+    assert (percent(None), percent(math.inf), percent(None, absent="")) == ("–", "–", "")

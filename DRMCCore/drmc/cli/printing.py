@@ -121,6 +121,8 @@ def print_volumes(rows: Sequence[dict[str, Any]]) -> None:
                 print(f"  {row['segment']}, {row['stage']}: MTV {volume} ml, TLG {glycolysis}")
 
 
+# Not those of pages.text: a terminal without UTF-8 would show a real minus sign or a dash as "?", and programs read
+# what is printed.
 def number(value: float | None) -> str:
     """A number for a table; - where undefined."""
     return "-" if value is None else f"{value:.3f}" if abs(value) < 100 else f"{value:.1f}"

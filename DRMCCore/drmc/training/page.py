@@ -168,7 +168,7 @@ def _latest(record: Record, centers: Sequence[str]) -> str:
 
     def gain(key: str, center: str) -> str:
         values = of(key, center), of("psnr_low", center)
-        return f"{values[0] - values[1]:+.2f}".replace("-", "−") if all(map(is_number, values)) else "–"
+        return number(values[0] - values[1], 2, sign=True, fixed=True) if all(map(is_number, values)) else "–"
 
     lines = []
     for center in centers:
