@@ -15,7 +15,6 @@ from drmc.errors import InputError
 from drmc.imaging.geometry import Geometry
 from drmc.measures.bias import (
     REPEATABILITY_COEFFICIENT_PERCENT,
-    cohort_bias,
     lesion_bias,
     repeatability_flags,
 )
@@ -381,17 +380,6 @@ def test_bias_is_the_mean_over_lesions_of_the_relative_distance_to_full_dose():
 def test_bias_without_a_reference_is_empty():
     rows = [one for one in constructed() if one["stage"] != "reference"]
     assert lesion_bias(rows) == {"lesions": [], "patient": {}}
-
-
-def test_a_cohort_weighs_patients_alike_and_also_pools_the_lesions():
-    many = lesion_bias(constructed())
-    one = lesion_bias([row("a", "reference", 1.0, 1.0, 1.0), row("a", "denoised", 1.3, 1.0, 1.0)])
-    cohort = cohort_bias([many, one, lesion_bias([])])
-    assert cohort["denoised"]["B_mean"] == pytest.approx((0.075 + 0.3) / 2)
-    assert cohort["denoised"]["patients_mean"] == 2
-    assert cohort["denoised"]["pooled"]["B_mean"] == pytest.approx((0.05 + 0.1 + 0.3) / 3)
-    assert cohort["denoised"]["pooled"]["n_mean"] == 3
-    assert cohort["original"]["patients_mean"] == 1
 
 
 def test_identical_images_have_no_bias():

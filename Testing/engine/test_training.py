@@ -28,7 +28,7 @@ from drmc.training.processes import Processes
 from drmc.training.sampler import PatchSampler
 from drmc.training.start import initial_network
 from drmc.training.trainer import Trainer, charbonnier, learning_rate
-from drmc.training.validation import validate
+from drmc.training.validation import Validation
 from small_training import (
     CENTERS,
     ROUNDING,
@@ -697,7 +697,7 @@ def test_fine_tuning_goes_on_from_a_model_and_watches_what_it_forgets(dataset, s
     validations = [r for r in records if r["event"] == "validation"]
     assert [r["step"] for r in validations] == [0, 2, 4]
     assert all(set(r["psnr"]) == {"B"} and set(r["watched"]["psnr"]) == {"A"} for r in validations)
-    before = validate(load_network(find_model(shipped))[0], _held_out(dataset, "A"), config)
+    before = Validation(_held_out(dataset, "A"), config).measure(load_network(find_model(shipped))[0])
     assert validations[0]["watched"]["psnr"]["A"] == pytest.approx(before["psnr"]["A"], abs=1e-4)
     assert validations[-1]["watched"]["psnr"]["A"] != validations[0]["watched"]["psnr"]["A"]
     begun = find_model(shipped)
