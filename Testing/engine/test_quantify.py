@@ -18,13 +18,14 @@ from drmc.measures.bias import (
     lesion_bias,
     repeatability_flags,
 )
-from drmc.measures.lesion_files import read_lesions_csv, write_lesions_csv
-from drmc.measures.lesions import COLUMNS, POSITION, STAGES, THRESHOLDS, lesion_table, segment_statistics
+from drmc.measures.lesion_files import write_lesions_csv
+from drmc.measures.lesions import COLUMNS, POSITION, STAGES, lesion_table, segment_statistics
 from drmc.measures.suv_peak import PEAK_RADIUS_MM, peak_sphere
 from drmc.segments.reading import read_segments
 from drmc.segments.segment import Segment
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from lesion_tables import read_lesions_csv
 
 IDENTITY = (1.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 1.0)
 
@@ -329,14 +330,6 @@ def test_csv_gives_the_rows_back_to_the_last_bit(tmp_path: Path):
         "suv_max_x_mm,suv_max_y_mm,suv_max_z_mm,"
         "mtv_suv25_ml,tlg_suv25,mtv_suv40_ml,tlg_suv40,mtv41_original_ml,percist_threshold,mtv_percist_ml,tlg_percist"
     )
-    older = [line.rsplit(",", 3 + len(THRESHOLDS))[0] for line in text.replace("Läsion\n2", "b").splitlines()]
-    path.write_text("\n".join(older), encoding="utf-8")  # of a version that did not say where
-    again = read_lesions_csv(path)
-    assert [row["suv_max"] for row in again] == [row["suv_max"] for row in rows]
-    assert {row[key] for row in again for key in POSITION} == {None}
-    path.write_text("scan,segment\n", encoding="utf-8")
-    with pytest.raises(InputError, match="suv_max"):
-        read_lesions_csv(path)
 
 
 # ---- bias and repeatability

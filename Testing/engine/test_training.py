@@ -22,7 +22,7 @@ from drmc.networks.protocol import INPUT_SCALE
 from drmc.training.config import TrainingConfig
 from drmc.training.loop import train
 from drmc.training.muon import MuonAdamW, orthogonalized
-from drmc.training.pairs import Pair, load_pair
+from drmc.training.pairs import Pair
 from drmc.training.presets import PRESETS
 from drmc.training.processes import Processes
 from drmc.training.sampler import PatchSampler
@@ -36,6 +36,7 @@ from small_training import (
     apart,
     ball,
     checkpoint,
+    load_pair,
     made_pair,
     make_dataset,
     same,

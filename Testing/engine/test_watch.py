@@ -22,7 +22,7 @@ from drmc.training import command, validation
 from drmc.training.config import TrainingConfig
 from drmc.training.held_out_tiles import choose_boxes, inner_part, part_of_lesion
 from drmc.training.loop import train
-from drmc.training.pairs import Pair, Wanted, load_pair
+from drmc.training.pairs import Pair, Wanted
 from drmc.training.sampler import PatchSampler
 from drmc.training.start import initial_network
 from drmc.training.trainer import Trainer
@@ -30,7 +30,7 @@ from drmc.training.validation import Validation
 from drmc.training.watch import GateWatch, Watch, entropy, progress
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from small_training import CENTERS, TINY, make_dataset, sampler_of, tiny_config
+from small_training import CENTERS, TINY, load_pair, make_dataset, sampler_of, tiny_config
 
 
 def made_pair(full: np.ndarray, low: np.ndarray, lesions=(), factor: float | None = 4.0) -> Pair:
