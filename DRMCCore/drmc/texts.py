@@ -1,4 +1,5 @@
-"""Text that a file brings (names of segments, paths, header values) on its way to a terminal or into a table.
+"""What every output says of its use; and text that a file brings (names of segments, paths, header values) on its way
+to a terminal or into a table.
 
 A name may hold what a terminal obeys (escape sequences), what a spreadsheet computes (a cell that begins as a formula;
 OWASP, CSV injection), or bytes of a path that are no text at all.
@@ -11,6 +12,8 @@ import re
 import sys
 from collections.abc import Iterator
 from typing import Any
+
+RESEARCH_USE = "Research use only. Not for diagnosis or treatment."
 
 # Control characters (C0, DEL, C1), line and paragraph separators, what reverses the direction of writing, and the
 # halves of characters that Python puts where a path's bytes are no UTF-8.

@@ -11,13 +11,13 @@ import numpy as np
 import slicer
 import vtk
 from drmc.errors import InputError
+from drmc.measures.mtv import FRACTION_OF_MAXIMUM
 from DRMCCoreLib.nodes import geometry
 from slicer.i18n import tr as _
 from vtk.util.numpy_support import vtk_to_numpy
 
 SEARCH_MM = 15.0  # from the crosshair to the hottest voxel
 REACH_MM = 60.0  # from the crosshair to the faces of the box
-FRACTION_OF_MAXIMUM = 0.41
 
 
 @dataclass

@@ -6,8 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import qt
-from drmc.pages.colors import nice_top
-from drmc.pages.heatmap import ink_on, sequential_color
+from drmc.pages.colors import ink_on, nice_top, sequential_color
 from slicer.i18n import tr as _
 
 from DRMCDenoiseLib.routingnodes import Routing, layerName

@@ -8,16 +8,18 @@ import os
 import socket
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import SimpleITK as sitk
 import torch
+from drmc.datasets.manifest import Case
 from drmc.networks.drmc import NetworkConfig
 from drmc.training.checkpoint import CHECKPOINT
 from drmc.training.config import TrainingConfig
 from drmc.training.loop import train
-from drmc.training.pairs import Pair
+from drmc.training.pairs import Pair, Wanted, load_pairs
 from drmc.training.sampler import PatchSampler
 from drmc.training.trainer import Trainer
 
@@ -113,6 +115,15 @@ def request_after(step: int, request) -> None:
         return record
 
     Trainer.train_step = train_step
+
+
+def load_pair(
+    case: Case, dose_reduction_factor: float, margin: int = 8, *, wanted: Wanted | None = None
+) -> Pair:
+    """One pair of a patient, as `load_pairs` reads it."""
+    return load_pairs(
+        replace(case, low={dose_reduction_factor: case.low[dose_reduction_factor]}), margin, wanted=wanted
+    )[0]
 
 
 def made_pair(full: np.ndarray, low: np.ndarray) -> Pair:

@@ -7,6 +7,7 @@ from functools import cache
 import numpy as np
 import torch
 from drmc.simulation.anatomy import Lesion, Phantom, WholeBody
+from drmc.simulation.organs import ORGANS, organ_label
 
 WOMAN, MAN, OTHER_WOMAN = 101, 104, 115
 SEEDS = (WOMAN, MAN, OTHER_WOMAN)
@@ -14,6 +15,13 @@ GRID = (7.0, 7.0, 7.0)  # mm (z, y, x)
 EXTENT_YX = (460.0, 630.0)
 
 patient = cache(WholeBody)
+
+
+def organ_name(label: int) -> str:
+    """`lung` and `lung_left`, and `background` for 0; KeyError where a label value is no organ's."""
+    right = {organ_label(name): name for name in ORGANS}
+    left = {organ_label(name, 1): f"{name}_left" for name, organ in ORGANS.items() if organ.paired}
+    return ({0: "background"} | right | left)[label]
 
 
 def grid_of(body: WholeBody, spacing) -> tuple[tuple, tuple, tuple]:

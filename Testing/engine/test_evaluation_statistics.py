@@ -10,6 +10,7 @@ import pytest
 from drmc.evaluation.statistics import holm, signed_rank, smallest_p
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy import stats
 
 # Largest smaller rank sum that is significant at 0.05, two-sided (Wilcoxon and Wilcox 1964, table 1).
 CRITICAL = {
@@ -79,6 +80,20 @@ def test_many_pairs_take_the_normal_approximation_with_ties():
     assert found.p == pytest.approx(math.erfc(z / math.sqrt(2)))
     nearly = signed_rank(with_rank_sum(26, 98))  # one pair more than what is exact
     assert not nearly.exact and 0.04 < nearly.p < 0.06
+
+
+@pytest.mark.parametrize(
+    ("sizes", "decimals", "method"),
+    [((2, 26), 9, "exact"), ((26, 80), 9, "asymptotic"), ((45, 80), 1, "asymptotic")],  # 1 decimal: with ties
+)
+def test_without_ties_or_with_many_pairs_it_is_the_one_of_scipy(sizes, decimals, method):
+    rng = np.random.default_rng(5)
+    for _ in range(50):
+        differences = np.round(rng.normal(0.3, 1.0, rng.integers(*sizes)), decimals)
+        found = signed_rank(differences)
+        assert found.exact == (method == "exact")
+        other = stats.wilcoxon(differences[differences != 0], method=method, correction=False)
+        assert found.p == pytest.approx(other.pvalue, rel=1e-12)
 
 
 def test_five_patients_cannot_show_a_difference_and_ten_can():

@@ -16,9 +16,9 @@ from drmc.datasets.manifest import read_manifest
 from drmc.errors import InputError
 from drmc.simulation.centers import CENTERS
 from drmc.simulation.labelmap import LabeledBody, organ_of, read_label_map
-from drmc.simulation.organs import LEFT, MU_PER_MM, ORGANS, organ_mask, organ_name
+from drmc.simulation.organs import LEFT, MU_PER_MM, ORGANS, organ_mask
 from drmc.simulation.resampling import averages, resampled
-from synthetic_patients import WOMAN, patient
+from synthetic_patients import WOMAN, organ_name, patient
 from test_semireal import TINY
 
 STEP = 5.0

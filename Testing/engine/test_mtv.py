@@ -11,11 +11,12 @@ from drmc.errors import InputError
 from drmc.imaging.files import write_image
 from drmc.imaging.geometry import Geometry
 from drmc.measures import mtv
-from drmc.measures.lesion_files import read_lesions_csv, write_lesions_csv
+from drmc.measures.lesion_files import write_lesions_csv
 from drmc.measures.lesions import COLUMNS, lesion_table
 from drmc.models.weights import save_model
 from drmc.report.lesions import lesions_html
 from drmc.segments.segment import Segment
+from lesion_tables import read_lesions_csv
 from test_pipeline import GRID, lesion_mask, suv_image, tiny_network
 
 GEOMETRY = Geometry((6, 8, 10), (2.0, 3.0, 4.0))

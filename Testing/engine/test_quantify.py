@@ -15,17 +15,17 @@ from drmc.errors import InputError
 from drmc.imaging.geometry import Geometry
 from drmc.measures.bias import (
     REPEATABILITY_COEFFICIENT_PERCENT,
-    cohort_bias,
     lesion_bias,
     repeatability_flags,
 )
-from drmc.measures.lesion_files import read_lesions_csv, write_lesions_csv
-from drmc.measures.lesions import COLUMNS, POSITION, STAGES, THRESHOLDS, lesion_table, segment_statistics
+from drmc.measures.lesion_files import write_lesions_csv
+from drmc.measures.lesions import COLUMNS, POSITION, STAGES, lesion_table, segment_statistics
 from drmc.measures.suv_peak import PEAK_RADIUS_MM, peak_sphere
 from drmc.segments.reading import read_segments
 from drmc.segments.segment import Segment
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from lesion_tables import read_lesions_csv
 
 IDENTITY = (1.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 1.0)
 
@@ -330,14 +330,6 @@ def test_csv_gives_the_rows_back_to_the_last_bit(tmp_path: Path):
         "suv_max_x_mm,suv_max_y_mm,suv_max_z_mm,"
         "mtv_suv25_ml,tlg_suv25,mtv_suv40_ml,tlg_suv40,mtv41_original_ml,percist_threshold,mtv_percist_ml,tlg_percist"
     )
-    older = [line.rsplit(",", 3 + len(THRESHOLDS))[0] for line in text.replace("Läsion\n2", "b").splitlines()]
-    path.write_text("\n".join(older), encoding="utf-8")  # of a version that did not say where
-    again = read_lesions_csv(path)
-    assert [row["suv_max"] for row in again] == [row["suv_max"] for row in rows]
-    assert {row[key] for row in again for key in POSITION} == {None}
-    path.write_text("scan,segment\n", encoding="utf-8")
-    with pytest.raises(InputError, match="suv_max"):
-        read_lesions_csv(path)
 
 
 # ---- bias and repeatability
@@ -381,17 +373,6 @@ def test_bias_is_the_mean_over_lesions_of_the_relative_distance_to_full_dose():
 def test_bias_without_a_reference_is_empty():
     rows = [one for one in constructed() if one["stage"] != "reference"]
     assert lesion_bias(rows) == {"lesions": [], "patient": {}}
-
-
-def test_a_cohort_weighs_patients_alike_and_also_pools_the_lesions():
-    many = lesion_bias(constructed())
-    one = lesion_bias([row("a", "reference", 1.0, 1.0, 1.0), row("a", "denoised", 1.3, 1.0, 1.0)])
-    cohort = cohort_bias([many, one, lesion_bias([])])
-    assert cohort["denoised"]["B_mean"] == pytest.approx((0.075 + 0.3) / 2)
-    assert cohort["denoised"]["patients_mean"] == 2
-    assert cohort["denoised"]["pooled"]["B_mean"] == pytest.approx((0.05 + 0.1 + 0.3) / 3)
-    assert cohort["denoised"]["pooled"]["n_mean"] == 3
-    assert cohort["original"]["patients_mean"] == 1
 
 
 def test_identical_images_have_no_bias():

@@ -16,8 +16,9 @@ from drmc.measures.routing import routing_table
 from drmc.pages.colors import diverging_color, nice_top
 from drmc.pages.png import png
 from drmc.pages.views import anatomical_order, to_anatomical
-from drmc.report.page import RESEARCH_USE, report_html, write_report
+from drmc.report.page import report_html, write_report
 from drmc.segments.segment import Segment
+from drmc.texts import RESEARCH_USE
 
 IDENTITY = (1.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 1.0)
 VOID = {"meta", "img", "br", "rect", "line"}

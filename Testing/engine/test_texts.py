@@ -18,7 +18,6 @@ from drmc.cli.main import main
 from drmc.denoising.pipeline import run
 from drmc.denoising.request import DenoiseRequest
 from drmc.imaging.files import write_image
-from drmc.measures.lesion_files import read_lesions_csv
 from drmc.models.weights import save_model
 from drmc.pet.reading import read_volume
 from drmc.runtime.progress import TerminalProgress
@@ -27,6 +26,7 @@ from drmc.texts import ShownStream, cell, shown, text_of_cell
 from engine.synthetic_dicom import write_series
 from hypothesis import given
 from hypothesis import strategies as st
+from lesion_tables import read_lesions_csv
 from test_pipeline import GRID, lesion_mask, suv_image, tiny_network
 
 FORMULAS = ('=HYPERLINK("http://x","y")', "+cmd|' /C calc'!A1", "-2+3", "@SUM(A1)", "\tx", "\r=1", "-", "=")

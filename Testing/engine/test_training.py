@@ -22,13 +22,13 @@ from drmc.networks.protocol import INPUT_SCALE
 from drmc.training.config import TrainingConfig
 from drmc.training.loop import train
 from drmc.training.muon import MuonAdamW, orthogonalized
-from drmc.training.pairs import Pair, load_pair
+from drmc.training.pairs import Pair
 from drmc.training.presets import PRESETS
 from drmc.training.processes import Processes
 from drmc.training.sampler import PatchSampler
 from drmc.training.start import initial_network
 from drmc.training.trainer import Trainer, charbonnier, learning_rate
-from drmc.training.validation import validate
+from drmc.training.validation import Validation
 from small_training import (
     CENTERS,
     ROUNDING,
@@ -36,6 +36,7 @@ from small_training import (
     apart,
     ball,
     checkpoint,
+    load_pair,
     made_pair,
     make_dataset,
     same,
@@ -697,7 +698,7 @@ def test_fine_tuning_goes_on_from_a_model_and_watches_what_it_forgets(dataset, s
     validations = [r for r in records if r["event"] == "validation"]
     assert [r["step"] for r in validations] == [0, 2, 4]
     assert all(set(r["psnr"]) == {"B"} and set(r["watched"]["psnr"]) == {"A"} for r in validations)
-    before = validate(load_network(find_model(shipped))[0], _held_out(dataset, "A"), config)
+    before = Validation(_held_out(dataset, "A"), config).measure(load_network(find_model(shipped))[0])
     assert validations[0]["watched"]["psnr"]["A"] == pytest.approx(before["psnr"]["A"], abs=1e-4)
     assert validations[-1]["watched"]["psnr"]["A"] != validations[0]["watched"]["psnr"]["A"]
     begun = find_model(shipped)

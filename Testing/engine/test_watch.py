@@ -22,15 +22,15 @@ from drmc.training import command, validation
 from drmc.training.config import TrainingConfig
 from drmc.training.held_out_tiles import choose_boxes, inner_part, part_of_lesion
 from drmc.training.loop import train
-from drmc.training.pairs import Pair, Wanted, load_pair
+from drmc.training.pairs import Pair, Wanted
 from drmc.training.sampler import PatchSampler
 from drmc.training.start import initial_network
 from drmc.training.trainer import Trainer
-from drmc.training.validation import Validation, validate
+from drmc.training.validation import Validation
 from drmc.training.watch import GateWatch, Watch, entropy, progress
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from small_training import CENTERS, TINY, make_dataset, sampler_of, tiny_config
+from small_training import CENTERS, TINY, load_pair, make_dataset, sampler_of, tiny_config
 
 
 def made_pair(full: np.ndarray, low: np.ndarray, lesions=(), factor: float | None = 4.0) -> Pair:
@@ -168,7 +168,7 @@ def test_the_identity_measures_the_low_dose_and_a_shift_what_it_should(config, t
     margin = max(loss_margin, min(4, tile // 8))
     masks = [measured(pair, tile, margin) == 1 for pair in pairs]
     for shift in (0.0, 0.5):
-        found = validate(shifting(config, shift), {"A": pairs}, config)
+        found = Validation({"A": pairs}, config).measure(shifting(config, shift))
         for key, metric in (("psnr", psnr), ("nrmse", nrmse)):
             expected, low = (
                 np.mean([metric(p.low + s, p.full, mask=m) for p, m in zip(pairs, masks, strict=True)])
@@ -186,7 +186,7 @@ def test_the_bias_is_that_of_the_mean_and_the_maximum_of_each_lesion(config):
     lesions = [np.zeros(pair.full.shape, bool) for _ in range(2)]
     lesions[0][8:11, 9:12, 9:12] = lesions[1][12:14, 12:15, 9:11] = True
     pair = made_pair(pair.full, pair.low, lesions)
-    found = validate(shifting(config, 0.7), {"A": [pair]}, replace(config, tile=16))
+    found = Validation({"A": [pair]}, replace(config, tile=16)).measure(shifting(config, 0.7))
     for key, statistic in (("b_mean", np.mean), ("b_max", np.max)):
         for name, image in ((key, pair.low + 0.7), (f"{key}_low", pair.low)):
             true = [statistic(pair.full[lesion]) for lesion in lesions]
@@ -214,7 +214,10 @@ def test_the_margin_of_validation_hides_the_zero_padding(config):
     for tile, margin in ((12, 4), (8, 1)):
         tiny = replace(config, tile=tile, loss_margin=min(margin, 3))
         boxes = measured(pair, tile, max(tiny.loss_margin, 1)) == 1
-        found[tile] = validate(network, {"A": [pair]}, tiny)["psnr"]["A"], psnr(whole, pair.full, mask=boxes)
+        found[tile] = (
+            Validation({"A": [pair]}, tiny).measure(network)["psnr"]["A"],
+            psnr(whole, pair.full, mask=boxes),
+        )
     assert found[12][0] == pytest.approx(found[12][1], abs=1e-4)
     assert found[8][0] != pytest.approx(found[8][1], abs=1e-3)
 
@@ -225,7 +228,7 @@ def test_the_gaussian_is_the_best_of_all_widths_over_the_whole_image(config):
     rng = np.random.default_rng(3)
     pairs = [made_pair(full, full + rng.normal(0, 0.6, full.shape)) for _ in range(2)]
     config = replace(config, tile=24, validation_tiles=1)
-    found = validate(initial_network(config), {"A": pairs}, config)
+    found = Validation({"A": pairs}, config).measure(initial_network(config))
     mask = measured(pairs[0], 24, 3, 1) == 1
     means = {
         width: np.mean(

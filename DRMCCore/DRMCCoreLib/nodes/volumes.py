@@ -19,13 +19,12 @@ import SimpleITK as sitk
 import slicer
 from drmc import files
 from drmc.errors import InputError
+from drmc.imaging.formats import IMAGE_ENDINGS
 from drmc.pet import in_memory
 
 from DRMCCoreLib.nodes import geometry
 from DRMCCoreLib.nodes.names import fileName
 from DRMCCoreLib.nodes.suvunits import SUV_CODE, SUV_FACTOR_ATTRIBUTE, declaredUnits, isSUV
-
-IMAGE_ENDINGS = (".nii", ".nii.gz", ".nrrd", ".nhdr", ".mha", ".mhd")
 
 
 @dataclass

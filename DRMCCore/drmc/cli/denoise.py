@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import Any
 
 from drmc.cli.arguments import LESIONS, add_liver, add_reading, device, suv_type_of
-from drmc.cli.printing import RESEARCH, print_denoised
+from drmc.cli.printing import print_denoised
 from drmc.errors import InputError
 from drmc.runtime.cancellation import Cancellation
 from drmc.runtime.progress import Reporter, add_progress_argument
-from drmc.texts import shown
+from drmc.texts import RESEARCH_USE, shown
 
 EXAMPLES = (
     "  drmc denoise PET_FOLDER -o OUT\n"
@@ -183,5 +183,5 @@ def _denoise_batch(
             )
         print(f"outcome of each scan: {shown(Path(result['output']) / 'batch.csv')}")
         print(f"all scans on one page: {shown(Path(result['output']) / 'cohort.html')}")
-        print(RESEARCH)
+        print(RESEARCH_USE)
     return result["exit_code"]

@@ -20,12 +20,11 @@ from collections.abc import Sequence
 from typing import Any, NoReturn
 
 from drmc import __version__
-from drmc.cli.printing import RESEARCH
 from drmc.cli.streams import without_native_text, without_warnings
 from drmc.errors import CancelledError, DRMCError, InputError
 from drmc.files import is_full_disk
 from drmc.runtime.progress import JsonProgress, Reporter, TerminalProgress
-from drmc.texts import shown_output
+from drmc.texts import RESEARCH_USE, shown_output
 
 DESCRIPTION = "Multi-center low-dose PET denoising by dynamic routing, with the SUV figures a reader trusts."
 EPILOG = f"""\
@@ -37,7 +36,7 @@ examples:
   drmc models                                         what is installed
 
 exit codes: 0 done, 1 failed, 2 refused (bad input or usage), 130 cancelled
-{RESEARCH}"""
+{RESEARCH_USE}"""
 
 # Subcommands, each a module with `add_arguments` and `run`, imported when it is asked for: (module, help).
 COMMANDS = {
@@ -144,7 +143,7 @@ def _add_command(commands: Any, name: str, module: str, text: str, *, chosen: bo
     sub.description = command.__doc__
     if hasattr(command, "EXAMPLES"):
         sub.description = f"{text[0].upper()}{text[1:]}."
-        sub.epilog = f"examples:\n{command.EXAMPLES}\n\n{RESEARCH}"
+        sub.epilog = f"examples:\n{command.EXAMPLES}\n\n{RESEARCH_USE}"
     command.add_arguments(sub)
     sub.set_defaults(run=command.run)
 

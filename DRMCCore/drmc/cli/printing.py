@@ -9,9 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from drmc.runtime.progress import Reporter, duration, table_lines
-from drmc.texts import shown
+from drmc.texts import RESEARCH_USE, shown
 
-RESEARCH = "Research use only. Not for diagnosis or treatment."
 TABLE_QUANTITIES = (
     ("suv_mean", "SUVmean"),
     ("suv_max", "SUVmax"),
@@ -65,7 +64,7 @@ def print_denoised(summary: dict[str, Any], output: Path) -> None:
     print(f"{tiles} tiles on {where} in {duration(summary['seconds']['total'])}, model {model}")
     print(f"denoised: {shown(output / summary['outputs'][0])}")
     print(f"report: {shown(output / 'report.html')}")
-    print(RESEARCH)
+    print(RESEARCH_USE)
 
 
 def print_suv(decision: dict[str, Any], units: str, whose: str = "") -> None:
@@ -122,6 +121,8 @@ def print_volumes(rows: Sequence[dict[str, Any]]) -> None:
                 print(f"  {row['segment']}, {row['stage']}: MTV {volume} ml, TLG {glycolysis}")
 
 
+# Not those of pages.text: a terminal without UTF-8 would show a real minus sign or a dash as "?", and programs read
+# what is printed.
 def number(value: float | None) -> str:
     """A number for a table; - where undefined."""
     return "-" if value is None else f"{value:.3f}" if abs(value) < 100 else f"{value:.1f}"

@@ -14,8 +14,9 @@ from drmc.errors import InputError
 from drmc.files import atomic_path, write_text
 from drmc.imaging.body import body_mask
 from drmc.pages.colors import inverted_gray
+from drmc.pages.markup import section
+from drmc.pages.page import page
 from drmc.pages.png import png
-from drmc.pages.style import CSS
 from drmc.pages.views import anatomical_spacing, extent, resized, to_anatomical, uptake_center
 
 GRAY_TOP = {"wholebody": 7.0, "brain": 12.0}
@@ -69,9 +70,9 @@ def write_sheets(cases: Sequence[Case], folder: Path, *, title: str, limit: int 
         center: contact_sheet(found, folder / f"{center}.png", limit=limit)
         for center, found in centers.items()
     }
-    page = folder / "sheet.html"
-    write_text(page, _page(title, sheets))
-    return page
+    path = folder / "sheet.html"
+    write_text(path, _page(title, sheets))
+    return path
 
 
 def contact_sheet(cases: Sequence[Case], path: Path, *, limit: int = 12) -> Sheet:
@@ -167,15 +168,11 @@ def _page(title: str, sheets: dict[str, Sheet]) -> str:
             f'<span class="row" style="top:calc(22px + (100% - 22px) * {y:.5f})">{escape(text)}</span>'
             for text, y in sheet.rows
         )
-        parts.append(
-            f'<section><h2>{escape(center)}</h2><p class="note">White is SUV 0, black SUV {sheet.gray_top:g} and above, '
+        content = (
+            f'<p class="note">White is SUV 0, black SUV {sheet.gray_top:g} and above, '
             "the same in every picture; cut to the body, true proportions, patient’s right on the left."
             f'{left} <a href="{escape(sheet.path.name)}">The picture alone</a></p><div class="scroll"><div class="sheet" style="min-width:{95 * len(sheet.columns)}px">'
-            f'{columns}<img alt="{escape(center)}" src="{escape(sheet.path.name)}">{rows}</div></div></section>'
+            f'{columns}<img alt="{escape(center)}" src="{escape(sheet.path.name)}">{rows}</div></div>'
         )
-    return (
-        '<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8">'
-        '<meta name="viewport" content="width=device-width, initial-scale=1">'
-        f"<title>{escape(title)}</title><style>{CSS}{_STYLE}</style></head><body><main>"
-        f'<header class="page"><h1>{escape(title)}</h1></header>{"".join(parts)}</main></body></html>\n'
-    )
+        parts.append(section(escape(center), content))
+    return page(title, "".join(parts), style=_STYLE)

@@ -16,12 +16,11 @@ from urllib.parse import quote
 import numpy as np
 
 from drmc.denoising.outputs import earlier_summary
-from drmc.denoising.request import INTENDED_USE
 from drmc.files import write_text
 from drmc.pages.markup import facts_list, section
-from drmc.pages.style import CSS
+from drmc.pages.page import page
 from drmc.pages.text import mapping, number, percent
-from drmc.texts import shown
+from drmc.texts import RESEARCH_USE, shown
 
 NAME = "cohort.html"
 Z_LIMIT = 3.5
@@ -38,7 +37,7 @@ _NOTE = (
     '<p class="note">First come scans that were not done, that have a warning, whose routing is unlike the training '
     f"centers’, or whose body mean or noise changed unlike the others’: robust z = 0.6745 × (value − median) / MAD "
     f"beyond ±{Z_LIMIT:g}, among at least {FEWEST} scans. The noise is the robust standard deviation of second "
-    "differences in the body. Pictures: maximum-intensity projections, original and denoised, 0 to 6 SUV.</p></header>"
+    "differences in the body. Pictures: maximum-intensity projections, original and denoised, 0 to 6 SUV.</p>"
 )
 
 
@@ -61,20 +60,14 @@ def page_html(rows: Sequence[Mapping[str, str]], summaries: Mapping[str, Mapping
         counts[row["outcome"]] = counts.get(row["outcome"], 0) + 1
     told = ", ".join(f"{count} {escape(outcome)}" for outcome, count in counts.items())
     marked = sum(bool(why) for why in reasons.values())
-    body = [
-        f'<div class="research">{escape(INTENDED_USE)}</div><main>',
-        f'<header class="page"><h1>Cohort of {len(rows)} scans</h1>',
-        f'<p class="lead">{told}. {marked} to be looked at, shown first.</p>',
-        _NOTE,
-        *(_scan(row, mapping(summaries.get(row["scan"])), reasons[row["scan"]]) for row in ordered),
-        "</main>",
-    ]
-    return (
-        '<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8">'
-        '<meta name="viewport" content="width=device-width, initial-scale=1">'
-        f"<title>DRMC cohort</title><style>{CSS}{_CSS}</style></head>\n<body>"
-        + "\n".join(body)
-        + "</body></html>\n"
+    cards = [_scan(row, mapping(summaries.get(row["scan"])), reasons[row["scan"]]) for row in ordered]
+    return page(
+        "DRMC cohort",
+        "\n".join(cards),
+        heading=f"Cohort of {len(rows)} scans",
+        introduction=f'<p class="lead">{told}. {marked} to be looked at, shown first.</p>{_NOTE}',
+        banner=RESEARCH_USE,
+        style=_CSS,
     )
 
 

@@ -27,7 +27,7 @@ from drmc.denoising.outputs import (
     output_names,
     protect_inputs,
 )
-from drmc.denoising.request import INTENDED_USE, DenoiseRequest, LoadedModel, check_request
+from drmc.denoising.request import DenoiseRequest, LoadedModel, check_request
 from drmc.denoising.summary import (
     compare_routing,
     describe_model,
@@ -50,6 +50,7 @@ from drmc.report.page import write_report
 from drmc.report.thumbnails import thumbnails
 from drmc.runtime.control import Cancel, Progress, Stopwatch, raise_if_cancelled
 from drmc.runtime.usage import peak_memory_bytes, versions
+from drmc.texts import RESEARCH_USE
 
 if TYPE_CHECKING:
     from drmc.inference.denoiser import Denoiser, DenoiseResult
@@ -201,7 +202,7 @@ def _summary_of(
     before_after = stages["original"], stages["denoised"], geometry
     return {
         "scan": name,
-        "intended_use": INTENDED_USE,
+        "intended_use": RESEARCH_USE,
         "input": describe_volume(inputs.volume),
         "settings": settings_of(request),
         "fingerprint": None,

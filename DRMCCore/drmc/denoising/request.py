@@ -16,7 +16,6 @@ if TYPE_CHECKING:
     from drmc.inference.denoiser import Denoiser
 
 
-INTENDED_USE = "Research use only. Not for diagnosis or treatment."
 FORMATS = {"nifti": ".nii.gz", "nrrd": ".nrrd", "dicom": ""}  # dicom: a folder of slices
 
 

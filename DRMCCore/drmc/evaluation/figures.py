@@ -7,9 +7,9 @@ from collections.abc import Mapping, Sequence
 
 from drmc.evaluation.measures import LARGE_MM
 from drmc.evaluation.results import Results
+from drmc.pages.colors import NEUTRAL, SERIES_COUNT, series_color
 from drmc.pages.plot import Plot, ticks
 
-COLORS = ("#0f8b8d", "#c65f14", "#7a4fa3", "#b3263e", "#4c7d2e", "#2f6fb5", "#8a6d1d", "#6b7a80")
 SHORT = {"mean": "SUVmean", "peak": "SUVpeak"}
 
 
@@ -17,8 +17,8 @@ def colors(methods: Sequence[str], reference: str) -> dict[str, str]:
     """A color per method; the reference always has the first."""
     others = [method for method in methods if method != reference]
     return {
-        reference: COLORS[0],
-        **{m: COLORS[1 + k % (len(COLORS) - 1)] for k, m in enumerate(others)},
+        reference: series_color(0),
+        **{m: series_color(1 + k % (SERIES_COUNT - 1)) for k, m in enumerate(others)},
     }
 
 
@@ -77,7 +77,7 @@ def lesion_svg(
     plot.band(
         [(LARGE_MM, -100 * limit), (widest, -100 * limit)],
         [(LARGE_MM, 100 * limit), (widest, 100 * limit)],
-        "#6b7a80",
+        NEUTRAL,
     )
     plot.line([(0.0, 0.0), (widest, 0.0)], "currentColor", width=1)
     for diameter, difference, method, name in sorted(points, key=lambda point: -methods.index(point[2])):

@@ -23,9 +23,11 @@ from drmc.evaluation.tables import (
     reached,
 )
 from drmc.measures.metrics import attainable_gain_db
+from drmc.pages.colors import NEUTRAL
 from drmc.pages.markup import facts_list, section, table
-from drmc.pages.style import CSS
+from drmc.pages.page import page
 from drmc.pages.text import plain
+from drmc.texts import RESEARCH_USE
 
 FEW = 3  # methods beside the reference that the figures of lesions show
 _STYLE = """
@@ -36,7 +38,7 @@ main { max-width: 1400px; } .figures { display: flex; flex-wrap: wrap; gap: 12px
 .pictures img { display: block; border: 1px solid var(--line); max-height: 230px; max-width: 250px; width: auto;
   height: auto; background: #fff; }
 tr.group td { border-top: 1.5px solid var(--line); } td.wide { white-space: normal; text-align: left; min-width: 220px; }
-.main table { font-size: 13px; } .main td, .main th { padding: 3px 5px; } tr.reference td { font-weight: 650; } .pass { color: #2c8a4b; font-weight: 650; }
+.main table { font-size: 13px; } .main td, .main th { padding: 3px 5px; } tr.reference td { font-weight: 650; } .pass { color: var(--series-2); font-weight: 650; }
 """
 
 
@@ -44,8 +46,7 @@ def evaluation_html(
     result: Mapping[str, Any], results: Results, pictures: Sequence[Mapping[str, Any]]
 ) -> str:
     """The whole page from what evaluation.json holds, the results in long form and the pictures of some patients."""
-    simulated = result["data"] == "simulated"
-    data = "Simulated data. " * simulated
+    data = "Simulated data. " * (result["data"] == "simulated")
     cards = [
         section("What was measured", _facts(result)),
         section("Aims", _aims(result["aims"])),
@@ -56,13 +57,12 @@ def evaluation_html(
         section("Real full-dose scans", _real(result["real_scans"])),
         section("Pictures", _pictures(pictures)),
     ]
-    title = f"Evaluation of {escape(result['model']['name'])}"
-    return (
-        '<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8"><meta name="viewport" '
-        f'content="width=device-width, initial-scale=1"><title>{title}</title>'
-        f'<style>{CSS}{_STYLE}</style></head><body><div class="research">{data}Research use only — not for '
-        f'diagnosis</div><main><header class="page"><h1>{title}</h1></header>{"".join(cards)}'
-        f"<footer>drmc {escape(result['version'])}</footer></main></body></html>\n"
+    return page(
+        f"Evaluation of {result['model']['name']}",
+        "".join(cards),
+        banner=data + RESEARCH_USE,
+        footer=f"drmc {result['version']}",
+        style=_STYLE,
     )
 
 
@@ -174,7 +174,7 @@ def _lesions(result: Mapping[str, Any], results: Results) -> str:
     methods = [method for method in results.methods() if method not in ("low", "full")]
     methods = sorted(methods, key=lambda method: method != result["reference"])
     paint = colors(methods, result["reference"])
-    paint["low"] = "#9aa7ac"
+    paint["low"] = NEUTRAL
     shown = [*methods[: FEW + 1], "low"]
     figures = [lesion_svg(results, quantity, shown, paint, limit) for quantity, limit in LESION_BIAS.items()]
     if not any(figures):

@@ -28,6 +28,9 @@ def signed_rank(differences: Iterable[float]) -> SignedRank:
     Pairs without a difference are left out (Wilcoxon 1945), ties share their mean rank. Up to 25 pairs the distribution
     is exact: every assignment of signs to these very ranks, tied ones included, counts alike. Beyond, the normal
     approximation, with the variance corrected for ties and no correction for continuity. p is 1 where nothing differs.
+
+    Not scipy.stats.wilcoxon, which gives the same p but where up to 25 pairs have ties: there its exact distribution leaves
+    them out of account, and all assignments of signs are practicable for about 14 pairs only.
     """
     values = np.asarray([d for d in differences if d != 0], dtype=np.float64)
     if not np.isfinite(values).all():

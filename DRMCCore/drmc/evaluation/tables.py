@@ -8,6 +8,7 @@ from typing import Any
 from drmc.evaluation.paired_tests import PRIMARY, star
 from drmc.evaluation.results import GROUPS, Results
 from drmc.files import csv_text
+from drmc.pages import text
 
 MAIN = (
     *("PSNR [dB]", "gain [dB]", "share of attainable", "share, network's grid", "SSIM", "NRMSE"),
@@ -137,21 +138,18 @@ def group_name(group: str) -> str:
 
 
 def number(value: float | None, digits: int, *, sign: bool = False) -> str:
-    """Fixed decimals with a real minus sign; nothing where there is no number."""
-    if value is None:
-        return ""
-    text = f"{value:+.{digits}f}" if sign else f"{value:.{digits}f}"
-    return (text if float(text) else text.lstrip("+-")).replace("-", "−")
+    """As on every page, but all of a column with the same decimals, and nothing where there is no number."""
+    return text.number(value, digits, sign=sign, fixed=True, absent="")
 
 
 def percent(fraction: float | None, digits: int = 0, *, sign: bool = False) -> str:
-    """A fraction as a percentage."""
-    return "" if fraction is None else number(100 * fraction, digits, sign=sign) + " %"
+    """A fraction as a percentage; nothing where there is none."""
+    return percent_of(None if fraction is None else 100 * fraction, digits, sign=sign)
 
 
-def percent_of(value: float | None, digits: int) -> str:
-    """A value in percent with its sign."""
-    return "" if value is None else percent(value / 100, digits, sign=True)
+def percent_of(value: float | None, digits: int, *, sign: bool = True) -> str:
+    """A value in percent, with its sign; nothing where there is none."""
+    return text.percent(value, digits=digits, sign=sign, absent="")
 
 
 def probability(p: float) -> str:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 NIFTI, NRRD, MHA = "nifti", "nrrd", "mha"
-_ENDINGS = {
+_KINDS = {
     ".nii": NIFTI,
     ".nii.gz": NIFTI,
     ".nrrd": NRRD,
@@ -13,18 +14,19 @@ _ENDINGS = {
     ".mha": MHA,
     ".mhd": MHA,
 }
+IMAGE_ENDINGS = tuple(_KINDS)
 
 
 def image_kind(path: str | Path) -> str | None:
     """ "nifti", "nrrd" or "mha" by the ending of the name; None for any other."""
     name = Path(path).name.lower()
-    return next((kind for ending, kind in _ENDINGS.items() if name.endswith(ending)), None)
+    return next((kind for ending, kind in _KINDS.items() if name.endswith(ending)), None)
 
 
-def stem(path: str | Path) -> str:
-    """The file's name without the ending of its format (`.nii.gz` is one ending)."""
+def stem(path: str | Path, endings: Sequence[str] = IMAGE_ENDINGS) -> str:
+    """The file's name without the longest of `endings` that it has (`.nii.gz` is one ending)."""
     name = Path(path).name
-    for ending in sorted(_ENDINGS, key=len, reverse=True):
+    for ending in sorted(endings, key=len, reverse=True):
         if name.lower().endswith(ending):
             return name[: -len(ending)]
     return Path(name).stem

@@ -94,23 +94,3 @@ def _summaries(lesions: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, Any]
             summary[f"limit_high_{short}"] = agreement["limit_high"]
         summaries[stage] = summary
     return summaries
-
-
-def cohort_bias(patients: Iterable[Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
-    """Bias of a cohort from the `lesion_bias` of each patient.
-
-    Stage -> B_mean, B_max, B_peak as the mean over patients of their means over lesions, patients_* (how many
-    count), and pooled (every lesion alike): the summary of `lesion_bias` under "pooled".
-    """
-    patients = [patient for patient in patients if patient["lesions"]]
-    pooled = _summaries([entry for patient in patients for entry in patient["lesions"]])
-    cohort: dict[str, dict[str, Any]] = {}
-    for stage, pool in pooled.items():
-        summary: dict[str, Any] = {"pooled": pool}
-        for short in BIAS_QUANTITIES:
-            means = [patient["patient"].get(stage, {}).get(f"B_{short}") for patient in patients]
-            means = [mean for mean in means if mean is not None]
-            summary[f"B_{short}"] = float(np.mean(means)) if means else None
-            summary[f"patients_{short}"] = len(means)
-        cohort[stage] = summary
-    return cohort

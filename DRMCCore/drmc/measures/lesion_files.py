@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-import csv
 import os
 from collections.abc import Iterable, Mapping
-from pathlib import Path
 from typing import Any
 
-from drmc.errors import InputError
 from drmc.files import csv_text, write_text
 from drmc.measures.lesions import COLUMNS, POSITION, QUANTITIES, THRESHOLDS, Row
 from drmc.suv import wording
-from drmc.texts import text_of_cell
 
 SUV_COLUMNS = (
     "suv_rule",
@@ -51,25 +47,3 @@ def write_lesions_csv(
 ) -> None:
     """Writes the lesion table (UTF-8, atomically); `suv` as for `lesions_csv_text`."""
     write_text(path, lesions_csv_text(rows, suv))
-
-
-def read_lesions_csv(path: str | os.PathLike[str]) -> list[Row]:
-    """Reads a lesion table back; gives the rows that were written (older files have no positions and fewer volumes: None)."""
-    with open(Path(path), encoding="utf-8", newline="") as file:
-        reader = csv.DictReader(file)
-        missing = set(COLUMNS) - set(POSITION) - set(THRESHOLDS) - set(reader.fieldnames or ())
-        if missing:
-            raise InputError(
-                f"{path}: not a lesion table, the columns {', '.join(sorted(missing))} are missing"
-            )
-        return [
-            {
-                key: text_of_cell(row[key])
-                if key in COLUMNS[:3]
-                else float(row[key])
-                if row.get(key)
-                else None
-                for key in COLUMNS
-            }
-            for row in reader
-        ]

@@ -37,7 +37,6 @@ POSITION = ("suv_max_x_mm", "suv_max_y_mm", "suv_max_z_mm")
 THRESHOLDS = mtv.QUANTITIES
 COLUMNS = ("scan", "segment", "stage", *QUANTITIES, *POSITION, *THRESHOLDS)
 STAGES = ("original", "denoised", "reference", "change_percent")
-MTV_FRACTION = 0.41
 
 Row = dict[str, Any]
 
@@ -63,7 +62,7 @@ def _statistics(suv: np.ndarray, segment: Segment, spacing_zyx: Sequence[float])
         raise InputError(f"segment '{segment.name}': the image holds NaN or infinity there")
     voxel_ml = float(np.prod(np.asarray(spacing_zyx, dtype=np.float64))) / 1000.0
     largest = float(values.max())
-    hot = values[values >= MTV_FRACTION * largest] if largest > 0 else None
+    hot = values[values >= mtv.FRACTION_OF_MAXIMUM * largest] if largest > 0 else None
     return {
         "volume_ml": values.size * voxel_ml,
         "suv_min": float(values.min()),

@@ -24,7 +24,7 @@ QUANTITIES = (
     *("percist_threshold", "mtv_percist_ml", "tlg_percist"),
 )
 RELATIVE = ("mtv41_ml", "tlg41")  # those whose threshold follows the SUVmax of the same image
-FRACTION = 0.41
+FRACTION_OF_MAXIMUM = 0.41
 LIVER = "liver"
 MARK = "†"
 EXPLANATION = (
@@ -74,7 +74,7 @@ def volumes(
         hot = values[values >= threshold]
         return hot.size * voxel_ml, float(hot.sum()) * voxel_ml
 
-    relative = FRACTION * original_max if original_max is not None and original_max > 0 else None
+    relative = FRACTION_OF_MAXIMUM * original_max if original_max is not None and original_max > 0 else None
     found: dict[str, float | None] = {}
     for name, threshold in FIXED.items():
         found[f"mtv_{name}_ml"], found[f"tlg_{name}"] = above(threshold)

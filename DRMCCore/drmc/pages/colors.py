@@ -1,12 +1,47 @@
-"""Values as gray and colors, and the tops of their scales."""
+"""The colors of every page: values as gray and colors, the tops of their scales, and lines and dots of figures."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import numpy as np
 
 _NICE = (1.0, 2.0, 5.0)
+
+OUTLINE = (225, 120, 0)
+"""RGB of outlines on gray pictures."""
+
+ACCENT = "var(--accent)"
+"""The one line or group of dots that a figure is about; a color of the style sheet."""
+
+NEUTRAL = "#9aa7ac"
+"""What the others are compared with; reads on a light and on a dark page."""
+
+# What a figure tells apart by color, in this order: on a light page, on a dark page.
+_SERIES = ("#0b6aa8", "#c2550a", "#0a8060", "#a3458a", "#8a6d00", "#5b55b8", "#b3303c", "#4d6670")
+_SERIES_DARK = ("#5db4f0", "#f59a55", "#45c9a0", "#e08cc6", "#d8bb3f", "#a7a2f5", "#f2868f", "#9fb6bf")
+SERIES_COUNT = len(_SERIES)
+
+
+def series_color(index: int) -> str:
+    """CSS color of the thing of that index; they begin again after `SERIES_COUNT`."""
+    return f"var(--series-{index % SERIES_COUNT})"
+
+
+def series_css() -> str:
+    """The part of the style sheet that `series_color` refers to."""
+    light, dark = (
+        " ".join(f"--series-{index}: {color};" for index, color in enumerate(colors))
+        for colors in (_SERIES, _SERIES_DARK)
+    )
+    return f"\n:root {{ {light} }}\n@media (prefers-color-scheme: dark) {{ :root {{ {dark} }} }}"
+
+
+def css_color(rgb: Sequence[int]) -> str:
+    """An RGB color, each 0 to 255, in CSS."""
+    red, green, blue = rgb
+    return f"rgb({red},{green},{blue})"
 
 
 def inverted_gray(values: np.ndarray, top: float) -> np.ndarray:
@@ -26,6 +61,24 @@ def diverging_color(values: np.ndarray, top: float) -> np.ndarray:
     level = np.clip(np.nan_to_num(values) / top, -1.0, 1.0) * 2.0 + 2.0
     channels = [np.interp(level, np.arange(5), _DIVERGING[:, channel]) for channel in range(3)]
     return np.round(np.stack(channels, axis=-1)).astype(np.uint8)
+
+
+# Sequential, light to dark; reads alike on a light and on a dark page, for every cell brings its own ground.
+_SEQUENTIAL = ((240, 246, 244), (166, 214, 201), (70, 157, 147), (16, 98, 105), (6, 48, 62))
+
+
+def sequential_color(level: float) -> tuple[int, int, int]:
+    """RGB of a level from 0 (light) to 1 (dark)."""
+    position = level * (len(_SEQUENTIAL) - 1)
+    index = min(int(position), len(_SEQUENTIAL) - 2)
+    share = position - index
+    low, high = _SEQUENTIAL[index], _SEQUENTIAL[index + 1]
+    return tuple(round(a + (b - a) * share) for a, b in zip(low, high, strict=True))
+
+
+def ink_on(level: float) -> str:
+    """The color of text on `sequential_color(level)`."""
+    return "#10242b" if level < 0.58 else "#ffffff"
 
 
 def nice_top(value: float, smallest: float = 0.1) -> float:

@@ -6,12 +6,10 @@ from collections.abc import Sequence
 from html import escape
 from typing import Any
 
-from drmc.pages.colors import nice_top
+from drmc.pages.colors import css_color, ink_on, nice_top, sequential_color
 
 _CELL_WIDTH, _CELL_HEIGHT = 72, 46
 _LEFT, _TOP = 84, 52
-# Sequential, light to dark; reads alike on a light and on a dark page, for every cell brings its own ground.
-_SCALE = ((240, 246, 244), (166, 214, 201), (70, 157, 147), (16, 98, 105), (6, 48, 62))
 
 
 def routing_svg(rows: Sequence[dict[str, Any]]) -> str:
@@ -63,7 +61,6 @@ def _cell(x: float, y: float, row: dict[str, Any], top: float) -> str:
             + _text(x + _CELL_WIDTH / 2, y + _CELL_HEIGHT / 2 + 4, "–", "label")
         )
     level = min(1.0, max(0.0, mean / top))
-    red, green, blue = sequential_color(level)
     ink = ink_on(level)
     title = (
         f"Block {row['block']} {row['bank']}, expert {row['expert']}: mean gate {mean:.4f}, SD "
@@ -73,7 +70,7 @@ def _cell(x: float, y: float, row: dict[str, Any], top: float) -> str:
     return (
         f"<g><title>{escape(title)}</title>"
         f'<rect x="{x + 1}" y="{y + 1}" width="{_CELL_WIDTH - 2}" height="{_CELL_HEIGHT - 2}" rx="3" '
-        f'fill="rgb({red},{green},{blue})"/>'
+        f'fill="{css_color(sequential_color(level))}"/>'
         f'<text class="value" x="{x + _CELL_WIDTH / 2:g}" y="{y + 21:g}" text-anchor="middle" '
         f'fill="{ink}">{mean:.3f}</text>'
         f'<text class="small" x="{x + _CELL_WIDTH / 2:g}" y="{y + 36:g}" text-anchor="middle" fill="{ink}">'
@@ -85,10 +82,10 @@ def _scale_bar(x: float, y: float, top: float) -> str:
     steps, width = 40, 220
     boxes = []
     for step in range(steps):
-        red, green, blue = sequential_color((step + 0.5) / steps)
+        color = css_color(sequential_color((step + 0.5) / steps))
         boxes.append(
             f'<rect x="{x + width * step / steps:g}" y="{y}" width="{width / steps + 0.5:g}" height="10" '
-            f'fill="rgb({red},{green},{blue})"/>'
+            f'fill="{color}"/>'
         )
     ticks = [
         _text(x + width * share, y + 25, f"{top * share:g}", "label", anchor)
@@ -99,20 +96,6 @@ def _scale_bar(x: float, y: float, top: float) -> str:
         + "".join(ticks)
         + _text(x + width + 14, y + 10, "mean gate over the tiles", "label", "start")
     )
-
-
-def sequential_color(level: float) -> tuple[int, int, int]:
-    """RGB of a level from 0 (light) to 1 (dark)."""
-    position = level * (len(_SCALE) - 1)
-    index = min(int(position), len(_SCALE) - 2)
-    share = position - index
-    low, high = _SCALE[index], _SCALE[index + 1]
-    return tuple(round(a + (b - a) * share) for a, b in zip(low, high, strict=True))
-
-
-def ink_on(level: float) -> str:
-    """The color of text on `sequential_color(level)`."""
-    return "#10242b" if level < 0.58 else "#ffffff"
 
 
 def _text(x: float, y: float, text: str, style: str, anchor: str = "middle") -> str:

@@ -1,6 +1,10 @@
-"""The report's style sheet: light and dark screens, narrow windows, paper."""
+"""The style sheet of every page: light and dark screens, narrow windows, paper."""
 
-CSS = """
+from drmc.pages.colors import series_css
+
+CSS = (
+    series_css()
+    + """
 :root { color-scheme: light dark; --ground: #f4f6f7; --card: #ffffff; --ink: #17262c; --soft: #5a6b72;
   --line: #dde4e6;
   --accent: #0f5c66; --warn-ground: #fff4dc; --warn-line: #d9970b; --warn-ink: #6b4700; --stop-ground:
@@ -83,3 +87,4 @@ footer { color: var(--soft); font-size: 13px; margin-top: 20px; text-align: cent
   .frame, .ramp, .heatmap, .research, td.beyond { print-color-adjust: exact; -webkit-print-color-adjust:
   exact; } }
 """
+)

@@ -9,24 +9,23 @@ from typing import Any
 import numpy as np
 
 
-def number(value: Any, digits: int) -> str:
-    """Fixed decimals, a real minus sign; small values that would read 0 keep two significant digits."""
+def number(value: Any, digits: int, *, sign: bool = False, fixed: bool = False, absent: str = "–") -> str:
+    """Fixed decimals, a real minus sign; small values that would read 0 keep two significant digits.
+
+    `sign`: a plus sign as well. `fixed`: small values read 0. `absent` stands where there is no number.
+    """
     if not is_number(value):
-        return "∞" if value == math.inf else "–"
-    text = f"{value:.{digits}f}"
-    if digits and value and float(text) == 0:
-        text = f"{value:.2g}"
+        return "∞" if value == math.inf else absent
+    text = f"{value:+.{digits}f}" if sign else f"{value:.{digits}f}"
+    if float(text) == 0:
+        keep = digits and value and not fixed
+        text = (f"{value:+.2g}" if sign else f"{value:.2g}") if keep else text.lstrip("+-")
     return text.replace("-", "−")
 
 
-def percent(value: Any, *, digits: int = 1, sign: bool = True) -> str:
-    """A percentage with its sign; a dash where there is no number."""
-    if not is_number(value):
-        return "–"
-    text = f"{value:+.{digits}f}" if sign else f"{value:.{digits}f}"
-    if float(text) == 0:
-        text = text.lstrip("+-")
-    return text.replace("-", "−") + " %"
+def percent(value: Any, *, digits: int = 1, sign: bool = True, absent: str = "–") -> str:
+    """A percentage with its sign; `absent` where there is no number."""
+    return f"{number(value, digits, sign=sign, fixed=True)} %" if is_number(value) else absent
 
 
 def is_number(value: Any) -> bool:

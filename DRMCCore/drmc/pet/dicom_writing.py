@@ -38,6 +38,7 @@ from drmc.suv.limits import SSF_AGREES_PERCENT
 from drmc.suv.rules import decide
 from drmc.suv.tags import TAGS
 from drmc.suv.times import parse_offset
+from drmc.texts import RESEARCH_USE
 
 SLICE_NAME = "IM{:04d}.dcm"
 DESCRIPTION = "DRMC denoised - Research use"
@@ -95,10 +96,10 @@ class Equipment:
 
     @property
     def derivation(self) -> str:
-        """One sentence for people, in plain ASCII: every character set of DICOM holds it."""
+        """For people, in plain ASCII: every character set of DICOM holds it."""
         text = (
             f"Noise reduced by DRMC {__version__}, model {self.model} (SHA-256 {self.sha256[:16]}). "
-            "Research use only."
+            f"{RESEARCH_USE}"
         )
         return text.encode("ascii", "replace").decode()
 

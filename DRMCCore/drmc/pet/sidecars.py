@@ -12,11 +12,11 @@ from pathlib import Path
 from typing import Any
 
 from drmc.errors import InputError
+from drmc.imaging.formats import IMAGE_ENDINGS
 
 CASE = "pet.json"
 # The images of a case, by the names that the manifest of a dataset gives them.
 _OF_A_CASE = re.compile(r"(full|low|truth|noise_free)([_.-].*)?", re.IGNORECASE)
-_IMAGE_ENDINGS = (".nii", ".nii.gz", ".nrrd", ".nhdr", ".mha", ".mhd")
 
 
 def find(path: Path, stem: str) -> tuple[Path | None, list[str]]:
@@ -33,7 +33,7 @@ def find(path: Path, stem: str) -> tuple[Path | None, list[str]]:
 
 
 def _is_of_an_image(case: Path) -> bool:
-    return any(case.with_name(f"pet{ending}").is_file() for ending in _IMAGE_ENDINGS)
+    return any(case.with_name(f"pet{ending}").is_file() for ending in IMAGE_ENDINGS)
 
 
 def read(path: Path) -> dict[str, Any]:

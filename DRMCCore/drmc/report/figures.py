@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from drmc.pages import views
-from drmc.pages.colors import diverging_color, inverted_gray, nice_top
+from drmc.pages.colors import OUTLINE, css_color, diverging_color, inverted_gray, nice_top
 from drmc.pages.png import data_uri
 from drmc.pages.views import anatomical_spacing, outline, to_anatomical, uptake_center
 
@@ -19,7 +19,6 @@ if TYPE_CHECKING:
 
 GRAY_TOP = 6.0  # SUV that is black; the reader's usual window for whole-body FDG
 _WIDER_TOPS = (10.0, 15.0, 20.0, 30.0, 50.0)
-_OUTLINE = np.array([225, 120, 0], dtype=np.uint8)
 _PANEL_HEIGHT = 560  # largest height on the page, pixels
 _PANEL_WIDTH = 330
 
@@ -132,7 +131,7 @@ def _marked(pixels: np.ndarray, mask: np.ndarray | None) -> np.ndarray:
     if mask is None or not mask.any():
         return pixels
     color = np.repeat(pixels[..., None], 3, axis=-1) if pixels.ndim == 2 else pixels.copy()
-    color[outline(mask)] = _OUTLINE
+    color[outline(mask)] = OUTLINE
     return color
 
 
@@ -162,9 +161,7 @@ def _trio(
 
 def _bars(gray_top: float, residual_top: float) -> str:
     levels = np.linspace(-1.0, 1.0, 9)
-    colors = ", ".join(
-        f"rgb({red},{green},{blue})" for red, green, blue in diverging_color(levels, 1.0).tolist()
-    )
+    colors = ", ".join(css_color(color) for color in diverging_color(levels, 1.0).tolist())
     return (
         '<div class="bars"><div class="bar"><span>0</span><span class="ramp" '
         f'style="background:linear-gradient(to right, #fff, #000)"></span><span>≥ {gray_top:g}</span><span '

@@ -16,20 +16,19 @@ import numpy as np
 from drmc.files import write_text
 from drmc.measures.bias import repeatability_flags
 from drmc.pages.markup import section
-from drmc.pages.style import CSS
+from drmc.pages.page import page
 from drmc.pages.text import mapping, number, percent
 from drmc.report.facts import messages_html, model_html, sheet_html
 from drmc.report.figures import figures_html
 from drmc.report.lesions import comparison_html, lesions_html
 from drmc.report.routing import routing_html
 from drmc.segments.segment import Segment
-from drmc.texts import shown
+from drmc.texts import RESEARCH_USE, shown
 
 if TYPE_CHECKING:
     from drmc.imaging.geometry import Geometry
 
 
-RESEARCH_USE = "Research use only — not for diagnosis"
 Row = dict[str, Any]
 
 
@@ -62,12 +61,8 @@ def report_html(
         raise ValueError(f"original {original_suv.shape} and denoised {denoised_suv.shape} differ in shape")
     lesions, routing = list(lesions or ()), list(routing or ())
     suv, summary, header = dict(suv or {}), dict(summary or {}), dict(header or {})
-    body = [
-        f'<div class="research">{RESEARCH_USE}</div><main>',
-        f'<header class="page"><h1>{escape(title)}</h1>',
-        f'<p class="lead">{_what_was_done(original_suv, denoised_suv, lesions, summary)}</p>',
-        _stamp(summary),
-        "</header>",
+    lead = f'<p class="lead">{_what_was_done(original_suv, denoised_suv, lesions, summary)}</p>'
+    cards = [
         messages_html(suv, summary),
         section("Images", figures_html(original_suv, denoised_suv, geometry, segments)),
         section("Lesions", lesions_html(lesions)),
@@ -75,14 +70,14 @@ def report_html(
         section("Scan and SUV", sheet_html(suv, header, geometry)),
         section("Routing", routing_html(routing, summary)),
         section("Model and run", model_html(summary)),
-        f"<footer>{RESEARCH_USE}. The original scan is unchanged and remains the record.</footer></main>",
     ]
-    return (
-        '<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8">'
-        '<meta name="viewport" content="width=device-width, initial-scale=1">'
-        f"<title>{escape(title)} – DRMC report</title><style>{CSS}</style></head>\n<body>"
-        + "\n".join(part for part in body if part)
-        + "</body></html>\n"
+    return page(
+        f"{title} – DRMC report",
+        "\n".join(card for card in cards if card),
+        heading=title,
+        introduction=lead + _stamp(summary),
+        banner=RESEARCH_USE,
+        footer=f"{RESEARCH_USE} The original scan is unchanged and remains the record.",
     )
 
 

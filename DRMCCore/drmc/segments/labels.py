@@ -11,10 +11,11 @@ import numpy as np
 import SimpleITK as sitk
 
 from drmc.errors import InputError
+from drmc.imaging.formats import IMAGE_ENDINGS, stem
 from drmc.texts import shown
 
 MAXIMUM_LABELS = 2000  # more distinct values than this is an image, not a segmentation
-ENDINGS = (".seg.nrrd", ".nii.gz", ".nii", ".nrrd", ".nhdr", ".mha", ".mhd")
+ENDINGS = (".seg.nrrd", *IMAGE_ENDINGS)
 
 
 @dataclass(frozen=True)
@@ -97,23 +98,16 @@ def entries_of(image: sitk.Image, path: Path, labels: list[dict[int, int]]) -> l
         for label in sorted(present)
         if (layer, label) not in named
     ]
-    stem = _stem(path)
+    base = stem(path, ENDINGS) or path.stem
     if len(rest) == 1 and not entries:
-        entries.append(Entry(stem, *rest[0]))
+        entries.append(Entry(base, *rest[0]))
     else:
         several = len({label for _, label in rest}) < len(rest)
         entries.extend(
-            Entry(f"{stem}_{layer + 1}_{label}" if several else f"{stem}_{label}", layer, label)
+            Entry(f"{base}_{layer + 1}_{label}" if several else f"{base}_{label}", layer, label)
             for layer, label in rest
         )
     return unique_names(entries)
-
-
-def _stem(path: Path) -> str:
-    for ending in ENDINGS:
-        if path.name.lower().endswith(ending) and len(path.name) > len(ending):
-            return path.name[: -len(ending)]
-    return path.stem
 
 
 def unique_names(entries: Iterable[Entry]) -> list[Entry]:

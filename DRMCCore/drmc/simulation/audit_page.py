@@ -6,12 +6,14 @@ import math
 from html import escape
 from typing import Any
 
+from drmc.pages.colors import ACCENT, series_color
+from drmc.pages.markup import section
+from drmc.pages.page import page as shell
 from drmc.pages.plot import Plot
-from drmc.pages.style import CSS
 from drmc.runtime.progress import table_lines
 from drmc.simulation.audit import QUANTITIES
 
-_COLORS = ("#c65f14", "#7a4fa3", "#0f5c66")
+_COLORS = (series_color(1), series_color(3), ACCENT)
 _WORDS = {"x": "x (left)", "y": "y (backward)", "z": "z (down)", "log_volume": "log volume"}
 
 
@@ -65,17 +67,19 @@ def page(found: dict[str, Any]) -> str:
     sources = "".join(
         f"<li><b>{escape(name)}</b>: {escape(one['source'])}</li>" for name, one in found["anatomies"].items()
     )
-    return (
-        '<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8">'
-        '<meta name="viewport" content="width=device-width, initial-scale=1">'
-        f"<title>{escape(title)}</title><style>{CSS}</style></head><body><main>"
-        f'<header class="page"><h1>{escape(title)}</h1></header>'
-        f'<section><h2>Reference anatomies, in standard deviations of the simulated ones</h2><p class="note">'
-        f"{escape(found['frame'])}. Shaded: within {found['limit_sd']:g}. An offset beyond the axis stands at its end.</p>"
-        f'{pictures}<ul class="note">{sources}</ul></section>'
-        f'<section><h2>Numbers</h2><div class="scroll"><pre>{escape(text(found))}</pre></div>'
-        f'<p class="note">{escape(found["ranges_source"])}</p></section></main></body></html>\n'
+    offsets = (
+        f'<p class="note">{escape(found["frame"])}. Shaded: within {found["limit_sd"]:g}. An offset beyond the axis stands '
+        f'at its end.</p>{pictures}<ul class="note">{sources}</ul>'
     )
+    numbers = (
+        f'<div class="scroll"><pre>{escape(text(found))}</pre></div>'
+        f'<p class="note">{escape(found["ranges_source"])}</p>'
+    )
+    cards = (
+        section("Reference anatomies, in standard deviations of the simulated ones", offsets),
+        section("Numbers", numbers),
+    )
+    return shell(title, "".join(cards))
 
 
 def _picture(found: dict[str, Any], quantity: str) -> str:

@@ -34,9 +34,10 @@ _CHUNK = 256
 def udpet_terms(
     suv_zyx: np.ndarray | torch.Tensor, spacing_zyx: Sequence[float], *, end_mm: float = 0.0
 ) -> tuple[float, float]:
-    """Numerator and denominator of `udpet_metric`; those of the slabs of one scan add up.
+    """Noise metric of the UDPET study, sum |v - G(v)| / #(G(v) > 0.1) with v = log1p(SUV) on voxels of 1.65 mm: its
+    numerator and denominator; those of the slabs of one scan add up.
 
-    `end_mm`: what a slab carries at both axial ends beyond its own share, smoothed over but not counted.
+    G is a Gaussian of 2 voxels standard deviation; the image is resampled linearly. `end_mm`: what a slab carries at both axial ends beyond its own share, smoothed over but not counted.
     """
     volume = torch.as_tensor(suv_zyx, dtype=torch.float32)[None, None].clamp(min=0)
     size = [
@@ -49,15 +50,6 @@ def udpet_terms(
     inner = slice(end, values.shape[0] - end)
     difference = (values[inner] - smoothed[inner]).abs().sum(dtype=torch.float64)
     return float(difference), float((smoothed[inner] > METRIC_BODY).sum())
-
-
-def udpet_metric(suv_zyx: np.ndarray | torch.Tensor, spacing_zyx: Sequence[float]) -> float:
-    """Noise metric of the UDPET study: sum |v - G(v)| / #(G(v) > 0.1) with v = log1p(SUV) on voxels of 1.65 mm.
-
-    G is a Gaussian of 2 voxels standard deviation; the image is resampled linearly. NaN where nothing is body.
-    """
-    numerator, denominator = udpet_terms(suv_zyx, spacing_zyx)
-    return numerator / denominator if denominator else math.nan
 
 
 # ---- spheres in an organ

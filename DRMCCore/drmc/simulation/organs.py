@@ -1,7 +1,6 @@
 """Organ table of the phantoms: label, texture and attenuation class. Uptake is in `tracers.py`.
 
-The left one of a pair has the label of its organ plus `LEFT`: use `organ_mask` and `organ_name` instead of comparing
-labels.
+The left one of a pair has the label of its organ plus `LEFT`: use `organ_mask` instead of comparing labels.
 """
 
 from __future__ import annotations
@@ -98,22 +97,11 @@ ORGANS = {
     "metal": Organ(57, "metal", 0.0),
 }
 
-_NAMES = {organ.label: name for name, organ in ORGANS.items()}
-
 
 def organ_label(name: str, side: int = 0) -> int:
     """Label value of an organ; `side` +1 is the patient's left one of a pair."""
     organ = ORGANS[name]
     return organ.label + (LEFT if organ.paired and side > 0 else 0)
-
-
-def organ_name(label: int) -> str:
-    """Name of the organ of a label value: `lung` and `lung_left`, and `background` for 0. KeyError if there is none."""
-    if label == 0:
-        return "background"
-    if label > LEFT and ORGANS[_NAMES[label - LEFT]].paired:
-        return f"{_NAMES[label - LEFT]}_left"
-    return _NAMES[label]
 
 
 def organ_labels(*names: str) -> list[int]:

@@ -118,9 +118,3 @@ def reconstruct(
         result[:, start:stop] = part[:, start - low : stop - low].cpu()
         del model, prompts, part
     return result
-
-
-def poisson_log_likelihood(prompts: torch.Tensor, expected: torch.Tensor) -> torch.Tensor:
-    """Sum of y log(e) - e in float64 (constant terms left out)."""
-    prompts, expected = prompts.double(), expected.double()
-    return (torch.xlogy(prompts, expected) - expected).sum()

@@ -10,21 +10,16 @@ from typing import Any
 import numpy as np
 
 from drmc.measures.routing import BANKS
-from drmc.pages.heatmap import ink_on, sequential_color
+from drmc.pages.colors import ACCENT, css_color, ink_on, sequential_color, series_color
 from drmc.pages.plot import Plot, Point, log_ticks, ticks
 from drmc.pages.text import number
 from drmc.training.history import Record, series
 
 SIZE = (344, 236)  # three of them side by side on the page
 _MOST_POINTS = 300
-_COLORS = 8  # of the style sheet, --series-0 ...
 _LOW, _GAUSSIAN = "1 4", "6 4"  # dashes of the two references
 
 CSS = """
-:root { --series-0: #0b6aa8; --series-1: #c2550a; --series-2: #0a8060; --series-3: #a3458a; --series-4: #8a6d00;
-  --series-5: #5b55b8; --series-6: #b3303c; --series-7: #4d6670; }
-@media (prefers-color-scheme: dark) { :root { --series-0: #5db4f0; --series-1: #f59a55; --series-2: #45c9a0;
-  --series-3: #e08cc6; --series-4: #d8bb3f; --series-5: #a7a2f5; --series-6: #f2868f; --series-7: #9fb6bf; } }
 .figures { display: grid; grid-template-columns: repeat(auto-fill, minmax(min(300px, 100%), 1fr)); gap: 10px 14px; }
 .wide svg { max-width: 800px; }
 .key { display: flex; flex-wrap: wrap; gap: 4px 18px; font-size: 13px; margin: 0 0 12px; align-items: center; }
@@ -50,7 +45,7 @@ class Line:
 
 def color_of(centers: Sequence[str], center: str) -> str:
     """The color of a center on the page."""
-    return f"var(--series-{list(centers).index(center) % _COLORS})"
+    return series_color(list(centers).index(center))
 
 
 def key_html(centers: Sequence[str], *, references: bool = False) -> str:
@@ -152,8 +147,8 @@ def loss_figures(records: Sequence[Record], centers: Sequence[str]) -> str:
 def routing_figures(records: Sequence[Record], centers: Sequence[str]) -> str:
     """How many gates are closed, and how evenly each center uses its experts."""
     closed = [
-        Line(series(records, "closed_gates"), "var(--accent)", "closed gates"),
-        Line(series(records, "dead_banks"), "var(--accent)", "banks without an open expert", _GAUSSIAN),
+        Line(series(records, "closed_gates"), ACCENT, "closed gates"),
+        Line(series(records, "dead_banks"), ACCENT, "banks without an open expert", _GAUSSIAN),
     ]
     entropy = [
         Line(series(records, "entropy", center), color_of(centers, center), center) for center in centers
@@ -168,7 +163,7 @@ def routing_figures(records: Sequence[Record], centers: Sequence[str]) -> str:
 
 def pace_figures(records: Sequence[Record]) -> str:
     """Gradient norm before clipping, learning rate and patches per second."""
-    color = "var(--accent)"
+    color = ACCENT
     return _grid(
         [
             figure("Gradient norm", [Line(series(records, "gradient_norm"), color)], "", log=True),
@@ -203,8 +198,8 @@ def usage_html(usage: Mapping[str, Any]) -> str:
 
 def _cell(share: float) -> str:
     level = min(1.0, max(0.0, share))
-    red, green, blue = sequential_color(level)
-    return f'<td style="background:rgb({red},{green},{blue});color:{ink_on(level)}">{100 * level:.0f} %</td>'
+    ground = css_color(sequential_color(level))
+    return f'<td style="background:{ground};color:{ink_on(level)}">{100 * level:.0f} %</td>'
 
 
 def _grid(figures: Sequence[str], *, wide: bool = False) -> str:

@@ -11,9 +11,9 @@ from typing import Any
 
 from drmc.files import write_text
 from drmc.pages.markup import facts_list, section, table
-from drmc.pages.style import CSS
+from drmc.pages.page import page
 from drmc.pages.text import is_number, label_of, mapping, number, percent, plain
-from drmc.report.page import RESEARCH_USE
+from drmc.texts import RESEARCH_USE
 from drmc.training import curves
 from drmc.training.history import LOG, PAGE, History, Record
 
@@ -47,16 +47,15 @@ def page_html(history: History, folder: str, written: datetime) -> str:
         section("Pace", curves.pace_figures(history.progress)),
         section("Configuration", _configuration(mapping(about.get("configuration")))),
     ]
-    return (
-        '<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8">'
-        '<meta name="viewport" content="width=device-width, initial-scale=1">'
-        f"<title>{escape(name)} – DRMC training</title><style>{CSS}{curves.CSS}</style></head>\n<body>"
-        f'<div class="research">{RESEARCH_USE}</div><main><header class="page"><h1>Training of {escape(name)}</h1>'
-        f'<p class="lead">{_state(history)}</p>'
-        f'<p class="stamp">Last record {written:%Y-%m-%d %H:%M}</p></header>'
-        + _notices(history)
-        + "\n".join(card for card in cards if card)
-        + f"<footer>{RESEARCH_USE}.</footer></main></body></html>\n"
+    stamp = f'<p class="stamp">Last record {written:%Y-%m-%d %H:%M}</p>'
+    return page(
+        f"{name} – DRMC training",
+        _notices(history) + "\n".join(card for card in cards if card),
+        heading=f"Training of {name}",
+        introduction=f'<p class="lead">{_state(history)}</p>{stamp}',
+        banner=RESEARCH_USE,
+        footer=RESEARCH_USE,
+        style=curves.CSS,
     )
 
 
@@ -169,7 +168,7 @@ def _latest(record: Record, centers: Sequence[str]) -> str:
 
     def gain(key: str, center: str) -> str:
         values = of(key, center), of("psnr_low", center)
-        return f"{values[0] - values[1]:+.2f}".replace("-", "−") if all(map(is_number, values)) else "–"
+        return number(values[0] - values[1], 2, sign=True, fixed=True) if all(map(is_number, values)) else "–"
 
     lines = []
     for center in centers:

@@ -8,7 +8,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, fields
 from pathlib import Path
 
 import numpy as np
@@ -51,15 +51,6 @@ class Wanted:
 
     lesions: bool = False
     noise_free: bool = False
-
-
-def load_pair(
-    case: Case, dose_reduction_factor: float, margin: int = 8, *, wanted: Wanted | None = None
-) -> Pair:
-    """One pair of a patient, see `load_pairs`."""
-    return load_pairs(
-        replace(case, low={dose_reduction_factor: case.low[dose_reduction_factor]}), margin, wanted=wanted
-    )[0]
 
 
 def load_pairs(case: Case, margin: int = 8, *, wanted: Wanted | None = None) -> list[Pair]:

@@ -138,15 +138,6 @@ class Validation:
         return result
 
 
-def validate(
-    network: ResidualNetwork | Mapping[str, ResidualNetwork],
-    held_out: Mapping[str, Sequence[Pair]],
-    config: TrainingConfig,
-) -> dict[str, dict[str, float]]:
-    """What `Validation.measure` gives, for one measurement."""
-    return Validation(held_out, config).measure(network)
-
-
 @dataclass
 class _References:
     """What a center's low dose and best Gaussian filter reach."""

@@ -8,11 +8,12 @@ from typing import Any
 
 import numpy as np
 
+from drmc.pages.colors import ACCENT, series_color
 from drmc.pages.plot import Plot
 from drmc.simulation.calibration.public_noise import NoiseStatistics
 from drmc.simulation.calibration.rows import Row
 
-_REAL, _SIMULATED, _THIRD = "#0f5c66", "#c65f14", "#7a4fa3"
+_REAL, _SIMULATED, _THIRD = ACCENT, series_color(1), series_color(3)
 
 
 def law_svg(

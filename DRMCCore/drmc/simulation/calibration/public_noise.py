@@ -1,7 +1,7 @@
 """Noise of real low-dose scans at reduced dose, from the public table of the UDPET study (data_stats.csv).
 
 One row per study and dose: scanner, tracer, `recon` ("ref" or the dose reduction factor) and `noise_metric`, the measure
-of `noise.udpet_metric`.
+of `noise.udpet_terms`.
 """
 
 from __future__ import annotations

@@ -12,7 +12,7 @@ import drmc
 from drmc.datasets.manifest import read_manifest
 from drmc.files import write_json, write_text
 from drmc.pages.markup import facts_list, section, table
-from drmc.pages.style import CSS
+from drmc.pages.page import page
 from drmc.simulation.calibration.figures import correlation_svg, law_svg, liver_svg
 from drmc.simulation.calibration.public_noise import SCANNERS, noise_ratios
 from drmc.simulation.calibration.rows import (
@@ -27,6 +27,7 @@ from drmc.simulation.calibration.rows import (
     short_number,
 )
 from drmc.simulation.calibration.study import Plan, ge_scan, noise_table
+from drmc.texts import RESEARCH_USE
 
 QUICK = "A quick run: a few small windows show that the command works; the numbers are no evidence."
 LIMITS = (
@@ -162,14 +163,14 @@ def html(plan: Plan, rows: Sequence[Row], measures: Measures, facts: Mapping[str
         cards.append(section(escape(name), figures.get(name, "") + _table(list(group))))
     link = '<p><a href="sheets/sheet.html">A patient of each center: projections and slices</a></p>'
     cards.append(section("The simulated windows", link + _contact_sheet(measures)))
-    return (
-        '<!doctype html><html lang="en"><head><meta charset="utf-8"><meta name="viewport" '
-        'content="width=device-width, initial-scale=1"><title>Calibration of the simulation</title>'
-        f"<style>{CSS}{_OWN_CSS}</style></head><body>"
-        '<div class="research">Simulated data. Research use only.</div><main><header class="page">'
-        '<h1>Calibration of the simulation</h1><p class="lead">How the noise of the simulated scans compares with real '
-        f"scans and published values.</p></header>{''.join(boxes)}{''.join(cards)}"
-        f"<footer>drmc {escape(facts['version'])}</footer></main></body></html>\n"
+    lead = "How the noise of the simulated scans compares with real scans and published values."
+    return page(
+        "Calibration of the simulation",
+        "".join([*boxes, *cards]),
+        introduction=f'<p class="lead">{lead}</p>',
+        banner=f"Simulated data. {RESEARCH_USE}",
+        footer=f"drmc {facts['version']}",
+        style=_OWN_CSS,
     )
 
 

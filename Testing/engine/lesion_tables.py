@@ -1,0 +1,20 @@
+"""The lesion table read back, as a script would."""
+
+from __future__ import annotations
+
+import csv
+from pathlib import Path
+from typing import Any
+
+from drmc.measures.lesions import COLUMNS
+from drmc.texts import text_of_cell
+
+
+def read_lesions_csv(path: Path) -> list[dict[str, Any]]:
+    """The rows that were written, each with the columns of a table without the SUV's facts."""
+    with open(path, encoding="utf-8", newline="") as file:
+        rows = list(csv.DictReader(file))
+    number = lambda text: float(text) if text else None
+    return [
+        {key: (text_of_cell if key in COLUMNS[:3] else number)(row[key]) for key in COLUMNS} for row in rows
+    ]
