@@ -12,10 +12,11 @@ def bland_altman(differences: Iterable[float]) -> dict[str, float | int | None]:
     values = np.asarray(list(differences), dtype=np.float64)
     mean = float(values.mean()) if values.size else None
     spread = 1.96 * float(values.std(ddof=1)) if values.size > 1 else None
+    limits = None if mean is None or spread is None else (mean - spread, mean + spread)
     return {
         "n": int(values.size),
         "median": float(np.median(values)) if values.size else None,
         "mean": mean,
-        "limit_low": mean - spread if spread is not None else None,
-        "limit_high": mean + spread if spread is not None else None,
+        "limit_low": None if limits is None else limits[0],
+        "limit_high": None if limits is None else limits[1],
     }

@@ -67,8 +67,9 @@ def lesion_bias(rows: Iterable[Row]) -> dict[str, Any]:
             entry: dict[str, Any] = {"segment": segment, "stage": stage}
             for short, quantity in BIAS_QUANTITIES.items():
                 full, estimate = found["reference"].get(quantity), found[stage].get(quantity)
-                defined = full is not None and estimate is not None and full > 0
-                signed = (estimate - full) / full if defined else None
+                signed = None
+                if full is not None and estimate is not None and full > 0:
+                    signed = (estimate - full) / full
                 entry[f"B_{short}"] = None if signed is None else abs(signed)
                 entry[f"signed_{short}"] = signed
             lesions.append(entry)

@@ -22,9 +22,9 @@ def body_change(original: np.ndarray, denoised: np.ndarray, geometry: Geometry) 
     `noise_denoised` and `noise_reduction_percent` (drmc.measures.body_change.noise); None where there is no body.
     """
     mask = body_mask(original, geometry.spacing_zyx)
-    keys = ("mean_original", "mean_denoised", "mean_change_percent")
-    keys += ("noise_original", "noise_denoised", "noise_reduction_percent")
-    found: dict[str, Any] = {"voxels": int(mask.sum()), **dict.fromkeys(keys)}
+    means = ("mean_original", "mean_denoised", "mean_change_percent")
+    noises = ("noise_original", "noise_denoised", "noise_reduction_percent")
+    found: dict[str, Any] = {"voxels": int(mask.sum()), **dict.fromkeys((*means, *noises))}
     if not mask.any():
         return found
     before, after = (float(image[mask].mean(dtype=np.float64)) for image in (original, denoised))
@@ -33,7 +33,7 @@ def body_change(original: np.ndarray, denoised: np.ndarray, geometry: Geometry) 
     found.update(noise_original=noise_before, noise_denoised=noise_after)
     if before > 0:
         found["mean_change_percent"] = 100.0 * (after - before) / before
-    if noise_before:
+    if noise_before and noise_after is not None:
         found["noise_reduction_percent"] = 100.0 * (1.0 - noise_after / noise_before)
     return found
 

@@ -52,7 +52,7 @@ def psnr_slices(estimate: np.ndarray, reference: np.ndarray) -> float:
     if x.ndim != 3 or x.shape != y.shape:
         raise ValueError(f"two volumes (z, y, x) of one shape are needed, not {x.shape} and {y.shape}")
     square = (x - y) ** 2
-    values = []
+    values: list[float] = []
     for axis in range(3):
         errors = square.mean(axis=tuple(other for other in range(3) if other != axis))
         values.extend(_legacy_decibel(float(error)) for error in errors)

@@ -86,7 +86,7 @@ def plan_spots(
         image, insideIsPositive=True, squaredDistance=False, useImageSpacing=True
     )
     depth = sitk.GetArrayFromImage(depth)[1:-1, 1:-1, 1:-1]
-    quiet = smooth(suv_zyx, _SMOOTHED_MM / FWHM_PER_SIGMA / spacing).numpy() < _MOST_SUV
+    quiet = smooth(suv_zyx, (_SMOOTHED_MM / FWHM_PER_SIGMA / spacing).tolist()).numpy() < _MOST_SUV
     # whole spots: the image's own ends cut them as the skin does
     reach = np.ceil((max(diameters_mm) / 2 + _REACH_MM + PEAK_RADIUS_MM) / spacing).astype(int)
     inner = np.zeros_like(body)
@@ -98,7 +98,8 @@ def plan_spots(
     kinds = [(diameter, peak) for diameter in diameters_mm for peak in peaks_suv]
     spots: list[Spot] = []
     while len(left):
-        spots.append(Spot(tuple(int(v) for v in left[0]), *kinds[len(spots) % len(kinds)]))
+        z, y, x = (int(v) for v in left[0])
+        spots.append(Spot((z, y, x), *kinds[len(spots) % len(kinds)]))
         left = left[np.linalg.norm((left - left[0]) * spacing, axis=1) >= APART_MM]
     return spots
 
@@ -193,7 +194,7 @@ def _row(kept: list[tuple[tuple[float, float] | None, tuple[float, float] | None
         "peak_kept": mean(network, 1),
         "gaussian_mean_kept": mean(filtered, 0),
         "gaussian_peak_kept": mean(filtered, 1),
-        "warning": share < WARN_BELOW,
+        "warning": share is not None and share < WARN_BELOW,
     }
 
 

@@ -73,7 +73,8 @@ def sequential_color(level: float) -> tuple[int, int, int]:
     index = min(int(position), len(_SEQUENTIAL) - 2)
     share = position - index
     low, high = _SEQUENTIAL[index], _SEQUENTIAL[index + 1]
-    return tuple(round(a + (b - a) * share) for a, b in zip(low, high, strict=True))
+    red, green, blue = (round(a + (b - a) * share) for a, b in zip(low, high, strict=True))
+    return red, green, blue
 
 
 def ink_on(level: float) -> str:

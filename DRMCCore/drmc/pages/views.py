@@ -28,7 +28,7 @@ def anatomical_order(direction: Sequence[float]) -> tuple[tuple[int, int, int], 
         itertools.permutations(range(3)), key=lambda p: sum(abs(matrix[row, p[row]]) for row in range(3))
     )
     # best[row] is the image axis (x=0) nearest to L, P, S; the array has these axes the other way round.
-    axes = tuple(2 - best[row] for row in (2, 1, 0))
+    axes = (2 - best[2], 2 - best[1], 2 - best[0])
     toward_feet = matrix[2, best[2]] > 0
     toward_front = matrix[1, best[1]] < 0
     toward_right = matrix[0, best[0]] < 0
@@ -47,7 +47,8 @@ def anatomical_spacing(
 ) -> tuple[float, float, float]:
     """Spacing [mm] along (head to feet, front to back, right to left)."""
     axes, _ = anatomical_order(direction)
-    return tuple(float(spacing_zyx[axis]) for axis in axes)
+    along_z, along_y, along_x = (float(spacing_zyx[axis]) for axis in axes)
+    return along_z, along_y, along_x
 
 
 def strongest(array: np.ndarray, axis: int) -> np.ndarray:

@@ -163,7 +163,7 @@ def model_html(summary: Mapping[str, Any]) -> str:
         ("Time", _seconds(summary.get("seconds"))),
     ]
     memory = summary.get("peak_memory_bytes")
-    if is_number(memory):
+    if memory is not None and is_number(memory):
         entries.append(("Peak memory", f"{memory / 2**30:.2f} GiB"))
     versions = ", ".join(f"{name} {plain(value)}" for name, value in mapping(summary.get("versions")).items())
     if versions:

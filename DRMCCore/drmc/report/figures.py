@@ -120,11 +120,11 @@ def _point(original: np.ndarray, marks: np.ndarray | None) -> tuple[tuple[int, i
     """Where the slices are taken: the hottest lesion voxel, or the center of the uptake."""
     if marks is not None:
         hottest = np.argmax(np.where(marks, original, -np.inf))
-        return tuple(
-            int(i) for i in np.unravel_index(hottest, original.shape)
-        ), "through the hottest lesion voxel"
+        z, y, x = (int(i) for i in np.unravel_index(hottest, original.shape))
+        return (z, y, x), "through the hottest lesion voxel"
     where = "through the center of the uptake" if (original > 0).any() else "through the center of the image"
-    return uptake_center(original), where
+    z, y, x = uptake_center(original)
+    return (z, y, x), where
 
 
 def _marked(pixels: np.ndarray, mask: np.ndarray | None) -> np.ndarray:

@@ -29,8 +29,8 @@ def thumbnails(original: np.ndarray, denoised: np.ndarray, geometry: Geometry) -
         # A few slices are too flat for a coronal view, as in the report.
         axis = 0 if extent[0] < 0.2 * max(extent[1], extent[2]) else 1
         rows, columns = (size for index, size in enumerate(extent) if index != axis)
-        steps = tuple(size for index, size in enumerate(spacing) if index != axis)
+        rows_mm, columns_mm = (size for index, size in enumerate(spacing) if index != axis)
         step = max(rows / THUMBNAIL_HEIGHT, columns / THUMBNAIL_WIDTH)
-        small = resized(anatomical.max(axis=axis), steps, step)
+        small = resized(anatomical.max(axis=axis), (rows_mm, columns_mm), step)
         pictures[name] = data_uri(inverted_gray(small, THUMBNAIL_TOP))
     return pictures
