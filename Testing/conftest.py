@@ -22,3 +22,46 @@ def data_folder() -> Path:
     if not (folder / "README.md").is_file():
         pytest.skip("no test data: set DRMC_TEST_DATA to its folder")
     return folder
+
+
+# Files that simulate, train, denoise real scans or start many processes: seconds a test, and begun first, so that no
+# process is left with one of them at the end.
+SLOW = (
+    "test_trust",
+    "test_audit",
+    "test_acquisition_transform",
+    "test_self_tests",
+    "test_resume",
+    "test_training_module",
+    "test_validate",
+    "test_kinds",
+    "test_cohort",
+    "test_batch",
+    "test_random_centers",
+    "test_launch",
+    "test_processes",
+    "test_process",
+    "test_sequences",
+    "test_panel",
+    "test_anatomy",
+    "test_anatomy_variation",
+    "test_strategies",
+    "test_calibration",
+    "test_uncorrected",
+    "test_noise_free",
+    "test_semireal",
+    "test_evaluation",
+    "test_training",
+    "test_lesions",
+    "test_wheel",
+    "test_spots",
+)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Marks the tests of slow files and puts them first, in the order of SLOW."""
+    place = {name: number for number, name in enumerate(SLOW)}
+    for item in items:
+        if item.path.stem in place:
+            item.add_marker(pytest.mark.slow)
+    items.sort(key=lambda item: place.get(item.path.stem, len(SLOW)))
