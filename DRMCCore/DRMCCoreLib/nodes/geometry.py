@@ -55,7 +55,7 @@ def imageFromNode(volumeNode) -> sitk.Image:
 def onNodeGrid(array: np.ndarray, matrix: np.ndarray, volumeNode) -> np.ndarray | None:
     """The array (k, j, i) of a file with this IJK to RAS, turned to the node's order of voxels.
 
-    None if the two grids are not the same set of voxels (drmc.grids).
+    None if the two grids are not the same set of voxels (drmc.imaging.geometry).
     """
     toNode = np.linalg.inv(nodeMatrix(volumeNode)) @ matrix
     return geometry.turned(array, toNode, slicer.util.arrayFromVolume(volumeNode).shape)

@@ -1,7 +1,7 @@
 """From a scan on disk to a denoised scan and its numbers: the one path of command line, batch and Slicer.
 
 `run` does one scan, `denoise_volume` the part between reading and writing; a folder of scans is done by
-drmc.batch, and what a scan is says drmc.scans. All is computed first; the outputs are then written into a hidden folder on the same disk and moved into
+drmc.denoising.batch; drmc.denoising.finding says what a scan is. All is computed first; the outputs are then written into a hidden folder on the same disk and moved into
 place by renaming, so that a failure, a refusal or a cancel leaves the output folder as it was.
 """
 
