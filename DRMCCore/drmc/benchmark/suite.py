@@ -19,11 +19,11 @@ from drmc.denoising.finding import find_scan
 from drmc.errors import InputError
 from drmc.files import jsonable
 from drmc.inference.denoiser import Denoiser
-from drmc.inference.device import on_physical_cores
 from drmc.models.registry import find_model
 from drmc.models.weights import load_network
 from drmc.networks.drmc import NetworkConfig
 from drmc.runtime import hardware
+from drmc.runtime.threads import allowed_cores, torch_threads
 from drmc.runtime.usage import versions
 from drmc.simulation.command import devices
 
@@ -66,7 +66,7 @@ def measure(
     load = os.getloadavg()[0] if hasattr(os, "getloadavg") else None
     machine = hardware.describe(device) | {"load_average": load}
     result: dict[str, Any] = {"tile": [], "training_step": [], "scan": None, "scaling": None}
-    with on_physical_cores():
+    with torch_threads(allowed_cores()):
         if "scan" in parts:  # first, while this process holds little memory
             result["scan"] = measure_scan(scan, model, device, report)
         denoiser = Denoiser(new_network(config), tile, device=device)
