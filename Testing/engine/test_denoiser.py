@@ -13,7 +13,7 @@ from drmc.imaging.geometry import Geometry
 from drmc.inference import device as device_module
 from drmc.inference.denoiser import Denoiser
 from drmc.inference.tile_run import TileRun, _OutOfMemoryError
-from drmc.inference.tiles import tile_at
+from drmc.inference.tiles import halo_width, tile_at
 from drmc.networks.drmc import DRMC, NetworkConfig
 from drmc.runtime import threads
 from drmc.segments.segment import Segment
@@ -91,7 +91,8 @@ def test_a_network_that_adds_nothing_changes_no_bit(shape, spacing):
 @pytest.mark.parametrize("shape", [(70, 64, 81), (5, 30, 100)])
 def test_what_a_network_says_at_the_faces_of_a_tile_is_not_used(tile, shape):
     """There it sees its zero padding: at the scan's own faces too, where no other tile could cover it."""
-    halo = min(4, tile // 8)
+    halo = halo_width(tile)
+    assert halo > 0
 
     def only_at_faces(x_BCDHW):
         residual = torch.ones_like(x_BCDHW)

@@ -19,7 +19,7 @@ from drmc.denoising.request import DenoiseRequest
 from drmc.imaging.geometry import Geometry
 from drmc.imaging.resampling import GRID_MM
 from drmc.inference.denoiser import Denoiser
-from drmc.inference.tiles import OVERLAP, halo_width
+from drmc.inference.tiles import halo_width, overlap_width
 from drmc.runtime.workers import run_in_processes
 
 NETWORK_STAGE = "denoise_network"
@@ -112,7 +112,7 @@ def measure_scaling(
 def synthetic_body(tile: int, tiles: int) -> tuple[np.ndarray, Geometry, float]:
     """SUV (z, y, x) of a cylinder of noisy tissue that takes so many tiles in a row, its geometry, its volume [ml]."""
     inner = tile - 2 * halo_width(tile)
-    stride = inner - round(OVERLAP * inner)
+    stride = inner - overlap_width(tile)
     # of the image's own slices; a stride for each tile lies between what tiles - 1 and what tiles of them reach
     slices = round(tiles * stride * GRID_MM / SLICE_MM)
     radius_mm = 0.3 * inner * GRID_MM

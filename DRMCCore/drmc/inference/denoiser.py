@@ -15,16 +15,17 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from drmc.errors import InputError
-from drmc.imaging.body import LEAST_BODY_SUV, body_mask, body_tiles, tile_region
+from drmc.imaging.body import LEAST_BODY_SUV, body_mask, tile_region
 from drmc.imaging.resampling import resample_from_grid, resample_to_grid
 from drmc.inference.device import choose_device, choose_precision
+from drmc.inference.placement import place_tiles
 from drmc.inference.tile_run import TileRun
 from drmc.inference.tiles import (
-    OVERLAP,
     Blend,
     TileLayout,
     add_hot_voxels,
     halo_width,
+    overlap_width,
     physical_points,
 )
 from drmc.models.card import ModelEntry
@@ -200,7 +201,7 @@ class Denoiser:
         if grid != geometry:
             add_hot_voxels(body, grid, suv_zyx, geometry)
         halo = halo_width(self.tile)
-        starts = body_tiles(body, self.tile - 2 * halo, OVERLAP) - halo
+        starts = place_tiles(body, self.tile - 2 * halo, overlap_width(self.tile)) - halo
         regions = [tile_region(start, self.tile, body.shape) for start in starts.tolist()]
         return starts, np.array([body[region].mean() for region in regions], dtype=np.float32)
 
