@@ -463,7 +463,8 @@ def test_a_lesion_is_counted_in_the_tiles_whose_used_part_holds_it():
     geometry = Geometry((30, 44, 41), (2.63, 1.31, 3.07), (12.0, -30.0, 7.0), ROUGH)
     result = denoise(torch.zeros_like, scan(geometry.shape) + 1, geometry)
     layout = result.layout
-    assert len(layout.starts_zyx) == len(result.gates_TLM) > 10 and layout.edge == 12
+    assert len(layout.starts_zyx) == len(result.gates_TLM) > 10
+    assert layout.edge == 16 - 2 * halo_width(16)
     np.testing.assert_allclose(
         points(layout.grid, layout.starts_zyx + (layout.edge - 1) / 2), result.tile_centers_mm
     )

