@@ -24,7 +24,7 @@ from drmc.denoising.finding import companions, find_scans, of_medium
 from drmc.denoising.outputs import check_output_folder, earlier_summary
 from drmc.denoising.request import DenoiseRequest, LoadedModel, check_request
 from drmc.denoising.summary import suv_warnings
-from drmc.errors import CancelledError, DRMCError, InputError, OutputHeldError
+from drmc.errors import CancelledError, DRMCError, InputError, OutputInUseError
 from drmc.runtime.control import Cancel, Progress, raise_if_cancelled
 from drmc.runtime.workers import run_in_processes
 from drmc.texts import one_line
@@ -320,7 +320,7 @@ def do_scan(task: _Task, model: LoadedModel, progress: Progress | None, cancel: 
             summary = pipeline.run(task.request, progress, cancel, name=task.name, model=model)
             said = (f"computed again: {why}" if why else "", _NO_LESIONS if task.without_lesions else "")
             message = "; ".join(part for part in said if part)
-    except OutputHeldError as error:
+    except OutputInUseError as error:
         held, outcome, message = True, "refused", str(error)
     except CancelledError as error:
         outcome, message = "cancelled", str(error)

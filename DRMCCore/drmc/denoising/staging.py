@@ -20,7 +20,7 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
-from drmc.errors import OutputHeldError
+from drmc.errors import OutputInUseError
 from drmc.locks import PART, is_free, still_there, try_lock
 
 OWNER = "owner.lock"
@@ -43,7 +43,7 @@ class Claim:
     def take(self) -> Path:
         """Makes the staging folder and sweeps the leftovers of runs that were killed.
 
-        Raises OutputHeldError where another run that lives has the same output folder.
+        Raises OutputInUseError where another run that lives has the same output folder.
         """
         missing = [folder for folder in (self.output, *self.output.parents) if not folder.exists()]
         self._made = missing
@@ -59,7 +59,7 @@ class Claim:
             if is_free(other / OWNER):
                 shutil.rmtree(other, ignore_errors=True)
             elif _age(other) <= _age(staging):
-                raise OutputHeldError(
+                raise OutputInUseError(
                     f"{self.output}: another run is writing there ({_said(other)}): wait for it, or choose another "
                     "output folder"
                 )
