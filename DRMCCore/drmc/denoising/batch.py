@@ -304,7 +304,8 @@ class _Batch:
 def do_scan(task: _Task, model: LoadedModel, progress: Progress | None, cancel: Cancel | None) -> _Ended:
     """Does one scan of a batch; nothing is raised but KeyboardInterrupt."""
     started = time.perf_counter()
-    outcome, message, summary = "done", "", None
+    outcome, message = "done", ""
+    summary: Mapping[str, Any] | None = None
     held = by_another = False
     output = Path(task.request.output)
     try:

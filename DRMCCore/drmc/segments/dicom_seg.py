@@ -55,22 +55,7 @@ def read_segmentation(
             grid, or its frame of reference is not that of the scan and its only referenced series (0008,1115)
             is not `series_uid` either.
     """
-    notices = []
-    own_frame = text_of(value_of(dataset, "FrameOfReferenceUID"))
-    series = {
-        text_of(value_of(one, "SeriesInstanceUID")) for one in items_of(dataset, "ReferencedSeriesSequence")
-    }
-    of_scan = series == {series_uid}
-    if frame_of_reference and own_frame not in ("", frame_of_reference):
-        if not of_scan:
-            raise InputError(
-                f"{path}: the segmentation has another FrameOfReferenceUID (0020,0052) than the scan: it was "
-                "drawn on an image in another position; register it to the scan in 3D Slicer"
-            )
-        notices.append(
-            f"{path.name} has another FrameOfReferenceUID (0020,0052) than the scan, but the series that it "
-            "references (0008,1115) is the scan's: taken as drawn on it"
-        )
+    of_scan, notices = _check_reference(dataset, path, frame_of_reference, series_uid)
     names = _names(dataset)
     if not names:
         raise InputError(
@@ -111,6 +96,29 @@ def read_segmentation(
             "or LABELMAP"
         )
     return [(name, _image(pieces[number], frames, name, path)) for number, name in names.items()], notices
+
+
+def _check_reference(
+    dataset: Dataset, path: Path, frame_of_reference: str | None, series_uid: str | None
+) -> tuple[bool, list[str]]:
+    """Whether the object references only the scan's series, and notices on its frame of reference."""
+    own_frame = text_of(value_of(dataset, "FrameOfReferenceUID"))
+    series = {
+        text_of(value_of(one, "SeriesInstanceUID")) for one in items_of(dataset, "ReferencedSeriesSequence")
+    }
+    of_scan = series == {series_uid}
+    if not frame_of_reference or own_frame in ("", frame_of_reference):
+        return of_scan, []
+    if not of_scan:
+        raise InputError(
+            f"{path}: the segmentation has another FrameOfReferenceUID (0020,0052) than the scan: it was "
+            "drawn on an image in another position; register it to the scan in 3D Slicer"
+        )
+    notice = (
+        f"{path.name} has another FrameOfReferenceUID (0020,0052) than the scan, but the series that it "
+        "references (0008,1115) is the scan's: taken as drawn on it"
+    )
+    return of_scan, [notice]
 
 
 def _names(dataset: Dataset) -> dict[int, str]:

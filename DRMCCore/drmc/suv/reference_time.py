@@ -5,10 +5,10 @@ from __future__ import annotations
 import math
 import re
 from dataclasses import dataclass
-from typing import Any
 
 from drmc.errors import InputError, SUVRefusedError
 from drmc.suv.clocks import Administration, Clocks
+from drmc.suv.decision import Candidate
 from drmc.suv.formulas import change_text, exp2, in_frame_term, mean_count_time, suv_change_percent
 from drmc.suv.header import Header
 from drmc.suv.limits import (
@@ -268,14 +268,20 @@ class ReferenceTime:
             return
         raise refused("SeriesTime", f"and the other times contradict each other: {line}", _NAME_THE_RULE)
 
-    def candidates(self, chosen: _Candidate | None) -> list[dict[str, Any]]:
-        """Every candidate as plain values, with its effect on the SUV where one is chosen."""
-        rows = []
+    def candidates(self, chosen: _Candidate | None) -> list[Candidate]:
+        """Every candidate as plain values, with its effect on the SUV if one is chosen."""
+        rows: list[Candidate] = []
         for c in self.found.values():
             percent = math.nan if chosen is None else suv_change_percent(c.time - chosen.time, self.half_life)
-            shown = round(percent, 4) if math.isfinite(percent) else None
-            row = {"rule": c.rule, "time": self.clocks.iso(c.time), "difference_percent": shown}
-            rows.append({**row, "plausible": c.plausible, "note": c.note})
+            rows.append(
+                {
+                    "rule": c.rule,
+                    "time": self.clocks.iso(c.time),
+                    "difference_percent": round(percent, 4) if math.isfinite(percent) else None,
+                    "plausible": c.plausible,
+                    "note": c.note,
+                }
+            )
         return rows
 
 

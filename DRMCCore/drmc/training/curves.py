@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from drmc.measures.routing import BANKS
+from drmc.measures.rows import BANKS
 from drmc.pages.colors import ACCENT, css_color, ink_on, sequential_color, series_color
 from drmc.pages.plot import Plot, Point, log_ticks, ticks
 from drmc.pages.text import number
