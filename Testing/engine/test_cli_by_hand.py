@@ -51,7 +51,7 @@ def test_suv_takes_values_by_hand_and_says_so(capsys, tmp_path):
     [
         (["PatientName=X"], "--header PatientName: cannot be given by hand"),
         (["PatientWeight"], "write KEYWORD=VALUE"),
-        (["PatientWeight=70", "--header", "PatientWeight=71"], "is given twice"),
+        (["PatientWeight=70", "--header", "PatientWeight=71"], "occurs twice"),
         (["PatientWeight=heavy"], "write a positive number"),
     ],
 )

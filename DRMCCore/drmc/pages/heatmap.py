@@ -15,8 +15,8 @@ _LEFT, _TOP = 84, 52
 def routing_svg(rows: Sequence[Mapping[str, Any]]) -> str:
     """Inline SVG of `drmc.measures.routing.routing_table` rows; no script, no external resource.
 
-    A cell's color and large number are the mean gate, the small one the fraction of tiles in which the expert is
-    closed.
+    A cell's color and large number are the mean gate, the small one the fraction of tiles in which the expert
+    is closed.
     """
     layers = list(dict.fromkeys((row["block"], row["bank"]) for row in rows))
     experts = list(dict.fromkeys(row["expert"] for row in rows))

@@ -133,7 +133,7 @@ def plan_series(volume: PETVolume) -> SeriesPlan:
         plan = SeriesPlan(volume.units)
     else:
         facts = [slice_facts(read_dataset(file, deferred=False)) for file in files]
-        plan = _plan_counts(manual.replaced(facts, volume.given))
+        plan = _plan_counts(manual.override(facts, volume.given))
     if not volume.given:
         return plan
     said = f"the DICOM series carries the values given by hand: {', '.join(volume.given)}"
