@@ -72,10 +72,10 @@ class SUVRefusedError(InputError):
         return {"candidates": self.candidates, "stated": self.stated, "accept": self.accept}
 
 
-class CancelledError(DRMCError):
+class CanceledError(DRMCError):
     """The user canceled the work; no partial output is left."""
 
     exit_code = 130
 
-    def __init__(self, message: str = "cancelled"):
+    def __init__(self, message: str = "canceled"):
         super().__init__(message)

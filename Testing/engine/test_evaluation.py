@@ -255,7 +255,7 @@ def test_an_evaluation_that_was_broken_off_goes_on(dataset, tmp_path, monkeypatc
     with monkeypatch.context() as patch:
         patch.setattr(estimators.Estimator, "estimate", stops)
         assert cli.main(["evaluate", str(broken)]) == 130
-    assert capsys.readouterr().err.endswith("drmc: cancelled\n")
+    assert capsys.readouterr().err.endswith("drmc: canceled\n")
     assert not (tmp_path / "broken" / "results.csv").exists()
     assert not list((tmp_path / "broken").rglob(".part-*"))
     evaluated(broken)

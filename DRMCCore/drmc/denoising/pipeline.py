@@ -51,7 +51,7 @@ from drmc.pet.volume import PETVolume
 from drmc.report.page import write_report
 from drmc.report.summary import ComparisonRecord, FingerprintRecord, MetricByStage, Summary
 from drmc.report.thumbnails import thumbnails
-from drmc.runtime.control import Cancel, Progress, Stopwatch, raise_if_cancelled
+from drmc.runtime.control import Cancel, Progress, Stopwatch, raise_if_canceled
 from drmc.runtime.usage import peak_memory_bytes, versions
 from drmc.texts import RESEARCH_USE
 
@@ -74,7 +74,7 @@ def run(
 
     `progress(done, total, seconds_left)` is called between tiles, `cancel()` between tiles and stages.
     `name` goes into the `scan` column (default: the input's name); `model` shares a loaded one between
-    scans. Raises InputError (refused, nothing written), CancelledError, or DRMCError.
+    scans. Raises InputError (refused, nothing written), CanceledError, or DRMCError.
     """
     output = Path(request.output)
     with files.disk_full_as_error(output), staging.Claim(output) as claim:
@@ -104,7 +104,7 @@ def _run(
         model = model or LoadedModel(request)
         folder = claim.take()
         made_from = fingerprint_of(request, scan_path, model.entry)
-    raise_if_cancelled(cancel)
+    raise_if_canceled(cancel)
     with clock("read"):
         inputs = read_inputs(request, scan_path)
         plan = dicom_writing.plan_series(inputs.volume) if request.with_series else None
@@ -112,17 +112,17 @@ def _run(
         produced = output_names(request, with_lesions=inputs.segments is not None)
         protect_inputs(output, produced, protected)
         check_free_space(output, inputs.volume)
-    raise_if_cancelled(cancel)
+    raise_if_canceled(cancel)
     with clock("load_model"):
         denoiser = model.load()
-    raise_if_cancelled(cancel)
+    raise_if_canceled(cancel)
     with clock("denoise"):
         denoised, result = denoise_volume(inputs.volume, denoiser, progress=progress, cancel=cancel)
     clock.seconds.update({f"denoise_{stage}": seconds for stage, seconds in result.seconds.items()})
-    raise_if_cancelled(cancel)
+    raise_if_canceled(cancel)
     with clock("quantify"):
         measured = _measure(request, name, inputs, denoised, result, model.entry)
-    raise_if_cancelled(cancel)
+    raise_if_canceled(cancel)
     summary = _summary_of(
         request, name, inputs, result, measured, model.entry, denoiser.tile, produced, made_from
     )
@@ -140,7 +140,7 @@ def _run(
     summary["seconds"] = files.jsonable(clock.so_far())
     summary["peak_memory_bytes"] = peak_memory_bytes()
     files.write_json(folder / "summary.json", summary)
-    raise_if_cancelled(cancel)
+    raise_if_canceled(cancel)
     move_into_place(folder, output, produced, protected)
     return summary
 
@@ -267,7 +267,7 @@ def denoise_volume(
     """Denoises a volume: original + residual, on the scan's own grid and in its own units, never clipped.
 
     Voxels whose residual is exactly 0 keep their very bits. Returns the denoised volume (everything but
-    the array is the scan's) and the denoiser's result. Raises CancelledError, or DRMCError if the model's
+    the array is the scan's) and the denoiser's result. Raises CanceledError, or DRMCError if the model's
     values are not finite.
     """
     result = denoiser.denoise(volume.suv_array(), volume.geometry, progress=progress, cancel=cancel)

@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-from drmc.errors import CancelledError
+from drmc.errors import CanceledError
 
 Progress = Callable[[int, int, "float | None"], None]
 """Called as (done, total, seconds left or None)."""
@@ -14,14 +14,14 @@ Cancel = Callable[[], bool]
 """Called between steps of the work; True stops it."""
 
 
-def raise_if_cancelled(cancel: Cancel | None) -> None:
+def raise_if_canceled(cancel: Cancel | None) -> None:
     """Stops the work if the caller's `cancel` returns True.
 
     Raises:
-        CancelledError: it did.
+        CanceledError: it did.
     """
     if cancel is not None and cancel():
-        raise CancelledError()
+        raise CanceledError()
 
 
 class Stopwatch:

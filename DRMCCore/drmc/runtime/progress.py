@@ -70,7 +70,7 @@ class TerminalProgress:
         self._stream.flush()
 
     def outcome(self, scan: str, outcome: str, message: str) -> None:
-        """A batch has ended a scan (or a patient): done, skipped, refused, failed or cancelled."""
+        """A batch has ended a scan or patient; `outcome`: done, skipped, refused, failed or cancelled."""
         self.clear()
         prefix = self._scan or f"{shown(scan)}: "  # scans in parallel have no `scan` event before
         self._stream.write(f"{prefix}{outcome}" + (f": {shown(message)}" if message else "") + "\n")
@@ -123,7 +123,7 @@ class JsonProgress:
         self._write("notice", message=message)
 
     def outcome(self, scan: str, outcome: str, message: str) -> None:
-        """A batch has ended a scan (or a patient): done, skipped, refused, failed or cancelled."""
+        """A batch has ended a scan or patient; `outcome`: done, skipped, refused, failed or cancelled."""
         self._write("outcome", scan=scan, outcome=outcome, message=message)
 
     def batch(self, done: float, total: int, seconds_left: float | None) -> None:
