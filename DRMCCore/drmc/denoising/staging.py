@@ -51,7 +51,8 @@ class Claim:
             folder.mkdir(exist_ok=True)
         inside = self.output if self.output.is_dir() else self.output.parent
         while self._lock is None:
-            self.staging = Path(tempfile.mkdtemp(prefix=self._prefix, dir=inside))
+            # From Python 3.12 on mkdtemp returns an absolute path, which `_others` would not recognize.
+            self.staging = inside / Path(tempfile.mkdtemp(prefix=self._prefix, dir=inside)).name
             self._lock = self._own(self.staging / OWNER)
         staging = self.staging
         assert staging is not None  # made with the lock
