@@ -99,7 +99,8 @@ class Router(nn.Module):
     def forward(self, mean_BC: Tensor, hidden_BR: Tensor | None) -> tuple[Tensor, Tensor | None]:
         if self.gate == "none":
             return mean_BC.new_ones(len(mean_BC), self.experts), None
-        hidden_BR = F.gelu(self.inner(torch.cat([mean_BC, hidden_BR], 1) if self.use_hidden else mean_BC))
+        seen = [mean_BC] if hidden_BR is None or not self.use_hidden else [mean_BC, hidden_BR]
+        hidden_BR = F.gelu(self.inner(torch.cat(seen, 1)))
         logits_BM = self.outer(hidden_BR)
         if self.gate == "relu":
             return F.relu(logits_BM), hidden_BR
@@ -145,16 +146,21 @@ class AttentionBank(nn.Module):
         map_BKC = self.maps(gram(exact_BNC), opened).flatten(1, 2)
         depthwise_K27 = self.depthwise_MC333[opened].flatten(0, 1).flatten(1)
         out_BCK = (self.project_MCC[opened] * gates_BM[:, opened, None, None]).transpose(1, 2).flatten(2)
-        dense, kernel_BCC333 = form == "dense", None
-        by_kernel = torch.is_grad_enabled() and x_BNC.shape[1] > FEW_TOKENS * C
-        if dense or by_kernel:  # the whole bank is one 3x3x3 convolution per tile
-            kernel_BKC27 = map_BKC[..., None] * depthwise_K27[:, None]
-            kernel_BCC333 = (out_BCK @ kernel_BKC27.flatten(2)).view(-1, C, C, 3, 3, 3).to(low)
-        if dense:
-            tiles = zip(x_BNC.split(1), kernel_BCC333, strict=True)
+        if form == "dense":
+            kernels = _folded(map_BKC, depthwise_K27, out_BCK).to(low)
+            tiles = zip(x_BNC.split(1), kernels, strict=True)
             return total_BNC + torch.cat([convolve(x_1NC, kernel, space) for x_1NC, kernel in tiles])
+        by_kernel = torch.is_grad_enabled() and x_BNC.shape[1] > FEW_TOKENS * C
+        kernel_BCC333 = _folded(map_BKC, depthwise_K27, out_BCK).to(low) if by_kernel else None
         factors = map_BKC.to(low), depthwise_K27.view(-1, 1, 3, 3, 3).to(low), out_BCK.to(low)
         return FactoredConvolution.apply(total_BNC, x_BNC, kernel_BCC333, *factors, space)
+
+
+def _folded(map_BKC: Tensor, depthwise_K27: Tensor, out_BCK: Tensor) -> Tensor:
+    """A whole attention bank as one 3x3x3 convolution per tile, (B, C, C, 3, 3, 3)."""
+    C = map_BKC.shape[2]
+    kernel_BKC27 = map_BKC[..., None] * depthwise_K27[:, None]
+    return (out_BCK @ kernel_BKC27.flatten(2)).view(-1, C, C, 3, 3, 3)
 
 
 class FFNBank(nn.Module):
@@ -217,12 +223,12 @@ class RoutedNetwork(ResidualNetwork):
     def __init__(self, config: Settings, blocks: Sequence[NetworkConfig]):
         super().__init__()
         self.config, self.form = config, "auto"
-        cube, channels = config.voxel_unshuffle**3, blocks[0].channels
-        self.head = nn.Conv3d(cube, channels, 3, padding=1)
+        first, cube = blocks[0], config.voxel_unshuffle**3
+        self.head = nn.Conv3d(cube, first.channels, 3, padding=1)
         self.blocks = nn.ModuleList(map(Block, blocks))
-        self.tail = nn.Conv3d(channels, cube, 3, padding=1)
-        if config.use_hidden and config.gate != "none":
-            self.hidden_R = nn.Parameter(torch.ones(config.hidden))
+        self.tail = nn.Conv3d(first.channels, cube, 3, padding=1)
+        if first.use_hidden and first.gate != "none":
+            self.hidden_R = nn.Parameter(torch.ones(first.hidden))
 
     def start(self, x_BNC: Tensor) -> Tensor | None:
         """The H of the first router, (B, R); raises ValueError where `form` is unknown."""
@@ -267,7 +273,7 @@ class DRMC(RoutedNetwork):
         if not isinstance(source, Mapping) or not all(isinstance(value, Tensor) for value in source.values()):
             raise ValueError("a checkpoint of the authors' network must be a flat dictionary of tensors")
         state = {key.removeprefix("module."): value for key, value in source.items()}
-        network = cls(NetworkConfig(**authors_config(state), gate=gate))
+        network = cls(NetworkConfig.from_dict({**authors_config(state), "gate": gate}))
         views = network.authors_state_dict()
         for key in [*views, *state]:
             found, expected = (tuple(d[key].shape) if key in d else "absent" for d in (state, views))

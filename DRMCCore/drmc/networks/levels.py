@@ -14,7 +14,14 @@ from drmc.networks.tokens import Space
 
 def below(space: Space) -> Space:
     """The shape of the level below: half of each size."""
-    return tuple(n // 2 for n in space)
+    D, H, W = space
+    return D // 2, H // 2, W // 2
+
+
+def above(space: Space) -> Space:
+    """The shape of the level above: twice each size."""
+    D, H, W = space
+    return 2 * D, 2 * H, 2 * W
 
 
 def gather_cubes(x_BNC: Tensor, space: Space) -> Tensor:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
-from typing import Any, ClassVar
+from typing import Any, ClassVar, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from drmc.networks.tokens import Space, convolve_in_slabs, fill_behind, shuffle, unshuffle
 
 INPUT_SCALE = 20.0  # SUV per network unit
+AnySettings = TypeVar("AnySettings", bound="Settings")
 
 
 @dataclass(frozen=True)
@@ -19,6 +20,11 @@ class Settings:
     """What the settings of every kind of network share; `kind` is their key in `drmc.networks.registry.KINDS`."""
 
     kind: ClassVar[str]
+
+    @property
+    def voxel_unshuffle(self) -> int:
+        """Edge of the cubes of voxels that the head reads as channels: a field of each kind."""
+        raise NotImplementedError
 
     @property
     def gates_shape(self) -> tuple[int, int]:
@@ -34,7 +40,7 @@ class Settings:
         return {key: list(v) if isinstance(v, tuple) else v for key, v in asdict(self).items()}
 
     @classmethod
-    def from_dict(cls, values: Mapping[str, Any]) -> Settings:
+    def from_dict(cls: type[AnySettings], values: Mapping[str, Any]) -> AnySettings:
         """Raises ValueError on a key that is no field."""
         if unknown := sorted(set(values) - {field.name for field in fields(cls)}):
             raise ValueError(f"unknown network setting(s): {', '.join(unknown)}")
@@ -89,7 +95,8 @@ class ResidualNetwork(nn.Module):
             raise ValueError(f"{type(self).__name__} takes (B, 1, D, H, W), got {tuple(x_BCDHW.shape)}")
         exact, k = self.head.weight.dtype, self.config.voxel_unshuffle
         cubes_BCDHW = unshuffle(fill_behind(x_BCDHW.to(exact), self.multiple), k)
-        space = cubes_BCDHW.shape[2:]
+        D, H, W = cubes_BCDHW.shape[2:]
+        space = D, H, W
         x_BNC = convolve_in_slabs(cubes_BCDHW.flatten(2).transpose(1, 2), self.head, space)
         x_BNC, gates = self.body(x_BNC.to(compute_dtype or exact).contiguous(), space)
         residual_BNC = convolve_in_slabs(x_BNC.to(exact), self.tail, space)

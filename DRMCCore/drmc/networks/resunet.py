@@ -115,6 +115,7 @@ class ResUNet(ResidualNetwork):
         """Down and up the levels; there are no gates."""
         passed: list[tuple[Tensor, Space]] = []
         for units in self.levels:
+            assert isinstance(units, nn.ModuleList)
             for unit in units:
                 x_BNC, space = unit(x_BNC, space)
             passed.append((x_BNC, space))

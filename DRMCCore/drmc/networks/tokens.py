@@ -13,6 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
+from torch.nn.grad import conv3d_weight
 
 Space = tuple[int, int, int]  # D, H, W
 CACHE_VALUES = 2**19  # intermediate values of a chunk of voxels in an FFN bank on a CPU, measured
@@ -101,8 +102,8 @@ def convolve(
     """
     if x_BNC.dtype == torch.bfloat16 and space[0] == 2 and x_BNC.device.type == "cpu":
         # There oneDNN's gradient of the kernel is wrong, not even finite (torch 2.13).
-        kernel, bias = (None if tensor is None else tensor.float() for tensor in (kernel, bias))
-        return convolve(x_BNC.float(), kernel, space, groups, bias, stride).bfloat16()
+        bias = None if bias is None else bias.float()
+        return convolve(x_BNC.float(), kernel.float(), space, groups, bias, stride).bfloat16()
     (B, _, C), depth, padding = x_BNC.shape, -(-space[0] // stride), (1, 1, 1)
     if halved := B == groups == 1 and x_BNC.device.type == "cpu" and C * space[0] * space[1] <= SMALL_IMAGE:
         x_BCDHW, padding = _in_halves(x_BNC[0], space, stride), (0, 1, 1)
@@ -175,8 +176,9 @@ def _factor_gradients(x_BNC, grad_BNC, map_BKC, depthwise_K1333, out_BCK, space)
     grad_v_BNK = convolve(grad_w_BNK, depthwise_K1333.flip(2, 3, 4), space, groups=K)
     at_once = max(1, CACHE_VALUES // v_BNK[0].numel()) if x_BNC.device.type == "cpu" else len(x_BNC)
     tiles = zip(v_BNK.split(at_once), grad_w_BNK.split(at_once), strict=True)
-    grad_depthwise = sum(_depthwise_gradient(*pair, space) for pair in tiles).to(depthwise_K1333.dtype)
-    return grad_v_BNK @ map_BKC, grad_v_BNK.mT @ x_BNC, grad_depthwise, grad_BNC.mT @ w_BNK
+    zero = x_BNC.new_zeros((), dtype=torch.promote_types(x_BNC.dtype, torch.float32))
+    grad_K1333 = sum((_depthwise_gradient(*pair, space) for pair in tiles), zero).to(depthwise_K1333.dtype)
+    return grad_v_BNK @ map_BKC, grad_v_BNK.mT @ x_BNC, grad_K1333, grad_BNC.mT @ w_BNK
 
 
 def _depthwise_gradient(x_BNK, grad_BNK, space) -> Tensor:
@@ -199,12 +201,10 @@ def _kernel_gradient(x_NC, grad_NC, space) -> Tensor:
     (depth, H, W), C = space, x_NC.shape[1]
     if C * depth * H > SMALL_IMAGE or x_NC.device.type != "cpu":
         x, grad = (tokens.view(1, *space, C).permute(0, 4, 1, 2, 3) for tokens in (x_NC, grad_NC))
-        return torch.nn.grad.conv3d_weight(x, (C, C, 3, 3, 3), grad, padding=1)
+        return conv3d_weight(x, (C, C, 3, 3, 3), grad, padding=1)
     grad_2DHWC = F.pad(grad_NC.reshape(depth, -1), (0, 0, 0, depth % 2)).view(2, -1, H, W, C)
     grad_2CDHW = grad_2DHWC.permute(0, 4, 1, 2, 3)
-    return torch.nn.grad.conv3d_weight(
-        _in_halves(x_NC, space), (C, C, 3, 3, 3), grad_2CDHW, padding=(0, 1, 1)
-    )
+    return conv3d_weight(_in_halves(x_NC, space), (C, C, 3, 3, 3), grad_2CDHW, padding=(0, 1, 1))
 
 
 def _add_factored(total_BNC, x_BNC, map_BKC, depthwise_K1333, out_BCK, space) -> None:
@@ -227,8 +227,8 @@ def _slabs(x_BNC: Tensor, space: Space, width: int) -> Iterator[tuple[int, slice
     step = max(4, SLAB_VALUES // (plane * width)) if x_BNC.device.type == "cpu" else depth
     for b, z in ((b, z) for b in range(len(x_BNC)) for z in range(0, depth, step)):
         first, end, last = max(0, z - 1), min(depth, z + step), min(depth, z + step + 1)
-        bounds = (z, end), (first, last), (z - first, end - first)
-        yield b, *(slice(low * plane, high * plane) for low, high in bounds), last - first
+        voxels = lambda low, high: slice(low * plane, high * plane)
+        yield b, voxels(z, end), voxels(first, last), voxels(z - first, end - first), last - first
 
 
 def _chunks(x_BNC: Tensor, width: int) -> list[tuple[int, slice]]:

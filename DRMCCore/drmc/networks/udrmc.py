@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from drmc.networks.drmc import ROUTER_CHOICES, NetworkConfig, RoutedNetwork
-from drmc.networks.levels import Downsample, Upsample, below, linear
+from drmc.networks.levels import Downsample, Upsample, above, below, linear
 from drmc.networks.protocol import Settings
 from drmc.networks.tokens import Space, spare_like
 
@@ -81,6 +81,8 @@ class UDRMCConfig(Settings):
 class UDRMC(RoutedNetwork):
     """Routing blocks down and up the levels; on the way up each level also gets its own tokens of the way down."""
 
+    config: UDRMCConfig
+
     def __init__(self, config: UDRMCConfig | None = None):
         config = config or UDRMCConfig()
         super().__init__(
@@ -102,8 +104,10 @@ class UDRMC(RoutedNetwork):
                 passed.append(x_BNC)
                 x_BNC, space = self.down[level - 1](x_BNC, space), below(space)
             elif stage:
-                x_BNC, space = self.up[stage - lowest - 1](x_BNC, space), tuple(2 * n for n in space)
-                x_BNC = linear(torch.cat([x_BNC, passed.pop()], 2), self.merge[stage - lowest - 1])
+                x_BNC, space = self.up[stage - lowest - 1](x_BNC, space), above(space)
+                merge = self.merge[stage - lowest - 1]
+                assert isinstance(merge, nn.Linear)
+                x_BNC = linear(torch.cat([x_BNC, passed.pop()], 2), merge)
             spare_BNC = spare_like(x_BNC)
             for _ in range(count):
                 x_BNC, hidden_BR, block_gates = next(blocks)(x_BNC, hidden_BR, space, self.form, spare_BNC)

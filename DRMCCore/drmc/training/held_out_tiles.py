@@ -27,31 +27,30 @@ def choose_boxes(pair: Pair, tile: int, margin: int, count: int) -> list[tuple[i
     uptake = _sums(np.where(pair.body, np.maximum(pair.full, 0), 0), parts)
     voxels = _sums(pair.body, parts)
     free = voxels > 0
-    chosen: list[tuple[int, ...]] = []
+    chosen: list[tuple[int, int, int]] = []
 
-    def take(place: tuple[int, ...]) -> None:
-        chosen.append(place)
-        apart = [
-            np.abs(np.subtract(found, found[at])) >= inner for found, at in zip(starts, place, strict=True)
-        ]
-        z, y, x = apart
+    def take(flat: int) -> None:
+        place = [found[int(at)] for found, at in zip(starts, np.unravel_index(flat, free.shape), strict=True)]
+        first_z, first_y, first_x = place
+        chosen.append((first_z, first_y, first_x))
+        z, y, x = (np.abs(np.subtract(found, at)) >= inner for found, at in zip(starts, place, strict=True))
         free[...] &= z[:, None, None] | y[None, :, None] | x
 
     if (held := _held_lesions(pair, parts) * free).any():
         # of equals the one of most uptake
         best = held + 0.5 * uptake / max(uptake.max(), 1e-12)
-        take(np.unravel_index(int(np.argmax(np.where(held, best, 0))), held.shape))
+        take(int(np.argmax(np.where(held, best, 0))))
     for _ in range(count):
         score = np.where(free, uptake, 0)
         if not score.any():
             break
-        take(np.unravel_index(int(np.argmax(score)), score.shape))
+        take(int(np.argmax(score)))
     if free.any():
         filled = np.flatnonzero(free & (2 * voxels >= voxels[free].max()))
         mean = (uptake.ravel() / np.maximum(voxels.ravel(), 1))[filled]
         middle = filled[np.argsort(mean, kind="stable")[(len(mean) - 1) // 2]]
-        take(np.unravel_index(int(middle), free.shape))
-    return [tuple(int(found[at]) for found, at in zip(starts, place, strict=True)) for place in chosen]
+        take(int(middle))
+    return chosen
 
 
 def _candidates(size: int, tile: int, inner: int) -> list[int]:

@@ -6,6 +6,7 @@ import json
 import os
 import signal
 import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -26,13 +27,13 @@ from drmc.training.processes import joined
 from drmc.training.sampler import PatchSampler
 from drmc.training.trainer import Trainer
 from drmc.training.validation import Validation
-from drmc.training.watch import Watch, facts, progress
+from drmc.training.watch import Record, Watch, facts, progress
 
 _GO_ON = "make room and start again; the run goes on from its last checkpoint"
 SKIPPED_IN_A_ROW = 20  # a run that takes no step any more
 
 
-def train(config: TrainingConfig, *, report=None) -> Path:
+def train(config: TrainingConfig, *, report: Callable[[Record], None] | None = None) -> Path:
     """Runs or resumes the training; returns the weight file. `report(record)` receives every logged record.
 
     A run that was stopped returns its checkpoint; one of specialists, whose models are of one center each, the folder.
@@ -83,7 +84,8 @@ def train(config: TrainingConfig, *, report=None) -> Path:
             _Log(trainer.output, trainer.rank, trainer.step, watch) as log,
         ):
             log({**_first_record(trainer, version), "tensorboard": watch.tensorboard})
-            if first and trainer.step == 0 and (config.initial_weights or config.watched_dataset):
+            begun = bool(config.initial_weights or config.watched_dataset)
+            if held_out is not None and trainer.step == 0 and begun:
                 _validate(trainer, held_out, beside, log)
             _run_steps(trainer, sampler, held_out, beside, log)
             event = "finished" if trainer.step >= config.steps else "stopped"
@@ -94,7 +96,11 @@ def train(config: TrainingConfig, *, report=None) -> Path:
 
 
 def _run_steps(
-    trainer: Trainer, sampler: PatchSampler, held_out: Validation | None, beside: Validation | None, log
+    trainer: Trainer,
+    sampler: PatchSampler,
+    held_out: Validation | None,
+    beside: Validation | None,
+    log: _Log,
 ) -> None:
     config = trainer.config
     recent: list[dict] = []
@@ -119,7 +125,7 @@ def _run_steps(
         saves = trainer.step % config.checkpoint_every == 0
         if validates or saves:
             trainer.share(optimizers=True)
-        if trainer.rank == 0 and validates:
+        if held_out is not None and validates:
             _validate(trainer, held_out, beside, log)
         if saves:
             if trainer.rank == 0:
@@ -142,7 +148,7 @@ def _stop_if_nothing_is_learned(trainer: Trainer) -> None:
         )
 
 
-def _validate(trainer: Trainer, held_out: Validation, beside: Validation | None, log) -> None:
+def _validate(trainer: Trainer, held_out: Validation, beside: Validation | None, log: _Log) -> None:
     models = trainer.models()
     found = held_out.measure(models)
     trainer.measured = {key: found[key] for key in ("psnr", "psnr_low")}
@@ -188,10 +194,10 @@ def _first_record(trainer: Trainer, version: str | None) -> dict:
 class _Log:
     """JSON lines into training.jsonl; on resume, records of steps that will be taken again are dropped."""
 
-    def __init__(self, output: Path, rank: int, step: int, report):
+    def __init__(self, output: Path, rank: int, step: int, report: Callable[[Record], None]):
         self.path, self.rank, self.step, self.report = output / "training.jsonl", rank, step, report
 
-    def __enter__(self):
+    def __enter__(self) -> _Log:
         if self.rank == 0:
             kept = []
             if self.path.is_file():
@@ -205,21 +211,20 @@ class _Log:
             self.file = self.path.open("a", encoding="utf-8")
         return self
 
-    def __exit__(self, *_):
+    def __exit__(self, *_: object) -> None:
         if self.rank == 0:
             self.file.close()
 
-    def __call__(self, record: dict) -> None:
+    def __call__(self, record: Record) -> None:
         if self.rank == 0:
             record = jsonable(record)
             self.file.write(json.dumps(record, allow_nan=False) + "\n")
             self.file.flush()
-            if self.report is not None:
-                self.report(record)
+            self.report(record)
 
 
 @contextmanager
-def _signals(trainer: Trainer):
+def _signals(trainer: Trainer) -> Iterator[None]:
     try:
         previous = {s: signal.signal(s, trainer.request_stop) for s in (signal.SIGTERM, signal.SIGINT)}
     except ValueError:  # not the main thread: whoever runs us stops us otherwise

@@ -7,6 +7,9 @@ LayerNorm in front, the experts' maps are badly scaled for AdamW: few directions
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import overload
+
 import torch
 
 MOMENTUM = 0.95
@@ -36,9 +39,26 @@ class MuonAdamW(torch.optim.AdamW):
     `matrices="whole"`: one matrix each, a kernel (out, in, 3, 3, 3) read as out x 27 in. The step of `lr` has the root mean square 0.2 lr of an AdamW step's size (J. Liu et al., 2025, arXiv:2502.16982).
     """
 
+    @overload
+    def step(self, closure: None = None) -> None: ...
+
+    @overload
+    def step(self, closure: Callable[[], float]) -> float: ...
+
     @torch.no_grad()
-    def step(self) -> None:
-        """One step; parameters of `matrices` groups lose their gradient."""
+    def step(self, closure: Callable[[], float] | None = None) -> float | None:
+        """One step; parameters of `matrices` groups lose their gradient.
+
+        Args:
+            closure: computes the loss and the gradients anew, as in all of PyTorch's optimizers.
+
+        Returns:
+            What the closure returned, None without one.
+        """
+        loss = None
+        if closure is not None:
+            with torch.enable_grad():
+                loss = closure()
         for group in self.param_groups:
             if group.get("matrices"):
                 for parameter in group["params"]:
@@ -46,6 +66,7 @@ class MuonAdamW(torch.optim.AdamW):
                     self._muon(parameter, group["lr"], whole=group["matrices"] == "whole")
                     parameter.grad = None  # AdamW passes over it
         super().step()
+        return loss
 
     def _muon(self, parameter: torch.Tensor, rate: float, *, whole: bool) -> None:
         state = self.state[parameter]

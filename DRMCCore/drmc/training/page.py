@@ -90,6 +90,7 @@ def _run(history: History) -> str:
         f"{cores} core{'s' * (cores != 1)}" if is_number(cores) else "",
         f"{memory / 2**30:.0f} GiB" if is_number(memory) else "",
     ]
+    board: dict[object, str] = {True: "written", False: "not installed"}
     pace, seconds = history.last("progress", "patches_per_second"), history.last("progress", "seconds")
     entries = [
         ("Centers", ", ".join(history.centers)),
@@ -100,7 +101,7 @@ def _run(history: History) -> str:
         ("Patches per second", number(pace, 2) if pace else ""),
         ("Best validation", _best(history.validation)),
         ("Resumed at step", ", ".join(f"{step:,}" for step in history.resumed)),
-        ("TensorBoard", {True: "written", False: "not installed"}.get(about.get("tensorboard"), "")),
+        ("TensorBoard", board.get(about.get("tensorboard"), "")),
         ("Version", plain(about["version"]) if about.get("version") else ""),
     ]
     return facts_list((label, escape(value)) for label, value in entries if value)
@@ -183,8 +184,8 @@ def _latest(record: Record, centers: Sequence[str]) -> str:
         for key in ("nrmse", "b_mean", "b_max"):
             low = of(f"{key}_low", center)
             cells.append(number(of(key, center), 3) + (f" ({number(low, 3)})" if is_number(low) else ""))
-        cells = "".join(f"<td>{cell}</td>" for cell in cells)
-        lines.append(f'<tr><td class="text">{escape(center)}</td>{cells}</tr>')
+        row = "".join(f"<td>{cell}</td>" for cell in cells)
+        lines.append(f'<tr><td class="text">{escape(center)}</td>{row}</tr>')
     return table(head, lines)
 
 

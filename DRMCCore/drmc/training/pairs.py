@@ -60,7 +60,8 @@ def load_pairs(case: Case, margin: int = 8, *, wanted: Wanted | None = None) -> 
     Raises InputError where sizes differ, no body is found, or an image without noise is wanted and there is none.
     """
     wanted = wanted or Wanted()
-    if wanted.noise_free and case.noise_free is None:
+    noise_free_path = case.noise_free if wanted.noise_free else None
+    if wanted.noise_free and noise_free_path is None:
         raise InputError(
             f"case {case.case_id}: has no image without noise; simulate with --noise-free, or train with target full"
         )
@@ -83,7 +84,7 @@ def load_pairs(case: Case, margin: int = 8, *, wanted: Wanted | None = None) -> 
         return cut(resample_to_grid(volume.suv_array(), volume.geometry)[0])
 
     low = {factor: cut_like_full(path, "low") for factor, path in case.low.items()}
-    noise_free = cut_like_full(case.noise_free, "noise_free") if wanted.noise_free else None
+    noise_free = None if noise_free_path is None else cut_like_full(noise_free_path, "noise_free")
     lesions = _lesions(case, grid, box, full.shape) if wanted.lesions else ()
     full, body = cut(full), cut(body)
     body_index = np.flatnonzero(body).astype(np.int32)

@@ -73,10 +73,22 @@ PRESETS: dict[str, dict[str, Any]] = {
     },
 }
 
-# On the size that the preset says, the paper's comparisons (Tables 4 and 5), for which a network needs experts.
-VARIANTS: dict[str, Callable[[Settings], Settings]] = {
+RoutedSettings = NetworkConfig | UDRMCConfig
+"""Settings of the networks that have experts."""
+
+
+def _one_expert(network: RoutedSettings) -> RoutedSettings:
+    """Without routing: as many blocks of one expert as there were experts."""
+    if isinstance(network, UDRMCConfig):
+        blocks = tuple(count * network.experts for count in network.blocks)
+        return replace(network, gate="none", experts=1, blocks=blocks)
+    return replace(network, gate="none", experts=1, blocks=network.blocks * network.experts)
+
+
+# The paper's comparisons (Tables 4 and 5), on the size that the preset says.
+VARIANTS: dict[str, Callable[[RoutedSettings], RoutedSettings]] = {
     "drmc": lambda network: network,
-    "baseline": lambda network: replace(network, gate="none", experts=1, blocks=_times_experts(network)),
+    "baseline": _one_expert,
     "without_hidden": lambda network: replace(network, use_hidden=False),
     "softmax": lambda network: replace(network, gate="softmax"),
     "top2": lambda network: replace(network, gate="top2"),
@@ -90,13 +102,6 @@ OTHERS: dict[str, Settings] = {
 }
 
 
-def _times_experts(network: Settings) -> int | tuple[int, ...]:
-    """Blocks of one expert, as many as there were experts."""
-    if isinstance(network.blocks, tuple):
-        return tuple(count * network.experts for count in network.blocks)
-    return network.blocks * network.experts
-
-
 def with_preset(values: Mapping[str, Any]) -> dict[str, Any]:
     """The values on top of those of the preset that they name; `network` as the settings of its kind.
 
@@ -108,7 +113,7 @@ def with_preset(values: Mapping[str, Any]) -> dict[str, Any]:
     if name is not None and name not in PRESETS:
         raise InputError(f"preset = {name!r}: must be one of {', '.join(PRESETS)}")
     preset = PRESETS.get(name, {})
-    base = NetworkConfig.from_dict(preset.get("network", {}))
+    base: Settings = NetworkConfig.from_dict(preset.get("network", {}))
     if isinstance(values.get("initial_weights"), str) and values["initial_weights"]:
         from drmc.models.registry import find_model
         from drmc.models.weights import load_network
@@ -121,7 +126,7 @@ def _network(base: Settings, asked: Any) -> Settings:
     if isinstance(asked, str) and asked in OTHERS:
         return OTHERS[asked]
     if isinstance(asked, str) and asked in VARIANTS:
-        if base.gates_shape == (0, 0):
+        if not isinstance(base, RoutedSettings):
             raise InputError(f"network = {asked!r}: is of a network with experts, not of {base.kind}")
         return VARIANTS[asked](base)
     if not isinstance(asked, dict):

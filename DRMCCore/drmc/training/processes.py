@@ -67,7 +67,7 @@ class Processes:
         """What `make()` returns in the rank `source`, in all of them; a DRMCError that it raises is raised in all."""
         if self.world == 1:
             return make()
-        box = [None]
+        box: list[Any] = [None]
         if self.rank == source:
             try:
                 box = [make()]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
@@ -9,6 +10,7 @@ import numpy as np
 from drmc.networks.protocol import INPUT_SCALE
 from drmc.training.pairs import Pair
 
+_Cut = Callable[[np.ndarray], np.ndarray]  # an image to the same patch of each
 TARGETS = ("full", "noise_free", "expected_full")
 
 
@@ -78,14 +80,21 @@ class PatchSampler:
             # Low and full share their events, so that low = full + noise of its own; a part of that noise is what a
             # dose between the two has.
             low = target + np.float32(rng.random()) * (low - target)
-        weight = None
-        if self.lesion_weight != 1:
-            weight = np.where(patch_of(pair.lesion_mask), np.float32(self.lesion_weight), np.float32(1))
-        return Patch(low, target, weight)
+        return Patch(low, target, self._weight(pair, patch_of))
 
-    def _target(self, pair: Pair, patch_of) -> np.ndarray:
+    def _weight(self, pair: Pair, patch_of: _Cut) -> np.ndarray | None:
+        if self.lesion_weight == 1:
+            return None
+        if pair.lesion_mask is None:
+            raise ValueError(f"{pair.case_id}: read without lesions, which lesion_weight needs")
+        weights = np.float32(self.lesion_weight), np.float32(1)
+        return np.asarray(np.where(patch_of(pair.lesion_mask), *weights))
+
+    def _target(self, pair: Pair, patch_of: _Cut) -> np.ndarray:
         if self.target == "full":
             return patch_of(pair.full)
+        if pair.noise_free is None:
+            raise ValueError(f"{pair.case_id}: read without the image without noise, which the target needs")
         noise_free = patch_of(pair.noise_free)
         if self.target == "noise_free":
             return noise_free

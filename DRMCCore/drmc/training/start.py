@@ -47,8 +47,8 @@ def initial_network(config: TrainingConfig) -> ResidualNetwork:
             for bank in (module for module in network.modules() if isinstance(module, AttentionBank)):
                 bank.depthwise_MC333.mul_(0.3).add_(1 / 27)
         if config.identity_start:  # the residual is zero
-            network.tail.weight.zero_()
-            network.tail.bias.zero_()
+            for parameter in network.tail.parameters():
+                parameter.zero_()
     return network
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 from pathlib import Path
+from types import EllipsisType
 
 import numpy as np
 import torch
@@ -30,7 +31,8 @@ def charbonnier(
 
     `margin` voxels at each face of the last three axes are left out.
     """
-    inner = (..., *(slice(margin, n - margin) for n in residual.shape[-3:])) if margin else ...
+    cut = [slice(margin, n - margin) for n in residual.shape[-3:]] if margin else []
+    inner: tuple[EllipsisType | slice, ...] = (..., *cut)
     loss = torch.sqrt((residual - target)[inner] ** 2 + epsilon**2)
     return (loss if weight is None else loss * weight[inner]).mean()
 
@@ -67,7 +69,8 @@ class Trainer:
         self.slots = self.strategy.slots(self.sites, self.processes)
         self.gates = GateWatch(config)
         self.step, self.seconds, self.skipped, self.skipped_in_a_row = 0, 0.0, 0, 0
-        self.best, self.measured = -math.inf, {}  # gain in validation PSNR [dB]; the last validation
+        self.best = -math.inf  # gain in validation PSNR [dB]
+        self.measured: dict[str, dict[str, float]] = {}  # PSNR of the last validation
         self.stop_requested = self.stop_agreed = False
 
     @property
@@ -139,25 +142,23 @@ class Trainer:
         """Adds the slots' gradients to the site's; returns their losses and gates_BLM."""
         config = self.config
         drawn = [sampler.draw(self.step, center, slot) for center, slot in mine]
-        low_BCDHW, target_BCDHW, weight_BCDHW = (
-            None if side[0] is None else torch.from_numpy(np.stack(side))[:, None].to(self.device)
-            for side in zip(*drawn, strict=True)
-        )
+        low_BCDHW = self._batch([patch.low for patch in drawn])
+        wanted_BCDHW = self._batch([patch.target for patch in drawn]) - low_BCDHW
+        given = [patch.weight for patch in drawn if patch.weight is not None]
+        weights = self._batch(given) if given else [None] * len(drawn)
         residual_BCDHW, gates_BLM = site.network(low_BCDHW, self.compute_dtype)
-        wanted_BCDHW, weights = target_BCDHW - low_BCDHW, [None] * len(mine)
         per_slot = torch.stack(
             [
-                charbonnier(r, w, config.charbonnier, config.loss_margin, weight)
-                for r, w, weight in zip(
-                    residual_BCDHW,
-                    wanted_BCDHW,
-                    weights if weight_BCDHW is None else weight_BCDHW,
-                    strict=True,
-                )
+                charbonnier(residual, wanted, config.charbonnier, config.loss_margin, weight)
+                for residual, wanted, weight in zip(residual_BCDHW, wanted_BCDHW, weights, strict=True)
             ]
         )
         (per_slot.sum() / (len(site.centers) * config.patches_per_center)).backward()
         return per_slot.detach(), gates_BLM.detach()
+
+    def _batch(self, images: list[np.ndarray]) -> torch.Tensor:
+        """Patches (z, y, x) as a batch (B, 1, z, y, x) on the device."""
+        return torch.from_numpy(np.stack(images))[:, None].to(self.device)
 
     def _optimize(self, site: Site, rate: float) -> float:
         """Takes the site's step if its gradients are finite; returns their norm before clipping."""

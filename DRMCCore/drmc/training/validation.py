@@ -68,7 +68,7 @@ class _HeldOut:
         """psnr, nrmse, b_mean and b_max of estimates of the regions' inner parts; NaN without a lesion."""
         body = lambda images: np.concatenate([v[r.body] for v, r in zip(images, self.regions, strict=True)])
         estimate, full = body(estimates), body([region.full for region in self.regions])
-        biases = {"b_mean": [], "b_max": []}
+        biases: dict[str, list[float]] = {"b_mean": [], "b_max": []}
         for values, region in zip(estimates, self.regions, strict=True):
             for index in region.lesions:
                 for key, statistic in (("b_mean", np.mean), ("b_max", np.max)):

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
 
+from drmc.networks.drmc import RoutedNetwork
 from drmc.networks.protocol import ResidualNetwork
 from drmc.training.start import initial_network, make_optimizer
 
@@ -92,7 +93,7 @@ class Strategy:
         """The sites of a new run, on this process's device; `patients`: training patients of each center."""
         config = self.config
         start = initial_network(config).to(processes.device)
-        if hasattr(start, "form"):  # a network without experts has one only
+        if isinstance(start, RoutedNetwork):  # a network without experts has one form only
             start.form = config.form
         sites = []
         for number, (name, centers) in enumerate(self.site_centers.items()):
