@@ -1,8 +1,9 @@
 """The model registry: weight files, their cards and checksums.
 
-A model is two files beside each other: NAME.pt, the weights with what is needed to build the network, and
-NAME.json, the card: what it was trained on, what it reached, and the SHA-256 of the weight file. Finding a
-model checks that sum. Weights are only ever read as tensors (`weights_only=True`): a file cannot bring code.
+A model is two files in one folder: NAME.pt, the weights with what is needed to build the network, and NAME.json,
+the card: what it was trained on, what it reached, and the SHA-256 of the weight file. Finding a model checks that
+sum. Weights are only ever read as tensors (`weights_only=True`), so that a file cannot bring code. A third file,
+NAME.evaluation.json, may hold all figures of an evaluation (`drmc.models.evaluation`); finding models does not read it.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from pathlib import Path
 from drmc.errors import InputError
 from drmc.files import atomic_path, check_regular, write_json
 from drmc.models.card import ModelEntry, card_path, read_bytes, read_card, sha256_of, verified
+from drmc.models.evaluation import evaluation_path, read_evaluation
 from drmc.models.weights import load_network
 
 SHIPPED = Path(__file__).resolve().with_name("data")
@@ -92,13 +94,21 @@ def find_model(name_or_path: str | os.PathLike[str] | None = None) -> ModelEntry
 
 
 def add_model(path: str | os.PathLike[str]) -> ModelEntry:
-    """Copies a weight file and its card (NAME.pt, NAME.json; either may be named) into `user_folder()`.
+    """Copies a weight file with its card and evaluation into `user_folder()`; it does not become the default model.
 
-    The copy is made only of a model that can be loaded; a card is written where there is none. It is not the default
-    model. Raises InputError where it is no model, or another one of that name is there already.
+    Args:
+        path: the weight file (NAME.pt) or its card (NAME.json). A model without a card gets one.
+
+    Returns:
+        The copy.
+
+    Raises:
+        InputError: it cannot be loaded, card or evaluation belong to other weights, another model of that name is
+            there already, or the folder cannot be written.
     """
     entry = find_model(Path(path))
     network, tile = load_network(entry)
+    evaluation = read_evaluation(entry) if evaluation_path(entry.path).is_file() else None
     target = user_folder() / f"{entry.name}.pt"
     if target.exists() and sha256_of(target) != entry.sha256:
         raise InputError(
@@ -121,6 +131,8 @@ def add_model(path: str | os.PathLike[str]) -> ModelEntry:
             "config": network.config.to_dict(),
         }
         write_json(card_path(target), card)
+        if evaluation is not None:
+            write_json(evaluation_path(target), evaluation)
     except OSError as error:
         raise InputError(
             f"{target}: cannot be written ({error.strerror}): make its folder writable"
