@@ -1,7 +1,8 @@
 """What `drmc evaluate` measured of a model: NAME.evaluation.json beside its weight file.
 
-The file has the content of the evaluation.json that `drmc evaluate` writes. Its `model.sha256` names the weights that were
-measured. It is large, so that nothing reads it unless it is wanted: the model's card holds a short summary.
+The file has the content of the evaluation.json that `drmc evaluate` writes. Its `model.sha256` is the
+checksum of the weights that were measured. The file is large, so finding and listing models does not read it;
+the model's card contains a short summary.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ _RERUN = "evaluate the model again"
 
 
 def evaluation_path(path: Path) -> Path:
-    """Where the evaluation of a weight file lies."""
+    """The path of a weight file's evaluation."""
     return path.with_suffix(".evaluation.json")
 
 
@@ -55,8 +56,8 @@ def write_evaluation(entry: ModelEntry, result: Mapping[str, Any]) -> Path:
         The path of the evaluation.
 
     Raises:
-        InputError: the weight file changed since it was measured, its card does not belong to it, or the name is that
-            of another model's card.
+        InputError: the weight file changed since it was measured, its card does not belong to it, or the name
+            is that of another model's card.
     """
     path = evaluation_path(entry.path)
     if _measured_weights(result) != entry.sha256:
@@ -69,10 +70,10 @@ def write_evaluation(entry: ModelEntry, result: Mapping[str, Any]) -> Path:
 
 
 def summary(result: Mapping[str, Any]) -> dict[str, Any]:
-    """The short form in the card: the model's mean figures over groups of centers, and how many aims were reached.
+    """The short form for the card: mean figures over groups of centers, and how many aims were reached.
 
-    `groups` holds by group (known, unknown centers, or all) the centers, the number of patients, the mean gain in PSNR
-    over the low dose [dB] and its share of the attainable one.
+    `groups` contains by group (known, unknown centers, or all) the centers, the number of patients, the mean
+    gain in PSNR over the low dose [dB] and its share of the attainable one.
     """
     own = [record for record in result["pooled"] if record["method"] == result["reference"]]
     keys = ("centers", "patients", "psnr_gain", "psnr_share")

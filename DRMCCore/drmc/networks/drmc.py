@@ -1,7 +1,8 @@
 """The DRMC network (Yang et al., MICCAI 2023, section 2): one denoiser for all centers by dynamic routing.
 
-It is the authors' network to the parameter, evaluated in an algebraically equal form in which the experts of
-a bank share their work: no query, key, value or single expert's output ever exists. Read it from the top.
+It has exactly the parameters of the authors' network, evaluated in an algebraically equal form in which the
+experts of a bank share their work: queries, keys, values and per-expert outputs are never materialized. Read
+it from the top.
 
 Axes in the names of tensors:
     B tiles       D H W voxels along z, y, x      N = D H W voxels of a tile, n a chunk of them
@@ -26,7 +27,7 @@ from drmc.networks.authors import authors_config, authors_views
 from drmc.networks.protocol import ResidualNetwork, Settings
 from drmc.networks.tokens import ChunkedFFN, FactoredConvolution, Space, convolve, gram, normalize, spare_like
 
-FEW_TOKENS = 24  # times C: a tile of no more is trained at less cost by a bank's factors than by its kernel
+FEW_TOKENS = 24  # times C: up to this many tokens a bank's factors train faster than its folded kernel
 Experts = slice | list[int]  # which experts of a bank
 
 
@@ -38,15 +39,25 @@ ROUTER_CHOICES = {
 
 @dataclass(frozen=True)
 class NetworkConfig(Settings):
-    """The shape of a DRMC network; the defaults are the paper's, 539,487 parameters.
+    """The settings of a DRMC network; the defaults are the paper's, with 539,487 parameters.
 
-    gate: "relu" (the paper's), "softmax", "top2" (softmax over the two largest logits, the others closed) or
-    "none" (no router, every expert open; with experts=1, blocks=15 the paper's generalist baseline).
-    use_hidden: the router also sees the hidden state H of the previous router (False: the ablation "w/o H").
-    router_init: "one_over_experts" starts the router's last bias at 1/M, so that no expert starts closed;
-    "official" keeps torch's default, as the authors do.
-    voxel_unshuffle: the head reads cubes of k x k x k voxels as channels and the tail writes them back (1: the
-    paper's network). At k = 2 there is one token for 8 voxels, and every layer reaches twice as far.
+    Attributes:
+        channels: channels of a token.
+        blocks: routing blocks, each with an attention bank and an FFN bank.
+        experts: experts of each bank.
+        heads: attention heads of an expert.
+        hidden: width of a router's hidden state.
+        ffn_ratio: hidden width of an FFN expert as a multiple of the channels.
+        use_hidden: whether a router also sees the hidden state H of the previous one (False: the ablation
+            "w/o H").
+        gate: "relu" (the paper's), "softmax", "top2" (softmax over the two largest logits, the others closed)
+            or "none" (no router, every expert open; with experts=1, blocks=15 the paper's generalist
+            baseline).
+        router_init: "one_over_experts" starts a router's last bias at 1/M, so that no expert starts closed;
+            "official" keeps PyTorch's default, as the authors do.
+        voxel_unshuffle: k; the head reads cubes of k x k x k voxels as channels and the tail writes them back
+            (1: the paper's network). With k = 2 a token stands for 8 voxels, and every layer reaches twice as
+            far.
     """
 
     channels: int = 64
@@ -80,7 +91,7 @@ class NetworkConfig(Settings):
 
 
 def _weight(*shape: int, fan_in: int) -> nn.Parameter:
-    """torch's default for convolutions and linear maps: uniform in +-1 / sqrt(fan_in)."""
+    """A parameter with PyTorch's default for convolutions and linear maps: uniform in +-1 / sqrt(fan_in)."""
     return nn.Parameter(torch.empty(shape).uniform_(-(fan_in**-0.5), fan_in**-0.5))
 
 
@@ -97,6 +108,7 @@ class Router(nn.Module):
                 nn.init.constant_(self.outer.bias, 1 / config.experts)
 
     def forward(self, mean_BC: Tensor, hidden_BR: Tensor | None) -> tuple[Tensor, Tensor | None]:
+        """Gates (B, M) and hidden state (B, R) from the mean token and the previous router's hidden state."""
         if self.gate == "none":
             return mean_BC.new_ones(len(mean_BC), self.experts), None
         seen = [mean_BC] if hidden_BR is None or not self.use_hidden else [mean_BC, hidden_BR]
@@ -126,7 +138,10 @@ class AttentionBank(nn.Module):
         self.project_MCC = _weight(M, C, C, fan_in=C)
 
     def maps(self, gram_BCC: Tensor, opened: Experts) -> Tensor:
-        """A Wv of the opened experts, (B, M, C, C), from the Gram matrix alone; scores in the type of the Gram matrix."""
+        """The maps A Wv of the open experts, (B, M, C, C), from the Gram matrix alone.
+
+        Scores are computed in the dtype of the Gram matrix.
+        """
         Wq_MCC, Wk_MCC, Wv_MCC = self.qkv_M3CC[opened].unbind(1)
         Wq_MCC, Wk_MCC = Wq_MCC.to(gram_BCC.dtype), Wk_MCC.to(gram_BCC.dtype)
         M, C, h = len(Wq_MCC), gram_BCC.shape[1], self.heads
@@ -140,7 +155,7 @@ class AttentionBank(nn.Module):
         return (torch.softmax(scores_BMhcc, -1) @ Wv_MCC.view(M, h, C // h, C)).view(-1, M, C, C)
 
     def forward(self, total_BNC, x_BNC, gates_BM, opened: Experts, space: Space, form: str) -> Tensor:
-        """total + the bank's output for normalized tokens x of tiles of shape `space`; total is consumed."""
+        """Adds the output for normalized tokens x on a grid `space` to total, which may be overwritten."""
         C, low = x_BNC.shape[2], x_BNC.dtype
         exact_BNC = x_BNC.to(gates_BM.dtype)  # a product of bfloat16 would be rounded to it
         map_BKC = self.maps(gram(exact_BNC), opened).flatten(1, 2)
@@ -173,7 +188,7 @@ class FFNBank(nn.Module):
         self.weight2_MCF, self.bias2_MC = _weight(M, C, width, fan_in=width), _weight(M, C, fan_in=width)
 
     def forward(self, total_BNC, x_BNC, gates_BM, opened: Experts) -> Tensor:
-        """total + the bank's output for the normalized tokens x; total is consumed."""
+        """Adds the output for normalized tokens x to total, which is overwritten."""
         gates_BM = gates_BM[:, opened]
         weight1_KC, bias1_K = self.weight1_MFC[opened].flatten(0, 1), self.bias1_MF[opened].flatten()
         weight2_BKC = (self.weight2_MCF[opened] * gates_BM[..., None, None]).transpose(2, 3).flatten(1, 2)
@@ -192,7 +207,10 @@ class Block(nn.Module):
         self.router1, self.router2 = Router(config), Router(config)
 
     def _route(self, x_BNC, hidden_BR, spare_BNC, norm: nn.LayerNorm, skip_C: Tensor, router: Router):
-        """LN x, skip x, gates, the experts to evaluate (in training all: DDP wants every parameter used), new H."""
+        """LN x, skip x, gates, the experts to evaluate, new H.
+
+        In training all experts are evaluated, so that every parameter has a gradient in every process.
+        """
         y_BNC, mean_BC, x_BNC = normalize(x_BNC, norm, skip_C, spare_BNC)
         gates_BM, hidden_BR = router(mean_BC, hidden_BR)
         if self.training or torch.is_grad_enabled():
@@ -202,7 +220,10 @@ class Block(nn.Module):
     def forward(
         self, x_BNC: Tensor, hidden_BR: Tensor | None, space: Space, form: str, spare_BNC: Tensor | None
     ):
-        """x and H after the block, and its gates; with a spare tensor like x (no gradients) both are written over."""
+        """Tokens and H after the block, and its gates.
+
+        A spare tensor like x, only without gradients, is overwritten, and x is too.
+        """
         route1, route2 = (self.norm1, self.skip1_C, self.router1), (self.norm2, self.skip2_C, self.router2)
         y_BNC, x_BNC, gates1_BM, opened, hidden_BR = self._route(x_BNC, hidden_BR, spare_BNC, *route1)
         if opened:
@@ -214,10 +235,12 @@ class Block(nn.Module):
 
 
 class RoutedNetwork(ResidualNetwork):
-    """A network of routing blocks, `blocks` in the order in which they are computed; H runs through all routers.
+    """A network of routing blocks in the order in which they are computed; H passes through all routers.
 
-    form: how attention banks are computed: "depthwise" (in factors), "dense" (a folded convolution per tile),
-    or "auto", the faster, which is depthwise wherever it was measured. They differ by rounding only.
+    Attributes:
+        form: how attention banks are computed: "depthwise" (in factors), "dense" (a folded convolution per
+            tile), or "auto", the faster one, which is depthwise wherever it was measured. They differ by
+            rounding only.
     """
 
     def __init__(self, config: Settings, blocks: Sequence[NetworkConfig]):
@@ -231,7 +254,11 @@ class RoutedNetwork(ResidualNetwork):
             self.hidden_R = nn.Parameter(torch.ones(first.hidden))
 
     def start(self, x_BNC: Tensor) -> Tensor | None:
-        """The H of the first router, (B, R); raises ValueError where `form` is unknown."""
+        """The H of the first router, (B, R), None for routers without H.
+
+        Raises:
+            ValueError: `form` is unknown.
+        """
         if self.form not in ("auto", "depthwise", "dense"):
             raise ValueError(
                 f"{type(self).__name__}.form must be auto, depthwise or dense, not {self.form!r}"
@@ -260,10 +287,14 @@ class DRMC(RoutedNetwork):
 
     @classmethod
     def from_authors_checkpoint(cls, source: str | os.PathLike | Mapping, gate: str = "relu") -> DRMC:
-        """The network of a checkpoint of the authors' code, given by path or as a state_dict, of any size.
+        """The network of a checkpoint of the authors' code, of any size.
 
-        gate: the routers' activation, which a checkpoint does not tell. A "module." prefix (DataParallel) is
-        dropped. Raises ValueError where it does not hold exactly their keys and shapes.
+        Args:
+            source: path of the checkpoint, or its state_dict. A prefix "module." (DataParallel) is removed.
+            gate: the routers' activation, which a checkpoint does not contain.
+
+        Raises:
+            ValueError: the file cannot be read as weights, or does not have exactly their keys and shapes.
         """
         if not isinstance(source, Mapping):
             try:
