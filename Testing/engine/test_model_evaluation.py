@@ -1,4 +1,4 @@
-"""The evaluation of a model lies beside its small card: what reads it, what it belongs to, and who refuses it."""
+"""The evaluation of a model beside its card: what reads it, what it belongs to, and when it is refused."""
 
 from __future__ import annotations
 

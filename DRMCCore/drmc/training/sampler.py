@@ -1,4 +1,4 @@
-"""Training patches that follow from a counter alone."""
+"""Training patches that are determined by a counter alone."""
 
 from __future__ import annotations
 
@@ -15,8 +15,13 @@ TARGETS = ("full", "noise_free", "expected_full")
 
 
 class Patch(NamedTuple):
-    """Cubes of `patch` voxels in network units: what the network sees, what it is to give, and each voxel's weight in the loss
-    (None: 1)."""
+    """Cubes (z, y, x) of equal size, in network units (SUV / 20).
+
+    Attributes:
+        low: what the network sees.
+        target: what it is to return.
+        weight: each voxel's weight in the loss, None: 1.
+    """
 
     low: np.ndarray
     target: np.ndarray
@@ -24,12 +29,14 @@ class Patch(NamedTuple):
 
 
 class PatchSampler:
-    """Patches of step t follow from (seed, t, center, slot) alone: resuming and other world sizes see the same data.
+    """Draws patches; those of step t are determined by (seed, t, center, slot) alone.
 
-    target: "full", the measured full dose; "noise_free", what its counts would give on the mean; or "expected_full", the
-    mean of the full dose for this very low dose, noise_free + (low - noise_free) / dose reduction factor: the low dose's
-    events are a part of the full dose's. A network learns the same from it as from "full", whose noise it would have to
-    average away.
+    So a resumed run and other numbers of processes see the same data.
+
+    A target is "full", the measured full dose; "noise_free", the expected value of its measurement; or
+    "expected_full", the expected full dose given this very low dose, noise_free + (low - noise_free) / dose
+    reduction factor, since the events of the low dose are a part of those of the full dose. A network learns
+    the same from it as from "full", whose noise it would have to average out.
     """
 
     def __init__(
@@ -46,7 +53,20 @@ class PatchSampler:
         target: str = "full",
         lesion_weight: float = 1.0,
     ):
-        """`pairs`: of every center of the run, empty where none is drawn; `pooled`: every slot draws from all."""
+        """Prepares the draws.
+
+        Args:
+            pairs: of every center of the run, empty for centers without draws.
+            patch: edge of a patch in voxels.
+            seed: of all draws.
+            hot_fraction: share of patches centered by uptake.
+            scale_range: largest random factor on a patch.
+            flips: whether patches are flipped and turned.
+            dose_mixing: share of patches with an input between low and full dose.
+            pooled: whether every slot draws from the patients of all centers.
+            target: one of `TARGETS`.
+            lesion_weight: weight of lesions and their neighbors in the loss.
+        """
         self.pairs, self.patch, self.seed = pairs, patch, seed
         self.hot_fraction, self.scale_range, self.flips = hot_fraction, scale_range, flips
         self.dose_mixing, self.target, self.lesion_weight = dose_mixing, target, lesion_weight
@@ -54,7 +74,11 @@ class PatchSampler:
         self.pool = [pair for found in pairs.values() for pair in found] if pooled else None
 
     def draw(self, step: int, center: str, slot: int) -> Patch:
-        """A patch (patch, patch, patch), augmented by flips, turns, a common scale and doses between."""
+        """One patch, augmented by flips, turns, a common scale, and doses between low and full.
+
+        Raises:
+            ValueError: the pair was read without what target or weights need.
+        """
         key = [self.seed, step, self.centers.index(center), slot]
         rng = np.random.Generator(np.random.Philox(np.random.SeedSequence(key)))
         pairs = self.pool or self.pairs[center]
@@ -77,8 +101,8 @@ class PatchSampler:
 
         low, target = patch_of(pair.low) * scale, self._target(pair, patch_of) * scale
         if rng.random() < self.dose_mixing:
-            # Low and full share their events, so that low = full + noise of its own; a part of that noise is what a
-            # dose between the two has.
+            # Low and full dose share events, so low = full + independent noise, of which a dose between the
+            # two has a part.
             low = target + np.float32(rng.random()) * (low - target)
         return Patch(low, target, self._weight(pair, patch_of))
 
