@@ -154,7 +154,15 @@ class AttentionBank(nn.Module):
         scores_BMhcc = scores_BMhcc * self.temperature_Mh[opened][:, :, None, None]
         return (torch.softmax(scores_BMhcc, -1) @ Wv_MCC.view(M, h, C // h, C)).view(-1, M, C, C)
 
-    def forward(self, total_BNC, x_BNC, gates_BM, opened: Experts, space: Space, form: str) -> Tensor:
+    def forward(
+        self,
+        total_BNC: Tensor,
+        x_BNC: Tensor,
+        gates_BM: Tensor,
+        opened: Experts,
+        space: Space,
+        form: str,
+    ) -> Tensor:
         """Adds the output for normalized tokens x on a grid `space` to total, which may be overwritten."""
         C, low = x_BNC.shape[2], x_BNC.dtype
         exact_BNC = x_BNC.to(gates_BM.dtype)  # a product of bfloat16 would be rounded to it
@@ -187,7 +195,7 @@ class FFNBank(nn.Module):
         self.weight1_MFC, self.bias1_MF = _weight(M, width, C, fan_in=C), _weight(M, width, fan_in=C)
         self.weight2_MCF, self.bias2_MC = _weight(M, C, width, fan_in=width), _weight(M, C, fan_in=width)
 
-    def forward(self, total_BNC, x_BNC, gates_BM, opened: Experts) -> Tensor:
+    def forward(self, total_BNC: Tensor, x_BNC: Tensor, gates_BM: Tensor, opened: Experts) -> Tensor:
         """Adds the output for normalized tokens x to total, which is overwritten."""
         gates_BM = gates_BM[:, opened]
         weight1_KC, bias1_K = self.weight1_MFC[opened].flatten(0, 1), self.bias1_MF[opened].flatten()
@@ -206,7 +214,15 @@ class Block(nn.Module):
         self.attention, self.ffn = AttentionBank(config), FFNBank(config)
         self.router1, self.router2 = Router(config), Router(config)
 
-    def _route(self, x_BNC, hidden_BR, spare_BNC, norm: nn.LayerNorm, skip_C: Tensor, router: Router):
+    def _route(
+        self,
+        x_BNC: Tensor,
+        hidden_BR: Tensor | None,
+        spare_BNC: Tensor | None,
+        norm: nn.LayerNorm,
+        skip_C: Tensor,
+        router: Router,
+    ) -> tuple[Tensor, Tensor, Tensor, Experts, Tensor | None]:
         """LN x, skip x, gates, the experts to evaluate, new H.
 
         In training all experts are evaluated, so that every parameter has a gradient in every process.
@@ -219,7 +235,7 @@ class Block(nn.Module):
 
     def forward(
         self, x_BNC: Tensor, hidden_BR: Tensor | None, space: Space, form: str, spare_BNC: Tensor | None
-    ):
+    ) -> tuple[Tensor, Tensor | None, list[Tensor]]:
         """Tokens and H after the block, and its gates.
 
         A spare tensor like x, only without gradients, is overwritten, and x is too.

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from itertools import product
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -61,7 +62,9 @@ def shuffle(x_BNC: Tensor, space: Space, k: int, shape: tuple[int, ...]) -> Tens
     return x_B1DHW[..., : shape[2], : shape[3], : shape[4]]
 
 
-def normalize(x_BNC, norm: nn.LayerNorm, skip_C, spare_BNC) -> tuple[Tensor, Tensor, Tensor]:
+def normalize(
+    x_BNC: Tensor, norm: nn.LayerNorm, skip_C: Tensor, spare_BNC: Tensor | None
+) -> tuple[Tensor, Tensor, Tensor]:
     """LN x, its mean over the voxels (B, C), and skip x.
 
     With a spare tensor LN x is written to it, and skip x to x.
@@ -101,7 +104,7 @@ def gram(x_BNC: Tensor) -> Tensor:
 
 
 def convolve(
-    x_BNC, kernel: Tensor, space: Space, groups: int = 1, bias: Tensor | None = None, stride: int = 1
+    x_BNC: Tensor, kernel: Tensor, space: Space, groups: int = 1, bias: Tensor | None = None, stride: int = 1
 ) -> Tensor:
     """3x3x3 convolution of channels-last tokens, zero-padded; kernel (out, in / groups, 3, 3, 3).
 
@@ -134,7 +137,7 @@ def _in_halves(x_NC: Tensor, space: Space, stride: int = 1) -> Tensor:
     return x_2DHWC.permute(0, 4, 1, 2, 3)
 
 
-def convolve_in_slabs(x_BNC, layer: nn.Conv3d, space: Space) -> Tensor:
+def convolve_in_slabs(x_BNC: Tensor, layer: nn.Conv3d, space: Space) -> Tensor:
     """The same as `convolve`; on a CPU without gradients in slabs of planes to save memory."""
     if torch.is_grad_enabled() or x_BNC.device.type != "cpu":
         return convolve(x_BNC, layer.weight, space, bias=layer.bias)
@@ -154,7 +157,16 @@ class FactoredConvolution(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(ctx, total_BNC, x_BNC, kernel_BCC333, map_BKC, depthwise_K1333, out_BCK, space):
+    def forward(
+        ctx: Any,
+        total_BNC: Tensor,
+        x_BNC: Tensor,
+        kernel_BCC333: Tensor | None,
+        map_BKC: Tensor,
+        depthwise_K1333: Tensor,
+        out_BCK: Tensor,
+        space: Space,
+    ) -> Tensor:
         """Adds the convolution to total, in place."""
         ctx.save_for_backward(x_BNC, map_BKC, depthwise_K1333, out_BCK)
         ctx.space, ctx.by_kernel = space, kernel_BCC333 is not None
@@ -164,20 +176,23 @@ class FactoredConvolution(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx, grad_BNC):
+    def backward(ctx: Any, grad_BNC: Tensor) -> tuple[Tensor | None, ...]:
         """Recomputes the intermediate results between the factors."""
-        grad_BNC, (x_BNC, *factors) = grad_BNC.contiguous(), ctx.saved_tensors
+        grad_BNC, (x_BNC, map_BKC, depthwise_K1333, out_BCK) = grad_BNC.contiguous(), ctx.saved_tensors
         if not ctx.by_kernel:
-            grad_x_BNC, *of_factors = _factor_gradients(x_BNC, grad_BNC, *factors, ctx.space)
+            grad_x_BNC, *of_factors = _factor_gradients(
+                x_BNC, grad_BNC, map_BKC, depthwise_K1333, out_BCK, ctx.space
+            )
             return grad_BNC, grad_x_BNC, None, *of_factors, None
-        map_BKC, depthwise_K1333, out_BCK = factors
         grad_x_BNC, flipped_K1333 = torch.zeros_like(x_BNC), depthwise_K1333.flip(2, 3, 4)
         _add_factored(grad_x_BNC, grad_BNC, out_BCK.mT, flipped_K1333, map_BKC.mT, ctx.space)
         grads = [_kernel_gradient(*pair, ctx.space) for pair in zip(x_BNC, grad_BNC, strict=True)]
         return grad_BNC, grad_x_BNC, torch.stack(grads), None, None, None, None
 
 
-def _factor_gradients(x_BNC, grad_BNC, map_BKC, depthwise_K1333, out_BCK, space) -> tuple[Tensor, ...]:
+def _factor_gradients(
+    x_BNC: Tensor, grad_BNC: Tensor, map_BKC: Tensor, depthwise_K1333: Tensor, out_BCK: Tensor, space: Space
+) -> tuple[Tensor, ...]:
     """Gradients of the tokens and of the three factors of `FactoredConvolution`."""
     K = len(depthwise_K1333)
     v_BNK, grad_w_BNK = x_BNC @ map_BKC.mT, grad_BNC @ out_BCK
@@ -190,7 +205,7 @@ def _factor_gradients(x_BNC, grad_BNC, map_BKC, depthwise_K1333, out_BCK, space)
     return grad_v_BNK @ map_BKC, grad_v_BNK.mT @ x_BNC, grad_K1333, grad_BNC.mT @ w_BNK
 
 
-def _depthwise_gradient(x_BNK, grad_BNK, space) -> Tensor:
+def _depthwise_gradient(x_BNK: Tensor, grad_BNK: Tensor, space: Space) -> Tensor:
     """Gradient of a depth-wise 3x3x3 kernel, (K, 1, 3, 3, 3), shift by shift.
 
     PyTorch's own is slower, and wrong in bfloat16 on an image of two planes (2.13 with oneDNN).
@@ -205,7 +220,7 @@ def _depthwise_gradient(x_BNK, grad_BNK, space) -> Tensor:
     return torch.stack(sums, 1).view(-1, 1, 3, 3, 3)
 
 
-def _kernel_gradient(x_NC, grad_NC, space) -> Tensor:
+def _kernel_gradient(x_NC: Tensor, grad_NC: Tensor, space: Space) -> Tensor:
     """Gradient of a dense kernel, (C, C, 3, 3, 3), from the tokens of one tile and the output's gradient."""
     (depth, H, W), C = space, x_NC.shape[1]
     if C * depth * H > SMALL_IMAGE or x_NC.device.type != "cpu":
@@ -216,7 +231,9 @@ def _kernel_gradient(x_NC, grad_NC, space) -> Tensor:
     return conv3d_weight(_in_halves(x_NC, space), (C, C, 3, 3, 3), grad_2CDHW, padding=(0, 1, 1))
 
 
-def _add_factored(total_BNC, x_BNC, map_BKC, depthwise_K1333, out_BCK, space) -> None:
+def _add_factored(
+    total_BNC: Tensor, x_BNC: Tensor, map_BKC: Tensor, depthwise_K1333: Tensor, out_BCK: Tensor, space: Space
+) -> None:
     """Adds out depthwise(map x) to total, in slabs of planes to save memory.
 
     Where slabs would be thin, expert by expert.
@@ -253,7 +270,15 @@ class ChunkedFFN(torch.autograd.Function):
     """total + gelu(x W1^T + b1) W2 + b2 in chunks that stay in cache; the backward keeps x and recomputes."""
 
     @staticmethod
-    def forward(ctx, total_BNC, x_BNC, weight1_KC, bias1_K, weight2_BKC, bias2_BC):
+    def forward(
+        ctx: Any,
+        total_BNC: Tensor,
+        x_BNC: Tensor,
+        weight1_KC: Tensor,
+        bias1_K: Tensor,
+        weight2_BKC: Tensor,
+        bias2_BC: Tensor,
+    ) -> Tensor:
         """Adds the FFN's output to total, in place."""
         ctx.save_for_backward(x_BNC, weight1_KC, bias1_K, weight2_BKC)
         ctx.mark_dirty(total_BNC)
@@ -264,7 +289,7 @@ class ChunkedFFN(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx, grad_BNC):
+    def backward(ctx: Any, grad_BNC: Tensor) -> tuple[Tensor, ...]:
         """Recomputes the hidden layer, chunk by chunk."""
         x_BNC, weight1_KC, bias1_K, weight2_BKC = saved = ctx.saved_tensors
         exact, grad_x_BNC = torch.promote_types(x_BNC.dtype, torch.float32), torch.empty_like(x_BNC)

@@ -265,7 +265,7 @@ def _noise_free(case: Case) -> list[tuple[str, Path]]:
     return [("noise_free", case.noise_free)] if case.noise_free is not None else []
 
 
-def _add_content(digest, case: Case, images: Sequence[tuple[str, Path]]) -> None:
+def _add_content(digest: hashlib._Hash, case: Case, images: Sequence[tuple[str, Path]]) -> None:
     for name, image in images:
         for path in (image, image.with_name(f"{stem(image)}.json"), image.with_name(SIDECAR)):
             if path.is_file():

@@ -245,6 +245,6 @@ class Trainer:
         """
         return self.stop_agreed or (self.world == 1 and self.stop_requested)
 
-    def request_stop(self, *_) -> None:
+    def request_stop(self, *_: object) -> None:
         """Handles SIGTERM and SIGINT: finish the step, save, stop."""
         self.stop_requested = True
