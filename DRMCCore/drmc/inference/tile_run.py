@@ -20,7 +20,7 @@ from drmc.errors import DRMCError
 from drmc.inference.device import choose_precision, tiles_at_once
 from drmc.inference.tiles import tile_at
 from drmc.networks.protocol import INPUT_SCALE, ResidualNetwork
-from drmc.runtime.control import Cancel, raise_if_cancelled
+from drmc.runtime.control import Cancel, raise_if_canceled
 from drmc.runtime.hardware import device_name
 from drmc.runtime.precision import float32_products
 from drmc.runtime.threads import torch_threads
@@ -85,7 +85,7 @@ class TileRun:
         `cancel` is asked in the calling thread only, between tiles and while they are computed.
 
         Raises:
-            CancelledError: `cancel` said so; the layer that is being computed is finished first.
+            CanceledError: `cancel` said so; the layer that is being computed is finished first.
             DRMCError: memory does not suffice for one tile on the CPU.
         """
         done = 0
@@ -109,7 +109,7 @@ class TileRun:
         stopped = threading.Event()
         remaining, running = iter(starts), deque[tuple[np.ndarray, Future]]()
         with (
-            cancelled_between_layers(self._network, stopped.is_set),
+            canceled_between_layers(self._network, stopped.is_set),
             torch_threads(1),
             ThreadPoolExecutor(self.at_once, "tile", torch.set_num_threads, (1,)) as pool,
         ):
@@ -120,10 +120,10 @@ class TileRun:
                         running.append((start, pool.submit(self._forward, tile[None])))
                     if not running:
                         return
-                    raise_if_cancelled(cancel)
+                    raise_if_canceled(cancel)
                     while not running[0][1].done():
                         wait([running[0][1]], _POLL_SECONDS if cancel else None)
-                        raise_if_cancelled(cancel)
+                        raise_if_canceled(cancel)
                     start, future = running.popleft()
                     yield TileOutput(start[None], *future.result())
             finally:
@@ -134,9 +134,9 @@ class TileRun:
     def _in_batches(
         self, image: np.ndarray, starts: np.ndarray, cancel: Cancel | None
     ) -> Generator[TileOutput, None, None]:
-        with cancelled_between_layers(self._network, cancel):
+        with canceled_between_layers(self._network, cancel):
             for first in range(0, len(starts), self.at_once):
-                raise_if_cancelled(cancel)
+                raise_if_canceled(cancel)
                 batch = starts[first : first + self.at_once]
                 tiles = np.stack([tile_at(image, start, self._tile) for start in batch])
                 yield TileOutput(batch, *self._forward(tiles))
@@ -173,14 +173,13 @@ class TileRun:
 
 
 @contextmanager
-def cancelled_between_layers(network: torch.nn.Module, cancel: Cancel | None) -> Iterator[None]:
+def canceled_between_layers(network: torch.nn.Module, cancel: Cancel | None) -> Iterator[None]:
     """Asks `cancel` also before each submodule of the network: a tile alone can take several seconds on a CPU."""
     if cancel is None:
         yield
         return
     hooks = [
-        module.register_forward_pre_hook(lambda *_: raise_if_cancelled(cancel))
-        for module in network.modules()
+        module.register_forward_pre_hook(lambda *_: raise_if_canceled(cancel)) for module in network.modules()
     ]
     try:
         yield
