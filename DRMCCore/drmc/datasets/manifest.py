@@ -87,7 +87,9 @@ class Case:
         return read_volume(path, units=units, accept_rule="SUV", case=self.facts)
 
     def read_truth(self) -> tuple[np.ndarray, Geometry]:
-        """The truth, always SUV: float32 (z, y, x) and its grid. Only where the case has one."""
+        """The truth in SUV, float32 (z, y, x), and its grid. Raises InputError where the case has none."""
+        if self.truth is None:
+            raise InputError(f"case {self.case_id} has no image of the truth")
         image = read_image(self.truth)
         return sitk.GetArrayFromImage(image).astype(np.float32), Geometry.from_image(image)
 

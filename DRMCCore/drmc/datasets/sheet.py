@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from html import escape
 from pathlib import Path
 
@@ -94,7 +95,8 @@ def contact_sheet(cases: Sequence[Case], path: Path, *, limit: int = 12) -> Shee
     height = [max(panel.shape[0] for panel in row.panels.values()) for row in rows]
     total = (sum(height) + _GAP * (len(rows) + 1), sum(width.values()) + _GAP * (len(names) + 1))
     canvas = np.full(total, _GROUND, np.uint8)
-    columns, labels = [], []
+    columns: list[tuple[str, float]] = []
+    labels: list[tuple[str, float]] = []
     y = _GAP
     for row, tall in zip(rows, height, strict=True):
         x = _GAP
@@ -138,16 +140,22 @@ def _row(case: Case, step: float) -> _Row:
     box = tuple(extent(body, axis, spacing[axis]) for axis in range(3))
     point = uptake_center(suv[box])
     panels: dict[tuple[str, str], np.ndarray] = {}
-    suvs = {"truth": lambda: case.read_truth()[0]} if case.truth is not None else {}
-    suvs |= {"full": full.suv_array}
-    suvs |= {f"1/{f:g}": lambda f=f: case.read(case.low[f]).suv_array() for f in sorted(case.low)}
-    for dose, read in suvs.items():
-        cut = to_anatomical(read(), direction)[box]
+    doses: dict[str, Callable[[], np.ndarray]] = {}  # read one at a time
+    if case.truth is not None:
+        doses["truth"] = lambda: case.read_truth()[0]
+    doses["full"] = full.suv_array
+    doses |= {f"1/{factor:g}": partial(_suv, case, case.low[factor]) for factor in sorted(case.low)}
+    for dose, suv_array in doses.items():
+        cut = to_anatomical(suv_array(), direction)[box]
         coronal = (spacing[0], spacing[2])
         panels["MIP", dose] = resized(cut.max(axis=1), coronal, step)
         panels["coronal", dose] = resized(cut[:, point[1]], coronal, step)
         panels["axial", dose] = resized(cut[point[0]], (spacing[1], spacing[2]), step)
     return _Row(case, panels)
+
+
+def _suv(case: Case, path: Path) -> np.ndarray:
+    return case.read(path).suv_array()
 
 
 def _dose_order(dose: str) -> float:
