@@ -145,13 +145,16 @@ def _relative(found: torch.Tensor, expected: torch.Tensor) -> float:
 
 
 def _compared(product: Timing, oracle: Timing | None) -> dict[str, Any]:
+    oracle_cpu = oracle.cpu_seconds if oracle else None
     return {
         "seconds": product.seconds,
-        "oracle_seconds": oracle and oracle.seconds,
-        "ratio": oracle and oracle.seconds / product.seconds,
+        "oracle_seconds": oracle.seconds if oracle else None,
+        "ratio": oracle.seconds / product.seconds if oracle else None,
         "cpu_seconds": product.cpu_seconds,
-        "oracle_cpu_seconds": oracle and oracle.cpu_seconds,
-        "cpu_ratio": oracle and product.cpu_seconds and oracle.cpu_seconds / product.cpu_seconds,
+        "oracle_cpu_seconds": oracle_cpu,
+        "cpu_ratio": oracle_cpu / product.cpu_seconds
+        if oracle_cpu is not None and product.cpu_seconds
+        else None,
     }
 
 

@@ -23,7 +23,11 @@ class Routing(nn.Module):
 
     def forward(self, x: Tensor, hidden: Tensor | None) -> tuple[Tensor, Tensor]:
         pooled = F.adaptive_avg_pool3d(x, 1)
-        hidden = F.gelu(self.conv1(torch.cat([pooled, hidden], dim=1) if self.use_hidden else pooled))
+        if self.use_hidden:
+            if hidden is None:
+                raise ValueError("this router needs the hidden activation of the router before it")
+            pooled = torch.cat([pooled, hidden], dim=1)
+        hidden = F.gelu(self.conv1(pooled))
         logits = self.conv3(hidden)
         if self.gate == "relu":
             return torch.relu(logits), hidden
@@ -69,6 +73,7 @@ class Bank(nn.Module):
     """Equation 2: the sum of the experts' outputs, each times its gate."""
 
     experts_name: str
+    routing: Routing  # no such attribute: every expert counts in full
 
     def forward(self, x: Tensor, hidden: Tensor | None) -> tuple[Tensor, Tensor | None, Tensor]:
         experts = getattr(self, self.experts_name)

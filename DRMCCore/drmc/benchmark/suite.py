@@ -67,7 +67,7 @@ def measure(
     machine = hardware.describe(device) | {"load_average": load}
     result: dict[str, Any] = {"tile": [], "training_step": [], "scan": None, "scaling": None}
     with on_physical_cores():
-        if "scan" in parts:  # first, while this process holds little memory
+        if "scan" in parts and scan is not None:  # first, while this process holds little memory
             result["scan"] = measure_scan(scan, model, device, report)
         denoiser = Denoiser(new_network(config), tile, device=device)
         precisions = tuple(dict.fromkeys(("fp32", denoiser.precision)))

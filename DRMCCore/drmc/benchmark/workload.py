@@ -66,13 +66,13 @@ def new_network(config: NetworkConfig, open_gates: int | None = None) -> DRMC:
     return network
 
 
-def prepare(work: Workload) -> tuple[nn.Module, Callable[[], tuple[Tensor, Tensor]]]:
+def prepare(work: Workload) -> tuple[DRMC | Oracle, Callable[[], tuple[Tensor, Tensor]]]:
     """The network and a function that computes once: residual (1, 1, D, H, W) and gates (1, L, M)."""
-    network = new_network(work.config, work.open_gates)
+    product = new_network(work.config, work.open_gates)
+    network: DRMC | Oracle = product
     if work.side == "oracle":
-        oracle = Oracle(work.config)
-        oracle.load_state_dict(network.authors_state_dict())
-        network = oracle
+        network = Oracle(work.config)
+        network.load_state_dict(product.authors_state_dict())
     dtype, device = DTYPES[work.precision], torch.device(work.device)
     exact = torch.float64 if dtype == torch.float64 else torch.float32
     network = network.to(device, exact).train(work.kind == "training")
@@ -109,17 +109,25 @@ def prepare(work: Workload) -> tuple[nn.Module, Callable[[], tuple[Tensor, Tenso
     return network, step
 
 
-def gradient(network: nn.Module) -> Tensor:
+def gradient(network: DRMC | Oracle) -> Tensor:
     """All gradients that the last step left, in the order of the authors' names: the same for both sides."""
     if isinstance(network, Oracle):
-        named = {name: parameter.grad for name, parameter in network.named_parameters()}
+        named = {name: _grad(parameter) for name, parameter in network.named_parameters()}
     else:
+        if not isinstance(network.config, NetworkConfig):
+            raise TypeError(f"no oracle of networks of kind {network.config.kind}")
         like = DRMC(network.config)  # the authors' names and shapes are a linear view of ours
         with torch.no_grad():
             for own, parameter in zip(like.parameters(), network.parameters(), strict=True):
-                own.copy_(parameter.grad)
+                own.copy_(_grad(parameter))
         named = like.authors_state_dict()
     return torch.cat([named[name].flatten().cpu().double() for name in sorted(named)])
+
+
+def _grad(parameter: nn.Parameter) -> Tensor:
+    if parameter.grad is None:
+        raise ValueError("a parameter has no gradient: take a training step first")
+    return parameter.grad
 
 
 def multiply_adds(config: NetworkConfig, edge: int, open_gates: int) -> int:
