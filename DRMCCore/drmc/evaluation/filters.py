@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -35,6 +35,11 @@ def require_nonlocal_means() -> Callable[..., np.ndarray]:
             "or leave 'nlm' out of the methods"
         ) from None
     return denoise_nl_means
+
+
+def nonlocal_means_parameters(parameters: Mapping[str, float]) -> tuple[int, int, float]:
+    """Patch and reach [voxels] and strength, as a configuration and a grid name them."""
+    return int(parameters["patch"]), int(parameters["reach"]), parameters["strength"]
 
 
 def nonlocal_means(

@@ -84,10 +84,13 @@ def _centers(arguments: argparse.Namespace, entry: ModelEntry, manifest: list[Ca
         return tuple(name for part in arguments.centers.split(",") if (name := part.strip()))
     found = {case.center for case in manifest if case.split == arguments.split}
     training = entry.card.get("training")
-    trained = training.get("patients") if isinstance(training, dict) else None
-    names = tuple(sorted(found & set(trained) if isinstance(trained, dict) else found))
+    patients = training.get("patients") if isinstance(training, dict) else None
+    trained = set(patients) if isinstance(patients, dict) else found
+    names = tuple(sorted(found & trained))
     if not names:
-        which = "" if not found else f" of the centers that the model was trained on ({', '.join(trained)})"
+        which = (
+            f" of the centers that the model was trained on ({', '.join(patients or ())})" if found else ""
+        )
         raise InputError(f"{arguments.dataset}: has no patient in the split '{arguments.split}'{which}")
     return names
 

@@ -20,6 +20,7 @@ from drmc.pages.views import anatomical_spacing, to_anatomical
 from drmc.pet.reading import read_volume
 from drmc.pet.volume import PETVolume
 from drmc.segments.reading import read_segments
+from drmc.segments.segment import Segment
 from drmc.simulation.liver import LESION_MARGIN_MM, find_liver
 
 QUANTITIES = ("suv_mean", "suv_max", "suv_peak")
@@ -35,7 +36,7 @@ def measure_real_scan(
     """
     volume = read_volume(scan.scan)
     suv, geometry = volume.suv_array(), volume.geometry
-    segments = []
+    segments: list[Segment] = []
     if scan.lesions is not None:
         segments, _ = read_segments(scan.lesions, geometry, volume.frame_of_reference, volume.series_uid)
     body = body_mask(suv, geometry.spacing_zyx)

@@ -51,7 +51,8 @@ class Results:
         before = _mean_of([record["metrics"] for record in methods["low"]])
         for method, records in methods.items():
             lesions = _mean_lesions([record["lesions"] for record in records])
-            self.lesions[(*place, method)] = lesions
+            key = (*place, method)
+            self.lesions[key] = lesions
             metrics = _mean_of([record["metrics"] for record in records])
             for grid in ("psnr", "psnr_2mm"):
                 if metrics.get(grid) is not None and before.get(grid) is not None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -49,7 +50,7 @@ def evaluate(
     cases = _cases(config)
     tuning_cases = _tuning_cases(config, methods, cases)
     known = _known_centers(config, methods)
-    simulated = bool(cases) and is_simulated(Path(config.dataset))
+    simulated = config.dataset is not None and bool(cases) and is_simulated(Path(config.dataset))
     run = _Run(Path(config.output), reporter, workers)
 
     tuning = run.tuning_tasks(config, methods, cases, tuning_cases)
@@ -248,7 +249,7 @@ class _Run:
         try:
             if self._workers == 1 or len(tasks) < 2:
                 for index, task in enumerate(tasks):
-                    finished(index, run_task(task, lambda share, index=index: progress(index, share)))
+                    finished(index, run_task(task, partial(progress, index)))
             else:
                 run_in_processes(run_task, tasks, self._workers, progress=progress, finished=finished)
         except BaseException:

@@ -135,13 +135,14 @@ class RealTask:
         places = [("scan", self.scan.scan), *([("lesions", self.scan.lesions)] if self.scan.lesions else [])]
         files = checksums((name, Path(path)) for name, path in places)
         keys = [key_of("real", files, *estimator.depends_on()) for estimator in self.estimators]
-        missing = [k for k, key in enumerate(keys) if store.get(key) is None]
+        records = {key: record for key in keys if (record := store.get(key)) is not None}
+        missing = [k for k, key in enumerate(keys) if key not in records]
         if missing:
             measured = measure_real_scan(self.scan, [self.estimators[k] for k in missing], share)
             for index, record in zip(missing, measured, strict=True):
-                store.put(keys[index], record)
+                records[keys[index]] = store.put(keys[index], record)
         share(1.0)
-        return [store.get(key) for key in keys]
+        return [records[key] for key in keys]
 
 
 Task = CaseTask | TuningTask | RealTask

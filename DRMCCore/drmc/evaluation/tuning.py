@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from drmc.evaluation.config import EvaluationConfig
-from drmc.evaluation.filters import gaussian_filter, nonlocal_means_slices
+from drmc.evaluation.filters import gaussian_filter, nonlocal_means_parameters, nonlocal_means_slices
 from drmc.evaluation.measures import Pair
 from drmc.imaging.body import body_mask
 from drmc.imaging.masks import bounding_box
@@ -63,19 +63,16 @@ def score(pair: Pair, name: str, grid: Grid, share: Callable[[float], None]) -> 
         return [math.nan] * len(grid.parameters)
     low, full, body = pair.low[box], pair.full[box], pair.body[box]
     level = noise_level(pair.low, low_body, spacing)
-    parts = slabs(low.shape[0], spacing[0], grid.slab_mm)
+    parts = [slice(None)] if grid.slab_mm is None else slabs(low.shape[0], spacing[0], grid.slab_mm)
     for done, combination in enumerate(grid.parameters, 1):
-        chosen = dict(combination)
-        filtered = [
-            nonlocal_means_slices(
-                low, chosen["strength"] * level, chosen["patch"], chosen["reach"], slices=part
-            )
-            for part in parts
+        patch, reach, strength = nonlocal_means_parameters(dict(combination))
+        slab_images = [
+            nonlocal_means_slices(low, strength * level, patch, reach, slices=part) for part in parts
         ]
         together = lambda image: np.concatenate([image[part] for part in parts])
         mask = together(body)
         value = (
-            psnr(np.concatenate(filtered), together(full), data_range=SUV_RANGE, mask=mask)
+            psnr(np.concatenate(slab_images), together(full), data_range=SUV_RANGE, mask=mask)
             if mask.any()
             else math.nan
         )
@@ -103,7 +100,9 @@ def choose(grid: Grid, scores: Sequence[Sequence[float | None]]) -> dict[str, An
     Returns `parameters`, the mean `psnr` [dB], the number of `patients`, and `at_the_end_of`: parameters whose chosen value
     is the smallest or the largest of more than two that were tried, so that a better one may lie beyond.
     """
-    table = np.array([row for row in scores if None not in row and np.isfinite(row).all()], dtype=np.float64)
+    complete = [[value for value in row if value is not None and math.isfinite(value)] for row in scores]
+    rows = [values for values, row in zip(complete, scores, strict=True) if len(values) == len(row)]
+    table = np.array(rows, dtype=np.float64)
     if not table.size:
         return None
     means = table.mean(axis=0)
