@@ -112,7 +112,7 @@ class Acquisition:
             share *= min(1.0, self._tof.bins * self._tof.bin_mm / COINCIDENCE_WINDOW_MM)
         self._randoms = (trues + self._scatter).mean((0, 1)) * share
         self._scatter_belief = 1.0 + SCATTER_SCALE_ERROR * float(rng.normal())
-        self._trues = None if self._tof else trues
+        self._trues = trues.new_empty(0) if self._tof else trues  # with TOF they are projected slab by slab
         self.counts = {
             "trues": float(trues.sum(dtype=torch.float64)),
             "scatter": float(self._scatter.sum(dtype=torch.float64)),
@@ -126,8 +126,8 @@ class Acquisition:
         for s in range(subsets):
             scatter = self._scatter[s::subsets, :, z].reshape(self._projector.lines, -1)
             randoms = self._randoms[z]
-            if self._tof:
-                trues, scatter = self._over_tof(s, z, scatter)
+            if self._tof is not None:
+                trues, scatter = self._over_tof(self._tof, s, z, scatter)
                 randoms = randoms / self._tof.bins
             else:
                 trues = self._trues[s::subsets, :, z].reshape(scatter.shape)
@@ -150,9 +150,11 @@ class Acquisition:
         additive = [randoms.expand(rows, -1).contiguous()] * self.center.subsets
         return AcquisitionModel(self._projector, self._psf, multiplicative, additive)
 
-    def _over_tof(self, s: int, z: slice, scatter: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    def _over_tof(
+        self, tof: TimeOfFlight, s: int, z: slice, scatter: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor]:
         """Trues and scatter (rows, z) of a subset; scatter lies along a line as the view's trues do, but wider."""
-        bins, tof = self._projector.bins, self._tof
+        bins = self._projector.bins
         trues = self._projector.forward(self._activity[:, z].contiguous(), s)
         trues = trues.view(self._projector.lines, tof.bins, -1) * self._nature[s][:, None, z]
         along = trues.view(-1, bins, tof.bins, trues.shape[-1]).sum(1)

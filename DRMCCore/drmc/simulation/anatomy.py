@@ -14,8 +14,9 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from drmc.imaging.geometry import triple
 from drmc.simulation.brain import draw_brain
-from drmc.simulation.brain_maps import MappedBrain, read_maps
+from drmc.simulation.brain_maps import MappedBrain, Maps, read_maps
 from drmc.simulation.deformation import Deformation, Proportions
 from drmc.simulation.drawing import Drawing, Layers
 from drmc.simulation.habitus import Habitus
@@ -30,7 +31,7 @@ from drmc.simulation.regions.pelvis import draw_pelvis
 from drmc.simulation.regions.skeleton import draw_skeleton
 from drmc.simulation.regions.thorax import draw_thorax
 from drmc.simulation.regions.vessels import draw_vessels
-from drmc.simulation.shapes import Canvas, LatticeField, Superellipsoid, Union, tube
+from drmc.simulation.shapes import Canvas, LatticeField, Shape, Superellipsoid, Triple, Union, Vector, tube
 from drmc.simulation.tracers import draw_uptake, find_tracer, widen
 from drmc.simulation.variants import draw_variants, paint_variants
 
@@ -91,13 +92,22 @@ def fresh(seed: int | np.random.SeedSequence) -> np.random.SeedSequence:
 class _Patient:
     """What body and head share: streams of draws, random fields, texture, and painting on a grid."""
 
+    female: bool
+    height_m: float
+    weight_kg: float
+
     def __init__(
-        self, seed: int | np.random.SeedSequence, tracer: str, lower, upper, wide_uptake: float = 0.0
+        self,
+        seed: int | np.random.SeedSequence,
+        tracer: str,
+        lower: Vector,
+        upper: Vector,
+        wide_uptake: float = 0.0,
     ):
         self.tracer = find_tracer(tracer)
         build, fields, self._lesion_seed, uptake, self._finding_seed, wide = fresh(seed).spawn(6)
         self.rng = np.random.default_rng(build)
-        self._bounds = lower, upper
+        self._lower, self._upper = lower, upper
         self.fields = torch.Generator().manual_seed(int(fields.generate_state(1)[0]))
         rng = np.random.default_rng(uptake)
         self.uptake = draw_uptake(rng, self.tracer)
@@ -109,7 +119,7 @@ class _Patient:
         self.drawing = Drawing()
 
     def _lattice(self, spacing: float) -> LatticeField:
-        return LatticeField(self.fields, *self._bounds, spacing)
+        return LatticeField(self.fields, self._lower, self._upper, spacing)
 
     def _draw_fields(
         self,
@@ -125,7 +135,7 @@ class _Patient:
         self._texture = [self._lattice(s) for s in TEXTURE_LATTICE_MM]
         self._fine = self._lattice(FINE_LATTICE_MM)
 
-    def _painted(self, shape_zyx, spacing_zyx, origin_zyx) -> Canvas:
+    def _painted(self, shape_zyx: Shape, spacing_zyx: Triple, origin_zyx: Triple) -> Canvas:
         """The anatomy without texture and lesions."""
         canvas = Canvas(shape_zyx, spacing_zyx, origin_zyx, self.deformation)
         self.drawing.paint(canvas, self.uptake)
@@ -144,8 +154,8 @@ class _Patient:
         """Multiplies the activity by 1 + CV * texture; returns the texture without its fine part."""
         strength, fine = torch.zeros(256), torch.zeros(256)
         for organ in ORGANS.values():
-            for label in (organ.label, organ.label + LEFT):
-                strength[label], fine[label] = organ.texture, organ.fine
+            for value in (organ.label, organ.label + LEFT):
+                strength[value], fine[value] = organ.texture, organ.fine
         sagging = label_table("lung").float() * LUNG_GRADIENT
         back = ((canvas.y - LUNG_MIDDLE_MM) / 75.0).clamp(-1, 1).view(1, -1, 1)
         texture = self._texture_on(canvas.z, canvas.y, canvas.x)
@@ -175,10 +185,10 @@ class _Patient:
         }
 
 
-def _padded(shape_zyx, spacing_zyx, origin_zyx) -> tuple[tuple, tuple]:
+def _padded(shape_zyx: Shape, spacing_zyx: Triple, origin_zyx: Triple) -> tuple[Shape, Triple]:
     """Shape and origin with a voxel more at every end: slopes at the border need their neighbors."""
-    shape = tuple(n + 2 for n in shape_zyx)
-    return shape, tuple(o - s for o, s in zip(origin_zyx, spacing_zyx, strict=True))
+    nz, ny, nx = shape_zyx
+    return (nz + 2, ny + 2, nx + 2), triple(o - s for o, s in zip(origin_zyx, spacing_zyx, strict=True))
 
 
 def _inner(volume: torch.Tensor) -> torch.Tensor:
@@ -211,7 +221,7 @@ class Head(_Patient):
         self.brain = "ICBM152" if template else "procedural"
         self._draw(template)
 
-    def _draw(self, template) -> None:
+    def _draw(self, template: Maps | None) -> None:
         a, center = self.brain_axes, [0.0, 0.0, 5.0]
         middle = center[2] - 16
         at = lambda x, y, z: [x * a[0] / 68, y * a[1] / 86, z]
@@ -231,7 +241,7 @@ class Head(_Patient):
         return -98.0, 82.0
 
     @one_thread()
-    def rasterize(self, shape_zyx, spacing_zyx, origin_zyx) -> Phantom:
+    def rasterize(self, shape_zyx: Shape, spacing_zyx: Triple, origin_zyx: Triple) -> Phantom:
         """The head on a voxel grid; origin is the center of the first voxel in mm."""
         shape, origin = _padded(shape_zyx, spacing_zyx, origin_zyx)
         canvas = self._painted(shape, spacing_zyx, origin)
@@ -275,7 +285,7 @@ class Body(_Patient):
         measure(self.lesions, self._close_up)
 
     @one_thread()
-    def rasterize(self, shape_zyx, spacing_zyx, origin_zyx) -> Phantom:
+    def rasterize(self, shape_zyx: Shape, spacing_zyx: Triple, origin_zyx: Triple) -> Phantom:
         """The patient on a voxel grid; origin is the center of the first voxel in mm."""
         shape, origin = _padded(shape_zyx, spacing_zyx, origin_zyx)
         canvas = self._painted(shape, spacing_zyx, origin)
@@ -301,7 +311,7 @@ class Body(_Patient):
 
     def _coarse(self, spacing: float, lower: float, upper: float) -> Canvas:
         shape = (int((upper - lower) / spacing), int(400 / spacing), int(640 / spacing))
-        origin = (lower, *(-(n - 1) / 2 * spacing for n in shape[1:]))
+        origin = (lower, -(shape[1] - 1) / 2 * spacing, -(shape[2] - 1) / 2 * spacing)
         return self._painted(shape, (spacing,) * 3, origin)
 
     def _normalize(self, coarse: Canvas) -> None:
@@ -312,10 +322,10 @@ class Body(_Patient):
         scale = min(max(share, low), high) / share
         self.uptake = {organ: suv * scale for organ, suv in self.uptake.items()}
 
-    def _cube(self, center, half_mm: float) -> tuple[tuple, tuple, tuple]:
+    def _cube(self, center: Vector, half_mm: float) -> tuple[Shape, Triple, Triple]:
         """Shape, spacing and origin (z, y, x) of CHECK_MM voxels around a point (x, y, z)."""
         n = 2 * int(np.ceil(half_mm / CHECK_MM)) + 1
-        origin = tuple(float(c) - (n - 1) / 2 * CHECK_MM for c in reversed(list(center)))
+        origin = triple(float(c) - (n - 1) / 2 * CHECK_MM for c in reversed(list(center)))
         return (n,) * 3, (CHECK_MM,) * 3, origin
 
     def _look(self, center: np.ndarray, half_mm: float) -> Canvas:

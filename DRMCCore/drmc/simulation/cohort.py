@@ -15,6 +15,7 @@ import time
 import zlib
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass, field, fields
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -306,7 +307,7 @@ def write_cohort(
     try:
         if workers == 1:
             for index, task in enumerate(waiting):
-                finished(index, _run_task(task, lambda share, index=index: state.share(index, share)))
+                finished(index, _run_task(task, partial(state.share, index)))
         elif waiting:
             run_in_processes(_run_task, waiting, workers, progress=state.share, finished=finished)
     except BaseException:

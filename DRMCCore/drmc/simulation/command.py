@@ -371,7 +371,7 @@ def _source(arguments: argparse.Namespace, centers: list[Center]) -> PatientSour
             "--semi-real: a real scan has breathed already; leave --breathing and the mismatch out"
         )
     source = PatientSource(scan=arguments.semi_real, lesions=arguments.lesions, units=arguments.units)
-    source.patient(centers[0], None)
+    source.check()
     return source
 
 

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 import torch
 
 from drmc.simulation.organs import MU_PER_MM, ORGANS, label_table, organ_label
-from drmc.simulation.shapes import Canvas, Capsule, Union, Vector, flat
+from drmc.simulation.shapes import Canvas, Capsule, Primitive, Primitives, Union, Vector, flat
 
 SIDES = (-1, 1)  # the patient's right and left
 
@@ -22,7 +23,7 @@ class Stroke:
     label map stays, with `label` it shows that organ instead."""
 
     organ: str
-    primitives: list
+    primitives: list[Primitive]
     factor: float = 1.0
     side: int = 0
     only: torch.Tensor | None = None
@@ -79,17 +80,27 @@ class Layers:
             canvas.blend(box, share, uptake[organ], MU_PER_MM[ORGANS[organ].tissue], organ_label(organ))
 
 
+class Paintable(Protocol):
+    """Anything that a drawing holds."""
+
+    def bounds(self) -> tuple[np.ndarray, np.ndarray]:
+        """Lower and upper corner (x, y, z) in mm."""
+
+    def paint(self, canvas: Canvas, uptake: Uptake) -> None:
+        """Paints it on a canvas, with the patient's uptake (SUV) by organ."""
+
+
 class Drawing:
     """The strokes of a patient in the order of painting."""
 
     def __init__(self) -> None:
-        self.strokes: list = []
+        self.strokes: list[Paintable] = []
         self._bounds: np.ndarray | None = None
 
     def add(
         self,
         organ: str,
-        primitives,
+        primitives: Primitives,
         *,
         factor: float = 1.0,
         side: int = 0,
@@ -99,15 +110,23 @@ class Drawing:
     ) -> None:
         """One more stroke; `only` names the organs that it may cover."""
         table = label_table(*only) if only else None
-        self.append(Stroke(organ, list(flat([primitives])), factor, side, table, relabel, label))
+        self.append(Stroke(organ, list(flat(primitives)), factor, side, table, relabel, label))
 
-    def pair(self, organ: str, make: Callable[[int], object], **options) -> None:
+    def pair(
+        self,
+        organ: str,
+        make: Callable[[int], Primitives],
+        *,
+        factor: float = 1.0,
+        only: Iterable[str] = (),
+        label: str = "",
+    ) -> None:
         """Two strokes: `make(side)` of the right (-1) and of the left (+1)."""
         for side in SIDES:
-            self.add(organ, make(side), side=side, **options)
+            self.add(organ, make(side), factor=factor, side=side, only=only, label=label)
 
-    def append(self, stroke) -> None:
-        """Anything with bounds() and paint(canvas, uptake)."""
+    def append(self, stroke: Paintable) -> None:
+        """One more stroke of any kind."""
         self.strokes.append(stroke)
         self._bounds = None
 

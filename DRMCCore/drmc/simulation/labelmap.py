@@ -16,13 +16,13 @@ import numpy as np
 import SimpleITK as sitk
 
 from drmc.errors import InputError
-from drmc.imaging.geometry import Geometry
+from drmc.imaging.geometry import Geometry, triple
 from drmc.imaging.integrity import check_grid, image_reader
 from drmc.simulation.anatomy import SITE_GRID_MM, Body, one_thread
 from drmc.simulation.lesion_draws import MAX_SITES, ClinicalLesions
 from drmc.simulation.organs import MU_PER_MM, ORGANS, organ_label, organ_labels
 from drmc.simulation.resampling import averages, nearest, resampled, to_lps
-from drmc.simulation.shapes import Canvas
+from drmc.simulation.shapes import Canvas, Shape, Triple
 
 _ALIASES = json.loads(Path(__file__).with_name("label_aliases.json").read_text(encoding="utf-8"))["names"]
 G_PER_ML = {"air": 0.0, "lung": 0.3, "fat": 0.95, "soft": 1.05, "bone": 1.6, "marrow": 1.2, "metal": 4.5}
@@ -87,7 +87,7 @@ class LabeledBody(Body):
         step, first = self.label_map.spacing[0], self.label_map.origin[0]
         return first - step / 2, first + (self.label_map.labels.shape[0] - 0.5) * step
 
-    def _painted(self, shape_zyx, spacing_zyx, origin_zyx) -> Canvas:
+    def _painted(self, shape_zyx: Shape, spacing_zyx: Triple, origin_zyx: Triple) -> Canvas:
         """The organs' uptake and attenuation, averaged over voxels larger than the map's; labels of the nearest voxel."""
         canvas = Canvas(shape_zyx, spacing_zyx, origin_zyx)
         grid = (shape_zyx, spacing_zyx, origin_zyx)
@@ -150,7 +150,7 @@ def read_label_map(path: Path, names: Path) -> LabelMap:
             "air; add a label of the whole body"
         )
     labels, geometry = to_lps(own, Geometry.from_image(image), sitk.sitkNearestNeighbor)
-    spacing = tuple(float(s) for s in geometry.spacing_zyx)
+    spacing = triple(geometry.spacing_zyx)
     held = [np.flatnonzero(labels.any(tuple(a for a in range(3) if a != axis)))[[0, -1]] for axis in range(3)]
     labels = np.ascontiguousarray(labels[held[0][0] : held[0][1] + 1])
     middle = [float(held[axis].mean()) * spacing[axis] for axis in (1, 2)]

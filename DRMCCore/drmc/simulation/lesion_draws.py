@@ -42,9 +42,11 @@ _UPTAKE = Mapping[str, float]
 
 
 class LesionDraws(Protocol):
-    """Draws of one patient's lesions. `smallest_mm`: no lesion is drawn smaller."""
+    """Draws of one patient's lesions."""
 
-    smallest_mm: float
+    @property
+    def smallest_mm(self) -> float:
+        """Diameter below which no lesion is drawn, mm."""
 
     def hosts(self, volume_ml: Callable[[str], float]) -> dict[str, float]:
         """Weights of the hosts; `volume_ml` tells how much there is of one where lesions are placed."""

@@ -10,6 +10,7 @@ import numpy as np
 import SimpleITK as sitk
 import torch
 
+from drmc.imaging.geometry import triple
 from drmc.simulation.drawing import Uptake
 from drmc.simulation.lesion_draws import BACKGROUND, HOSTS, LesionDraws
 from drmc.simulation.organs import MU_PER_MM, label_table, organ_mask
@@ -118,8 +119,7 @@ def paint_lesions(
 
     `texture` on the canvas and, by `texture_at`, in a lesion's middle: it varies around the lesion's own uptake.
     """
-    origin_zyx = [float(axis[0]) for axis in (canvas.z, canvas.y, canvas.x)]
-    straight = Canvas(canvas.shape, canvas.spacing, origin_zyx, paint=False)
+    straight = _undeformed(canvas)
     labels = torch.zeros(canvas.shape, dtype=torch.uint8)
     for lesion in lesions:
         covered = straight.coverage(lesion.body())
@@ -142,6 +142,12 @@ def paint_lesions(
     return labels
 
 
+def _undeformed(canvas: Canvas) -> Canvas:
+    """The voxel grid of a canvas, for coverage in the world's own space."""
+    origin_zyx = triple(float(axis[0]) for axis in (canvas.z, canvas.y, canvas.x))
+    return Canvas(canvas.shape, canvas.spacing, origin_zyx, paint=False)
+
+
 class LesionPlacer:
     """Draws the lesions of one patient: sites on a coarse map of the body, checked in a close-up of each.
 
@@ -153,7 +159,7 @@ class LesionPlacer:
         rng: np.random.Generator,
         coarse: Canvas,
         look: Look,
-        at: Station | None,
+        at: Station,
         uptake: Uptake,
         draws: LesionDraws,
         within: tuple[float, float] | None = None,
@@ -161,7 +167,7 @@ class LesionPlacer:
         self.rng, self.coarse, self.look, self.at = rng, coarse, look, at
         self.uptake, self.draws, self.within = uptake, draws, within
         self.lesions: list[Lesion] = []
-        self._depths: dict[str, tuple] = {}
+        self._depths: dict[str, tuple[np.ndarray, np.ndarray]] = {}
 
     def place(self) -> list[Lesion]:
         """As many sites as are drawn, each with one lesion or a cluster; at least one lesion if a site is drawn."""
@@ -171,7 +177,7 @@ class LesionPlacer:
         for site in range(1, sites + 1):
             host = str(self.rng.choice(names, p=weights / weights.sum()))
             self._site(site, host)
-        for host in sorted(names, key=hosts.get, reverse=True) if sites else ():
+        for host in sorted(names, key=lambda name: hosts[name], reverse=True) if sites else ():
             if self.lesions or self._site(1, host):  # at least one, wherever it fits
                 break
         return self.lesions
@@ -244,7 +250,7 @@ class LesionPlacer:
             lobes = [(vector(center), vector(0.88 * radius * stretch), angles())]
             for way in _directions(rng, int(rng.integers(6, 11))):
                 spikes.append((vector(center + way * radius * rng.uniform(1.25, 1.6)), 0.6))
-        at = tuple(float(v) for v in center)
+        at = triple(center)
         return Lesion(
             len(self.lesions) + 1, site, host, kind, diameter, suv, at, lobes, spikes, kind == "necrotic"
         )
@@ -258,10 +264,10 @@ class LesionPlacer:
             if np.linalg.norm(center - other.center_mm) < reach + other.reach_mm() + 2.0:
                 return False
         canvas = self.look(center, reach + 3)
-        straight = Canvas(
-            canvas.shape, canvas.spacing, [float(a[0]) for a in (canvas.z, canvas.y, canvas.x)], paint=False
-        )
-        box, share = straight.coverage(lesion.body())
+        covered = _undeformed(canvas).coverage(lesion.body())
+        if covered is None:
+            raise ValueError("a lesion lies outside the cube around it")
+        box, share = covered
         host = organ_mask(canvas.label, *HOSTS[lesion.host])
         volume = float(share.sum())
         lesion.inside_share = float((share * host[box]).sum()) / volume

@@ -140,11 +140,26 @@ def sphere_statistics(
         means.append(mean)
         raw.append(values.std(1, ddof=1) / mean)
         detrended.append(np.sqrt(rest.clip(min=0) / max(1, len(offsets) - terms.shape[1])) / mean)
-    raw, detrended = np.concatenate(raw), np.concatenate(detrended)
-    summary = lambda cv: [float(v) for v in (*np.percentile(cv, (50, 5, 95)), cv.min())]
+    median, p05, p95, quietest = _summary(np.concatenate(raw))
+    detrended_median, detrended_p05, detrended_p95, detrended_quietest = _summary(np.concatenate(detrended))
     return SphereStatistics(
-        len(centers), float(np.concatenate(means).mean()), *summary(raw), *summary(detrended)
+        len(centers),
+        float(np.concatenate(means).mean()),
+        median,
+        p05,
+        p95,
+        quietest,
+        detrended_median,
+        detrended_p05,
+        detrended_p95,
+        detrended_quietest,
     )
+
+
+def _summary(cv: np.ndarray) -> tuple[float, float, float, float]:
+    """Median, 5th and 95th percentile, and minimum."""
+    median, p05, p95 = (float(v) for v in np.percentile(cv, (50, 5, 95)))
+    return median, p05, p95, float(cv.min())
 
 
 # ---- correlation

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
+from drmc.errors import InputError
 from drmc.simulation.anatomy import Body, Head, WholeBody, fresh
 from drmc.simulation.centers import Center
 from drmc.simulation.fields import WHOLE, in_field
@@ -45,9 +46,11 @@ class PatientSource:
     many_lesions: float = 0.0
     field: str = WHOLE
 
-    def patient(
-        self, center: Center, seed: np.random.SeedSequence | None, axial_mm: float | None = None
-    ) -> Patient:
+    def __post_init__(self) -> None:
+        if (self.label_map is None) != (self.label_names is None):
+            raise InputError("a label map and the names of its labels belong together")
+
+    def patient(self, center: Center, seed: np.random.SeedSequence, axial_mm: float | None = None) -> Patient:
         """The patient whom a center scans; `seed` is that of the anatomy. InputError where the scan or map is refused.
 
         `axial_mm`: how much of the patient is scanned at most (None: all). Patients with many lesions are cut to such a
@@ -60,20 +63,29 @@ class PatientSource:
         if self.label_map is None and center.region == "brain":
             return Head(seed, tracer="FDG" if self.tracer == MIXED else self.tracer, maps=self.brain_maps)
         many = bool(lesions.random() < self.many_lesions)
-        uptake = {
-            "tracer": draw_tracer(tracer, self.tracer),
-            "wide_uptake": self.wide_uptake,
-            "max_lesions": 0 if many else MAX_SITES,
-        }
+        name, max_lesions = draw_tracer(tracer, self.tracer), 0 if many else MAX_SITES
         body: Body
         if self.label_map is not None:
             label_map = read_label_map(self.label_map, self.label_names)
-            body = LabeledBody(label_map, seed, weight_kg=self.weight_kg, **uptake)
+            body = LabeledBody(
+                label_map,
+                seed,
+                max_lesions=max_lesions,
+                tracer=name,
+                wide_uptake=self.wide_uptake,
+                weight_kg=self.weight_kg,
+            )
             seen: Patient = body
         else:
-            body = WholeBody(seed, wide_build=bool(build.random() < self.wide_build), **uptake)
+            wide_build = bool(build.random() < self.wide_build)
+            body = WholeBody(seed, max_lesions, name, self.wide_uptake, wide_build)
             seen = in_field(body, self.field, field)
         return _with_many_lesions(body, seen, center, axial_mm, lesions) if many else seen
+
+    def check(self) -> None:
+        """Reads the real scan, if there is one. Raises InputError where it is refused."""
+        if self.scan is not None:
+            _real_scan(self.scan, self.lesions, self.units)
 
     @property
     def patient_id(self) -> str | None:

@@ -12,6 +12,7 @@ from dataclasses import replace
 import numpy as np
 
 from drmc.errors import InputError
+from drmc.imaging.geometry import triple
 from drmc.simulation.centers import MM_PER_PS, Center
 
 BODY_PIXEL_MM, BRAIN_PIXEL_MM, SLICE_MM = (1.6, 5.5), (1.2, 3.0), (1.6, 5.0)
@@ -63,7 +64,8 @@ def random_center(seed: int, number: int, *, tof: bool = False) -> Center:
     voxel = (round(_between(rng, *SLICE_MM), 2), pixel, pixel)
     length, acceptance, step, sensitivity, scatter, randoms = _RINGS[int(rng.integers(len(_RINGS)))]
     plane = _between(rng, *RESOLUTION_MM)
-    resolution = tuple(round(v, 2) for v in (plane * rng.uniform(0.95, 1.25), plane, plane))
+    axial, in_plane = round(plane * rng.uniform(0.95, 1.25), 2), round(plane, 2)
+    resolution = (axial, in_plane, in_plane)
     modelled = bool(rng.random() < MODELLED_SHARE)
     filtered = rng.random() < FILTERED_SHARE or pixel < LEAST_UNFILTERED_MM
     width = round(float(rng.uniform(*POST_FILTER_MM)), 1) if filtered else 0.0
@@ -99,7 +101,7 @@ def random_center(seed: int, number: int, *, tof: bool = False) -> Center:
         subsets=subsets,
         iterations=iterations,
         tof_iterations=iterations,
-        modelled_psf_mm=tuple(round(0.95 * v, 2) for v in resolution) if modelled else (0.0, 0.0, 0.0),
+        modelled_psf_mm=triple(round(0.95 * v, 2) for v in resolution) if modelled else (0.0, 0.0, 0.0),
         post_filter_mm=(width,) * 3,
         count_multiplier=1.0,
         tof_count_multiplier=1.0,

@@ -97,7 +97,8 @@ def reconstruct(
     and post-filter couple slices over a few millimeters only; the halo covers that. `progress` is called with the share
     done (0..1) after every update. Returns (images, z, y, x).
     """
-    result, done = None, 0
+    result: torch.Tensor | None = None
+    done = 0
     for start in range(0, slices, slab):
         stop = min(start + slab, slices)
         low, high = max(0, start - halo), min(slices, stop + halo)
@@ -117,4 +118,6 @@ def reconstruct(
             result = torch.empty(part.shape[0], slices, *part.shape[2:])
         result[:, start:stop] = part[:, start - low : stop - low].cpu()
         del model, prompts, part
+    if result is None:
+        raise ValueError("there are no slices to reconstruct")
     return result

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -17,6 +17,7 @@ from drmc.simulation.centers import Center
 from drmc.simulation.imperfections import Imperfections, breathing_phases, descend
 from drmc.simulation.projector import GaussianPSF
 from drmc.simulation.reconstruction import reconstruct
+from drmc.simulation.shapes import Shape, Triple
 
 END_SLICES = 8  # simulated beyond each end and dropped: the resolution model and filters lose activity there
 HEAD_MARGIN_MM = 100.0  # from the vertex to the end of a long axial field
@@ -51,7 +52,7 @@ class Patient(Protocol):
     def axial_range(self) -> tuple[float, float]:
         """Scan range (z_lower, z_upper) in mm."""
 
-    def rasterize(self, shape_zyx, spacing_zyx, origin_zyx) -> Phantom:
+    def rasterize(self, shape_zyx: Shape, spacing_zyx: Triple, origin_zyx: Triple) -> Phantom:
         """The patient on a voxel grid; origin is the center of the first voxel in mm."""
 
 
@@ -155,7 +156,7 @@ def _reconstructions(
     tof: bool,
     uncorrected: bool,
     progress: Callable[[float], None] | None,
-) -> tuple[list[torch.Tensor], list[torch.Tensor] | None]:
+) -> tuple[torch.Tensor, torch.Tensor | None]:
     """Images of the events by dose, and those without correction for attenuation where they are asked for."""
     post_filter = GaussianPSF(center.post_filter_mm, center.voxel_mm) if any(center.post_filter_mm) else None
     iterations = center.tof_iterations if tof else center.iterations
@@ -169,11 +170,12 @@ def _reconstructions(
 
 
 def _cropped(phantom: Phantom, cut: Callable[[torch.Tensor], torch.Tensor]) -> Phantom:
-    volumes = (phantom.activity, phantom.mu, phantom.organs, phantom.lesions)
-    return Phantom(*(cut(volume) for volume in volumes), facts=phantom.facts)
+    return Phantom(
+        cut(phantom.activity), cut(phantom.mu), cut(phantom.organs), cut(phantom.lesions), phantom.facts
+    )
 
 
-def _counts(center: Center, tof: bool, expected: float, prompts: int) -> dict:
+def _counts(center: Center, tof: bool, expected: dict[str, float], prompts: float) -> dict[str, Any]:
     """Counts of the full dose: `count_multiplier` are simulated for one that a scanner would count."""
     multiplier = center.tof_count_multiplier if tof else center.count_multiplier
     return {

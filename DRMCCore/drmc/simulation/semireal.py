@@ -21,6 +21,7 @@ from drmc.simulation.liver import find_liver
 from drmc.simulation.noise import eroded
 from drmc.simulation.organs import MU_PER_MM, ORGANS
 from drmc.simulation.resampling import interpolation, nearest, positions, resampled, to_lps
+from drmc.simulation.shapes import Shape, Triple
 
 SMOOTHING_MM = 8.0
 ASSUMED_WEIGHT_KG = 70.0
@@ -52,7 +53,7 @@ class RealScan:
     """
 
     region = "wholebody"
-    diaphragm_mm = None  # the scan has breathed already
+    diaphragm_mm: float | None = None  # the scan has breathed already
 
     def __init__(
         self,
@@ -136,7 +137,7 @@ class RealScan:
         lower = self.origin[0] - step / 2
         return lower, lower + self._activity.shape[0] * step
 
-    def rasterize(self, shape_zyx, spacing_zyx, origin_zyx) -> Phantom:
+    def rasterize(self, shape_zyx: Shape, spacing_zyx: Triple, origin_zyx: Triple) -> Phantom:
         """The patient on a voxel grid; origin is the center of the first voxel in mm.
 
         Linear interpolation (labels: nearest voxel); air outside the scan's transverse field, the last slice repeated
@@ -148,9 +149,9 @@ class RealScan:
             interpolation(p, n, repeat=axis == 0)
             for axis, (p, n) in enumerate(zip(positions(grid, own), self._activity.shape, strict=True))
         ]
-        labels = [nearest(volume, grid, own) for volume in (self._organs, self._lesions)]
+        organs, lesions = (nearest(volume, grid, own) for volume in (self._organs, self._lesions))
         activity, mu = (resampled(volume, weights) for volume in (self._activity, self._mu))
-        return Phantom(activity, mu, *labels, facts=dict(self.facts))
+        return Phantom(activity, mu, organs, lesions, facts=dict(self.facts))
 
 
 def semi_real_patient(

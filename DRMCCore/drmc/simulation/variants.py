@@ -8,7 +8,7 @@ from drmc.simulation.drawing import SIDES, Drawing, Uptake
 from drmc.simulation.habitus import Habitus
 from drmc.simulation.regions.envelope import MUSCLE_GROUPS, muscle_group
 from drmc.simulation.regions.skeleton import spine_y
-from drmc.simulation.shapes import Superellipsoid, tube
+from drmc.simulation.shapes import Primitive, Superellipsoid, tube
 
 VARIANTS = {
     "metformin_bowel": 0.20,
@@ -62,7 +62,7 @@ def paint_variants(drawing: Drawing, h: Habitus, names: list[str]) -> list[str]:
     if "muscle_group" in names:
         drawing.add("muscle", muscle_group(h, group), factor=factor, only=["muscle"])
     if "brown_fat" in names:
-        patches = []
+        patches: list[Primitive] = []
         for s in SIDES:
             patches += [
                 Superellipsoid(h.at(s * 62, 8, 694), h.axes(30, 11, 9)),

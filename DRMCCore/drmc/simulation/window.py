@@ -5,6 +5,7 @@ from __future__ import annotations
 from drmc.errors import InputError
 from drmc.simulation.anatomy import Phantom
 from drmc.simulation.scan import Patient
+from drmc.simulation.shapes import Shape, Triple
 
 
 class Window:
@@ -28,7 +29,7 @@ class Window:
         """Scan range of the whole patient, which the beds follow."""
         return getattr(self.patient, "whole_range", self.patient.axial_range)()
 
-    def rasterize(self, shape_zyx, spacing_zyx, origin_zyx) -> Phantom:
+    def rasterize(self, shape_zyx: Shape, spacing_zyx: Triple, origin_zyx: Triple) -> Phantom:
         """As the patient's."""
         phantom = self.patient.rasterize(shape_zyx, spacing_zyx, origin_zyx)
         phantom.facts.update(self._facts)

@@ -83,11 +83,11 @@ def run(arguments: argparse.Namespace, reporter: Reporter) -> int:
         case, "done", f"{duration(seconds)} ({done}/{total})"
     )
     sheet = contact_sheets(plan, arguments.output, told)
-    counts = outcome_counts(rows)
-    reporter.result(output=str(written), counts=counts)
+    outcomes = outcome_counts(rows)
+    reporter.result(output=str(written), counts=outcomes)
     if arguments.progress == "json":
         return 0
-    print(f"calibration: {', '.join(f'{count} {outcome}' for outcome, count in counts.items())}")
+    print(f"calibration: {', '.join(f'{count} {outcome}' for outcome, count in outcomes.items())}")
     for row in rows:
         if row.outcome == MISS:
             print(f"  miss: {row.subject}, {row.measure}: {row.value:.3g}, accepted {row.accepted}")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -72,13 +72,11 @@ class Row:
     @property
     def accepted(self) -> str:
         """The accepted range in words."""
-        if self.lower is None and self.upper is None:
-            return ""
-        if self.upper is None:
+        if self.lower is not None and self.upper is not None:
+            return f"{short_number(self.lower)} to {short_number(self.upper)}"
+        if self.lower is not None:
             return f"above {short_number(self.lower)}"
-        if self.lower is None:
-            return f"below {short_number(self.upper)}"
-        return f"{short_number(self.lower)} to {short_number(self.upper)}"
+        return "" if self.upper is None else f"below {short_number(self.upper)}"
 
     def to_dict(self) -> dict[str, Any]:
         """The fields and the outcome, JSON-able."""
@@ -107,10 +105,10 @@ def comparison(plan: Plan, measures: Measures) -> list[Row]:
     rows += [row for center, liver in livers for row in _texture_rows(center.name, liver)]
     for center in plan.centers:
         if center.name in SCANNERS:
-            found = law_rows(center.name, measures, real.get(SCANNERS[center.name], {}))
-            if found and SCANNERS[center.name] in full:
-                found.append(_full_dose_row(center.name, measures, full[SCANNERS[center.name]]))
-            rows += found
+            law = law_rows(center.name, measures, real.get(SCANNERS[center.name], {}))
+            if law and SCANNERS[center.name] in full:
+                law.append(_full_dose_row(center.name, measures, full[SCANNERS[center.name]]))
+            rows += law
     return rows + _ge_rows(measures)
 
 
@@ -172,9 +170,18 @@ def _texture_rows(name: str, pieces: Sequence[Mapping[str, Any]]) -> list[Row]:
         if low is not None and full
     ]
     wanted = math.sqrt(factor)
-    row = lambda measure, value, reference, lower, upper, source, note="": Row(
-        TEXTURE_SECTION, name, measure, value, reference, lower, upper, source, note
-    )
+
+    def row(
+        measure: str,
+        value: float | None,
+        reference: float | None,
+        lower: float | None,
+        upper: float | None,
+        source: str,
+        note: str = "",
+    ) -> Row:
+        return Row(TEXTURE_SECTION, name, measure, value, reference, lower, upper, source, note)
+
     rows = [
         row(
             f"liver noise at DRF {factor:g} over full dose",
@@ -212,13 +219,14 @@ def _texture_rows(name: str, pieces: Sequence[Mapping[str, Any]]) -> list[Row]:
             source,
         )
     )
-    power = (0.04, 0.06) if name == "C1" else (None, None)
+    lowest, highest = (0.04, 0.06) if name == "C1" else (None, None)
     rows.append(
         row(
             "half power of the noise spectrum [1/mm]",
             _median([p["half_power"] for p in pieces]),
             None,
-            *power,
+            lowest,
+            highest,
             TEXTURE_SOURCE if name == "C1" else "none",
         )
     )
@@ -228,10 +236,12 @@ def _texture_rows(name: str, pieces: Sequence[Mapping[str, Any]]) -> list[Row]:
     widths = [p["noise_width_mm"] for p in pieces]
     plane = _median([(w["x"] + w["y"]) / 2 for w in widths if w and w["x"] and w["y"]])
     axial = _median([w["z"] for w in widths if w])
-    ranges = WIDTHS_MM.get(name, ((None, None), (None, None)))
+    (low, high), (axial_low, axial_high) = WIDTHS_MM.get(name, ((None, None), (None, None)))
     source = TEXTURE_SOURCE if name in WIDTHS_MM else "none"
-    rows.append(row("width of the noise correlation in plane [mm]", plane, None, *ranges[0], source))
-    rows.append(row("width of the noise correlation along the axis [mm]", axial, None, *ranges[1], source))
+    rows.append(row("width of the noise correlation in plane [mm]", plane, None, low, high, source))
+    rows.append(
+        row("width of the noise correlation along the axis [mm]", axial, None, axial_low, axial_high, source)
+    )
     return rows
 
 
@@ -268,9 +278,8 @@ def least_volume_ml(pieces: Sequence[Mapping[str, Any]]) -> float | None:
     found = [w for p in pieces if (w := p["noise_width_mm"]) and None not in w.values()]
     if noise is None or not found:
         return None
-    correlated = (math.pi / (4 * math.log(2))) ** 1.5 * math.prod(
-        _median([w[axis] for w in found]) for axis in "xyz"
-    )
+    widths = [float(np.median([w[axis] for w in found])) for axis in "xyz"]
+    correlated = (math.pi / (4 * math.log(2))) ** 1.5 * math.prod(widths)
     return (noise / LEAST_CERTAINTY) ** 2 * correlated / 1000
 
 
@@ -309,7 +318,7 @@ def law_rows(name: str, measures: Measures, real: Mapping[float, NoiseStatistics
         known = real.get(float(factor))
         value = _median(values)
         note = _spread(values, ".2f")
-        if known:
+        if known and value is not None:
             inside = known.p05 <= value <= known.p95
             note += (
                 f"; real 5 to 95 %: {known.p05:.2f} to {known.p95:.2f}, {'inside' if inside else 'outside'}"
@@ -355,11 +364,13 @@ def _ge_rows(measures: Measures) -> list[Row]:
         found = [m for m in measures.values() if m["kind"] == kind]
         for measure, get in measured.items() if found else ():
             known, values = get(real), [get(m) for m in found]
-            bounds = (known * (1 - GE_TOLERANCE), known * (1 + GE_TOLERANCE)) if known else (None, None)
+            lower, upper = (known * (1 - GE_TOLERANCE), known * (1 + GE_TOLERANCE)) if known else (None, None)
             note = _spread(values, ".3g") if kind == "twin" else ""
-            rows.append(Row(GE_SECTION, subject, measure, _median(values), known, *bounds, GE_SOURCE, note))
+            rows.append(
+                Row(GE_SECTION, subject, measure, _median(values), known, lower, upper, GE_SOURCE, note)
+            )
     return rows
 
 
-def _lag_one(axis: str):
+def _lag_one(axis: str) -> Callable[[Mapping[str, Any]], float]:
     return lambda piece: piece["full"]["correlation"]["mean"][axis][0]

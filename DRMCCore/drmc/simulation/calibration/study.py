@@ -10,7 +10,7 @@ import hashlib
 import json
 import math
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
@@ -80,7 +80,7 @@ class Piece:
     kind: str  # "liver", "law", "real", "semi-real" or "twin"
     center: Center
     patient: int
-    window: tuple[float, float] | None
+    window: tuple[float, float] | None  # of a "law" piece, mm
     key: str
 
 
@@ -187,24 +187,42 @@ def run_piece(plan: Plan, piece: Piece, progress: Callable[[float], None] | None
     """Simulates (or reads) one piece and measures it; JSON-able."""
     if piece.kind == "real":
         return _measure_real(plan)
-    if piece.kind == "law":
+    if piece.window is not None:
         lower, upper = piece.window
-        patient = procedural_patient(plan.seed, piece.patient)
-        window = Window(patient, lower - SLAB_END_MM, upper + SLAB_END_MM)
-        return _measure_law(_simulated(plan, piece, window, plan.law_factors, progress))
-    if piece.kind == "liver":
-        patient: Patient = procedural_patient(plan.seed, piece.patient)
-    else:
-        patient = _real_scan(ge_scan(plan))[1]
-        if piece.kind == "twin":
-            spheres = noise.sphere_statistics(patient.lps_suv, patient.liver, patient.spacing)
-            patient = twin_patient(plan.seed, piece.patient, patient.weight_kg, spheres.mean_suv)
+        slab = Window(procedural_patient(plan.seed, piece.patient), lower - SLAB_END_MM, upper + SLAB_END_MM)
+        return _measure_law(_simulated(plan, piece, slab, plan.law_factors, progress))
+    patient = _patient_with_liver(plan, piece)
     window = Window(patient, *liver_window(patient, plan.liver_mm))
     scan = _simulated(plan, piece, window, piece.center.dose_reduction_factors[:1], progress)
     return _measure_liver(scan, piece.center, MARGIN_MM if piece.kind != "semi-real" else 0.0)
 
 
-def _simulated(plan: Plan, piece: Piece, patient: Patient, factors, progress) -> Scan:
+def _patient_with_liver(plan: Plan, piece: Piece) -> Patient:
+    if piece.kind == "liver":
+        return procedural_patient(plan.seed, piece.patient)
+    volume, real = _ge_patient(plan)
+    if piece.kind == "semi-real":
+        return real
+    spheres = noise.sphere_statistics(real.lps_suv, real.liver, real.spacing)
+    if spheres is None:
+        raise InputError(f"{volume.source}: no 3 cm sphere fits into its liver, nothing to compare with")
+    return twin_patient(plan.seed, piece.patient, real.weight_kg, spheres.mean_suv)
+
+
+def _ge_patient(plan: Plan) -> tuple[PETVolume, RealScan]:
+    folder = ge_scan(plan)
+    if folder is None:
+        raise InputError(f"--data {plan.data}: holds no scan {GE_SCAN.as_posix()}")
+    return _real_scan(folder)
+
+
+def _simulated(
+    plan: Plan,
+    piece: Piece,
+    patient: Patient,
+    factors: Sequence[float],
+    progress: Callable[[float], None] | None,
+) -> Scan:
     seed = np.random.SeedSequence([plan.seed, 43, zlib.crc32(piece.name.encode())])
     return simulate_patient(
         piece.center,
@@ -266,12 +284,12 @@ def liver_inside(scan: Scan, margin_mm: float) -> np.ndarray:
     return inside_liver(phantom.organs, phantom.lesions.numpy() > 0, scan.spacing_xyz[::-1], margin_mm)
 
 
-def _texture(image: np.ndarray, mask: np.ndarray, spacing) -> dict[str, Any]:
+def _texture(image: np.ndarray, mask: np.ndarray, spacing: Sequence[float]) -> dict[str, Any]:
     correlation = noise.lag_autocorrelation(image, mask, spacing)
-    return {
-        "spheres": noise.sphere_statistics(image, mask, spacing).to_dict(),
-        "correlation": correlation.to_dict(),
-    }
+    spheres = noise.sphere_statistics(image, mask, spacing)
+    if spheres is None or correlation is None:
+        raise InputError("no 3 cm sphere fits into the liver: nothing to measure")
+    return {"spheres": spheres.to_dict(), "correlation": correlation.to_dict()}
 
 
 def _organ_means(scan: Scan, low: np.ndarray) -> dict[str, list[float]]:
@@ -288,7 +306,7 @@ def _organ_means(scan: Scan, low: np.ndarray) -> dict[str, list[float]]:
 
 
 def _measure_real(plan: Plan) -> dict[str, Any]:
-    volume, patient = _real_scan(ge_scan(plan))
+    volume, patient = _ge_patient(plan)
     suv, spacing = patient.lps_suv, patient.spacing
     liver = patient.liver
     if not liver.any():
@@ -323,7 +341,7 @@ def _pictures(scan: Scan, low: np.ndarray | None = None) -> dict[str, str]:
     return {name: _coronal(image, spacing) for name, image in {**shown, "low": low}.items()}
 
 
-def _coronal(volume: np.ndarray, spacing) -> str:
+def _coronal(volume: np.ndarray, spacing: Sequence[float]) -> str:
     """Coronal slice through the middle, head up, square pixels, as a data address."""
     plane = volume[::-1, volume.shape[1] // 2]
     pixels = inverted_gray(plane, _PICTURE_SUV)
