@@ -11,6 +11,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from center_tables import parameter_sources
 from drmc.cli import main as cli
 from drmc.errors import CancelledError, InputError
 from drmc.simulation.calibration import study
@@ -34,7 +35,7 @@ from drmc.simulation.calibration.rows import (
     worst_bias,
 )
 from drmc.simulation.calibration.study import DISCOVERY_ST, Plan, calibrate, law_windows, liver_window, pieces
-from drmc.simulation.centers import CENTERS, load_centers, parameter_sources
+from drmc.simulation.centers import CENTERS, load_centers
 from drmc.simulation.organs import ORGANS
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*[Ss]parse.*")

@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from drmc.errors import InputError
+from drmc.runtime.arguments import add_cpu_or_cuda_argument
 from drmc.runtime.progress import Reporter
 
 PARTS = ("tile", "training", "scan", "scaling")
@@ -34,9 +35,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="the size of network and tile of this model (default: the paper's); for a scan the model itself "
         "(default: drmc models)",
     )
-    parser.add_argument(
-        "--device", choices=("auto", "cpu", "cuda"), default="auto", help="where to compute (default auto)"
-    )
+    add_cpu_or_cuda_argument(parser)
     parser.add_argument(
         "--repeats", type=int, default=3, metavar="N", help="runs of which the median is taken (default 3)"
     )

@@ -24,8 +24,8 @@ from drmc.models.registry import find_model
 from drmc.models.weights import load_network
 from drmc.networks.drmc import NetworkConfig
 from drmc.runtime import hardware
+from drmc.runtime.arguments import cpu_or_cuda
 from drmc.runtime.usage import versions
-from drmc.simulation.command import devices
 
 
 def measure(
@@ -60,7 +60,7 @@ def measure(
     if scan is not None:
         find_scan(scan)
         find_model(model)
-    device = devices(device)[-1]
+    device = cpu_or_cuda(device)[-1]
     config, tile = _size_of(model)
     tile = edge or tile
     load = os.getloadavg()[0] if hasattr(os, "getloadavg") else None

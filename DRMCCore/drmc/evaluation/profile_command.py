@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 
 from drmc.datasets.manifest import SPLITS, read_manifest, select
 from drmc.errors import InputError
+from drmc.runtime.arguments import add_network_arguments
 from drmc.runtime.progress import Reporter, add_progress_argument
 
 if TYPE_CHECKING:
@@ -36,10 +37,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--centers", metavar="C1,C2", help="centers to measure (default: those that the model was trained on)"
     )
     parser.add_argument("--card", action="store_true", help="write the profiles into the model's card")
-    parser.add_argument("--device", default="auto", help="auto, cpu, cuda or mps (default auto)")
-    parser.add_argument(
-        "--precision", choices=("auto", "fp32", "bf16"), default="auto", help="as in drmc denoise"
-    )
+    add_network_arguments(parser)
     parser.add_argument("--json", action="store_true", help="print the profiles as JSON")
     add_progress_argument(parser)
 

@@ -9,7 +9,6 @@ A hospital describes its own scanner in the same form:
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
@@ -226,15 +225,6 @@ def _check(where: str, center: Center) -> None:
 
 TABLE = Path(__file__).with_name("centers.json")
 CENTERS: dict[str, Center] = load_centers(TABLE)
-
-
-def parameter_sources(path: str | Path = TABLE) -> dict[str, dict[str, str]]:
-    """Center -> parameter -> where its value is from."""
-    described = json.loads(Path(path).read_text(encoding="utf-8"))["centers"]
-    return {
-        name: {key: entry["source"] for key, entry in parameters.items() if key != "like"}
-        for name, parameters in described.items()
-    }
 
 
 # ------------------------------------------------------------------------------------------------ sensitivity

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from drmc.errors import InputError
+from drmc.runtime.arguments import add_cpu_or_cuda_argument, cpu_or_cuda
 from drmc.runtime.progress import Reporter, add_progress_argument, duration, table_lines
 from drmc.simulation.fields import FIELD_NAMES, WHOLE
 
@@ -27,12 +28,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--workers", type=int, default=1, help="patients simulated at the same time (default 1)"
     )
-    parser.add_argument(
-        "--device",
-        choices=("auto", "cpu", "cuda"),
-        default="auto",
-        help="where to compute (default auto); the patients are the same, their noise is drawn on the device",
-    )
+    add_cpu_or_cuda_argument(parser, "; the patients are the same, their noise is drawn on the device")
     parser.add_argument("-o", "--output", type=Path, metavar="DATASET", help="dataset folder")
     add_progress_argument(parser)
     parser.add_argument(
@@ -207,7 +203,7 @@ def run(arguments: argparse.Namespace, reporter: Reporter) -> int:
         arguments.patients,
         seed=arguments.seed,
         split=arguments.split,
-        options=_options(arguments, centers, factors, devices(arguments.device)[-1]),
+        options=_options(arguments, centers, factors, cpu_or_cuda(arguments.device)[-1]),
         workers=arguments.workers,
         report=lambda done, total, case, seconds: reporter.outcome(
             case, "done", f"{duration(seconds)} ({done}/{total})"
@@ -257,7 +253,7 @@ def _benchmark(arguments: argparse.Namespace, factors: tuple[float, ...] | None,
         centers,
         [
             _options(arguments, centers, factors, device)
-            for device in devices(arguments.device, every=arguments.device == "auto")
+            for device in cpu_or_cuda(arguments.device, every=arguments.device == "auto")
         ],
         seed=arguments.seed,
         progress=lambda done, total, left: reporter.progress(done, total, left, "patient"),
@@ -426,18 +422,6 @@ def _centers(arguments: argparse.Namespace) -> list[Center]:
     if arguments.centers is not None:
         raise InputError("--random-centers draws its own centers: leave --centers out")
     return check_centers(random_centers(arguments.seed, arguments.random_centers, tof=arguments.tof))
-
-
-def devices(asked: str, *, every: bool = False) -> list[str]:
-    """The device to compute on, the best one last; `every`: all that there are."""
-    import torch
-
-    there = ["cpu", *(["cuda"] if torch.cuda.is_available() else [])]
-    if asked == "auto":
-        return there if every else there[-1:]
-    if asked not in there:
-        raise InputError(f"--device {asked}: this computer has no CUDA device that PyTorch can use; take cpu")
-    return [asked]
 
 
 def _factors(text: str | None) -> tuple[float, ...] | None:
