@@ -20,15 +20,17 @@ Report = Callable[[str], None]
 
 @dataclass(frozen=True)
 class Setting:
-    """On what is measured: the network, the edge of its tiles, device, precisions, repeats of each timing, and by
-    precision the GFLOP/s of a large matrix product."""
+    """What is measured, and on what."""
 
     config: NetworkConfig
     edge: int
+    """Edge of the tiles, voxels."""
     device: str
     precisions: tuple[str, ...]
     repeats: int
+    """Repeats of each timing."""
     ceilings: dict[str, float]
+    """GFLOP/s of a large matrix product, by precision."""
 
 
 def measure_tiles(setting: Setting, report: Report) -> list[dict[str, Any]]:
@@ -84,8 +86,8 @@ def measure_training(setting: Setting, report: Report) -> list[dict[str, Any]]:
     """Forward, backward and Adam's step on one patch, product and oracle in the same precision.
 
     `relative_error` is that of all gradients against the oracle's. Where the memory does not suffice for the
-    oracle's step, the row has no oracle, and a second row compares networks of as many blocks as it suffices for
-    (every block costs the same).
+    oracle's step, the row has no oracle, and a second row compares networks of as many blocks as it suffices
+    for (every block costs the same).
     """
     rows = []
     for precision in setting.precisions:

@@ -1,8 +1,8 @@
 """Measures this machine: the engine's speed and memory against the literal form of the paper's equations.
 
 PART is any of: tile (one 64^3 tile, per precision and number of open gates), training (forward, backward and
-optimizer's step on a 64^3 patch), scan SCAN (a scan end to end, by stage), scaling (seconds against the body's
-volume). Without any: tile training. Run it on a machine that does nothing else.
+optimizer's step on a 64^3 patch), scan SCAN (a scan end to end, by stage), scaling (seconds against the
+body's volume). Without any: tile training. Run it on a machine that does nothing else.
 """
 
 from __future__ import annotations
@@ -99,7 +99,7 @@ def run(arguments: argparse.Namespace, reporter: Reporter) -> int:
 
 
 def _parts(words: Sequence[str]) -> tuple[tuple[str, ...], Path | None]:
-    """The parts that were asked for, and the scan that follows the word `scan`."""
+    """The chosen parts, and the scan that follows the word `scan`."""
     parts: list[str] = []
     scan: Path | None = None
     rest = iter(words)
@@ -124,7 +124,8 @@ def _print_page(paths: Sequence[Path]) -> int:
         text = page(results)
     except (KeyError, TypeError, AttributeError) as error:
         raise InputError(
-            f"{', '.join(map(str, paths))}: not what drmc benchmark --json prints, or of another version ({error!r})"
+            f"{', '.join(map(str, paths))}: not what drmc benchmark --json prints, or of another version "
+            f"({error!r})"
         ) from None
     print(text, end="")
     return 0

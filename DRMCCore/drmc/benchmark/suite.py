@@ -1,4 +1,4 @@
-"""The whole benchmark: the parts that were asked for, on one machine, as one result."""
+"""The whole benchmark: the chosen parts on one machine, as one result."""
 
 from __future__ import annotations
 
@@ -44,18 +44,20 @@ def measure(
     Args:
         parts: of "tile", "training", "scan", "scaling".
         scan: for the part "scan".
-        model: an installed model or weight file, of which the size of network and tile is taken, and for the
-            scan the model itself; None: the paper's network on tiles of 64^3, the default model for the scan.
+        model: an installed model or weight file: its sizes of network and tile are measured, and for the scan
+            the model itself. None: the paper's network on tiles of 64^3, the default model for the scan.
         device: "auto" (CUDA, else CPU), "cpu" or "cuda".
         repeats: runs of which the median is taken.
         edge: of the tiles and patches in voxels; None: the model's.
         notes: sentences to keep with the result.
         report: called with a line of text as each measurement begins.
 
-    Returns `hardware`, `versions`, `created`, `settings`; by part `tile` and `training_step` (rows), `scan` and
-    `scaling` (empty or None where not asked for); and `asked`, the verdicts. Plain JSON types.
+    Returns:
+        `hardware`, `versions`, `created`, `settings`; by part `tile` and `training_step` (rows), `scan` and
+        `scaling` (empty or None for parts that were left out); and `asked`, the verdicts. Plain JSON types.
 
-    Raises InputError where scan, model or device cannot be had, before anything is measured.
+    Raises:
+        InputError: scan, model or device cannot be found; raised before anything is measured.
     """
     if scan is not None:
         find_scan(scan)
@@ -107,6 +109,7 @@ def _size_of(model: str | None) -> tuple[NetworkConfig, int]:
     network, tile = load_network(find_model(model))
     if not isinstance(network.config, NetworkConfig):
         raise InputError(
-            f"model {model}: the benchmark has no oracle of networks of kind {network.config.kind}: name another"
+            f"model {model}: the benchmark has no oracle of networks of kind {network.config.kind}: name "
+            "another"
         )
     return network.config, tile

@@ -8,19 +8,19 @@ from typing import Any
 
 from drmc.runtime.progress import table_lines
 
-DISTURBED = (
-    0.9  # share of the asked-for threads that the engine got, below which it did not have the cores alone
-)
+DISTURBED = 0.9
+"""Share of its threads' time that the engine got, below which other work ran on the same cores."""
 PREAMBLE = """\
 # Speed and memory
 
-Written by `drmc benchmark --page` from what `drmc benchmark --json` measured. The engine is compared with the literal
-oracle, equations 1 and 2 of the paper computed expert by expert (`drmc/benchmark/oracle.py`), in the same process, in turn.
-Seconds are medians after a warm-up; memory is the peak of a fresh process (on a GPU: of the allocator) above network and
-input; the error of a tile is that of its residual against the oracle in float64, that of a training step is that of all
-gradients against the oracle in the same precision. A ratio is how many times as fast as the oracle in float32 (training:
-in the same precision); the ratio by processor time beside it changes less where other work disturbs the clock.
-GFLOP/s count the engine's own multiply-adds, their share is of a large matrix product measured in the same process.
+Written by `drmc benchmark --page` from what `drmc benchmark --json` measured. The engine is compared with the
+literal oracle, equations 1 and 2 of the paper computed expert by expert (`drmc/benchmark/oracle.py`), in the
+same process, in turn. Seconds are medians after a warm-up; memory is the peak of a fresh process (on a GPU:
+of the allocator) above network and input; the error of a tile is that of its residual against the oracle in
+float64, that of a training step is that of all gradients against the oracle in the same precision. A ratio is
+how many times as fast as the oracle in float32 (training: in the same precision); the ratio by processor time
+beside it changes less where other work disturbs the clock. GFLOP/s count the engine's own multiply-adds,
+their share is of a large matrix product measured in the same process.
 """
 Table = tuple[str, list[str], list[list[str]], list[str]]  # heading, titles, cells, lines below
 
@@ -34,7 +34,7 @@ def terminal(result: Mapping[str, Any]) -> str:
 
 
 def page(results: Sequence[Mapping[str, Any]]) -> str:
-    """A Markdown page of the results of one or several machines; those of one machine in a row are one section."""
+    """A Markdown page of the results of several machines; successive ones of one machine are one section."""
     parts = [PREAMBLE]
     for name, group in itertools.groupby(results, machine):
         of_machine = list(group)
@@ -75,10 +75,10 @@ def _remarks(result: Mapping[str, Any]) -> list[str]:
         size = [_count(network[name], name[:-1]) for name in ("channels", "blocks", "experts")]
         remarks.append(f"Network of {', '.join(size)}; medians of {settings['repeats']}.")
     if settings["ceiling_gflop_per_second"]:
-        said = ", ".join(
+        speeds = ", ".join(
             f"{speed:.0f} {name}" for name, speed in settings["ceiling_gflop_per_second"].items()
         )
-        remarks.append(f"A large matrix product here: {said} GFLOP/s.")
+        remarks.append(f"A large matrix product here: {speeds} GFLOP/s.")
     if measured and {row["precision"] for row in measured} == {"fp32"}:
         remarks.append("No bf16: this device only emulates its arithmetic.")
     shares = [

@@ -1,7 +1,7 @@
-"""What is measured: one tile through the network, or one training step on a patch, by the engine or by the oracle.
+"""What is measured: one tile, or one training step on a patch, by the engine or by the oracle.
 
-Speed does not depend on the weights: networks are new ones, from a fixed seed, so that a workload is a handful
-of settings that a fresh process can build again. Axes as in `drmc.networks.drmc`.
+Speed does not depend on the weights: networks are new ones, from a fixed seed, so that a workload is a
+handful of settings that a fresh process can build again. Axes as in `drmc.networks.drmc`.
 """
 
 from __future__ import annotations
@@ -46,14 +46,14 @@ class Workload:
 
 
 def measurable_open_gates(config: NetworkConfig) -> list[int]:
-    """How many gates per bank can be open, of what is measured: all, and a single one where a router can close them."""
+    """Numbers of open gates per bank that are measured: all, and one where a router can close the others."""
     if config.gate == "relu":
         return sorted({config.experts, 1}, reverse=True)
     return [min(2, config.experts) if config.gate == "top2" else config.experts]
 
 
 def new_network(config: NetworkConfig, open_gates: int | None = None) -> DRMC:
-    """A network of the fixed seed; with `open_gates` its routers open just so many experts, whatever the tile."""
+    """A network of the fixed seed; with `open_gates` its routers open that many experts for every tile."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(SEED)
         network = DRMC(config)
@@ -131,9 +131,10 @@ def _grad(parameter: nn.Parameter) -> Tensor:
 
 
 def multiply_adds(config: NetworkConfig, edge: int, open_gates: int) -> int:
-    """Multiply-adds of one tile in the engine's form (one Gram matrix, map, depth-wise kernel, projection, FFN).
+    """Multiply-adds of one tile in the engine's form.
 
-    Those over the voxels alone: the algebra of C x C matrices is smaller by the number of voxels.
+    Gram matrix, map, depth-wise kernel, projection and FFN. Those over the voxels alone: the algebra of
+    C x C matrices is smaller by the number of voxels.
     """
     C, fold = config.channels, getattr(config, "voxel_unshuffle", 1) ** 3
     attention = C * C + open_gates * (C * C + 27 * C + C * C)

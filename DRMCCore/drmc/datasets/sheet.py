@@ -1,4 +1,4 @@
-"""Contact sheets: the cases of each center at a glance, truth, full dose and every low dose on one gray scale."""
+"""Contact sheets: truth, full dose and every low dose of the cases of a center, on one gray scale."""
 
 from __future__ import annotations
 
@@ -33,7 +33,8 @@ main { max-width: none; } .sheet { position: relative; padding-top: 22px; }
 .sheet img { display: block; width: 100%; height: auto; }
 .sheet span { position: absolute; font: 600 11px/1.2 system-ui, sans-serif; white-space: nowrap; }
 .sheet .column { top: 4px; transform: translateX(-50%); color: var(--soft); }
-.sheet .row { left: 4px; transform: translateY(-100%); color: #17262c; background: rgba(255, 255, 255, 0.75); padding: 1px 3px; }
+.sheet .row { left: 4px; transform: translateY(-100%); color: #17262c; \
+background: rgba(255, 255, 255, 0.75); padding: 1px 3px; }
 """
 
 
@@ -79,9 +80,10 @@ def write_sheets(cases: Sequence[Case], folder: Path, *, title: str, limit: int 
 def contact_sheet(cases: Sequence[Case], path: Path, *, limit: int = 12) -> Sheet:
     """Draws the first `limit` cases of one center into a PNG.
 
-    A row is a patient; its columns are, by view (maximum-intensity projection from the front, a coronal and an axial
-    slice through the center of the uptake), truth where it is stored, full dose, and the low doses. All are on one gray
-    scale, 0 to `gray_top` SUV, in true proportions, cut to the body; the patient's right is on the left.
+    A row is a patient; its columns are, by view (maximum-intensity projection from the front, a coronal and
+    an axial slice through the center of the uptake), truth where it is stored, full dose, and the low doses.
+    All are on one gray scale, 0 to `gray_top` SUV, in true proportions, cut to the body; the patient's right
+    is on the left.
     """
     shown = list(cases[:limit])
     step, gray_top = _scale(shown)
@@ -179,8 +181,9 @@ def _page(title: str, sheets: dict[str, Sheet]) -> str:
         content = (
             f'<p class="note">White is SUV 0, black SUV {sheet.gray_top:g} and above, '
             "the same in every picture; cut to the body, true proportions, patient’s right on the left."
-            f'{left} <a href="{escape(sheet.path.name)}">The picture alone</a></p><div class="scroll"><div class="sheet" style="min-width:{95 * len(sheet.columns)}px">'
-            f'{columns}<img alt="{escape(center)}" src="{escape(sheet.path.name)}">{rows}</div></div>'
+            f'{left} <a href="{escape(sheet.path.name)}">The picture alone</a></p><div class="scroll"><div '
+            f'class="sheet" style="min-width:{95 * len(sheet.columns)}px">{columns}<img '
+            f'alt="{escape(center)}" src="{escape(sheet.path.name)}">{rows}</div></div>'
         )
         parts.append(section(escape(center), content))
     return page(title, "".join(parts), style=_STYLE)

@@ -1,4 +1,4 @@
-"""What the method is meant to reach, and what it reached: computed from the results, misses said as misses."""
+"""The aims of the method, and what it reached: computed from the results, misses included."""
 
 from __future__ import annotations
 
@@ -24,9 +24,17 @@ def aims(
     reference: str,
     known: Sequence[str] | None,
 ) -> list[dict[str, Any]]:
-    """One record per aim: `aim`, `limit`, `reached` (a number; None: not assessed), `unit`, `passed`, `detail`.
+    """Whether each aim was reached.
 
-    Means are over patients; where an aim speaks of every center, the lowest counts.
+    Args:
+        results: of the test patients.
+        real: records of the networks, by real scan.
+        reference: the method whose aims they are.
+        known: the centers that it was trained on; None where nothing states them.
+
+    Returns:
+        Per aim `aim`, `limit`, `reached` (a number; None: not assessed), `unit`, `passed` and `detail`. Means
+        are over patients; where an aim is about every center, the lowest counts.
     """
     centers = groups((center for center, _ in results.doses()), known)
     found = [_share(results, reference, centers.get(group, []), group) for group in SHARE]
@@ -47,8 +55,8 @@ def _aim(
     detail: str = "",
 ) -> dict[str, Any]:
     passed = None if reached is None else bool(passes(reached))
-    said = detail or "nothing to measure it on" * (reached is None)
-    return {"aim": text, "limit": limit, "reached": reached, "unit": unit, "passed": passed, "detail": said}
+    detail = detail or "nothing to measure it on" * (reached is None)
+    return {"aim": text, "limit": limit, "reached": reached, "unit": unit, "passed": passed, "detail": detail}
 
 
 def _share(results: Results, reference: str, centers: Sequence[str], group: str) -> dict[str, Any]:
@@ -115,7 +123,7 @@ def _above_baseline(results: Results, reference: str, centers: Sequence[str]) ->
 def _lesions(
     results: Results, reference: str, quantity: str, centers: Mapping[str, Sequence[str]]
 ) -> dict[str, Any]:
-    """By group of centers, so that what is too low at known ones does not make up for what is too high at others."""
+    """By group of centers, so that a negative bias at known ones does not cancel a positive one at others."""
     limit = LESION_BIAS[quantity]
     of = lambda chosen: results.lesion_biases(reference, quantity, chosen)
     means = [float(np.mean(values)) for chosen in centers.values() if (values := of(chosen))]
@@ -128,8 +136,8 @@ def _lesions(
     )
     spread = f"{each}; mean absolute {percent(float(np.mean(np.abs(every))), 1)}" if every else ""
     return _aim(
-        f"{reference}: bias of SUV{quantity} of lesions over 15 mm against full dose, at most {100 * limit:g} % "
-        "(the larger of known and unknown centers counts)",
+        f"{reference}: bias of SUV{quantity} of lesions over 15 mm against full dose, at most "
+        f"{100 * limit:g} % (the larger of known and unknown centers counts)",
         limit,
         max(means, key=abs, default=None),
         "fraction",
@@ -155,7 +163,8 @@ def _real(scan: str, records: Sequence[Mapping[str, Any]], reference: str) -> li
             lambda reached: abs(reached) < BODY_PERCENT,
         ),
         _aim(
-            f"{scan}: SUVpeak of the tumours changes by less than {PEAK_PERCENT:g} % (the largest change counts)",
+            f"{scan}: SUVpeak of the tumours changes by less than {PEAK_PERCENT:g} % (the largest change "
+            "counts)",
             PEAK_PERCENT,
             None if worst is None else peaks[worst],
             "%",

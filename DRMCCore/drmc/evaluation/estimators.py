@@ -41,8 +41,8 @@ class NetworkFile:
 class Estimator:
     """One way to get an image from a low dose: `kind` low, full, gaussian, nlm or network.
 
-    `method` is the row that it belongs to, `center` the one whose specialist it is. A filter has `parameters`, a network
-    what is in `network`.
+    `method` is the row that it belongs to, `center` the one whose specialist it is. A filter has
+    `parameters`, a network what is in `network`.
     """
 
     method: str
@@ -64,7 +64,17 @@ class Estimator:
     def estimate(
         self, low: np.ndarray, full: np.ndarray, geometry: Geometry, share: Share | None = None
     ) -> tuple[np.ndarray, str | None]:
-        """The image, SUV (z, y, x), and the device that a network ran on; `share` is told how much is done."""
+        """Applies it.
+
+        Args:
+            low: low dose, SUV (z, y, x).
+            full: full dose, on the same grid.
+            geometry: that grid.
+            share: called with the share (0 to 1) that is done.
+
+        Returns:
+            The image, SUV (z, y, x), and the device that a network ran on.
+        """
         if self.kind in ("low", "full"):
             return (low if self.kind == "low" else full), None
         if self.kind == "gaussian":
@@ -105,8 +115,8 @@ def _denoiser(file: NetworkFile) -> Denoiser:
 class Methods:
     """The methods of a configuration with their models found, verified and once read.
 
-    `entries`: model by method, or by method and center for specialists. `device_name` and `precision`: what networks
-    are computed on and with. InputError where a model, a package or a device is missing.
+    `entries`: model by method, or by method and center for specialists. `device_name` and `precision`: what
+    networks are computed on and with. InputError where a model, a package or a device is missing.
     """
 
     def __init__(self, config: EvaluationConfig):
@@ -159,7 +169,7 @@ class Methods:
         ]
 
     def estimators(self, center: str, filters: Mapping[str, Mapping[str, float]]) -> list[Estimator]:
-        """All of a center, low dose first and full dose last; `filters`: the parameters that were chosen for it."""
+        """All of a center, low dose first and full dose last; `filters`: the parameters chosen for it."""
         found = [LOW]
         for method in self.rows:
             if not method.is_filter:

@@ -13,22 +13,23 @@ from drmc.evaluation.statistics import EXACT_UP_TO, LEVEL, holm, signed_rank, sm
 COMPARED = ("psnr", "nrmse", "ssim", "B_mean", "B_max", "B_peak")
 PRIMARY = "psnr"
 RULE = (
-    "Paired Wilcoxon signed-rank tests, two-sided, of the patients' differences between {reference} and each other method; "
-    "a patient at several doses counts once, with the mean. Exact up to {exact} patients, else normal approximation. Holm's "
-    "correction over all comparisons of one measure: those per center are one family, those over groups of centers another. "
-    "* p < {level:g} after the correction."
+    "Paired Wilcoxon signed-rank tests, two-sided, of the patients' differences between {reference} and each "
+    "other method; a patient at several doses counts once, with the mean. Exact up to {exact} patients, else "
+    "normal approximation. Holm's correction over all comparisons of one measure: those per center are one "
+    "family, those over groups of centers another. * p < {level:g} after the correction."
 )
 SMALL = (
-    "With n patients the smallest two-sided p is 2^(1-n): with n = 5 it is 0.0625, so that no comparison of a single center "
-    "with five patients or fewer can reach {level:g}; the pooled ones can."
+    "With n patients the smallest two-sided p is 2^(1-n): with n = 5 it is 0.0625, so that no comparison of "
+    "a single center with five patients or fewer can reach {level:g}; the pooled ones can."
 )
 
 
 def comparisons(results: Results, reference: str, known: Sequence[str] | None) -> list[dict[str, Any]]:
     """One record per measure of `COMPARED`, group (a center, "known", "unknown" or "all") and other method.
 
-    `n` pairs, of which `different`; median and mean of reference minus other; `p`, `p_holm`, `significant`, and
-    `smallest_p`, what the test could give at best with so many pairs. Groups without two pairs are left out.
+    `n` pairs, of which `different`; median and mean of reference minus other; `p`, `p_holm`, `significant`,
+    and `smallest_p`, what the test could give at best with so many pairs. Groups without two pairs are left
+    out.
     """
     centers = [center for center, _ in results.doses()]
     families = {

@@ -1,9 +1,9 @@
 """The command `drmc profile MODEL DATASET`: which experts a network uses at each training center.
 
-Every low-dose image of the split goes whole through the denoiser; the mean gates over its body make the profile of
-its center. With --card they go into the model's card (NAME.json), and `drmc denoise` then says to which center a
-scan's routing is nearest, and when it is unlike all of them. What is measured, and how far is far: the head of
-drmc/routing_profiles.py.
+Every low-dose image of the split goes whole through the denoiser; the mean gates over its body make the
+profile of its center. With --card they go into the model's card (NAME.json), and `drmc denoise` then says to
+which center a scan's routing is nearest, and when it is unlike all of them. What is measured, and how far is
+far: the head of drmc/routing_profiles.py.
 """
 
 from __future__ import annotations
@@ -77,7 +77,7 @@ def run(arguments: argparse.Namespace, reporter: Reporter) -> int:
 
 
 def _centers(arguments: argparse.Namespace, entry: ModelEntry, manifest: list[Case]) -> tuple[str, ...]:
-    """The centers asked for, else those of the split that the card says the model was trained on, else all."""
+    """The centers of --centers, else those of the split that the model's card names, else all of it."""
     if arguments.centers:
         return tuple(name for part in arguments.centers.split(",") if (name := part.strip()))
     found = {case.center for case in manifest if case.split == arguments.split}
@@ -94,7 +94,7 @@ def _centers(arguments: argparse.Namespace, entry: ModelEntry, manifest: list[Ca
 
 
 def measure(cases: list[Case], denoiser: Denoiser, reporter: Reporter) -> list[ScanGates]:
-    """The mean gates of every low-dose image of these cases, one after the other; a scan without body is left out."""
+    """The mean gates of every low-dose image of these cases; a scan without a body is left out."""
     from drmc.measures.routing_profiles import ScanGates, body_gates
 
     todo = [(case, factor) for case in cases for factor in sorted(case.low)]

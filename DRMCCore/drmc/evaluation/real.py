@@ -31,8 +31,9 @@ def measure_real_scan(
 ) -> list[dict[str, Any]]:
     """What each network changes in a scan.
 
-    Per network: change of the body's mean SUV, of SUVmean, SUVmax and SUVpeak of every segment [%]; coefficient of variation
-    in the liver before and after (None where no liver is found, e.g. in a scan of the brain); seconds and device.
+    Per network: change of the body's mean SUV, of SUVmean, SUVmax and SUVpeak of every segment [%];
+    coefficient of variation in the liver before and after (None where no liver is found, e.g. in a scan of
+    the brain); seconds and device.
     """
     volume = read_volume(scan.scan)
     suv, geometry = volume.suv_array(), volume.geometry

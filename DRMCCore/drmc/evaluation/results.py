@@ -1,4 +1,4 @@
-"""The results in long form, and their means: over patients, per center and dose, and over groups of centers."""
+"""The results in long form, and their means over patients: per center and dose, and per group of centers."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ GROUPS = ("known", "unknown")
 
 @dataclass(frozen=True)
 class Row:
-    """One result in long form; `value` in dB for PSNR and its gain, a fraction for shares, changes and biases."""
+    """One result in long form; `value` in dB for PSNR and its gain, else a fraction."""
 
     center: str
     case: str
@@ -75,7 +75,7 @@ class Results:
     def patient_means(
         self, method: str, metric: str, centers: Iterable[str], factor: float | None = None
     ) -> dict[tuple[str, str], float]:
-        """(center, patient) -> mean over the patient's cases and doses: a patient at several doses counts once."""
+        """Mean over a patient's cases and doses, by (center, patient): each patient counts once."""
         values: dict[tuple[str, str], list[float]] = defaultdict(list)
         wanted = set(centers)
         for row in self.rows:
@@ -104,10 +104,11 @@ class Results:
     def summary(
         self, method: str, centers: Sequence[str], factor: float | None = None
     ) -> dict[str, Any] | None:
-        """Means over patients of `MEANS`, spread of the gain, and of lesions over 15 mm; None without patients.
+        """Means over patients of `MEANS`, spread of the gain, and biases of lesions over 15 mm.
 
-        `bias_mean`, `bias_peak`: mean over lesions of (SUV - SUV of the full dose) / SUV of the full dose; `truth_bias_*`
-        the same against the truth of simulated patients, small lesions' loss by blur included.
+        None without patients.
+        `bias_mean`, `bias_peak`: mean over lesions of (SUV - SUV of the full dose) / SUV of the full dose;
+        `truth_bias_*` the same against the truth of simulated patients, small lesions' loss by blur included.
         """
         means = {metric: self.patient_means(method, metric, centers, factor) for metric in MEANS}
         if not means["psnr"]:
@@ -127,7 +128,7 @@ class Results:
 def table(
     results: Results, known: Sequence[str] | None, labels: Mapping[tuple[str, float, str], str] | None = None
 ) -> list[dict[str, Any]]:
-    """One record per center, dose reduction factor and method: `Results.summary`, the attainable gain, the label."""
+    """`Results.summary`, attainable gain and label of every center, dose reduction factor and method."""
     records = []
     for center, factor in results.doses():
         for method in results.methods():
@@ -147,7 +148,10 @@ def table(
 
 
 def groups(centers: Iterable[str], known: Sequence[str] | None) -> dict[str, list[str]]:
-    """The centers by group: known and unknown ones, or all where nothing says which are known; empty ones left out."""
+    """The centers by group, `known` and `unknown`, or `all` where nothing states which are known.
+
+    Empty groups are left out.
+    """
     every = sorted(set(centers))
     if known is None:
         return {"all": every}

@@ -1,4 +1,4 @@
-"""The comparison on unseen patients, and of real full-dose scans: from the configuration to the files of the result."""
+"""The comparison on unseen patients and of real full-dose scans: from configuration to result files."""
 
 from __future__ import annotations
 
@@ -36,13 +36,25 @@ PSNR_RULE = "inside the body, SUV, range 20, unclipped, scan's own grid (psnr_2m
 def evaluate(
     config: EvaluationConfig, reporter: Reporter | None = None, *, workers: int = 1
 ) -> dict[str, Any]:
-    """Runs the comparison; returns what evaluation.json holds.
+    """Runs the comparison and writes its files.
 
-    Writes results.csv, lesions.csv, table.md, evaluation.json and evaluation.html into the output folder. What each case
-    gave is kept under `cases`, `tuning` and `real_scans` there as soon as it is known, by the content of its files, the
-    method's parameters and the model's checksum: a run that was broken off goes on, and a new method computes only its own.
-    `workers` processes share the patients. InputError: something is missing or does not go together; models, packages and
-    the choice of patients are looked at before anything is computed.
+    Writes results.csv, lesions.csv, table.md, evaluation.json and evaluation.html into the output folder. The
+    results of each case are kept under `cases`, `tuning` and `real_scans` there as soon as they are known, by
+    the content of its files, the method's parameters and the model's checksum: an interrupted run continues,
+    and a new method computes only its own.
+
+    Args:
+        config: what is compared, on what.
+        reporter: shows the progress.
+        workers: processes that share the patients.
+
+    Returns:
+        The content of evaluation.json.
+
+    Raises:
+        InputError: something is missing or contradicts the rest. Models, packages and the choice of patients
+            are checked before anything is computed.
+        DRMCError: the result cannot be written.
     """
     if workers < 1:
         raise InputError(f"--workers {workers}: at least 1")
@@ -212,7 +224,10 @@ class _Run:
         return CaseTask(case, jobs, store, simulated, shown, self._threads)
 
     def real_tasks(self, config: EvaluationConfig, methods: Methods) -> list[RealTask]:
-        """A task per real scan: networks that serve every center; filters and specialists have none to be chosen by."""
+        """A task per real scan, with the networks that serve every center.
+
+        A real scan has no center by which filters and specialists could be chosen.
+        """
         networks: list[Estimator] = [
             estimator
             for method in methods.rows
@@ -233,7 +248,7 @@ class _Run:
         def progress(index: int, share: float) -> None:
             began[index] = began[index] or time.monotonic()
             shares[index] = max(shares[index], min(share, 0.999))
-            self._tell(before + sum(shares))
+            self._report_progress(before + sum(shares))
 
         def finished(index: int, result: Any) -> None:
             results[index] = result
@@ -244,7 +259,7 @@ class _Run:
                 self._reporter.outcome(
                     tasks[index].name, "done", f"{duration(seconds)} ({self._done}/{self.total})"
                 )
-            self._tell(before + sum(shares))
+            self._report_progress(before + sum(shares))
 
         try:
             if self._workers == 1 or len(tasks) < 2:
@@ -258,7 +273,7 @@ class _Run:
             raise
         return results
 
-    def _tell(self, done: float) -> None:
+    def _report_progress(self, done: float) -> None:
         if self._reporter is None:
             return
         seconds = time.monotonic() - self._start
@@ -295,7 +310,7 @@ def _tuning_facts(config: EvaluationConfig, choices: Choices) -> dict[str, Any] 
 
 
 def _pictures(tasks: Sequence[CaseTask], results: Sequence[Any]) -> list[dict[str, Any]]:
-    """What the report shows: of the first patient of each center, at its lowest dose, the pictures of every image."""
+    """The pictures for the report: every image of the first patient of each center at its lowest dose."""
     found = []
     for task, records in zip(tasks, results, strict=True):
         if not task.shown:

@@ -1,4 +1,4 @@
-"""What has been computed already: one JSON file per case, written atomically, each record under all it depends on."""
+"""Results that were computed before: a JSON file per case, records under a key of all they depend on."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ class Store:
 
 
 def file_in(folder: Path, *names: str) -> Path:
-    """The JSON file of a case in a folder of the output: its names, made safe for every file system and kept apart."""
+    """The JSON file of a case in the output folder; its name is safe on every file system, and unique."""
     parts = []
     for name in names:
         plain = re.sub(r"[^A-Za-z0-9_-]", "_", name)[:80]

@@ -15,9 +15,10 @@ MAIN = (
     *("B_mean", "B_max", "B_peak", "lesions", "bias SUVmean", "bias SUVpeak", "body mean", "liver COV"),
 )
 MAIN_NOTE = (
-    "PSNR: {psnr}. Share: gain over 10 log10(DRF) dB. B_mean, B_max, B_peak: mean absolute relative difference of the lesions "
-    "from full dose; bias: mean signed one of the lesions over 15 mm, of which there are as many as said. Body mean: change of the body's mean SUV "
-    "from low dose. Liver COV: coefficient of variation 8 mm inside the liver. n: patients."
+    "PSNR: {psnr}. Share: gain over 10 log10(DRF) dB. B_mean, B_max, B_peak: mean absolute relative "
+    "difference of the lesions from full dose; bias: mean signed one of the lesions over 15 mm, of which "
+    "there are as many as said. Body mean: change of the body's mean SUV from low dose. Liver COV: "
+    "coefficient of variation 8 mm inside the liver. n: patients."
 )
 ROW_NAMES = ("center", "case", "dose_reduction_factor", "method", "metric", "value")
 LESION_NAMES = ("suv_mean", "suv_max", "suv_peak")
@@ -41,15 +42,15 @@ def main_cells(record: Mapping[str, Any]) -> list[str]:
 
 
 def markdown(result: Mapping[str, Any]) -> str:
-    """The tables for people: results, comparisons, aims, real scans. The model card and the terminal show the same."""
-    said = result["comparisons"]
+    """The tables of results, comparisons, aims and real scans, for the terminal and the model's card."""
+    comparisons = result["comparisons"]
     parts = []
     if result["table"]:
         lines = [
             [
                 record["center"],
                 f"{record['dose_reduction_factor']:g}",
-                record["label"] + star(said, record["center"], record["method"]),
+                record["label"] + star(comparisons, record["center"], record["method"]),
                 str(record["patients"]),
                 *main_cells(record),
             ]
@@ -59,7 +60,7 @@ def markdown(result: Mapping[str, Any]) -> str:
             [
                 group_name(record["group"]),
                 "",
-                record["method"] + star(said, record["group"], record["method"]),
+                record["method"] + star(comparisons, record["group"], record["method"]),
                 str(record["patients"]),
                 *main_cells(record),
             ]
@@ -69,8 +70,8 @@ def markdown(result: Mapping[str, Any]) -> str:
             _table(["center", "DRF", "method", "n", *MAIN], lines),
             MAIN_NOTE.format(psnr=result["psnr"]),
         ]
-    if said:
-        parts += [f"### {result['reference']} against the others, PSNR", comparison_table(said)]
+    if comparisons:
+        parts += [f"### {result['reference']} against the others, PSNR", comparison_table(comparisons)]
         parts += result["tests"]
     parts += ["### Aims", aims_table(result["aims"])]
     if result["real_scans"]:
@@ -104,7 +105,7 @@ def aims_table(records: Sequence[Mapping[str, Any]]) -> str:
 
 
 def real_table(scans: Mapping[str, Sequence[Mapping[str, Any]]]) -> str:
-    """Markdown of the real scans: a line per network and tumour."""
+    """Markdown of the real scans: a line per network and tumor."""
     lines = []
     for scan, records in scans.items():
         for record in records:
@@ -167,7 +168,7 @@ def results_csv(results: Results) -> str:
 
 
 def lesions_csv(results: Results) -> str:
-    """A line per lesion, dose and method: its numbers and their signed differences from full dose and truth."""
+    """A line per lesion, dose and method: SUVs and their signed differences from full dose and truth."""
     head = ["center", "case", "dose_reduction_factor", "method", "lesion", "diameter_mm", *LESION_NAMES]
     head += [f"{against}_{quantity}" for against in ("full", "truth") for quantity in ("mean", "max", "peak")]
     lines = (

@@ -42,7 +42,7 @@ class CaseTask:
         return self.case.case_id
 
     def run(self, share: Share) -> dict[float, list[dict[str, Any]]]:
-        """The records by dose, in the order of the estimators; those that are stored are not computed again."""
+        """The records by dose, in the order of the estimators; stored ones are not computed again."""
         store, total = Store(self.store), sum(map(len, self.jobs.values()))
         files = checksums(self.case.files())
         results: dict[float, list[dict[str, Any]]] = {}

@@ -24,10 +24,11 @@ SLABS = "slabs of {:g} mm at a quarter, a half and three quarters of the body's 
 
 @dataclass(frozen=True)
 class Grid:
-    """The combinations of parameters that are tried, and the height of the slabs (None: the whole patient)."""
+    """The combinations of parameters that are tried."""
 
     parameters: tuple[tuple[tuple[str, float], ...], ...]
     slab_mm: float | None = None
+    """Height of the slabs that they are tried on; None: the whole patient."""
 
     def depends_on(self) -> list[Any]:
         """What a stored score depends on, JSON-able."""
@@ -46,8 +47,8 @@ def grid_of(config: EvaluationConfig, name: str) -> Grid:
 def score(pair: Pair, name: str, grid: Grid, share: Callable[[float], None]) -> list[float]:
     """PSNR [dB] inside the body of every combination, in the order of the grid.
 
-    The Gaussian on the whole patient; non-local means in the slabs of the grid, each seen with what lies around it, as
-    they are in the whole patient. `share` is told how much is done.
+    The Gaussian on the whole patient; non-local means in the slabs of the grid, each seen with what lies
+    around it, as they are in the whole patient. `share` is called with the share that is done.
     """
     spacing = pair.geometry.spacing_zyx
     scores = []
@@ -97,8 +98,9 @@ def slabs(slices: int, step_mm: float, height_mm: float) -> list[slice]:
 def choose(grid: Grid, scores: Sequence[Sequence[float | None]]) -> dict[str, Any] | None:
     """The combination of the highest mean score over the patients; None where no patient has one.
 
-    Returns `parameters`, the mean `psnr` [dB], the number of `patients`, and `at_the_end_of`: parameters whose chosen value
-    is the smallest or the largest of more than two that were tried, so that a better one may lie beyond.
+    Returns `parameters`, the mean `psnr` [dB], the number of `patients`, and `at_the_end_of`: parameters
+    whose chosen value is the smallest or the largest of more than two that were tried, so that a better one
+    may lie beyond.
     """
     complete = [[value for value in row if value is not None and math.isfinite(value)] for row in scores]
     rows = [values for values, row in zip(complete, scores, strict=True) if len(values) == len(row)]

@@ -28,13 +28,12 @@ PLAUSIBLE_MEDIAN_SUV = (0.1, 20.0)
 PLAUSIBLE_KG = (2.0, 300.0)
 PLAUSIBLE_MBQ = (1.0, 2000.0)
 NOISE_PER_SQRT_FACTOR = (0.5, 1.35)
-"""Noise of low over full dose, in units of sqrt(DRF); simulated scans have 0.76 to 0.92. Edges of anatomy lower it."""
+"""Noise of low over full dose, in units of sqrt(DRF); simulated scans: 0.76 to 0.92, anatomy lowers it."""
 _ACTIVITY = (0.05, 0.2)  # relative difference that is a warning, an error
 _LEAST_BODY = 0.6  # Dice of the body with and without correction for attenuation; 0.75 to 0.9 is usual
 _NEGATIVE = 0.01
-_NEAR = (
-    0.08  # of two coarse pictures of norm 1: one patient at two doses 0.01 to 0.06, two patients from 0.2 (m)
-)
+# Of two coarse pictures of norm 1; measured: one patient at two doses 0.01 to 0.06, two patients from 0.2
+_NEAR = 0.08
 _MBQ = {"bq": 1e-6, "kbq": 1e-3, "mbq": 1.0, "gbq": 1e3}
 
 
@@ -42,8 +41,8 @@ _MBQ = {"bq": 1e-6, "kbq": 1e-3, "mbq": 1.0, "gbq": 1e3}
 class Measured:
     """What was measured of one case, for the comparison with others and the fingerprint.
 
-    `hashes` by the manifest's name of the image; `noise` and `activity` (SUV ml in the body) by dose; `negative` voxels
-    over all doses of `voxels`.
+    `hashes` by the manifest's name of the image; `noise` and `activity` (SUV ml in the body) by dose;
+    `negative` voxels over all doses of `voxels`.
     """
 
     case: Case
@@ -74,7 +73,18 @@ class Measured:
 def examine(
     dataset: Path, progress: Callable[[int, int], None] = lambda done, total: None
 ) -> tuple[list[Finding], list[Measured]]:
-    """Checks all cases of a dataset; `progress(done, total)` after each. InputError where there is no manifest."""
+    """Checks all cases of a dataset.
+
+    Args:
+        dataset: folder with the manifest.
+        progress: called with (done, total) after each case.
+
+    Returns:
+        The findings, errors first, and what was measured of each case.
+
+    Raises:
+        InputError: the folder has no manifest, or one that is no JSON object.
+    """
     path, manifest = load_manifest(dataset)
     findings = Findings()
     error, warning = findings.of("")
@@ -117,7 +127,7 @@ def _examine_case(case: Case, findings: Findings) -> Measured:
             error("facts.unreadable", str(refusal))
             return measured
     _check_facts(measured, error, warning)
-    _check_units_said(case, warning)
+    _check_units_stated(case, warning)
     gone = {path for _, path in missing}
     full = None if case.full in gone else _read(case, case.full, error)
     if full is not None:
@@ -161,12 +171,12 @@ def _check_facts(measured: Measured, error: Note, warning: Note) -> None:
             error("dose.factor", f"{path.name} is listed with dose reduction factor {factor:g}")
 
 
-def _check_units_said(case: Case, warning: Note) -> None:
+def _check_units_stated(case: Case, warning: Note) -> None:
     try:
-        said = all(stated_units(path, case.facts) or case.units for _, path in case.doses())
-    except InputError:  # reading the image says it again
+        stated = all(stated_units(path, case.facts) or case.units for _, path in case.doses())
+    except InputError:  # reported when the image is read
         return
-    if not said:
+    if not stated:
         warning("units.unstated", f'nothing says the units: taken as SUV; write "Units" into {SIDECAR}')
 
 
@@ -200,7 +210,8 @@ def _examine_images(measured: Measured, full: PETVolume, gone: set[Path], error:
         looks = "Bq/ml labelled as SUV" if median > high else "SUV labelled as Bq/ml"
         error(
             "units.implausible",
-            f"full: the median of all but air is SUV {median:.4g}, not between {low:g} and {high:g}: {looks}?",
+            f"full: the median of all but air is SUV {median:.4g}, not between {low:g} and {high:g}: "
+            f"{looks}?",
         )
         return
     body = body_mask(suv, geometry.spacing_zyx)
@@ -301,7 +312,8 @@ def _check_doses(measured: Measured, error: Note, warning: Note) -> None:
         if ratio < 1:
             error(
                 "dose.noise",
-                f"{name} has {ratio:.2f} times the noise of full, not about {expected:.1f} times: are they swapped?",
+                f"{name} has {ratio:.2f} times the noise of full, not about {expected:.1f} times: are they "
+                "swapped?",
             )
         elif not NOISE_PER_SQRT_FACTOR[0] <= ratio / expected <= NOISE_PER_SQRT_FACTOR[1]:
             warning(

@@ -1,8 +1,8 @@
 """The command `drmc validate DATASET`: whether a dataset is fit to train on, and what is in it.
 
-Checks every case of DATASET/dataset.json: files, pairs, units, voxels, doses, labels and side-cars, and the cases against
-each other (copies, patients in two splits). Prints what each center holds, a hash of the content, and the findings, errors
-first; the exit code is 0 without errors, 2 with.
+Checks every case of DATASET/dataset.json: files, pairs, units, voxels, doses, labels and side-cars, and the
+cases against each other (copies, patients in two splits). Prints what each center holds, a hash of the
+content, and the findings, errors first; the exit code is 0 without errors, 2 with.
 """
 
 from __future__ import annotations
@@ -38,8 +38,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--index",
         type=Path,
         metavar="FOLDER",
-        help="first write the manifest of FOLDER/CENTER/CASE/{full,low_drfNNN,lesions,organs}.nii.gz (or .nii, .nrrd, "
-        ".mha) with pet.json; the split follows from a hash of the patient's name",
+        help="first write the manifest of FOLDER/CENTER/CASE/{full,low_drfNNN,lesions,organs}.nii.gz "
+        "(or .nii, .nrrd, .mha) with pet.json; the split follows from a hash of the patient's name",
     )
     parser.add_argument(
         "--test-share",

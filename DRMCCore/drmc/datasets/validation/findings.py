@@ -45,11 +45,14 @@ CODES = {
 
 @dataclass(frozen=True)
 class Finding:
-    """One fault: `severity` error or warning, `code` a key of CODES, `case` empty where it is the dataset's."""
+    """One fault of a dataset."""
 
     severity: str
+    """`ERROR` or `WARNING`."""
     code: str
+    """A key of `CODES`."""
     case: str
+    """Empty where the fault concerns the whole dataset."""
     message: str
 
     def to_dict(self) -> dict[str, str]:

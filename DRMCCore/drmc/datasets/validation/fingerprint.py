@@ -1,4 +1,4 @@
-"""What a dataset is: per center its cases, grids, doses, uptake and noise, and one hash over the content of all."""
+"""What a dataset contains: per center cases, grids, doses, uptake and noise, and one hash of all content."""
 
 from __future__ import annotations
 
@@ -50,7 +50,8 @@ class Fingerprint(TypedDict):
 def fingerprint(measured: Sequence[Measured]) -> Fingerprint:
     """What a dataset contains; independent of the manifest's order and the files' format.
 
-    The hash covers id, center, split and every image of every case; None where a case could not be read whole.
+    The hash covers id, center, split and every image of every case; None where a case could not be read
+    whole.
     """
     complete = bool(measured) and all(one.complete for one in measured)
     centers = sorted({one.case.center for one in measured})
