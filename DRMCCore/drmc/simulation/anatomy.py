@@ -1,7 +1,7 @@
 """Procedural patients: whole body with lesions, and head. A seed is one patient, on every voxel grid.
 
-The patient's frame is LPS in mm (x to the left, y posterior, z superior) with z = 0 at the trunk base. All draws are made
-when a patient is created; `rasterize` only looks at the result.
+The patient's frame is LPS in mm (x to the left, y posterior, z superior) with z = 0 at the trunk base. All
+draws are made when a patient is created; `rasterize` only looks at the result.
 """
 
 from __future__ import annotations
@@ -44,9 +44,8 @@ BODY_LOWER, BODY_UPPER = (-420.0, -330.0, -520.0), (420.0, 330.0, 1150.0)
 HEAD_LOWER, HEAD_UPPER = (-150.0,) * 3, (150.0,) * 3
 TEXTURE_LATTICE_MM = (9.0, 26.0)  # heterogeneity at about 14 and 40 mm
 FINE_LATTICE_MM = 5.3  # at about 8 mm
-LUNG_GRADIENT = (
-    0.15  # the lung of a patient on the back is denser behind, by this from the middle to either side
-)
+LUNG_GRADIENT = 0.15
+"""The lung of a supine patient is denser behind, by this share from the middle to either side."""
 LUNG_MIDDLE_MM = 15.0
 LANDMARKS = {
     "thigh": -230.0,
@@ -62,7 +61,7 @@ _SLAB = 32  # slices that are textured at a time
 
 @contextmanager
 def one_thread() -> Iterator[None]:
-    """Rounding of products of matrices and of powers depends on how many threads share them; a patient must not."""
+    """Computes in one thread: rounding depends on the number of threads, and a patient must not."""
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
@@ -83,7 +82,7 @@ class Phantom:
 
 
 def fresh(seed: int | np.random.SeedSequence) -> np.random.SeedSequence:
-    """A sequence that spawns from the beginning: spawning changes the one that was given."""
+    """A sequence that spawns from the beginning: spawning changes the original."""
     if isinstance(seed, np.random.SeedSequence):
         return np.random.SeedSequence(seed.entropy, spawn_key=seed.spawn_key)
     return np.random.SeedSequence(seed)
@@ -198,8 +197,8 @@ def _inner(volume: torch.Tensor) -> torch.Tensor:
 class Head(_Patient):
     """Head of one patient (center C5); no lesions.
 
-    `maps`: folder of the ICBM152 gray and white matter maps; None draws a procedural brain. `tracer`: a name of
-    `tracers.TRACERS`. InputError for an unknown tracer or a folder without the maps.
+    `maps`: folder of the ICBM152 gray and white matter maps; None draws a procedural brain. `tracer`: a name
+    of `tracers.TRACERS`. InputError for an unknown tracer or a folder without the maps.
     """
 
     region = "brain"
@@ -271,7 +270,7 @@ class Body(_Patient):
 
     @one_thread()
     def draw_many_lesions(self, lower: float, upper: float) -> None:
-        """Gives the range from `lower` to `upper` (mm) tens of lesions in the place of the body's own (`ManyLesions`)."""
+        """Replaces the lesions by tens of them between `lower` and `upper` (mm), see `ManyLesions`."""
         draws = ManyLesions(upper - lower, self.hosts_without)
         self._place_lesions(draws, self._coarse(SITE_GRID_MM, lower, upper), (lower, upper))
 
@@ -315,7 +314,7 @@ class Body(_Patient):
         return self._painted(shape, (spacing,) * 3, origin)
 
     def _normalize(self, coarse: Canvas) -> None:
-        """What a patient takes up is what was injected, less what was voided: a plausible sum(SUV * ml) / weight."""
+        """Scales the uptake to a plausible sum(SUV * ml) / weight: the injected less the voided activity."""
         ml = SITE_GRID_MM**3 / 1000
         share = float(coarse.activity.sum()) * ml / 1000 / self.weight_kg
         low, high = self.tracer.share
@@ -339,9 +338,10 @@ class Body(_Patient):
 class WholeBody(Body):
     """Thigh to vertex of one patient: habitus, organ uptake, anatomy and lesions at 1 to `max_lesions` sites.
 
-    `diaphragm_mm` is the height z of the top of the liver. `tracer`: a name of `tracers.TRACERS`; InputError lists them.
-    `wide_uptake`: chance that every organ's uptake is drawn far beyond the tracer's table (see `tracers.widen`).
-    `wide_build`: height and body mass index are drawn far beyond the usual (see `habitus.Habitus`).
+    `diaphragm_mm` is the height z of the top of the liver. `tracer`: a name of `tracers.TRACERS`; InputError
+    lists them. `wide_uptake`: chance that every organ's uptake is drawn far beyond the tracer's table (see
+    `tracers.widen`). `wide_build`: height and body mass index are drawn far beyond the usual (see
+    `habitus.Habitus`).
     """
 
     @one_thread()

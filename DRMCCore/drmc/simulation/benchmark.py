@@ -32,16 +32,16 @@ def benchmark(
     seed: int,
     progress: Callable[[float, int, float | None], None] | None = None,
 ) -> dict:
-    """One patient of every center with every one of `options` (devices), each in a fresh process; writes nothing.
+    """Simulates a patient of every center with each of `options`, each in a fresh process; writes nothing.
 
-    All doses of a patient are simulated together, as a cohort is. Returns `{"hardware", "versions", "simulation": [...]}`:
-    per run the seconds (`prepare`: patient and expected counts; `reconstruct`: drawn counts and OSEM of all doses), the most main
-    memory [bytes] and, on a GPU, the most of its memory.
+    All doses of a patient are simulated together, as a cohort is. Returns `{"hardware", "versions",
+    "simulation": [...]}`: per run the seconds (`prepare`: patient and expected counts; `reconstruct`: drawn
+    counts and OSEM of all doses), the most main memory [bytes] and, on a GPU, the most of its memory.
     """
     runs = [_Run(c, o, seed, torch.get_num_threads()) for o in options for c in centers]
     rows: list[dict] = []
 
-    def tell(share: float) -> None:
+    def report_share(share: float) -> None:
         if progress is not None:
             progress(len(rows) + min(share, 0.99), len(runs), None)
 
@@ -50,10 +50,10 @@ def benchmark(
             _measure,
             [one],
             1,
-            progress=lambda _, share: tell(share),
+            progress=lambda _, share: report_share(share),
             finished=lambda _, row: rows.append(row),
         )
-        tell(0)
+        report_share(0)
     return {
         "hardware": hardware.describe(options[-1].device),
         "versions": {"drmc": drmc.__version__, "torch": str(torch.__version__)},

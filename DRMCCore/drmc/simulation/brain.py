@@ -84,8 +84,8 @@ class _InHull:
 class Cortex(_InHull):
     """Gray matter along the hull and the walls of the sulci, white matter inside.
 
-    Sulci are the zero set of a band-pass field that is looked up where a line from the middle meets the hull: walls that
-    run inwards, as real ones do.
+    Sulci are the zero set of a band-pass field that is looked up where a line from the middle meets the hull:
+    walls that run inwards, as real ones do.
     """
 
     def __init__(

@@ -1,7 +1,7 @@
 """Brain of the ICBM152 gray and white matter maps, warped into one patient's.
 
-The maps are given as a folder (`mni_icbm152_gm_*.nii.gz`, `mni_icbm152_wm_*.nii.gz`, 1 mm); they are not part of the
-project.
+The maps are given as a folder (`mni_icbm152_gm_*.nii.gz`, `mni_icbm152_wm_*.nii.gz`, 1 mm); they are not part
+of the project.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Simulated patients: from a seed and a center to full-dose and low-dose scans on disk, with their truth.
 
-The layout is that of `drmc.datasets.manifest`: float32 SUV on the center's own grid, never clipped; uint8 labels; the truth is the
-activity in SUV before the scanner.
+The layout is that of `drmc.datasets.manifest`: float32 SUV on the center's own grid, never clipped; uint8
+labels; the truth is the activity in SUV before the scanner.
 """
 
 from __future__ import annotations
@@ -66,7 +66,7 @@ def _seed_key(seed: int, center: str, split: str, index: int) -> list[int]:
 
 
 def _center_key(name: str) -> int:
-    """0 to 5 for the centers of Table 1, a hash of its name for any other: always one word, never one of the six."""
+    """0 to 5 for the centers of Table 1; for any other a hash of its name, 32 bits, never one of the six."""
     known = list(CENTERS)
     if name in known:
         return known.index(name)
@@ -267,9 +267,9 @@ def write_cohort(
 ) -> Path:
     """Simulates `patients` per center into `dataset` and returns the manifest's path.
 
-    Resumable: cases already there are kept; the same seed gives the same patients. `report(done, total, case, seconds)`
-    is called after every case, `progress(done, total, seconds_left)` while they run, with the share of those that run
-    counted in. A signal or an exception ends all workers and leaves no half-written case.
+    Resumable: cases already there are kept; the same seed gives the same patients. `report(done, total, case,
+    seconds)` is called after every case, `progress(done, total, seconds_left)` while they run, with the share
+    of those that run counted in. A signal or an exception ends all workers and leaves no half-written case.
     """
     options = options or ScanOptions()
     if split not in SPLITS:
@@ -292,7 +292,7 @@ def write_cohort(
     ]
     _check_same_study(tasks)
     waiting = [t for t in tasks if not (t.folder / SIDECAR).is_file()]
-    _check_room(dataset, waiting)
+    _check_disk_space(dataset, waiting)
     dataset.mkdir(parents=True, exist_ok=True)
     state = _Progress([_bytes_of(t.center, options) for t in waiting], len(tasks), progress)
 
@@ -303,7 +303,7 @@ def write_cohort(
             report(state.count, len(tasks), waiting[index].case_id, seconds)
 
     _remove_parts(waiting)  # of a run that was killed
-    state.tell()
+    state.report()
     try:
         if workers == 1:
             for index, task in enumerate(waiting):
@@ -320,9 +320,9 @@ class _Progress:
     """Share of the cohort that is done and the time that is left, from the shares of its patients."""
 
     def __init__(
-        self, work: Sequence[float], total: int, tell: Callable[[float, int, float | None], None] | None
+        self, work: Sequence[float], total: int, report: Callable[[float, int, float | None], None] | None
     ):
-        self._work, self._total, self._tell = work, total, tell
+        self._work, self._total, self._report = work, total, report
         self._shares = [0.0] * len(work)
         self._start = time.monotonic()
 
@@ -334,26 +334,26 @@ class _Progress:
     def share(self, index: int, share: float) -> None:
         """Patient `index` of this run is simulated by `share`; it still has to be written."""
         self._shares[index] = min(share, 0.99)
-        self.tell()
+        self.report()
 
     def finish(self, index: int) -> None:
         """Patient `index` of this run is written."""
         self._shares[index] = 1.0
-        self.tell()
+        self.report()
 
-    def tell(self) -> None:
-        """Tells how far the cohort is."""
-        if self._tell is None:
+    def report(self) -> None:
+        """Reports the progress of the cohort."""
+        if self._report is None:
             return
         done = sum(share * work for share, work in zip(self._shares, self._work, strict=True))
         whole, seconds = sum(self._work), time.monotonic() - self._start
         left = seconds * (whole - done) / done if done > 0.01 * whole else None
         patients = self._total - len(self._shares) + math.fsum(self._shares)
-        self._tell(patients if patients < self._total else self._total, self._total, left)
+        self._report(patients if patients < self._total else self._total, self._total, left)
 
 
 def _bytes_of(center: Center, options: ScanOptions) -> float:
-    """About the room that a case takes on disk; its work grows alike."""
+    """Approximate size of a case on disk, bytes; its computing time grows in proportion."""
     height = min(options.axial_mm or math.inf, SCAN_MM.get(center.region, SCAN_MM["wholebody"]))
     voxels = center.matrix**2 * height / center.voxel_mm[0]
     doses = 1 + len(options.doses(center))
@@ -361,8 +361,8 @@ def _bytes_of(center: Center, options: ScanOptions) -> float:
     return voxels * 4 * _STORED_SHARE * images
 
 
-def _check_room(dataset: Path, waiting: Sequence[CaseTask]) -> None:
-    """Refuses a cohort that the disk has no room for."""
+def _check_disk_space(dataset: Path, waiting: Sequence[CaseTask]) -> None:
+    """Raises InputError where the disk is too full for the cohort."""
     if not waiting:
         return
     folder = next(path for path in (dataset.absolute(), *dataset.absolute().parents) if path.exists())
@@ -371,8 +371,8 @@ def _check_room(dataset: Path, waiting: Sequence[CaseTask]) -> None:
     needed, free = sum(_bytes_of(t.center, t.options) for t in waiting), shutil.disk_usage(folder).free
     if needed > free:
         raise InputError(
-            f"{dataset}: {len(waiting)} patients take about {needed / 1e9:.1f} GB, and {free / 1e9:.1f} GB are free: "
-            "choose another disk or fewer patients"
+            f"{dataset}: {len(waiting)} patients take about {needed / 1e9:.1f} GB, and {free / 1e9:.1f} GB "
+            "are free: choose another disk or fewer patients"
         )
 
 
@@ -391,7 +391,8 @@ def _check_same_study(tasks: Sequence[CaseTask]) -> None:
         facts = json.loads(sidecar.read_text(encoding="utf-8"))
         if facts["Seed"][0] != task.seed:
             raise InputError(
-                f"{sidecar}: made with seed {facts['Seed'][0]}, not {task.seed}; choose another folder or that seed"
+                f"{sidecar}: made with seed {facts['Seed'][0]}, not {task.seed}; choose another folder or "
+                "that seed"
             )
         if facts["DoseReductionFactors"] != (wanted := task.options.doses(task.center)):
             raise InputError(
@@ -399,9 +400,9 @@ def _check_same_study(tasks: Sequence[CaseTask]) -> None:
                 "choose another folder or those factors"
             )
         made = {"Center": task.center.to_dict(), "Options": task.options.to_dict()}
-        for said, values in json.loads(json.dumps(made)).items():
-            before = facts.get(said, {})  # a key that one of the two does not know decides nothing
-            if said == "Options":
+        for group, values in json.loads(json.dumps(made)).items():
+            before = facts.get(group, {})  # a key that one of the two does not know decides nothing
+            if group == "Options":
                 before = {"uncorrected": False, "noise_free": False, **before}
             for key in sorted((values.keys() & before.keys()) - {"device"}):
                 if _differ(values[key], before[key]):

@@ -39,7 +39,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--audit",
         action="store_true",
-        help="simulate no scan: hold the anatomy of --patients whole bodies against references; -o FOLDER keeps the page",
+        help="simulate no scan: hold the anatomy of --patients whole bodies against references; -o FOLDER "
+        "keeps the page",
     )
     parser.add_argument("--json", action="store_true", help="print the benchmark or the audit as JSON")
 
@@ -54,7 +55,8 @@ def _add_centers(group: argparse._ArgumentGroup) -> None:
         "--random-centers",
         type=int,
         metavar="N",
-        help="N centers drawn from wide ranges, by --seed, in the place of --centers; with --tof all have time of flight",
+        help="N centers drawn from wide ranges, by --seed, in the place of --centers; with --tof all have "
+        "time of flight",
     )
     group.add_argument(
         "--tof", action="store_true", help="sort counts by time of flight; three to four times as long"
@@ -98,7 +100,8 @@ def _add_patients(group: argparse._ArgumentGroup) -> None:
         type=float,
         default=0.0,
         metavar="SHARE",
-        help="share of the patients (0 to 1) whose organs take up far more or less than the tracer's table says",
+        help="share of the patients (0 to 1) whose organs take up far more or less than the tracer's table "
+        "says",
     )
     group.add_argument(
         "--wide-build",
@@ -112,7 +115,8 @@ def _add_patients(group: argparse._ArgumentGroup) -> None:
         type=float,
         default=0.0,
         metavar="SHARE",
-        help="share of the patients with tens of lesions of every size and contrast in what is scanned of them",
+        help="share of the patients with tens of lesions of every size and contrast in what is scanned of "
+        "them",
     )
 
 
@@ -141,7 +145,8 @@ def _add_given_patient(group: argparse._ArgumentGroup) -> None:
         "--label-names",
         type=Path,
         metavar="NAMES",
-        help='with --labels: JSON of its values, {"5": "liver", "13": "kidney_left"}; names as here or in TotalSegmentator',
+        help='with --labels: JSON of its values, {"5": "liver", "13": "kidney_left"}; names as here or in '
+        "TotalSegmentator",
     )
     group.add_argument(
         "--weight",
@@ -178,7 +183,8 @@ def run(arguments: argparse.Namespace, reporter: Reporter) -> int:
     """Simulates a cohort; returns the exit code."""
     if arguments.axial_mm is not None and not 20 <= arguments.axial_mm < math.inf:
         raise InputError(
-            f"--axial-mm {arguments.axial_mm:g}: a window shorter than 20 mm holds no patient; give a length in mm"
+            f"--axial-mm {arguments.axial_mm:g}: a window shorter than 20 mm holds no patient; give a length "
+            "in mm"
         )
     if arguments.seed < 0 or arguments.workers < 1:
         raise InputError("--seed must be at least 0 and --workers at least 1")
@@ -189,7 +195,8 @@ def run(arguments: argparse.Namespace, reporter: Reporter) -> int:
         return _benchmark(arguments, factors, reporter)
     if arguments.output is None or (arguments.centers is None and arguments.random_centers is None):
         raise InputError(
-            "-o and --centers or --random-centers are needed, or --benchmark or --audit; see drmc simulate --help"
+            "-o and --centers or --random-centers are needed, or --benchmark or --audit; see drmc simulate "
+            "--help"
         )
     if arguments.json:
         raise InputError("--json belongs to --benchmark and --audit; the progress as JSON is --progress json")

@@ -1,4 +1,4 @@
-"""A patient as a list of strokes: what is painted, with which organ, in which order. Independent of any voxel grid."""
+"""A patient as a list of strokes: what is painted, with which organ, in which order; on no voxel grid."""
 
 from __future__ import annotations
 
@@ -19,16 +19,19 @@ Uptake = dict[str, float]
 
 @dataclass
 class Stroke:
-    """Primitives painted with one organ, `factor` times its uptake; `only` limits it to labels, without `relabel` the
-    label map stays, with `label` it shows that organ instead."""
+    """Primitives painted with one organ."""
 
     organ: str
     primitives: list[Primitive]
     factor: float = 1.0
+    """Of the organ's uptake."""
     side: int = 0
     only: torch.Tensor | None = None
+    """Labels that may be painted over, bool (256,); None: all."""
     relabel: bool = True
+    """False: the label map stays as it is."""
     label: str = ""
+    """Organ that the label map shows, if not `organ`."""
 
     def __post_init__(self) -> None:
         self._bounds = np.array([primitive.bounds() for primitive in self.primitives])  # (n, 2, 3)
@@ -150,7 +153,7 @@ def tree(
     shorter: float = 0.80,
     thinner: float = 0.74,
 ) -> list[Capsule]:
-    """Capsules of a tree of vessels that forks in two; `spread` is the sine of the angle between fork and stem."""
+    """Capsules of a tree of vessels that forks in two; `spread`: sine of the angle between fork and stem."""
     start, way = np.array(root, float), np.array(direction, float)
     way /= np.linalg.norm(way)
     end = start + way * length * rng.uniform(0.8, 1.2)

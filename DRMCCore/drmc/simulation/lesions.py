@@ -1,4 +1,4 @@
-"""Lesions: hosts, sites, shapes and uptake, drawn in mm and painted at the recorded place, inside their host."""
+"""Lesions: hosts, sites, shapes and uptake, drawn in mm and painted inside their host."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ SPICULATED_HOSTS = ("lung", "soft_tissue")
 NECROSIS = 0.55  # of the axes
 CLUSTERED = {"nodal": 0.35, "liver": 0.30, "lung": 0.20, "vertebra": 0.10}
 CLUSTER_SIZE = (2, 5)
-MOST_LESIONS = 255  # that a label map of bytes tells apart
+MOST_LESIONS = 255  # that a label map of bytes can distinguish
 
 _BONY_HOSTS = ("vertebra", "pelvis_marrow", "rib", "femur_marrow", "sternum")
 _STATIONS = (
@@ -53,10 +53,11 @@ _STATIONS = (
 class Lesion:
     """One lesion as painted.
 
-    `site` is shared by the members of a cluster. `diameter_mm` is that of the ball of the same volume before it is
-    clipped to its host, `center_mm` (x, y, z) its middle in the patient frame, `suv` what it was painted with; `suv_mean`,
-    `suv_max` (no noise, no blur, 1.5 mm voxels) and `volume_ml` are measured where it is labeled. `lobes` and `spikes` are
-    its parts: (center, axes, angles) of ellipsoids and (end, radius) of cones from the center.
+    `site` is shared by the members of a cluster. `diameter_mm` is that of the ball of the same volume before
+    it is clipped to its host, `center_mm` (x, y, z) its middle in the patient frame, `suv` what it was
+    painted with; `suv_mean`, `suv_max` (no noise, no blur, 1.5 mm voxels) and `volume_ml` are measured where
+    it is labeled. `lobes` and `spikes` are its parts: (center, axes, angles) of ellipsoids and (end, radius)
+    of cones from the center.
     """
 
     label: int
@@ -117,7 +118,8 @@ def paint_lesions(
 ) -> torch.Tensor:
     """Paints the lesions on the anatomy of `canvas`, clipped to their hosts; returns the label map (uint8).
 
-    `texture` on the canvas and, by `texture_at`, in a lesion's middle: it varies around the lesion's own uptake.
+    `texture` on the canvas and, by `texture_at`, in a lesion's middle: it varies around the lesion's own
+    uptake.
     """
     straight = _undeformed(canvas)
     labels = torch.zeros(canvas.shape, dtype=torch.uint8)
@@ -170,7 +172,7 @@ class LesionPlacer:
         self._depths: dict[str, tuple[np.ndarray, np.ndarray]] = {}
 
     def place(self) -> list[Lesion]:
-        """As many sites as are drawn, each with one lesion or a cluster; at least one lesion if a site is drawn."""
+        """The lesions of all sites, one or a cluster each; at least one lesion if a site is drawn."""
         hosts = self.draws.hosts(self._volume)
         names, weights = list(hosts), np.array(list(hosts.values()))
         sites = self.draws.sites(self.rng)
@@ -233,9 +235,8 @@ class LesionPlacer:
         lobes, spikes = [(vector(center), vector(radius * stretch), angles())], []
         if kind == "lobulated":
             count = int(rng.integers(2, 5))
-            size = (
-                radius * {2: 0.86, 3: 0.80, 4: 0.76}[count]
-            )  # so that the union has about the volume of the ball
+            # The union has about the volume of the ball.
+            size = radius * {2: 0.86, 3: 0.80, 4: 0.76}[count]
             ways = _directions(rng, count)
             ways -= ways.mean(0)
             lobes = [
@@ -285,9 +286,8 @@ class LesionPlacer:
         """A candidate: near its cluster, at a nodal station, or anywhere deep enough in its host."""
         rng = self.rng
         if near is not None:
-            along = (
-                np.array([0.5, 0.5, 1.0]) if host == "nodal" else np.ones(3)
-            )  # chains run along the vessels
+            # Chains of nodes run along the vessels.
+            along = np.array([0.5, 0.5, 1.0]) if host == "nodal" else np.ones(3)
             way = rng.normal(size=3) * along
             way /= np.linalg.norm(way)
             return np.array(near.center_mm) + way * (
@@ -328,7 +328,12 @@ class LesionPlacer:
 
 
 def measure(lesions: list[Lesion], look: Callable[[Lesion], tuple[torch.Tensor, torch.Tensor]]) -> None:
-    """Fills in the measured facts; `look` gives activity and lesion labels around a lesion on CHECK_MM voxels."""
+    """Fills in the measured facts.
+
+    Args:
+        lesions: those to measure.
+        look: activity (SUV) and lesion labels around a lesion, on voxels of CHECK_MM.
+    """
     for lesion in lesions:
         activity, labels = look(lesion)
         chosen = activity[labels == lesion.label]

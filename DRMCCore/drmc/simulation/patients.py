@@ -23,38 +23,50 @@ from drmc.simulation.window import Window
 
 @dataclass(frozen=True, kw_only=True)
 class PatientSource:
-    """Procedural patients; or with `scan` that real scan (and `lesions`, a segmentation of it; `units`, where nothing says
-    them), or with `label_map` the body
-    of that map (named by `label_names`, of `weight_kg` if given), at every index.
+    """Procedural patients, or with `scan` that real scan, or with `label_map` the body of that map.
 
-    `brain_maps`: folder of the ICBM152 gray and white matter maps for heads; without it their brains are procedural.
-    `tracer`: a name of `tracers.TRACERS`, or `mixed` (heads: FDG). `wide_uptake`: share of the patients whose uptake is drawn far beyond
-    the tracer's table; `wide_build`: of those whose height and weight are; `many_lesions`: of those with tens of lesions of every
-    size and contrast in what is scanned of them. `field`: what of procedural bodies is scanned, a name of `fields.FIELD_NAMES`.
+    A real scan and a label map are the patient at every index. Raises InputError for a label map without
+    names.
     """
 
     tracer: str = "FDG"
+    """A name of `tracers.TRACERS`, or `mixed` (heads: FDG)."""
     brain_maps: Path | None = None
+    """Folder of the ICBM152 gray and white matter maps for heads; None: their brains are procedural."""
     scan: Path | None = None
     lesions: Path | None = None
+    """Segmentation of the lesions of `scan`."""
     units: str | None = None
+    """Of the voxels of `scan`, where the file does not state them."""
     label_map: Path | None = None
     label_names: Path | None = None
+    """JSON file that names the labels of the map."""
     weight_kg: float | None = None
+    """Of the map's body; None: the mass of its tissues."""
     wide_uptake: float = 0.0
+    """Share of the patients whose uptake is drawn far beyond the tracer's table."""
     wide_build: float = 0.0
+    """Share of those whose height and weight are drawn far beyond the usual."""
     many_lesions: float = 0.0
+    """Share of those with tens of lesions of every size and contrast in the scanned range."""
     field: str = WHOLE
+    """The scanned part of procedural bodies, a name of `fields.FIELD_NAMES`."""
 
     def __post_init__(self) -> None:
         if (self.label_map is None) != (self.label_names is None):
             raise InputError("a label map and the names of its labels belong together")
 
     def patient(self, center: Center, seed: np.random.SeedSequence, axial_mm: float | None = None) -> Patient:
-        """The patient whom a center scans; `seed` is that of the anatomy. InputError where the scan or map is refused.
+        """The patient whom a center scans.
 
-        `axial_mm`: how much of the patient is scanned at most (None: all). Patients with many lesions are cut to such a
-        window here, so that their lesions lie in it.
+        Args:
+            center: the center.
+            seed: of the anatomy.
+            axial_mm: how much of the patient is scanned at most (None: all). Patients with many lesions are
+                cut to such a window here, so that their lesions lie in it.
+
+        Raises:
+            InputError: the scan or the map is refused.
         """
         if self.scan is not None:
             return _real_scan(self.scan, self.lesions, self.units)
@@ -89,7 +101,7 @@ class PatientSource:
 
     @property
     def patient_id(self) -> str | None:
-        """The one person behind all cases, by the content of scan or map; None where each case is a person of its own."""
+        """The one person behind all cases, by the content of scan or map; None for procedural patients."""
         if self.label_map is not None:
             return read_label_map(self.label_map, self.label_names).patient_id
         if self.scan is None:

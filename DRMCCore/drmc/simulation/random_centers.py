@@ -1,7 +1,7 @@
 """Scanners that nobody owns: centers drawn from ranges, for networks that are to meet any scanner.
 
-The ranges are meant to hold what departments reconstruct today and some more on either side; all of them are assumed. A seed and
-a number are one center, on any computer.
+The ranges are meant to hold what departments reconstruct today and some more on either side; all of them are
+assumed. A seed and a number are one center, on any computer.
 """
 
 from __future__ import annotations
@@ -23,8 +23,10 @@ UPDATES = (16, 80)
 TIMING_PS = (210.0, 550.0)
 DOSE_REDUCTION = ((2.0, 9.9), (10.0, 50.0))  # of the low doses of each center
 NOISE = (0.04, 0.18)
-"""Standard deviation over mean of the noise in the liver at full dose; sets the count multiplier. Brains take up more and dim
-less: theirs is that of a liver with BRAIN_NOISE times as much."""
+"""Standard deviation over mean of the noise in the liver at full dose, which sets the count multiplier.
+
+Brains have more uptake and attenuate less: theirs is that of a liver with BRAIN_NOISE times as much.
+"""
 BRAIN_NOISE = 2.5
 MULTIPLIER = (0.02, 20.0)
 BRAIN_SHARE, FILTERED_SHARE, MODELLED_SHARE, BY_WEIGHT_SHARE = 0.15, 0.8, 0.6, 0.7
@@ -50,11 +52,11 @@ def random_centers(seed: int, count: int, *, tof: bool = False) -> list[Center]:
 
 
 def random_center(seed: int, number: int, *, tof: bool = False) -> Center:
-    """Center `R<seed>-<number>`, with time of flight `T<seed>-<number>`: scanner, protocol and reconstruction, each drawn on
-    its own.
+    """Center `R<seed>-<number>`, with time of flight `T<seed>-<number>`.
 
-    Without time of flight the same parameters stand for a scanner that has it as well as for one that has not: it has the more
-    counts for it.
+    Scanner, protocol and reconstruction are drawn independently.
+    Without time of flight the same parameters stand for a scanner that has it as well as for one that has
+    not: it has the more counts for it.
     """
     rng = np.random.default_rng([seed, number, int(tof)])
     brain = bool(rng.random() < BRAIN_SHARE)
@@ -120,8 +122,8 @@ def _between(rng: np.random.Generator, low: float, high: float) -> float:
 def _multiplier(center: Center, noise: float) -> float:
     """Count multiplier for that much noise in the liver of an adult.
 
-    ln noise = -0.48 - 0.475 ln(counts per SUV and mm^3) - 1.19 ln(transverse times root of axial smoothing in mm) + 0.68 ln(updates), fitted to 35
-    drawn scanners with a residual of 13 % (standard deviation).
+    ln noise = -0.48 - 0.475 ln(counts per SUV and mm^3) - 1.19 ln(transverse times root of axial smoothing in
+    mm) + 0.68 ln(updates), fitted to 35 drawn scanners with a residual of 13 % (standard deviation).
     """
     dz, _dy, dx = center.voxel_mm
     modelled = 0.76 * center.system_psf_mm[1] if any(center.modelled_psf_mm) else 0.0

@@ -91,11 +91,11 @@ def reconstruct(
     halo: int = 8,
     progress: Callable[[float], None] | None = None,
 ) -> torch.Tensor:
-    """OSEM in axial slabs of `slab` slices plus `halo` on each side, so that memory does not grow with the patient.
+    """OSEM in axial slabs of `slab` slices plus `halo` on each side: memory does not grow with the patient.
 
-    `slab_of` gives the model of a range of slices and its prompts, per subset (rows, images, z). The resolution model
-    and post-filter couple slices over a few millimeters only; the halo covers that. `progress` is called with the share
-    done (0..1) after every update. Returns (images, z, y, x).
+    `slab_of` returns the model of a range of slices and its prompts, per subset (rows, images, z). The
+    resolution model and post-filter couple slices over a few millimeters only; the halo covers that.
+    `progress` is called with the share done (0..1) after every update. Returns (images, z, y, x).
     """
     result: torch.Tensor | None = None
     done = 0

@@ -27,10 +27,11 @@ PERFECT = Imperfections()
 
 @dataclass
 class Scan:
-    """One simulated examination, arrays (z, y, x): SUV of full dose and per dose reduction factor, and the truth.
+    """One simulated examination, arrays (z, y, x): SUV of full dose and of each low dose, and the truth.
 
-    `uncorrected`: images of the same events without correction for attenuation, of no unit, by dose reduction factor (1 for
-    the full dose); empty where they were not asked for. `noise_free`: full dose as the mean of its Poisson counts would give it.
+    `uncorrected`: images of the same events without correction for attenuation, of no unit, by dose reduction
+    factor (1 for the full dose); empty where they are not wanted. `noise_free`: full dose as the mean of
+    its Poisson counts would give it.
     """
 
     full: np.ndarray
@@ -72,11 +73,12 @@ def simulate_patient(
 ) -> Scan:
     """Scans one patient at one center.
 
-    `patient` is the procedural one of the seed if it is not given. `axial_mm` limits the scan to a random axial window
-    of that length (training material at a fraction of the time); None scans the patient's whole range, or as much of it
-    as a single bed holds. `uncorrected`: images without correction for attenuation too, of the same events; the corrected ones
-    stay what they are, bit for bit. `noise_free`: the image of the expected counts too. `progress` is called with the share done (0..1) after every OSEM update; it may raise to
-    cancel.
+    `patient` is the procedural one of the seed if it is not given. `axial_mm` limits the scan to a random
+    axial window of that length (training material at a fraction of the time); None scans the patient's whole
+    range, or as much of it as a single bed holds. `uncorrected`: images without correction for attenuation
+    too, of the same events; the corrected ones stay what they are, bit for bit. `noise_free`: the image of
+    the expected counts too. `progress` is called with the share done (0..1) after every OSEM update; it may
+    raise to cancel.
     """
     own_seed, physics_seed, noise_seed = fresh(seed).spawn(3)
     patient = patient or (WholeBody if center.region == "wholebody" else Head)(own_seed)
@@ -88,7 +90,7 @@ def simulate_patient(
     n, nz = center.reconstruction_matrix, math.ceil((upper - lower) / dz) + 2 * END_SLICES
     origin = (lower - END_SLICES * dz, -(n - 1) / 2 * dy, -(n - 1) / 2 * dx)
     phantom = patient.rasterize((nz, n, n), center.voxel_mm, origin)
-    moved, believed_mu = _imperfect(phantom, patient, imperfections, origin[0] + torch.arange(nz) * dz)
+    moved, assumed_mu = _imperfect(phantom, patient, imperfections, origin[0] + torch.arange(nz) * dz)
     calibration = 1.0 + imperfections.calibration_sd * float(physics.normal())
     acquisition = Acquisition(
         *moved,
@@ -96,12 +98,12 @@ def simulate_patient(
         weight_kg=patient.weight_kg,
         z_start_mm=origin[0] - dz / 2 - field_start,
         rng=physics,
-        believed_mu=believed_mu,
+        assumed_mu=assumed_mu,
         calibration=calibration,
         tof=tof,
         device=device,
     )
-    del moved, believed_mu
+    del moved, assumed_mu
     factors = [float(f) for f in (dose_reduction_factors or center.dose_reduction_factors)]
     events = Events(acquisition, factors, noise_seed, expected=noise_free)
     images, raw = _reconstructions(events, center, nz, tof=tof, uncorrected=uncorrected, progress=progress)
@@ -157,7 +159,7 @@ def _reconstructions(
     uncorrected: bool,
     progress: Callable[[float], None] | None,
 ) -> tuple[torch.Tensor, torch.Tensor | None]:
-    """Images of the events by dose, and those without correction for attenuation where they are asked for."""
+    """Images of the events by dose, and those without correction for attenuation where they are wanted."""
     post_filter = GaussianPSF(center.post_filter_mm, center.voxel_mm) if any(center.post_filter_mm) else None
     iterations = center.tof_iterations if tof else center.iterations
     passes = 2 if uncorrected else 1
@@ -192,15 +194,16 @@ def anatomy_seed(seed: np.random.SeedSequence) -> np.random.SeedSequence:
 
 
 def scan_range(center: Center, lower: float, upper: float) -> tuple[float, float]:
-    """What a center scans of a patient's range: all of it, or as much below the vertex as its single bed holds (mm)."""
+    """The part of a patient's range (mm) that a center scans: all, or what one bed covers from the vertex."""
     return (lower if center.bed_step_mm > 0 else max(lower, _field_start(center, lower, upper))), upper
 
 
 def _field_start(center: Center, lower: float, upper: float) -> float:
     """Where positions of `axial_profile` count from, in mm of the patient frame.
 
-    Beds are centered on the lower end of the range and every step up. A single bed holds the range in its middle, but
-    the vertex is no further than HEAD_MARGIN_MM from its end; what does not fit is cut off at the thighs.
+    Beds are centered on the lower end of the range and every step up. A single bed holds the range in its
+    middle, but the vertex is no further than HEAD_MARGIN_MM from its end; what does not fit is cut off at the
+    thighs.
     """
     if center.bed_step_mm > 0:
         return lower
@@ -211,14 +214,14 @@ def _field_start(center: Center, lower: float, upper: float) -> float:
 def _imperfect(
     phantom: Phantom, patient: Patient, imperfections: Imperfections, z_mm: torch.Tensor
 ) -> tuple[tuple[torch.Tensor, torch.Tensor], torch.Tensor | None]:
-    """(activity, mu) as the scanner meets them, and the attenuation map that it is given (None: the right one)."""
-    activity, mu, believed = phantom.activity, phantom.mu, None
+    """Activity and mu during the scan, and the attenuation map of the reconstruction (None: the same mu)."""
+    activity, mu, assumed = phantom.activity, phantom.mu, None
     dome = getattr(patient, "diaphragm_mm", None)
     if dome is None:
         return (activity, mu), None
     if imperfections.breathing_mm or imperfections.attenuation_mismatch_mm:
-        believed = descend(mu, z_mm, dome, [imperfections.attenuation_mismatch_mm])
+        assumed = descend(mu, z_mm, dome, [imperfections.attenuation_mismatch_mm])
     if imperfections.breathing_mm:
         phases = breathing_phases(imperfections.breathing_mm)
         activity, mu = (descend(volume, z_mm, dome, phases) for volume in (activity, mu))
-    return (activity, mu), believed
+    return (activity, mu), assumed

@@ -1,7 +1,7 @@
 """Primitives of procedural anatomy: signed distances in mm, painted with soft edges on a voxel grid.
 
-World frame in mm, LPS: x to the patient's left, y posterior, z superior. Everything random lives on lattices fixed in
-mm, so that a patient is the same on every voxel grid.
+World frame in mm, LPS: x to the patient's left, y posterior, z superior. Everything random lives on lattices
+fixed in mm, so that a patient is the same on every voxel grid.
 """
 
 from __future__ import annotations
@@ -58,7 +58,10 @@ def rotation(rx: float = 0, ry: float = 0, rz: float = 0) -> np.ndarray:
 
 
 class Superellipsoid:
-    """|x/a|^n + |y/b|^n + |z/c|^n <= 1, with optional rotation, hollow core and half-space cuts v.p <= t (local frame)."""
+    """|x/a|^n + |y/b|^n + |z/c|^n <= 1, with optional rotation, hollow core and half-space cuts.
+
+    `cuts` are (v, t) with v.p <= t in the local frame.
+    """
 
     def __init__(
         self,
@@ -107,7 +110,7 @@ class Superellipsoid:
 
 
 def _power(values: torch.Tensor, exponent: float) -> torch.Tensor:
-    """values ** exponent, without the slow power where the exponent is a small integer."""
+    """The power values ** exponent, by products where the exponent is a small integer."""
     if exponent == 2:
         return values * values
     return values * values * values if exponent == 3 else values**exponent
@@ -233,8 +236,8 @@ def volume_ml(primitive: Primitive, step_mm: float = 5.0) -> float:
 class LatticeField:
     """Smooth random field with unit variance, given by cubic B-splines on a lattice fixed in mm.
 
-    `spacing_mm` is the lattice constant: the correlation length is about 1.5 of it. `band_mm` filters the lattice noise
-    to a band around that wavelength (cortical folds).
+    `spacing_mm` is the lattice constant: the correlation length is about 1.5 of it. `band_mm` filters the
+    lattice noise to a band around that wavelength (cortical folds).
     """
 
     def __init__(
@@ -287,9 +290,18 @@ class LatticeField:
 def sample_grid(
     maps: torch.Tensor, lower: Vector, step_mm: float, x: torch.Tensor, y: torch.Tensor, z: torch.Tensor
 ) -> torch.Tensor:
-    """Trilinear values (channels, z, y, x) of maps on a fixed grid at the positions x, y, z (mm, tensors of one shape).
+    """Trilinear interpolation of maps at positions; beyond the edge the edge value continues.
 
-    `maps` (channels, z, y, x) with `lower` (x, y, z) the middle of its first voxel; beyond its edge the edge goes on.
+    Args:
+        maps: (channels, z, y, x).
+        lower: (x, y, z) of the middle of the first voxel, mm.
+        step_mm: voxel size of the maps.
+        x: positions in mm, tensors of one shape (z, y, x).
+        y: as x.
+        z: as x.
+
+    Returns:
+        (channels, z, y, x).
     """
     sizes = reversed(maps.shape[1:])
     position = [
@@ -301,7 +313,9 @@ def sample_grid(
 
 
 class Canvas:
-    """Activity (SUV), attenuation (1/mm) and organ label on a voxel grid; the last paint wins, edges are anti-aliased.
+    """Activity (SUV), attenuation (1/mm) and organ label on a voxel grid; the last paint wins.
+
+    Edges are anti-aliased.
 
     `deformation` (`deformation.Deformation`) displaces the points that every primitive is evaluated at.
     `paint`: without it the canvas is only good for coverage.
@@ -327,7 +341,7 @@ class Canvas:
             self.label = torch.zeros(shape_zyx, dtype=torch.uint8)
 
     def box(self, lower: Vector, upper: Vector) -> Box | None:
-        """Slices (z, y, x) around corners (x, y, z) of the primitives' space, with a margin; None outside the grid."""
+        """Slices around corners (x, y, z) of the primitives' space, with a margin; None outside the grid."""
         low, high = np.asarray(lower, float), np.asarray(upper, float)
         if self._extremes is None:
             return self._slices(low, high)
@@ -359,7 +373,7 @@ class Canvas:
         return slices[0], slices[1], slices[2]
 
     def near(self, bounds: np.ndarray) -> np.ndarray:
-        """Indices of the bounds (n, 2, 3), lower and upper corner (x, y, z) in mm, that may reach this canvas."""
+        """Indices of the bounds (n, 2, 3), corners (x, y, z) in mm, that may reach this canvas."""
         margin = 2 * max(self.spacing)
         lower = np.array(self.origin[::-1])
         upper = lower + (np.array(self.shape[::-1]) - 1) * self.spacing[::-1]
@@ -389,8 +403,8 @@ class Canvas:
     def share(self, distance: torch.Tensor, depth_mm: float = 0.0) -> torch.Tensor:
         """Share (0..1) of each voxel that lies deeper than `depth_mm`, by the signed distance of its center.
 
-        A plane crosses a voxel of edges d along a path of the width sqrt(sum (n d)^2), n its normal: the ramp that has
-        the variance of the exact one, in every direction of an anisotropic voxel.
+        A plane crosses a voxel of edges d along a path of the width sqrt(sum (n d)^2), n its normal: the ramp
+        that has the variance of the exact one, in every direction of an anisotropic voxel.
         """
         edge = self.spacing[1]
         width: float | torch.Tensor = edge
@@ -407,7 +421,7 @@ class Canvas:
     def blend(
         self, box: Box, share: torch.Tensor, suv: float | torch.Tensor, mu: float, label: int | None
     ) -> None:
-        """Mixes activity (a number or a tensor of the box) and attenuation in; sets the label above a half."""
+        """Mixes in activity (a number or a tensor of the box) and attenuation; label where over a half."""
         self.activity[box] += share * (suv - self.activity[box])
         self.mu[box] += share * (mu - self.mu[box])
         if label is not None:
@@ -421,9 +435,10 @@ class Canvas:
         label: int | None,
         only: torch.Tensor | None = None,
     ) -> None:
-        """Blends activity and attenuation inside the primitives and sets the label where they cover more than half.
+        """Blends in activity and attenuation, and sets the label where primitives cover more than half.
 
-        `only`: bool tensor (256,) of the labels that may be painted over; None for all. `label` None keeps the label.
+        `only`: bool tensor (256,) of the labels that may be painted over; None for all. `label` None keeps
+        the label.
         """
         for primitive in flat(primitives):
             covered = self.coverage(primitive)
@@ -436,7 +451,7 @@ class Canvas:
 
 
 class _Extremes:
-    """Least and greatest displacement in blocks of a grid: with them the bounds of a primitive become a tight box."""
+    """Least and greatest displacement in blocks of a grid, for tight boxes around displaced primitives."""
 
     BLOCK = 8  # voxels
 

@@ -1,4 +1,4 @@
-"""Physiological variants of FDG uptake that a reader meets: bowel, brown fat, muscle, thyroid, thymus, marrow."""
+"""Physiological variants of FDG uptake: bowel, brown fat, muscle, thyroid, thymus, marrow."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ AVID_MYOCARDIUM, HOT_BLADDER = 7.0, 25.0
 
 
 def draw_variants(rng: np.random.Generator, uptake: Uptake, tracer: str) -> list[str]:
-    """Names of the variants of one patient; changes `uptake`. Tracers other than FDG only have the hot bladder."""
+    """Names of the variants of one patient; changes `uptake`. Other tracers only have hot bladders."""
     names = []
     for name, share in VARIANTS.items():
         chance, strength = rng.random(), rng.random()

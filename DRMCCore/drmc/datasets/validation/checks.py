@@ -207,7 +207,7 @@ def _examine_images(measured: Measured, full: PETVolume, gone: set[Path], error:
     median = foreground_median(suv)
     low, high = PLAUSIBLE_MEDIAN_SUV
     if not low <= median <= high:
-        looks = "Bq/ml labelled as SUV" if median > high else "SUV labelled as Bq/ml"
+        looks = "Bq/ml labeled as SUV" if median > high else "SUV labeled as Bq/ml"
         error(
             "units.implausible",
             f"full: the median of all but air is SUV {median:.4g}, not between {low:g} and {high:g}: "

@@ -71,16 +71,17 @@ def run(arguments: argparse.Namespace, reporter: Reporter) -> int:
             plan = replace(plan, **{name: getattr(arguments, name)})
     if ge_scan(plan) is None and not any(center.region == "wholebody" for center in plan.centers):
         raise InputError(
-            f"--centers {arguments.centers}: only brain centers, which have no liver; name a whole-body center"
+            f"--centers {arguments.centers}: only brain centers, which have no liver; name a whole-body "
+            "center"
         )
     arguments.output.mkdir(parents=True, exist_ok=True)
     measures = calibrate(plan, arguments.output, _reported(reporter))
     rows = comparison(plan, measures)
     written = write_report(arguments.output, plan, rows, measures, quick=arguments.quick)
-    told = lambda done, total, case, seconds: reporter.outcome(
+    report = lambda done, total, case, seconds: reporter.outcome(
         case, "done", f"{duration(seconds)} ({done}/{total})"
     )
-    sheet = contact_sheets(plan, arguments.output, told)
+    sheet = contact_sheets(plan, arguments.output, report)
     outcomes = outcome_counts(rows)
     reporter.result(output=str(written), counts=outcomes)
     if arguments.progress == "json":

@@ -1,4 +1,4 @@
-"""The calibration's verdict: what was measured beside what was published, row by row, with the accepted range."""
+"""The calibration's verdict: measured beside published values, row by row, with the accepted range."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ LIVER_CV = {
 }
 """Liver variation at full dose, accepted from, to, and why."""
 WIDTHS_MM = {"C1": ((9.0, 12.0), (5.6, 8.4)), "C3": ((5.0, 9.0),) * 2, "C4": ((5.0, 9.0),) * 2}
-"""Width of the noise autocorrelation: accepted in plane, and along the axis (a single value: 20 % either way)."""
+"""Accepted width of the noise autocorrelation in plane and along the axis."""
 TEXTURE_SOURCE = "texture literature (Razifar 2005, Castro 2018), as the project's reference states it"
 LIVER_SECTION = "Liver variation at full dose"
 TEXTURE_SECTION = "Low dose and texture"
@@ -46,7 +46,7 @@ PASS, MISS, STATED, ABSENT = "pass", "miss", "stated only", "not measured"
 
 @dataclass(frozen=True)
 class Row:
-    """One comparison, all but texts plain numbers. `lower` and `upper` bound what is accepted; None where nothing is published for it."""
+    """One comparison; `lower` and `upper` bound the accepted values, None where nothing is published."""
 
     section: str
     subject: str
@@ -156,7 +156,8 @@ def _liver_rows(name: str, target: float, pieces: Sequence[Mapping[str, Any]]) -
 def noise_cv(piece: Mapping[str, Any], dose: str) -> float | None:
     """Variation in the spheres less that of the true uptake, seen at the scanner's resolution, in quadrature.
 
-    None where the anatomy makes more than half of the variance: what remains would hang on its exact resolution.
+    None where the anatomy makes more than half of the variance: what remains would hang on its exact
+    resolution.
     """
     total, anatomy = (piece[key]["spheres"]["median"] for key in (dose, "truth"))
     return math.sqrt(total**2 - anatomy**2) if total**2 > 2 * anatomy**2 else None
@@ -246,10 +247,11 @@ def _texture_rows(name: str, pieces: Sequence[Mapping[str, Any]]) -> list[Row]:
 
 
 def worst_bias(pieces: Sequence[Mapping[str, Any]]) -> tuple[str, float | None]:
-    """Organ and relative shift of its low-dose mean against full dose, the largest of the organs large enough to tell.
+    """The organ whose mean shifts most from full to low dose, and its relative shift.
 
-    Volumes are pooled over the pieces, means weighted by volume. Large enough is where the standard error of the mean, by
-    the noise in the liver and the volume over which noise is correlated, is below LEAST_CERTAINTY.
+    Volumes are pooled over the pieces, means weighted by volume. Only organs count that are large enough:
+    where the standard error of the mean, by the noise in the liver and the volume over which noise is
+    correlated, is below LEAST_CERTAINTY.
     """
     least_ml = least_volume_ml(pieces)
     if least_ml is None:
@@ -270,8 +272,9 @@ def worst_bias(pieces: Sequence[Mapping[str, Any]]) -> tuple[str, float | None]:
 
 
 def least_volume_ml(pieces: Sequence[Mapping[str, Any]]) -> float | None:
-    """Volume whose mean at low dose has a standard error of LEAST_CERTAINTY; None where the noise was not measured.
+    """Volume (ml) whose mean at low dose has a standard error of LEAST_CERTAINTY.
 
+    None where the noise was not measured.
     A correlation that falls like a Gaussian of full widths w fills (pi / (4 ln 2))^1.5 w_x w_y w_z.
     """
     noise = _median([p["low"]["spheres"]["median"] for p in pieces])
@@ -340,7 +343,7 @@ def law_rows(name: str, measures: Measures, real: Mapping[float, NoiseStatistics
 
 
 def _full_dose_row(name: str, measures: Measures, real: NoiseStatistics) -> Row:
-    """The metric of the full dose, mostly anatomy: whether phantoms are as finely structured as patients. Stated only."""
+    """The metric of the full dose, mostly of the anatomy: how finely phantoms are structured. Stated only."""
     values = [_pooled([slab["full"] for slab in slabs]) for slabs in _law_patients(name, measures)]
     note = f"{_spread(values)}; real 5 to 95 %: {real.p05:.3f} to {real.p95:.3f}"
     source = f"UDPET, median of {real.studies} FDG studies"

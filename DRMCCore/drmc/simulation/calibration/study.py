@@ -1,7 +1,8 @@
 """How noisy the simulated scans are: the pieces that are simulated, and what is measured in each.
 
-A piece is one axial window of one patient at one center, or the real scan. Its measures are a JSON file in the folder's
-`pieces`; a piece that is there, made from the same center, patient and window, is not made again.
+A piece is one axial window of one patient at one center, or the real scan. Its measures are a JSON file in
+the folder's `pieces`; a piece that is there, made from the same center, patient and window, is not made
+again.
 """
 
 from __future__ import annotations
@@ -85,7 +86,7 @@ class Piece:
 
 
 def pieces(plan: Plan) -> Iterator[Piece]:
-    """The pieces of a plan, in the order in which they are made: those of the same patient follow each other."""
+    """The pieces of a plan in the order of their simulation: those of a patient follow each other."""
     for center in plan.centers:
         if center.region != "wholebody":
             continue
@@ -118,7 +119,7 @@ def _piece(
 
 
 def law_windows(plan: Plan, center: Center, patient: int) -> list[tuple[float, float]]:
-    """Slabs of what a center scans of a patient, one in `plan.every`; the patients begin at different ones."""
+    """One slab in `plan.every` of the range (mm) that a center scans of a patient; the first one differs."""
     lower, upper = scan_range(center, *procedural_patient(plan.seed, patient).axial_range())
     count = max(1, math.floor((upper - lower) / plan.slab_mm))
     first = (patient - 1) % min(plan.every, count)
@@ -139,7 +140,7 @@ def noise_table(plan: Plan) -> Path | None:
     return path if path is not None and path.is_file() else None
 
 
-# ---------------------------------------------------------------------------------------------------- patients
+# ---- patients
 @lru_cache(maxsize=4)
 def procedural_patient(seed: int, index: int) -> WholeBody:
     """Patient `index` (from 1) of a calibration; the same at every center."""
@@ -147,7 +148,11 @@ def procedural_patient(seed: int, index: int) -> WholeBody:
 
 
 def twin_patient(seed: int, index: int, weight_kg: float, liver_suv: float) -> WholeBody:
-    """The `index`-th procedural patient within 3 kg and 15 % of a scan's weight and liver uptake; InputError after 600."""
+    """The `index`-th procedural patient within 3 kg and 15 % of a scan's weight and liver uptake.
+
+    Raises:
+        InputError: there are not so many among the first 600.
+    """
     return _twin(seed, index, weight_kg, liver_suv)[1]
 
 
@@ -182,7 +187,7 @@ def liver_window(patient: Patient, length_mm: float) -> tuple[float, float]:
     return max(lower, middle - length_mm / 2), min(upper, middle + length_mm / 2)
 
 
-# ---------------------------------------------------------------------------------------------------- measuring
+# ---- measuring
 def run_piece(plan: Plan, piece: Piece, progress: Callable[[float], None] | None = None) -> dict[str, Any]:
     """Simulates (or reads) one piece and measures it; JSON-able."""
     if piece.kind == "real":
@@ -323,7 +328,7 @@ def _measure_real(plan: Plan) -> dict[str, Any]:
 
 
 def _header_prompts(volume: PETVolume, slices: np.ndarray) -> float | None:
-    """Mean Primary (Prompts) Counts Accumulated (0054,1310) of these slices; None where the header has none."""
+    """Mean Primary (Prompts) Counts Accumulated (0054,1310) of these slices; None where they are missing."""
     import pydicom
 
     counts = []
@@ -353,7 +358,7 @@ def _coronal(volume: np.ndarray, spacing: Sequence[float]) -> str:
     return data_uri(pixels[np.ix_(rows, columns)])
 
 
-# ---------------------------------------------------------------------------------------------------- running
+# ---- running
 def calibrate(
     plan: Plan,
     folder: Path,
@@ -361,7 +366,8 @@ def calibrate(
 ) -> dict[str, dict[str, Any]]:
     """Makes what is missing of a plan's pieces in `folder` and returns all measures by piece name.
 
-    `report(done, total, piece, share)` is called as a piece proceeds; it may raise to cancel. Pieces that are done stay.
+    `report(done, total, piece, share)` is called as a piece proceeds; it may raise to cancel. Pieces that are
+    done stay.
     """
     store = folder / "pieces"
     store.mkdir(parents=True, exist_ok=True)
@@ -373,7 +379,7 @@ def calibrate(
         if found is None:
             say = None
             if report is not None:
-                # 1 is said once, when the piece is on disk
+                # 1 is reported once, when the piece is on disk
                 say = lambda share, n=done, name=piece.name: report(n, len(todo), name, min(share, 0.999))
                 say(0.0)
             found = run_piece(plan, piece, say)

@@ -88,7 +88,7 @@ def thigh(h: Habitus, side: int, grow: float = 0.0) -> list[Capsule]:
 
 
 def back_y(h: Habitus, z: float) -> float:
-    """y in mm of the back's muscles in the middle plane, at a height in mm of an adult of 1.74 m."""
+    """The y (mm) of the back's muscles in the middle plane, at a height (mm) of an adult of 1.74 m."""
     trunk = max(0.0, 1 - abs((z - TRUNK_MM[0]) / TRUNK_MM[1]) ** 3) ** (1 / 3) * 103 + 5
     return max(trunk, 72.0) * h.sxy  # the neck's
 

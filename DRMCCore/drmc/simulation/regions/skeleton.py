@@ -49,7 +49,7 @@ def draw_skeleton(drawing: Drawing, h: Habitus) -> None:
 
 
 def spine_y(h: Habitus, z: float) -> float:
-    """y in mm of the middle of the vertebral bodies at a height in mm of an adult of 1.74 m."""
+    """The y (mm) of the middle of the vertebral bodies, at a height (mm) of an adult of 1.74 m."""
     return float(np.interp(z, *_CURVE_MM.T)) * h.sxy
 
 
