@@ -287,7 +287,7 @@ def test_an_empty_window_is_refused(patient):
 
 
 def test_the_liver_of_the_real_scan_has_its_published_noise(data_folder):
-    """Median over 3 cm spheres 18 % (16 to 22); lag-1 autocorrelation 0.39, 0.55, 0.30 (SD 0.06, 40 places)."""
+    """Median of 3 cm spheres 18 % (16 to 22); lag-1 autocorrelation 0.39, 0.55, 0.30 (SD 0.06, 40 boxes)."""
     volume = read_volume(data_folder / "ge_wb_sts001" / "image")
     suv, spacing = volume.suv_array()[100:205], volume.geometry.spacing_zyx
     liver = find_liver(suv, spacing)

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Any
 
 import torch
 
 from drmc.benchmark.measure import Timing, alternate, free_memory, peak_memory, profile
+from drmc.benchmark.records import Compared, Memories, SamePrecision, TileRow, TrainingRow
 from drmc.benchmark.workload import Workload, gradient, measurable_open_gates, multiply_adds, prepare
 from drmc.errors import DRMCError
 from drmc.networks.drmc import NetworkConfig
@@ -33,14 +33,14 @@ class Setting:
     """GFLOP/s of a large matrix product, by precision."""
 
 
-def measure_tiles(setting: Setting, report: Report) -> list[dict[str, Any]]:
+def measure_tiles(setting: Setting, report: Report) -> list[TileRow]:
     """One row per precision and number of open gates.
 
     `relative_error` is that of the residual against the oracle's in float64, in the Euclidean norm;
     `oracle_seconds` is the oracle's in float32, the precision of the authors' code; in bf16 there is also
     `oracle_same_precision_seconds`, the oracle under autocast.
     """
-    rows = []
+    rows: list[TileRow] = []
     for open_gates in measurable_open_gates(setting.config):
         product = Workload(
             "tile", "product", setting.config, setting.edge, "fp32", setting.device, open_gates
@@ -62,27 +62,34 @@ def measure_tiles(setting: Setting, report: Report) -> list[dict[str, Any]]:
             opened = (gates > 0).sum(-1)
             if not bool((opened == open_gates).all()):
                 raise DRMCError(f"{open_gates} gates per bank were to be open, found {opened.tolist()}")
-            row = {
-                "precision": precision,
-                "open_gates": open_gates,
-                "experts": setting.config.experts,
-                "tile": setting.edge,
-                **_compared(taken[precision], taken["oracle"]),
-                "relative_error": _relative(residual, expected),
-                **_memories(peak_memory(works[precision]), oracle_memory),
-                "operations": profile(runs[precision], setting.device),
-            }
+            seconds = taken[precision].seconds
+            same_precision: SamePrecision = {}
             if f"oracle {precision}" in taken:
-                same = taken[f"oracle {precision}"].seconds
-                row["oracle_same_precision_seconds"] = same
-                row["ratio_same_precision"] = same / row["seconds"]
-            done = 2e-9 * multiply_adds(setting.config, setting.edge, open_gates) / row["seconds"]
-            ceiling = setting.ceilings[precision]
-            rows.append({**row, "gflop_per_second": done, "ceiling_share": done / ceiling})
+                oracle_seconds = taken[f"oracle {precision}"].seconds
+                same_precision = {
+                    "oracle_same_precision_seconds": oracle_seconds,
+                    "ratio_same_precision": oracle_seconds / seconds,
+                }
+            done = 2e-9 * multiply_adds(setting.config, setting.edge, open_gates) / seconds
+            rows.append(
+                {
+                    "precision": precision,
+                    "open_gates": open_gates,
+                    "experts": setting.config.experts,
+                    "tile": setting.edge,
+                    **_compared(taken[precision], taken["oracle"]),
+                    "relative_error": _relative(residual, expected),
+                    **_memories(peak_memory(works[precision]), oracle_memory),
+                    "operations": profile(runs[precision], setting.device),
+                    **same_precision,
+                    "gflop_per_second": done,
+                    "ceiling_share": done / setting.ceilings[precision],
+                }
+            )
     return rows
 
 
-def measure_training(setting: Setting, report: Report) -> list[dict[str, Any]]:
+def measure_training(setting: Setting, report: Report) -> list[TrainingRow]:
     """Forward, backward and Adam's step on one patch, product and oracle in the same precision.
 
     `relative_error` is that of all gradients against the oracle's. Where the memory does not suffice for the
@@ -102,7 +109,7 @@ def measure_training(setting: Setting, report: Report) -> list[dict[str, Any]]:
     return rows
 
 
-def _training_row(product: Workload, setting: Setting, *, with_oracle: bool) -> dict[str, Any]:
+def _training_row(product: Workload, setting: Setting, *, with_oracle: bool) -> TrainingRow:
     works = {"product": product}
     if with_oracle:
         works["oracle"] = replace(product, side="oracle")
@@ -146,7 +153,7 @@ def _relative(found: torch.Tensor, expected: torch.Tensor) -> float:
     return float((found - expected).norm() / expected.norm())
 
 
-def _compared(product: Timing, oracle: Timing | None) -> dict[str, Any]:
+def _compared(product: Timing, oracle: Timing | None) -> Compared:
     oracle_cpu = oracle.cpu_seconds if oracle else None
     return {
         "seconds": product.seconds,
@@ -160,7 +167,7 @@ def _compared(product: Timing, oracle: Timing | None) -> dict[str, Any]:
     }
 
 
-def _memories(product: int | None, oracle: int | None) -> dict[str, Any]:
+def _memories(product: int | None, oracle: int | None) -> Memories:
     return {
         "peak_memory_bytes": product,
         "oracle_peak_memory_bytes": oracle,

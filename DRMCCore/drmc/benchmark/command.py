@@ -11,10 +11,14 @@ import argparse
 import json
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING, cast
 
 from drmc.errors import InputError
 from drmc.runtime.arguments import add_cpu_or_cuda_argument
 from drmc.runtime.progress import Reporter
+
+if TYPE_CHECKING:
+    from drmc.benchmark.records import Result
 
 PARTS = ("tile", "training", "scan", "scaling")
 DEFAULT_PARTS = ("tile", "training")
@@ -119,7 +123,8 @@ def _print_page(paths: Sequence[Path]) -> int:
     from drmc.benchmark.tables import page
     from drmc.files import read_json_object
 
-    results = [read_json_object(path) for path in paths]
+    # `page` raises where a file is not such a result.
+    results = [cast("Result", read_json_object(path)) for path in paths]
     try:
         text = page(results)
     except (KeyError, TypeError, AttributeError) as error:

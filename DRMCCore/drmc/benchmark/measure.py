@@ -13,6 +13,7 @@ from typing import Any
 
 import torch
 
+from drmc.benchmark.records import Operation
 from drmc.benchmark.workload import DTYPES, Workload, prepare
 from drmc.errors import DRMCError
 from drmc.runtime import hardware
@@ -93,7 +94,7 @@ def free_memory(device: str) -> int | None:
     return _kibibytes("/proc/meminfo", "MemAvailable") or hardware.memory_bytes()
 
 
-def profile(run: Callable[[], Any], device: str) -> list[dict[str, Any]]:
+def profile(run: Callable[[], Any], device: str) -> list[Operation]:
     """The operations of one run that take longest by themselves: `operation`, `seconds`, `share` of all."""
     activities = [torch.profiler.ProfilerActivity.CPU]
     on_gpu = torch.device(device).type == "cuda"

@@ -6,12 +6,12 @@ import os
 from collections.abc import Callable, Sequence
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import Any
 
 import torch
 
 from drmc.benchmark.against_oracle import Setting, measure_tiles, measure_training
 from drmc.benchmark.measure import matrix_product_ceiling
+from drmc.benchmark.records import Measurements, Result, ScalingResult, ScanResult, TileRow, TrainingRow
 from drmc.benchmark.targets import TILE, verdicts
 from drmc.benchmark.whole_scan import measure_scaling, measure_scan
 from drmc.benchmark.workload import new_network
@@ -38,7 +38,7 @@ def measure(
     edge: int | None = None,
     notes: Sequence[str] = (),
     report: Callable[[str], None] = lambda text: None,
-) -> dict[str, Any]:
+) -> Result:
     """What `drmc benchmark --json` prints.
 
     Args:
@@ -67,10 +67,13 @@ def measure(
     tile = edge or tile
     load = os.getloadavg()[0] if hasattr(os, "getloadavg") else None
     machine = hardware.describe(device) | {"load_average": load}
-    result: dict[str, Any] = {"tile": [], "training_step": [], "scan": None, "scaling": None}
+    tiles: list[TileRow] = []
+    steps: list[TrainingRow] = []
+    scan_result: ScanResult | None = None
+    scaling: ScalingResult | None = None
     with on_physical_cores():
         if "scan" in parts and scan is not None:  # first, while this process holds little memory
-            result["scan"] = measure_scan(scan, model, device, report)
+            scan_result = measure_scan(scan, model, device, report)
         denoiser = Denoiser(new_network(config), tile, device=device)
         precisions = tuple(dict.fromkeys(("fp32", denoiser.precision)))
         ceilings = {}
@@ -79,13 +82,17 @@ def measure(
             ceilings = {precision: matrix_product_ceiling(precision, device) for precision in precisions}
         setting = Setting(config, tile, device, precisions, repeats, ceilings)
         if "tile" in parts:
-            result["tile"] = measure_tiles(setting, report)
+            tiles = measure_tiles(setting, report)
         if "training" in parts:
-            result["training_step"] = measure_training(setting, report)
+            steps = measure_training(setting, report)
         if "scaling" in parts:
-            result["scaling"] = measure_scaling(denoiser, repeats, report)
+            scaling = measure_scaling(denoiser, repeats, report)
         threads = torch.get_num_threads()
-    result |= {
+    result: Measurements = {
+        "tile": tiles,
+        "training_step": steps,
+        "scan": scan_result,
+        "scaling": scaling,
         "hardware": machine,
         "versions": versions(),
         "created": datetime.now(timezone.utc).isoformat(timespec="seconds"),

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from typing import Any
+from collections.abc import Iterator
 
+from drmc.benchmark.records import Measurements, TileRow, TrainingRow, Verdict
 from drmc.networks.drmc import NetworkConfig
 
 TILE = 64  # edge in voxels: targets of ratios are for the paper's network and tile
@@ -25,7 +25,7 @@ SCAN = {  # device: total seconds, the network's seconds, bytes of main memory
 DOUBLING = 2.1
 
 
-def verdicts(result: Mapping[str, Any]) -> list[dict[str, Any]]:
+def verdicts(result: Measurements) -> list[Verdict]:
     """The targets that a result can be compared with, and whether it meets them.
 
     Args:
@@ -48,7 +48,7 @@ def verdicts(result: Mapping[str, Any]) -> list[dict[str, Any]]:
     ]
 
 
-def _targets(result: Mapping[str, Any]) -> Iterator[tuple[str, str, float, float | None, str]]:
+def _targets(result: Measurements) -> Iterator[tuple[str, str, float, float | None, str]]:
     device = result["settings"]["device"].partition(":")[0]
     if result["settings"]["network"] == NetworkConfig().to_dict():
         yield from _of_tiles(result["tile"], device)
@@ -74,9 +74,7 @@ def _targets(result: Mapping[str, Any]) -> Iterator[tuple[str, str, float, float
         yield "seconds for twice the body", "at most", DOUBLING, scaling["largest_ratio"], "times"
 
 
-def _of_tiles(
-    rows: list[Mapping[str, Any]], device: str
-) -> Iterator[tuple[str, str, float, float | None, str]]:
+def _of_tiles(rows: list[TileRow], device: str) -> Iterator[tuple[str, str, float, float | None, str]]:
     for row in rows:
         if row["tile"] != TILE:
             continue
@@ -90,7 +88,7 @@ def _of_tiles(
         yield f"{name}: memory", "at most", TILE_MEMORY, row["memory_ratio"], "of the oracle"
 
 
-def _of_training(rows: list[Mapping[str, Any]]) -> Iterator[tuple[str, str, float, float | None, str]]:
+def _of_training(rows: list[TrainingRow]) -> Iterator[tuple[str, str, float, float | None, str]]:
     for row in rows:
         if row["patch"] == TILE:
             name = f"training step, {row['precision']}, {row['blocks']} blocks"

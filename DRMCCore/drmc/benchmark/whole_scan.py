@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from drmc.benchmark.records import ScalingResult, ScanResult
 from drmc.denoising.finding import scan_name
 from drmc.denoising.pipeline import run as denoise_scan
 from drmc.denoising.request import DenoiseRequest
@@ -27,7 +28,7 @@ SLICE_MM = 2 * GRID_MM  # not the grid's own: resampling both ways is part of th
 TISSUE_SUV = 1.0
 
 
-def measure_scan(scan: Path, model: str | None, device: str, report: Callable[[str], None]) -> dict[str, Any]:
+def measure_scan(scan: Path, model: str | None, device: str, report: Callable[[str], None]) -> ScanResult:
     """Denoises a scan as `drmc denoise` does, in a fresh process, and throws the result away.
 
     Returns what was denoised (`scan`, `model`, `tiles`, ...), `seconds` by stage and in total, `shares` of
@@ -52,7 +53,10 @@ def measure_scan(scan: Path, model: str | None, device: str, report: Callable[[s
     largest = max(others, key=others.__getitem__)
     return {
         "scan": summary["scan"],
-        **{key: summary[key] for key in ("model", "device", "precision", "tiles")},
+        "model": summary["model"],
+        "device": summary["device"],
+        "precision": summary["precision"],
+        "tiles": summary["tiles"],
         "seconds": seconds,
         "shares": shares,
         "network_seconds": seconds[NETWORK_STAGE],
@@ -79,7 +83,7 @@ def _by_stage(seconds: dict[str, float]) -> dict[str, float]:
 
 def measure_scaling(
     denoiser: Denoiser, repeats: int, report: Callable[[str], None], tiles: tuple[int, ...] = (2, 4, 8)
-) -> dict[str, Any]:
+) -> ScalingResult:
     """Seconds for a body of twice and four times the length; `largest_ratio` is the worst of the doublings.
 
     The body is a cylinder of noisy tissue that fills the image from end to end, as long as so many tiles
