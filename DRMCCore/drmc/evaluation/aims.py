@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import numpy as np
 
 from drmc.evaluation.config import FILTERS
+from drmc.evaluation.records import Aim, RealResult
 from drmc.evaluation.results import Results, groups
 from drmc.evaluation.tables import number, percent
 
@@ -20,10 +20,10 @@ BASELINE = "baseline"
 
 def aims(
     results: Results,
-    real: Mapping[str, Sequence[Mapping[str, Any]]],
+    real: Mapping[str, Sequence[RealResult]],
     reference: str,
     known: Sequence[str] | None,
-) -> list[dict[str, Any]]:
+) -> list[Aim]:
     """Whether each aim was reached.
 
     Args:
@@ -53,13 +53,13 @@ def _aim(
     unit: str,
     passes: Callable[[float], bool],
     detail: str = "",
-) -> dict[str, Any]:
+) -> Aim:
     passed = None if reached is None else bool(passes(reached))
     detail = detail or "nothing to measure it on" * (reached is None)
     return {"aim": text, "limit": limit, "reached": reached, "unit": unit, "passed": passed, "detail": detail}
 
 
-def _share(results: Results, reference: str, centers: Sequence[str], group: str) -> dict[str, Any]:
+def _share(results: Results, reference: str, centers: Sequence[str], group: str) -> Aim:
     limit = SHARE[group]
     shares = results.patient_means(reference, "psnr_share", centers)
     by_center = _by_center(shares)
@@ -74,7 +74,7 @@ def _share(results: Results, reference: str, centers: Sequence[str], group: str)
     )
 
 
-def _above_filters(results: Results, reference: str, centers: Sequence[str]) -> dict[str, Any]:
+def _above_filters(results: Results, reference: str, centers: Sequence[str]) -> Aim:
     """Against the better filter of each center and dose, chosen after the fact: in the filters' favor."""
     differences: dict[tuple[str, str], list[float]] = {}
     for center, factor in results.doses():
@@ -102,7 +102,7 @@ def _above_filters(results: Results, reference: str, centers: Sequence[str]) -> 
     )
 
 
-def _above_baseline(results: Results, reference: str, centers: Sequence[str]) -> dict[str, Any]:
+def _above_baseline(results: Results, reference: str, centers: Sequence[str]) -> Aim:
     differences = {}
     for center in centers:
         mine, base = (results.patient_means(method, "psnr", [center]) for method in (reference, BASELINE))
@@ -120,9 +120,7 @@ def _above_baseline(results: Results, reference: str, centers: Sequence[str]) ->
     )
 
 
-def _lesions(
-    results: Results, reference: str, quantity: str, centers: Mapping[str, Sequence[str]]
-) -> dict[str, Any]:
+def _lesions(results: Results, reference: str, quantity: str, centers: Mapping[str, Sequence[str]]) -> Aim:
     """By group of centers, so that a negative bias at known ones does not cancel a positive one at others."""
     limit = LESION_BIAS[quantity]
     of = lambda chosen: results.lesion_biases(reference, quantity, chosen)
@@ -146,7 +144,7 @@ def _lesions(
     )
 
 
-def _real(scan: str, records: Sequence[Mapping[str, Any]], reference: str) -> list[dict[str, Any]]:
+def _real(scan: str, records: Sequence[RealResult], reference: str) -> list[Aim]:
     record = next((one for one in records if one["method"] == reference), None)
     if record is None:
         return []
@@ -189,6 +187,6 @@ def _by_center(values: Mapping[tuple[str, str], float]) -> dict[str, float]:
     return {center: float(np.mean(own)) for center, own in found.items()}
 
 
-def _mean(values: Any) -> float | None:
-    values = list(values)
-    return float(np.mean(values)) if values else None
+def _mean(values: Iterable[float]) -> float | None:
+    found = list(values)
+    return float(np.mean(found)) if found else None

@@ -12,6 +12,7 @@ from drmc.errors import InputError
 from drmc.evaluation.config import RealScan
 from drmc.evaluation.estimators import Estimator
 from drmc.evaluation.measures import variation
+from drmc.evaluation.records import RealRecord
 from drmc.imaging.body import LEAST_BODY_SUV, body_mask
 from drmc.imaging.geometry import Geometry
 from drmc.imaging.smoothing import smooth
@@ -28,7 +29,7 @@ QUANTITIES = ("suv_mean", "suv_max", "suv_peak")
 
 def measure_real_scan(
     scan: RealScan, estimators: Sequence[Estimator], share: Callable[[float], None]
-) -> list[dict[str, Any]]:
+) -> list[RealRecord]:
     """What each network changes in a scan.
 
     Per network: change of the body's mean SUV, of SUVmean, SUVmax and SUVpeak of every segment [%];
@@ -47,7 +48,7 @@ def measure_real_scan(
         )
     liver = _liver(suv, geometry, [segment.mask for segment in segments])
     before = None if liver is None else variation(_standing(suv, geometry), liver)
-    records = []
+    records: list[RealRecord] = []
     for done, estimator in enumerate(estimators):
         start = time.monotonic()
         part = lambda inner, done=done: share((done + 0.9 * inner) / len(estimators))

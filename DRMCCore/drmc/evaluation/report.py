@@ -10,6 +10,7 @@ from drmc.evaluation.aims import LESION_BIAS
 from drmc.evaluation.figures import colors, gain_svg, lesion_svg
 from drmc.evaluation.paired_tests import PRIMARY, star
 from drmc.evaluation.pictures import VIEWS
+from drmc.evaluation.records import Aim, CasePictures, EvaluationResult, RealResult, Tuning
 from drmc.evaluation.results import Results
 from drmc.evaluation.tables import (
     LESION_NAMES,
@@ -45,15 +46,13 @@ tr.reference td { font-weight: 650; } .pass { color: var(--series-2); font-weigh
 """
 
 
-def evaluation_html(
-    result: Mapping[str, Any], results: Results, pictures: Sequence[Mapping[str, Any]]
-) -> str:
+def evaluation_html(result: EvaluationResult, results: Results, pictures: Sequence[CasePictures]) -> str:
     """The whole page.
 
     Args:
         result: the content of evaluation.json.
         results: the results in long form.
-        pictures: of some patients, with `center`, `case`, `dose_reduction_factor` and `pictures`.
+        pictures: of some patients.
     """
     data = "Simulated data. " * (result["data"] == "simulated")
     cards = [
@@ -75,7 +74,7 @@ def evaluation_html(
     )
 
 
-def _facts(result: Mapping[str, Any]) -> str:
+def _facts(result: EvaluationResult) -> str:
     known = result["known_centers"]
     patients = ", ".join(f"{center} {n}" for center, n in result["patients"].items())
     entries = [
@@ -107,7 +106,7 @@ def _models(method: Mapping[str, Any]) -> str:
     return "<br>".join(lines)
 
 
-def _tuning(tuning: Mapping[str, Any] | None) -> str:
+def _tuning(tuning: Tuning | None) -> str:
     if tuning is None:
         return ""
     lines = []
@@ -129,7 +128,7 @@ def _tuning(tuning: Mapping[str, Any] | None) -> str:
     return f"<details><summary>Parameters of the filters</summary>{content}</details>"
 
 
-def _aims(aims: Sequence[Mapping[str, Any]]) -> str:
+def _aims(aims: Sequence[Aim]) -> str:
     outcomes = {
         True: '<td class="pass">pass</td>',
         False: '<td class="beyond">miss</td>',
@@ -145,7 +144,7 @@ def _aims(aims: Sequence[Mapping[str, Any]]) -> str:
     return table(head, lines)
 
 
-def _main(result: Mapping[str, Any]) -> str:
+def _main(result: EvaluationResult) -> str:
     if not result["table"]:
         return ""
     comparisons, lines, place = result["comparisons"], [], None
@@ -169,7 +168,7 @@ def _main(result: Mapping[str, Any]) -> str:
     return numbers + f'<p class="note">{escape(MAIN_NOTE.format(psnr=result["psnr"]))}</p>'
 
 
-def _gains(result: Mapping[str, Any], results: Results) -> str:
+def _gains(result: EvaluationResult, results: Results) -> str:
     methods = [method for method in results.methods() if method not in ("low", "full")]
     paint = colors(methods, result["reference"])
     figures = [
@@ -185,7 +184,7 @@ def _gains(result: Mapping[str, Any], results: Results) -> str:
     return f'<div class="figures">{"".join(figures)}</div><p class="note">{note}</p>'
 
 
-def _lesions(result: Mapping[str, Any], results: Results) -> str:
+def _lesions(result: EvaluationResult, results: Results) -> str:
     methods = [method for method in results.methods() if method not in ("low", "full")]
     methods = sorted(methods, key=lambda method: method != result["reference"])
     paint = colors(methods, result["reference"])
@@ -202,7 +201,7 @@ def _lesions(result: Mapping[str, Any], results: Results) -> str:
     return f'<div class="figures">{"".join(figures)}</div><p class="note">{note}</p>'
 
 
-def _comparisons(result: Mapping[str, Any]) -> str:
+def _comparisons(result: EvaluationResult) -> str:
     lines = [
         f'<tr><td class="text">{escape(group_name(record["group"]))}</td><td class="text">'
         f"{escape(record['method'])}{'*' * record['significant']}</td><td>{record['n']}</td>"
@@ -218,11 +217,11 @@ def _comparisons(result: Mapping[str, Any]) -> str:
     return table(head, lines) + "".join(f'<p class="note">{escape(rule)}</p>' for rule in result["tests"])
 
 
-def _real(scans: Mapping[str, Sequence[Mapping[str, Any]]]) -> str:
+def _real(scans: Mapping[str, Sequence[RealResult]]) -> str:
     lines = []
     for scan, records in scans.items():
         for record in records:
-            before, after = (number(record[f"liver_cov_{when}"], 3) for when in ("before", "after"))
+            before, after = number(record["liver_cov_before"], 3), number(record["liver_cov_after"], 3)
             for lesion in record["lesions"] or [{"lesion": "–"}]:
                 texts = (scan, record["method"], lesion["lesion"])
                 cells = "".join(f'<td class="text">{escape(text)}</td>' for text in texts)
@@ -245,7 +244,7 @@ def _real(scans: Mapping[str, Sequence[Mapping[str, Any]]]) -> str:
     return table(head, lines) + f'<p class="note">{note}</p>'
 
 
-def _pictures(patients: Sequence[Mapping[str, Any]]) -> str:
+def _pictures(patients: Sequence[CasePictures]) -> str:
     parts = []
     for patient in patients:
         figures = "".join(

@@ -12,6 +12,7 @@ import numpy as np
 from drmc.datasets.manifest import Case
 from drmc.evaluation.estimators import Estimator
 from drmc.evaluation.measures import biases, lesion_metrics
+from drmc.evaluation.records import CaseRecord, Summary
 from drmc.measures.metrics import attainable_gain_db, share_of_attainable
 
 MEANS = (
@@ -42,9 +43,9 @@ class Results:
     rows: list[Row] = field(default_factory=list)
     lesions: dict[tuple[str, str, str, float, str], list[dict[str, Any]]] = field(default_factory=dict)
 
-    def add(self, case: Case, factor: float, found: Sequence[tuple[Estimator, Mapping[str, Any]]]) -> None:
+    def add(self, case: Case, factor: float, found: Sequence[tuple[Estimator, CaseRecord]]) -> None:
         """Adds what was measured of a case at one dose; several networks of one method give their mean."""
-        methods: dict[str, list[Mapping[str, Any]]] = {}
+        methods: dict[str, list[CaseRecord]] = {}
         for estimator, record in found:
             methods.setdefault(estimator.method, []).append(record)
         place = (case.center, case.case_id, case.patient, factor)
@@ -101,9 +102,7 @@ class Results:
             for value in biases(lesions, quantity, against=against)
         ]
 
-    def summary(
-        self, method: str, centers: Sequence[str], factor: float | None = None
-    ) -> dict[str, Any] | None:
+    def summary(self, method: str, centers: Sequence[str], factor: float | None = None) -> Summary | None:
         """Means over patients of `MEANS`, spread of the gain, and biases of lesions over 15 mm.
 
         None without patients.
@@ -114,7 +113,7 @@ class Results:
         if not means["psnr"]:
             return None
         gains = list(means["psnr_gain"].values())
-        record: dict[str, Any] = {"method": method, "patients": len(means["psnr"])}
+        record: Summary = {"method": method, "patients": len(means["psnr"])}
         record |= {metric: float(np.mean(list(v.values()))) if v else None for metric, v in means.items()}
         record["psnr_gain_sd"] = float(np.std(gains, ddof=1)) if len(gains) > 1 else None
         record["lesions"] = len(self.lesion_biases(method, "mean", centers, factor))
@@ -127,7 +126,7 @@ class Results:
 
 def table(
     results: Results, known: Sequence[str] | None, labels: Mapping[tuple[str, float, str], str] | None = None
-) -> list[dict[str, Any]]:
+) -> list[Summary]:
     """`Results.summary`, attainable gain and label of every center, dose reduction factor and method."""
     records = []
     for center, factor in results.doses():
@@ -159,7 +158,7 @@ def groups(centers: Iterable[str], known: Sequence[str] | None) -> dict[str, lis
     return {name: found for name, found in parted.items() if found}
 
 
-def pooled(results: Results, known: Sequence[str] | None) -> list[dict[str, Any]]:
+def pooled(results: Results, known: Sequence[str] | None) -> list[Summary]:
     """One record per group of centers and method; every patient counts alike."""
     records = []
     for group, centers in groups((center for center, _ in results.doses()), known).items():

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,15 @@ from drmc.evaluation.aims import aims
 from drmc.evaluation.config import EvaluationConfig
 from drmc.evaluation.estimators import Estimator, Methods
 from drmc.evaluation.paired_tests import comparisons, rules
+from drmc.evaluation.records import (
+    CasePictures,
+    CaseRecord,
+    Choice,
+    EvaluationResult,
+    RealRecord,
+    RealResult,
+    Tuning,
+)
 from drmc.evaluation.report import evaluation_html
 from drmc.evaluation.results import Results, pooled, table
 from drmc.evaluation.store import file_in
@@ -35,7 +44,7 @@ PSNR_RULE = "inside the body, SUV, range 20, unclipped, scan's own grid (psnr_2m
 
 def evaluate(
     config: EvaluationConfig, reporter: Reporter | None = None, *, workers: int = 1
-) -> dict[str, Any]:
+) -> EvaluationResult:
     """Runs the comparison and writes its files.
 
     Writes results.csv, lesions.csv, table.md, evaluation.json and evaluation.html into the output folder. The
@@ -75,12 +84,13 @@ def evaluate(
         for factor, estimators in task.jobs.items():
             results.add(task.case, factor, list(zip(estimators, records[factor], strict=True)))
     pictures = _pictures(tasks, records_of_tasks)
-    scans = {
+    real_records: list[list[RealRecord]] = run(real)
+    scans: dict[str, list[RealResult]] = {
         task.scan.name: [
             {"method": estimator.method, **record}
             for estimator, record in zip(task.estimators, records, strict=True)
         ]
-        for task, records in zip(real, run(real), strict=True)
+        for task, records in zip(real, real_records, strict=True)
     }
 
     labels = {
@@ -90,7 +100,7 @@ def evaluate(
         for estimator in estimators
     }
     model = methods.reference_model
-    result = {
+    result: EvaluationResult = {
         "model": {"name": model.name, "sha256": model.sha256},
         "data": "simulated" if simulated else "as given",
         "version": drmc.__version__,
@@ -114,7 +124,9 @@ def evaluate(
     return result
 
 
-def _write(output: Path, result: dict[str, Any], results: Results, pictures: Any) -> None:
+def _write(
+    output: Path, result: EvaluationResult, results: Results, pictures: Sequence[CasePictures]
+) -> None:
     try:
         write_text(output / "results.csv", results_csv(results))
         write_text(output / "lesions.csv", lesions_csv(results))
@@ -282,7 +294,7 @@ class _Run:
 
 
 def _choices(config: EvaluationConfig, tasks: Sequence[TuningTask], scores: Sequence[list[float]]) -> Choices:
-    found: dict[tuple[str, float], dict[str, dict[str, Any]]] = {}
+    found: dict[tuple[str, float], dict[str, Choice]] = {}
     rows: dict[tuple[str, float, str], list[list[float]]] = {}
     for task, one in zip(tasks, scores, strict=True):
         rows.setdefault((task.case.center, task.factor, task.filter), []).append(one)
@@ -293,7 +305,7 @@ def _choices(config: EvaluationConfig, tasks: Sequence[TuningTask], scores: Sequ
     return found
 
 
-def _tuning_facts(config: EvaluationConfig, choices: Choices) -> dict[str, Any] | None:
+def _tuning_facts(config: EvaluationConfig, choices: Choices) -> Tuning | None:
     if not choices:
         return None
     return {
@@ -309,16 +321,19 @@ def _tuning_facts(config: EvaluationConfig, choices: Choices) -> dict[str, Any] 
     }
 
 
-def _pictures(tasks: Sequence[CaseTask], results: Sequence[Any]) -> list[dict[str, Any]]:
+def _pictures(
+    tasks: Sequence[CaseTask], results: Sequence[Mapping[float, Sequence[CaseRecord]]]
+) -> list[CasePictures]:
     """The pictures for the report: every image of the first patient of each center at its lowest dose."""
-    found = []
+    found: list[CasePictures] = []
     for task, records in zip(tasks, results, strict=True):
         if not task.shown:
             continue
         factor = max(task.jobs)
         shown = [
-            (estimator.label() + (f" of {estimator.center}" if estimator.center else ""), record["pictures"])
+            (estimator.label() + (f" of {estimator.center}" if estimator.center else ""), views)
             for estimator, record in zip(task.jobs[factor], records[factor], strict=True)
+            if (views := record["pictures"])
         ]
         found.append(
             {

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +30,7 @@ class Store:
         """The record of that key, if there is one."""
         return self._records.get(key)
 
-    def put(self, key: str, record: dict[str, Any]) -> dict[str, Any]:
+    def put(self, key: str, record: Mapping[str, object]) -> dict[str, Any]:
         """Keeps a record on disk; returns it as it reads back, with null for what is not finite."""
         self._records[key] = jsonable(record)
         try:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
 
 from drmc.evaluation.paired_tests import PRIMARY, star
+from drmc.evaluation.records import Aim, Comparison, EvaluationResult, RealResult, Summary
 from drmc.evaluation.results import GROUPS, Results
 from drmc.files import csv_text
 from drmc.pages import text
@@ -24,7 +24,7 @@ ROW_NAMES = ("center", "case", "dose_reduction_factor", "method", "metric", "val
 LESION_NAMES = ("suv_mean", "suv_max", "suv_peak")
 
 
-def main_cells(record: Mapping[str, Any]) -> list[str]:
+def main_cells(record: Summary) -> list[str]:
     """The cells of `MAIN`; empty where there is no number."""
     return [
         number(record["psnr"], 2),
@@ -41,7 +41,7 @@ def main_cells(record: Mapping[str, Any]) -> list[str]:
     ]
 
 
-def markdown(result: Mapping[str, Any]) -> str:
+def markdown(result: EvaluationResult) -> str:
     """The tables of results, comparisons, aims and real scans, for the terminal and the model's card."""
     comparisons = result["comparisons"]
     parts = []
@@ -79,7 +79,7 @@ def markdown(result: Mapping[str, Any]) -> str:
     return "\n\n".join(parts) + "\n"
 
 
-def comparison_table(records: Sequence[Mapping[str, Any]]) -> str:
+def comparison_table(records: Sequence[Comparison]) -> str:
     """Markdown of the comparisons of PSNR."""
     head = ["centers", "against", "n", "median difference [dB]", "p", "p (Holm)", "smallest p possible"]
     lines = [
@@ -98,13 +98,13 @@ def comparison_table(records: Sequence[Mapping[str, Any]]) -> str:
     return _table(head, lines)
 
 
-def aims_table(records: Sequence[Mapping[str, Any]]) -> str:
+def aims_table(records: Sequence[Aim]) -> str:
     """Markdown of the aims."""
     lines = [[record["aim"], reached(record), outcome(record), record["detail"]] for record in records]
     return _table(["aim", "reached", "outcome", "detail"], lines)
 
 
-def real_table(scans: Mapping[str, Sequence[Mapping[str, Any]]]) -> str:
+def real_table(scans: Mapping[str, Sequence[RealResult]]) -> str:
     """Markdown of the real scans: a line per network and tumor."""
     lines = []
     for scan, records in scans.items():
@@ -120,7 +120,7 @@ def real_table(scans: Mapping[str, Sequence[Mapping[str, Any]]]) -> str:
     return _table(head, lines)
 
 
-def reached(aim: Mapping[str, Any]) -> str:
+def reached(aim: Aim) -> str:
     """The value of an aim with its unit."""
     value = aim["reached"]
     if aim["unit"] == "fraction":
@@ -128,7 +128,7 @@ def reached(aim: Mapping[str, Any]) -> str:
     return f"{number(value, 2, sign=True)} {aim['unit']}" if value is not None else ""
 
 
-def outcome(aim: Mapping[str, Any]) -> str:
+def outcome(aim: Aim) -> str:
     """pass, miss or not assessed."""
     return {True: "pass", False: "**miss**", None: "not assessed"}[aim["passed"]]
 

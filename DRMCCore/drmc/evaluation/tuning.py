@@ -13,6 +13,7 @@ import numpy as np
 from drmc.evaluation.config import EvaluationConfig
 from drmc.evaluation.filters import gaussian_filter, nonlocal_means_parameters, nonlocal_means_slices
 from drmc.evaluation.measures import Pair
+from drmc.evaluation.records import Choice
 from drmc.imaging.body import body_mask
 from drmc.imaging.masks import bounding_box
 from drmc.imaging.smoothing import noise_level
@@ -95,7 +96,7 @@ def slabs(slices: int, step_mm: float, height_mm: float) -> list[slice]:
     return found
 
 
-def choose(grid: Grid, scores: Sequence[Sequence[float | None]]) -> dict[str, Any] | None:
+def choose(grid: Grid, scores: Sequence[Sequence[float | None]]) -> Choice | None:
     """The combination of the highest mean score over the patients; None where no patient has one.
 
     Returns `parameters`, the mean `psnr` [dB], the number of `patients`, and `at_the_end_of`: parameters
@@ -122,5 +123,5 @@ def _at_an_end(grid: Grid, name: str, value: float) -> bool:
     return len(tried) > 2 and value in (min(tried), max(tried))
 
 
-Choices = Mapping[tuple[str, float], Mapping[str, dict[str, Any]]]
+Choices = Mapping[tuple[str, float], Mapping[str, Choice]]
 """By center and dose reduction factor: filter -> what `choose` returned."""
