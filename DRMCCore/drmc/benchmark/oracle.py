@@ -9,9 +9,14 @@ with `drmc.networks.drmc`. Features are (B, C, D, H, W), gates (B, M, 1, 1, 1), 
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+
+if TYPE_CHECKING:
+    from drmc.networks.drmc import NetworkConfig
 
 
 class Routing(nn.Module):
@@ -96,7 +101,7 @@ class AttentionBank(Bank):
 
     experts_name = "att_experts"
 
-    def __init__(self, config):
+    def __init__(self, config: NetworkConfig):
         super().__init__()
         self.att_experts = nn.ModuleList(
             AttentionExpert(config.channels, config.heads) for _ in range(config.experts)
@@ -109,7 +114,7 @@ class FFNBank(Bank):
 
     experts_name = "mpl_experts"  # the authors' spelling
 
-    def __init__(self, config):
+    def __init__(self, config: NetworkConfig):
         super().__init__()
         self.mpl_experts = nn.ModuleList(
             FFNExpert(config.channels, config.ffn_ratio * config.channels) for _ in range(config.experts)
@@ -117,7 +122,7 @@ class FFNBank(Bank):
         add_routing(self, config)
 
 
-def add_routing(bank: Bank, config) -> None:
+def add_routing(bank: Bank, config: NetworkConfig) -> None:
     """Adds its router to a bank, unless the network has none."""
     if config.gate != "none":
         bank.routing = Routing(config.channels, config.hidden, config.experts, config.gate, config.use_hidden)
@@ -142,7 +147,7 @@ class ChannelNorm(nn.Module):
 class Block(nn.Module):
     """x = attention bank(norm1(x)) + beta x; x = FFN bank(norm2(x)) + gamma x."""
 
-    def __init__(self, config):
+    def __init__(self, config: NetworkConfig):
         super().__init__()
         self.beta = nn.Parameter(torch.ones(1, config.channels, 1, 1, 1))
         self.gamma = nn.Parameter(torch.ones(1, config.channels, 1, 1, 1))
@@ -163,7 +168,7 @@ class Oracle(nn.Module):
     With voxel_unshuffle = k every k-th voxel of each axis is a channel, from each of the k^3 first voxels.
     """
 
-    def __init__(self, config):
+    def __init__(self, config: NetworkConfig):
         super().__init__()
         if config.use_hidden and config.gate != "none":
             self.hidden = nn.Parameter(torch.ones(1, config.hidden, 1, 1, 1))

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -78,7 +79,7 @@ class Phantom:
     mu: torch.Tensor
     organs: torch.Tensor
     lesions: torch.Tensor
-    facts: dict = field(default_factory=dict)
+    facts: dict[str, Any] = field(default_factory=dict)
 
 
 def fresh(seed: int | np.random.SeedSequence) -> np.random.SeedSequence:
@@ -173,7 +174,7 @@ class _Patient:
         """F or M."""
         return "F" if self.female else "M"
 
-    def _facts(self) -> dict:
+    def _facts(self) -> dict[str, Any]:
         return {
             "sex": self.sex,
             "height_m": self.height_m,
@@ -376,7 +377,7 @@ class WholeBody(Body):
         """Height z (mm) of one of LANDMARKS in the middle of the body."""
         return self.deformation.world([0.0, 0.0, LANDMARKS[name] * self.habitus.sz])[2]
 
-    def _facts(self) -> dict:
+    def _facts(self) -> dict[str, Any]:
         return {
             **super()._facts(),
             "arms_up": self.arms_up,

@@ -6,6 +6,7 @@ import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 
@@ -31,7 +32,7 @@ def benchmark(
     *,
     seed: int,
     progress: Callable[[float, int, float | None], None] | None = None,
-) -> dict:
+) -> dict[str, Any]:
     """Simulates a patient of every center with each of `options`, each in a fresh process; writes nothing.
 
     All doses of a patient are simulated together, as a cohort is. Returns `{"hardware", "versions",
@@ -39,7 +40,7 @@ def benchmark(
     counts and OSEM of all doses), the most main memory [bytes] and, on a GPU, the most of its memory.
     """
     runs = [_Run(c, o, seed, torch.get_num_threads()) for o in options for c in centers]
-    rows: list[dict] = []
+    rows: list[dict[str, Any]] = []
 
     def report_share(share: float) -> None:
         if progress is not None:
@@ -61,7 +62,7 @@ def benchmark(
     }
 
 
-def _measure(run: _Run, progress: Callable[[float], None]) -> dict:
+def _measure(run: _Run, progress: Callable[[float], None]) -> dict[str, Any]:
     torch.set_num_threads(run.threads)
     center, options = run.center, run.options
     cuda = options.device.startswith("cuda")

@@ -95,7 +95,7 @@ class Center:
         volume = self.voxel_mm[0] / 1000.0 * self.voxel_mm[2] / self.views
         return self.sensitivity * bq_per_ml * volume * self.seconds
 
-    def to_dict(self) -> dict:
+    def to_dict(self) -> dict[str, Any]:
         """Every parameter, JSON-able, without sources."""
         return asdict(self)
 
@@ -257,10 +257,11 @@ def axial_profile(center: Center, z_mm: torch.Tensor) -> torch.Tensor:
         inside = (edge.clamp(max=plateau) / plateau).clamp(min=LEAST_SENSITIVITY)
         return torch.where(edge >= 0, inside, torch.zeros_like(position))
 
-    def beds(position):
+    def beds(position: torch.Tensor) -> torch.Tensor:
         reach = math.ceil(length / 2 / step) + 1
         offset = position.remainder(step) + length / 2
-        return sum(bed(offset - k * step) for k in range(-reach, reach + 1))
+        contributions = (bed(offset - k * step) for k in range(-reach, reach + 1))
+        return sum(contributions, torch.zeros_like(position))
 
     fraction = (torch.arange(512, dtype=z_mm.dtype) + 0.5) / 512
     if step > 0:

@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import SimpleITK as sitk
@@ -121,7 +122,7 @@ class ScanOptions:
         patient = self.source.patient(center, anatomy_seed(seed), self.axial_mm)
         return simulate_patient(center, seed, patient=patient, progress=progress, **own)
 
-    def to_dict(self) -> dict:
+    def to_dict(self) -> dict[str, Any]:
         """JSON-able; what pet.json says of the run, the doses apart."""
         return {
             "axial_mm": self.axial_mm,
@@ -142,7 +143,7 @@ def write_case(
     temporary = Path(tempfile.mkdtemp(prefix=_part_prefix(folder), dir=folder.parent))
     try:
 
-        def write(name: str, array: np.ndarray, dtype) -> None:
+        def write(name: str, array: np.ndarray, dtype: type[np.generic]) -> None:
             image = sitk.GetImageFromArray(np.ascontiguousarray(array, dtype=dtype))
             image.SetSpacing(scan.spacing_xyz)
             image.SetOrigin(scan.origin_xyz)
@@ -171,7 +172,7 @@ def _part_prefix(folder: Path) -> str:
     return f".part-{folder.name}-"
 
 
-def _sidecar(scan: Scan, center: Center, seed: Sequence[int], options: ScanOptions) -> dict:
+def _sidecar(scan: Scan, center: Center, seed: Sequence[int], options: ScanOptions) -> dict[str, Any]:
     """Key names of BIDS-PET where it has them."""
     return {
         "Simulated": True,
@@ -206,7 +207,7 @@ def _sidecar(scan: Scan, center: Center, seed: Sequence[int], options: ScanOptio
     }
 
 
-def _uncorrected(scan: Scan) -> dict:
+def _uncorrected(scan: Scan) -> dict[str, Any]:
     """What the images without correction for attenuation are: the same events, reconstructed again."""
     return {
         "Files": [uncorrected_name(factor) for factor in sorted(scan.uncorrected)],

@@ -11,6 +11,7 @@ import zlib
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import SimpleITK as sitk
@@ -108,7 +109,7 @@ class LabeledBody(Body):
         if self._weight_given is None:  # else the map may be a part of the body
             super()._normalize(coarse)
 
-    def _facts(self) -> dict:
+    def _facts(self) -> dict[str, Any]:
         return {
             "label_map": self.label_map.name,
             "label_map_voxel_mm": list(self.label_map.spacing),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
+from typing import Any
 
 import numpy as np
 import SimpleITK as sitk
@@ -97,7 +98,7 @@ class Lesion:
         lower, upper = self.body().bounds()
         return float(np.max([np.array(self.center_mm) - lower, upper - np.array(self.center_mm)]))
 
-    def to_dict(self) -> dict:
+    def to_dict(self) -> dict[str, Any]:
         """All of it, JSON-able."""
         return asdict(self)
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -115,7 +116,7 @@ class SphereStatistics:
     detrended_p95: float
     detrended_quietest: float
 
-    def to_dict(self) -> dict:
+    def to_dict(self) -> dict[str, Any]:
         """The fields, JSON-able."""
         return asdict(self)
 
@@ -175,7 +176,7 @@ class Autocorrelation:
     mean: dict[str, list[float]]
     sd: dict[str, list[float]]
 
-    def to_dict(self) -> dict:
+    def to_dict(self) -> dict[str, Any]:
         """The fields, JSON-able."""
         return {**asdict(self), "lags": list(self.lags)}
 

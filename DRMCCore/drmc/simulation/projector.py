@@ -56,7 +56,9 @@ def joseph_system_matrix(
     return np.concatenate(rows), np.concatenate(columns), np.concatenate(values).astype(np.float32)
 
 
-def _csr(row, column, value, shape, device) -> torch.Tensor:
+def _csr(
+    row: np.ndarray, column: np.ndarray, value: np.ndarray, shape: tuple[int, int], device: torch.device
+) -> torch.Tensor:
     """CSR tensor of triplets without duplicates; int32 indices, which the CPU kernels need."""
     order = np.argsort(row, kind="stable")
     first = np.zeros(shape[0] + 1, np.int32)
@@ -129,7 +131,9 @@ class Projector:
             self._forward.append(_csr(row, column, value, shape, self.device))
             self._adjoint.append(_csr(column, row, value, shape[::-1], self.device))
 
-    def _over_tof(self, tof: TimeOfFlight, angles, row, column, value) -> tuple[np.ndarray, ...]:
+    def _over_tof(
+        self, tof: TimeOfFlight, angles: np.ndarray, row: np.ndarray, column: np.ndarray, value: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Triplets with every weight shared over its TOF bins; dropped shares go to the bins that stay."""
         center = (self.matrix - 1) / 2
         theta = angles[row // self.bins]
@@ -141,7 +145,8 @@ class Projector:
         keep = share > self.LEAST_TOF_WEIGHT
         share *= share.sum(0) / (share * keep).sum(0).clip(1e-6)
         parts = [(row[k] * tof.bins + t, column[k], value[k] * share[t, k]) for t, k in enumerate(keep)]
-        return tuple(np.concatenate(part) for part in zip(*parts, strict=True))
+        rows, columns, values = (np.concatenate(part) for part in zip(*parts, strict=True))
+        return rows, columns, values
 
     @property
     def lines(self) -> int:

@@ -105,7 +105,7 @@ def reconstruct(
         model, prompts = slab_of(slice(low, high))
         updates = math.ceil(slices / slab) * iterations * model.projector.subsets
 
-        def after_subset(updates=updates) -> None:
+        def after_subset(updates: int = updates) -> None:
             nonlocal done
             done += 1
             if progress is not None:

@@ -39,7 +39,7 @@ class Scan:
     phantom: Phantom
     spacing_xyz: tuple[float, float, float]
     origin_xyz: tuple[float, float, float]
-    facts: dict
+    facts: dict[str, Any]
     uncorrected: dict[float, np.ndarray] = field(default_factory=dict)
     noise_free: np.ndarray | None = None
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import SimpleITK as sitk
@@ -111,7 +112,7 @@ class RealScan:
             "lesions": self._lesion_facts(lesion_names),
         }
 
-    def _lesion_facts(self, names: Sequence[str]) -> list[dict]:
+    def _lesion_facts(self, names: Sequence[str]) -> list[dict[str, Any]]:
         facts = []
         for label in np.unique(self._lesions[self._lesions > 0]).tolist():
             inside = self._lesions == label

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from drmc.errors import InputError
 from drmc.simulation.anatomy import Phantom
 from drmc.simulation.scan import Patient
@@ -16,7 +18,7 @@ class Window:
     empty.
     """
 
-    def __init__(self, patient: Patient, lower: float, upper: float, facts: dict | None = None):
+    def __init__(self, patient: Patient, lower: float, upper: float, facts: dict[str, Any] | None = None):
         if not lower < upper:
             raise InputError(f"a window from {lower:g} to {upper:g} mm is empty: give lower < upper")
         self.patient, self._range, self._facts = patient, (lower, upper), facts or {}
