@@ -116,7 +116,7 @@ class Methods:
     """The methods of a configuration with their models found, verified and once read.
 
     `entries`: model by method, or by method and center for specialists. `device_name` and `precision`: what
-    networks are computed on and with. InputError where a model, a package or a device is missing.
+    networks are computed on and with. Raises InputError where a model, a package or a device is missing.
     """
 
     def __init__(self, config: EvaluationConfig):

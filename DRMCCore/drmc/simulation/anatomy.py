@@ -199,7 +199,7 @@ class Head(_Patient):
     """Head of one patient (center C5); no lesions.
 
     `maps`: folder of the ICBM152 gray and white matter maps; None draws a procedural brain. `tracer`: a name
-    of `tracers.TRACERS`. InputError for an unknown tracer or a folder without the maps.
+    of `tracers.TRACERS`. Raises InputError for an unknown tracer or a folder without the maps.
     """
 
     region = "brain"
@@ -339,9 +339,9 @@ class Body(_Patient):
 class WholeBody(Body):
     """Thigh to vertex of one patient: habitus, organ uptake, anatomy and lesions at 1 to `max_lesions` sites.
 
-    `diaphragm_mm` is the height z of the top of the liver. `tracer`: a name of `tracers.TRACERS`; InputError
-    lists them. `wide_uptake`: chance that every organ's uptake is drawn far beyond the tracer's table (see
-    `tracers.widen`). `wide_build`: height and body mass index are drawn far beyond the usual (see
+    `diaphragm_mm` is the height z of the top of the liver. `tracer`: a name of `tracers.TRACERS`, else
+    InputError is raised. `wide_uptake`: chance that every organ's uptake is drawn far beyond the tracer's
+    table (see `tracers.widen`). `wide_build`: height and body mass index are drawn far beyond the usual (see
     `habitus.Habitus`).
     """
 

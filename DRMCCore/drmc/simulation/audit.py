@@ -133,10 +133,21 @@ def audit(
 ) -> dict[str, Any]:
     """Measures whole bodies (the first ones of center C1 for that seed) and compares references with them.
 
-    Returns a JSON-able dict: `organs` (per organ the number of patients that have it, mean and standard
-    deviation of every quantity), `anatomies` (per reference and organ the offsets from the mean in standard
-    deviations), `ranges` (per organ and quantity the simulated mean, the range and whether it holds it) and
-    `passes`. InputError for too few patients.
+    Args:
+        patients: number of bodies.
+        seed: of the patients.
+        tracer: a name of `tracers.TRACERS`.
+        workers: processes that share the patients.
+        progress: called with (done, total).
+
+    Returns:
+        JSON-able: `organs` (per organ the number of patients that have it, mean and standard deviation of
+        every quantity), `anatomies` (per reference and organ the offsets from the mean in standard
+        deviations), `ranges` (per organ and quantity the simulated mean, the range and whether it contains
+        the mean) and `passes`.
+
+    Raises:
+        InputError: there are too few patients.
     """
     if patients < LEAST_PATIENTS:
         raise InputError(f"--patients {patients}: an audit needs at least {LEAST_PATIENTS}")

@@ -43,7 +43,7 @@ class Maps:
 
 @lru_cache(maxsize=2)
 def read_maps(folder: Path) -> Maps:
-    """Reads the two maps of a folder; InputError if they are not there or cannot be read."""
+    """Reads the two maps of a folder. Raises InputError where one is missing or cannot be read."""
     images = {}
     for tissue in ("gm", "wm"):
         found = sorted(Path(folder).glob(f"mni_icbm152_{tissue}_*.nii*"))

@@ -145,7 +145,7 @@ def find_centers(names: str) -> list[Center]:
 
 
 def find_center(name: str) -> Center:
-    """The center of Table 1 of that name; InputError lists the known ones."""
+    """The center of Table 1 of that name. Raises InputError for any other name."""
     if name not in CENTERS:
         raise InputError(
             f"unknown center '{name}': choose from {', '.join(CENTERS)}, or name a file of centers (.json)"

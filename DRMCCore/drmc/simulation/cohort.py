@@ -76,9 +76,12 @@ def _center_key(name: str) -> int:
 
 
 def check_centers(centers: Iterable[Center]) -> list[Center]:
-    """The centers, each once; InputError where a name is no safe name of a folder, or two centers share one.
+    """The centers, each once.
 
     Two names that differ in upper and lower case only would share a folder on some systems.
+
+    Raises:
+        InputError: a name cannot be that of a folder, or two centers share one.
     """
     found: dict[str, Center] = {name.casefold(): CENTERS[name] for name in CENTERS}
     chosen: dict[str, Center] = {}
@@ -266,11 +269,28 @@ def write_cohort(
     report: Callable[[int, int, str, float], None] | None = None,
     progress: Callable[[float, int, float | None], None] | None = None,
 ) -> Path:
-    """Simulates `patients` per center into `dataset` and returns the manifest's path.
+    """Simulates patients of several centers into a dataset.
 
-    Resumable: cases already there are kept; the same seed gives the same patients. `report(done, total, case,
-    seconds)` is called after every case, `progress(done, total, seconds_left)` while they run, with the share
-    of those that run counted in. A signal or an exception ends all workers and leaves no half-written case.
+    Existing cases are kept. The same seed gives the same patients. A signal or an exception ends all workers
+    and leaves no half-written case.
+
+    Args:
+        dataset: folder of the manifest.
+        centers: whose patients are simulated.
+        patients: number per center.
+        seed: of all patients.
+        split: one of `SPLITS`.
+        options: doses, source of the patients and the like.
+        workers: patients that are simulated at the same time.
+        threads: of each worker; None: its share of the cores.
+        report: called with (done, total, case, seconds) after every case.
+        progress: called with (done, total, seconds left); `done` includes the shares of unfinished cases.
+
+    Returns:
+        The path of the manifest.
+
+    Raises:
+        InputError: the options contradict each other or the dataset, or the disk is too full.
     """
     options = options or ScanOptions()
     if split not in SPLITS:

@@ -123,11 +123,15 @@ class LabeledBody(Body):
 
 @lru_cache(maxsize=1)
 def read_label_map(path: Path, names: Path) -> LabelMap:
-    """A label map (any form SimpleITK reads) whose values are named by `names`.
+    """Reads a label map and the names of its labels.
 
-    `names`: JSON object, value to organ or organ to value, e.g. {"5": "liver", "13": "kidney_left"}: names of
-    `organs.ORGANS` or of TotalSegmentator, or `background` for air; 0 need not be named. InputError in one
-    line for what cannot be used.
+    Args:
+        path: image in any form that SimpleITK reads.
+        names: JSON object, value to organ or organ to value, e.g. {"5": "liver", "13": "kidney_left"}: names
+            of `organs.ORGANS` or of TotalSegmentator, or `background` for air; 0 need not be named.
+
+    Raises:
+        InputError: one of them cannot be read, or a label has no name or an unknown one.
     """
     named = _read_names(names)
     with image_reader(path, "a label map (NIfTI, NRRD or MHA)") as reader:
@@ -189,7 +193,8 @@ def _read_names(path: Path) -> dict[int, int]:
 def organ_of(name: str, where: Path | str) -> int:
     """Label value of an organ by its name here or in TotalSegmentator, with its side; 0 for `background`.
 
-    InputError names what is unknown.
+    Raises:
+        InputError: the name is unknown, or an organ that comes in pairs has no side.
     """
     plain = re.sub(r"[\s-]+", "_", name.strip().lower())
     if plain == "background":

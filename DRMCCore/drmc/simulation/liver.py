@@ -47,12 +47,22 @@ def inside_liver(
 
 
 def find_liver(suv_zyx: np.ndarray, spacing_zyx: Sequence[float]) -> np.ndarray:
-    """Mask of the liver's inside, bool (z, y, x); the axes run to the patient's left, back and head (LPS).
+    """Finds the inside of the liver in an FDG scan.
 
     Rule: smooth by 8 mm; of the voxels on the right half of the body (by the body's own middle) with a
     smoothed SUV of 1.0 to 4.5 take the mode, weighting every value by how much of it lies deep inside even
     tissue; keep the band of +-25 % around it in the whole body; open by 12 mm; keep the largest part that
-    reaches into the right half; erode by 8 mm. InputError where less than 300 ml is left before the erosion.
+    reaches into the right half; erode by 8 mm.
+
+    Args:
+        suv_zyx: SUV (z, y, x) on axes to the patient's left, back and head (LPS).
+        spacing_zyx: mm.
+
+    Returns:
+        bool (z, y, x).
+
+    Raises:
+        InputError: less than 300 ml is left before the erosion.
     """
     body = body_mask(suv_zyx, spacing_zyx)
     smoothed = smooth(suv_zyx, [SMOOTHING_MM / step for step in spacing_zyx]).numpy()

@@ -37,9 +37,9 @@ def udpet_terms(
 ) -> tuple[float, float]:
     """Numerator and denominator of the noise metric of the UDPET study; those of slabs of one scan add up.
 
-    The metric is sum |v - G(v)| / #(G(v) > 0.1) with v = log1p(SUV) on voxels of 1.65 mm.
-    G is a Gaussian of 2 voxels standard deviation; the image is resampled linearly. `end_mm`: what a slab
-    carries at both axial ends beyond its own share, smoothed over but not counted.
+    The metric is sum |v - G(v)| / #(G(v) > 0.1) with v = log1p(SUV) on voxels of 1.65 mm. G is a Gaussian of
+    2 voxels standard deviation; the image is resampled linearly. `end_mm`: what a slab carries at both axial
+    ends beyond its own share, smoothed over but not counted.
     """
     volume = torch.as_tensor(suv_zyx, dtype=torch.float32)[None, None].clamp(min=0)
     size = [

@@ -45,7 +45,16 @@ _RINGS = (
 
 
 def random_centers(seed: int, count: int, *, tof: bool = False) -> list[Center]:
-    """`count` centers of a seed; InputError for fewer than one. `tof`: every scanner has time of flight."""
+    """Draws centers.
+
+    Args:
+        seed: of the draws.
+        count: 1 to 9999.
+        tof: every scanner has time of flight.
+
+    Raises:
+        InputError: `count` is out of range.
+    """
     if not 1 <= count <= 9999:
         raise InputError(f"--random-centers {count}: give a number of scanners from 1 to 9999")
     return [random_center(seed, number, tof=tof) for number in range(1, count + 1)]

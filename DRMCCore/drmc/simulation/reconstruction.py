@@ -91,11 +91,24 @@ def reconstruct(
     halo: int = 8,
     progress: Callable[[float], None] | None = None,
 ) -> torch.Tensor:
-    """OSEM in axial slabs of `slab` slices plus `halo` on each side: memory does not grow with the patient.
+    """OSEM in axial slabs: memory does not grow with the patient.
 
-    `slab_of` returns the model of a range of slices and its prompts, per subset (rows, images, z). The
-    resolution model and post-filter couple slices over a few millimeters only; the halo covers that.
-    `progress` is called with the share done (0..1) after every update. Returns (images, z, y, x).
+    The resolution model and post-filter couple slices over a few millimeters only, which the halo covers.
+
+    Args:
+        slab_of: the model of a range of slices, and its prompts per subset (rows, images, z).
+        slices: number of slices, at least one.
+        iterations: over all subsets.
+        post_filter: of the images.
+        slab: slices of a slab.
+        halo: further slices on each side of it.
+        progress: called with the share done (0..1) after every update.
+
+    Returns:
+        Images (images, z, y, x).
+
+    Raises:
+        ValueError: there are no slices.
     """
     result: torch.Tensor | None = None
     done = 0

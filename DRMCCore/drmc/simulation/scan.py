@@ -73,12 +73,23 @@ def simulate_patient(
 ) -> Scan:
     """Scans one patient at one center.
 
-    `patient` is the procedural one of the seed if it is not given. `axial_mm` limits the scan to a random
-    axial window of that length (training material at a fraction of the time); None scans the patient's whole
-    range, or as much of it as a single bed holds. `uncorrected`: images without correction for attenuation
-    too, of the same events; the corrected ones stay what they are, bit for bit. `noise_free`: the image of
-    the expected counts too. `progress` is called with the share done (0..1) after every OSEM update; it may
-    raise to cancel.
+    Args:
+        center: scanner, protocol and reconstruction.
+        seed: of anatomy, physics and noise.
+        patient: None: the procedural one of the seed.
+        dose_reduction_factors: of the low doses; None: the center's own.
+        axial_mm: length of a random axial window, training data at a fraction of the time; None: the
+            patient's whole range, or as much of it as a single bed covers.
+        tof: with time of flight.
+        imperfections: what the reconstruction does not model.
+        uncorrected: also images without attenuation correction, of the same events; the corrected ones do not
+            change.
+        noise_free: also the image of the expected counts.
+        device: "cpu" or "cuda"; the noise depends on it.
+        progress: called with the share done (0..1) after every OSEM update; it may raise to cancel.
+
+    Raises:
+        InputError: the scanner has no time of flight, or its field does not reach the patient's window.
     """
     own_seed, physics_seed, noise_seed = fresh(seed).spawn(3)
     patient = patient or (WholeBody if center.region == "wholebody" else Head)(own_seed)

@@ -43,15 +43,15 @@ MU_RULE = (
 class RealScan:
     """A real scan as a patient of `simulate_patient`.
 
-    The scan is turned to LPS axes, smoothed by a Gaussian of `smoothing_mm` FWHM so that its own noise does
-    not pass for anatomy, cut at 0 and at the body contour. The attenuation map follows `MU_RULE`: it need not
-    be this patient's in every voxel, since the simulated scanner measures and corrects with the same map; it
-    sets how much is attenuated. Frame: x left, y back (0 in the middle of the body), z toward the head as in
-    the scan, mm. `lps_suv` is the scan before smoothing and `liver` the inside of its liver (none found:
-    empty), (z, y, x) with `spacing` (z, y, x).
+    The scan is reordered to LPS axes, smoothed by a Gaussian of `smoothing_mm` FWHM so that its own noise
+    does not pass for anatomy, cut at 0 and at the body contour. The attenuation map follows `MU_RULE`: it
+    need not be this patient's in every voxel, since the simulated scanner measures and corrects with the same
+    map; it sets how much is attenuated. Frame: x left, y back (0 in the middle of the body), z toward the
+    head as in the scan, mm. `lps_suv` is the scan before smoothing and `liver` the inside of its liver (none
+    found: empty), (z, y, x) with `spacing` (z, y, x).
 
     `weight_kg`: of the scan's header if it is not given, else 70 kg, and the facts say which. `lesions`: an
-    integer label image on the scan's own grid. InputError where the scan shows no body.
+    integer label image on the scan's own grid. Raises InputError where the scan shows no body.
     """
 
     region = "wholebody"

@@ -347,7 +347,7 @@ MIXED_TRACERS = {"FDG": 0.55, "PSMA-11": 0.15, "DOTATATE": 0.15, "FAPI": 0.15}
 
 
 def find_tracer(name: str) -> Tracer:
-    """The tracer of that name; InputError lists the known ones."""
+    """The tracer of that name. Raises InputError for any other name."""
     if name not in TRACERS:
         raise InputError(f"unknown tracer '{name}': choose from {', '.join(TRACERS)}")
     return TRACERS[name]

@@ -13,9 +13,8 @@ from drmc.simulation.shapes import Shape, Triple
 class Window:
     """A patient of whom only the range from `lower` to `upper` (mm of the patient's frame) is scanned.
 
-    `facts` are added to the patient's.
-    The beds and the axial field lie where they would for the whole patient. InputError where the window is
-    empty.
+    `facts` are added to the patient's. The beds and the axial field lie where they would for the whole
+    patient. Raises InputError where the window is empty.
     """
 
     def __init__(self, patient: Patient, lower: float, upper: float, facts: dict[str, Any] | None = None):

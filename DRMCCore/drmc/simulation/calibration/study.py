@@ -175,7 +175,7 @@ def _real_scan(folder: Path) -> tuple[PETVolume, RealScan]:
 
 
 def liver_window(patient: Patient, length_mm: float) -> tuple[float, float]:
-    """Window of that length around the middle of a patient's liver; InputError where there is none."""
+    """Window (mm) around the middle of a patient's liver. Raises InputError where there is no liver."""
     lower, upper = patient.axial_range()
     step = _LIVER_GRID_MM
     shape = (math.ceil((upper - lower) / step), 70, 70)
