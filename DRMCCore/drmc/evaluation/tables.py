@@ -42,7 +42,7 @@ def main_cells(record: Summary) -> list[str]:
 
 
 def markdown(result: EvaluationResult) -> str:
-    """The tables of results, comparisons, aims and real scans, for the terminal and the model's card."""
+    """The tables of results, comparisons, aims and real scans, as `drmc models --evaluation` prints them."""
     comparisons = result["comparisons"]
     parts = []
     if result["table"]:
