@@ -11,7 +11,15 @@ import torch
 
 from drmc.benchmark.against_oracle import Setting, measure_tiles, measure_training
 from drmc.benchmark.measure import matrix_product_ceiling
-from drmc.benchmark.records import Measurements, Result, ScalingResult, ScanResult, TileRow, TrainingRow
+from drmc.benchmark.records import (
+    Measurements,
+    Result,
+    ScalingResult,
+    ScanResult,
+    SettingsRecord,
+    TileRow,
+    TrainingRow,
+)
 from drmc.benchmark.targets import TILE, verdicts
 from drmc.benchmark.whole_scan import measure_scaling, measure_scan
 from drmc.benchmark.workload import new_network
@@ -63,8 +71,7 @@ def measure(
         find_scan(scan)
         find_model(model)
     device = cpu_or_cuda(device)[-1]
-    config, tile = _size_of(model)
-    tile = edge or tile
+    config, tile = _size_of(model, edge)
     load = os.getloadavg()[0] if hasattr(os, "getloadavg") else None
     machine = hardware.describe(device) | {"load_average": load}
     tiles: list[TileRow] = []
@@ -96,27 +103,31 @@ def measure(
         "hardware": machine,
         "versions": versions(),
         "created": datetime.now(timezone.utc).isoformat(timespec="seconds"),
-        "settings": {
-            "network": config.to_dict(),
-            "tile": tile,
-            "device": device,
-            "threads": threads,
-            "repeats": repeats,
-            "ceiling_gflop_per_second": ceilings,
-            "notes": list(notes),
-        },
+        "settings": _settings(setting, threads, notes),
     }
     return jsonable({**result, "asked": verdicts(result)})
 
 
-def _size_of(model: str | None) -> tuple[NetworkConfig, int]:
-    """The size of the network and the edge of its tiles: the model's, or the paper's."""
+def _settings(setting: Setting, threads: int, notes: Sequence[str]) -> SettingsRecord:
+    return {
+        "network": setting.config.to_dict(),
+        "tile": setting.edge,
+        "device": setting.device,
+        "threads": threads,
+        "repeats": setting.repeats,
+        "ceiling_gflop_per_second": setting.ceilings,
+        "notes": list(notes),
+    }
+
+
+def _size_of(model: str | None, edge: int | None) -> tuple[NetworkConfig, int]:
+    """The size of the network and the edge of its tiles: `edge`, else the model's, else the paper's."""
     if model is None:
-        return NetworkConfig(), TILE
+        return NetworkConfig(), edge or TILE
     network, tile = load_network(find_model(model))
     if not isinstance(network.config, NetworkConfig):
         raise InputError(
             f"model {model}: the benchmark has no oracle of networks of kind {network.config.kind}: name "
             "another"
         )
-    return network.config, tile
+    return network.config, edge or tile

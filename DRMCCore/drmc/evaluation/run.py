@@ -84,21 +84,7 @@ def evaluate(
         for factor, estimators in task.jobs.items():
             results.add(task.case, factor, list(zip(estimators, records[factor], strict=True)))
     pictures = _pictures(tasks, records_of_tasks)
-    real_records: list[list[RealRecord]] = run(real)
-    scans: dict[str, list[RealResult]] = {
-        task.scan.name: [
-            {"method": estimator.method, **record}
-            for estimator, record in zip(task.estimators, records, strict=True)
-        ]
-        for task, records in zip(real, real_records, strict=True)
-    }
-
-    labels = {
-        (task.case.center, factor, estimator.method): estimator.label()
-        for task in tasks
-        for factor, estimators in task.jobs.items()
-        for estimator in estimators
-    }
+    scans = _real_results(real, run(real))
     model = methods.reference_model
     result: EvaluationResult = {
         "model": {"name": model.name, "sha256": model.sha256},
@@ -114,7 +100,7 @@ def evaluate(
         "device": methods.device_name,
         "hardware": hardware.describe(),
         "precision": methods.precision,
-        "table": table(results, known, labels),
+        "table": table(results, known, _labels(tasks)),
         "pooled": pooled(results, known),
         "comparisons": comparisons(results, methods.reference, known),
         "aims": aims(results, scans, methods.reference, known),
@@ -138,6 +124,29 @@ def _write(
             f"{output}: cannot be written ({error.strerror}): make room and run the same command again, "
             "what was computed is kept"
         ) from None
+
+
+def _real_results(
+    tasks: Sequence[RealTask], records_of_tasks: Sequence[Sequence[RealRecord]]
+) -> dict[str, list[RealResult]]:
+    """The records of the real scans by name, each with its method."""
+    return {
+        task.scan.name: [
+            {"method": estimator.method, **record}
+            for estimator, record in zip(task.estimators, records, strict=True)
+        ]
+        for task, records in zip(tasks, records_of_tasks, strict=True)
+    }
+
+
+def _labels(tasks: Sequence[CaseTask]) -> dict[tuple[str, float, str], str]:
+    """Method with its parameters by center, dose reduction factor and method."""
+    return {
+        (task.case.center, factor, estimator.method): estimator.label()
+        for task in tasks
+        for factor, estimators in task.jobs.items()
+        for estimator in estimators
+    }
 
 
 # ---- what is compared

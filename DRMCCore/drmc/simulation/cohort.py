@@ -16,6 +16,7 @@ import zlib
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from functools import partial
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -271,16 +272,15 @@ def write_cohort(
 ) -> Path:
     """Simulates patients of several centers into a dataset.
 
-    Existing cases are kept. The same seed gives the same patients. A signal or an exception ends all workers
-    and leaves no half-written case.
+    Existing cases are kept. A signal or an exception ends all workers and leaves no half-written case.
 
     Args:
         dataset: folder of the manifest.
         centers: whose patients are simulated.
         patients: number per center.
-        seed: of all patients.
+        seed: the same seed gives the same patients.
         split: one of `SPLITS`.
-        options: doses, source of the patients and the like.
+        options: doses, source of the patients and so on.
         workers: patients that are simulated at the same time.
         threads: of each worker; None: its share of the cores.
         report: called with (done, total, case, seconds) after every case.
@@ -298,18 +298,10 @@ def write_cohort(
     if patients < 1:
         raise InputError(f"--patients {patients}: at least one patient per center is needed")
     threads = threads or max(1, (torch.get_num_threads() // workers))
+    folder = lambda center, index: dataset / center.name / f"{center.name}-{split}-{index:04d}"
     tasks = [
-        CaseTask(
-            center,
-            split,
-            index,
-            seed,
-            dataset / center.name / f"{center.name}-{split}-{index:04d}",
-            threads,
-            options,
-        )
-        for center in centers
-        for index in range(1, patients + 1)
+        CaseTask(center, split, index, seed, folder(center, index), threads, options)
+        for center, index in product(centers, range(1, patients + 1))
     ]
     _check_same_study(tasks)
     waiting = [t for t in tasks if not (t.folder / SIDECAR).is_file()]

@@ -82,8 +82,7 @@ def simulate_patient(
             patient's whole range, or as much of it as a single bed covers.
         tof: with time of flight.
         imperfections: what the reconstruction does not model.
-        uncorrected: also images without attenuation correction, of the same events; the corrected ones do not
-            change.
+        uncorrected: also images of the same events without attenuation correction.
         noise_free: also the image of the expected counts.
         device: "cpu" or "cuda"; the noise depends on it.
         progress: called with the share done (0..1) after every OSEM update; it may raise to cancel.
@@ -101,20 +100,9 @@ def simulate_patient(
     n, nz = center.reconstruction_matrix, math.ceil((upper - lower) / dz) + 2 * END_SLICES
     origin = (lower - END_SLICES * dz, -(n - 1) / 2 * dy, -(n - 1) / 2 * dx)
     phantom = patient.rasterize((nz, n, n), center.voxel_mm, origin)
-    moved, assumed_mu = _imperfect(phantom, patient, imperfections, origin[0] + torch.arange(nz) * dz)
-    calibration = 1.0 + imperfections.calibration_sd * float(physics.normal())
-    acquisition = Acquisition(
-        *moved,
-        center,
-        weight_kg=patient.weight_kg,
-        z_start_mm=origin[0] - dz / 2 - field_start,
-        rng=physics,
-        assumed_mu=assumed_mu,
-        calibration=calibration,
-        tof=tof,
-        device=device,
+    acquisition, calibration = _acquire(
+        phantom, patient, center, imperfections, physics, origin[0], field_start, tof=tof, device=device
     )
-    del moved, assumed_mu
     factors = [float(f) for f in (dose_reduction_factors or center.dose_reduction_factors)]
     events = Events(acquisition, factors, noise_seed, expected=noise_free)
     images, raw = _reconstructions(events, center, nz, tof=tof, uncorrected=uncorrected, progress=progress)
@@ -139,6 +127,38 @@ def simulate_patient(
         uncorrected={} if raw is None else {f: cut(raw[i]).numpy() for i, f in enumerate((1.0, *factors))},
         noise_free=cut(images[-1]).numpy() if noise_free else None,
     )
+
+
+def _acquire(
+    phantom: Phantom,
+    patient: Patient,
+    center: Center,
+    imperfections: Imperfections,
+    physics: np.random.Generator,
+    first_mm: float,
+    field_start: float,
+    *,
+    tof: bool,
+    device: str,
+) -> tuple[Acquisition, float]:
+    """The acquisition of a phantom whose first slice is at `first_mm`, and the scanner's calibration."""
+    dz = center.voxel_mm[0]
+    z_mm = first_mm + torch.arange(len(phantom.activity)) * dz
+    (activity, mu), assumed_mu = _imperfect(phantom, patient, imperfections, z_mm)
+    calibration = 1.0 + imperfections.calibration_sd * float(physics.normal())
+    acquisition = Acquisition(
+        activity,
+        mu,
+        center,
+        weight_kg=patient.weight_kg,
+        z_start_mm=first_mm - dz / 2 - field_start,
+        rng=physics,
+        assumed_mu=assumed_mu,
+        calibration=calibration,
+        tof=tof,
+        device=device,
+    )
+    return acquisition, calibration
 
 
 def _window(

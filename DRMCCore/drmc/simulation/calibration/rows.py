@@ -6,6 +6,7 @@ import math
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -171,18 +172,7 @@ def _texture_rows(name: str, pieces: Sequence[Mapping[str, Any]]) -> list[Row]:
         if low is not None and full
     ]
     wanted = math.sqrt(factor)
-
-    def row(
-        measure: str,
-        value: float | None,
-        reference: float | None,
-        lower: float | None,
-        upper: float | None,
-        source: str,
-        note: str = "",
-    ) -> Row:
-        return Row(TEXTURE_SECTION, name, measure, value, reference, lower, upper, source, note)
-
+    row = partial(Row, TEXTURE_SECTION, name)
     rows = [
         row(
             f"liver noise at DRF {factor:g} over full dose",
