@@ -62,6 +62,7 @@ class TrainingPanel(Panel):
         if self._run is not None:
             self._run.end()
         self.setParameterNode(None)
+        self._view.cleanup()
         self.removeObservers()
 
     def initializeParameterNode(self) -> None:
@@ -71,6 +72,7 @@ class TrainingPanel(Panel):
             parameterNode.configuration = str(self._run.launch.config)
             parameterNode.processes = self._run.launch.processes
         self.setParameterNode(parameterNode)
+        self._view.show(self._history)  # closing a scene removes the charts
 
     def setParameterNode(self, parameterNode: DRMCTrainingParameterNode | None) -> None:
         """Connects the panel to a parameter node, or to none."""

@@ -10,6 +10,7 @@ import slicer
 import vtk
 from PySide6 import QtCore, QtGui, QtWidgets
 
+from .plots import PLOTS
 from .pythonqt import offered, raw
 
 HEADER_HEIGHT = 22
@@ -454,6 +455,7 @@ CTK = {
     "ctkSliderWidget": ctkSliderWidget,
 }
 SLICER = {
+    **PLOTS,
     "qMRMLWidget": qMRMLWidget,
     "qMRMLNodeComboBox": qMRMLNodeComboBox,
     "qMRMLTableView": qMRMLTableView,

@@ -382,11 +382,10 @@ def test_an_output_node_is_taken_over_and_a_label_map_gives_lesions(slicer, case
     own = {"lesionTable": table, "routingTable": routing, "report": report}
     before = nodeIDs(slicer)
     assert logicOf(slicer).process(node, output, model="tiny", lesions=labels, **own) is output
-    chart = {
-        routing.GetNthNodeReferenceID(role, n)
-        for role in ("DRMC.RoutingChart", "DRMC.RoutingSeries")
-        for n in range(2)
-    } - {None}
+    chart = {routing.GetNthNodeReferenceID("DRMC.RoutingChart", number) for number in range(3)}
+    series = slicer.util.getNodesByClass("vtkMRMLPlotSeriesNode")
+    assert len(series) == 3  # two experts, and the standard deviation
+    chart |= {node.GetID() for node in series}
     assert nodeIDs(slicer) == before | chart
     assert logicOf(slicer).process(node, output, model="tiny", lesions=labels, **own) is output
     assert output.GetName() == "Mine" and slicer.util.arrayFromVolume(output).shape == phantom().shape
