@@ -1,7 +1,8 @@
 """The routing of a run as MRML nodes: a table with every gate, and a bar chart of one region.
 
-The table has one row per region, block, bank and expert. `kind` says what a region is: BODY, LESION (its segment's
-name) or CENTER (the profile of a training center: means only). The nearest center is an attribute of the node.
+The table has one row per region, block, bank and expert. `kind` says what a region is: BODY, LESION (its
+segment's name) or CENTER (the profile of a training center: means only). The nearest center is an attribute
+of the node.
 """
 
 from __future__ import annotations
@@ -33,9 +34,11 @@ Row = dict[str, Any]
 
 
 class Routing(NamedTuple):
-    """What a routing table node holds. `regions`: the body under BODY, then the lesions by name; rows in router order.
+    """The content of a routing table node.
 
-    `nearest`: as `routing_nearest` of summary.json without its means, {} without profiles.
+    `regions`: the rows of the body under "", then those of the lesions by name, in router order. `centers`:
+    the same for the profile of each center. `nearest`: as `routing_nearest` of summary.json without its
+    means, {} without profiles.
     """
 
     regions: dict[str, list[Row]]
@@ -86,8 +89,8 @@ def readRouting(tableNode) -> Routing | None:
 def showInChart(tableNode, region: str):
     """Makes the table's chart show a region (a lesion's name, "" the body); returns the chart node.
 
-    A group of bars is a layer, a bar an expert, a line over it the standard deviation over the tiles. Markers show the mean
-    gates of the nearest training center, and beside a lesion those of the body.
+    A group of bars is a layer, a bar an expert, a line over it the standard deviation over the tiles. Markers
+    show the mean gates of the nearest training center, and beside a lesion those of the body.
     """
     routing = readRouting(tableNode)
     layers = layersOf(routing.regions[region])
@@ -176,7 +179,7 @@ def _marks(routing: Routing, region: str) -> dict[str, list[float | None]]:
 
 
 def _barTable(layers: list[list[Row]], experts: list[str]) -> vtk.vtkTable:
-    """A row per layer: its number from 1, its name, and the mean gate of each expert; 0 where it is not known."""
+    """A row per layer: number from 1, name, and the mean gate of each expert, 0 if unknown."""
     gates = {
         name: [float(layer[expert]["mean_gate"] or 0.0) for layer in layers]
         for expert, name in enumerate(experts)
@@ -186,7 +189,7 @@ def _barTable(layers: list[list[Row]], experts: list[str]) -> vtk.vtkTable:
 
 
 def _pointTable(layers: list[list[Row]], marks: dict[str, list[float | None]]) -> vtk.vtkTable:
-    """Three rows per bar, at its middle: the lower and the upper end of its line, and a gap before the next one."""
+    """Three rows per bar, at its middle: the lower and the upper end of its line, and a gap."""
     width = _BAR_SHARE / len(layers[0])
     places: list[float | None] = []
     ends: list[float | None] = []

@@ -30,7 +30,8 @@ class RoutingSection(Section):
         self.heatMap.setToolTip(
             _(
                 "Mean gate of each expert over the tiles, and the standard deviation over them. "
-                "A gate weighs what an expert adds; 0 closes it. Right: the mean gates at the training centers."
+                "A gate weighs the output of an expert; 0 closes it. Right: the mean gates at the training "
+                "centers."
             )
         )
         self.ui.routingView.layout().addWidget(self.heatMap)

@@ -1,4 +1,4 @@
-"""The heat map of the routing: the gates of every layer and expert, and the profiles of the training centers."""
+"""The heat map of the routing: the gates of all layers and experts, and the profiles of the centers."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ _MINI, _GAP = 8, 8  # pixels: the width of an expert in a center's profile, and 
 
 
 class RoutingHeatMap(qt.QWidget):
-    """Layers from top to bottom, experts from left to right, with the numbers; at the right each center's profile.
+    """Layers from top to bottom, experts from left to right; at the right the profiles of the centers.
 
-    It is painted because MRML has no counterpart: a plot chart node has lines and bars only, and a table view cannot color its
-    cells by their values. The bars beside it are a plot chart node.
+    It is painted because MRML has no counterpart: a plot chart node has lines and bars only, and a table view
+    cannot color its cells by their values. The bars beside it are a plot chart node.
     """
 
     def __init__(self) -> None:

@@ -22,7 +22,7 @@ Curve = tuple[str, Points, Color, bool]  # name, (step, value) in order of the s
 
 
 def showCharts(history: History) -> list:
-    """Fills the charts of loss and gain, which are saved with the scene, and shows the last one in a plot view.
+    """Fills the charts of loss and gain that are saved with the scene; shows the last one in a plot view.
 
     Returns:
         The chart nodes; a chart without a value is left out.
@@ -51,7 +51,8 @@ def lossChart(history: History, *, forPanel: bool = False):
 def gainChart(history: History, *, forPanel: bool = False):
     """The chart node of the validation's gain in PSNR over the low dose, filled; None without a value.
 
-    Each center has a line, and a dashed one of its color for the best Gaussian filter. The low dose is the line at 0.
+    Each center has a line, and a dashed one of its color for the best Gaussian filter. The low dose is the
+    line at 0.
 
     Args:
         history: The records of a run.
@@ -111,10 +112,11 @@ def _chart(name: str, quantity: str, curves: Sequence[Curve], forPanel: bool, *,
 
 
 def _setValueAxis(chart, values: Sequence[float], logarithmic: bool) -> None:
-    """The vertical axis: logarithmic if that is wanted and the values differ by a factor of 4, as on the training's page.
+    """Sets the vertical axis: logarithmic if that is wanted and the values differ by a factor of 4.
 
-    A logarithmic axis reaches from a round value below the values to one above. With an automatic range, a plot view that was
-    empty before keeps it between 0.1 and 1.
+    The page of a training has the same rule.     A logarithmic axis reaches from a round value below the
+    values to one above. With an automatic range, a plot view that was empty before keeps it between 0.1 and
+    1.
     """
     smallest = 1e-30
     logarithmic = logarithmic and max(values) > 4.0 * min(values)
@@ -146,8 +148,8 @@ def _newNode(className: str, name: str, forPanel: bool):
 def _table(curves: dict[str, Points]):
     """A column of the steps and one for each curve, NaN where a curve has no value.
 
-    A row is a step. But no line is drawn through a NaN, so where that would break a curve each curve has rows of its own.
-    VTK reports an error for a line of one point, unless a point without a value follows it.
+    A row is a step. But no line is drawn through a NaN, so where that would break a curve each curve has rows
+    of its own. VTK reports an error for a line of one point, unless a point without a value follows it.
     """
     steps = sorted({step for points in curves.values() for step, _value in points})
     rows = {step: row for row, step in enumerate(steps)}

@@ -59,7 +59,7 @@ class DRMCTrainingTest(SelfTest):
         return [chart.GetPlot(number).GetLabel() for number in range(chart.GetNumberOfPlots())]
 
     def dataset(self):
-        """The sample patient as a dataset of one center, for training and, which says nothing here, for validation."""
+        """The sample patient as a dataset of one center, both for training and for validation."""
         folder = self.folder / "data"
         folder.mkdir()
         image = lambda dose: str(sampleFolder() / f"DRMC-sample-{dose}.nrrd")

@@ -1,4 +1,4 @@
-"""Slicer's plot view over a real vtkChartXY that follows the chart node; in its place only the title is painted."""
+"""Slicer's plot view over a real vtkChartXY that follows the chart node; only the title is painted."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """Ring 2: the modules on slicer-core's real MRML scene, and their panels in the Qt stand-in of Testing/host.
 
-Where Qt cannot be loaded, the tests that need no panel run without it and the others say what to install; with
-DRMC_TEST_STRICT=1 they fail instead of being skipped.
+Where Qt cannot be loaded, the tests that need no panel run without it and the others say what to install;
+with DRMC_TEST_STRICT=1 they fail instead of being skipped.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ def slicer(application):
 
 @pytest.fixture
 def qtSlicer(slicer, monkeypatch):
-    """`slicer` with empty settings, for tests that need Qt; an exception in a slot, which Qt only prints, fails them."""
+    """`slicer` with empty settings, for tests that need Qt; exceptions in slots fail them."""
     reason = host.missingQt()
     if reason is not None:
         _without(reason)
@@ -96,7 +96,7 @@ def oblique() -> np.ndarray:
 
 
 def processesOf(text: str) -> list[int]:
-    """Ids of the running processes whose command line or environment holds `text` (Linux; elsewhere of none)."""
+    """Ids of the running processes whose command line has `text` (on Linux; elsewhere none)."""
     found = []
     for folder in Path("/proc").glob("[0-9]*"):
         try:
@@ -112,7 +112,7 @@ def waitUntil(slicer, condition, seconds: float = 300.0) -> None:
     """Lets Qt work until the condition holds."""
     deadline = time.monotonic() + seconds
     while not condition():
-        assert time.monotonic() < deadline, "waited in vain"
+        assert time.monotonic() < deadline, "timed out"
         slicer.app.processEvents()
         time.sleep(0.01)
 
@@ -132,7 +132,7 @@ def sectionOf(panel, name: str):
 
 
 class Puppet:
-    """A process that does what the test says."""
+    """A process that the test controls."""
 
     def __init__(self):
         from DRMCCoreLib.process.signals import Signal

@@ -1,4 +1,4 @@
-"""The routing in the panel: table and chart nodes after a run, heat map, bar chart, nearest center, warning."""
+"""The routing section: table and chart nodes after a run, heat map, bar chart, nearest center, warning."""
 
 from __future__ import annotations
 
@@ -205,7 +205,7 @@ def test_the_chart_in_the_panel_goes_with_the_scene_and_leaves_no_node_of_its_ow
 
 
 def test_another_number_of_experts_keeps_the_bars_in_order(panel, qtSlicer):
-    """A plot view appends the plot of a series whose type changes: a bar would stand where another's line is."""
+    """A plot view appends the plot of a series whose type changes: bars would stand at another's line."""
     from drmc.measures.routing import routing_table
 
     shown(panel, qtSlicer, summaryOf())

@@ -15,8 +15,8 @@ _TITLE_POINTS, _AXIS_TITLE_POINTS, _LABEL_POINTS = 13, 12, 10  # font sizes that
 class Series(NamedTuple):
     """One series of a chart: two columns of a table node, and how they are drawn.
 
-    `color` is RGB from 0 to 1, `labels` the column with a text for each row, shown under the mouse. A series without `line`
-    needs a `marker` (Circle, Cross, Diamond, Plus or Square).
+    `color` is RGB from 0 to 1, `labels` the column with a text for each row, shown under the mouse. A series
+    without `line` needs a `marker` (Circle, Cross, Diamond, Plus or Square).
     """
 
     name: str
@@ -52,7 +52,8 @@ def makeTable(columns: dict[str, Sequence[str | float | None]]) -> vtk.vtkTable:
 def fillChart(chart, xTitle: str, yTitle: str, series: Sequence[Series]) -> None:
     """Makes a chart node show exactly these series, in fonts that fit a module panel.
 
-    Series nodes are the chart's own: they are made and removed here, and are as hidden and as saved as the chart.
+    Series nodes are the chart's own: they are made and removed here, and are as hidden and as saved as the
+    chart.
     """
     with slicer.util.NodeModify(chart):
         for one, node in zip(series, _seriesNodes(chart, series), strict=True):
@@ -76,9 +77,10 @@ def removeChart(chart) -> None:
 
 
 def _seriesNodes(chart, series: Sequence[Series]) -> list:
-    """The chart's series nodes, one for each of `series`; from the first that has another type on they are new.
+    """The chart's series nodes, one for each of `series`; new ones from the first of another type on.
 
-    A plot view appends the plot of a series whose type has changed, so that its bars would stand in another order.
+    A plot view appends the plot of a series whose type has changed, so that its bars would stand in another
+    order.
     """
     nodes = [chart.GetNthPlotSeriesNode(number) for number in range(chart.GetNumberOfPlotSeriesNodes())]
     kept = 0

@@ -14,11 +14,12 @@ _HEIGHT, _LEGEND_LINE = 210, 17  # pixels: without a legend, and of a series in 
 class ChartView:
     """Shows a chart node of the scene in a `qMRMLPlotWidget`, or a text while there is none.
 
-    The view node is not in the scene. Slicer's layout manager makes a hidden widget for every plot view node that it finds in
-    the scene, and propagates the active chart to it; a scene that is saved or closed takes the node along.
+    The view node is not in the scene. Slicer's layout manager makes a hidden widget for every plot view node
+    that it finds in the scene, and propagates the active chart to it; a scene that is saved or closed takes
+    the node along.
 
-    The mouse goes through to the panel, which could not be scrolled over the view otherwise, and the bar with the controls is
-    hidden: the same chart in a view of the layout can be zoomed and exported.
+    The mouse goes through to the panel, which could not be scrolled over the view otherwise, and the bar with
+    the controls is hidden: the same chart in a view of the layout can be zoomed and exported.
     """
 
     def __init__(self, layout, emptyText: str = ""):
@@ -44,15 +45,15 @@ class ChartView:
 
         Args:
             chartNode: A vtkMRMLPlotChartNode of the scene, or None.
-            tickLabels: Texts for the numbers 1, 2, 3, ... on the horizontal axis; the numbers themselves if empty.
+            tickLabels: Texts for 1, 2, 3, ... on the horizontal axis; the numbers themselves if empty.
         """
-        self.widget.setMRMLPlotViewNode(
-            None
-        )  # a node outside the scene does not report that its chart is another
+        # A view node outside the scene does not report that it has another chart: it is set again.
+        self.widget.setMRMLPlotViewNode(None)
         self._viewNode.SetPlotChartNodeID(None if chartNode is None else chartNode.GetID())
         self.widget.setMRMLPlotViewNode(self._viewNode)
         self._showTickLabels(tickLabels)
-        self.widget.plotView().chart().RecalculateBounds()  # round numbers need the size that the view has by now
+        # An automatic axis ends at round numbers only if the view has a size when its range is computed.
+        self.widget.plotView().chart().RecalculateBounds()
         self._label.setVisible(chartNode is None and bool(self._label.text))
         self.widget.setVisible(chartNode is not None)  # a plot view without plots is black
         if chartNode is not None:
