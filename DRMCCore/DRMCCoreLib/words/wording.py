@@ -12,7 +12,7 @@ _SIDECAR = r'write a side-car .*?\.json with "Units": "SUV" or "Bq/mL"'
 
 
 def _phrases() -> tuple[tuple[str, str], ...]:
-    """A pattern of a message, and its replacement."""
+    """Patterns of messages, each with its replacement."""
     place = _("under SUV details, Reference time")
     formats = r"use --format nifti(?: or nrrd)?"
     return (
