@@ -10,19 +10,23 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import slicer
 import vtk
+from drmc.measures.rows import GATE_NUMBERS, ROUTING_COLUMNS, RoutingRow
 from drmc.pages.colors import nice_top, series_rgb
 from DRMCCoreLib.nodes.names import INPUT_REFERENCE
 from DRMCCoreLib.nodes.plots import Series, fillChart, makeTable
 from slicer.i18n import tr as _
 
+if TYPE_CHECKING:
+    from drmc.measures.routing_profiles import NearestCenter
+    from drmc.report.summary import Summary
+
 BODY, LESION, CENTER = "body", "lesion", "center"
 NEAREST_ATTRIBUTE = "DRMC.RoutingNearest"
-_NUMBERS = ("mean_gate", "sd_gate", "closed_fraction", "top1_fraction")
-COLUMNS = ("region", "kind", "block", "bank", "expert", *_NUMBERS)
+COLUMNS = ("region", "kind", *ROUTING_COLUMNS)
 _CHART = "DRMC.RoutingChart"  # from the table to its chart, then to the two tables with the chart's numbers
 _REGION = "DRMC.RoutingRegion"  # of the chart
 _BAR_SHARE = 0.8  # of the distance between two groups, which vtkChartXY gives to the bars of a group
@@ -30,7 +34,12 @@ _LAYER, _NAME, _PLACE, _SPREAD = "Layer", "Name", "Place", "SD"  # columns of th
 _INK = (0.0, 0.0, 0.0)
 _MARKERS = ("Diamond", "Cross")
 
-Row = dict[str, Any]
+
+class RegionRow(RoutingRow):
+    """A row of the node's table: one of the routing table, with its region."""
+
+    region: str
+    kind: str
 
 
 class Routing(NamedTuple):
@@ -41,12 +50,12 @@ class Routing(NamedTuple):
     means, {} without profiles.
     """
 
-    regions: dict[str, list[Row]]
-    centers: dict[str, list[Row]]
-    nearest: dict[str, Any]
+    regions: dict[str, list[RegionRow]]
+    centers: dict[str, list[RegionRow]]
+    nearest: NearestCenter | dict[str, Any]
 
 
-def showRouting(summary: dict[str, Any], tableNode, inputNode):
+def showRouting(summary: Summary, tableNode, inputNode):
     """Puts the routing of a run into `tableNode` (a new node if None) and its chart; returns the table node.
 
     The chart goes on to show its region. None if the summary has no routing.
@@ -74,11 +83,11 @@ def readRouting(tableNode) -> Routing | None:
     if table is None or any(table.GetColumnByName(name) is None for name in COLUMNS):
         return None
     columns = {name: table.GetColumnByName(name) for name in COLUMNS}
-    regions: dict[str, list[Row]] = {}
-    centers: dict[str, list[Row]] = {}
+    regions: dict[str, list[RegionRow]] = {}
+    centers: dict[str, list[RegionRow]] = {}
     for index in range(table.GetNumberOfRows()):
-        row: Row = {name: columns[name].GetValue(index) for name in COLUMNS}
-        row.update({name: None for name in _NUMBERS if math.isnan(row[name])})
+        row = {name: columns[name].GetValue(index) for name in COLUMNS}
+        row.update({name: None for name in GATE_NUMBERS if math.isnan(row[name])})
         key = "" if row["kind"] == BODY else row["region"]
         (centers if row["kind"] == CENTER else regions).setdefault(key, []).append(row)
     if "" not in regions:
@@ -126,25 +135,25 @@ def showInChart(tableNode, region: str):
     return chart
 
 
-def layersOf(rows: Sequence[Row]) -> list[list[Row]]:
+def layersOf(rows: Sequence[RoutingRow]) -> list[list[RoutingRow]]:
     """The rows of a region, layer by layer in router order; in a layer one row per expert."""
     experts = max(row["expert"] for row in rows)
     return [list(rows[first : first + experts]) for first in range(0, len(rows), experts)]
 
 
-def layerName(row: Row, isShort: bool = False) -> str:
+def layerName(row: RoutingRow, isShort: bool = False) -> str:
     """The name of a row's layer: `Block 1 attention`, short `Block 1 att.`."""
     return _("Block {number} {bank}").format(number=row["block"], bank=_bankName(row, isShort))
 
 
-def layerLabel(row: Row) -> str:
+def layerLabel(row: RoutingRow) -> str:
     """The name of a row's layer in two short lines, for an axis: the bank, then the number of the block."""
     return f"{_bankName(row, isShort=True)}\n{row['block']}"
 
 
-def _profileRows(body: list[Row], means: dict[str, list[list[float]]]) -> dict[str, list[Row]]:
+def _profileRows(body: list[RoutingRow], means: dict[str, list[list[float]]]) -> dict[str, list[RoutingRow]]:
     """The rows of each center's profile, in the order and for the places of the body's."""
-    nothing = dict.fromkeys(_NUMBERS)
+    nothing = dict.fromkeys(GATE_NUMBERS)
     found = {}
     for center, mean_LM in means.items():
         flat = [gate for layer in mean_LM for gate in layer]
@@ -152,7 +161,9 @@ def _profileRows(body: list[Row], means: dict[str, list[list[float]]]) -> dict[s
     return found
 
 
-def _table(body: list[Row], lesions: dict[str, list[Row]], centers: dict[str, list[Row]]) -> vtk.vtkTable:
+def _table(
+    body: list[RoutingRow], lesions: dict[str, list[RoutingRow]], centers: dict[str, list[RoutingRow]]
+) -> vtk.vtkTable:
     parts = [
         (BODY, BODY, body),
         *((name, LESION, rows) for name, rows in lesions.items()),
@@ -160,11 +171,11 @@ def _table(body: list[Row], lesions: dict[str, list[Row]], centers: dict[str, li
     ]
     rows = [{**row, "region": region, "kind": kind} for region, kind, part in parts for row in part]
     return makeTable(
-        {name: [_float(row[name]) if name in _NUMBERS else row[name] for row in rows] for name in COLUMNS}
+        {name: [_float(row[name]) if name in GATE_NUMBERS else row[name] for row in rows] for name in COLUMNS}
     )
 
 
-def _bankName(row: Row, isShort: bool) -> str:
+def _bankName(row: RoutingRow, isShort: bool) -> str:
     attention = _("att.") if isShort else _("attention")
     return _("FFN") if row["bank"] == "ffn" else attention
 
@@ -178,7 +189,7 @@ def _marks(routing: Routing, region: str) -> dict[str, list[float | None]]:
     return {name: [row["mean_gate"] for row in rows] for name, rows in shown.items()}
 
 
-def _barTable(layers: list[list[Row]], experts: list[str]) -> vtk.vtkTable:
+def _barTable(layers: list[list[RoutingRow]], experts: list[str]) -> vtk.vtkTable:
     """A row per layer: number from 1, name, and the mean gate of each expert, 0 if unknown."""
     gates = {
         name: [float(layer[expert]["mean_gate"] or 0.0) for layer in layers]
@@ -188,7 +199,7 @@ def _barTable(layers: list[list[Row]], experts: list[str]) -> vtk.vtkTable:
     return makeTable({_LAYER: list(range(1, len(layers) + 1)), _NAME: names, **gates})
 
 
-def _pointTable(layers: list[list[Row]], marks: dict[str, list[float | None]]) -> vtk.vtkTable:
+def _pointTable(layers: list[list[RoutingRow]], marks: dict[str, list[float | None]]) -> vtk.vtkTable:
     """Three rows per bar, at its middle: the lower and the upper end of its line, and a gap."""
     width = _BAR_SHARE / len(layers[0])
     places: list[float | None] = []

@@ -4,7 +4,7 @@
     python DRMCBatch.py SCANS -o OUT
 
 The arguments are those of `drmc denoise`. Shows no dialog. The exit code is the engine's: 0 done, 1 failed, 2
-refused, 130 cancelled.
+refused, 130 canceled.
 """
 
 from __future__ import annotations
