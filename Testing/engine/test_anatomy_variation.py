@@ -1,5 +1,7 @@
-"""How patients differ: proportions and displacement that every grid sees alike, findings at their rates, and labels that
-mean what they say."""
+"""How patients differ: proportions and displacement are the same on every grid, findings have their rates.
+
+Labels are those of the organs.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A real scan as a patient: its uptake, its attenuation map and its place in the scanner, on volumes of known truth."""
+"""A real scan as a patient: uptake, attenuation map and place in the scanner, on volumes of known truth."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ TINY = replace(
 
 
 def torso() -> tuple[np.ndarray, dict[str, np.ndarray]]:
-    """SUV of a body with liver, lungs, heart and bladder, and where each lies, (z, y, x); z toward the head."""
+    """SUV of a body with liver, lungs, heart and bladder, and their places, (z, y, x); z toward the head."""
     z, y, x = np.meshgrid(*(np.arange(n) * s for n, s in zip(SHAPE, SPACING, strict=True)), indexing="ij")
     x, y, z = x - 180.0, y - 132.0, z - 240.0
     ball = lambda cx, cy, cz, a, b, c: ((x - cx) / a) ** 2 + ((y - cy) / b) ** 2 + ((z - cz) / c) ** 2 <= 1
@@ -287,7 +287,7 @@ def test_an_empty_window_is_refused(patient):
 
 
 def test_the_liver_of_the_real_scan_has_its_published_noise(data_folder):
-    """Median over 3 cm spheres 18 % (16 to 22); lag-1 autocorrelation 0.39, 0.55, 0.30 over 40 positions, SD 0.06."""
+    """Median of 3 cm spheres 18 % (16 to 22); lag-1 autocorrelation 0.39, 0.55, 0.30 (SD 0.06, 40 boxes)."""
     volume = read_volume(data_folder / "ge_wb_sts001" / "image")
     suv, spacing = volume.suv_array()[100:205], volume.geometry.spacing_zyx
     liver = find_liver(suv, spacing)
