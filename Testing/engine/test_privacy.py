@@ -9,8 +9,8 @@ import pydicom
 import pytest
 from drmc.cli.main import main
 from drmc.models.weights import save_model
-from engine.synthetic_dicom import write_series
 from pydicom.dataset import Dataset
+from support.engine.synthetic_dicom import write_series
 from test_pipeline import tiny_network
 
 # Distinctive words, so that finding one in any output is no accident.

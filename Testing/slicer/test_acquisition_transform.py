@@ -62,7 +62,7 @@ def header(path: Path):
 def uneven(slicer, tmp_path, monkeypatch):
     """A series whose slices are up to 0.2 steps away from an even grid."""
     monkeypatch.syspath_prepend(str(REPOSITORY / "Testing" / "engine"))
-    from synthetic_dicom import write_series
+    from support.engine.synthetic_dicom import write_series
 
     array = phantom(shape=(10, 20, 22)) * 5000.0
     files = write_series(tmp_path / "series", array, positions=lambda i: 3.0 * i + 0.12 * (i % 2))

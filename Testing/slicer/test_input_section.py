@@ -46,7 +46,7 @@ def series(slicer, monkeypatch, folder: Path, name="PET", shape=(6, 20, 22), **h
 
     monkeypatch.syspath_prepend(str(REPOSITORY / "Testing" / "engine"))
     monkeypatch.syspath_prepend(str(REPOSITORY / "Testing"))
-    from synthetic_dicom import write_series
+    from support.engine.synthetic_dicom import write_series
 
     files = write_series(folder, phantom(shape=shape) * 5000.0, **header)
     names = vtk.vtkStringArray()

@@ -461,7 +461,7 @@ def dicom(slicer, tmp_path, monkeypatch):
     import vtk
 
     monkeypatch.syspath_prepend(str(REPOSITORY / "Testing" / "engine"))
-    from synthetic_dicom import write_series
+    from support.engine.synthetic_dicom import write_series
 
     files = write_series(tmp_path / "series", phantom(shape=(8, 20, 22)) * 5000.0)
     names = vtk.vtkStringArray()
