@@ -12,7 +12,9 @@ for _name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS"):
 
 import pytest  # noqa: E402
 
-REPOSITORY = Path(__file__).resolve().parents[1]
+pytest.register_assert_rewrite("support")
+
+from support import REPOSITORY  # noqa: E402
 
 
 @pytest.fixture(scope="session")

@@ -10,9 +10,10 @@ from pathlib import Path
 
 import pytest
 from drmc.models.weights import save_model
-from test_pipeline import tiny_network, write_case
+from support import REPOSITORY
+from support.engine.denoising_cases import tiny_network, write_case
 
-ENGINE = Path(__file__).resolve().parents[2] / "DRMCCore" / "drmc"
+ENGINE = REPOSITORY / "DRMCCore" / "drmc"
 SOURCES = sorted(ENGINE.rglob("*.py"))
 SHIPPED = [path for folder in ENGINE.parents[1].glob("DRMC*") for path in sorted(folder.rglob("*.py"))]
 NAMES = [str(path.relative_to(ENGINE)) for path in SOURCES]
@@ -97,6 +98,20 @@ def test_files_and_functions_are_short():
             if isinstance(node, ast.FunctionDef) and node.end_lineno - node.lineno >= 70:
                 long.append(f"{path.name}: {node.name}")
     assert len(SHIPPED) > 300 and not long
+
+
+def test_no_test_module_imports_another():
+    """What several test modules use lies in Testing/support: each can then be run, moved and read alone."""
+    found, tests = [], sorted((REPOSITORY / "Testing").rglob("*.py"))
+    names = {path.stem for path in tests if path.name.startswith(("test_", "conftest"))}
+    for path in tests:
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            modules = [node.module or ""] if isinstance(node, ast.ImportFrom) else []
+            modules += (
+                [alias.name for alias in node.names] if isinstance(node, ast.Import | ast.ImportFrom) else []
+            )
+            found += [f"{path.name}: {name}" for name in modules if names & set(name.split("."))]
+    assert len(names) > 90 and not found
 
 
 @pytest.mark.parametrize(

@@ -10,8 +10,8 @@ import pytest
 from drmc.cli.main import main
 from drmc.models.weights import save_model
 from pydicom.dataset import Dataset
+from support.engine.denoising_cases import tiny_network
 from support.engine.synthetic_dicom import write_series
-from test_pipeline import tiny_network
 
 # Distinctive words, so that finding one in any output is no accident.
 WHO = {

@@ -20,9 +20,9 @@ from drmc.inference.denoiser import Denoiser
 from drmc.models.registry import find_model
 from drmc.models.weights import load_network, save_model
 from drmc.pet.reading import read_volume
-from test_pipeline import tiny_network, write_case
+from support import REPOSITORY
+from support.engine.denoising_cases import tiny_network, write_case
 
-REPOSITORY = Path(__file__).resolve().parents[2]
 HEAVY = {"torch", "numpy", "SimpleITK", "pydicom"}
 PUBLIC = {"denoise": denoise, "Denoiser": Denoiser, "find_model": find_model, "read_volume": read_volume}
 

@@ -25,9 +25,9 @@ from drmc.segments.reading import read_segments
 from drmc.texts import ShownStream, cell, shown, text_of_cell
 from hypothesis import given
 from hypothesis import strategies as st
+from support.engine.denoising_cases import GRID, lesion_mask, suv_image, tiny_network
 from support.engine.lesion_tables import read_lesions_csv
 from support.engine.synthetic_dicom import write_series
-from test_pipeline import GRID, lesion_mask, suv_image, tiny_network
 
 FORMULAS = ('=HYPERLINK("http://x","y")', "+cmd|' /C calc'!A1", "-2+3", "@SUM(A1)", "\tx", "\r=1", "-", "=")
 EXACT = ("--device", "cpu", "--precision", "fp32")

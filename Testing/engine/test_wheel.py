@@ -17,8 +17,8 @@ from pathlib import Path
 
 import drmc
 import pytest
+from support import REPOSITORY
 
-REPOSITORY = Path(__file__).resolve().parents[2]
 ENGINE = REPOSITORY / "DRMCCore" / "drmc"
 HOMEPAGE = "https://github.com/DRMC-PET/SlicerDRMC"
 

@@ -10,8 +10,9 @@ import numpy as np
 import pydicom
 import pytest
 import SimpleITK as sitk
-from conftest import REPOSITORY, phantom
-from test_process import Database, denoisedOf, drmc, logicOf, matrixOf, segmentationNode
+from support.slicer.modules import logicOf
+from support.slicer.processes import denoisedOf, drmc
+from support.slicer.scene import Database, matrixOf, phantom, segmentationNode
 
 pytestmark = pytest.mark.usefixtures("model")
 
@@ -61,7 +62,6 @@ def header(path: Path):
 @pytest.fixture
 def uneven(slicer, tmp_path, monkeypatch):
     """A series whose slices are up to 0.2 steps away from an even grid."""
-    monkeypatch.syspath_prepend(str(REPOSITORY / "Testing" / "engine"))
     from support.engine.synthetic_dicom import write_series
 
     array = phantom(shape=(10, 20, 22)) * 5000.0

@@ -6,9 +6,9 @@ import time
 
 import numpy as np
 import pytest
-from conftest import sectionOf, waitUntil
-from test_process import nodeIDs
-from test_rendering import pair
+from support.slicer.modules import sectionOf
+from support.slicer.processes import waitUntil
+from support.slicer.scene import nodeIDs, pair
 
 pytestmark = pytest.mark.usefixtures("model")
 FACTOR = 2.5e-4

@@ -13,7 +13,8 @@ from pathlib import Path
 
 import cmake_lists
 import pytest
-from conftest import REPOSITORY
+from support import REPOSITORY
+from support.slicer.modules import SLICER_FACING
 
 API = json.loads((REPOSITORY / "Testing" / "host" / "pythonqt_api.json").read_text(encoding="utf-8"))
 CMAKE = (REPOSITORY / "CMakeLists.txt").read_text(encoding="utf-8")
@@ -27,12 +28,6 @@ CATEGORIES = {
     "Training",
     "Segmentation",
 }
-SLICER_FACING = [
-    path
-    for folder in ("DRMCCore", "DRMCDenoise", "DRMCTraining")
-    for path in sorted((REPOSITORY / folder).rglob("*.py"))
-    if "drmc" not in path.relative_to(REPOSITORY).parts
-]
 
 
 def metadata(key: str) -> str:

@@ -7,8 +7,8 @@ import sys
 
 import host
 import pytest
-from conftest import sectionOf
-from test_routing_section import shown, summaryOf
+from support.slicer.modules import sectionOf
+from support.slicer.routing import shown, summaryOf
 
 pytestmark = pytest.mark.usefixtures("model")
 DEFAULT_WIDTH = 415  # pixels, of Slicer's module panel

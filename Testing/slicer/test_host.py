@@ -8,7 +8,7 @@ from pathlib import Path
 
 import host
 import pytest
-from conftest import REPOSITORY
+from support import REPOSITORY
 
 pytestmark = pytest.mark.usefixtures("qtSlicer")
 

@@ -9,8 +9,9 @@ from pathlib import Path
 import host
 import numpy as np
 import pytest
-from conftest import REPOSITORY, oblique, phantom, processesOf, sectionOf, waitUntil
-from test_process import Database, denoisedOf, drmc, volumeNode
+from support.slicer.modules import sectionOf
+from support.slicer.processes import denoisedOf, drmc, processesOf, waitUntil
+from support.slicer.scene import Database, oblique, phantom, volumeNode
 
 pytestmark = pytest.mark.usefixtures("model")
 
@@ -43,9 +44,6 @@ def choose(combo, data: str) -> None:
 def series(slicer, monkeypatch, folder: Path, name="PET", shape=(6, 20, 22), **header):
     """A node loaded from a DICOM series that Slicer's database knows."""
     import vtk
-
-    monkeypatch.syspath_prepend(str(REPOSITORY / "Testing" / "engine"))
-    monkeypatch.syspath_prepend(str(REPOSITORY / "Testing"))
     from support.engine.synthetic_dicom import write_series
 
     files = write_series(folder, phantom(shape=shape) * 5000.0, **header)

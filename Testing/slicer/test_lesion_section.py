@@ -10,8 +10,8 @@ from pathlib import Path
 import host
 import numpy as np
 import pytest
-from conftest import phantom, waitUntil
-from test_process import oblique, segmentationNode, volumeNode
+from support.slicer.processes import waitUntil
+from support.slicer.scene import oblique, phantom, segmentationNode, volumeNode
 
 pytestmark = pytest.mark.usefixtures("model")
 

@@ -7,8 +7,8 @@ import sys
 
 import numpy as np
 import pytest
-from conftest import Puppet, phantom, processesOf, waitUntil
-from test_process import matrixOf, nodeIDs, oblique, segmentationNode, volumeNode
+from support.slicer.processes import Puppet, processesOf, waitUntil
+from support.slicer.scene import matrixOf, nodeIDs, oblique, phantom, segmentationNode, volumeNode
 
 pytestmark = pytest.mark.usefixtures("model")
 

@@ -13,66 +13,22 @@ import numpy as np
 import pydicom
 import pytest
 import SimpleITK as sitk
-from conftest import REPOSITORY, Puppet, oblique, phantom, processesOf
+from support import REPOSITORY
+from support.slicer.modules import engineErrors, logicOf
+from support.slicer.processes import Puppet, denoisedOf, drmc, processesOf
+from support.slicer.scene import (
+    Database,
+    loadVolume,
+    matrixOf,
+    nodeIDs,
+    oblique,
+    phantom,
+    segmentationNode,
+    volumeNode,
+)
 
 pytestmark = pytest.mark.usefixtures("model")
 BATCH = REPOSITORY / "DRMCDenoise" / "Scripts" / "DRMCBatch.py"
-
-
-def logicOf(slicer):
-    return sys.modules["DRMCDenoise"].DRMCDenoiseLogic()
-
-
-def engineErrors():
-    from drmc import errors
-
-    return errors
-
-
-def loadVolume(slicer, path: Path):
-    logic = slicer.modules.volumes.logic()
-    return logic.AddArchetypeVolume(str(path), path.name.partition(".")[0])
-
-
-def volumeNode(slicer, array, matrix=None, name="PET", units=None):
-    node = slicer.util.addVolumeFromArray(array, ijkToRAS=matrix, name=name)
-    if units is not None:
-        entry = slicer.vtkCodedEntry()
-        entry.SetValueSchemeMeaning(units, "UCUM", units)
-        node.SetVoxelValueUnits(entry)
-    return node
-
-
-def segmentationNode(slicer, volume, masks: dict[str, np.ndarray], name="Lesions"):
-    segmentation = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLSegmentationNode", name)
-    segmentation.SetReferenceImageGeometryParameterFromVolumeNode(volume)
-    for segment, mask in masks.items():
-        identifier = segmentation.GetSegmentation().AddEmptySegment("", segment)
-        slicer.util.updateSegmentBinaryLabelmapFromArray(
-            mask.astype(np.uint8), segmentation, identifier, volume
-        )
-    return segmentation
-
-
-def matrixOf(slicer, node) -> np.ndarray:
-    from DRMCCoreLib.nodes import geometry
-
-    return geometry.nodeMatrix(node)
-
-
-def nodeIDs(slicer) -> set[str]:
-    scene = slicer.mrmlScene
-    return {scene.GetNthNode(index).GetID() for index in range(scene.GetNumberOfNodes())}
-
-
-def drmc(*arguments) -> subprocess.CompletedProcess:
-    return subprocess.run(
-        [sys.executable, "-m", "drmc", *map(str, arguments)],
-        capture_output=True,
-        text=True,
-        check=False,
-        stdin=subprocess.DEVNULL,
-    )
 
 
 @pytest.fixture(scope="module")
@@ -116,10 +72,6 @@ def case(application, model, tmp_path_factory):
         factor=factor,
         masks=masks,
     )
-
-
-def denoisedOf(folder: Path) -> np.ndarray:
-    return sitk.GetArrayFromImage(sitk.ReadImage(str(folder / "denoised.nrrd")))
 
 
 def test_logic_and_command_line_are_bit_identical(slicer, case, tmp_path):
@@ -443,24 +395,10 @@ def test_results_that_are_not_there_are_a_failure(slicer):
     assert nodeIDs(slicer) == before
 
 
-class Database:
-    """What the modules ask of slicer.dicomDatabase."""
-
-    def __init__(self, files: list[Path]):
-        from pydicom import dcmread
-
-        self.files = {str(dcmread(path, stop_before_pixels=True).SOPInstanceUID): str(path) for path in files}
-
-    def fileForInstance(self, uid: str) -> str:
-        return self.files.get(uid, "")
-
-
 @pytest.fixture
 def dicom(slicer, tmp_path, monkeypatch):
     """A series with a slope for each slice, loaded with ITK as Slicer's DICOM module does, and the database with it."""
     import vtk
-
-    monkeypatch.syspath_prepend(str(REPOSITORY / "Testing" / "engine"))
     from support.engine.synthetic_dicom import write_series
 
     files = write_series(tmp_path / "series", phantom(shape=(8, 20, 22)) * 5000.0)

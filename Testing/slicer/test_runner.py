@@ -9,7 +9,8 @@ from pathlib import Path
 
 import host
 import pytest
-from conftest import REPOSITORY, Puppet, processesOf
+from support import REPOSITORY
+from support.slicer.processes import Puppet, processesOf
 
 sys.path.append(str(REPOSITORY / "DRMCDenoise"))
 

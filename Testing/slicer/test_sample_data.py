@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import REPOSITORY
+from support import REPOSITORY
 
 FOLDER = REPOSITORY / "Resources" / "SampleData"
 CARD = json.loads((FOLDER / "DRMC-sample.json").read_text(encoding="utf-8"))

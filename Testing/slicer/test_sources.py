@@ -8,8 +8,8 @@ import xml.etree.ElementTree
 from pathlib import Path
 
 import pytest
-from conftest import REPOSITORY
-from test_extension_files import SLICER_FACING
+from support import REPOSITORY
+from support.slicer.modules import SLICER_FACING
 
 # A name that is one of these or ends in one is a Qt object; `ui.label.text` or `combo.count` is not.
 NOUNS = (

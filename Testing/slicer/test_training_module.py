@@ -13,7 +13,8 @@ from pathlib import Path
 
 import host
 import pytest
-from conftest import REPOSITORY, Puppet, processesOf, waitUntil
+from support import REPOSITORY
+from support.slicer.processes import Puppet, processesOf, waitUntil
 
 SCRIPT = REPOSITORY / "DRMCTraining" / "Scripts" / "DRMCTrain.py"
 CHECKS = (("ok", "configuration: tiny"), ("warning", "device: CPU only, 2 cores"), ("ok", "disk: 3 GB free"))
@@ -414,9 +415,8 @@ def test_the_report_is_opened_when_there_is_one(panel, puppets, configuration, t
 def small(tmp_path_factory) -> Path:
     """A configuration that trains in seconds, of a dataset of balls; its output is beside it."""
     pytest.importorskip("torch")
-    sys.path.append(str(REPOSITORY / "Testing" / "engine"))
     from drmc.files import write_json
-    from test_training import make_dataset, tiny_config
+    from support.engine.small_training import make_dataset, tiny_config
 
     folder = tmp_path_factory.mktemp("training")
     (folder / "data").mkdir()

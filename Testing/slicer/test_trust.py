@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import SimpleITK as sitk
-from conftest import phantom, processesOf, waitUntil
-from test_process import drmc, loadVolume, nodeIDs, oblique, volumeNode
+from support.slicer.processes import drmc, processesOf, waitUntil
+from support.slicer.scene import loadVolume, nodeIDs, oblique, phantom, volumeNode
 
 pytestmark = pytest.mark.usefixtures("model")
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import ast
 
 import pytest
-from conftest import REPOSITORY
+from support import REPOSITORY
 
 ENGINE = REPOSITORY / "DRMCCore" / "drmc"
 # What the panel's child process never runs: other commands, batches, and the parser of the command line itself.

@@ -20,7 +20,7 @@ from drmc.errors import DRMCError
 from drmc.inference.denoiser import Denoiser
 from drmc.models.weights import save_model
 from drmc.networks.drmc import DRMC, NetworkConfig
-from test_pipeline import tiny_network, tree, write_case
+from support.engine.denoising_cases import tiny_network, tree, write_case
 
 TINY = NetworkConfig(channels=8, blocks=2, experts=3, heads=2, hidden=4)
 TILE = Workload("tile", "product", TINY, 10, "fp32", "cpu", 3)

@@ -17,54 +17,21 @@ import pytest
 from drmc.cli.main import main
 from drmc.imaging.files import write_image
 from drmc.imaging.geometry import Geometry
-from drmc.models.weights import save_model
 from drmc.pet.reading import read_volume
 from drmc.runtime.progress import JsonProgress, TerminalProgress, duration
-from support.engine.synthetic_dicom import SECRETS, rewrite, write_series
-from test_pipeline import (
+from support.engine.command_line import EXACT, refused
+from support.engine.denoising_cases import (
     GRID,
     LESION_COLUMNS,
     THRESHOLD_COLUMNS,
     lesion_mask,
     suv_image,
-    tiny_network,
     tree,
     write_case,
 )
+from support.engine.synthetic_dicom import SECRETS, rewrite, write_series
 
 CT_CLASS = "1.2.840.10008.5.1.4.1.1.2"
-EXACT = ("--device", "cpu", "--precision", "fp32")
-
-
-@pytest.fixture(autouse=True)
-def models(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A folder with one model that is the default."""
-    folder = tmp_path / "models"
-    folder.mkdir()
-    card = {"title": "a tiny network", "default": True, "training": {"data": "none", "steps": 0}}
-    save_model(folder / "tiny.pt", tiny_network(), 16, card)
-    monkeypatch.setenv("DRMC_MODELS", str(folder))
-    monkeypatch.delenv("DRMC_DEBUG", raising=False)
-    return folder
-
-
-@pytest.fixture
-def case(tmp_path: Path) -> dict[str, Path]:
-    """One case in SUV."""
-    return write_case(tmp_path / "case")
-
-
-def refused(capfd: pytest.CaptureFixture[str], folder: Path, *arguments: object) -> str:
-    """Asserts a refusal: exit code 2, one line on standard error, nothing else; gives the line."""
-    before, folders = tree(folder), sorted(folder.rglob("*"))
-    capfd.readouterr()
-    code = main([str(argument) for argument in arguments])
-    out, err = capfd.readouterr()
-    assert code == 2, err
-    assert err.startswith("drmc: ") and err.endswith("\n") and err.count("\n") == 1, err
-    assert "Traceback" not in err and out == ""
-    assert tree(folder) == before and sorted(folder.rglob("*")) == folders
-    return err
 
 
 # ---- what it says

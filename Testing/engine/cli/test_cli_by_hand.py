@@ -13,9 +13,9 @@ from drmc.imaging.files import write_image
 from drmc.models.registry import find_model, user_folder
 from drmc.pet import in_memory
 from drmc.pet.reading import read_volume
+from support.engine.command_line import EXACT, refused
+from support.engine.denoising_cases import GRID, suv_image, tree, write_case
 from support.engine.synthetic_dicom import write_series
-from test_cli import EXACT, models, refused  # noqa: F401  (a fixture)
-from test_pipeline import GRID, suv_image, tree, write_case
 
 
 def said(capture, *arguments: object) -> dict:
@@ -149,7 +149,7 @@ def test_a_held_series_that_was_changed_is_refused(capfd, tmp_path):
 # ---- models and devices
 
 
-def test_a_model_is_added_to_the_users_folder(capfd, tmp_path, models, monkeypatch):  # noqa: F811
+def test_a_model_is_added_to_the_users_folder(capfd, tmp_path, models, monkeypatch):
     monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "home"))
     monkeypatch.setenv("LOCALAPPDATA", str(tmp_path / "home"))
     monkeypatch.setattr(Path, "home", lambda: tmp_path / "home")
@@ -168,7 +168,7 @@ def test_a_model_is_added_to_the_users_folder(capfd, tmp_path, models, monkeypat
     assert find_model(user_folder() / "mine.pt").sha256 == added.sha256
 
 
-def test_another_model_of_the_same_name_is_not_written_over(capfd, tmp_path, models, monkeypatch):  # noqa: F811
+def test_another_model_of_the_same_name_is_not_written_over(capfd, tmp_path, models, monkeypatch):
     from drmc.models.weights import save_model
     from drmc.networks.drmc import DRMC, NetworkConfig
 

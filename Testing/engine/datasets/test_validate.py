@@ -25,7 +25,7 @@ from drmc.runtime.progress import JsonProgress
 from drmc.simulation.cohort import write_cohort
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from test_cohort import BODY, HEAD
+from support.engine.small_scanners import BODY, HEAD
 
 # torch says that its CSR support is in beta state
 pytestmark = pytest.mark.filterwarnings("ignore:.*[Ss]parse.*")

@@ -25,8 +25,8 @@ from drmc.measures.body_change import noise
 from drmc.models.weights import save_model
 from drmc.pet.reading import read_volume
 from drmc.runtime.progress import JsonProgress, TerminalProgress
+from support.engine.denoising_cases import GRID, lesion_mask, suv_image, tiny_network
 from support.engine.synthetic_dicom import write_series
-from test_pipeline import GRID, lesion_mask, suv_image, tiny_network
 
 EXACT = ("--device", "cpu", "--precision", "fp32")
 

@@ -10,8 +10,8 @@ from drmc.cli.main import main
 from drmc.imaging.files import write_image
 from drmc.models.weights import save_model
 from drmc.pet.reading import read_volume
+from support.engine.denoising_cases import GRID, lesion_mask, suv_image, tiny_network
 from support.engine.synthetic_dicom import write_series
-from test_pipeline import GRID, lesion_mask, suv_image, tiny_network
 
 EXACT = ("--device", "cpu", "--precision", "fp32")
 

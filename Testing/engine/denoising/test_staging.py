@@ -23,8 +23,8 @@ from drmc.imaging.geometry import Geometry
 from drmc.models.weights import save_model
 from drmc.pet.reading import read_volume
 from drmc.report.page import write_report
+from support.engine.denoising_cases import GRID, suv_image, tiny_network, tree, write_case
 from support.engine.small_training import make_dataset, tiny_config
-from test_pipeline import GRID, suv_image, tiny_network, tree, write_case
 
 resource = pytest.importorskip("resource", reason="limits and signals as POSIX has them")
 EXACT = ("--device", "cpu", "--precision", "fp32")

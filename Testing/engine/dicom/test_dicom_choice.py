@@ -16,8 +16,8 @@ from drmc.errors import InputError
 from drmc.imaging.files import write_image
 from drmc.models.weights import save_model
 from drmc.pet.reading import read_volume
+from support.engine.denoising_cases import tiny_network
 from support.engine.synthetic_dicom import SECRETS, rewrite, write_series
-from test_pipeline import tiny_network
 
 AC = {"SeriesInstanceUID": "1.2.3.1", "SeriesDescription": "PET WB AC"}
 NAC = {

@@ -11,7 +11,6 @@ import numpy as np
 import pydicom
 import pydicom.pixels
 import pytest
-import SimpleITK as sitk
 from drmc.dicom import decode
 from drmc.dicom.series import read_pet_series
 from drmc.errors import InputError
@@ -25,31 +24,8 @@ from pydicom.uid import (
     JPEGLosslessSV1,
     JPEGLSLossless,
 )
+from support.engine.compressed_dicom import by_simpleitk, jpeg_2000, without_plugins
 from support.engine.synthetic_dicom import write_series
-
-
-def by_simpleitk(folder: Path, compressor: str) -> Callable[[np.ndarray], bytes]:
-    """An encoder of one unsigned slice that SimpleITK writes as DICOM; of few voxels it makes no stream."""
-
-    def encode(values: np.ndarray) -> bytes:
-        writer = sitk.ImageFileWriter()
-        writer.SetFileName(str(folder / "encoded.dcm"))
-        writer.SetImageIO("GDCMImageIO")
-        writer.UseCompressionOn()
-        writer.SetCompressor(compressor)
-        writer.Execute(sitk.GetImageFromArray(values))
-        data = pydicom.dcmread(folder / "encoded.dcm").PixelData
-        return next(pydicom.encaps.generate_frames(data, number_of_frames=1))
-
-    return encode
-
-
-def jpeg_2000(values: np.ndarray) -> bytes:
-    """A lossless JPEG 2000 code stream of one unsigned slice."""
-    image = pytest.importorskip("PIL.Image")
-    stream = io.BytesIO()
-    image.fromarray(np.ascontiguousarray(values)).save(stream, "JPEG2000", irreversible=False, no_jp2=True)
-    return stream.getvalue()
 
 
 def jpeg_ls(values: np.ndarray) -> bytes:
@@ -81,16 +57,6 @@ def compress(file: Path, syntax: str, encode: Callable[[np.ndarray], bytes], fra
     ds["PixelData"].is_undefined_length = True
     ds.file_meta.TransferSyntaxUID = syntax
     ds.save_as(file)
-
-
-def without_plugins(monkeypatch: pytest.MonkeyPatch) -> None:
-    """As where nothing but the declared dependencies is installed: pydicom decodes RLE alone."""
-    decoders = {
-        id(decoder): decoder
-        for decoder in map(pydicom.pixels.get_decoder, (JPEGLosslessSV1, JPEGLSLossless, JPEG2000Lossless))
-    }
-    for decoder in decoders.values():
-        monkeypatch.setattr(type(decoder), "is_available", False)
 
 
 def refusal(path: Path) -> str:

@@ -16,7 +16,7 @@ from drmc.evaluation.statistics import holm, signed_rank
 from drmc.imaging.body import body_mask
 from drmc.simulation.liver import find_liver
 from support.engine.evaluation_data import constant_model
-from test_semireal import SPACING, torso
+from support.engine.torso import SPACING, torso
 
 GAINS = {"drmc": 6.0, "baseline": 5.0, "gaussian": 3.0, "nlm": 4.5}
 

@@ -16,8 +16,8 @@ from drmc.measures.lesions import COLUMNS, lesion_table
 from drmc.models.weights import save_model
 from drmc.report.lesions import lesions_html
 from drmc.segments.segment import Segment
+from support.engine.denoising_cases import GRID, lesion_mask, suv_image, tiny_network
 from support.engine.lesion_tables import read_lesions_csv
-from test_pipeline import GRID, lesion_mask, suv_image, tiny_network
 
 GEOMETRY = Geometry((6, 8, 10), (2.0, 3.0, 4.0))
 VOXEL = 2.0 * 3.0 * 4.0 / 1000.0

@@ -27,8 +27,8 @@ from drmc.models.registry import find_model
 from drmc.models.weights import load_network, save_model
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from support.engine.denoising_cases import request, tiny_network, write_case
 from support.engine.evaluation_data import write_dataset
-from test_pipeline import request, tiny_network, write_case
 
 LAYERS, EXPERTS = 4, 3
 CENTERS = {"C1": 0.3, "C2": 0.5, "C3": 0.9}

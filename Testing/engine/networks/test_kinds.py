@@ -32,6 +32,7 @@ from drmc.training.muon import MuonAdamW, orthogonalized
 from drmc.training.start import initial_network, make_optimizer
 from drmc.training.strategies.base import average_sites, mean_model
 from drmc.training.trainer import Trainer
+from support.engine.denoising_cases import write_case
 from support.engine.small_training import (
     CENTERS,
     TINY,
@@ -41,7 +42,6 @@ from support.engine.small_training import (
     stop_after,
     tiny_config,
 )
-from test_pipeline import write_case
 
 SMALL: dict[str, Settings] = {
     "drmc": TINY,

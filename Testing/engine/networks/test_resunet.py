@@ -8,7 +8,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from drmc.networks.resunet import ResUNet, ResUNetConfig
-from test_network import relative, relative_norm, tile
+from support.engine.network_checks import relative, relative_norm, tile
 from torch import Tensor
 
 SMALL = ResUNetConfig(widths=(4, 6, 8), units=(1, 2, 1))

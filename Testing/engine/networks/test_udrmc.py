@@ -8,13 +8,13 @@ from itertools import pairwise
 
 import drmc.networks.drmc
 import pytest
-import test_network
 import torch
 import torch.nn.functional as F
 from drmc.benchmark import oracle
 from drmc.networks.drmc import DRMC
 from drmc.networks.udrmc import UDRMC, UDRMCConfig
-from test_network import GATE_BIASES, relative, relative_norm, tile
+from support.engine import network_checks
+from support.engine.network_checks import GATE_BIASES, relative, relative_norm, tile
 from torch import Tensor, nn
 
 SMALL = UDRMCConfig(widths=(8, 16, 24), blocks=(1, 2, 1, 1, 1), hidden=6)
@@ -111,7 +111,9 @@ def oracle_of(network: UDRMC) -> UOracle:
     return literal
 
 
-assert_equals_oracle = partial(test_network.assert_equals_oracle, oracle_of=oracle_of, state_of=oracle_state)
+assert_equals_oracle = partial(
+    network_checks.assert_equals_oracle, oracle_of=oracle_of, state_of=oracle_state
+)
 
 
 # --------------------------------------------------------------------------------------- against the oracle

@@ -27,8 +27,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 from support.engine import synthetic_dicom
+from support.engine.denoising_cases import tree
 from support.engine.synthetic_dicom import SECRETS, rewrite
-from test_pipeline import case, models, tree  # noqa: F401  (fixtures)
 
 EQUIPMENT = Equipment("tiny", "0123456789abcdef" * 4)
 SHAPE = (5, 6, 7)
@@ -412,7 +412,7 @@ def dicom_request(scan: Path, output: Path, **changes: object) -> DenoiseRequest
     return replace(start, **changes)
 
 
-def test_image_files_are_refused_before_any_work(models, case, tmp_path, monkeypatch):  # noqa: F811
+def test_image_files_are_refused_before_any_work(models, case, tmp_path, monkeypatch):
     monkeypatch.setattr(inputs, "read_volume", None)
     with pytest.raises(InputError, match=r"no DICOM header.*--format nifti") as caught:
         run(dicom_request(case["low"], tmp_path / "out"))
@@ -428,7 +428,7 @@ def test_other_kinds_of_dicom_are_refused(tmp_path):
     assert not any(secret in str(caught.value) for secret in SECRETS)
 
 
-def test_a_run_writes_the_series_and_takes_it_away_again(models, tmp_path):  # noqa: F811
+def test_a_run_writes_the_series_and_takes_it_away_again(models, tmp_path):
     source(tmp_path / "scan")
     output = tmp_path / "out"
     summary = run(dicom_request(tmp_path / "scan", output))
@@ -461,7 +461,7 @@ def test_a_run_writes_the_series_and_takes_it_away_again(models, tmp_path):  # n
     assert resume.why_again(replace(both, dicom=False), entry) is not None
 
 
-def test_a_folder_of_somebody_else_s_is_not_replaced(models, tmp_path):  # noqa: F811
+def test_a_folder_of_somebody_else_s_is_not_replaced(models, tmp_path):
     source(tmp_path / "scan")
     (tmp_path / "out" / "denoised").mkdir(parents=True)
     (tmp_path / "out" / "denoised" / "notes.txt").write_text("mine")
@@ -473,7 +473,7 @@ def test_a_folder_of_somebody_else_s_is_not_replaced(models, tmp_path):  # noqa:
 
 @pytest.mark.parametrize("existing", [False, True], ids=["new folder", "earlier results"])
 @pytest.mark.parametrize("moment", ["slice", "move", "cancel"])
-def test_an_interrupted_write_leaves_nothing(models, tmp_path, monkeypatch, existing, moment):  # noqa: F811
+def test_an_interrupted_write_leaves_nothing(models, tmp_path, monkeypatch, existing, moment):
     source(tmp_path / "scan")
     output = tmp_path / "out"
     if existing:
@@ -505,7 +505,7 @@ def test_an_interrupted_write_leaves_nothing(models, tmp_path, monkeypatch, exis
     assert tree(tmp_path) == before and output.exists() == existing
 
 
-def test_a_batch_refuses_what_is_no_dicom_and_does_the_rest(models, case, tmp_path):  # noqa: F811
+def test_a_batch_refuses_what_is_no_dicom_and_does_the_rest(models, case, tmp_path):
     cohort = tmp_path / "cohort"
     source(cohort / "a")
     shutil.copy(case["low"], cohort / "b.nii.gz")

@@ -24,8 +24,8 @@ from pydicom.uid import (
     JPEGLosslessSV1,
     generate_uid,
 )
-from test_dicom_compressed import by_simpleitk, jpeg_2000, without_plugins
-from test_dicom_segments import (
+from support.engine.compressed_dicom import by_simpleitk, jpeg_2000, without_plugins
+from support.engine.dicom_segmentations import (
     FRAME,
     box,
     grid,

@@ -15,38 +15,10 @@ from drmc.simulation.centers import CENTERS, Center, axial_profile, find_center
 from drmc.simulation.imperfections import Imperfections, breathing_phases, descend
 from drmc.simulation.projector import GaussianPSF, Projector
 from drmc.simulation.reconstruction import AcquisitionModel, reconstruct
+from support.engine.small_scanners import SLICES, TIMED, TINY, radius_mm, scanner_error
 
 # torch says that its CSR support is in beta state
 pytestmark = pytest.mark.filterwarnings("ignore:.*[Ss]parse.*")
-
-TINY = replace(
-    CENTERS["C1"],
-    voxel_mm=(6.0, 8.0, 8.0),
-    matrix=40,
-    reconstruction_matrix=40,
-    system_psf_mm=(8.0, 8.0, 8.0),
-    modelled_psf_mm=(8.0, 8.0, 8.0),
-    views=40,
-    subsets=4,
-    post_filter_mm=(8.0, 8.0, 8.0),
-)
-TIMED = replace(
-    TINY, bed_step_mm=0.0, axial_field_mm=1000.0, acceptance_mm=100.0, tof_fwhm_ps=400.0, tof_bins=7,
-    tof_bin_mm=50.0, tof_count_multiplier=TINY.count_multiplier,
-)  # fmt: skip
-SLICES = 20
-
-
-def scanner_error(deviations: float = 0.0) -> SimpleNamespace:
-    """A generator whose scanner misjudges its scatter by so many standard deviations of 4 %."""
-    return SimpleNamespace(normal=lambda: deviations)
-
-
-def radius_mm(center: Center, at=(0.0, 0.0)) -> torch.Tensor:
-    """Distance (y, x) from `at` (x, y) in mm."""
-    n = center.reconstruction_matrix
-    position = (torch.arange(n) - (n - 1) / 2) * center.voxel_mm[2]
-    return ((position[:, None] - at[1]) ** 2 + (position[None] - at[0]) ** 2).sqrt()
 
 
 def cylinder(center: Center = TINY, *, insert_suv: float = 1.0) -> tuple[torch.Tensor, torch.Tensor]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict, fields
-from pathlib import Path
 
 import pytest
 from drmc.errors import InputError
@@ -17,6 +16,7 @@ from drmc.simulation.centers import (
     load_centers,
     parameter_sources,
 )
+from support import REPOSITORY
 
 
 def given(value, source: str = "our protocol") -> dict:
@@ -115,7 +115,7 @@ def test_the_table_is_a_file_of_the_same_form():
 
 
 def test_the_scanners_that_are_shipped_are_read():
-    folder = Path(__file__).parents[3] / "Resources" / "Scanners"
+    folder = REPOSITORY / "Resources" / "Scanners"
     found = {center.name: center for path in folder.glob("*.json") for center in find_centers(str(path))}
     assert set(found) == {"W4", "GE5", "SI2", "SI4", "SI5", "B2", "F1"}
     assert found["W4"].voxel_mm == (4.0, 4.0, 4.0)

@@ -30,37 +30,12 @@ from drmc.simulation.imperfections import Imperfections
 from drmc.simulation.organs import ORGANS
 from drmc.simulation.patients import PatientSource
 from drmc.simulation.scan import simulate_patient
+from support import REPOSITORY
+from support.engine.small_scanners import BODY, HEAD
 
 # torch says that its CSR support is in beta state
 pytestmark = pytest.mark.filterwarnings("ignore:.*[Ss]parse.*")
 
-HEAD = replace(
-    CENTERS["C5"],
-    voxel_mm=(9.0, 8.0, 8.0),
-    matrix=30,
-    reconstruction_matrix=34,
-    views=18,
-    subsets=3,
-    iterations=2,
-    system_psf_mm=(8.0, 8.0, 8.0),
-    modelled_psf_mm=(8.0,) * 3,
-    post_filter_mm=(6.0,) * 3,
-    count_multiplier=0.01,
-)
-BODY = replace(
-    CENTERS["C1"],
-    voxel_mm=(11.0, 12.0, 12.0),
-    matrix=46,
-    reconstruction_matrix=50,
-    views=24,
-    subsets=4,
-    iterations=4,
-    system_psf_mm=(10.0, 10.0, 10.0),
-    modelled_psf_mm=(8.0,) * 3,
-    post_filter_mm=(0.0,) * 3,
-    dose_reduction_factors=(12.0, 3.0),
-    count_multiplier=0.02,
-)
 FILES = {"full.nii.gz", "low_drf004.nii.gz", "truth.nii.gz", "lesions.nii.gz", "organs.nii.gz", "pet.json"}
 
 
@@ -582,7 +557,7 @@ signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background
 from dataclasses import replace
 from drmc.cli import main as cli
 from drmc.simulation.centers import CENTERS
-from test_cohort import HEAD
+from support.engine.small_scanners import HEAD
 CENTERS["C5"] = replace(HEAD, iterations=20000)
 arguments = ["simulate", "--centers", "C5", "--patients", "3", "--workers", "2", "--progress", "json"]
 sys.exit(cli.main([*arguments, "--device", "cpu", "-o", sys.argv[1]]))
@@ -603,7 +578,7 @@ def test_a_stop_leaves_no_process_and_nothing_half_written(tmp_path, how):
     out = tmp_path / "data"
     with subprocess.Popen(
         [sys.executable, "-c", LONG_RUN, str(out)],
-        cwd=Path(__file__).parent,
+        cwd=REPOSITORY / "Testing",
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,

@@ -19,7 +19,7 @@ from drmc.simulation.labelmap import LabeledBody, organ_of, read_label_map
 from drmc.simulation.organs import LEFT, MU_PER_MM, ORGANS, organ_mask
 from drmc.simulation.resampling import averages, resampled
 from support.engine.synthetic_patients import WOMAN, organ_name, patient
-from test_semireal import TINY
+from support.engine.torso import SCANNER
 
 STEP = 5.0
 
@@ -163,7 +163,7 @@ def test_what_cannot_be_used_is_refused_in_one_line(files, tmp_path):
 
 
 def test_the_command_scans_a_map(files, tmp_path, capsys):
-    changed = {key: value for key, value in asdict(TINY).items() if value != asdict(CENTERS["C1"])[key]}
+    changed = {key: value for key, value in asdict(SCANNER).items() if value != asdict(CENTERS["C1"])[key]}
     center = {
         "like": "C1",
         **{key: {"value": value, "source": "assumed: a test"} for key, value in changed.items()},

@@ -11,7 +11,7 @@ from drmc.datasets.manifest import read_manifest
 from drmc.errors import InputError
 from drmc.simulation.cohort import ScanOptions, patient_seed, write_cohort
 from drmc.simulation.scan import simulate_patient
-from test_uncorrected import COARSE
+from support.engine.small_scanners import COARSE
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*[Ss]parse.*")
 FACTOR = 4.0

@@ -12,52 +12,18 @@ import torch
 from drmc.errors import InputError
 from drmc.pet.reading import read_volume
 from drmc.simulation.anatomy import Phantom
-from drmc.simulation.centers import CENTERS, axial_profile
+from drmc.simulation.centers import axial_profile
 from drmc.simulation.liver import find_liver
 from drmc.simulation.noise import lag_autocorrelation, sphere_statistics
 from drmc.simulation.organs import MU_PER_MM, ORGANS
 from drmc.simulation.scan import END_SLICES, simulate_patient
 from drmc.simulation.semireal import RealScan, semi_real_patient
 from drmc.simulation.window import Window
+from support.engine.torso import ORIGIN, SCANNER, SHAPE, SPACING, torso
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*[Ss]parse.*")
 
-SPACING = (6.0, 6.0, 6.0)
-SHAPE = (80, 44, 60)
-ORIGIN = (-210.0, -90.0, -700.0)  # x, y, z: the body is off the scanner's axis
 LIVER, LUNG = ORGANS["liver"].label, ORGANS["lung"].label
-
-TINY = replace(
-    CENTERS["C1"],
-    voxel_mm=(8.0, 8.0, 8.0),
-    matrix=56,
-    reconstruction_matrix=56,
-    system_psf_mm=(8.0, 8.0, 8.0),
-    modelled_psf_mm=(8.0, 8.0, 8.0),
-    views=60,
-    subsets=6,
-    iterations=4,
-    post_filter_mm=(8.0, 8.0, 8.0),
-    count_multiplier=0.05,
-)
-
-
-def torso() -> tuple[np.ndarray, dict[str, np.ndarray]]:
-    """SUV of a body with liver, lungs, heart and bladder, and where each lies, (z, y, x); z toward the head."""
-    z, y, x = np.meshgrid(*(np.arange(n) * s for n, s in zip(SHAPE, SPACING, strict=True)), indexing="ij")
-    x, y, z = x - 180.0, y - 132.0, z - 240.0
-    ball = lambda cx, cy, cz, a, b, c: ((x - cx) / a) ** 2 + ((y - cy) / b) ** 2 + ((z - cz) / c) ** 2 <= 1
-    parts = {
-        "body": (x / 160) ** 2 + (y / 110) ** 2 <= 1,
-        "liver": ball(-75, -10, -20, 70, 70, 70),
-        "lung": (ball(-80, 0, 120, 55, 75, 80) | ball(80, 0, 120, 55, 75, 80)) & (z > 55),
-        "heart": ball(15, -35, 85, 38, 38, 38),
-        "bladder": ball(0, -20, -190, 25, 25, 25),
-    }
-    suv = 0.75 * parts["body"].astype(np.float32)
-    for name, value in (("liver", 2.1), ("lung", 0.45), ("heart", 1.7), ("bladder", 12.0)):
-        suv[parts[name]] = value
-    return suv, parts
 
 
 def write(path: Path, suv: np.ndarray, direction=None) -> Path:
@@ -225,7 +191,7 @@ def test_a_scan_of_nothing_is_refused(tmp_path):
 def test_a_semi_real_scan_returns_the_uptake(patient):
     lower, _ = patient.axial_range()
     window = Window(patient, lower + 160, lower + 280)
-    scan = simulate_patient(TINY, np.random.SeedSequence(4), patient=window, dose_reduction_factors=(4,))
+    scan = simulate_patient(SCANNER, np.random.SeedSequence(4), patient=window, dose_reduction_factors=(4,))
     liver = scan.phantom.organs.numpy() == LIVER
     truth = scan.phantom.activity.numpy()
     assert scan.full.shape[0] == 15 and liver.sum() > 100
@@ -258,7 +224,7 @@ def test_a_window_lies_in_the_field_where_the_whole_patient_does(bed_step_mm):
     cylinder = Cylinder()
     lower, upper = cylinder.axial_range()
     center = replace(
-        TINY,
+        SCANNER,
         voxel_mm=(2.0, 8.0, 8.0),
         bed_step_mm=bed_step_mm,
         axial_field_mm=200.0 if bed_step_mm else 1000.0,

@@ -19,12 +19,10 @@ from drmc.simulation.organs import organ_mask
 from drmc.simulation.projector import GaussianPSF
 from drmc.simulation.reconstruction import reconstruct
 from drmc.simulation.scan import simulate_patient
-from test_acquisition import SLICES, TIMED, TINY, radius_mm, scanner_error
+from support.engine.small_scanners import COARSE, SLICES, TIMED, TINY, radius_mm, scanner_error
 
 # torch says that its CSR support is in beta state
 pytestmark = pytest.mark.filterwarnings("ignore:.*[Ss]parse.*")
-
-COARSE = replace(TINY, name="U1", voxel_mm=(8.0, 10.0, 10.0), matrix=56, reconstruction_matrix=56, views=48)
 
 
 def water(radius: float, center=TINY) -> tuple[torch.Tensor, torch.Tensor]:

@@ -12,11 +12,11 @@ from drmc.cli.main import main
 from drmc.imaging.files import write_image
 from drmc.pet.reading import read_volume
 from drmc.suv import wording
+from support.engine.command_line import EXACT
+from support.engine.denoising_cases import GRID, lesion_mask, suv_image, write_case
 from support.engine.synthetic_dicom import write_series
-from test_cli import EXACT, models  # noqa: F401  (a fixture)
-from test_pipeline import GRID, lesion_mask, suv_image, write_case
 
-pytestmark = pytest.mark.usefixtures("models")
+pytestmark = pytest.mark.usefixtures("default_model")
 HEAVY = "PatientWeight (0010,1030) 320 kg is unusual"
 
 

@@ -7,8 +7,9 @@ from pathlib import Path
 import pytest
 from drmc.evaluation.config import EvaluationConfig
 from drmc.training.config import TrainingConfig
+from support import REPOSITORY
 
-FOLDER = Path(__file__).resolve().parents[3] / "Resources" / "Training"
+FOLDER = REPOSITORY / "Resources" / "Training"
 EQUAL = ("drmc-small-2", "baseline", "specialists")  # what the table compares at equal steps
 
 
