@@ -1,109 +1,32 @@
-"""The denoised series in DICOM: the same SUV and place as the source, valid by an independent checker, never half-written."""
+"""The denoised series in DICOM: the same SUV and place as the source, what is kept and what is new."""
 
 from __future__ import annotations
-
-import json
-import os
-import shutil
-import subprocess
-import tarfile
-from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pydicom
 import pytest
 import SimpleITK as sitk
-from drmc.denoising import inputs, outputs, resume
-from drmc.denoising.batch import run_batch
-from drmc.denoising.pipeline import run
-from drmc.denoising.request import DenoiseRequest, LoadedModel
-from drmc.errors import CancelledError, InputError
+from drmc.errors import InputError
 from drmc.pet import dicom_writing
-from drmc.pet.dicom_writing import Equipment, plan_series, write_series
+from drmc.pet.dicom_writing import plan_series, write_series
 from drmc.pet.reading import read_volume
-from drmc.pet.volume import PETVolume
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 from support.engine import synthetic_dicom
+from support.engine.denoised_series import (
+    EQUIPMENT,
+    GE,
+    PHILIPS,
+    SIEMENS,
+    VALID,
+    VENDORS,
+    denoised,
+    source,
+    within_half_a_step,
+    written,
+)
 from support.engine.denoising_cases import tree
-from support.engine.synthetic_dicom import SECRETS, rewrite
-
-EQUIPMENT = Equipment("tiny", "0123456789abcdef" * 4)
-SHAPE = (5, 6, 7)
-# What a valid series has besides what the SUV needs.
-VALID = {
-    "PatientName": "Muster^Secret",
-    "PatientBirthDate": "19330317",
-    "PatientID": "SECRET-4711",
-    "AccessionNumber": "ACC-SECRET-12",
-    "ReferringPhysicianName": "",
-    "StudyDate": "20240229",
-    "StudyTime": "100000",
-    "StudyID": "1",
-    "SeriesNumber": 4,
-    "SeriesDescription": "PET AC",
-    "BodyPartExamined": "WHOLEBODY",
-    "PatientPosition": "FFP",
-    "PositionReferenceIndicator": "",
-    "CountsSource": "EMISSION",
-    "NumberOfSlices": SHAPE[0],
-    "ImageIndex": lambda i: i + 1,
-    "DecayFactor": 1.0158,
-}
-SIEMENS = {"Manufacturer": "SIEMENS", "SiemensDecayCorrectionDateTime": "20240229105500"}
-GE = {"Manufacturer": "GE MEDICAL SYSTEMS", "GEScanDateTime": "20240229105500.00"}
-PHILIPS = {"Manufacturer": "Philips", "Units": "CNTS"}
-VENDORS = {
-    "plain": {},
-    "siemens": SIEMENS,
-    "ge": GE,
-    "philips bq": {**PHILIPS, "Units": "BQML", "PhilipsSUVScaleFactor": 5e-4, "PhilipsActivityConcentrationScaleFactor": 1.8},
-    "admin": {"DecayCorrection": "ADMIN"},
-    "none": {
-        "DecayCorrection": "NONE",
-        "CorrectedImage": ["ATTN"],
-        "AcquisitionTime": "11{:02d}00".format,
-        "DecayFactor": None,
-    },
-    "gml": {"Units": "GML"},
-    "gml lbm": {"Units": "GML", "SUVType": "LBMJANMA"},
-    "cm2ml": {"Units": "CM2ML", "SUVType": "BSA"},
-    "late series time": {"SeriesTime": "120000", "AcquisitionTime": "110000", "FrameReferenceTime": 148000.0},
-    "zone": {"TimezoneOffsetFromUTC": "-0500"},
-    "cropped": {"NumberOfSlices": 90},
-}  # fmt: skip
-
-
-def source(folder: Path, array: np.ndarray | None = None, **header: object) -> PETVolume:
-    """A series on disk, valid but for what `header` says, as it is read."""
-    accept = header.pop("accept_rule", None)
-    synthetic_dicom.write_series(folder, array, **{**VALID, **header})
-    return read_volume(folder, accept_rule=accept)
-
-
-def denoised(volume: PETVolume, seed: int = 1) -> PETVolume:
-    """The volume with other values: negative ones, an all-zero slice, peaks of all heights."""
-    array = volume.array * np.random.default_rng(seed).uniform(-0.2, 1.3, volume.array.shape)
-    array *= 10.0 ** -np.arange(len(array))[:, None, None]
-    array[min(2, len(array) - 1)] = 0.0
-    return replace(volume, array=array.astype(np.float32))
-
-
-def written(volume: PETVolume, folder: Path) -> tuple[PETVolume, list[pydicom.Dataset]]:
-    """The volume written to a new folder, read back, and its headers in slice order."""
-    write_series(folder, volume, plan_series(volume), EQUIPMENT)
-    again = read_volume(folder)
-    return again, [pydicom.dcmread(file) for file in again.dicom_files]
-
-
-def within_half_a_step(again: PETVolume, headers: list[pydicom.Dataset], expected: np.ndarray) -> bool:
-    """Whether every voxel is as near as the slice's slope allows (and float32 on reading)."""
-    slopes = np.array([float(ds.RescaleSlope) for ds in headers])[:, None, None]
-    off = np.abs(again.array.astype(np.float64) - expected)
-    return bool(np.all(off <= slopes * 0.5 * (1 + 1e-6) + 6e-8 * np.abs(expected)))
-
 
 # ---- values, SUV and place
 
@@ -297,225 +220,6 @@ def test_the_source_s_files_stay_as_they_are(tmp_path):
     before = tree(tmp_path / "source")
     written(denoised(volume), tmp_path / "denoised")
     assert tree(tmp_path / "source") == before
-
-
-# ---- an independent checker
-
-
-@pytest.fixture(scope="session")
-def errors():
-    """The distinct errors of dciodvfy (dicom3tools) on files."""
-    if shutil.which("dciodvfy") is None:
-        reason = "no dciodvfy: install dicom3tools"
-        (pytest.fail if os.environ.get("DRMC_TEST_STRICT") == "1" else pytest.skip)(reason)
-
-    def found(files: list[Path]) -> set[str]:
-        lines: list[str] = []
-        for file in files:
-            done = subprocess.run(
-                ["dciodvfy", str(file)], capture_output=True, text=True, errors="replace", check=False
-            )
-            lines += (done.stdout + done.stderr).splitlines()
-        assert any("PETImage" in line for line in lines)
-        return {line for line in lines if line.startswith("Error")}
-
-    return found
-
-
-@pytest.mark.parametrize("name", VENDORS)
-def test_the_checker_finds_no_error(tmp_path, errors, name):
-    again, _ = written(denoised(source(tmp_path / "source", **VENDORS[name])), tmp_path / "denoised")
-    assert not errors(again.dicom_files[::2])
-
-
-@pytest.mark.parametrize(
-    "lacking",
-    [
-        {"CountsSource": None, "NumberOfSlices": None, "ImageIndex": None, "PatientPosition": None},
-        {"BodyPartExamined": "KNEE", "PatientPosition": "HFDL", "StudyID": None, "StudyDate": None},
-        {
-            "BodyPartExamined": None,
-            "SeriesType": ["WHOLEBODY", "IMAGE"],
-            "NumberOfTimeSlices": 6,
-            "TriggerTime": 0,
-        },
-        {
-            "DecayCorrection": "NONE",
-            "CorrectedImage": ["ATTN"],
-            "SeriesDescription": None,
-            "SeriesNumber": None,
-        },
-        {"RadionuclideCodeValue": None, "Laterality": "", "Manufacturer": None},
-    ],
-    ids=range(5),
-)
-def test_what_can_be_mended_honestly_is(tmp_path, errors, lacking):
-    volume = source(tmp_path / "source", **lacking)
-    again, headers = written(volume, tmp_path / "denoised")
-    assert not errors(again.dicom_files[:1])
-    assert again.suv.factor == volume.suv.factor
-    if lacking.get("PatientPosition") == "HFDL":
-        orientation = headers[0].PatientOrientationCodeSequence[0]
-        assert orientation.PatientOrientationModifierCodeSequence[0].CodeMeaning == "left lateral decubitus"
-        assert headers[0].PatientGantryRelationshipCodeSequence[0].CodeMeaning == "headfirst"
-
-
-def test_a_real_whole_body_scan(tmp_path, data_folder, errors):
-    volume = read_volume(data_folder / "ge_wb_sts001" / "image")
-    again, headers = written(volume, tmp_path / "denoised")
-    assert again.suv.to_dict() == volume.suv.to_dict() and again.geometry == volume.geometry
-    assert within_half_a_step(again, headers, volume.array)
-    assert errors(volume.dicom_files[:1]) and not errors(again.dicom_files[::13])
-
-
-@pytest.mark.parametrize("name", ["DRO_2_5", "DRO_3_3", "DRO_3_4"])
-def test_reference_objects(tmp_path, data_folder, errors, name):
-    with tarfile.open(data_folder / "ibsi_suv_dro" / "IBSI_SUV_DRO_v1.1.tar.xz") as archive:
-        (tmp_path / "source").mkdir()
-        for member in archive:
-            if member.isfile() and f"{name}/PT/" in member.name:
-                (tmp_path / "source" / Path(member.name).name).write_bytes(archive.extractfile(member).read())
-    volume = read_volume(tmp_path / "source")
-    again, _ = written(volume, tmp_path / "denoised")
-    assert again.suv.rule == volume.suv.rule
-    np.testing.assert_allclose(again.suv_array(), volume.suv_array(), atol=1e-4)
-    # Study and frame of reference share a UID in these objects, and both have to stay.
-    assert all("StudyInstanceUID has same value" in line for line in errors(again.dicom_files[:2]))
-
-
-@pytest.mark.parametrize("name", ["SIEMENS", "GE_MEDICAL_AND_BQML", "PHILIPS_BQML", "PHILIPS_CNTS_AND_SUV"])
-def test_headers_of_real_series(tmp_path, data_folder, errors, name):
-    instances = json.loads((data_folder / "suv_headers" / f"{name}-instances.json").read_text())
-    for one in instances:
-        private = one.pop("PhilipsPETPrivateGroup")
-        one["PhilipsSUVScaleFactor"] = private.get("SUVScaleFactor")
-        one["PhilipsActivityConcentrationScaleFactor"] = private.get("ActivityConcentrationScaleFactor")
-    keys = {key for one in instances for key in one}
-    header = {key: (lambda i, key=key: instances[i].get(key)) for key in keys}
-    header.update(
-        NumberOfSlices=len(instances),
-        RadiopharmaceuticalStartDateTime=header.get("RadiopharmaceuticalStartDateTime"),
-    )
-    array = np.random.default_rng(2).uniform(0.0, 2e4, (len(instances), 6, 7))
-    volume = source(tmp_path / "source", array, **header)
-    again, _ = written(volume, tmp_path / "denoised")
-    assert not errors(again.dicom_files)
-    np.testing.assert_allclose(again.suv_array(), volume.suv_array(), atol=1e-4 * volume.suv_array().max())
-
-
-# ---- the one path from scan to denoised scan
-
-
-def dicom_request(scan: Path, output: Path, **changes: object) -> DenoiseRequest:
-    """Denoise to DICOM with the tiny model of the fixture."""
-    start = DenoiseRequest(scan, output, model="tiny", device="cpu", precision="fp32", format="dicom")
-    return replace(start, **changes)
-
-
-def test_image_files_are_refused_before_any_work(models, case, tmp_path, monkeypatch):
-    monkeypatch.setattr(inputs, "read_volume", None)
-    with pytest.raises(InputError, match=r"no DICOM header.*--format nifti") as caught:
-        run(dicom_request(case["low"], tmp_path / "out"))
-    assert "\n" not in str(caught.value) and not (tmp_path / "out").exists()
-
-
-def test_other_kinds_of_dicom_are_refused(tmp_path):
-    volume = source(tmp_path / "source")
-    for file in volume.dicom_files:
-        rewrite(file, SOPClassUID="1.2.840.10008.5.1.4.1.1.130")
-    with pytest.raises(InputError, match=r"classic PET.*SOPClassUID \(0008,0016\).*--format nifti") as caught:
-        plan_series(volume)
-    assert not any(secret in str(caught.value) for secret in SECRETS)
-
-
-def test_a_run_writes_the_series_and_takes_it_away_again(models, tmp_path):
-    source(tmp_path / "scan")
-    output = tmp_path / "out"
-    summary = run(dicom_request(tmp_path / "scan", output))
-    names = {"denoised", "routing.csv", "report.html", "summary.json"}
-    assert set(summary["outputs"]) == names == set(os.listdir(output))
-    assert read_volume(output / "denoised").suv.factor == summary["suv"]["factor"]
-    entry = LoadedModel(dicom_request(tmp_path / "scan", output)).entry
-    assert resume.why_again(dicom_request(tmp_path / "scan", output), entry) is None
-    (output / "denoised" / "IM0005.dcm").unlink()
-    assert "gone" in resume.why_again(dicom_request(tmp_path / "scan", output), entry)
-    run(dicom_request(tmp_path / "scan", output))  # replaces it
-    assert len(os.listdir(output / "denoised")) == 5
-    # Its own result is never written over, whole or in part.
-    for scan in (output / "denoised", output / "denoised" / "IM0001.dcm"):
-        with pytest.raises(InputError, match="written over the input"):
-            run(dicom_request(scan, output))
-    run(dicom_request(output / "denoised", output, format="nrrd"))
-    assert len(os.listdir(output / "denoised")) == 5
-    # Another form takes away what this one left.
-    run(dicom_request(tmp_path / "scan", tmp_path / "b"))
-    run(dicom_request(tmp_path / "scan", tmp_path / "b", format="nifti"))
-    assert not (tmp_path / "b" / "denoised").exists()
-    # Both at once hold the same voxels, within the integers' step.
-    both = dicom_request(tmp_path / "scan", tmp_path / "both", format="nrrd", dicom=True)
-    assert set(run(both)["outputs"]) == names | {"denoised.nrrd", "denoised.json"}
-    series, image = (read_volume(tmp_path / "both" / name) for name in ("denoised", "denoised.nrrd"))
-    assert series.geometry.matches(image.geometry) and series.suv.factor == image.suv.factor
-    step = np.abs(image.array).max(axis=(1, 2), keepdims=True) / 32767
-    assert (np.abs(series.array - image.array) <= 0.51 * step).all()
-    assert resume.why_again(replace(both, dicom=False), entry) is not None
-
-
-def test_a_folder_of_somebody_else_s_is_not_replaced(models, tmp_path):
-    source(tmp_path / "scan")
-    (tmp_path / "out" / "denoised").mkdir(parents=True)
-    (tmp_path / "out" / "denoised" / "notes.txt").write_text("mine")
-    before = tree(tmp_path)
-    with pytest.raises(InputError, match="holds other files"):
-        run(dicom_request(tmp_path / "scan", tmp_path / "out"))
-    assert tree(tmp_path) == before
-
-
-@pytest.mark.parametrize("existing", [False, True], ids=["new folder", "earlier results"])
-@pytest.mark.parametrize("moment", ["slice", "move", "cancel"])
-def test_an_interrupted_write_leaves_nothing(models, tmp_path, monkeypatch, existing, moment):
-    source(tmp_path / "scan")
-    output = tmp_path / "out"
-    if existing:
-        run(dicom_request(tmp_path / "scan", output))
-    before = tree(tmp_path)
-    written_slices: list[Path] = []
-    save, move = dicom_writing._save, os.replace
-
-    def save_some(ds, path):
-        written_slices.append(path)
-        if moment == "slice" and len(written_slices) == 3:
-            raise OSError(28, "No space left on device")
-        save(ds, path)
-
-    def move_some(start, end):
-        if moment == "move" and Path(end) == output / "report.html" and "aside" not in str(start):
-            raise OSError(28, "No space left on device")
-        move(start, end)
-
-    monkeypatch.setattr(dicom_writing, "_save", save_some)
-    monkeypatch.setattr(outputs.os, "replace", move_some)
-    expected = CancelledError if moment == "cancel" else OSError
-    with pytest.raises(expected):
-        run(
-            dicom_request(tmp_path / "scan", output),
-            cancel=lambda: moment == "cancel" and len(written_slices) == 2,
-        )
-    assert len(written_slices) in (2, 3, 5)
-    assert tree(tmp_path) == before and output.exists() == existing
-
-
-def test_a_batch_refuses_what_is_no_dicom_and_does_the_rest(models, case, tmp_path):
-    cohort = tmp_path / "cohort"
-    source(cohort / "a")
-    shutil.copy(case["low"], cohort / "b.nii.gz")
-
-    class Silent:
-        scan = progress = outcome = staticmethod(lambda *_: None)
-
-    result = run_batch(dicom_request(cohort, tmp_path / "out"), Silent())
-    assert [row["outcome"] for row in result["scans"]] == ["done", "refused"] and result["exit_code"] == 2
-    assert len(os.listdir(tmp_path / "out" / "a" / "denoised")) == 5
 
 
 # ---- values given by hand

@@ -33,16 +33,6 @@ ENGINE = Path(launch.__file__).resolve().parents[2]
 CONFIG = Path("my training.json")
 
 
-@pytest.fixture(scope="module")
-def dataset(tmp_path_factory) -> Path:
-    return make_dataset(tmp_path_factory.mktemp("data"))
-
-
-@pytest.fixture
-def config(dataset, tmp_path) -> TrainingConfig:
-    return tiny_config(dataset, tmp_path / "run")
-
-
 def checked(config: TrainingConfig, tmp_path: Path, **where) -> preflight.Preflight:
     """The checks of a configuration, written to a file as a user has it."""
     path = tmp_path / "training.json"

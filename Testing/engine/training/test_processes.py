@@ -30,7 +30,6 @@ from support.engine.small_training import (
     environment,
     finish,
     launch,
-    make_dataset,
     same,
     tiny_config,
     train_in,
@@ -65,11 +64,6 @@ with joined(deterministic=True) as processes:
 gc.collect()
 assert group() is None, "the group outlives its processes' work"
 """
-
-
-@pytest.fixture(scope="module")
-def dataset(tmp_path_factory) -> Path:
-    return make_dataset(tmp_path_factory.mktemp("data"))
 
 
 @pytest.fixture(scope="module")

@@ -30,22 +30,11 @@ from support.engine.small_training import (
     CENTERS,
     checkpoint,
     forked,
-    make_dataset,
     same,
     stop_after,
     tiny_config,
     written,
 )
-
-
-@pytest.fixture(scope="module")
-def dataset(tmp_path_factory) -> Path:
-    return make_dataset(tmp_path_factory.mktemp("data"))
-
-
-@pytest.fixture
-def config(dataset, tmp_path) -> TrainingConfig:
-    return tiny_config(dataset, tmp_path / "run")
 
 
 def measured(psnr: float, low: float) -> dict[str, dict[str, float]]:

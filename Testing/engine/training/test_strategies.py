@@ -22,11 +22,6 @@ SITES = {"specialist": {}, "fedavg": {"round_steps": 3}, "ftl": {"round_steps": 
 
 
 @pytest.fixture(scope="module")
-def dataset(tmp_path_factory) -> Path:
-    return make_dataset(tmp_path_factory.mktemp("data"))
-
-
-@pytest.fixture(scope="module")
 def uneven(tmp_path_factory) -> Path:
     """Three training patients at A, one at B."""
     folder = make_dataset(tmp_path_factory.mktemp("uneven"), patients=3)
@@ -35,11 +30,6 @@ def uneven(tmp_path_factory) -> Path:
     manifest["cases"] = [case for case in manifest["cases"] if case["id"] not in dropped]
     (folder / "dataset.json").write_text(json.dumps(manifest))
     return folder
-
-
-@pytest.fixture
-def config(dataset, tmp_path) -> TrainingConfig:
-    return tiny_config(dataset, tmp_path / "run")
 
 
 def sites_of(config: TrainingConfig) -> dict:
