@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import os
 import sys
+import time
 from pathlib import Path
 
 import host
 import pytest
-from support import REPOSITORY
+from support import REPOSITORY, preloaded
 
 
 def _without(reason: str):
@@ -31,6 +32,21 @@ def application():
     for name in ("DRMCCore", "DRMCDenoise", "DRMCTraining"):
         host.loadModule(REPOSITORY / name / f"{name}.py")
     return slicer
+
+
+@pytest.fixture(autouse=True)
+def preloadedEngine(request, monkeypatch):
+    """The modules' child processes are forks of one that has the engine loaded, except under the mark `real_engine`."""
+    runner = sys.modules.get("DRMCCoreLib.process.runner")
+    if runner is None or request.node.get_closest_marker("real_engine") is not None:
+        yield
+        return
+    monkeypatch.setattr(runner, "pythonExecutable", preloaded.executable)
+    yield
+    deadline = time.monotonic() + 60
+    while preloaded.running() and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert preloaded.running() == [], "the test has left processes behind"
 
 
 @pytest.fixture

@@ -61,6 +61,7 @@ def case(application, model, tmp_path_factory):
         "nrrd",
         "--model",
         "tiny",
+        python=sys.executable,
     )
     assert done.returncode == 0, done.stderr
     return SimpleNamespace(
@@ -73,6 +74,7 @@ def case(application, model, tmp_path_factory):
     )
 
 
+@pytest.mark.real_engine
 def test_logic_and_command_line_are_bit_identical(slicer, case, tmp_path):
     node = loadVolume(slicer, case.scan)
     segmentation = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLSegmentationNode", "Lesions")
@@ -346,6 +348,7 @@ def test_an_output_node_is_taken_over_and_a_label_map_gives_lesions(slicer, case
     assert nodeIDs(slicer) == before | chart and routing.GetTable().GetNumberOfRows() > 0
 
 
+@pytest.mark.real_engine
 def test_cancel_leaves_no_process_and_no_node(slicer):
     from DRMCDenoiseLib.denoisejob import DenoiseJob
 

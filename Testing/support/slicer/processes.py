@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import subprocess
-import sys
 import time
 from pathlib import Path
 
 import numpy as np
 import SimpleITK as sitk
+
+from support import preloaded
 
 
 def processesOf(text: str) -> list[int]:
@@ -56,9 +57,10 @@ class Puppet:
         self.tick.emit()
 
 
-def drmc(*arguments) -> subprocess.CompletedProcess:
+def drmc(*arguments, python: str | None = None) -> subprocess.CompletedProcess:
+    """Runs the command line, by `python` or by one that has the engine loaded already."""
     return subprocess.run(
-        [sys.executable, "-m", "drmc", *map(str, arguments)],
+        [python or preloaded.executable(), "-m", "drmc", *map(str, arguments)],
         capture_output=True,
         text=True,
         check=False,
