@@ -5,10 +5,11 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-# Before torch is imported, here and in every child: OpenMP's threads wait for each other by spinning, which costs a loaded
-# machine several times the work of these small tensors, and one thread adds in one order.
-for _name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS"):
-    os.environ.setdefault(_name, "1")
+# Before torch is imported, here and in every child: OpenMP's threads wait for each other by spinning, which costs a
+# loaded machine several times the work of these small tensors, and one thread adds in one order. Where a test lets the
+# engine choose its threads, they sleep while they wait.
+for _name, _value in (("OMP_NUM_THREADS", "1"), ("MKL_NUM_THREADS", "1"), ("OMP_WAIT_POLICY", "passive")):
+    os.environ.setdefault(_name, _value)
 
 import pytest  # noqa: E402
 

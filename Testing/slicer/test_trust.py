@@ -53,7 +53,12 @@ def test_panel_batch_and_command_line_are_bit_identical(panel, qtSlicer, model, 
     (tmp_path / "scans").mkdir()
     for file in ("scan.nrrd", "scan.json"):
         (tmp_path / "scans" / file).write_bytes((tmp_path / file).read_bytes())
-    assert drmc("denoise", tmp_path / "scans", "-o", out / "all", "--batch", *options, python=sys.executable).returncode == 0
+    assert (
+        drmc(
+            "denoise", tmp_path / "scans", "-o", out / "all", "--batch", *options, python=sys.executable
+        ).returncode
+        == 0
+    )
     loadVolume(qtSlicer, scan)
     assert run(panel, qtSlicer).startswith("Done in")
     expected = sitk.GetArrayFromImage(sitk.ReadImage(str(out / "one" / "denoised.nrrd")))
