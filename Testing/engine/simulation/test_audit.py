@@ -9,11 +9,12 @@ import numpy as np
 import pytest
 from drmc.cli.main import main
 from drmc.errors import InputError
-from drmc.simulation import audit as module
+from drmc.runtime.workers import run_in_processes
+from drmc.simulation import audit
 from drmc.simulation.audit import LIMIT_SD, Measured, audited_organs, judged, measure
 from drmc.simulation.organs import LEFT, ORGANS
 
-REFERENCES = json.loads(module.REFERENCES.read_text(encoding="utf-8"))
+REFERENCES = json.loads(audit.REFERENCES.read_text(encoding="utf-8"))
 
 
 def blocks() -> np.ndarray:
@@ -87,7 +88,20 @@ def test_an_organ_that_some_do_not_have_is_told_by_those_who_have_it():
     assert judged(patients)["organs"]["gallbladder"]["n"] == len(patients) - 5
 
 
-def test_the_command_tells_and_keeps_what_it_found(capsys, tmp_path):
+def test_the_command_tells_and_keeps_what_it_found(capsys, tmp_path, monkeypatch):
+    rows = {}
+
+    def recorded(function, tasks, workers, *, progress, finished):
+        keep = lambda index, row: (rows.update({index: row}), finished(index, row))
+        run_in_processes(function, tasks, workers, progress=progress, finished=keep)
+
+    def repeated(function, tasks, workers, *, progress, finished):
+        """One patient is measured again, the others are as they were: each takes seconds."""
+        assert function(tasks[-1], None) == rows[len(tasks) - 1]
+        for index, row in rows.items():
+            finished(index, row)
+
+    monkeypatch.setattr(audit, "run_in_processes", recorded)
     assert main(["simulate", "--audit", "--patients", "8", "--seed", "3", "-o", str(tmp_path / "a")]) == 0
     said = capsys.readouterr().out
     kept = json.loads((tmp_path / "a" / "audit.json").read_text(encoding="utf-8"))
@@ -95,6 +109,7 @@ def test_the_command_tells_and_keeps_what_it_found(capsys, tmp_path):
     assert set(kept["organs"]) == set(audited_organs()) and kept["organs"]["liver"]["n"] == 8
     page = (tmp_path / "a" / "audit.html").read_text(encoding="utf-8")
     assert page.count("<svg") == 4 and "ICRP Publication 110" in page and "<script" not in page
+    monkeypatch.setattr(audit, "run_in_processes", repeated)
     assert main(["simulate", "--audit", "--patients", "8", "--seed", "3", "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["organs"] == kept["organs"]  # the same patients
 
