@@ -133,7 +133,8 @@ def test_denoising_loads_no_room_of_training(tmp_path: Path):
     fields |= {"lesions": paths["lesions"], "reference": paths["full"], "device": "cpu"}
     texts = {key: str(value) for key, value in fields.items()}
     loaded = _loaded_after(
-        f"from drmc.denoising.request import DenoiseRequest; from drmc.denoising.pipeline import run; run(DenoiseRequest(**{texts!r}))"
+        "from drmc.denoising.request import DenoiseRequest; from drmc.denoising.pipeline import run; "
+        f"run(DenoiseRequest(**{texts!r}))"
     )
     assert (tmp_path / "out" / "summary.json").is_file() and "torch" in loaded
     assert not [name for name in loaded if name.startswith(tuple(f"drmc.{room}" for room in TRAINING_ROOMS))]

@@ -1,4 +1,4 @@
-"""Nothing that identifies a patient leaves the reader: no output, refusal, summary or report names anybody."""
+"""Nothing that identifies a patient leaves the reader: outputs, refusals, summaries, reports."""
 
 from __future__ import annotations
 
@@ -43,8 +43,10 @@ WHO = {
     "OperatorsName": "Operatorfamily^Name",
 }
 WORDS = (
-    "quixote zebedee 90817263 5544332 aliasfamily maidenfamily motherfamily 19310717 1931-07-17 cobblestone 5550-12345 "
-    "commentsecret 66778899 studyid-31415 hospitalname hospitalstreet departmentname stationname physicianfamily "
+    "quixote zebedee 90817263 5544332 aliasfamily maidenfamily motherfamily 19310717 1931-07-17 "
+    "cobblestone 5550-12345 "
+    "commentsecret 66778899 studyid-31415 hospitalname hospitalstreet departmentname stationname "
+    "physicianfamily "
     "performerfamily readerfamily recordfamily requesterfamily operatorfamily"
 ).split()
 

@@ -1,4 +1,4 @@
-"""What `from drmc import ...` promises: the public names, what importing them costs, and the pipeline's bits."""
+"""`from drmc import ...`: the public names, what importing them costs, and the pipeline's bits."""
 
 from __future__ import annotations
 
@@ -122,7 +122,7 @@ def test_refusals(weights: Path, scan: Path):
 def test_the_example_of_the_readme_runs(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
 ):
-    """On the shipped sample, with a tiny model in the place of the shipped one: that one is tested elsewhere."""
+    """On the shipped sample, with a tiny model; the shipped one is tested elsewhere."""
     text = (REPOSITORY / "README.md").read_text(encoding="utf-8")
     (example,) = re.findall(r"```python\n(.*?)```", text, re.S)
     save_model(tmp_path / "drmc-small-2.pt", tiny_network(), 32, {"default": True})

@@ -179,7 +179,7 @@ def test_a_refusal_shows_no_control_characters(tmp_path, capfd):
     assert "\x1b" not in out + err and "?[2J" in out
 
 
-# ---------------------------------------------------------------------------------------- paths that are no text
+# ---- paths that are no text
 
 
 @pytest.fixture

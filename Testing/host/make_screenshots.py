@@ -1,7 +1,8 @@
 """Pictures of the panel in its states and of the slice views: `make screenshots`. No test; look at them.
 
-The real panel is opened in the stand-in, driven by clicks and the parameter node on the shipped sample patient, and
-denoises it with the default model. Writes Resources/Screenshots, or another folder: `--output FOLDER [--dark]`.
+The real panel is opened in the stand-in, driven by clicks and the parameter node on the shipped sample
+patient, and denoises it with the default model. Writes Resources/Screenshots, or another folder: `--output
+FOLDER [--dark]`.
 """
 
 from __future__ import annotations

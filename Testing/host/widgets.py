@@ -1,4 +1,4 @@
-"""The stand-in's own widgets: the ctk and qMRML classes that the panels use, as far as the tests need them."""
+"""The stand-in's widgets: the ctk and qMRML classes of the panels, as far as the tests need them."""
 
 from __future__ import annotations
 
@@ -176,9 +176,10 @@ def _whileAlive(slot):
 class qMRMLNodeComboBox(QtWidgets.QWidget):
     """A choice of the scene's nodes of some classes, and of none where that is allowed.
 
-    Signals come when they come in Slicer: rows follow each node that is added, removed or renamed, and all are taken away
-    and put back, so that the choice is lost, when an import or the closing of a scene has ended. While a scene is imported no
-    node can be chosen that it brings. Where the chosen row goes away, its neighbor is chosen.
+    Signals come when they come in Slicer: rows follow each node that is added, removed or renamed, and all
+    are taken away and put back, so that the choice is lost, when an import or the closing of a scene has
+    ended. While a scene is imported no node can be chosen that it brings. Where the chosen row goes away, its
+    neighbor is chosen.
     """
 
     currentNodeChanged = QtCore.Signal(object)

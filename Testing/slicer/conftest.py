@@ -1,7 +1,7 @@
 """Ring 2: the modules on slicer-core's real MRML scene, and their panels in the Qt stand-in of Testing/host.
 
-Where Qt cannot be loaded, the tests that need no panel run without it and the others say what to install; with
-DRMC_TEST_STRICT=1 they fail instead of being skipped.
+Where Qt cannot be loaded, the tests that need no panel run without it and the others say what to install;
+with DRMC_TEST_STRICT=1 they fail instead of being skipped.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ def application():
 
 @pytest.fixture(autouse=True)
 def preloadedEngine(request, monkeypatch):
-    """The modules' child processes are forks of one that has the engine loaded, except under the mark `real_engine`."""
+    """The modules' child processes fork from one that has the engine loaded, except under `real_engine`."""
     runner = sys.modules.get("DRMCCoreLib.process.runner")
     if runner is None or request.node.get_closest_marker("real_engine") is not None:
         yield
@@ -59,7 +59,7 @@ def slicer(application):
 
 @pytest.fixture
 def qtSlicer(slicer, monkeypatch):
-    """`slicer` with empty settings, for tests that need Qt; an exception in a slot, which Qt only prints, fails them."""
+    """`slicer` with empty settings and Qt; an exception in a slot, which Qt only prints, fails the test."""
     reason = host.missingQt()
     if reason is not None:
         _without(reason)

@@ -1,4 +1,4 @@
-"""Series with uneven slice steps as Slicer's DICOM reader loads them: on an even grid, under a grid transform."""
+"""Series with uneven slice steps as Slicer loads them: on an even grid, under a grid transform."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ pytestmark = pytest.mark.usefixtures("model")
 
 
 def load(slicer, files: list[Path], monkeypatch, name="PET"):
-    """Loads the files as the module DICOM does, which brings them into its database too; (volume, grid transform)."""
+    """Loads the files and enters them in the database, as Slicer does; (volume, grid transform)."""
     import vtk
 
     files = sorted(files, key=lambda path: float(header(path).ImagePositionPatient[2]))
@@ -28,7 +28,8 @@ def load(slicer, files: list[Path], monkeypatch, name="PET"):
     node = slicer.modules.volumes.logic().AddArchetypeScalarVolume(str(files[0]), name, 0, names)
     monkeypatch.setattr(slicer, "dicomDatabase", Database(files), raising=False)
     node.SetAttribute("DICOM.instanceUIDs", " ".join(slicer.dicomDatabase.files))
-    # One displacement vector for each corner of each slice, from the even grid to where the header says it is.
+    # One displacement vector for each corner of each slice, from the even grid to where the header says it
+    # is.
     columns, rows, slices = node.GetImageData().GetDimensions()
     matrix = matrixOf(slicer, node)
     displacement = np.zeros((slices, 2, 2, 3))
@@ -75,7 +76,7 @@ def uneven(slicer, tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("under", ["nothing", "the acquisition transform"])
 def test_it_is_denoised_from_the_node_that_was_loaded(slicer, uneven, tmp_path, under):
-    """No transform is touched, the result lies under the same one, and all numbers are those of the command line."""
+    """No transform is changed, the result is under the same one, all numbers are the command line's."""
     node = uneven.node
     mask = slicer.util.arrayFromVolume(node) > 2.5e4
     segmentation = segmentationNode(slicer, node, {"Hot": mask})

@@ -1,4 +1,4 @@
-"""logic.process on a node that was loaded from DICOM: from its files, the same series as from the command line."""
+"""logic.process on a node loaded from DICOM: from its files, the same series as the command line's."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ pytestmark = pytest.mark.usefixtures("model")
 
 @pytest.fixture
 def dicom(slicer, tmp_path, monkeypatch):
-    """A series with a slope for each slice, loaded with ITK as Slicer's DICOM module does, and the database with it."""
+    """A series with a slope for each slice, loaded with ITK as Slicer does, and its database."""
     import vtk
     from support.engine.synthetic_dicom import write_series
 

@@ -1,4 +1,4 @@
-"""The stand-in itself: what a real Slicer does not have must fail here, or these tests would prove nothing."""
+"""The stand-in itself: what a real Slicer does not have must fail here."""
 
 from __future__ import annotations
 
@@ -125,7 +125,7 @@ def test_truths_are_those_that_were_read_in_slicer():
 
 
 def test_an_empty_layout_is_no_member_of_the_ui(tmp_path):
-    """slicer.util passes over what is false: an empty layout is not found, its widget and a full layout are."""
+    """slicer.util skips what is false: an empty layout is not found, its widget and a full layout are."""
     import slicer
 
     path = tmp_path / "one.ui"

@@ -1,4 +1,4 @@
-"""The input part of the panel: what is said of the SUV, asked of the engine in a child process, and mended by hand."""
+"""The panel's input: the SUV, found by the engine in a child process and corrected by hand."""
 
 from __future__ import annotations
 
@@ -207,7 +207,7 @@ def test_a_changed_volume_is_asked_about_again(panel, qtSlicer):
 
 
 def test_what_is_implausible_is_taken_by_the_word_of_the_user(panel, qtSlicer, monkeypatch, tmp_path):
-    """A dose in mCi: refused with its mend; under SUV details the user can vouch for it, and the warning stays."""
+    """A dose in mCi is refused with a remedy; the user can accept it, and the warning stays."""
     series(qtSlicer, monkeypatch, tmp_path / "series", RadionuclideTotalDose=10.0)
     line = settle(qtSlicer, panel)
     assert "looks like mCi" in line and "choose to take it so under SUV details" in line and "--" not in line

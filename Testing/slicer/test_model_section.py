@@ -267,7 +267,7 @@ def test_the_engine_itself_is_asked(qtSlicer, model):
 
 
 class Packages:
-    """Slicer's packaging and the extension PyTorch, as far as they matter here: what is installed, what was asked."""
+    """Slicer's packaging and the extension PyTorch: what is installed, what was requested."""
 
     def __init__(self, installed: set[str]):
         self.installed, self.calls = installed, []
@@ -294,7 +294,7 @@ class Packages:
 
 @pytest.fixture
 def packages(qtSlicer, monkeypatch):
-    """A Slicer with a window, slicer.packaging and the extension PyTorch, where neither torch nor pydicom is installed."""
+    """A Slicer with a window, slicer.packaging and the extension PyTorch, without torch and pydicom."""
     fake = Packages({"SimpleITK", "numpy"})
     packaging, utilities = ModuleType("slicer.packaging"), ModuleType("PyTorchUtils")
     packaging.pip_check, packaging.pip_ensure = fake.pip_check, fake.pip_ensure

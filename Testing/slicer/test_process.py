@@ -1,4 +1,4 @@
-"""logic.process from node to node: the command line's numbers bit for bit, geometry, units, refusals, cancel."""
+"""logic.process from node to node: the command line's bits, geometry, units, refusals, cancel."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ BATCH = REPOSITORY / "DRMCDenoise" / "Scripts" / "DRMCBatch.py"
 
 @pytest.fixture(scope="module")
 def case(application, model, tmp_path_factory):
-    """One scan in Bq/ml with a side-car and two overlapping lesions, on disk, denoised by the command line."""
+    """One scan in Bq/ml with a side-car and two overlapping lesions, denoised by the command line."""
     slicer = application
     folder = tmp_path_factory.mktemp("case")
     factor = 2.5e-4
@@ -141,7 +141,8 @@ def test_batch_script_and_command_line_are_bit_identical(case, tmp_path):
 def asSlicerScript() -> list[str]:
     """The batch script as `Slicer --python-script` runs it: in __main__ of a process that has slicer.app."""
     code = (
-        f"import sys; sys.path.insert(0, {str(REPOSITORY / 'Testing')!r}); import host; slicer = host.start()\n"
+        f"import sys; sys.path.insert(0, {str(REPOSITORY / 'Testing')!r})\n"
+        "import host; slicer = host.start()\n"
         f"__file__ = {str(BATCH)!r}\n"
         "exec(compile(open(__file__).read(), __file__, 'exec'))\n"
         "assert not slicer.app.commandOptions().runPythonAndExit\n"
@@ -400,7 +401,7 @@ def test_results_that_are_not_there_are_a_failure(slicer):
 @pytest.mark.parametrize("axes", [(0, 1, 2), (2, 0, 1), (1, 0, 2)])
 @pytest.mark.parametrize("flips", [(1, 1, 1), (1, 1, -1), (-1, 1, -1)])
 def test_the_same_voxels_in_another_order(slicer, axes, flips):
-    """A file whose axes run otherwise than the node's is turned, not resampled; another grid is not taken for it."""
+    """A file whose axes run otherwise than the node's is turned, not resampled; another grid is not."""
     from DRMCCoreLib.nodes import geometry
 
     array = np.arange(4 * 5 * 6, dtype=np.float32).reshape(4, 5, 6)

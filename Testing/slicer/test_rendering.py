@@ -42,7 +42,7 @@ def test_the_fade_goes_from_the_original_to_the_denoised_volume(views, qtSlicer)
 
 
 def test_the_window_is_in_suv_whatever_the_unit(views, qtSlicer):
-    """Volumes in Bq/ml look as the same volumes in SUV do: black at the window's upper end in inverted gray."""
+    """Volumes in Bq/ml look like those in SUV: black at the window's upper end in inverted gray."""
     from DRMCDenoiseLib.comparison import endComparison, showComparison
 
     pictures = []

@@ -285,7 +285,7 @@ def test_a_chosen_configuration_is_checked_at_once(panel, puppets, configuration
 
 
 def test_nothing_is_chosen_in_a_new_scene(panel, qtSlicer, monkeypatch, tmp_path):
-    """No "." stands where nothing was chosen, and a dataset that Slicer happens to be started in is not taken."""
+    """Without a choice there is no ".", and a dataset in the current folder is not taken."""
     (tmp_path / "dataset.json").write_text('{"cases": []}')
     monkeypatch.chdir(tmp_path)
     for clear in (False, True):
@@ -434,7 +434,7 @@ def savedStep(output: Path) -> int:
 
 
 def test_a_run_is_followed_stopped_resumed_and_ended(qtSlicer, small):
-    """The real thing twice: a stop that saves, then a close of Slicer, both with torchrun's whole tree gone."""
+    """A stop that saves, then a close of Slicer; both end torchrun's whole process tree."""
     output = small.parent / "run"
     events = []
     run = logicOf().start(small, eventCallback=events.append)
@@ -460,7 +460,7 @@ def test_a_run_is_followed_stopped_resumed_and_ended(qtSlicer, small):
 
 
 def test_the_script_trains_over_night_and_says_how_it_ended(slicer, small, tmp_path):
-    """From any Python: SIGTERM saves and gives 0; a bad configuration gives 2 and the command line's sentence."""
+    """SIGTERM saves and exits with 0; a bad configuration exits with 2 and the command line's sentence."""
     environment = {**os.environ, "PYTHONPATH": ""}
     bad = tmp_path / "bad.json"
     bad.write_text(json.dumps({"dataset": "d", "output": "o", "no_such_key": 1}))

@@ -1,4 +1,4 @@
-"""What a user relies on: the panel's numbers are the command line's, its refusals too, and it leaves nothing behind."""
+"""Numbers and refusals of the panel are the command line's, and it leaves nothing behind."""
 
 from __future__ import annotations
 

@@ -1,9 +1,10 @@
-"""A Python that has the engine loaded: a program that is started like an interpreter but runs `-m drmc ...` in a fork.
+"""A Python that has the engine loaded: started like an interpreter, it runs `-m drmc ...` in a fork.
 
-Most of a short run of the engine is the import of PyTorch, two seconds of processor time. Here a server imports it once,
-and `executable()` is a script that hands its arguments, environment, folder and streams to the server and ends as the fork
-ends. What is forked is the command as it is; only the start of the interpreter is not tested, so that tests of process
-trees and some from end to end start a real one (the mark `real_engine`).
+Most of a short run of the engine is the import of PyTorch, two seconds of processor time. Here a server
+imports it once, and `executable()` is a script that hands its arguments, environment, folder and streams to
+the server and ends as the fork ends. What is forked is the command as it is; only the start of the
+interpreter is not tested, so that tests of process trees and some from end to end start a real one (the mark
+`real_engine`).
 """
 
 from __future__ import annotations
@@ -59,7 +60,7 @@ _folder: tempfile.TemporaryDirectory | None = None
 
 
 def executable() -> str:
-    """The script to start in the place of Python; the first call in a process starts its server. On Linux only."""
+    """The script to start instead of Python; the first call in a process starts its server. Linux only."""
     global _server, _folder
     if not sys.platform.startswith("linux"):
         return sys.executable

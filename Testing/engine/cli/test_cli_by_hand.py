@@ -1,4 +1,4 @@
-"""What the command line takes besides a scan: header values by hand, models to add; and what it says of the machine."""
+"""Header values given by hand, models that are added, and what the command line says of the machine."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Batches that cannot lie: values by hand of one scan each, resuming by content, a table and a page of facts, shared work."""
+"""Batches: values by hand for one scan each, resuming by content, table and page, several processes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a path stands for: patient CDs with their DICOMDIR, links that lead back, and what is no regular file."""
+"""What a path stands for: patient CDs with their DICOMDIR, links that lead back, irregular files."""
 
 from __future__ import annotations
 

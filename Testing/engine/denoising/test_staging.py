@@ -1,4 +1,4 @@
-"""What runs leave behind and how they meet: leftovers of killed runs, two runs into one folder, a full disk."""
+"""What runs leave behind: leftovers of killed runs, two runs into one folder, a full disk."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A PACS export holds corrected and uncorrected PET, projections, CT and secondary captures: which series is taken, and what is said."""
+"""Which series of a PACS export is read: corrected and uncorrected PET, projections, CT, captures."""
 
 from __future__ import annotations
 
@@ -163,8 +163,8 @@ def test_series_of_one_study_in_folders_of_their_own(tmp_path, capsys):
     assert main(["suv", str(study)]) == 0
     out = capsys.readouterr().out
     assert (
-        "note: the only attenuation-corrected PET series of this study was taken; passed over: PET_MIP, PET_NAC"
-        in out
+        "note: the only attenuation-corrected PET series of this study was taken; "
+        "passed over: PET_MIP, PET_NAC" in out
     )
     # The uncorrected series of somebody else is a scan of its own, and refused as one.
     write_series(study / "other", **{**NAC, "SeriesInstanceUID": "1.2.3.9"})

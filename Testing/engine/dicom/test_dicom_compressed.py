@@ -1,5 +1,7 @@
-"""Compressed PET: every lossless transfer syntax gives the voxels of the native series, bit for bit, with the
-declared dependencies alone."""
+"""Compressed PET: every lossless transfer syntax gives the native series' voxels, bit for bit.
+
+With the declared dependencies alone.
+"""
 
 from __future__ import annotations
 

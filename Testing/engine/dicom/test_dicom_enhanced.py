@@ -69,7 +69,7 @@ def test_every_form_of_a_scan_gives_the_same_decision_and_voxels(tmp_path, vendo
 
 @pytest.mark.parametrize("vendor", VENDORS)
 def test_what_an_independent_converter_writes(tmp_path, vendor):
-    """highdicom decides by itself what goes into functional groups and what stays unassigned."""
+    """Highdicom decides by itself what goes into functional groups and what stays unassigned."""
     legacy = pytest.importorskip("highdicom.legacy")
     needed = {"StudyID": "", "StudyDate": "20240229", "StudyTime": "110000", "ReferringPhysicianName": ""}
     files = write_series(tmp_path / "classic", ARRAY, SeriesNumber=1, **needed, **VENDORS[vendor])

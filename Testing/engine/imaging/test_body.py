@@ -123,7 +123,7 @@ def test_grow_is_a_box_dilation(reach):
 
 @pytest.mark.parametrize("background", [0.6, 0.2, 0.06])
 def test_arms_are_body_whatever_the_tracer_leaves_there(background):
-    """A trunk with a hot organ between two arms, in noisy air; of some tracers muscle takes up next to nothing."""
+    """A trunk with a hot organ between two arms, in noisy air; muscle takes up little of some tracers."""
     z, y, x = np.ogrid[:30, :50, :120]
     trunk = ((y - 25) / 18.0) ** 2 + ((x - 60) / 30.0) ** 2 + 0 * z < 1
     arms = np.minimum((x - 12) ** 2, (x - 108) ** 2) + (y - 25) ** 2 + 0 * z < 8**2

@@ -1,4 +1,4 @@
-"""Images and masks whose header leaves open where they lie: transforms that disagree, axes that are sheared."""
+"""Images and masks with an ambiguous header: transforms that disagree, axes that are sheared."""
 
 from __future__ import annotations
 
@@ -157,7 +157,8 @@ def text_image(path: Path, shear: float, length: float = 1.0, array: np.ndarray 
     if path.suffix == ".nrrd":
         header = (
             f"NRRD0004\ntype: {kinds[0]}\ndimension: 3\nspace: left-posterior-superior\nsizes: {size}\n"
-            f"space directions: (5,0,0) ({5 * shear},5,0) (0,0,5)\nkinds: domain domain domain\nendian: little\n"
+            f"space directions: (5,0,0) ({5 * shear},5,0) (0,0,5)\n"
+            "kinds: domain domain domain\nendian: little\n"
             "encoding: raw\nspace origin: (0,0,0)\n\n"
         )
     else:

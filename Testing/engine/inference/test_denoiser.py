@@ -203,14 +203,15 @@ def test_gates_come_in_order_with_the_physical_centers_of_their_tiles():
     assert result.gates_TLM.shape == (len(result.tile_centers_mm), 2, 1)
     assert len(result.gates_TLM) > 10
     expected = 40 + result.tile_centers_mm @ slope
-    # A tile that reaches beyond the scan is mirrored there: its mean differs by a little, neighbors' by 0.3 and more.
+    # A tile that reaches beyond the scan is mirrored there: its mean differs by a little, neighbors' by 0.3
+    # or more.
     np.testing.assert_allclose(20 * result.gates_TLM[:, 0, 0], expected, atol=0.05)
     np.testing.assert_allclose(result.tile_body_fraction, 1.0)
 
 
 # ------------------------------------------------------------------------------------------------ resampling
 def test_the_last_digits_of_a_grid_change_no_bit():
-    """3.1500000953674316 mm comes back from a program that keeps a matrix as 3.150000095367432, or as 3.1500000954."""
+    """Programs that keep a matrix write 3.1500000953674316 mm as 3.150000095367432 or 3.1500000954."""
     suv = scan((18, 22, 20))
     exact = Geometry(
         suv.shape, (3.1500000953674316, 3.27, 1.8700000047683716), (-266.1750111579895, 0.1, 7 / 3), ROUGH

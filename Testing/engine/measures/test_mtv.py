@@ -1,4 +1,4 @@
-"""Volumes whose threshold does not follow SUVmax, against counting by hand; and what is said of those whose does."""
+"""Volumes by thresholds that do not follow SUVmax, counted by hand, and the note on those that do."""
 
 from __future__ import annotations
 

@@ -91,8 +91,10 @@ def test_peak_sphere_is_one_milliliter(spacing, partial):
 
 @cache
 def sphere_shares(spacing_zyx: tuple[float, ...]) -> dict[tuple[int, ...], float]:
-    """Share of each voxel in the sphere of 1 ml: whole voxels by their centers, or where these are off by more than 10 % by
-    counting points."""
+    """Share of each voxel in the sphere of 1 ml.
+
+    Whole voxels by their centers, or, where their volume is off by more than 10 %, by counting points.
+    """
     radius = (3000 / (4 * math.pi)) ** (1 / 3)
     within = lambda offset: sum((o * s) ** 2 for o, s in zip(offset, spacing_zyx, strict=True)) <= radius**2
     reach = [int(radius / step) + 1 for step in spacing_zyx]

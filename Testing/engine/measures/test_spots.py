@@ -1,4 +1,4 @@
-"""Virtual spots: their shape is the ball's convolution, they fit into the body, and what is left of them is measured."""
+"""Virtual spots: their shape is the ball's convolution, they lie in the body, their loss is measured."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ SPACING = (3.0, 2.5, 2.5)
 
 
 def body(noise: float = 0.1, shape=(64, 90, 110)) -> np.ndarray:
-    """An elliptic cylinder of SUV 1 with a hot organ, in air, with noise that is correlated as a scanner's."""
+    """An elliptic cylinder of SUV 1 with a hot organ, in air, with the correlated noise of a scanner."""
     z, y, x = np.ogrid[tuple(slice(n) for n in shape)]
     inside = ((y - 45) / 36.0) ** 2 + ((x - 55) / 46.0) ** 2 + 0 * z < 1
     suv = np.where(inside, 1.0, 0.0)

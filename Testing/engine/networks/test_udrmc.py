@@ -1,4 +1,4 @@
-"""U-DRMC against its oracle, put together from the literal blocks of equations 1 and 2, and its invariances."""
+"""U-DRMC against its oracle of the literal blocks of equations 1 and 2, and its invariances."""
 
 from __future__ import annotations
 

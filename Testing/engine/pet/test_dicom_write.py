@@ -169,8 +169,10 @@ def test_itk_reads_it_in_order_and_in_place(tmp_path):
 
 
 KEPT = (
-    "StudyInstanceUID FrameOfReferenceUID SeriesDate SeriesTime AcquisitionDate AcquisitionTime Units PatientName "
-    "PatientID PatientBirthDate PatientWeight AccessionNumber StudyDate FrameReferenceTime ActualFrameDuration "
+    "StudyInstanceUID FrameOfReferenceUID SeriesDate SeriesTime AcquisitionDate AcquisitionTime Units "
+    "PatientName "
+    "PatientID PatientBirthDate PatientWeight AccessionNumber StudyDate FrameReferenceTime "
+    "ActualFrameDuration "
     "DecayFactor DecayCorrection CorrectedImage ImagePositionPatient ImageOrientationPatient InstanceNumber "
     "RadiopharmaceuticalInformationSequence Manufacturer LossyImageCompression OperatorsName WindowWidth"
 ).split()
@@ -230,11 +232,17 @@ def test_the_source_s_files_stay_as_they_are(tmp_path):
     [
         ({"PatientWeight": None}, {"PatientWeight": "70"}),
         ({"RadionuclideTotalDose": 1.0e8}, {"RadionuclideTotalDose": "3.7e8"}),
-        ({"injections": 0}, {"RadionuclideTotalDose": "3.7e8", "RadionuclideHalfLife": "6586.2", "RadiopharmaceuticalStartTime": "10:00:00"}),
+        (
+            {"injections": 0},
+            {"RadionuclideTotalDose": "3.7e8", "RadionuclideHalfLife": "6586.2",
+             "RadiopharmaceuticalStartTime": "10:00:00"},
+        ),
         ({"RadiopharmaceuticalStartDateTime": "20240229113000"}, {"RadiopharmaceuticalStartDateTime": ""}),
-        ({"AcquisitionTime": None, "SeriesTime": None}, {"AcquisitionTime": "110000", "SeriesTime": "110000"}),
+        ({"AcquisitionTime": None, "SeriesTime": None},
+         {"AcquisitionTime": "110000", "SeriesTime": "110000"}),
         ({"Units": "GML", "SUVType": "BW"}, {"SUVType": "LBM"}),
-        ({**PHILIPS, "PatientWeight": None, "PhilipsActivityConcentrationScaleFactor": 1.8}, {"PatientWeight": "70"}),
+        ({**PHILIPS, "PatientWeight": None, "PhilipsActivityConcentrationScaleFactor": 1.8},
+         {"PatientWeight": "70"}),
     ],
 )  # fmt: skip
 def test_the_series_carries_what_was_given_by_hand(tmp_path, wrong, given):

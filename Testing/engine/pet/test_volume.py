@@ -239,7 +239,7 @@ def test_without_a_sidecar_units_are_said(tmp_path):
 
 @pytest.mark.parametrize("name", ["k.nii.gz", "k.nrrd", "k.mha"])
 def test_an_activity_in_the_range_of_suv_is_not_taken_for_one(tmp_path, name):
-    """kBq/ml, as PMOD and STIR write it, has the values of an SUV: it is asked, and known where it is stated."""
+    """kBq/ml (PMOD, STIR) has the values of an SUV: refused as unclear, accepted where it is stated."""
     path = scan(tmp_path, name=name, array=values(high=15.0))
     assert "does not say its units" in refusal(path)
     assert "kBq/ml by the caller, and nothing gives its SUV" in refusal(path, units="kbqml")

@@ -21,7 +21,10 @@ from drmc.runtime.precision import float32_products
 new = hasattr(torch.backends.cuda.matmul, "fp32_precision")
 def seen():
     cudnn, matmul = torch.backends.cudnn, torch.backends.cuda.matmul
-    exact = (cudnn.conv.fp32_precision, matmul.fp32_precision) if new else (cudnn.allow_tf32, matmul.allow_tf32)
+    if new:
+        exact = (cudnn.conv.fp32_precision, matmul.fp32_precision)
+    else:
+        exact = (cudnn.allow_tf32, matmul.allow_tf32)
     return exact, cudnn.deterministic, cudnn.benchmark
 at_first = seen()
 for deterministic in (True, False):

@@ -1,5 +1,8 @@
-"""Lesions in DICOM where the file is unlike the scan: contours that overlap, stale frames of reference, slices left out,
-label maps that lie elsewhere, and objects made to fill the memory."""
+"""Lesions in DICOM where the file is unlike the scan.
+
+Contours that overlap, stale frames of reference, slices left out, label maps that lie elsewhere, and objects
+made to fill the memory.
+"""
 
 from __future__ import annotations
 

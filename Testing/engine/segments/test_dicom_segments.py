@@ -1,4 +1,4 @@
-"""Lesions in DICOM segmentation objects: what an independent writer's gives back, what is refused, the command line."""
+"""DICOM segmentation objects of an independent writer: masks, refusals, the command line."""
 
 from __future__ import annotations
 

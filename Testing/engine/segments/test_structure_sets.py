@@ -53,7 +53,7 @@ def test_filling_agrees_with_an_independent_point_in_polygon(data):
 
 @pytest.mark.parametrize("corners", [[(0, 1), (0, 1e-5), (1.00001, 0)], [(2, 2), (2, 2), (2, 2)]])
 def test_a_center_is_on_a_contour_by_its_distance_whatever_the_slope(corners):
-    """A nearly level edge passes 1e-10 pixels from a center, but meets its row 1e-5 pixels beside it; a point is an edge."""
+    """A nearly level edge passes 1e-10 pixels from a center but meets its row 1e-5 pixels away."""
     column, row = np.round(corners[-1]).astype(int)
     upright, turned = (
         contours.fill([np.array(corners, float)[:, axes]], (4, 4)) for axes in ([0, 1], [1, 0])

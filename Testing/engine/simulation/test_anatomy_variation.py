@@ -1,5 +1,4 @@
-"""How patients differ: proportions and displacement that every grid sees alike, findings at their rates, and labels that
-mean what they say."""
+"""How patients differ: proportions and displacement that are the same on every grid, findings, labels."""
 
 from __future__ import annotations
 

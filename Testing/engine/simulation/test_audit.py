@@ -1,4 +1,4 @@
-"""The anatomy audit: what it measures on a label map that is known, and how it holds patients against references."""
+"""The anatomy audit: measures of a known label map, and patients compared with references."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The full dose without noise: what its Poisson counts would give on the mean, beside images that stay what they are."""
+"""The full dose without noise: the mean over its Poisson counts; the other images are unchanged."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def test_the_other_images_are_the_same_bit_for_bit(scans):
 
 
 def test_the_noise_of_both_doses_lies_around_it(scans):
-    """Variance goes with one over the dose, and the low dose's noise holds the full dose's (its events are a part of them)."""
+    """Variance is inverse to the dose, and low and full dose share noise: their events are shared."""
     scan = scans[1]
     body = scan.noise_free > 0.3
     full, low = ((image - scan.noise_free)[body] for image in (scan.full, scan.low[FACTOR]))

@@ -1,4 +1,4 @@
-"""Drawn scanners lie in the stated ranges, are the same again, and make images of the noise that was asked for."""
+"""Drawn scanners lie in the stated ranges, are reproducible, and make images of the wanted noise."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Images without correction for attenuation: what they look like, that nothing else changes, and that they are named."""
+"""Images without attenuation correction: their look, their names, and that nothing else changes."""
 
 from __future__ import annotations
 

@@ -220,7 +220,8 @@ def test_beds_whose_decay_factor_says_that_their_reference_is_their_start(vendor
     assert any("start of the frame" in text for text in decision.notices)
     back = next(c for c in decision.candidates if c["rule"] == "BACK")
     assert not back["plausible"] and "DecayFactor" in back["note"]
-    # Where the factor is that of the mean-count time, or none is stated, the frames are computed back as before.
+    # Where the factor is that of the mean-count time, or none is stated, the frames are computed back as
+    # before.
     if not cropped:
         frames = {**header, "DecayFactor": None, "FrameReferenceTime": lambda i: 1000.0 * bed(i) + 1.0}
         assert decide(6, **frames).rule == "BACK"

@@ -1,4 +1,4 @@
-"""Facts and SUVs that cannot be true: refused with tag, value and mend on every path, or taken by the caller's word."""
+"""Implausible facts and SUVs: refused with tag, value and remedy on every path, or accepted explicitly."""
 
 from __future__ import annotations
 

@@ -79,8 +79,7 @@ def test_late_series_time_gives_way_to_the_frames():
 
 
 def test_back_computed_time_must_be_one_time():
-    """FrameReferenceTime as the start of the bed, as GE has it, spreads; the earliest acquisition then
-    stands."""
+    """FrameReferenceTime as the start of the bed (GE) spreads: the earliest acquisition time is taken."""
     beds = {
         "FrameReferenceTime": lambda i: 1000.0 + 243_000.0 * i,
         "ActualFrameDuration": 240_000,
@@ -141,8 +140,7 @@ def test_a_single_long_frame_reference_time_proves_nothing():
 
 
 def test_partial_reconstruction_of_a_long_acquisition():
-    """Siemens: the image of minutes 50 to 70 is still corrected to the series' start, which the frames
-    confirm."""
+    """Siemens: the image of minutes 50 to 70 is corrected to the series' start; the frames confirm it."""
     decision = decide(
         AcquisitionTime="115000", ActualFrameDuration=1_200_000, FrameReferenceTime=3_000_000.0 + 593_697.0
     )

@@ -37,8 +37,7 @@ def test_every_candidate_of_a_real_philips_header_is_listed(data_folder):
 
 
 def test_the_philips_counts_of_a_real_header_agree_with_its_times(data_folder):
-    """Its SUV scale factor alone, its series time, and the time computed back are three ways to one
-    number."""
+    """SUV scale factor alone, series time, and the time computed back are three ways to one number."""
     header = real_header(data_folder, "PHILIPS_CNTS_AND_SUV")
     for instance in header:
         instance.update(Units="BQML", PhilipsSUVScaleFactor=None)

@@ -1,4 +1,4 @@
-"""What is to be minded about an SUV goes wherever the SUV goes: terminal, JSON, tables, report, DICOM, and on from there."""
+"""Warnings on an SUV go wherever the SUV goes: terminal, JSON, tables, report, DICOM."""
 
 from __future__ import annotations
 

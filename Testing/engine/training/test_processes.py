@@ -135,7 +135,7 @@ def test_sites_dealt_to_processes_are_those_of_one_to_the_last_bit(dataset, tmp_
 
 
 def test_what_processes_sum_lies_on_the_training_device(monkeypatch):
-    """nccl sums nothing but what is on its device."""
+    """Nccl sums nothing but what is on its device."""
 
     class Summed(Exception):
         pass

@@ -114,7 +114,8 @@ def test_what_is_drawn_is_what_was_logged(tmp_path):
         dash = next(d for d in dashes if d and d in line.get("style")) if "dash" in line.get("style") else ""
         points[dash] = np.array([point.split(",") for point in line.get("points").split()], dtype=float)
     assert set(points) == set(dashes)
-    # pixels are a linear map of the values: fixed by low dose and Gaussian filter, it gives the network's back
+    # pixels are a linear map of the values: fixed by low dose and Gaussian filter, it gives
+    # the network's back
     (low,), (gaussian,) = (np.unique(points[dash][:, 1]) for dash in ("1 4", "6 4"))
     found = 30.0 + (points[""][:, 1] - low) / (gaussian - low) * 3.0
     assert found == pytest.approx(values, abs=0.01)

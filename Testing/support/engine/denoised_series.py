@@ -48,7 +48,12 @@ VENDORS = {
     "plain": {},
     "siemens": SIEMENS,
     "ge": GE,
-    "philips bq": {**PHILIPS, "Units": "BQML", "PhilipsSUVScaleFactor": 5e-4, "PhilipsActivityConcentrationScaleFactor": 1.8},
+    "philips bq": {
+        **PHILIPS,
+        "Units": "BQML",
+        "PhilipsSUVScaleFactor": 5e-4,
+        "PhilipsActivityConcentrationScaleFactor": 1.8,
+    },
     "admin": {"DecayCorrection": "ADMIN"},
     "none": {
         "DecayCorrection": "NONE",

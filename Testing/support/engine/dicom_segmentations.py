@@ -1,4 +1,4 @@
-"""Segmentation objects and structure sets in DICOM, as other programs write them, for the tests of lesions."""
+"""DICOM segmentation objects and structure sets, as other programs write them."""
 
 from __future__ import annotations
 

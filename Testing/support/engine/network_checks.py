@@ -40,7 +40,8 @@ def assert_equals_oracle(
 ) -> Tensor:
     """Residual, gates and the gradients of the input and of every parameter; returns the gates.
 
-    `oracle_of`: the literal network with the parameters of another; `state_of`: these under the oracle's names, a linear view.
+    `oracle_of`: the literal network with the parameters of another; `state_of`: these under the oracle's
+    names, a linear view.
     """
     literal = oracle_of(network)
     probe, gate_probe = tile(*x.shape, seed=2), tile(len(x), *network.config.gates_shape, seed=3)

@@ -78,8 +78,9 @@ def checkpoint(output: str | Path) -> dict:
 def apart(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor], config: TrainingConfig) -> float:
     """Largest difference of two networks' parameters in steps of the learning rate.
 
-    Adam divides a gradient by its size, so that rounding of a gradient near zero, which differs between processors and
-    numbers of processes, moves a parameter by a small share of a step; another gradient moves it by a whole one.
+    Adam divides a gradient by its size, so that rounding of a gradient near zero, which differs between
+    processors and numbers of processes, moves a parameter by a small share of a step; another gradient moves
+    it by a whole one.
     """
     return max(float((a[key] - b[key]).abs().max()) for key in a) / config.learning_rate
 

@@ -51,7 +51,8 @@ DEFAULTS: dict[str, Any] = {
     "RadionuclideCodeValue": "C-111A1",
     "RadionuclideCodeMeaning": "^18^Fluorine",
 }
-# The same scan, corrected to 11:00:00, as the vendors' headers say it (reference/pet-quantification.md, 0 to 3).
+# The same scan, corrected to 11:00:00, as the vendors' headers say it (reference/pet-quantification.md, 0 to
+# 3).
 VENDORS: dict[str, dict[str, Any]] = {
     "Philips counts": {
         "Manufacturer": "Philips Medical Systems",
@@ -153,8 +154,7 @@ _FACTS_ONLY = ("RadionuclideCodeValue", "RadionuclideCodeMeaning", "Radiopharmac
 
 
 def header_facts(slices: int = 3, **overrides: Any) -> list[dict[str, Any]]:
-    """One mapping per slice; an override is a value, None to leave the key out, or a function of the slice
-    index."""
+    """One mapping per slice; an override: a value, None to omit the key, or a function of the slice index."""
     facts = []
     for index in range(slices):
         values = {key: _at(value, index) for key, value in {**DEFAULTS, **overrides}.items()}

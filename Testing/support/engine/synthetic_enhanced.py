@@ -1,8 +1,8 @@
 """Multi-frame PET from the slices of a classic series: Enhanced PET, and what a legacy converter makes of it.
 
 Written from DICOM PS3.3 A.56, A.72, C.7.6.16 and C.8.22, apart from the reader: `enhanced` says everything in
-the enhanced image's own elements, `legacy_converted` moves what has a place in the functional groups and keeps
-the rest in the unassigned converted attributes.
+the enhanced image's own elements, `legacy_converted` moves what has a place in the functional groups and
+keeps the rest in the unassigned converted attributes.
 """
 
 from __future__ import annotations
@@ -22,11 +22,13 @@ LEGACY_PET_CLASS = "1.2.840.10008.5.1.4.1.1.128.1"
 
 # Classic elements that stay at the top of both kinds of image.
 _COMMON = (
-    "PatientName PatientID PatientBirthDate PatientSex PatientSize PatientWeight OtherPatientIDs AccessionNumber "
+    "PatientName PatientID PatientBirthDate PatientSex PatientSize PatientWeight OtherPatientIDs "
+    "AccessionNumber "
     "InstitutionName ReferringPhysicianName OperatorsName StudyInstanceUID StudyDate StudyTime StudyID "
     "SeriesInstanceUID SeriesDate SeriesTime SeriesNumber SeriesDescription Modality Manufacturer "
     "ManufacturerModelName DeviceSerialNumber SoftwareVersions TimezoneOffsetFromUTC FrameOfReferenceUID "
-    "PositionReferenceIndicator Rows Columns SamplesPerPixel PhotometricInterpretation BitsAllocated BitsStored "
+    "PositionReferenceIndicator Rows Columns SamplesPerPixel PhotometricInterpretation BitsAllocated "
+    "BitsStored "
     "HighBit PixelRepresentation BodyPartExamined PatientPosition"
 ).split()
 _CORRECTIONS = {
@@ -143,7 +145,7 @@ _RECONSTRUCTION = {
 
 
 def _factors(one: Dataset) -> Dataset:
-    """The correction factors of a frame; the decay factor is 2^(FrameReferenceTime / half-life) unless stated."""
+    """Correction factors of a frame; the decay factor is 2^(FrameReferenceTime / half-life) unless stated."""
     half_life = one.RadiopharmaceuticalInformationSequence[0].get("RadionuclideHalfLife")
     stated = one.get("DecayFactor")
     if stated is None and half_life and "DECY" in one.CorrectedImage:

@@ -26,7 +26,7 @@ SCANNER = replace(
 
 
 def torso() -> tuple[np.ndarray, dict[str, np.ndarray]]:
-    """SUV of a body with liver, lungs, heart and bladder, and where each lies, (z, y, x); z toward the head."""
+    """SUV of a body with liver, lungs, heart and bladder, and each one's mask, (z, y, x); z to the head."""
     z, y, x = np.meshgrid(*(np.arange(n) * s for n, s in zip(SHAPE, SPACING, strict=True)), indexing="ij")
     x, y, z = x - 180.0, y - 132.0, z - 240.0
     ball = lambda cx, cy, cz, a, b, c: ((x - cx) / a) ** 2 + ((y - cy) / b) ** 2 + ((z - cz) / c) ** 2 <= 1

@@ -13,7 +13,7 @@ from support import preloaded
 
 
 def processesOf(text: str) -> list[int]:
-    """Ids of the running processes whose command line or environment holds `text` (Linux; elsewhere of none)."""
+    """Ids of the running processes whose command line holds `text` (Linux; elsewhere none)."""
     found = []
     for folder in Path("/proc").glob("[0-9]*"):
         try:
