@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import slicer
-from drmc.errors import CancelledError, DRMCError, InputError
+from drmc.errors import CanceledError, DRMCError, InputError
 from DRMCCoreLib.nodes.volumes import EngineInput, engineInput, inWordsOfTheScene, nodeNames
 from DRMCCoreLib.panel.reports import showReport
 from DRMCCoreLib.process.runner import CANCELLED, Job, Process, engineCommand
@@ -29,7 +29,7 @@ class DenoiseJob:
 
     After `finished`: `outputVolume`, `lesionTable` (None without lesions), `routingTable`, `report` and `summary` (as
     summary.json), or `error`
-    (InputError: refused, CancelledError, DRMCError: failed).
+    (InputError: refused, CanceledError, DRMCError: failed).
     """
 
     counted = "tile"  # what progress counts
@@ -158,7 +158,7 @@ class DenoiseJob:
     def _onFinished(self, job: Job) -> None:
         try:
             if job.cancelRequested or job.exitCode == CANCELLED:
-                raise CancelledError()
+                raise CanceledError()
             if job.exitCode:
                 message = self._inWordsOfTheScene(job.message)
                 raise InputError(message) if job.exitCode == InputError.exit_code else DRMCError(message)
@@ -175,7 +175,7 @@ class DenoiseJob:
 
     def _bringIntoScene(self, summary: dict[str, Any]) -> None:
         if not slicer.mrmlScene.IsNodePresent(self.inputVolume):
-            raise CancelledError("the input volume was removed from the scene meanwhile")
+            raise CanceledError("the input volume was removed from the scene meanwhile")
         array = results.readDenoised(self._output / "denoised.nrrd", self.inputVolume)
         lesions = self._output / "lesions.csv"
         table = results.readLesionTable(lesions) if "lesions.csv" in summary["outputs"] else None

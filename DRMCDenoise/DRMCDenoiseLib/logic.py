@@ -65,7 +65,7 @@ class DRMCDenoiseLogic(ScriptedLoadableModuleLogic):
         :param waitForCompletion: if False, returns the running `DenoiseJob` at once
         :param progressCallback: called with tiles done, tiles in all, and seconds left (None while unknown)
 
-        Raises InputError (refused, with the sentence of the command line), CancelledError or DRMCError; the scene is
+        Raises InputError (refused, with the sentence of the command line), CanceledError or DRMCError; the scene is
         then as it was.
         """
         from DRMCDenoiseLib.denoisejob import DenoiseJob  # SimpleITK is not needed before

@@ -24,8 +24,8 @@ from drmc.denoising.finding import companions, find_scans, of_medium
 from drmc.denoising.outputs import check_output_folder, earlier_summary
 from drmc.denoising.request import DenoiseRequest, LoadedModel, check_request
 from drmc.denoising.summary import suv_warnings
-from drmc.errors import CancelledError, DRMCError, InputError, OutputHeldError
-from drmc.runtime.control import Cancel, Progress, raise_if_cancelled
+from drmc.errors import CanceledError, DRMCError, InputError, OutputInUseError
+from drmc.runtime.control import Cancel, Progress, raise_if_canceled
 from drmc.runtime.workers import run_in_processes
 from drmc.texts import one_line
 
@@ -91,7 +91,7 @@ def run_batch(
     skipped when OUT/<name> is complete and was made from the same content: scan, lesions, reference, model and settings.
     `headers`: a table of header values, one row a scan (drmc.denoising.header_table). `jobs`: how many processes.
     A row's `warnings` are the SUV warnings of its scan. Returns `scans` (the rows), `counts` (how many had which outcome),
-    `output`, and `exit_code`: 0 all done, 1 some failed, 2 some refused, 130 cancelled.
+    `output`, and `exit_code`: 0 all done, 1 some failed, 2 some refused, 130 canceled.
     Raises InputError when nothing at all can be done (no scan, no model, no output folder, header values for all scans at once).
     """
     output = Path(request.output)
@@ -228,7 +228,7 @@ class _Batch:
             present = list(left.values())
 
             def progress(index: int, share: float, shares: dict[int, float] = shares) -> None:
-                raise_if_cancelled(self._cancel)
+                raise_if_canceled(self._cancel)
                 shares[index] = share
                 self._tell(sum(shares.values()))
 
@@ -242,7 +242,7 @@ class _Batch:
                     held.append(task)
                 else:
                     self._end(task, ended)
-                raise_if_cancelled(self._cancel)
+                raise_if_canceled(self._cancel)
 
             try:
                 threads = max(1, (os.cpu_count() or 1) // jobs)
@@ -253,7 +253,7 @@ class _Batch:
                     progress=progress,
                     finished=finished,
                 )
-            except CancelledError as error:
+            except CanceledError as error:
                 self._sweep(left.values())
                 if left:
                     task = next(iter(left.values()))
@@ -304,11 +304,12 @@ class _Batch:
 def do_scan(task: _Task, model: LoadedModel, progress: Progress | None, cancel: Cancel | None) -> _Ended:
     """Does one scan of a batch; nothing is raised but KeyboardInterrupt."""
     started = time.perf_counter()
-    outcome, message, summary = "done", "", None
+    outcome, message = "done", ""
+    summary: Mapping[str, Any] | None = None
     held = by_another = False
     output = Path(task.request.output)
     try:
-        raise_if_cancelled(cancel)
+        raise_if_canceled(cancel)
         why: str | None = ""
         if task.resume or (task.others and _is_new(output, task.since)):
             why = resume.why_again(task.request, model.entry)
@@ -320,9 +321,9 @@ def do_scan(task: _Task, model: LoadedModel, progress: Progress | None, cancel: 
             summary = pipeline.run(task.request, progress, cancel, name=task.name, model=model)
             said = (f"computed again: {why}" if why else "", _NO_LESIONS if task.without_lesions else "")
             message = "; ".join(part for part in said if part)
-    except OutputHeldError as error:
+    except OutputInUseError as error:
         held, outcome, message = True, "refused", str(error)
-    except CancelledError as error:
+    except CanceledError as error:
         outcome, message = "cancelled", str(error)
     except InputError as error:
         outcome, message = "refused", str(error)

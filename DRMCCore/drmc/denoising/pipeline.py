@@ -7,11 +7,11 @@ place by renaming, so that a failure, a refusal or a cancel leaves the output fo
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -43,12 +43,15 @@ from drmc.measures.bias import lesion_bias
 from drmc.measures.body_change import body_change
 from drmc.measures.lesion_files import write_lesions_csv
 from drmc.measures.lesions import lesion_table
+from drmc.measures.routing_profiles import NearestCenter
+from drmc.measures.rows import LesionRow, RoutingRow
 from drmc.models.card import ModelEntry
 from drmc.pages.text import unique
 from drmc.pet.volume import PETVolume
 from drmc.report.page import write_report
+from drmc.report.summary import ComparisonRecord, FingerprintRecord, MetricByStage, Summary
 from drmc.report.thumbnails import thumbnails
-from drmc.runtime.control import Cancel, Progress, Stopwatch, raise_if_cancelled
+from drmc.runtime.control import Cancel, Progress, Stopwatch, raise_if_canceled
 from drmc.runtime.usage import peak_memory_bytes, versions
 from drmc.texts import RESEARCH_USE
 
@@ -66,12 +69,12 @@ def run(
     *,
     name: str | None = None,
     model: LoadedModel | None = None,
-) -> dict[str, Any]:
+) -> Summary:
     """Denoises one scan and returns its summary, the content of OUT/summary.json.
 
     `progress(done, total, seconds_left)` is called between tiles, `cancel()` between tiles and stages.
     `name` goes into the `scan` column (default: the input's name); `model` shares a loaded one between
-    scans. Raises InputError (refused, nothing written), CancelledError, or DRMCError.
+    scans. Raises InputError (refused, nothing written), CanceledError, or DRMCError.
     """
     output = Path(request.output)
     with files.disk_full_as_error(output), staging.Claim(output) as claim:
@@ -86,7 +89,7 @@ def _run(
     *,
     name: str | None,
     model: LoadedModel | None,
-) -> dict[str, Any]:
+) -> Summary:
     clock = Stopwatch()
     output = Path(request.output)
     with clock("prepare"):
@@ -101,7 +104,7 @@ def _run(
         model = model or LoadedModel(request)
         folder = claim.take()
         made_from = fingerprint_of(request, scan_path, model.entry)
-    raise_if_cancelled(cancel)
+    raise_if_canceled(cancel)
     with clock("read"):
         inputs = read_inputs(request, scan_path)
         plan = dicom_writing.plan_series(inputs.volume) if request.with_series else None
@@ -109,19 +112,20 @@ def _run(
         produced = output_names(request, with_lesions=inputs.segments is not None)
         protect_inputs(output, produced, protected)
         check_free_space(output, inputs.volume)
-    raise_if_cancelled(cancel)
+    raise_if_canceled(cancel)
     with clock("load_model"):
         denoiser = model.load()
-    raise_if_cancelled(cancel)
+    raise_if_canceled(cancel)
     with clock("denoise"):
         denoised, result = denoise_volume(inputs.volume, denoiser, progress=progress, cancel=cancel)
     clock.seconds.update({f"denoise_{stage}": seconds for stage, seconds in result.seconds.items()})
-    raise_if_cancelled(cancel)
+    raise_if_canceled(cancel)
     with clock("quantify"):
         measured = _measure(request, name, inputs, denoised, result, model.entry)
-    raise_if_cancelled(cancel)
-    summary = _summary_of(request, name, inputs, result, measured, model.entry, denoiser.tile, produced)
-    summary["fingerprint"] = made_from
+    raise_if_canceled(cancel)
+    summary = _summary_of(
+        request, name, inputs, result, measured, model.entry, denoiser.tile, produced, made_from
+    )
     summary["notices"] = unique([*summary["notices"], *(plan.notices if plan else [])])
     with clock("write"):
         if plan is not None:
@@ -136,7 +140,7 @@ def _run(
     summary["seconds"] = files.jsonable(clock.so_far())
     summary["peak_memory_bytes"] = peak_memory_bytes()
     files.write_json(folder / "summary.json", summary)
-    raise_if_cancelled(cancel)
+    raise_if_canceled(cancel)
     move_into_place(folder, output, produced, protected)
     return summary
 
@@ -146,12 +150,12 @@ class _Measured:
     """What is measured on a scan: `stages` SUV (z, y, x) by stage, and the tables made from them."""
 
     stages: dict[str, np.ndarray]
-    lesions: list[dict[str, Any]]
-    routing: list[dict[str, Any]]
-    routing_lesions: dict[str, list[dict[str, Any]]] | None
-    nearest: dict[str, Any] | None
+    lesions: list[LesionRow]
+    routing: list[RoutingRow]
+    routing_lesions: dict[str, list[RoutingRow]] | None
+    nearest: NearestCenter | None
     unlike: list[str]
-    comparison: dict[str, Any] | None
+    comparison: ComparisonRecord | None
 
 
 def _measure(
@@ -196,8 +200,9 @@ def _summary_of(
     entry: ModelEntry,
     tile: int,
     produced: Sequence[str],
-) -> dict[str, Any]:
-    """The content of summary.json, without what is known only at the end."""
+    made_from: FingerprintRecord,
+) -> Summary:
+    """The content of summary.json; seconds and memory are set at the end."""
     stages, geometry = measured.stages, inputs.volume.geometry
     before_after = stages["original"], stages["denoised"], geometry
     return {
@@ -205,7 +210,7 @@ def _summary_of(
         "intended_use": RESEARCH_USE,
         "input": describe_volume(inputs.volume),
         "settings": settings_of(request),
-        "fingerprint": None,
+        "fingerprint": made_from,
         "suv": inputs.volume.suv.to_dict(),
         "model": describe_model(entry, tile),
         "device": result.device,
@@ -224,11 +229,13 @@ def _summary_of(
         "outputs": list(produced),
         "created": datetime.now(timezone.utc).isoformat(timespec="seconds"),
         "versions": versions(),
+        "seconds": {},
+        "peak_memory_bytes": 0,
     }
 
 
 def _write_results(
-    folder: Path, form: str, denoised: PETVolume, measured: _Measured, summary: Mapping[str, Any]
+    folder: Path, form: str, denoised: PETVolume, measured: _Measured, summary: Summary
 ) -> None:
     if form != "dicom":
         write_images(folder, form, denoised)
@@ -238,9 +245,7 @@ def _write_results(
     routing.write_routing_csv(folder / "routing.csv", measured.routing)
 
 
-def _write_page(
-    folder: Path, name: str, inputs: Inputs, measured: _Measured, summary: Mapping[str, Any]
-) -> None:
+def _write_page(folder: Path, name: str, inputs: Inputs, measured: _Measured, summary: Summary) -> None:
     write_report(
         folder / "report.html",
         title=name,
@@ -262,7 +267,7 @@ def denoise_volume(
     """Denoises a volume: original + residual, on the scan's own grid and in its own units, never clipped.
 
     Voxels whose residual is exactly 0 keep their very bits. Returns the denoised volume (everything but
-    the array is the scan's) and the denoiser's result. Raises CancelledError, or DRMCError if the model's
+    the array is the scan's) and the denoiser's result. Raises CanceledError, or DRMCError if the model's
     values are not finite.
     """
     result = denoiser.denoise(volume.suv_array(), volume.geometry, progress=progress, cancel=cancel)
@@ -276,8 +281,8 @@ def denoise_volume(
 
 
 def compare_with_reference(
-    reference: PETVolume, stages: dict[str, np.ndarray], lesion_rows: Sequence[dict[str, Any]] = ()
-) -> dict[str, Any]:
+    reference: PETVolume, stages: dict[str, np.ndarray], lesion_rows: Sequence[LesionRow] = ()
+) -> ComparisonRecord:
     """How near original and denoised are to the full-dose image: image metrics in the body, and the
     lesion bias.
 
@@ -290,19 +295,25 @@ def compare_with_reference(
 
     truth = stages["reference"]
     body = body_mask(truth, reference.geometry.spacing_zyx)
-    comparison: dict[str, Any] = {
+
+    def by_stage(metric: Callable[..., float]) -> MetricByStage:
+        before, after = (
+            float(metric(stages[stage], truth, mask=body)) if body.any() else None
+            for stage in ("original", "denoised")
+        )
+        return {"original": before, "denoised": after}
+
+    comparison: ComparisonRecord = {
         "input": describe_volume(reference),
         "suv": reference.suv.to_dict(),
         "unit": "SUV",
         "data_range": SUV_RANGE,
         "mask": "body of the reference",
         "voxels": int(body.sum()),
+        "psnr": by_stage(psnr),
+        "nrmse": by_stage(nrmse),
+        "ssim": by_stage(ssim),
     }
-    for name, metric in (("psnr", psnr), ("nrmse", nrmse), ("ssim", ssim)):
-        comparison[name] = {
-            stage: float(metric(stages[stage], truth, mask=body)) if body.any() else None
-            for stage in ("original", "denoised")
-        }
     if lesion_rows:
         comparison["lesions"] = lesion_bias(lesion_rows)
     return comparison

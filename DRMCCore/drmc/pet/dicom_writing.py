@@ -30,7 +30,7 @@ from drmc import __version__
 from drmc.dicom import completion
 from drmc.dicom.choice import PET_CLASS
 from drmc.dicom.header import DEEPEST, PRIVATE, read_dataset, slice_facts, value_of
-from drmc.errors import CancelledError, DRMCError, InputError
+from drmc.errors import CanceledError, DRMCError, InputError
 from drmc.files import atomic_path
 from drmc.pet.volume import PETVolume
 from drmc.suv import manual, wording
@@ -133,7 +133,7 @@ def plan_series(volume: PETVolume) -> SeriesPlan:
         plan = SeriesPlan(volume.units)
     else:
         facts = [slice_facts(read_dataset(file, deferred=False)) for file in files]
-        plan = _plan_counts(manual.replaced(facts, volume.given))
+        plan = _plan_counts(manual.override(facts, volume.given))
     if not volume.given:
         return plan
     said = f"the DICOM series carries the values given by hand: {', '.join(volume.given)}"
@@ -197,7 +197,7 @@ def write_series(
 ) -> None:
     """Writes the volume into a new folder, one file per slice, in the scan's slice order.
 
-    `volume`: the denoised scan in the scan's own units, with the source's files. Raises CancelledError between
+    `volume`: the denoised scan in the scan's own units, with the source's files. Raises CanceledError between
     slices, and DRMCError where a header cannot be written.
     """
     folder.mkdir()
@@ -205,7 +205,7 @@ def write_series(
     series_uid = generate_uid()
     for z, source in enumerate(volume.dicom_files):
         if cancel is not None and cancel():
-            raise CancelledError()
+            raise CanceledError()
         header = read_dataset(source, deferred=False)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of odd values, which are the source's

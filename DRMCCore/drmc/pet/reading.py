@@ -155,8 +155,8 @@ def _read_dicom(
     given = manual.checked(header)
     rule, vouched = accepted(accept_rule)
     series = read_pet_series(path, *which)
-    stated = manual.stated(series.slices)
-    slices = manual.replaced(series.slices, given)
+    stated = manual.header_texts(series.slices)
+    slices = manual.override(series.slices, given)
     source = of_header(slices, series.synonyms)
 
     def decide(facts: Sequence[Mapping[str, Any]]) -> SUVDecision:
@@ -179,7 +179,7 @@ def _read_dicom(
             # The header agrees with itself, and the values by hand are told to have no effect.
             differ = [replace(one, implausible=False) for one in differ]
         idle = manual_effects.without_effect(decision, series.slices, given, decide) if given else []
-        decision = manual.told(decision, series.slices, given, idle)
+        decision = manual.with_manual_values_noted(decision, series.slices, given, idle)
         volume = _volume_of(series, decision, path, stated, given)
         return _checked(volume, source, vouched, differ)
     except SUVRefusedError as error:

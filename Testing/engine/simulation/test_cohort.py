@@ -282,6 +282,6 @@ def test_a_stop_leaves_no_process_and_nothing_half_written(tmp_path, how):
         assert process.returncode == 1 and errors.count("\n") == 1
         assert "ended a worker process (SIGKILL)" in errors and "--workers" in errors
     else:
-        assert (process.returncode, errors) == (130, "drmc: cancelled\n")
+        assert (process.returncode, errors) == (130, "drmc: canceled\n")
     assert last["event"] == "error" and last["exit_code"] == process.returncode
     assert [path for path in out.rglob("*") if path.is_file() or path.name.startswith(".")] == []

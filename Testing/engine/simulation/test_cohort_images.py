@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 from drmc.datasets.manifest import read_manifest
-from drmc.errors import CancelledError, InputError
+from drmc.errors import CanceledError, InputError
 from drmc.simulation.cohort import ScanOptions, patient_seed, write_case, write_cohort
 from drmc.simulation.imperfections import Imperfections
 from drmc.simulation.organs import ORGANS
@@ -129,9 +129,9 @@ def test_an_axial_window_lies_in_the_scan_range():
 
 def test_progress_can_cancel_a_patient():
     def cancel(share: float) -> None:
-        raise CancelledError
+        raise CanceledError
 
-    with pytest.raises(CancelledError):
+    with pytest.raises(CanceledError):
         simulate_patient(HEAD, patient_seed(7, "C5", "train", 1), progress=cancel)
 
 

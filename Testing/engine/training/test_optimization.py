@@ -80,7 +80,7 @@ def test_a_step_of_muon_has_the_size_of_one_of_adamw_and_leaves_the_others_to_it
 def test_every_parameter_is_in_one_group_and_the_experts_are_muons(config):
     config = replace(config, optimizer="muon", muon_rate=7.0, tail_rate=0.5)
     trainer = Trainer(config)
-    names = {id(p): name for name, p in trainer.network.named_parameters()}
+    names = {id(p): name for name, p in trainer.sites[0].network.named_parameters()}
     groups = [([names[id(p)] for p in g["params"]], g) for g in trainer.sites[0].optimizer.param_groups]
     assert sorted(name for grouped, _ in groups for name in grouped) == sorted(names.values())
     banks = {"qkv_M3CC", "depthwise_MC333", "project_MCC", "weight1_MFC", "weight2_MCF"}

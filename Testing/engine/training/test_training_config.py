@@ -127,8 +127,8 @@ def test_without_a_moving_average_the_average_is_the_network(config, pairs):
     trainer = Trainer(replace(config, ema_decay=0.0))
     for _ in range(2):
         trainer.train_step(sampler_of(pairs))
-    assert same(dict(trainer.average.state_dict()), dict(trainer.network.state_dict()))
-    assert not same(dict(trainer.network.state_dict()), dict(initial_network(config).state_dict()))
+    assert same(dict(trainer.sites[0].average.state_dict()), dict(trainer.sites[0].network.state_dict()))
+    assert not same(dict(trainer.sites[0].network.state_dict()), dict(initial_network(config).state_dict()))
 
 
 def test_values_stand_on_top_of_their_preset():
