@@ -61,6 +61,7 @@ SLOW = (
     "test_lesions",
     "test_wheel",
     "test_spots",
+    "test_staging",
 )
 
 

@@ -419,6 +419,7 @@ def test_interrupt_outside_the_tiles_is_a_cancel(capfd, monkeypatch):
     assert capfd.readouterr().err == "drmc: canceled\n"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("how", ["SIGTERM", "SIGINT", "end of input"])
 def test_cancel_ends_the_process_and_leaves_nothing(tmp_path, how):
     if os.name != "posix" and how != "end of input":

@@ -28,7 +28,7 @@ LAYERS, EXPERTS = 2, 2
 
 
 def mistakes(value: Any, form: Any, where: str = "") -> list[str]:
-    """In what a JSON value differs from a type; a TypedDict must have all required keys and no unknown one."""
+    """Where a JSON value differs from a type; a TypedDict must have all required keys and no unknown one."""
     if form is Any:
         return []
     if get_origin(form) in (Union, UnionType):
@@ -69,7 +69,7 @@ def columns(path: Path) -> list[str]:
 
 @pytest.fixture
 def case(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A folder with the series `low` and `full` and `lesions.nrrd`; a model whose card has routing profiles."""
+    """A folder with series `low` and `full` and `lesions.nrrd`; a model whose card has routing profiles."""
     torch.manual_seed(3)
     network = DRMC(NetworkConfig(channels=4, blocks=1, experts=EXPERTS, heads=2, hidden=4))
     gates = np.full((LAYERS, EXPERTS), 0.5)
