@@ -75,14 +75,6 @@ class _HeaderValue(argparse.Action):
         namespace.header = manual.parse([*earlier, values])
 
 
-def device(text: str) -> str:
-    """A device name; argparse.ArgumentTypeError for any other."""
-    head, _, number = text.partition(":")
-    if head not in ("auto", "cpu", "cuda", "mps") or (number and not (head == "cuda" and number.isdecimal())):
-        raise argparse.ArgumentTypeError(f"{text!r} is not auto, cpu, cuda, cuda:N or mps")
-    return text
-
-
 def read_scan(options: argparse.Namespace) -> tuple[Path, Any]:
     """What the input stands for, and the PETVolume there."""
     from drmc.denoising.finding import find_scan, passed_over

@@ -1,4 +1,4 @@
-"""`drmc validate`: planted faults are found by name, clean data have none; the fingerprint."""
+"""`drmc validate`: every planted fault is found by name, clean data have none; the fingerprint of content."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ IMAGES = ("full", "low_drf004", "low_drf012", "lesions", "organs", "truth")
 
 
 def make_case(folder: Path, seed: int) -> None:
-    """An ellipsoid of SUV 1 with hot spots; the doses are thinned from one another, as counts are."""
+    """An ellipsoid of SUV 1 with hot spots of its own; doses are thinned from one another, as counts are."""
     rng = np.random.default_rng(seed)
     middle = [(n - 1) / 2 + rng.uniform(-1, 1) for n in GRID.shape]
     axes = np.ogrid[tuple(slice(n) for n in GRID.shape)]
@@ -104,7 +104,7 @@ def clean(tmp_path_factory) -> Path:
 
 
 class Planter:
-    """A copy of the clean dataset to plant faults in; `entry` and `folder` are those of the faulty case."""
+    """A copy of the clean dataset for planted faults; `entry` and `folder` are those of the faulty case."""
 
     def __init__(self, clean: Path, folder: Path):
         self.dataset = Path(shutil.copytree(clean, folder))

@@ -166,7 +166,7 @@ def test_a_perfect_residual_cancels_noise_nearly_as_well_as_any_linear_way_can(s
 
 @pytest.mark.parametrize("step", SPACINGS)
 def test_what_the_residual_gets_wrong_on_the_grid_is_not_blown_up(step):
-    """White errors of variance 1 on the grid keep that variance per axis; on coarser voxels it is less."""
+    """White errors of variance 1 on the grid: per axis the same variance, less on voxels coarser than it."""
     _, back, _ = matrices(round(100 / step), step)
     variance = (back**2).sum(axis=1)
     assert variance[3:-3].max() < 1.6

@@ -1,4 +1,4 @@
-"""Profiles of training centers: the distance of a scan to them, and scans that are unlike all."""
+"""Profiles of training centers: the distance of a scan to them, and the warning of a scan unlike all."""
 
 from __future__ import annotations
 

@@ -423,7 +423,7 @@ def test_a_wrong_calibration_scales_the_image_and_not_the_model():
 
 def test_a_wrong_attenuation_map_reaches_the_reconstruction_only():
     activity, mu = cylinder()
-    right, wrong = scan(activity, mu), scan(activity, mu, believed_mu=0.8 * mu)
+    right, wrong = scan(activity, mu), scan(activity, mu, assumed_mu=0.8 * mu)
     for a, b in zip(right.prompts, wrong.prompts, strict=True):
         assert torch.allclose(a, b)
     assert all(

@@ -1,4 +1,7 @@
-"""How patients differ: proportions and displacement that are the same on every grid, findings, labels."""
+"""How patients differ: proportions and displacement are the same on every grid, findings have their rates.
+
+Labels are those of the organs.
+"""
 
 from __future__ import annotations
 

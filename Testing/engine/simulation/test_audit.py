@@ -1,4 +1,4 @@
-"""The anatomy audit: measures of a known label map, and patients compared with references."""
+"""The anatomy audit: what it measures on a known label map, and how it compares patients with references."""
 
 from __future__ import annotations
 

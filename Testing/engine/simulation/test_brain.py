@@ -103,7 +103,7 @@ def test_a_brain_from_maps_is_the_same_again_and_in_a_slab(maps):
 
 
 def write_maps(folder: Path, *, direction=(-1, 0, 0, 0, -1, 0, 0, 0, 1), origin=(40.0, 40.0, -40.0)) -> None:
-    """A ball of white matter in a shell of gray, with gray at the patient's left of the middle, x > 0."""
+    """A ball of white matter in a shell of gray, with gray on one side of the middle: the left, x > 0."""
     axis = np.arange(81.0)
     physical = [origin[a] + direction[4 * a] * axis for a in range(3)]  # LPS
     x, y, z = physical[0][None, None], physical[1][None, :, None], physical[2][:, None, None]

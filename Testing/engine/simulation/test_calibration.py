@@ -1,4 +1,4 @@
-"""The calibration: published tables, what passes and what misses, the command from pieces to report."""
+"""The calibration: published tables, what passes and what misses, and the command from pieces to report."""
 
 from __future__ import annotations
 
@@ -34,8 +34,9 @@ from drmc.simulation.calibration.rows import (
     worst_bias,
 )
 from drmc.simulation.calibration.study import DISCOVERY_ST, Plan, calibrate, law_windows, liver_window, pieces
-from drmc.simulation.centers import CENTERS, load_centers, parameter_sources
+from drmc.simulation.centers import CENTERS, load_centers
 from drmc.simulation.organs import ORGANS
+from support.engine.center_tables import parameter_sources
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*[Ss]parse.*")
 
@@ -61,7 +62,7 @@ PLAN = Plan(
 
 
 def test_the_table_gives_the_published_medians(data_folder):
-    """pet-quantification.md, section 10.1: median; 5 to 95 % over 972 and 376 FDG studies."""
+    """Project reference, pet-quantification.md section 10.1: median, 5 to 95 % of 972 and 376 studies."""
     found = noise_ratios(data_folder / "udpet_noise_stats" / "data_stats.csv")
     published = {
         "C3": {
@@ -110,9 +111,8 @@ def test_only_fdg_studies_with_full_dose_count(tmp_path):
     table = tmp_path / "data_stats.csv"
     rows = [
         "acq,weight,tracer,scanner,recon,noise_metric",
-        *(
-            f"a{i},70,{tracer},S,{dose},{value}"
-            for i, tracer in enumerate(("FDG", "Fluorodeoxyglucose", "DOTA"))
+        *(f"a{i},70,{tracer},S,{dose},{value}"
+          for i, tracer in enumerate(("FDG", "Fluorodeoxyglucose", "DOTA"))
           for dose, value in (("ref", 0.1), ("4", 0.1 + 0.01 * (i + 1)))),
         "b,70,FDG,S,4,9.9",
         "c,70,FDG,S,ref,0",
@@ -333,8 +333,10 @@ def test_a_stopped_calibration_goes_on(finished, tmp_path):
 
 def test_another_center_or_window_is_another_piece():
     keys = [{piece.key for piece in pieces(plan)} for plan in (
-        PLAN, replace(PLAN, centers=(replace(TINY, iterations=2),)), replace(PLAN, seed=2),
-        replace(PLAN, liver_mm=90.0)
+        PLAN,
+        replace(PLAN, centers=(replace(TINY, iterations=2),)),
+        replace(PLAN, seed=2),
+        replace(PLAN, liver_mm=90.0),
     )]  # fmt: skip
     assert not keys[0] & keys[1] and not keys[0] & keys[2]
     assert len(keys[0] - keys[3]) >= 1

@@ -14,9 +14,9 @@ from drmc.simulation.centers import (
     find_center,
     find_centers,
     load_centers,
-    parameter_sources,
 )
 from support import REPOSITORY
+from support.engine.center_tables import parameter_sources
 
 
 def given(value, source: str = "our protocol") -> dict:
@@ -29,10 +29,10 @@ def write(path, **centers):
 
 
 def test_every_parameter_of_every_center_has_a_source():
-    for name, sources in parameter_sources().items():
+    for name, sources in parameter_sources(TABLE).items():
         assert sources.keys() == {f.name for f in fields(Center)} - {"name"}, name
         assert all(source.split(":")[0].split(";")[0] for source in sources.values())
-    assert all(s["voxel_mm"] == "paper, Table 1" for s in parameter_sources().values())
+    assert all(s["voxel_mm"] == "paper, Table 1" for s in parameter_sources(TABLE).values())
 
 
 def test_a_hospital_describes_its_own_scanner_by_what_differs(tmp_path):

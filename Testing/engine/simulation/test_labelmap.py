@@ -1,4 +1,4 @@
-"""A label map as the patient: organs, sides, uptake and attenuation for any axes, and refusals."""
+"""A label map as the patient: the same organs, uptake and attenuation, whatever its axes, and refusals."""
 
 from __future__ import annotations
 

@@ -35,7 +35,7 @@ ORGAN = ball((44, 34, 34), 60.0)
 
 
 def literal_metric(suv: np.ndarray) -> float:
-    """Sum |v - G(v)| / #(G(v) > 0.1) on voxels of 1.65 mm, voxel by voxel of the definition."""
+    """The metric sum |v - G(v)| / #(G(v) > 0.1) on voxels of 1.65 mm, voxel by voxel of the definition."""
     v = np.log1p(suv.astype(np.float64))
     kernel = np.exp(-0.5 * (np.arange(-8, 9) / 2.0) ** 2)
     kernel /= kernel.sum()
@@ -155,8 +155,7 @@ def filtered_correlation(sigma_voxels: float, lag: int) -> float:
 
 def test_each_axis_has_its_own_correlation():
     sigma = (0.0, 0.6, 0.9)
-    # what the Gaussian of sigma 12 mm takes away within a box lowers every lag alike: white noise says how
-    # much
+    # The Gaussian of sigma 12 mm lowers every lag by the same amount within a box, as white noise shows.
     white = noise.lag_autocorrelation(2 + 0.3 * field(ORGAN.shape, seed=3), ORGAN, SPACING)
     found = noise.lag_autocorrelation(2 + 0.3 * field(ORGAN.shape, sigma, seed=4), ORGAN, SPACING)
     assert found.positions == 40 and found.lags == (1, 2, 3)

@@ -1,4 +1,4 @@
-"""The full dose without noise: the mean over its Poisson counts; the other images are unchanged."""
+"""The full dose without noise: the mean over its Poisson counts, beside images that do not change."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def test_the_other_images_are_the_same_bit_for_bit(scans):
 
 
 def test_the_noise_of_both_doses_lies_around_it(scans):
-    """Variance is inverse to the dose, and low and full dose share noise: their events are shared."""
+    """Variance is as one over the dose; low dose has the noise of full dose, of which it is a part."""
     scan = scans[1]
     body = scan.noise_free > 0.3
     full, low = ((image - scan.noise_free)[body] for image in (scan.full, scan.low[FACTOR]))

@@ -1,4 +1,4 @@
-"""A real scan as a patient: uptake, attenuation map and place in the scanner, on known volumes."""
+"""A real scan as a patient: uptake, attenuation map and place in the scanner, on volumes of known truth."""
 
 from __future__ import annotations
 
@@ -253,7 +253,7 @@ def test_an_empty_window_is_refused(patient):
 
 
 def test_the_liver_of_the_real_scan_has_its_published_noise(data_folder):
-    """3 cm spheres: median 18 % (16 to 22); lag-1 autocorrelation 0.39, 0.55, 0.30 (40 places, SD 0.06)."""
+    """Median of 3 cm spheres 18 % (16 to 22); lag-1 autocorrelation 0.39, 0.55, 0.30 (SD 0.06, 40 boxes)."""
     volume = read_volume(data_folder / "ge_wb_sts001" / "image")
     suv, spacing = volume.suv_array()[100:205], volume.geometry.spacing_zyx
     liver = find_liver(suv, spacing)

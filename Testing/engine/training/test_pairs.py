@@ -125,7 +125,7 @@ def test_a_run_from_kept_pairs_takes_the_same_steps(dataset, tmp_path):
 
 
 def test_the_expected_full_dose_is_the_mean_of_full_doses_for_a_low_dose():
-    """Poisson counts: low = a tenth of the events; the mean of full doses with the same low dose is it."""
+    """Poisson counts, low is a tenth of the events: the mean of full doses with one low dose is that one."""
     rng = np.random.default_rng(4)
     mean, factor, shape = 200.0, 10.0, (9, 9, 9)
     low_counts = rng.poisson(mean / factor, shape)

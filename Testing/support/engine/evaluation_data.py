@@ -38,7 +38,7 @@ def write_nifti(path: Path, array: np.ndarray, spacing=SPACING) -> None:
 
 
 def write_dataset(folder: Path, doses=DOSES, splits=("train", "test"), patients: int = 1) -> Path:
-    """Centers with smooth images and white noise; all have lesions, organs and a truth, and are all body."""
+    """Centers with smooth images, white noise, lesions, organs and truth; all of an image is body."""
     rng = np.random.default_rng(4)
     z, y, x = np.ogrid[tuple(slice(n) for n in SHAPE)]
     smooth = 3 + np.sin(z / 4) + np.cos(y / 5) + np.sin(x / 6) + 4 * LARGE + 6 * SMALL
