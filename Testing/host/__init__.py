@@ -21,14 +21,14 @@ SYSTEM_PACKAGES = "libegl1 libgl1 libx11-6 libxkbcommon0 libdbus-1-3 libfontconf
 
 
 def missingCore() -> str | None:
-    """The reason why the MRML scene cannot start on this machine, with the remedy; None if it can."""
+    """What keeps the MRML scene from starting on this machine, and how to mend it; None if nothing does."""
     if importlib.util.find_spec("slicer_core") is None:
         return f"slicer-core is not installed: {HOW_TO_INSTALL}"
     return None
 
 
 def missingQt() -> str | None:
-    """The reason why panels cannot open on this machine, with the remedy; None if they can."""
+    """What keeps the panels from opening on this machine, and how to mend it; None if nothing does."""
     if importlib.util.find_spec("PySide6") is None:
         return f"PySide6 is not installed: {HOW_TO_INSTALL}"
     os.environ.setdefault("QT_QPA_PLATFORM", "offscreen")
@@ -78,7 +78,7 @@ def start(*, withQt: bool | None = None) -> ModuleType:
 
 
 def _importSlicer() -> ModuleType:
-    """slicer-core's package `slicer`, which would import every file of another such folder on sys.path."""
+    """slicer-core's package `slicer`; it would import every file of other folders of that name."""
     path = list(sys.path)
     sys.path[:] = [one for one in path if not Path(one, "slicer", "conftest.py").is_file()]
     try:

@@ -1,4 +1,4 @@
-"""The extension's own files: the installation is complete, and the catalog entries keep Slicer's rules."""
+"""The extension's files: the installation is complete, the catalog entries keep Slicer's rules."""
 
 from __future__ import annotations
 
@@ -13,7 +13,8 @@ from pathlib import Path
 
 import cmake_lists
 import pytest
-from conftest import REPOSITORY
+from support import REPOSITORY
+from support.slicer.modules import SLICER_FACING
 
 API = json.loads((REPOSITORY / "Testing" / "host" / "pythonqt_api.json").read_text(encoding="utf-8"))
 CMAKE = (REPOSITORY / "CMakeLists.txt").read_text(encoding="utf-8")
@@ -27,12 +28,6 @@ CATEGORIES = {
     "Training",
     "Segmentation",
 }
-SLICER_FACING = [
-    path
-    for folder in ("DRMCCore", "DRMCDenoise", "DRMCTraining")
-    for path in sorted((REPOSITORY / folder).rglob("*.py"))
-    if "drmc" not in path.relative_to(REPOSITORY).parts
-]
 
 
 def metadata(key: str) -> str:
@@ -113,7 +108,7 @@ endmacro()
 
 
 def test_an_installed_engine_finds_itself(tmp_path):
-    """CMake reads our files, with stand-ins for Slicer's macros: the installed engine runs."""
+    """What CMake installs, with stand-ins for Slicer's macros, runs from there."""
     cmake = shutil.which("cmake", path=f"{Path(sys.executable).parent}:{shutil.os.environ['PATH']}")
     version = (
         subprocess.run([cmake, "--version"], capture_output=True, text=True, check=True).stdout
@@ -146,7 +141,7 @@ def test_an_installed_engine_finds_itself(tmp_path):
     code = (
         "import sys; sys.path.insert(0, sys.argv[1])\n"
         "import drmc.cli.main, drmc.models.registry, DRMCCoreLib.process.runner as runner\n"
-        "models = drmc.models.registry.list_models()\n"
+        "models = drmc.models.registry.list_models(); "
         "print(runner.ENGINE_FOLDER, *[entry.path for entry in models], sep='\\n')"
     )
     environment = {**shutil.os.environ, "DRMC_MODELS": "", "XDG_DATA_HOME": str(tmp_path)}
@@ -309,8 +304,8 @@ def test_module_files_load_neither_torch_nor_simpleitk():
     code = (
         f"import sys; sys.path[:0] = [{str(REPOSITORY / 'Testing')!r}]\n"
         "import host; from pathlib import Path; host.start(withQt=False); before = set(sys.modules)\n"
-        f"root = Path({str(REPOSITORY)!r})\n"
-        "[host.loadModule(root / name / f'{name}.py') for name in ('DRMCDenoise', 'DRMCTraining')]\n"
+        f"[host.loadModule(Path({str(REPOSITORY)!r}) / name / f'{{name}}.py') "
+        "for name in ('DRMCDenoise', 'DRMCTraining')]\n"
         "print(*sorted({name.partition('.')[0] for name in set(sys.modules) - before}))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

@@ -1,4 +1,4 @@
-"""The stand-in: members that a real Slicer lacks must fail here, or these tests would prove nothing."""
+"""The stand-in itself: what a real Slicer does not have must fail here."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 
 import host
 import pytest
-from conftest import REPOSITORY
+from support import REPOSITORY
 
 pytestmark = pytest.mark.usefixtures("qtSlicer")
 
@@ -160,7 +160,7 @@ def test_truths_are_those_that_were_read_in_slicer():
 
 
 def test_an_empty_layout_is_no_member_of_the_ui(tmp_path):
-    """slicer.util skips false objects: an empty layout is not found, its widget and a full layout are."""
+    """slicer.util skips what is false: an empty layout is not found, its widget and a full layout are."""
     import slicer
 
     path = tmp_path / "one.ui"

@@ -1,4 +1,4 @@
-"""In Slicer (ctest) and in the stand-in (pytest): both modules exist, the batch script refuses in a line."""
+"""In Slicer (ctest) and in the stand-in (pytest): both modules load, the batch script refuses in a line."""
 
 from __future__ import annotations
 

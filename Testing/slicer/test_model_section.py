@@ -11,8 +11,10 @@ from types import ModuleType, SimpleNamespace
 
 import host
 import pytest
-from conftest import REPOSITORY, phantom, sectionOf, waitUntil
-from test_process import volumeNode
+from support import REPOSITORY
+from support.slicer.modules import sectionOf
+from support.slicer.processes import waitUntil
+from support.slicer.scene import phantom, volumeNode
 
 
 @pytest.fixture

@@ -9,7 +9,8 @@ from pathlib import Path
 
 import host
 import pytest
-from conftest import REPOSITORY, Puppet, processesOf
+from support import REPOSITORY
+from support.slicer.processes import Puppet, processesOf
 
 sys.path.append(str(REPOSITORY / "DRMCDenoise"))
 
@@ -94,9 +95,8 @@ def test_the_engine_is_on_the_path_of_the_child_only(makeJob, monkeypatch, tmp_p
     monkeypatch.setenv("PYTHONPATH", "earlier")
     before = dict(os.environ)
     job = makeJob(
-        "import json, os, drmc\n"
-        "found = {'path': os.environ['PYTHONPATH'], 'drmc': drmc.__file__}\n"
-        "print(json.dumps({'event': 'result', **found}))"
+        "import json, os, drmc; path = os.environ['PYTHONPATH']; "
+        "print(json.dumps({'event': 'result', 'path': path, 'drmc': drmc.__file__}))"
     )
     job.start()
     job.wait(seconds=120)
@@ -110,7 +110,8 @@ import signal, subprocess, sys, time
 signal.signal(signal.SIGTERM, signal.SIG_IGN)
 if sys.argv[2] != "0":
     # As torchrun does with its workers: in a session of its own.
-    command = [sys.executable, "-c", sys.argv[1], sys.argv[1], str(int(sys.argv[2]) - 1), sys.argv[3]]
+    code, depth, mark = sys.argv[1:]
+    command = [sys.executable, "-c", code, code, str(int(depth) - 1), mark]
     subprocess.Popen(command, start_new_session=True)
 else:
     print("all there", flush=True)

@@ -14,7 +14,8 @@ from pathlib import Path
 
 import host
 import pytest
-from conftest import REPOSITORY, Puppet, processesOf, waitUntil
+from support import REPOSITORY
+from support.slicer.processes import Puppet, processesOf, waitUntil
 
 SCRIPT = REPOSITORY / "DRMCTraining" / "Scripts" / "DRMCTrain.py"
 CHECKS = (("ok", "configuration: tiny"), ("warning", "device: CPU only, 2 cores"), ("ok", "disk: 3 GB free"))
@@ -330,7 +331,7 @@ def test_a_chosen_configuration_is_checked_at_once(panel, puppets, configuration
 
 
 def test_nothing_is_chosen_in_a_new_scene(panel, qtSlicer, monkeypatch, tmp_path):
-    """An empty path does not show as ".", and a dataset in Slicer's working directory is not chosen."""
+    """Without a choice there is no ".", and a dataset in the current folder is not taken."""
     (tmp_path / "dataset.json").write_text('{"cases": []}')
     monkeypatch.chdir(tmp_path)
     for clear in (False, True):
@@ -502,9 +503,8 @@ def test_the_report_is_opened_when_there_is_one(panel, puppets, configuration, t
 def small(tmp_path_factory) -> Path:
     """A configuration that trains in seconds, of a dataset of balls; its output is beside it."""
     pytest.importorskip("torch")
-    sys.path.append(str(REPOSITORY / "Testing" / "engine"))
     from drmc.files import write_json
-    from test_training import make_dataset, tiny_config
+    from support.engine.small_training import make_dataset, tiny_config
 
     folder = tmp_path_factory.mktemp("training")
     (folder / "data").mkdir()
@@ -548,7 +548,7 @@ def test_a_run_is_followed_stopped_resumed_and_ended(qtSlicer, small):
 
 
 def test_the_script_trains_over_night_and_says_how_it_ended(slicer, small, tmp_path):
-    """From any Python: SIGTERM saves and exits with 0; a bad configuration with 2 and one sentence."""
+    """SIGTERM saves and exits with 0; a bad configuration exits with 2 and the command line's sentence."""
     environment = {**os.environ, "PYTHONPATH": ""}
     bad = tmp_path / "bad.json"
     bad.write_text(json.dumps({"dataset": "d", "output": "o", "no_such_key": 1}))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import ast
 
 import pytest
-from conftest import REPOSITORY
+from support import REPOSITORY
 
 ENGINE = REPOSITORY / "DRMCCore" / "drmc"
 # What the panel's child process never runs: other commands, batches, and the parser of the command line
@@ -27,7 +27,7 @@ NOT_OF_A_RUN = (
 
 
 def messages() -> list[str]:
-    """Every text of the engine that names an option and that a panel can show; X stands for a value."""
+    """Every text of the engine that names an option and that a panel can show; X: what is filled in."""
     found = []
     for path in sorted(ENGINE.rglob("*.py")):
         if path.relative_to(ENGINE).as_posix().startswith(NOT_OF_A_RUN):
