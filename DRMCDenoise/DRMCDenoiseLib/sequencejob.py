@@ -156,7 +156,7 @@ class _FrameJob(DenoiseJob):
     def __init__(self, dataNode, proxyNode, index: int, count: int):
         DenoiseJob.__init__(self, dataNode)
         self._placeNode = proxyNode
-        self._name = f"{proxyNode.GetName()}, frame {index + 1} of {count}"
+        self._label = f"{proxyNode.GetName()}, frame {index + 1} of {count}"
         self.array = self.table = None
 
     def waitForEnd(self, idle) -> None:
@@ -164,7 +164,7 @@ class _FrameJob(DenoiseJob):
         try:
             self.wait(idle)
         except DRMCError:
-            pass  # it is told by `finished`
+            pass  # `finished` says it
 
     def _bringIntoScene(self, summary: dict[str, Any]) -> None:
         self.array = results.readDenoised(self._output / "denoised.nrrd", self.inputVolume)

@@ -263,7 +263,7 @@ def test_a_refusal_is_the_command_lines_sentence(slicer, tmp_path, fault):
     sitk.WriteImage(image, str(path))
     if fault != "no units":
         (tmp_path / "unknown.json").write_text('{"Units": "Bq/mL"}')
-    said = drmc("denoise", path, "-o", tmp_path / "out")
+    said = drmc("denoise", path, "-o", tmp_path / "out", "--label", "unknown")
     assert said.returncode == 2
     node = loadVolume(slicer, path)
     before = nodeIDs(slicer)
@@ -279,17 +279,26 @@ def test_a_refusal_of_an_exported_node_names_the_node(slicer):
         logicOf(slicer).process(node)
 
 
+def readVolume(one):
+    """What the engine reads for a node."""
+    from drmc.pet.reading import read_volume
+
+    return read_volume(one.path, voxels=one.voxels, label=one.label)
+
+
 def test_an_edited_node_is_not_its_file(slicer, case, tmp_path):
-    """The side-car of the file holds no more once the voxels are others: the node is asked what they are."""
-    from drmc.pet.in_memory import resolve
+    """The side-car of the file does not hold once the voxels are others: the node is asked what they are."""
     from DRMCCoreLib.nodes.volumes import engineInput
 
     node = loadVolume(slicer, case.scan)
-    assert resolve(engineInput(node, tmp_path).path) == case.scan
+    assert readVolume(engineInput(node, tmp_path)).source == case.scan
     slicer.util.arrayFromVolume(node)[0, 0, 0] += 1
     slicer.util.arrayFromVolumeModified(node)
-    exported = resolve(engineInput(node, tmp_path).path)
-    assert exported == tmp_path / "scan.mha" and not exported.with_suffix(".json").exists()
+    edited = engineInput(node, tmp_path)
+    assert (edited.path, edited.voxels) == (case.scan, tmp_path / "scan.mha")
+    assert not edited.voxels.with_suffix(".json").exists()
+    with pytest.raises(engineErrors().InputError, match=r"^'scan' does not say its units"):
+        readVolume(edited)
 
 
 @pytest.mark.parametrize(
@@ -514,15 +523,14 @@ def test_a_script_in_slicer_gets_the_series_of_the_command_line(slicer, dicom, t
 
 
 def test_what_the_engine_gets_of_a_dicom_node(slicer, dicom, tmp_path):
-    from drmc.pet.in_memory import resolve
-    from DRMCCoreLib.nodes.volumes import engineInput, inWordsOfTheScene, nodeNames
+    from DRMCCoreLib.nodes.volumes import engineInput
 
-    assert resolve(engineInput(dicom.node, tmp_path).path) == tmp_path / "series"
+    assert readVolume(engineInput(dicom.node, tmp_path)).source == tmp_path / "series"
     (tmp_path / "series" / "another.dcm").write_bytes(b"of another series")
     (tmp_path / "work").mkdir()
     staged = engineInput(dicom.node, tmp_path / "work")
-    folder = resolve(staged.path)
-    assert folder == tmp_path / "work" / "DICOM PET" and folder in staged.temporary
+    folder = readVolume(staged).source
+    assert folder == staged.path == tmp_path / "work" / "DICOM PET"
     assert sorted(path.read_bytes() for path in folder.iterdir()) == sorted(
         path.read_bytes() for path in dicom.files
     )
@@ -532,9 +540,8 @@ def test_what_the_engine_gets_of_a_dicom_node(slicer, dicom, tmp_path):
     (tmp_path / "again").mkdir()
     again = engineInput(dicom.node, tmp_path / "again")
     with pytest.raises(engineErrors().InputError) as refusal:
-        resolve(again.path)
-    said = inWordsOfTheScene(str(refusal.value), nodeNames(again))
-    assert said.startswith("'DICOM PET' no longer holds what its DICOM files hold")
+        readVolume(again)
+    assert str(refusal.value).startswith("'DICOM PET' no longer holds what its DICOM files hold")
     with pytest.raises(engineErrors().InputError, match="'DICOM PET' no longer holds"):
         logicOf(slicer).process(dicom.node, model="tiny")
     assert engineInput(dicom.node, tmp_path / "again", suv=2e-4).path.suffix == ".mha"

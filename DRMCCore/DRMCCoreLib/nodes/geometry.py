@@ -34,8 +34,8 @@ def imageMatrix(spacing: Sequence[float], origin: Sequence[float], direction: Se
     return LPS_TO_RAS @ matrix
 
 
-def imageFromNode(volumeNode) -> sitk.Image:
-    """The node's voxels as a float32 image with the node's own geometry in LPS.
+def gridOf(volumeNode) -> Geometry:
+    """The node's own geometry in LPS.
 
     Raises ValueError if the node's axes are not perpendicular: no file form of the engine can say that.
     """
@@ -46,10 +46,15 @@ def imageFromNode(volumeNode) -> sitk.Image:
         raise ValueError(
             "its axes are not perpendicular: resample it first (module Resample Scalar/Vector/DWI Volume)"
         )
-    array = np.ascontiguousarray(slicer.util.arrayFromVolume(volumeNode), dtype=np.float32)
+    shape = volumeNode.GetImageData().GetDimensions()[::-1]
     # The node's matrix went through an inversion: the last digits of a spacing such as 3.27 mm come back changed.
-    grid = Geometry(array.shape, tuple(spacing), tuple(matrix[:3, 3]), tuple(direction.ravel())).rounded()
-    return grid.to_image(array)
+    return Geometry(shape, tuple(spacing), tuple(matrix[:3, 3]), tuple(direction.ravel())).rounded()
+
+
+def imageFromNode(volumeNode) -> sitk.Image:
+    """The node's voxels as a float32 image with the node's own geometry in LPS; ValueError as of `gridOf`."""
+    array = np.ascontiguousarray(slicer.util.arrayFromVolume(volumeNode), dtype=np.float32)
+    return gridOf(volumeNode).to_image(array)
 
 
 def onNodeGrid(array: np.ndarray, matrix: np.ndarray, volumeNode) -> np.ndarray | None:

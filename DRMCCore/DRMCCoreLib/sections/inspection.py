@@ -6,7 +6,6 @@ import enum
 import logging
 import shutil
 import tempfile
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +27,10 @@ class InspectionState(enum.Enum):
 
 
 class SUVInspection:
-    """Runs `drmc suv` on what a run would read of a node.
+    """Runs `drmc suv` on the header of what a run would read of a node.
+
+    Nothing larger than a header is written for it. Whether the node's voxels still are those of its file or series shows
+    when a run starts.
 
     After `changed`: `state`; `decision` (as `drmc suv --json`) if KNOWN, `message` (the sentence of the command line) if
     REFUSED or FAILED, and for a DICOM input `stated` (what the header says where a value can be given by hand) and
@@ -50,26 +52,26 @@ class SUVInspection:
         headerValues: dict[str, str] | None = None,
     ) -> None:
         """Asks; the answer comes by `changed`. The arguments are those of `DRMCDenoiseLogic.process`."""
-        from DRMCCoreLib.nodes.volumes import engineInput, inWordsOfTheScene, nodeNames
+        from DRMCCoreLib.nodes.volumes import bodyPercentile, headerInput
 
         self._cancel()
         scratch = Path(tempfile.mkdtemp(prefix="DRMC-", dir=slicer.app.temporaryPath))
         try:
-            scan = engineInput(volumeNode, scratch, suv)
+            scan = headerInput(volumeNode, scratch, suv)
+            percentile = bodyPercentile(volumeNode)
             byHand = [part for item in (headerValues or {}).items() for part in ("--header", "=".join(item))]
+            known = [] if percentile is None else [f"--body-percentile={percentile!r}"]
             accepted = ["--accept-suv", acceptRule] if acceptRule else []
-            job = Job(engineCommand("suv", scan.path, *byHand, *accepted, "--progress", "json"))
+            options = ["--header-only", *scan.options(), *known, *byHand, *accepted]
+            job = Job(engineCommand("suv", scan.path, *options, "--progress", "json"))
         except (OSError, RuntimeError, DRMCError) as error:
             shutil.rmtree(scratch, ignore_errors=True)
             refused = isinstance(error, InputError)
             self._tell(InspectionState.REFUSED if refused else InspectionState.FAILED, message=str(error))
             return
-        names = nodeNames(scan)
         details: dict[str, Any] = {}
         job.event.connect(lambda event: details.update(event) if event["event"] == "error" else None)
-        job.finished.connect(
-            lambda job: self._onFinished(job, scratch, details, lambda text: inWordsOfTheScene(text, names))
-        )
+        job.finished.connect(lambda job: self._onFinished(job, scratch, details))
         self._job = job
         self._tell(InspectionState.ASKING)
         job.start()
@@ -91,9 +93,7 @@ class SUVInspection:
             self._ending.add(job)
             job.cancel()
 
-    def _onFinished(
-        self, job: Job, scratch: Path, details: dict[str, Any], inWords: Callable[[str], str]
-    ) -> None:
+    def _onFinished(self, job: Job, scratch: Path, details: dict[str, Any]) -> None:
         shutil.rmtree(scratch, ignore_errors=True)
         self._ending.discard(job)
         if job is not self._job:
@@ -102,7 +102,7 @@ class SUVInspection:
         if job.exitCode == 0:
             self._tell(InspectionState.KNOWN, decision=job.result)
             return
-        message = inWords(details.get("message", job.message))
+        message = details.get("message", job.message)
         if job.exitCode == InputError.exit_code and details:
             self._tell(InspectionState.REFUSED, message=message, decision=details)
         else:

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from drmc.runtime.progress import add_progress_argument
+
+if TYPE_CHECKING:
+    from drmc.pet.volume import PETHeader, PETVolume
 
 LESIONS = "label image, Slicer segmentation (.seg.nrrd), DICOM SEG or RTSTRUCT"
 
@@ -83,23 +86,61 @@ def device(text: str) -> str:
     return text
 
 
-def read_scan(options: argparse.Namespace) -> tuple[Path, Any]:
-    """What the input stands for, and the PETVolume there."""
+def add_passed_in(sub: argparse.ArgumentParser) -> None:
+    """Adds --voxels and --label, for a program that has loaded the scan."""
+    sub.add_argument(
+        "--voxels",
+        metavar="FILE",
+        help="an image file with the voxels as another program has them that loaded INPUT: a DICOM series is refused once "
+        "they differ from it, in the place of an image file they are then read themselves",
+    )
+    sub.add_argument(
+        "--label",
+        metavar="NAME",
+        help="what messages, tables and the report call the scan instead of its path",
+    )
+
+
+def read_scan(options: argparse.Namespace) -> tuple[Path, PETVolume]:
+    """The path of the input, and the volume there; InputError where it is refused."""
     from drmc.denoising.finding import find_scan, passed_over
-    from drmc.pet.in_memory import resolve
+    from drmc.dicom.catalog import Catalog
     from drmc.pet.reading import read_volume
 
-    path = Path(resolve(options.input))
-    scan = find_scan(path)
+    path, catalog = Path(options.input), Catalog()
+    scan = find_scan(path, catalog)
     volume = read_volume(
         scan,
-        series_uid=options.series,
-        series_description=options.series_description,
-        header=options.header,
-        **reading_options(options),
+        **scan_options(options),
+        voxels=None if options.voxels is None else Path(options.voxels),
+        catalog=catalog,
     )
-    volume.notices[:0] = passed_over(path, scan)
+    volume.notices[:0] = passed_over(path, scan, catalog)
     return path, volume
+
+
+def read_scan_header(options: argparse.Namespace, body_percentile: float | None) -> tuple[Path, PETHeader]:
+    """As `read_scan`, without reading a voxel; `body_percentile` as for `drmc.pet.reading.read_header`."""
+    from drmc.denoising.finding import find_scan, passed_over
+    from drmc.dicom.catalog import Catalog
+    from drmc.pet.reading import read_header
+
+    path, catalog = Path(options.input), Catalog()
+    scan = find_scan(path, catalog)
+    header = read_header(scan, **scan_options(options), body_percentile=body_percentile, catalog=catalog)
+    header.notices[:0] = passed_over(path, scan, catalog)
+    return path, header
+
+
+def scan_options(options: argparse.Namespace) -> dict[str, Any]:
+    """What `read_volume` and `read_header` take of these options for a scan."""
+    return {
+        "series_uid": options.series,
+        "series_description": options.series_description,
+        "header": options.header,
+        "label": options.label,
+        **reading_options(options),
+    }
 
 
 def suv_type_of(options: argparse.Namespace) -> str:

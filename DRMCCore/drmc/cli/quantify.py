@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from drmc.cli.arguments import LESIONS, add_liver, add_reading, read_scan, reading_options
+from drmc.cli.arguments import LESIONS, add_liver, add_passed_in, add_reading, read_scan, reading_options
 from drmc.cli.printing import (
     FIXED_VOLUMES,
     TABLE_QUANTITIES,
@@ -41,6 +41,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     add_liver(parser)
     add_reading(parser)
+    add_passed_in(parser)
     parser.add_argument("--json", action="store_true", help="print JSON")
 
 
@@ -52,7 +53,6 @@ def run(options: argparse.Namespace, reporter: Reporter) -> int:
     from drmc.measures import mtv
     from drmc.measures.bias import lesion_bias
     from drmc.measures.lesions import lesion_table
-    from drmc.pet import in_memory
     from drmc.segments.reading import read_segments
     from drmc.suv import wording
 
@@ -66,7 +66,7 @@ def run(options: argparse.Namespace, reporter: Reporter) -> int:
         volume.notices[:0] = result.notices
     else:
         path, volume = read_scan(options)
-        name = scan_name(path)
+        name = options.label or scan_name(path)
     segments, notices = read_segments(
         options.lesions, volume.geometry, volume.frame_of_reference, volume.series_uid
     )
@@ -76,7 +76,7 @@ def run(options: argparse.Namespace, reporter: Reporter) -> int:
     reference = None
     if options.reference is not None:
         reading = reading_options(options) if result is None else result.reading
-        reference = read_reference(in_memory.resolve(options.reference), volume.geometry, **reading)
+        reference = read_reference(options.reference, volume.geometry, **reading)
         stages["reference"] = reference.suv_array()
     rows = lesion_table(name, segments, stages, volume.geometry, options.liver_reference)
     notices = [*notices, *mtv.peak_notes(rows)]

@@ -40,14 +40,13 @@ def run(arguments: argparse.Namespace, reporter: Reporter) -> int:
     from drmc.measures.spots import RESOLUTION_MM, measure_spots
     from drmc.models.registry import find_model
     from drmc.models.weights import load_network
-    from drmc.pet import in_memory
     from drmc.pet.reading import read_volume
 
     resolution = RESOLUTION_MM if arguments.resolution is None else arguments.resolution
     if not 1 <= resolution <= 20:
         raise InputError(f"--resolution {resolution:g}: give a width from 1 to 20 mm")
     entry = find_model(arguments.model)
-    volume = read_volume(find_scan(Path(in_memory.resolve(arguments.scan))), units=arguments.units)
+    volume = read_volume(find_scan(arguments.scan), units=arguments.units)
     network, tile = load_network(entry)
     denoiser = Denoiser(network, tile, device=arguments.device, precision=arguments.precision)
     passes = 0

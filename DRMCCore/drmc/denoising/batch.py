@@ -24,6 +24,7 @@ from drmc.denoising.finding import companions, find_scans, of_medium
 from drmc.denoising.outputs import check_output_folder, earlier_summary
 from drmc.denoising.request import DenoiseRequest, LoadedModel, check_request
 from drmc.denoising.summary import suv_warnings
+from drmc.dicom.catalog import Catalog
 from drmc.errors import CancelledError, DRMCError, InputError, OutputHeldError
 from drmc.runtime.control import Cancel, Progress, raise_if_cancelled
 from drmc.runtime.workers import run_in_processes
@@ -83,6 +84,7 @@ def run_batch(
     resume: bool = False,
     headers: str | os.PathLike[str] | None = None,
     jobs: int = 1,
+    catalog: Catalog | None = None,
 ) -> dict[str, Any]:
     """Denoises every scan of a folder.
 
@@ -90,6 +92,7 @@ def run_batch(
     scan and is renewed after each; OUT/lesions.csv collects all lesions, OUT/cohort.html shows all scans. With `resume`, a scan is
     skipped when OUT/<name> is complete and was made from the same content: scan, lesions, reference, model and settings.
     `headers`: a table of header values, one row a scan (drmc.denoising.header_table). `jobs`: how many processes.
+    `catalog`, with checksums: what was read of DICOM files before.
     A row's `warnings` are the SUV warnings of its scan. Returns `scans` (the rows), `counts` (how many had which outcome),
     `output`, and `exit_code`: 0 all done, 1 some failed, 2 some refused, 130 cancelled.
     Raises InputError when nothing at all can be done (no scan, no model, no output folder, header values for all scans at once).
@@ -98,7 +101,8 @@ def run_batch(
     check_request(request, batch=True)
     if jobs < 1:
         raise InputError(f"--jobs {jobs}: must be at least 1")
-    folder = of_medium(Path(request.input))
+    catalog = catalog or Catalog(checksums=True)
+    folder = of_medium(Path(request.input), catalog)
     scans = find_scans(folder) if scans is None else scans
     _check_scans(request, scans)
     given = {} if headers is None else header_table.read(headers, scans, folder)
@@ -135,7 +139,7 @@ def run_batch(
             )
             for index, (name, one) in enumerate(requests.items(), start=1)
         ]
-        rows = _Batch(output, tasks, observer, cancel, member, model, jobs).run()
+        rows = _Batch(output, tasks, observer, cancel, member, model, jobs, catalog).run()
     counts = Counter(row["outcome"] for row in rows)
     codes = {"cancelled": 130, "failed": 1, "refused": 2}
     exit_code = next((code for outcome, code in codes.items() if counts[outcome]), 0)
@@ -166,8 +170,10 @@ class _Batch:
         member: Member,
         model: LoadedModel,
         jobs: int,
+        catalog: Catalog,
     ):
         self._output, self._tasks, self._observer, self._cancel = output, tasks, observer, cancel
+        self._catalog = catalog
         self._member, self._model, self._jobs = member, model, jobs
         self._ended: dict[str, _Ended] = {}
         self._begun: set[str] = set()
@@ -208,7 +214,8 @@ class _Batch:
                 self._begun.add(task.name)
                 self._observer.scan(task.name, task.index, len(self._tasks))
             task = replace(task, others=task.others or self._member.has_others())
-            ended = do_scan(task, self._model, self._observer.progress, self._cancel)
+            catalog = self._catalog.split(Path(task.request.input))
+            ended = do_scan(task, self._model, self._observer.progress, self._cancel, catalog)
             if ended.held:
                 self._why_held[task.name] = ended.row["message"]
                 held.append(task)
@@ -301,23 +308,32 @@ class _Batch:
         tell(len(outcomes) + part, len(self._tasks), seconds)
 
 
-def do_scan(task: _Task, model: LoadedModel, progress: Progress | None, cancel: Cancel | None) -> _Ended:
+def do_scan(
+    task: _Task,
+    model: LoadedModel,
+    progress: Progress | None,
+    cancel: Cancel | None,
+    catalog: Catalog | None = None,
+) -> _Ended:
     """Does one scan of a batch; nothing is raised but KeyboardInterrupt."""
     started = time.perf_counter()
     outcome, message, summary = "done", "", None
     held = by_another = False
     output = Path(task.request.output)
+    catalog = catalog or Catalog(checksums=True)
     try:
         raise_if_cancelled(cancel)
         why: str | None = ""
         if task.resume or (task.others and _is_new(output, task.since)):
-            why = resume.why_again(task.request, model.entry)
+            why = resume.why_again(task.request, model.entry, catalog)
         if why is None:
             outcome, summary = "skipped", earlier_summary(output)
             by_another = task.others and _is_new(output, task.since)
             message = BY_ANOTHER if by_another else ""
         else:
-            summary = pipeline.run(task.request, progress, cancel, name=task.name, model=model)
+            summary = pipeline.run(
+                task.request, progress, cancel, name=task.name, model=model, catalog=catalog
+            )
             said = (f"computed again: {why}" if why else "", _NO_LESIONS if task.without_lesions else "")
             message = "; ".join(part for part in said if part)
     except OutputHeldError as error:

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from drmc import __version__
-from drmc.dicom import finding
+from drmc.dicom.catalog import Catalog
 from drmc.imaging.formats import image_kind, stem
 from drmc.pet import sidecars
 
@@ -25,36 +25,34 @@ PARTS = {
     "settings": "settings changed",
     "version": "made by another version of drmc",
 }
-_CHUNK = 1 << 20
 
 
-def of_files(paths: Iterable[Path]) -> str:
-    """SHA-256 over the names and contents of files, in the order of their names; unreadable ones count as such."""
+def of_files(paths: Iterable[Path], catalog: Catalog) -> str:
+    """SHA-256 over the names and contents of files, in the order of their names; unreadable ones count as such.
+
+    A file whose checksum the catalog has is not read again.
+    """
     digest = hashlib.sha256()
     for path in sorted(set(paths)):
-        content = hashlib.sha256()
         if not path.is_file():  # a named pipe may be waited for for ever; the reader refuses it
             digest.update(os.fsencode(path.name) + b"\0no file\n")
             continue
         try:
-            with open(path, "rb") as file:
-                while chunk := file.read(_CHUNK):
-                    content.update(chunk)
-            said = content.hexdigest()
+            content = catalog.sha256(path)
         except OSError as error:
-            said = f"not read: {error.errno}"
-        digest.update(os.fsencode(path.name) + b"\0" + said.encode() + b"\n")
+            content = f"not read: {error.errno}"
+        digest.update(os.fsencode(path.name) + b"\0" + content.encode() + b"\n")
     return digest.hexdigest()
 
 
-def files_of(path: Path) -> list[Path]:
+def files_of(path: Path, catalog: Catalog) -> list[Path]:
     """The files that are read for a scan or a segmentation: the DICOM files of a folder, or of the folder of one DICOM
     file; an image with its side-car and its detached voxels; all files of any other folder."""
     if path.is_dir():
-        found = finding.dicom_files(path)
+        found = catalog.dicom_files(path)
         return found or [Path(root) / name for root, _, names in os.walk(path) for name in names]
     if image_kind(path) is None:
-        return finding.dicom_files(path.parent) if finding.is_dicom(path) else [path]
+        return catalog.dicom_files(path.parent) if catalog.is_dicom(path) else [path]
     card, _ = sidecars.find(path, stem(path))
     # The header file of a pair (.nhdr, .mhd) names its voxels; they lie beside it under the same name.
     pair = path.suffix.lower() in (".nhdr", ".mhd")
@@ -70,6 +68,7 @@ def of_run(
     reference: str | os.PathLike[str] | None,
     model_sha256: str,
     settings: Mapping[str, Any],
+    catalog: Catalog,
 ) -> dict[str, Any]:
     """The fingerprint of a run: a value under each of PARTS, None for what was not given. `settings`: plain values of
     all options that change the result."""
@@ -78,7 +77,7 @@ def of_run(
         if path is None:
             return None
         path = Path(path)
-        return of_files([path] if one_file and path.is_file() else files_of(path))
+        return of_files([path] if one_file and path.is_file() else files_of(path, catalog), catalog)
 
     return {
         "scan": of(scan, False),

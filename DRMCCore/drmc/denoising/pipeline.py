@@ -36,6 +36,7 @@ from drmc.denoising.summary import (
     settings_of,
     suv_by_stage,
 )
+from drmc.dicom.catalog import Catalog
 from drmc.errors import DRMCError
 from drmc.imaging.formats import image_kind
 from drmc.measures import mtv, routing
@@ -45,6 +46,7 @@ from drmc.measures.lesion_files import write_lesions_csv
 from drmc.measures.lesions import lesion_table
 from drmc.models.card import ModelEntry
 from drmc.pages.text import unique
+from drmc.paths import labeled
 from drmc.pet.volume import PETVolume
 from drmc.report.page import write_report
 from drmc.report.thumbnails import thumbnails
@@ -66,16 +68,19 @@ def run(
     *,
     name: str | None = None,
     model: LoadedModel | None = None,
+    catalog: Catalog | None = None,
 ) -> dict[str, Any]:
     """Denoises one scan and returns its summary, the content of OUT/summary.json.
 
     `progress(done, total, seconds_left)` is called between tiles, `cancel()` between tiles and stages.
-    `name` goes into the `scan` column (default: the input's name); `model` shares a loaded one between
-    scans. Raises InputError (refused, nothing written), CancelledError, or DRMCError.
+    `name` goes into the `scan` column (default: the request's label, or the input's name); `model` shares a loaded one
+    between scans; `catalog`, with checksums, is what was read of DICOM files before. Raises InputError (refused, nothing
+    written), CancelledError, or DRMCError.
     """
     output = Path(request.output)
+    catalog = catalog or Catalog(checksums=True)
     with files.disk_full_as_error(output), staging.Claim(output) as claim:
-        return _run(request, claim, progress, cancel, name=name, model=model)
+        return _run(request, claim, progress, cancel, catalog, name=name, model=model)
 
 
 def _run(
@@ -83,6 +88,7 @@ def _run(
     claim: staging.Claim,
     progress: Progress | None,
     cancel: Cancel | None,
+    catalog: Catalog,
     *,
     name: str | None,
     model: LoadedModel | None,
@@ -91,20 +97,25 @@ def _run(
     output = Path(request.output)
     with clock("prepare"):
         check_request(request)
-        scan_path = find_scan(Path(request.input))
-        name = name or scan_name(Path(request.input))
-        check_output_folder(output, inputs=(of_medium(Path(request.input)), scan_path))
+        scan_path = find_scan(Path(request.input), catalog)
+        name = name or request.label or scan_name(Path(request.input), catalog)
+        check_output_folder(output, inputs=(of_medium(Path(request.input), catalog), scan_path))
         if request.with_series:
             from drmc.pet import dicom_writing  # pydicom is needed for DICOM only
 
-            dicom_writing.refuse_image_file(scan_path, None if scan_path.is_dir() else image_kind(scan_path))
+            kind = None if scan_path.is_dir() else image_kind(scan_path)
+            dicom_writing.refuse_image_file(labeled(scan_path, request.label), kind)
         model = model or LoadedModel(request)
         folder = claim.take()
-        made_from = fingerprint_of(request, scan_path, model.entry)
     raise_if_cancelled(cancel)
     with clock("read"):
-        inputs = read_inputs(request, scan_path)
-        plan = dicom_writing.plan_series(inputs.volume) if request.with_series else None
+        inputs = read_inputs(request, scan_path, catalog)
+        if inputs.volume.source != scan_path:  # the voxels that another program passed in
+            request = replace(request, input=inputs.volume.source)
+        made_from = fingerprint_of(request, inputs.volume.source, model.entry, catalog)
+        plan = dicom_writing.plan_series(inputs.volume, catalog) if request.with_series else None
+        if plan is None:
+            catalog.forget_headers()
         protected = [*inputs.files, model.entry.path]
         produced = output_names(request, with_lesions=inputs.segments is not None)
         protect_inputs(output, produced, protected)
@@ -126,7 +137,7 @@ def _run(
     with clock("write"):
         if plan is not None:
             made_by = dicom_writing.Equipment(model.entry.name, model.entry.sha256)
-            dicom_writing.write_series(folder / "denoised", denoised, plan, made_by, cancel)
+            dicom_writing.write_series(folder / "denoised", denoised, plan, made_by, cancel, catalog)
         _write_results(folder, request.format, denoised, measured, summary)
     with clock("report"):
         summary["seconds"] = clock.so_far()
@@ -215,7 +226,7 @@ def _summary_of(
         "notices": [*inputs.notices, *result.notices, *measured.unlike, *mtv.peak_notes(measured.lesions)],
         "lesions": None
         if inputs.segments is None
-        else {"input": str(request.lesions), "segments": measured.lesions},
+        else {"input": request.lesions_label or str(request.lesions), "segments": measured.lesions},
         "reference": measured.comparison,
         "routing": measured.routing,
         "routing_lesions": measured.routing_lesions,

@@ -12,6 +12,7 @@ import SimpleITK as sitk
 from drmc.denoising import fingerprint
 from drmc.denoising.finding import find_scan
 from drmc.denoising.outputs import earlier_summary
+from drmc.dicom.catalog import Catalog
 from drmc.errors import InputError
 from drmc.imaging.files import read_image
 from drmc.imaging.geometry import Geometry
@@ -50,18 +51,19 @@ def read_result(folder: Path, **asked: Any) -> Result:
     source = Path(str(settings.get("input")))
     if not source.exists():
         raise InputError(f"{folder}: its scan is no longer at {source}: put it back, or {alone}")
-    scan = find_scan(source)
+    catalog = Catalog()
+    scan = find_scan(source, catalog)
     made_from = (summary.get("fingerprint") or {}).get("scan")
     if made_from is None:
         raise InputError(
             f"{folder}: was made by an earlier version that did not keep the scan's checksum: denoise it again, or {alone}"
         )
-    if fingerprint.of_files(fingerprint.files_of(scan)) != made_from:
+    if fingerprint.of_files(fingerprint.files_of(scan, catalog), catalog) != made_from:
         raise InputError(f"{folder}: the scan at {scan} has changed since: denoise it again, or {alone}")
     keys = ("suv_type", "accept_rule", "units", "series_uid", "series_description", "header")
     options: dict[str, Any] = {key: asked.get(key) or settings.get(key) for key in keys}
     options["suv_type"] = options["suv_type"] or "bw"
-    original = read_volume(scan, **options)
+    original = read_volume(scan, catalog=catalog, **options)
     return Result(
         str(summary.get("scan") or folder.name),
         original,

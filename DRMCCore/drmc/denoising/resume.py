@@ -9,17 +9,19 @@ from drmc.denoising.finding import find_scan
 from drmc.denoising.outputs import earlier_summary, is_output, output_names
 from drmc.denoising.request import DenoiseRequest
 from drmc.denoising.summary import fingerprint_of
+from drmc.dicom.catalog import Catalog
 from drmc.models.card import ModelEntry
 
 
-def why_again(request: DenoiseRequest, entry: ModelEntry) -> str | None:
+def why_again(request: DenoiseRequest, entry: ModelEntry, catalog: Catalog | None = None) -> str | None:
     """Why the request has to be computed, in words ("" where there is no result yet); None where its output folder
     holds the same result already. Raises InputError where the scan cannot be found."""
+    catalog = catalog or Catalog()
     output = Path(request.output)
     earlier = earlier_summary(output)
     if earlier is None:
         return ""
-    now = fingerprint_of(request, find_scan(Path(request.input)), entry)
+    now = fingerprint_of(request, find_scan(Path(request.input), catalog), entry, catalog)
     differ = fingerprint.differences(earlier.get("fingerprint"), now)
     if differ:
         return ", ".join(differ)

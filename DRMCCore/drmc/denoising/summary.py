@@ -10,6 +10,7 @@ from typing import Any
 from drmc import files
 from drmc.denoising import fingerprint
 from drmc.denoising.request import DenoiseRequest
+from drmc.dicom.catalog import Catalog
 from drmc.measures import routing, routing_profiles
 from drmc.models.card import ModelEntry
 from drmc.pet.volume import PETVolume
@@ -96,10 +97,15 @@ def settings_of(request: DenoiseRequest) -> dict[str, Any]:
     return chosen
 
 
-def fingerprint_of(request: DenoiseRequest, scan_path: Path, entry: ModelEntry) -> dict[str, Any]:
-    """What the request's result is made from (drmc.denoising.fingerprint); `scan_path` as `find_scan` gives it."""
+def fingerprint_of(
+    request: DenoiseRequest, scan_path: Path, entry: ModelEntry, catalog: Catalog
+) -> dict[str, Any]:
+    """What the request's result is made from (drmc.denoising.fingerprint).
+
+    `scan_path`: what was read, or as `find_scan` finds it; `catalog`: what was read of DICOM files so far.
+    """
     paths = ("input", "lesions", "reference")  # what lies there counts, by its content
     settings = {key: value for key, value in settings_of(request).items() if key not in paths}
     return files.jsonable(
-        fingerprint.of_run(scan_path, request.lesions, request.reference, entry.sha256, settings)
+        fingerprint.of_run(scan_path, request.lesions, request.reference, entry.sha256, settings, catalog)
     )

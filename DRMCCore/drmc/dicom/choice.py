@@ -11,13 +11,13 @@ from collections import Counter
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
 
 from pydicom.dataset import Dataset
 
 from drmc.dicom.enhanced import MULTI_FRAME_CLASSES, first_frame
 from drmc.dicom.header import number_of, text_of, texts_of, value_of
 from drmc.errors import InputError
+from drmc.paths import AnyPath
 
 PET_CLASS = "1.2.840.10008.5.1.4.1.1.128"
 PET_CLASSES = (PET_CLASS, *MULTI_FRAME_CLASSES)
@@ -34,7 +34,7 @@ class Group:
     """The files of one SeriesInstanceUID with their headers (no pixel data)."""
 
     uid: str
-    loaded: list[tuple[Path, Dataset]]
+    loaded: list[tuple[AnyPath, Dataset]]
 
     @property
     def modality(self) -> str:
@@ -60,7 +60,7 @@ class Group:
     def first(self) -> Dataset:
         """The header of its first image; of a multi-frame image, of its first frame."""
         path, header = self.loaded[0]
-        return first_frame(path) if self.multi_frame else header
+        return first_frame(path, header) if self.multi_frame else header
 
     @property
     def is_corrected(self) -> bool:
@@ -139,7 +139,7 @@ def _description(header: Dataset) -> str:
 
 
 def choose(
-    groups: Sequence[Group], series_uid: str | None, path: Path, description: str | None = None
+    groups: Sequence[Group], series_uid: str | None, path: AnyPath, description: str | None = None
 ) -> tuple[Group, list[str]]:
     """The series that is meant, and what is to be said of the others.
 

@@ -22,6 +22,7 @@ from pydicom.uid import UID, generate_uid
 from drmc.dicom.header import number_of, value_of
 from drmc.errors import InputError
 from drmc.files import is_full_disk
+from drmc.paths import AnyPath
 
 # Transfer syntaxes that GDCM decodes (DICOM PS3.5 A.4), and those of them that always lose something.
 _BY_GDCM = {
@@ -33,7 +34,7 @@ FRAMES_AT_ONCE = 16
 _END_OF_IMAGE = b"\xff\xd9"  # of JPEG, JPEG-LS and JPEG 2000 alike
 
 
-def decompressed(path: Path, ds: Dataset, syntax: str, shape: tuple[int, int, int]) -> np.ndarray:
+def decompressed(path: AnyPath, ds: Dataset, syntax: str, shape: tuple[int, int, int]) -> np.ndarray:
     """Stored integers (frames, rows, columns) of compressed pixel data.
 
     `ds` holds the elements of the Image Pixel module and PixelData (7FE0,0010), `syntax` is its TransferSyntaxUID
@@ -72,7 +73,7 @@ def decompressed(path: Path, ds: Dataset, syntax: str, shape: tuple[int, int, in
 
 
 def decompressed_frames(
-    path: Path, ds: Dataset, syntax: str, shape: tuple[int, int, int]
+    path: AnyPath, ds: Dataset, syntax: str, shape: tuple[int, int, int]
 ) -> Iterator[np.ndarray]:
     """As `decompressed`, but one frame (rows, columns) after the other, so that few are in memory at a time."""
     try:

@@ -22,13 +22,13 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from functools import partial
 from operator import ne
-from pathlib import Path
 from typing import Any
 
 from pydicom.dataset import Dataset
 
-from drmc.dicom.header import items_of, number_of, read_dataset, tag_of, text_of, texts_of, value_of
+from drmc.dicom.header import items_of, number_of, tag_of, text_of, texts_of, value_of
 from drmc.errors import InputError
+from drmc.paths import AnyPath
 from drmc.suv.limits import SAME_TIME_S
 from drmc.suv.times import parse_datetime, parse_offset
 
@@ -110,16 +110,14 @@ _MAPPING = "RealWorldValueMappingSequence"
 _EXPORT = "export the series as classic PET, one slice per file"
 
 
-def frames_of_series(loaded: Sequence[tuple[Path, Dataset]]) -> list[tuple[Path, Dataset]]:
-    """The frames of a series, each with its file and the header of a classic slice that says the same.
+def frames_of_series(loaded: Sequence[tuple[AnyPath, Dataset]]) -> list[tuple[AnyPath, Dataset]]:
+    """The frames of a series of multi-frame files, each with its file and the header of a classic slice.
 
     ReferencedFrameNumber (0008,1160) of each is its number in the file, from 1. Several files are one image
     only as the parts of one concatenation. Raises InputError where the frames are no single static volume.
     """
     _check_concatenation(loaded)
-    frames = [
-        (path, frame) for path, _ in loaded for frame in _frames(path, read_dataset(path, deferred=False))
-    ]
+    frames = [(path, frame) for path, header in loaded for frame in _frames(path, header)]
     _check_one_volume(loaded[0][0], [frame for _, frame in frames])
     _set_reference_times([frame for _, frame in frames])
     for _, frame in frames:
@@ -128,9 +126,8 @@ def frames_of_series(loaded: Sequence[tuple[Path, Dataset]]) -> list[tuple[Path,
     return frames
 
 
-def first_frame(path: Path) -> Dataset:
+def first_frame(path: AnyPath, header: Dataset) -> Dataset:
     """The first frame alone, unchecked, to describe a series; the file's header where it has none to read."""
-    header = read_dataset(path, deferred=False)
     groups = items_of(header, "PerFrameFunctionalGroupsSequence")
     try:
         return _Image(path, header).frame(groups[0], 1) if groups else header
@@ -138,7 +135,7 @@ def first_frame(path: Path) -> Dataset:
         return header
 
 
-def _frames(path: Path, header: Dataset) -> list[Dataset]:
+def _frames(path: AnyPath, header: Dataset) -> list[Dataset]:
     groups = items_of(header, "PerFrameFunctionalGroupsSequence")
     announced = number_of(value_of(header, "NumberOfFrames"))
     if not groups or announced != len(groups):
@@ -153,7 +150,7 @@ def _frames(path: Path, header: Dataset) -> list[Dataset]:
 class _Image:
     """One multi-frame image: what all its frames share."""
 
-    def __init__(self, path: Path, header: Dataset):
+    def __init__(self, path: AnyPath, header: Dataset):
         self.path = path
         self.enhanced = text_of(value_of(header, "SOPClassUID")) == ENHANCED_PET_CLASS
         self.base = Dataset()
@@ -346,7 +343,7 @@ def _moment(view: Dataset, text: Any) -> float | None:
 # ---------------------------------------------------------------------------------------- one static volume
 
 
-def _check_concatenation(loaded: Sequence[tuple[Path, Dataset]]) -> None:
+def _check_concatenation(loaded: Sequence[tuple[AnyPath, Dataset]]) -> None:
     """Several files must be all the parts of one concatenation (0020,9161), and one file no part of any."""
     folder = loaded[0][0].parent
     whole = {text_of(value_of(header, "ConcatenationUID")) for _, header in loaded}
@@ -366,7 +363,7 @@ def _check_concatenation(loaded: Sequence[tuple[Path, Dataset]]) -> None:
         )
 
 
-def _check_one_volume(path: Path, frames: Sequence[Dataset]) -> None:
+def _check_one_volume(path: AnyPath, frames: Sequence[Dataset]) -> None:
     """Refuses what is no single static stack of slices."""
     for keyword, what in (
         ("StackID", "holds several stacks"),

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import math
-from pathlib import Path
 
 import numpy as np
 from pydicom.dataset import Dataset
 
+from drmc.dicom.catalog import Catalog
 from drmc.dicom.decode import decompressed
-from drmc.dicom.header import number_of, read_dataset, transfer_syntax, value_of
+from drmc.dicom.header import number_of, transfer_syntax, value_of
 from drmc.errors import InputError
+from drmc.paths import AnyPath
 
 NATIVE_SYNTAXES = {
     "1.2.840.10008.1.2",
@@ -35,7 +36,7 @@ _PIXEL_KEYWORDS = [
 ]
 
 
-def rescaled(path: Path, stored: np.ndarray, header: Dataset) -> np.ndarray:
+def rescaled(path: AnyPath, stored: np.ndarray, header: Dataset) -> np.ndarray:
     """Stored values of one slice by its RescaleSlope (0028,1053) and RescaleIntercept (0028,1052), float64."""
     slope, intercept = (number_of(value_of(header, key)) for key in ("RescaleSlope", "RescaleIntercept"))
     if slope is None or slope < 0 or (slope == 0 and stored.any()):
@@ -45,9 +46,12 @@ def rescaled(path: Path, stored: np.ndarray, header: Dataset) -> np.ndarray:
     return stored.astype(np.float64) * slope + (intercept or 0.0)
 
 
-def stored_values(path: Path, frames: int, rows: int, columns: int) -> np.ndarray:
-    """Stored integers of the `frames` slices that a file holds, (frames, rows, columns)."""
-    ds = read_dataset(path, _PIXEL_KEYWORDS)
+def stored_values(path: AnyPath, catalog: Catalog, frames: int, rows: int, columns: int) -> np.ndarray:
+    """Stored integers of the `frames` slices that a file holds, (frames, rows, columns).
+
+    Raises InputError where the pixel data are truncated, damaged or of a form that cannot be read.
+    """
+    ds = catalog.elements(path, _PIXEL_KEYWORDS)
     shape = (frames, rows, columns)
 
     def number(keyword: str, default: int) -> int:

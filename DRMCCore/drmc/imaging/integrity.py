@@ -19,6 +19,7 @@ from drmc.errors import InputError, NotFiniteError
 from drmc.files import check_regular, plain_path
 from drmc.imaging import nifti_header
 from drmc.imaging.formats import MHA, NIFTI, NRRD, image_kind
+from drmc.paths import AnyPath
 
 # Named, because by an ending in upper case the library knows none of them.
 _IMAGE_IO = {NIFTI: "NiftiImageIO", NRRD: "NrrdImageIO", MHA: "MetaImageIO"}
@@ -30,8 +31,10 @@ RESAMPLE = (
 
 
 @contextmanager
-def image_reader(path: Path, what: str) -> Iterator[sitk.ImageFileReader]:
+def image_reader(path: AnyPath, what: str, *, header_only: bool = False) -> Iterator[sitk.ImageFileReader]:
     """A reader of an image file that was checked as far as its format allows; `what` it should be, for messages.
+
+    With `header_only` nobody looks at its voxels.
 
     Raises InputError where there is no such file, where it is truncated, where it holds voxels that are no numbers,
     where its transforms disagree, and for whatever the library says inside of the context.
@@ -39,11 +42,12 @@ def image_reader(path: Path, what: str) -> Iterator[sitk.ImageFileReader]:
     check_regular(path)
     if not path.is_file():
         raise InputError(f"{path} cannot be read: it does not exist, check the path of the image")
-    _check_whole(path)
+    if not header_only:
+        _check_whole(path)
     warned = sitk.ProcessObject.GetGlobalWarningDisplay()
     sitk.ProcessObject.SetGlobalWarningDisplay(False)
     try:
-        with plain_path(path) as plain:
+        with plain_path(Path(path)) as plain:
             reader = sitk.ImageFileReader()
             reader.SetFileName(str(plain))
             # Named, because by an ending in upper case the library knows none of them.
@@ -60,7 +64,7 @@ def image_reader(path: Path, what: str) -> Iterator[sitk.ImageFileReader]:
         sitk.ProcessObject.SetGlobalWarningDisplay(warned)
 
 
-def check_grid(image: sitk.Image, path: Path) -> None:
+def check_grid(image: sitk.Image, path: AnyPath) -> None:
     """Raises InputError where spacing, origin or directions of an image's first three axes are none, or where its
     directions are not orthonormal: not unit vectors at right angles, to ORTHONORMAL_TOLERANCE."""
     numbers = (*image.GetSpacing(), *image.GetOrigin(), *image.GetDirection())
@@ -104,7 +108,7 @@ def itk_reason(error: Exception) -> str:
 _DAMAGED = (EOFError, OSError, ValueError, KeyError, IndexError, struct.error, zlib.error)
 
 
-def _check_whole(path: Path) -> None:
+def _check_whole(path: AnyPath) -> None:
     """Refuses what the image library would silently repair.
 
     Of a truncated NIfTI or compressed NRRD it makes up the rest, and voxels of a NIfTI that are no numbers
@@ -129,7 +133,7 @@ def _expect(have: int, need: int) -> None:
         raise EOFError(f"{have} bytes of voxels where its header needs {need}")
 
 
-def _check_nifti(path: Path) -> None:
+def _check_nifti(path: AnyPath) -> None:
     with gzip.open(path) if path.name.lower().endswith(".gz") else open(path, "rb") as file:
         start = file.read(540)
         order = next((o for o in "<>" if struct.unpack_from(f"{o}i", start)[0] in (348, 540)), None)
@@ -168,7 +172,7 @@ _BYTES = {
 }
 
 
-def _check_nrrd(path: Path) -> None:
+def _check_nrrd(path: AnyPath) -> None:
     with open(path, "rb") as file:
         lines: list[str] = []
         while (line := file.readline(1 << 20).strip()) and len(lines) < 100_000:
@@ -189,7 +193,7 @@ def _check_nrrd(path: Path) -> None:
             _expect(path.stat().st_size - file.tell(), needed)
 
 
-def _check_metaimage(path: Path) -> None:
+def _check_metaimage(path: AnyPath) -> None:
     with open(path, "rb") as file:
         start = file.read(1 << 16)
     match = re.search(rb"ElementDataFile\s*=\s*(\S+)[ \t]*\r?\n?", start)

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import math
 import struct
-from pathlib import Path
 
 import numpy as np
 
 from drmc.errors import InputError
+from drmc.paths import AnyPath
 
 TRANSFORM_TOLERANCE = 0.1  # voxels: sform and qform may place any voxel this far apart
 # Where NIfTI-1 and NIfTI-2 keep dim, pixdim, the codes of qform and sform, the quaternion with its offset, the sform.
@@ -34,7 +34,7 @@ _FIELDS = {
 }
 
 
-def check_transforms(path: Path, header: bytes, order: str) -> None:
+def check_transforms(path: AnyPath, header: bytes, order: str) -> None:
     """Raises InputError where sform and qform are both set and place a voxel more than TRANSFORM_TOLERANCE apart.
 
     `header`: the first 540 bytes of the file, `order` its byte order ("<" or ">").

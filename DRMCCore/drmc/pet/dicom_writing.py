@@ -28,10 +28,12 @@ from pydicom.valuerep import format_number_as_ds
 
 from drmc import __version__
 from drmc.dicom import completion
+from drmc.dicom.catalog import Catalog
 from drmc.dicom.choice import PET_CLASS
-from drmc.dicom.header import DEEPEST, PRIVATE, read_dataset, slice_facts, value_of
+from drmc.dicom.header import DEEPEST, PRIVATE, slice_facts, value_of
 from drmc.errors import CancelledError, DRMCError, InputError
 from drmc.files import atomic_path
+from drmc.paths import AnyPath
 from drmc.pet.volume import PETVolume
 from drmc.suv import manual, wording
 from drmc.suv.limits import SSF_AGREES_PERCENT
@@ -104,7 +106,7 @@ class Equipment:
         return text.encode("ascii", "replace").decode()
 
 
-def refuse_image_file(path: Path, kind: str | None) -> None:
+def refuse_image_file(path: AnyPath, kind: str | None) -> None:
     """InputError where the scan is an image file (`kind`: "nifti", ...) and so has no DICOM header."""
     if kind is not None:
         raise InputError(
@@ -113,8 +115,8 @@ def refuse_image_file(path: Path, kind: str | None) -> None:
         )
 
 
-def plan_series(volume: PETVolume) -> SeriesPlan:
-    """How the scan goes back to DICOM; reads headers only.
+def plan_series(volume: PETVolume, catalog: Catalog | None = None) -> SeriesPlan:
+    """How the scan goes back to DICOM; reads headers only, and those not that the catalog has.
 
     Counts (Units CNTS, Philips) become Bq/ml by their factor (7053,xx09) where it exists and the header's
     times then give the same SUV as the SUV factor (7053,xx00), else SUVbw. Raises InputError for a scan that
@@ -122,17 +124,18 @@ def plan_series(volume: PETVolume) -> SeriesPlan:
     """
     files = volume.dicom_files
     if volume.kind != "dicom" or not files:
-        refuse_image_file(volume.source, volume.kind)
-    sop_class = str(value_of(read_dataset(files[0], deferred=False), "SOPClassUID") or "").strip()
+        refuse_image_file(volume.named_source, volume.kind)
+    catalog = catalog or Catalog()
+    sop_class = str(value_of(catalog.header(files[0]).dataset, "SOPClassUID") or "").strip()
     if sop_class != PET_CLASS or len(set(files)) != len(volume.array):
         raise InputError(
-            f"{volume.source}: DICOM is written for classic PET (one slice a file) only, this has SOPClassUID "
+            f"{volume.named_source}: DICOM is written for classic PET (one slice a file) only, this has SOPClassUID "
             f"(0008,0016) {sop_class}: use --format nifti or nrrd"
         )
     if volume.units != "CNTS":
         plan = SeriesPlan(volume.units)
     else:
-        facts = [slice_facts(read_dataset(file, deferred=False)) for file in files]
+        facts = [slice_facts(catalog.header(file).dataset) for file in files]
         plan = _plan_counts(manual.replaced(facts, volume.given))
     if not volume.given:
         return plan
@@ -194,19 +197,21 @@ def write_series(
     plan: SeriesPlan,
     equipment: Equipment,
     cancel: Callable[[], bool] | None = None,
+    catalog: Catalog | None = None,
 ) -> None:
     """Writes the volume into a new folder, one file per slice, in the scan's slice order.
 
-    `volume`: the denoised scan in the scan's own units, with the source's files. Raises CancelledError between
-    slices, and DRMCError where a header cannot be written.
+    `volume`: the denoised scan in the scan's own units, with the source's files; `catalog`: what was read of these
+    before. Raises CancelledError between slices, and DRMCError where a header cannot be written.
     """
     folder.mkdir()
+    catalog = catalog or Catalog()
     comments = _comments(volume)
     series_uid = generate_uid()
     for z, source in enumerate(volume.dicom_files):
         if cancel is not None and cancel():
             raise CancelledError()
-        header = read_dataset(source, deferred=False)
+        header = catalog.header(source).dataset
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of odd values, which are the source's
             try:
@@ -215,7 +220,7 @@ def write_series(
                 _identify(ds, header, series_uid, equipment, volume.given)
                 earlier = _line(value_of(header, "ImageComments"))
                 ds.ImageComments = f"{earlier} {comments}".strip()[-LONGEST_LT:]
-                completion.mend(ds, z, len(volume.array))
+                completion.complete(ds, z, len(volume.array))
                 _set_pixels(ds, volume.array[z].astype(np.float64) * plan.gain, plan)
                 with atomic_path(folder / SLICE_NAME.format(z + 1)) as path:
                     _save(ds, path)
@@ -407,11 +412,7 @@ def _save(ds: Dataset, path: Path) -> None:
     ds.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
     ds.file_meta.MediaStorageSOPClassUID = ds.SOPClassUID
     ds.file_meta.MediaStorageSOPInstanceUID = ds.SOPInstanceUID
-    try:
-        ds.save_as(path, enforce_file_format=True)
-    except TypeError:  # pydicom 2
-        ds.is_little_endian, ds.is_implicit_VR = True, False
-        ds.save_as(path, write_like_original=False)
+    ds.save_as(path, enforce_file_format=True)
 
 
 def is_series(folder: Path, slices: int | None = None) -> bool:

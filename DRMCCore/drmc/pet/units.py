@@ -7,9 +7,7 @@ from the values: an activity concentration in kBq/ml has the range of an SUV.
 from __future__ import annotations
 
 import re
-from typing import Any
-
-import SimpleITK as sitk
+from typing import Any, Protocol
 
 from drmc.errors import InputError
 from drmc.suv.sidecar import ACTIVITY_UNITS
@@ -20,6 +18,19 @@ _ACTIVITIES = {"bq": "BQML", "kbq": "KBQML", "mbq": "MBQML", "nci": "NCIML", "uc
 _SHOWN = {"BQML": "Bq/ml", "KBQML": "kBq/ml", "MBQML": "MBq/ml", "NCIML": "nCi/ml", "UCIML": "uCi/ml"}
 # Units in which a simulation or another program writes 1 ml.
 _VOLUMES = r"(ml|cc|ccm|cm3|cm\^3|milliliter)"
+
+
+class ImageHeader(Protocol):
+    """What the SUV of an image rests on; `sitk.Image` and `sitk.ImageFileReader` have it."""
+
+    def GetSize(self) -> tuple[int, ...]:
+        """Voxels along (x, y, z)."""
+
+    def GetMetaDataKeys(self) -> tuple[str, ...]:
+        """Names of its text fields."""
+
+    def GetMetaData(self, key: str) -> str:
+        """A text field."""
 
 
 def stated(text: Any) -> str | None:
@@ -38,7 +49,7 @@ def shown(code: str) -> str:
     return _SHOWN.get(code, code)
 
 
-def of_fields(image: sitk.Image, path: Any) -> tuple[str | None, str, str]:
+def of_fields(image: ImageHeader, path: Any) -> tuple[str | None, str, str]:
     """Units by a text field of the image (NRRD, MetaImage), the field's name, and its text.
 
     The units are None where no field states any, or one whose text is no known unit. InputError for a field that says

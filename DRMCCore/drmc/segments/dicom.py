@@ -3,41 +3,42 @@
 from __future__ import annotations
 
 import warnings
-from pathlib import Path
-from typing import Any
 
 import pydicom
 import SimpleITK as sitk
 from pydicom.dataelem import RawDataElement
 from pydicom.dataset import Dataset
 
-from drmc.dicom.finding import dicom_files, is_dicom
+from drmc.dicom.catalog import Catalog
+from drmc.dicom.finding import FileKind, kind_of
 from drmc.dicom.header import DEEPEST, UNDEFINED_LENGTH, value_of
 from drmc.errors import InputError
 from drmc.imaging.geometry import Geometry
+from drmc.paths import AnyPath, part, plain
 
 SEGMENTATION, STRUCTURE_SET = "SEG", "RTSTRUCT"
 
 
 def read_dicom_segments(
-    path: Path,
+    path: AnyPath,
     geometry: Geometry,
     frame_of_reference: str | None = None,
     series_uid: str | None = None,
+    catalog: Catalog | None = None,
 ) -> tuple[list[tuple[str, sitk.Image]], list[str]]:
     """Name and label image (0 and 1) of every segment or region of a DICOM object, and notices.
 
     `path` is the file of a Segmentation or RT Structure Set, or a folder that holds exactly one (files of
     other kinds in it do not count). `frame_of_reference`: FrameOfReferenceUID (0020,0052) of the scan; an
-    object with another is refused, unless it names the scan otherwise, such as by its `series_uid`. Raises InputError.
+    object with another is refused, unless it names the scan otherwise, such as by its `series_uid`. `catalog`: what was
+    read of DICOM files before. Raises InputError where there is not exactly one such object, or it is damaged.
     """
     from drmc.segments import dicom_seg, rtstruct
 
+    catalog = catalog or Catalog()
     if path.is_dir():
-        path = _only_object(path)
-    elif not is_dicom(path):
-        raise InputError(f"{path} is no DICOM file: it is truncated or damaged, copy it again")
-    dataset = _read(path)
+        path = _only_object(path, catalog)
+    dataset = _read(path, catalog)
     modality = _modality(dataset)
     if modality == SEGMENTATION:
         return dicom_seg.read_segmentation(dataset, path, geometry, frame_of_reference, series_uid)
@@ -49,8 +50,9 @@ def read_dicom_segments(
     )
 
 
-def _only_object(folder: Path) -> Path:
-    modalities = {file: _modality(_read(file, specific_tags=["Modality"])) for file in dicom_files(folder)}
+def _only_object(folder: AnyPath, catalog: Catalog) -> AnyPath:
+    files = catalog.dicom_files(plain(folder))
+    modalities = {file: _modality(catalog.header(part(folder, file)).dataset) for file in files}
     found = [file for file, modality in modalities.items() if modality in (SEGMENTATION, STRUCTURE_SET)]
     if len(found) > 1:
         names = ", ".join(file.name for file in found[:4])
@@ -61,14 +63,17 @@ def _only_object(folder: Path) -> Path:
         raise InputError(
             f"{folder} holds no DICOM SEG or RTSTRUCT: give the file with the lesions, or the folder it lies in"
         )
-    return found[0]
+    return part(folder, found[0])
 
 
-def _read(path: Path, **options: Any) -> Dataset:
+def _read(path: AnyPath, catalog: Catalog) -> Dataset:
     try:
-        with warnings.catch_warnings():
+        with warnings.catch_warnings(), catalog.opened(path) as file:
             warnings.simplefilter("ignore")
-            dataset = pydicom.dcmread(path, force=True, **options)
+            if kind_of(file) is FileKind.OTHER:
+                raise InputError(f"{path} is no DICOM file: it is truncated or damaged, copy it again")
+            file.seek(0)
+            dataset = pydicom.dcmread(file, force=True)
             for tag in dataset.keys():
                 # Of a value that the file ends in the rest is silently missing, such as the last contours.
                 element = dataset.get_item(tag)
@@ -77,6 +82,8 @@ def _read(path: Path, **options: Any) -> Dataset:
                         raise EOFError
             _decode(dataset)  # each when first asked for: what is damaged shows here, not later
         return dataset
+    except InputError:
+        raise
     except Exception as error:
         raise InputError(
             f"{path} cannot be read as DICOM ({type(error).__name__}): it is truncated or damaged; copy it again"
