@@ -9,8 +9,8 @@ from pathlib import Path
 class LabeledPath:
     """A file or folder of a scan that another program names, such as a volume of Slicer.
 
-    `os.fspath` gives the real path, `str` what messages call it: the label in quotes, for a part of the scan with the
-    name of its file.
+    `os.fspath` gives the real path, `str` what messages call it: the label in quotes, for a part of the scan
+    with the name of its file.
     """
 
     def __init__(self, path: str | os.PathLike[str], label: str, *, is_part: bool = False):
@@ -69,7 +69,7 @@ AnyPath = Path | LabeledPath
 
 
 def labeled(path: str | os.PathLike[str], label: str | None) -> AnyPath:
-    """The path with its label; the plain path where there is none."""
+    """The path with its label; the plain path without one."""
     return Path(path) if label is None else LabeledPath(path, label)
 
 

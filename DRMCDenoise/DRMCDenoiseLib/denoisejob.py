@@ -1,4 +1,4 @@
-"""One denoising from node to node: writes the engine's input, runs the engine, brings its results into the scene."""
+"""One denoising from node to node: writes the engine's input, runs the engine, loads its results."""
 
 from __future__ import annotations
 
@@ -26,9 +26,8 @@ from DRMCDenoiseLib.routingnodes import showRouting
 class DenoiseJob:
     """A denoising under way. The scene changes only at the very end, and only if all went well.
 
-    After `finished`: `outputVolume`, `lesionTable` (None without lesions), `routingTable`, `report` and `summary` (as
-    summary.json), or `error`
-    (InputError: refused, CancelledError, DRMCError: failed).
+    After `finished`: `outputVolume`, `lesionTable` (None without lesions), `routingTable`, `report` and
+    `summary` (as summary.json), or `error` (InputError: refused, CancelledError, DRMCError: failed).
     """
 
     counted = "tile"  # what progress counts
@@ -67,9 +66,11 @@ class DenoiseJob:
     ) -> None:
         """Writes the input and starts the engine; returns at once.
 
-        `headerValues`: by DICOM keyword, in the place of the header's (drmc.suv.manual). `options` are options of `drmc denoise` by their long names (`model`, `device`, `accept_rule`, ...); None is left
-        out, True stands for an option without a value. `outputFolder` keeps what the engine writes (report.html, lesions.csv, ...). Raises InputError for nodes that
-        are refused before the engine starts, DRMCError where the input cannot be written.
+        `headerValues`: by DICOM keyword, in the place of the header's (drmc.suv.manual). `options` are
+        options of `drmc denoise` by their long names (`model`, `device`, `accept_rule`, ...); None is left
+        out, True stands for an option without a value. `outputFolder` keeps what the engine writes
+        (report.html, lesions.csv, ...). Raises InputError for nodes that are refused before the engine
+        starts, DRMCError where the input cannot be written.
         """
         if self._job is not None:
             raise RuntimeError("a denoising runs once")

@@ -1,9 +1,9 @@
 """A volume node as the engine's input.
 
-Where the node still holds exactly what its file or DICOM series holds, the engine takes that source: the SUV decision
-and the numbers are then those of the command line, bit for bit. Otherwise it takes the node's voxels in their own units,
-with a side-car JSON that says what they are. Which of the two it is the engine finds out itself (drmc.pet.in_memory):
-reading a series takes too long for Slicer's process.
+Where the node still has exactly the voxels of its file or DICOM series, the engine takes that source: the SUV
+decision and the numbers are then those of the command line, bit for bit. Otherwise it takes the node's voxels
+in their own units, with a side-car JSON that says what they are. Which of the two it is the engine finds out
+itself (drmc.pet.in_memory): reading a series takes too long for Slicer's process.
 """
 
 from __future__ import annotations
@@ -37,7 +37,8 @@ class EngineInput:
     Attributes:
         path: the node's own file or series, or a temporary file.
         label: what the engine's messages call it; None where it is a file that the user has named.
-        voxels: the node's voxels, which the engine compares with those of `path`; None where there is nothing to compare.
+        voxels: the node's voxels, which the engine compares with those of `path`; None where there is nothing
+            to compare.
     """
 
     path: Path
@@ -56,11 +57,11 @@ def engineInput(
 ) -> EngineInput:
     """Makes the node ready for the engine; what has to be written goes into `folder`.
 
-    `suv` says what the voxels are where the node does not: "SUV" (they are SUVbw), or the SUVbw of one unit. Without it
-    the order is: the node's own units if they are SUVbw, the node's DICOM series or file, the node's units. Reads no
-    file of the scan. `proxy`: for a frame of a sequence, the node that says what its voxels are (the data
-    nodes of a sequence do not keep their units). `label`: what messages call it; the node's name by default.
-    Raises InputError for a node that cannot be denoised.
+    `suv` says what the voxels are where the node does not: "SUV" (they are SUVbw), or the SUVbw of one unit.
+    Without it the order is: the node's own units if they are SUVbw, the node's DICOM series or file, the
+    node's units. Reads no file of the scan. `proxy`: for a frame of a sequence, the node that says what its
+    voxels are (the data nodes of a sequence do not keep their units). `label`: what messages call it; the
+    node's name by default. Raises InputError for a node that cannot be denoised.
     """
     name = volumeNode.GetName() or "volume"
     source, sidecar = _described(volumeNode, folder, suv, proxy or volumeNode)
@@ -74,8 +75,8 @@ def engineInput(
 def headerInput(volumeNode, folder: Path, suv: str | float | None = None) -> EngineInput:
     """As `engineInput` for a question that the header answers: no voxel is written, and none compared.
 
-    A node without a source becomes a header without voxels. Raises DRMCError where the question would need a copy
-    of the series.
+    A node without a source becomes a header without voxels. Raises DRMCError where the question would need a
+    copy of the series.
     """
     name = volumeNode.GetName() or "volume"
     source, sidecar = _described(volumeNode, folder, suv, volumeNode, mayCopy=False)
@@ -91,7 +92,7 @@ def headerInput(volumeNode, folder: Path, suv: str | float | None = None) -> Eng
 
 
 def bodyPercentile(volumeNode) -> float | None:
-    """The 99.9th percentile of the node's voxels in the body, of a sample of them; None where there is no body."""
+    """The 99.9th percentile of a sample of the node's voxels in the body; None without a body."""
     array = slicer.util.arrayFromVolume(volumeNode)
     step = max(1, math.ceil((array.size / _SAMPLES) ** (1.0 / 3.0)))
     sample = np.ascontiguousarray(array[::step, ::step, ::step], dtype=np.float32)
@@ -131,7 +132,8 @@ def checkNode(volumeNode) -> None:
         raise InputError(f"'{name}' holds no image: choose a PET volume")
     if image.GetNumberOfScalarComponents() != 1:
         raise InputError(
-            f"'{name}' holds {image.GetNumberOfScalarComponents()} values per voxel: choose a scalar PET volume"
+            f"'{name}' holds {image.GetNumberOfScalarComponents()} values per voxel: choose a scalar PET "
+            "volume"
         )
     if volumeNode.IsA("vtkMRMLLabelMapVolumeNode"):
         raise InputError(f"'{name}' is a label map: choose the PET volume itself")
@@ -194,7 +196,7 @@ def _dicomSource(volumeNode, staged: Path, mayCopy: bool) -> Path | None:
 
 
 def _seriesFolder(paths: list[Path], staged: Path, mayCopy: bool) -> Path:
-    """A folder with exactly these files: their own if it holds nothing else, else `staged` with links to them."""
+    """A folder with exactly these files: their own if it has nothing else, else `staged` with links."""
     parents = {path.parent for path in paths}
     if len(parents) == 1:
         parent = parents.pop()
@@ -209,7 +211,10 @@ def _seriesFolder(paths: list[Path], staged: Path, mayCopy: bool) -> Path:
 
 
 def _link(path: Path, target: Path, mayCopy: bool) -> None:
-    """Makes a file there that is the same; a copy where neither kind of link can be made (another disk on Windows)."""
+    """Links a file; copies it where no kind of link can be made (another disk on Windows).
+
+    Raises DRMCError where it must not be copied.
+    """
     for make in (os.link, os.symlink):
         try:
             make(path, target)

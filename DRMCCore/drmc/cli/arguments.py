@@ -19,8 +19,8 @@ def add_liver(sub: argparse.ArgumentParser) -> None:
     sub.add_argument(
         "--liver-reference",
         metavar="SEGMENT",
-        help="the segment of --lesions from which the PERCIST threshold is taken, 1.5 x mean + 2 SD (default: one called "
-        "liver, where there is one)",
+        help="the segment of --lesions from which the PERCIST threshold is taken, 1.5 x mean + 2 SD "
+        "(default: one called liver, where there is one)",
     )
 
 
@@ -35,36 +35,38 @@ def add_reading(sub: argparse.ArgumentParser) -> None:
     sub.add_argument(
         "--series",
         metavar="UID",
-        help="SeriesInstanceUID, where a folder holds more than one series (default: the only attenuation-corrected PET)",
+        help="SeriesInstanceUID, where a folder holds more than one series (default: the only "
+        "attenuation-corrected PET)",
     )
     sub.add_argument(
         "--series-description",
         metavar="TEXT",
-        help="the PET series whose description alone holds this text, in capitals or not; in a batch for every scan",
+        help="the PET series whose description alone holds this text, in capitals or not; in a batch for "
+        "every scan",
     )
     sub.add_argument(
         "--units",
         choices=("suv", "bqml", "kbqml", "mbqml", "nciml", "uciml"),
         metavar="UNITS",
-        help="what a file holds that does not say so: suv, or an activity per ml (bqml, kbqml, mbqml, nciml, uciml), "
-        "whose SUV its side-car JSON must then give; it is never guessed",
+        help="what a file holds that does not say so: suv, or an activity per ml (bqml, kbqml, mbqml, nciml, "
+        "uciml), whose SUV its side-car JSON must then give; it is never guessed",
     )
     sub.add_argument("--suv-type", metavar="TYPE", help="SUV normalization (default bw, body weight)")
     sub.add_argument(
         "--accept-suv",
         dest="accept_rule",
         metavar="RULE",
-        help="the reference-time rule to take when rules disagree (drmc suv); what is implausible and yet right: DOSE, "
-        "HALF_LIFE, UPTAKE, BODY, FORMULA, SUV, PHILIPS, CLOCK; several with commas (ST,DOSE)",
+        help="the reference-time rule to take when rules disagree (drmc suv); what is implausible and yet "
+        "right: DOSE, HALF_LIFE, UPTAKE, BODY, FORMULA, SUV, PHILIPS, CLOCK; several with commas (ST,DOSE)",
     )
     sub.add_argument(
         "--header",
         action=_HeaderValue,
         default={},
         metavar="KEYWORD=VALUE",
-        help="a value of the scan's DICOM header that is missing or wrong there, for its SUV alone (PatientWeight=70 "
-        "in kg, RadionuclideTotalDose=3.7e8 in Bq, ...; empty: as if it were not there); may be repeated; the "
-        "reference keeps its own; of one scan only, a batch takes --headers",
+        help="a value of the scan's DICOM header that is missing or wrong there, for its SUV alone "
+        "(PatientWeight=70 in kg, RadionuclideTotalDose=3.7e8 in Bq, ...; empty: as if it were not there); "
+        "may be repeated; the reference keeps its own; of one scan only, a batch takes --headers",
     )
 
 
@@ -91,8 +93,8 @@ def add_passed_in(sub: argparse.ArgumentParser) -> None:
     sub.add_argument(
         "--voxels",
         metavar="FILE",
-        help="an image file with the voxels as another program has them that loaded INPUT: a DICOM series is refused once "
-        "they differ from it, in the place of an image file they are then read themselves",
+        help="an image file with the voxels as another program has them that loaded INPUT: a DICOM series is "
+        "refused once they differ from it, in the place of an image file they are then read themselves",
     )
     sub.add_argument(
         "--label",
@@ -144,7 +146,7 @@ def scan_options(options: argparse.Namespace) -> dict[str, Any]:
 
 
 def suv_type_of(options: argparse.Namespace) -> str:
-    """The SUV type that was asked for, bw by default."""
+    """The SUV type, bw by default."""
     return options.suv_type or "bw"
 
 

@@ -106,14 +106,14 @@ def _add_batch(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--resume",
         action="store_true",
-        help="batch: leave out scans that are complete in OUT and were made from the same scan, lesions, reference, model "
-        "and settings, by their content",
+        help="batch: leave out scans that are complete in OUT and were made from the same scan, lesions, "
+        "reference, model and settings, by their content",
     )
     parser.add_argument(
         "--headers",
         metavar="TABLE",
-        help="batch: a CSV file with values as --header gives them, one row a scan: the column scan (its name as in "
-        "batch.csv, or its path below INPUT), and columns named by keywords",
+        help="batch: a CSV file with values as --header gives them, one row a scan: the column scan (its "
+        "name as in batch.csv, or its path below INPUT), and columns named by keywords",
     )
     parser.add_argument(
         "--jobs",
@@ -207,7 +207,8 @@ def _denoise_batch(
         if warned:
             names = ", ".join(warned[:5]) + (", ..." if len(warned) > 5 else "")
             print(
-                f"SUV warnings in {len(warned)} of {len(result['scans'])} scans, see batch.csv: {shown(names)}"
+                f"SUV warnings in {len(warned)} of {len(result['scans'])} scans, see batch.csv: "
+                f"{shown(names)}"
             )
         print(f"outcome of each scan: {shown(Path(result['output']) / 'batch.csv')}")
         print(f"all scans on one page: {shown(Path(result['output']) / 'cohort.html')}")

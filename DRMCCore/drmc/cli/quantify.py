@@ -32,8 +32,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "input",
         metavar="IMAGE",
-        help="DICOM folder or file, NIfTI, NRRD or MHA; or the result folder of drmc denoise, whose scan and denoised image are "
-        "both measured, without denoising again",
+        help="DICOM folder or file, NIfTI, NRRD or MHA; or the result folder of drmc denoise, whose scan and "
+        "denoised image are both measured, without denoising again",
     )
     parser.add_argument("--lesions", metavar="SEG", required=True, help=LESIONS)
     parser.add_argument(
@@ -58,10 +58,10 @@ def run(options: argparse.Namespace, reporter: Reporter) -> int:
 
     result = None
     if remeasure.is_result(Path(options.input)):
-        asked = {"series_uid": options.series, "series_description": options.series_description}
-        asked |= {"suv_type": options.suv_type, "accept_rule": options.accept_rule}
-        asked |= {"units": options.units, "header": options.header}
-        result = remeasure.read_result(Path(options.input), **asked)
+        other = {"series_uid": options.series, "series_description": options.series_description}
+        other |= {"suv_type": options.suv_type, "accept_rule": options.accept_rule}
+        other |= {"units": options.units, "header": options.header}
+        result = remeasure.read_result(Path(options.input), **other)
         name, volume = result.name, result.original
         volume.notices[:0] = result.notices
     else:

@@ -9,6 +9,8 @@ from typing import Any
 
 from drmc.runtime.progress import Reporter, add_progress_argument, table_lines
 
+_TITLE = "share of their contrast that is kept"
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Arguments of `drmc spots`."""
@@ -54,8 +56,8 @@ def run(arguments: argparse.Namespace, reporter: Reporter) -> int:
     def denoise(suv):
         nonlocal passes
         first, passes = passes, passes + 1
-        tell = lambda done, total, left: reporter.progress(first + done / total, 2, None, counted="scan")
-        result = denoiser.denoise(suv, volume.geometry, progress=tell)
+        report = lambda done, total, left: reporter.progress(first + done / total, 2, None, counted="scan")
+        result = denoiser.denoise(suv, volume.geometry, progress=report)
         return suv + result.residual
 
     found = measure_spots(
@@ -106,7 +108,7 @@ def text(found: dict[str, Any]) -> str:
     )
     return "\n".join(
         [
-            f"{found['spots']} virtual spots in {found['scan']}, model {found['model']}: share of their contrast that is kept",
+            f"{found['spots']} virtual spots in {found['scan']}, model {found['model']}: {_TITLE}",
             *table_lines(titles, cells),
             f"{beside}; spots are blurred by {found['resolution_mm']:g} mm and bring no noise of their own",
         ]

@@ -18,7 +18,8 @@ if TYPE_CHECKING:
 EXAMPLES = (
     "  drmc suv PET_FOLDER\n"
     "  drmc suv PET_FOLDER --json\n"
-    "  drmc suv PET_FOLDER --header-only        at once: whether the SUV that comes out can be true is not checked"
+    "  drmc suv PET_FOLDER --header-only        at once: whether the SUV that comes out can be true is not "
+    "checked"
 )
 
 
@@ -30,14 +31,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--header-only",
         action="store_true",
-        help="read no voxel: without a check whether the SUV that comes out can be true, which drmc denoise makes",
+        help="read no voxel: without a check whether the SUV that comes out can be true, which drmc denoise "
+        "makes",
     )
     parser.add_argument(
         "--body-percentile",
         type=float,
         metavar="VALUE",
-        help="with --header-only: the 99.9th percentile of the voxels in the body, in the scan's own units, if another "
-        "program knows it, for that check",
+        help="with --header-only: the 99.9th percentile of the voxels in the body, in the scan's own units, "
+        "if another program knows it, for that check",
     )
     add_json(parser)
 
@@ -73,11 +75,11 @@ def run(options: argparse.Namespace, reporter: Reporter) -> int:
         print(f"reference time: {decision['reference_time']}")
     for candidate in decision["candidates"]:
         difference = candidate["difference_percent"]
-        said = "" if difference is None else f"{difference:+.3f} %"
+        text = "" if difference is None else f"{difference:+.3f} %"
         not_plausible = (
             "" if candidate["plausible"] else f"  not plausible: {candidate.get('note') or 'for the record'}"
         )
-        print(f"  candidate {candidate['rule']:10} {candidate['time'] or '-':26} {said:>10}{not_plausible}")
+        print(f"  candidate {candidate['rule']:10} {candidate['time'] or '-':26} {text:>10}{not_plausible}")
     for key, value in decision["facts"].items():
         if value is not None and not isinstance(value, dict):  # what was given by hand is among the warnings
             print(f"  {key}: {shown(value)}")

@@ -1,8 +1,9 @@
 """What is a scan and what is a batch, which scans a folder holds, and which files go with them.
 
-A file is a scan, and so is a folder with DICOM files directly in it. Any other folder is the one PET series below it,
-however deep (CT and image files beside it do not count), or, without any DICOM PET, the one image file below it; if
-there are several, it is a batch. The DICOMDIR of a patient CD is no scan and stands for its folder.
+A file is a scan, and so is a folder with DICOM files directly in it. Any other folder is the one PET series
+below it, however deep (CT and image files beside it do not count), or, without any DICOM PET, the one image
+file below it; if there are several, it is a batch. The DICOMDIR of a patient CD is no scan and stands for its
+folder.
 """
 
 from __future__ import annotations
@@ -68,8 +69,7 @@ def find_scans(folder: Path, pattern: str | None = None) -> dict[str, Path]:
 
 
 def find_scan(path: Path, catalog: Catalog | None = None) -> Path:
-    """The scan that a path means: the path itself, or the only scan below a folder without DICOM files of
-    its own.
+    """The scan that a path means: itself, or the only scan below a folder without DICOM files of its own.
 
     Raises InputError if the path does not exist or there are several.
     """
@@ -112,11 +112,11 @@ def passed_over(path: Path, scan: Path, catalog: Catalog | None = None) -> list[
 
 
 def _scans_below(folder: Path, catalog: Catalog) -> list[Path]:
-    """The PET series below a folder; without any, the image files; without these, any DICOM (its reader
-    says why not).
+    """The PET series below a folder; without any, the image files; without these, any DICOM.
 
-    A series without correction for attenuation, or a projection, does not count beside a corrected one of the same study.
-    Stops at the second PET series that counts: that there are several is all that is asked.
+    The reader of the last says why it is no scan. A series without correction for attenuation, or a
+    projection, does not count beside a corrected one of the same study. Stops at the second PET series that
+    counts: nobody needs to know more than that there are several.
     """
     pet: list[tuple[Path, FolderContent]] = []
     images: list[Path] = []
@@ -194,7 +194,7 @@ def _is_image(path: Path) -> bool:
 def companions(
     where: str | os.PathLike[str] | None, scans: dict[str, Path], option: str
 ) -> dict[str, Path | None]:
-    """For every scan of a batch the file that goes with it, None where there is none."""
+    """For every scan of a batch the file that goes with it, None without one."""
     if where is None:
         return dict.fromkeys(scans)
     text = os.fspath(where)

@@ -1,7 +1,8 @@
-"""What a result was made from, by content: checksums of scan, lesions and reference, the model, and the settings.
+"""What a result was made from: checksums of scan, lesions, reference and model, and the settings.
 
-Two runs with the same fingerprint give the same result, whatever the files' dates say; where it differs, `differences`
-says in which part. Only what lies beside a file and is read with it (side-car, detached voxels) counts besides it.
+Two runs with the same fingerprint give the same result, whatever the files' dates say; where it differs,
+`differences` says in which part. Only what lies beside a file and is read with it (side-car, detached voxels)
+counts besides it.
 """
 
 from __future__ import annotations
@@ -28,9 +29,9 @@ PARTS = {
 
 
 def of_files(paths: Iterable[Path], catalog: Catalog) -> str:
-    """SHA-256 over the names and contents of files, in the order of their names; unreadable ones count as such.
+    """SHA-256 over the names and contents of files, in the order of their names.
 
-    A file whose checksum the catalog has is not read again.
+    A file that cannot be read counts as such. A file whose checksum the catalog has is not read again.
     """
     digest = hashlib.sha256()
     for path in sorted(set(paths)):
@@ -46,8 +47,11 @@ def of_files(paths: Iterable[Path], catalog: Catalog) -> str:
 
 
 def files_of(path: Path, catalog: Catalog) -> list[Path]:
-    """The files that are read for a scan or a segmentation: the DICOM files of a folder, or of the folder of one DICOM
-    file; an image with its side-car and its detached voxels; all files of any other folder."""
+    """The files that are read for a scan or a segmentation.
+
+    They are the DICOM files of a folder, or of the folder of one DICOM file; an image with its side-car and
+    its detached voxels; all files of any other folder.
+    """
     if path.is_dir():
         found = catalog.dicom_files(path)
         return found or [Path(root) / name for root, _, names in os.walk(path) for name in names]
@@ -70,8 +74,11 @@ def of_run(
     settings: Mapping[str, Any],
     catalog: Catalog,
 ) -> dict[str, Any]:
-    """The fingerprint of a run: a value under each of PARTS, None for what was not given. `settings`: plain values of
-    all options that change the result."""
+    """The fingerprint of a run: a value under each of PARTS, None for what was not given.
+
+    `settings`: plain values of all options that change the result; `catalog`: what was read of DICOM files
+    before.
+    """
 
     def of(path: str | os.PathLike[str] | None, one_file: bool) -> str | None:
         if path is None:
@@ -94,14 +101,14 @@ def differences(earlier: Mapping[str, Any] | None, now: Mapping[str, Any]) -> li
     if not isinstance(earlier, Mapping):
         return ["made without a fingerprint"]
     found = []
-    for part, said in PARTS.items():
+    for part, text in PARTS.items():
         before, after = earlier.get(part), now.get(part)
         if before == after:
             continue
         if part == "settings" and isinstance(before, Mapping) and isinstance(after, Mapping):
             keys = sorted(key for key in {*before, *after} if before.get(key) != after.get(key))
-            said += f" ({', '.join(keys)})"
-        found.append(said)
+            text += f" ({', '.join(keys)})"
+        found.append(text)
     return found
 
 

@@ -92,7 +92,8 @@ def read_reference(
     reference = read_volume(find_scan(Path(path), catalog), catalog=catalog, **reading)
     if not reference.geometry.matches(geometry):
         raise InputError(
-            f"{labeled(path, reference.label)}: the reference is not on the scan's grid ({reference.geometry.shape} against "
-            f"{geometry.shape} voxels (z, y, x), or another place): resample it to the scan first"
+            f"{labeled(path, reference.label)}: the reference is not on the scan's grid "
+            f"({reference.geometry.shape} against {geometry.shape} voxels (z, y, x), or another place): "
+            "resample it to the scan first"
         )
     return reference

@@ -1,8 +1,9 @@
 """From a scan on disk to a denoised scan and its numbers: the one path of command line, batch and Slicer.
 
 `run` does one scan, `denoise_volume` the part between reading and writing; a folder of scans is done by
-drmc.denoising.batch; drmc.denoising.finding says what a scan is. All is computed first; the outputs are then written into a hidden folder on the same disk and moved into
-place by renaming, so that a failure, a refusal or a cancel leaves the output folder as it was.
+drmc.denoising.batch; drmc.denoising.finding says what a scan is. All is computed first; the outputs are then
+written into a hidden folder on the same disk and moved into place by renaming, so that a failure, a refusal
+or a cancel leaves the output folder as it was.
 """
 
 from __future__ import annotations
@@ -72,10 +73,10 @@ def run(
 ) -> dict[str, Any]:
     """Denoises one scan and returns its summary, the content of OUT/summary.json.
 
-    `progress(done, total, seconds_left)` is called between tiles, `cancel()` between tiles and stages.
-    `name` goes into the `scan` column (default: the request's label, or the input's name); `model` shares a loaded one
-    between scans; `catalog`, with checksums, is what was read of DICOM files before. Raises InputError (refused, nothing
-    written), CancelledError, or DRMCError.
+    `progress(done, total, seconds_left)` is called between tiles, `cancel()` between tiles and stages. `name`
+    goes into the `scan` column (default: the request's label, or the input's name); `model` shares a loaded
+    one between scans; `catalog`, with checksums, is what was read of DICOM files before. Raises InputError
+    (refused, nothing written), CancelledError, or DRMCError.
     """
     output = Path(request.output)
     catalog = catalog or Catalog(checksums=True)
@@ -289,8 +290,7 @@ def denoise_volume(
 def compare_with_reference(
     reference: PETVolume, stages: dict[str, np.ndarray], lesion_rows: Sequence[dict[str, Any]] = ()
 ) -> dict[str, Any]:
-    """How near original and denoised are to the full-dose image: image metrics in the body, and the
-    lesion bias.
+    """How near original and denoised are to the full-dose image: image metrics in the body, and lesion bias.
 
     `stages` has `original`, `denoised` and `reference`, each SUV (z, y, x) on one grid; `lesion_rows` is
     their lesion table. The body is the reference's (no body, no image metrics). PSNR and SSIM have data

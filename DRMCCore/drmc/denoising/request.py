@@ -30,9 +30,9 @@ class DenoiseRequest:
     call (memory). `dicom` asks for the DICOM series beside an image of another format. `header`: values of
     the scan's DICOM header that are given by hand (drmc.suv.manual); the reference has its own.
 
-    Where another program passes images in: `voxels` and `reference_voxels` are files with the voxels as that program
-    has them (`drmc.pet.reading.read_volume`), and the labels are what messages, tables and the report call scan,
-    full-dose image and lesions.
+    Where another program passes images in: `voxels` and `reference_voxels` are files with the voxels as that
+    program has them (`drmc.pet.reading.read_volume`), and the labels are what messages, tables and the report
+    call scan, full-dose image and lesions.
     """
 
     input: str | os.PathLike[str]

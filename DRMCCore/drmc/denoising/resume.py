@@ -1,4 +1,4 @@
-"""Whether a result is still what a run would give: all its files are there, and it was made from the same content."""
+"""Whether a result is still that of a run: all its files are there, and its inputs have the same content."""
 
 from __future__ import annotations
 
@@ -14,8 +14,11 @@ from drmc.models.card import ModelEntry
 
 
 def why_again(request: DenoiseRequest, entry: ModelEntry, catalog: Catalog | None = None) -> str | None:
-    """Why the request has to be computed, in words ("" where there is no result yet); None where its output folder
-    holds the same result already. Raises InputError where the scan cannot be found."""
+    """Why the request has to be computed; None where its output folder has the same result already.
+
+    In words, "" where there is no result yet. `catalog`: what was read of DICOM files before. Raises
+    InputError where the scan cannot be found.
+    """
     catalog = catalog or Catalog()
     output = Path(request.output)
     earlier = earlier_summary(output)

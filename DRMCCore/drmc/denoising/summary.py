@@ -25,7 +25,7 @@ def suv_by_stage(summary: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def suv_warnings(summary: Mapping[str, Any]) -> list[str]:
-    """The SUV warnings of a run by its summary: those of the scan, and of the full-dose image with its name."""
+    """The SUV warnings in a summary: those of the scan, and of the full-dose image as such."""
     reference = summary.get("reference") or {}
     return [
         *wording.warning_lines(summary["suv"]),
@@ -64,7 +64,7 @@ def describe_model(entry: ModelEntry, tile: int) -> dict[str, Any]:
 def compare_routing(
     entry: ModelEntry, rows: Sequence[routing.Row]
 ) -> tuple[dict[str, Any] | None, list[str]]:
-    """The nearest training center by the profiles in the model's card, if it has any, and what to tell of it."""
+    """The nearest training center by the profiles in the model's card, if it has any, and notices on it."""
     profiles = (entry.card or {}).get(routing_profiles.CARD_KEY)
     if profiles is None:
         return None, []

@@ -1,4 +1,4 @@
-"""What one run has read of DICOM files, so that it opens each at most twice: for its header, and for its pixel data."""
+"""What a run has read of DICOM files, so that it opens each at most twice: for header and pixel data."""
 
 from __future__ import annotations
 
@@ -28,7 +28,8 @@ class FolderContent:
 
     Attributes:
         pet: whether there is PET.
-        counts: whether any of it is corrected for attenuation and no projection, or leaves that to its reader.
+        counts: whether any of it is corrected for attenuation and no projection, or leaves that to its
+            reader.
         study: StudyInstanceUID (0020,000D) of the PET that decided it; "" where unknown.
     """
 
@@ -39,7 +40,7 @@ class FolderContent:
 
 @dataclass
 class _Record:
-    """What the first opening of a file has given: its kind, and the header of a DICOM image or why it has none."""
+    """What the first opening of a file has shown: its kind, and the header of DICOM or how it is damaged."""
 
     kind: FileKind
     header: Header | None = None
@@ -49,10 +50,10 @@ class _Record:
 class Catalog:
     """The DICOM files of one run.
 
-    The first question about a file opens it once and keeps what it is and its header without pixel data; values of
-    private elements of more than a few kilobytes are left out. `elements` or `opened` opens it again. With `checksums` that opening
-    also makes the SHA-256 of the whole file, so that nothing has to be read a third time. A catalog does not notice
-    files that change while it lives.
+    The first question about a file opens it once and keeps what it is and its header without pixel data;
+    values of private elements of more than a few kilobytes are left out. `elements` or `opened` opens it
+    again. With `checksums` that opening also makes the SHA-256 of the whole file, so that nothing has to be
+    read a third time. A catalog does not notice files that change while it lives.
     """
 
     def __init__(self, *, checksums: bool = False):
@@ -70,7 +71,7 @@ class Catalog:
         return self._record(path).kind is FileKind.MEDIA_DIRECTORY
 
     def has_dicom(self, folder: Path) -> bool:
-        """Whether a folder itself, not its sub-folders, holds a DICOM file other than the directory of a medium."""
+        """Whether a folder itself has a DICOM file other than the directory of a medium."""
         return any(self._record(path).kind is FileKind.DICOM for path in folder_files(folder))
 
     def dicom_files(self, folder: Path) -> list[Path]:
@@ -89,7 +90,7 @@ class Catalog:
         return record.header
 
     def elements(self, path: AnyPath, keywords: Sequence[str]) -> Dataset:
-        """The elements `keywords`, such as PixelData, read whole; InputError where the file cannot be read."""
+        """The elements `keywords`, such as PixelData; InputError where the file cannot be read."""
         from drmc.dicom.header import read_elements, unreadable
 
         try:

@@ -1,7 +1,8 @@
 """Fills attributes that DICOM PS3.3 A.21 requires of a classic PET image and that scanners omit or get wrong.
 
-Only what is certain is filled in: counts of slices, the patient's orientation in today's codes, empty values where an
-attribute must be there but may be unknown (type 2). Nothing that an SUV rests on is touched, nothing invented.
+Only what is certain is filled in: counts of slices, the patient's orientation in today's codes, empty values
+where an attribute must be there but may be unknown (type 2). Nothing that an SUV rests on is touched, nothing
+invented.
 """
 
 from __future__ import annotations
@@ -50,10 +51,11 @@ _MODIFIERS = {
 _GANTRY = {"HF": ("102540008", "SCT", "headfirst"), "FF": ("102541007", "SCT", "feet-first")}
 # Body parts of PS3.16 Annex L that a patient has but one of, so that (0020,0060) Laterality has no place.
 _UNPAIRED = frozenset(
-    """ABDOMEN ABDOMENPELVIS AORTA BACK BLADDER BRAIN CEREBELLUM CHEST CHESTABDOMEN CHESTABDPELVIS COCCYX COLON
-    CSPINE DUODENUM ESOPHAGUS GALLBLADDER HEAD HEADNECK HEART JAW LARYNX LIVER LSPINE MEDIASTINUM MOUTH NECK
-    NECKCHEST NECKCHESTABDOMEN NECKCHESTABDPELV NOSE PANCREAS PELVIS PENIS PHARYNX PROSTATE RECTUM SKULL SPINE
-    SPLEEN SSPINE STERNUM STOMACH THYMUS THYROID TONGUE TRACHEA TSPINE UTERUS VAGINA VULVA WHOLEBODY""".split()
+    """ABDOMEN ABDOMENPELVIS AORTA BACK BLADDER BRAIN CEREBELLUM CHEST CHESTABDOMEN CHESTABDPELVIS
+    COCCYX COLON CSPINE DUODENUM ESOPHAGUS GALLBLADDER HEAD HEADNECK HEART JAW LARYNX LIVER LSPINE
+    MEDIASTINUM MOUTH NECK NECKCHEST NECKCHESTABDOMEN NECKCHESTABDPELV NOSE PANCREAS PELVIS PENIS
+    PHARYNX PROSTATE RECTUM SKULL SPINE SPLEEN SSPINE STERNUM STOMACH THYMUS THYROID TONGUE TRACHEA
+    TSPINE UTERUS VAGINA VULVA WHOLEBODY""".split()
 )
 
 

@@ -8,13 +8,14 @@ checks and SUV rules are those of the classic series. What an Enhanced PET image
     AcquisitionDateTime       FrameAcquisitionDateTime (0018,9074)
     ActualFrameDuration       FrameAcquisitionDuration (0018,9220), ms
     FrameReferenceTime        FrameReferenceDateTime (0018,9151) - DecayCorrectionDateTime (0018,9701)
-    CorrectedImage            DecayCorrected (0018,9758), AttenuationCorrected (0018,9759) and so on: YES or NO
+    CorrectedImage            DecayCorrected (0018,9758), AttenuationCorrected (0018,9759), ...: YES or NO
     DecayCorrection           DecayCorrected (0018,9758) and DecayCorrectionDateTime (0018,9701)
     DecayFactor               PET Frame Correction Factors (0018,9736)
     RadionuclideTotalDose     the same element, but in MBq (C.8.22.4)
 
-A legacy converted image keeps the classic elements that have no place in it in the Unassigned Shared (0020,9170)
-and Per-Frame (0020,9171) Converted Attributes Sequences; they win over what the converter made of them.
+A legacy converted image keeps the classic elements that have no place in it in the Unassigned Shared
+(0020,9170) and Per-Frame (0020,9171) Converted Attributes Sequences; they win over what the converter made of
+them.
 """
 
 from __future__ import annotations
@@ -66,8 +67,8 @@ _CORRECTIONS = {
     "SensitivityCalibrated": "DCAL",
     "DetectorNormalizationCorrection": "NORM",
 }
-# UCUM codes of CID 84 (today's form, and that of older images) -> Units (0054,1001) and SUVType (0054,1006). In
-# order of preference where a frame offers several: activity first, as in most classic series.
+# UCUM codes of CID 84 (today's form, and that of older images) -> Units (0054,1001) and SUVType (0054,1006).
+# In order of preference where a frame offers several: activity first, as in most classic series.
 _UNITS: dict[str, tuple[str, str | None]] = {
     "Bq/ml": ("BQML", None),
     "g/ml{SUVbw}": ("GML", "BW"),
@@ -237,9 +238,9 @@ class _Image:
         slope = number_of(value_of(chosen[0], "RealWorldValueSlope"))
         if len(chosen) > 1 or slope is None or slope < 0:
             raise InputError(
-                f"{self.path}: RealWorldValueMappingSequence (0040,9096) has {len(chosen)} mappings to {unit}, "
-                "or one without a positive RealWorldValueSlope (0040,9225): only one straight line is read; "
-                + _EXPORT
+                f"{self.path}: RealWorldValueMappingSequence (0040,9096) has {len(chosen)} mappings to "
+                f"{unit}, or one without a positive RealWorldValueSlope (0040,9225): only one straight line "
+                "is read; " + _EXPORT
             )
         units, suv_type = _UNITS.get(unit, (unit.upper(), None))
         for keyword, value in (
@@ -303,9 +304,10 @@ def _set_corrections(view: Dataset) -> None:
 
 
 def _set_reference_times(frames: Sequence[Dataset]) -> None:
-    """FrameReferenceTime, ms, from FrameReferenceDateTime: after the decay-correction time where there is one.
+    """FrameReferenceTime, ms, from FrameReferenceDateTime.
 
-    An image that is not decay-corrected counts from its first frame, as a classic series does.
+    It counts from the decay-correction time where there is one. An image that is not decay-corrected counts
+    from its first frame, as a classic series does.
     """
     starts = [_moment(frame, value_of(frame, "AcquisitionDateTime")) for frame in frames]
     known = [start for start in starts if start is not None]
@@ -351,15 +353,15 @@ def _check_concatenation(loaded: Sequence[tuple[AnyPath, Dataset]]) -> None:
         return
     if len(whole) > 1 or "" in whole:
         raise InputError(
-            f"{folder} holds {len(loaded)} multi-frame images of one series (ConcatenationUID (0020,9161) does "
-            "not join them): choose one, in a folder of its own"
+            f"{folder} holds {len(loaded)} multi-frame images of one series (ConcatenationUID (0020,9161) "
+            "does not join them): choose one, in a folder of its own"
         )
     parts = sorted(number_of(value_of(header, "InConcatenationNumber")) or 0.0 for _, header in loaded)
     total = max(number_of(value_of(header, "InConcatenationTotalNumber")) or 0.0 for _, header in loaded)
     if parts != [float(n + 1) for n in range(len(loaded))] or total not in (0.0, len(loaded)):
         raise InputError(
-            f"{folder} has only parts {', '.join(f'{part:g}' for part in parts)} of a concatenation of {total:g} "
-            "(InConcatenationNumber (0020,9162)): copy the whole series"
+            f"{folder} has only parts {', '.join(f'{part:g}' for part in parts)} of a concatenation of "
+            f"{total:g} (InConcatenationNumber (0020,9162)): copy the whole series"
         )
 
 
@@ -387,6 +389,6 @@ def _check_one_volume(path: AnyPath, frames: Sequence[Dataset]) -> None:
         for keyword, (values, refused) in wrong.items():
             if any(map(refused, values)):
                 raise InputError(
-                    f"{path}: {keyword} {tag_of(keyword)} of frame {number} is {values[0]}, no slice of a static "
-                    "emission volume: choose a series of such slices"
+                    f"{path}: {keyword} {tag_of(keyword)} of frame {number} is {values[0]}, no slice of a "
+                    "static emission volume: choose a series of such slices"
                 )

@@ -12,12 +12,13 @@ from drmc.errors import InputError
 
 _START = 1024  # bytes that say what a file is
 _FIRST_ELEMENTS = (b"\x00\x00", b"\x01\x00", b"\x05\x00", b"\x08\x00", b"\x16\x00")
-# MediaStorageSOPClassUID (0002,0002) of Media Storage Directory Storage (PS3.4 I), as the file meta group has it.
+# MediaStorageSOPClassUID (0002,0002) of Media Storage Directory Storage (PS3.4 I), as the file meta group has
+# it.
 _MEDIA_DIRECTORY = b"\x02\x00\x02\x00UI\x14\x001.2.840.10008.1.3.10"
 
 
 class FileKind(enum.Enum):
-    """What a file is, by its first bytes. A DICOMDIR names the images of a medium and is none."""
+    """What a file is, by its first bytes. A DICOMDIR names the images of a medium and is no image."""
 
     OTHER = "other"
     DICOM = "dicom"
@@ -44,7 +45,10 @@ def file_kind(path: str | os.PathLike[str]) -> FileKind:
 
 
 def open_regular(path: str | os.PathLike[str]) -> BinaryIO:
-    """Opens a file for reading. Raises OSError where it cannot be read or is no regular file (a pipe may never end)."""
+    """Opens a regular file for reading.
+
+    Raises OSError where it cannot be read, or is no regular file: reading a pipe may never end.
+    """
     if not stat.S_ISREG(os.stat(path).st_mode):
         raise OSError(f"{os.fspath(path)} is no regular file")
     return open(path, "rb")
@@ -61,12 +65,12 @@ def is_media_directory(path: str | os.PathLike[str]) -> bool:
 
 
 def has_dicom(folder: str | os.PathLike[str]) -> bool:
-    """Whether a folder itself, not its sub-folders, holds a DICOM file other than the directory of a medium."""
+    """Whether a folder itself has a DICOM file other than the directory of a medium."""
     return any(file_kind(file) is FileKind.DICOM for file in folder_files(Path(folder)))
 
 
 def folder_files(folder: Path) -> list[Path]:
-    """The visible regular files of a folder, by name; one that is also there under another name, by a link, once."""
+    """The visible regular files of a folder, by name, without links to others of them."""
     try:
         files = sorted(p for p in folder.iterdir() if not p.name.startswith(".") and p.is_file())
     except OSError as error:
@@ -75,7 +79,7 @@ def folder_files(folder: Path) -> list[Path]:
 
 
 def without_doubles(paths: list[Path]) -> list[Path]:
-    """The paths in their order without links to what is there already, under its own name or by an earlier link."""
+    """The paths in their order, without links to others of them or to what an earlier link leads to."""
     if not any(path.is_symlink() for path in paths):
         return paths
     seen = {os.path.realpath(path) for path in paths if not path.is_symlink()}

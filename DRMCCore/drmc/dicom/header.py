@@ -75,8 +75,8 @@ class Header:
     """The header of a DICOM file as the catalog keeps it.
 
     Attributes:
-        dataset: all elements before the pixel data; long values of private ones, and of all in what is no PET, are left
-            on the disk.
+        dataset: all elements before the pixel data; long values of private ones, and of all in what is no
+            PET, are left on the disk.
         has_pixels: whether PixelData (7FE0,0010) begins before the file ends.
         is_whole: whether the file goes on at least to the end of its pixel data, where their length says.
         size: bytes of the file.
@@ -89,7 +89,10 @@ class Header:
 
 
 def read_header(file: BinaryIO) -> Header:
-    """The header of an open file, without its pixel data. Raises whatever pydicom does where the file is damaged."""
+    """The header of an open file, without its pixel data.
+
+    Raises whatever pydicom does where the file is damaged.
+    """
     pixels: list[tuple[str | None, int]] = []  # VR and length, once the pixel data are reached
 
     def at_pixels(tag: Any, vr: str | None, length: int) -> bool:
@@ -118,7 +121,7 @@ def read_header(file: BinaryIO) -> Header:
 
 
 def _read_deferred(file: BinaryIO, dataset: Dataset) -> None:
-    """Reads the long values of a PET image's public elements that were left on the disk; others nobody needs."""
+    """Reads the long values of a PET image's public elements, which were left on the disk."""
     if text_of(value_of(dataset, "Modality")) != "PT":
         return  # such as contours, which may be large
     for tag in list(dataset.keys()):
@@ -141,7 +144,10 @@ def _read_deflated(file: BinaryIO, size: int) -> Header:
 
 
 def read_elements(file: BinaryIO, keywords: Sequence[str]) -> Dataset:
-    """The elements with these keywords of an open file, read whole. Raises whatever pydicom does on damaged files."""
+    """The elements with these keywords of an open file.
+
+    Raises whatever pydicom does where the file is damaged.
+    """
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:
@@ -159,7 +165,7 @@ def unreadable(path: AnyPath, reason: str) -> InputError:
 
 
 def is_deflated(dataset: Dataset) -> bool:
-    """Whether a file's data set is compressed as a whole (PS3.5 A.5), so that no place in the file is an element's."""
+    """Whether a file's data set is compressed as a whole (PS3.5 A.5)."""
     return transfer_syntax(dataset) == DeflatedExplicitVRLittleEndian
 
 
@@ -213,7 +219,7 @@ def texts_of(value: Any) -> list[str]:
 
 
 def number_of(value: Any) -> float | None:
-    """A value as a finite number, None where it is none."""
+    """A value as a finite number, None for anything else."""
     try:
         number = float(text_of(value))
     except ValueError:

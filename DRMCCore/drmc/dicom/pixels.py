@@ -37,7 +37,10 @@ _PIXEL_KEYWORDS = [
 
 
 def rescaled(path: AnyPath, stored: np.ndarray, header: Dataset) -> np.ndarray:
-    """Stored values of one slice by its RescaleSlope (0028,1053) and RescaleIntercept (0028,1052), float64."""
+    """Stored values of one slice rescaled, float64.
+
+    By its RescaleSlope (0028,1053) and RescaleIntercept (0028,1052); InputError without a positive slope.
+    """
     slope, intercept = (number_of(value_of(header, key)) for key in ("RescaleSlope", "RescaleIntercept"))
     if slope is None or slope < 0 or (slope == 0 and stored.any()):
         raise InputError(
@@ -60,8 +63,8 @@ def stored_values(path: AnyPath, catalog: Catalog, frames: int, rows: int, colum
 
     if number("SamplesPerPixel", 1) != 1 or number("NumberOfFrames", 1) != frames:
         raise InputError(
-            f"{path}: SamplesPerPixel (0028,0002) is not 1 or NumberOfFrames (0028,0008) not {frames}: export "
-            "the series again"
+            f"{path}: SamplesPerPixel (0028,0002) is not 1 or NumberOfFrames (0028,0008) not {frames}: "
+            "export the series again"
         )
     data = _pixel_bytes(ds)
     if not data:
@@ -77,12 +80,12 @@ def stored_values(path: AnyPath, catalog: Catalog, frames: int, rows: int, colum
             f"{path}: BitsAllocated (0028,0100), BitsStored (0028,0101) or HighBit (0028,0102) is not that "
             "of an image: export the series again"
         )
-    said = "x".join(map(str, shape[1:] if frames == 1 else shape))
+    size = "x".join(map(str, shape[1:] if frames == 1 else shape))
     expected = math.prod(shape) * bits // 8
     if len(data) not in (expected, expected + expected % 2):
         word = "truncated" if len(data) < expected else "damaged"
         raise InputError(
-            f"{path} is {word}: {len(data)} bytes of pixel data where {said} voxels of {bits} "
+            f"{path} is {word}: {len(data)} bytes of pixel data where {size} voxels of {bits} "
             f"bits need {expected}; copy the series again"
         )
     order = ">" if syntax == BIG_ENDIAN else "<"
@@ -98,7 +101,7 @@ def _without_unused_bits(values: np.ndarray, used: int) -> np.ndarray:
 
 
 def _pixel_bytes(ds: Dataset) -> bytes | None:
-    """The bytes of PixelData, None where there are none."""
+    """The bytes of PixelData, None without any."""
     try:
         data = ds["PixelData"].value
     except Exception:

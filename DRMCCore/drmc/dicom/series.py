@@ -1,7 +1,7 @@
 """Reading a PET series from DICOM files: which belong together, where slices lie, what headers say.
 
-Classic PET, one slice per file, and multi-frame PET (`drmc.dicom.enhanced`). Nothing that identifies a patient leaves this file: no names, IDs or
-birth dates go into messages, notices or header facts.
+Classic PET, one slice per file, and multi-frame PET (`drmc.dicom.enhanced`). Nothing that identifies a
+patient leaves this file: no names, IDs or birth dates go into messages, notices or header facts.
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ class SeriesHeaders:
         geometry: where the voxels lie.
         slices: header facts of each slice, for `drmc.suv.rules.decide`.
         header: facts for reports; none identifies the patient.
-        notices: what is to be said of the series.
+        notices: what the reader of a report should know of the series.
         files: one for each slice, or those of the multi-frame image.
         synonyms: what the elements that the SUV rules name are called in this series.
         frame_of_reference: FrameOfReferenceUID (0020,0052).
@@ -111,9 +111,9 @@ def read_series_headers(
 ) -> SeriesHeaders:
     """Reads the headers of the PET series of a folder, or of the series that one file belongs to.
 
-    Of several series the only attenuation-corrected one is taken, or the one with this UID, or the only one whose
-    description holds this text (drmc.dicom.choice). The slices are sorted by position along their normal, whatever
-    the files' order.
+    Of several series the only attenuation-corrected one is taken, or the one with this UID, or the only one
+    whose description holds this text (drmc.dicom.choice). The slices are sorted by position along their
+    normal, whatever the files' order.
 
     Raises:
         InputError: there is no such series, or it is not one static, complete volume.
@@ -179,8 +179,8 @@ def _series_notices(group: Group, loaded: list[tuple[AnyPath, Dataset]]) -> list
         )
     lossy = [uid for _, header in group.loaded if (uid := transfer_syntax(header)) in ALWAYS_LOSSY]
     if lossy or any(text_of(value_of(header, "LossyImageCompression")) == "01" for _, header in loaded):
-        said = f"by {lossy[0].name} (0002,0010)" if lossy else "(0028,2110)"
-        notices.append(f"the pixel data were compressed with loss {said}: SUV figures may differ from it")
+        how = f"by {lossy[0].name} (0002,0010)" if lossy else "(0028,2110)"
+        notices.append(f"the pixel data were compressed with loss {how}: SUV figures may differ from it")
     return notices
 
 
@@ -215,7 +215,7 @@ def _scan(path: AnyPath, whole: AnyPath, catalog: Catalog) -> tuple[list[Group],
 
 
 def _image_header(file: AnyPath, catalog: Catalog) -> Header | None:
-    """The header of a DICOM image; None for any other file. InputError where the file is truncated or damaged."""
+    """The header of a DICOM image, None for any other file; InputError where it is truncated or damaged."""
     if not catalog.is_dicom(plain(file)):
         if file.suffix.lower() == ".dcm" and file.stat().st_size < 132:
             raise InputError(f"{file} is truncated ({file.stat().st_size} bytes): copy the series again")
@@ -234,8 +234,8 @@ def _image_header(file: AnyPath, catalog: Catalog) -> Header | None:
     # Whatever is missing was written after the point where the file ends.
     if text_of(value_of(header.dataset, "SOPClassUID")) in PET_CLASSES and not header.is_whole:
         raise InputError(
-            f"{file} is truncated: its {header.size} bytes end before the pixel data (7FE0,0010) do; copy the "
-            "series again"
+            f"{file} is truncated: its {header.size} bytes end before the pixel data (7FE0,0010) do; copy "
+            "the series again"
         )
     return header
 
@@ -265,8 +265,8 @@ def _check_same(loaded: list[tuple[AnyPath, Dataset]], keywords: tuple[str, ...]
             value = value_of(header, keyword)
             if value != expected and not _close(value, expected):
                 raise InputError(
-                    f"{keyword} {tag_of(keyword)} differs within the series ({slice_label(path, header)}: {value}, "
-                    f"{slice_label(*loaded[0])}: {expected}): keep one series per folder"
+                    f"{keyword} {tag_of(keyword)} differs within the series ({slice_label(path, header)}: "
+                    f"{value}, {slice_label(*loaded[0])}: {expected}): keep one series per folder"
                 )
     types = texts_of(value_of(first, "SeriesType"))
     if types and types[0] in ("DYNAMIC", "GATED"):

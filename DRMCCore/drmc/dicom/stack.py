@@ -47,9 +47,10 @@ def plane_axes(orientation: np.ndarray, path: AnyPath) -> tuple[np.ndarray, np.n
     row, column = orientation[:3], orientation[3:]
     if np.abs([row @ row - 1, column @ column - 1, row @ column]).max() > ORTHONORMAL_TOLERANCE:
         raise InputError(
-            f"{path}: ImageOrientationPatient (0020,0037) is no pair of unit vectors at right angles (lengths "
-            f"{np.linalg.norm(row):.6g} and {np.linalg.norm(column):.6g}, product {row @ column:.4g}), so its axes are "
-            "not orthonormal: export it again, or resample it onto a grid that is not sheared"
+            f"{path}: ImageOrientationPatient (0020,0037) is no pair of unit vectors at right angles "
+            f"(lengths {np.linalg.norm(row):.6g} and {np.linalg.norm(column):.6g}, product "
+            f"{row @ column:.4g}), so its axes are not orthonormal: export it again, or resample it onto a "
+            "grid that is not sheared"
         )
     row = row / np.linalg.norm(row)
     column = column - (column @ row) * row
@@ -128,8 +129,9 @@ def _step(loaded: list[tuple[AnyPath, Dataset]], along: np.ndarray) -> tuple[flo
     if off.any():
         worst = int(np.argmax(np.abs(steps - median)))
         raise InputError(
-            f"{folder}: slices are missing: the step after {slice_label(*loaded[worst])} is {steps[worst]:.3f} mm, "
-            f"the usual one {median:.3f} mm (ImagePositionPatient (0020,0032)); copy the whole series"
+            f"{folder}: slices are missing: the step after {slice_label(*loaded[worst])} is "
+            f"{steps[worst]:.3f} mm, the usual one {median:.3f} mm (ImagePositionPatient (0020,0032)); copy "
+            "the whole series"
         )
     notices = []
     mean = float((along[-1] - along[0]) / (len(along) - 1))

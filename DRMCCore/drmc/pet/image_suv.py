@@ -34,10 +34,12 @@ def sidecar_of(
 
 
 def stated_units(path: str | Path, case: Path | None = None) -> str | None:
-    """The code of units (drmc.pet.units) that the side-car JSON of an image says; None where there is none or it does not
-    say; `case` as for `read_volume`."""
+    """The code of units (drmc.pet.units) in the side-car JSON of an image; None without one.
+
+    `case` as for `read_volume`. Raises InputError where the side-car is no JSON object.
+    """
     sidecar, _, _ = sidecar_of(Path(path), case)
-    return None if sidecar is None else unit_names.stated(sidecar.get("Units"))
+    return None if sidecar is None else unit_names.code_of(sidecar.get("Units"))
 
 
 def decide_image(
@@ -52,16 +54,16 @@ def decide_image(
 ) -> tuple[SUVDecision, str]:
     """The SUV of an image that is no DICOM, and its stored units (a code of drmc.pet.units).
 
-    `values()` describes the voxels for somebody who has to say what they are. Raises UnknownUnitsError where nothing
-    says it, and InputError where what is said contradicts itself or does not suffice.
+    `values()` describes the voxels for somebody who has to say what they are. Raises UnknownUnitsError where
+    nothing states them, and InputError where statements contradict each other or do not suffice.
     """
     kind = suv_type_name(suv_type)
     remedy = f'write a side-car {stem(path)}.json with "Units": "SUV" or "Bq/mL"'
-    wanted = None if units is None else unit_names.stated(units)
+    wanted = None if units is None else unit_names.code_of(units)
     if units is not None and wanted is None:
         raise InputError(f"units {units!r} are unknown: say {', '.join(unit_names.CHOICES)}")
     if sidecar is not None:
-        stored = unit_names.stated(sidecar.get("Units")) or (wanted if "Units" not in sidecar else None)
+        stored = unit_names.code_of(sidecar.get("Units")) or (wanted if "Units" not in sidecar else None)
         if stored is None:
             raise InputError(
                 f'{sidecar_path}: "Units" is {sidecar.get("Units")!r}: write "SUV", "Bq/mL" or "kBq/mL"'
@@ -75,8 +77,8 @@ def decide_image(
     stored, origin, text = (wanted, "the caller", "") if wanted else unit_names.of_fields(image, path)
     if stored in ACTIVITY_UNITS:
         raise InputError(
-            f"{path} holds {unit_names.shown(stored)} by {origin}, and nothing gives its SUV: {remedy}, dose, weight and "
-            "times"
+            f"{path} holds {unit_names.shown(stored)} by {origin}, and nothing gives its SUV: {remedy}, "
+            "dose, weight and times"
         )
     if stored is None:
         why = (

@@ -1,7 +1,8 @@
-"""A scan whose voxels another program passes in, such as Slicer a volume that it has loaded from a file or series.
+"""A scan whose voxels another program passes in, such as a volume that Slicer has loaded.
 
-The source says more than the voxels do, but the program may have changed them since. So the voxels are compared with
-those that were read from the source: only while they are the same does the source speak for them.
+The source says more than the voxels do, but the program may have changed them since. So the voxels are
+compared with those that were read from the source: only while they are the same does the source speak for
+them.
 """
 
 from __future__ import annotations
@@ -11,7 +12,8 @@ import SimpleITK as sitk
 
 from drmc.imaging.geometry import Geometry, turned
 
-# Slicer's DICOM reader may have rounded to whole Bq/ml; an edited voxel differs by more (of the largest value).
+# Slicer's DICOM reader may have rounded to whole Bq/ml; an edited voxel differs by more (of the largest
+# value).
 ROUNDED = 1e-3
 
 
@@ -23,7 +25,7 @@ def same_as_image(voxels: sitk.Image, image: sitk.Image) -> bool:
 
 
 def same_as_series(voxels: sitk.Image, array: np.ndarray, geometry: Geometry) -> bool:
-    """Whether a series, float32 (z, y, x), has these voxels at the same places, up to rounding by another reader."""
+    """Whether a series, float32 (z, y, x), has these voxels at the same places, up to rounding."""
     on_grid, own = _on_one_grid(voxels, array, geometry)
     tolerance = ROUNDED * float(np.abs(array).max())
     return on_grid is not None and bool(np.abs(on_grid - own).max() <= tolerance)

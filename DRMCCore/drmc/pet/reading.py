@@ -1,4 +1,4 @@
-"""Reading a PET scan and deciding its SUV: one way in for every format, with its voxels or by its header alone."""
+"""Reads a PET scan of any format and decides its SUV, with its voxels or by its header alone."""
 
 from __future__ import annotations
 
@@ -66,8 +66,8 @@ class _Decided:
     def checked(self, body_percentile: float | None) -> PETHeader:
         """The header with what its facts and its SUV give reason to say.
 
-        `body_percentile`: the 99.9th percentile of the SUV in the body, None where it is unknown. Raises SUVRefusedError
-        where facts or SUV cannot be true.
+        `body_percentile`: the 99.9th percentile of the SUV in the body, None where it is unknown. Raises
+        SUVRefusedError where facts or SUV cannot be true.
         """
         decision = check(self.header.suv, body_percentile, self.source, self.vouched, self.found)
         return replace(self.header, suv=decision)
@@ -92,16 +92,18 @@ def read_volume(
     Args:
         path: a DICOM folder or one DICOM file of the series, or a NIfTI, NRRD or MetaImage file.
         suv_type: a key of `drmc.suv.formulas.SUV_TYPES`.
-        accept_rule: the reference time to use where a DICOM header is ambiguous, and what the caller vouches for where
-            it is implausible (`drmc.suv.sources.accepted`).
+        accept_rule: the reference time to use where a DICOM header is ambiguous, and what the caller vouches
+            for where it is implausible (`drmc.suv.sources.accepted`).
         series_uid: which series of a folder, by its SeriesInstanceUID.
         series_description: the same by a part of its description (drmc.dicom.choice).
-        units: one of `drmc.pet.units.CHOICES`, what an image that is no DICOM holds, where nothing else says so.
-        header: values by DICOM keyword that take the place of the header's when the SUV is decided (drmc.suv.manual).
+        units: one of `drmc.pet.units.CHOICES`, what an image that is no DICOM holds, where nothing else says
+            so.
+        header: values by DICOM keyword that take the place of the header's when the SUV is decided
+            (drmc.suv.manual).
         case: the side-car that a dataset's manifest names for the image, where it has none of its own.
-        voxels: an image file with the voxels as another program has them, which loaded them from `path` and may have
-            changed them. Voxels that differ from those of a DICOM series are refused; those that differ from an image
-            file are read in its place, with a side-car of their own.
+        voxels: an image file with the voxels as another program has them, which loaded them from `path` and
+            may have changed them. Voxels that differ from those of a DICOM series are refused; those that
+            differ from an image file are read in its place, with a side-car of their own.
         label: what messages call the scan instead of its path, such as the name that the other program shows.
         catalog: what was read of the DICOM files so far, so that none is opened again for the same.
 
@@ -128,15 +130,12 @@ def read_header(
     body_percentile: float | None = None,
     catalog: Catalog | None = None,
 ) -> PETHeader:
-    """Decides the SUV of a PET image by its header; no voxel is read, so that it does not matter whether any are there.
+    """Decides the SUV of a PET image by its header.
 
-    Args:
-        path: as for `read_volume`, and so are the other arguments that both have.
-        body_percentile: the 99.9th percentile of the voxels in the body, in the image's own units, where another program
-            knows it. Without it nobody looks whether the SUV that comes out can be true.
-
-    Raises:
-        InputError: the header or its SUV is refused.
+    No voxel is read, so that the file need not even have any. The arguments are those of `read_volume`, and
+    `body_percentile`: the 99.9th percentile of the voxels in the body, in the image's own units, where another
+    program knows it. Without it there is no check whether the SUV that comes out can be true. Raises InputError
+    where the header or its SUV is refused.
     """
     options = _Options(suv_type, accept_rule, series_uid, series_description, units, header or {}, None)
     named = _existing(path, label)
@@ -173,8 +172,8 @@ def _is_series(path: AnyPath, options: _Options) -> bool:
         return True
     if options.header:
         raise InputError(
-            f"{path} is no DICOM, so nothing of its header can be given by hand ({', '.join(options.header)}): write "
-            f"it into its side-car {stem(path)}.json"
+            f"{path} is no DICOM, so nothing of its header can be given by hand "
+            f"({', '.join(options.header)}): write it into its side-car {stem(path)}.json"
         )
     return False
 
@@ -201,7 +200,7 @@ def _read_image_file(path: AnyPath, options: _Options, voxels: AnyPath | None) -
 
 
 def _decide_image(path: AnyPath, image: ImageHeader, options: _Options, values: Any) -> _Decided:
-    """The SUV of an image file by its fields and its side-car; `values()` describes its voxels, "" where unknown."""
+    """The SUV of an image file by its fields and side-car; `values()` describes its voxels, "" if unknown."""
     sidecar, sidecar_path, notices = sidecar_of(path, options.case)
     rule, vouched = accepted(options.accept_rule)
     if rule is not None:
@@ -215,7 +214,7 @@ def _decide_image(path: AnyPath, image: ImageHeader, options: _Options, values: 
         words = sidecar.get("SUVAccepted")
         vouched |= {str(word) for word in words} if isinstance(words, list) else set()
     elif options.units is not None:
-        vouched |= {"SUV"}  # the caller has said what the voxels are
+        vouched |= {"SUV"}  # the caller states what the voxels are
     try:
         decision, units = decide_image(
             image,
@@ -260,8 +259,8 @@ def _read_series(path: AnyPath, options: _Options, voxels: str | Path | None, ca
         array = series.read_voxels(catalog)
         if voxels is not None and not in_memory.same_as_series(read_image(voxels), array, series.geometry):
             raise InputError(
-                f"{path} no longer holds what its DICOM files hold, so their SUV factor may not apply: load the series "
-                "again, or say what the voxels are"
+                f"{path} no longer holds what its DICOM files hold, so their SUV factor may not apply: load "
+                "the series again, or say what the voxels are"
             )
         return _checked_volume(decided, array, series.geometry)
 
@@ -276,7 +275,7 @@ def _series_headers(path: AnyPath, options: _Options, catalog: Catalog) -> Serie
 
 @contextmanager
 def _explained(series: SeriesHeaders, options: _Options) -> Iterator[None]:
-    """Adds to a refusal of the SUV what helps to overcome it: the header's values, and times that cannot be read."""
+    """Adds to a refusal of the SUV the header's values, and the times that cannot be read."""
     from drmc.dicom import times
 
     try:
@@ -310,7 +309,8 @@ def _decide_series(path: AnyPath, series: SeriesHeaders, options: _Options) -> _
         raise
     differ = manual_effects.philips_disagreement(decision, slices, decide)
     if given and not manual_effects.philips_disagreement(decision, series.slices, decide):
-        # The header agrees with itself, and that the values by hand have no effect is in the decision's notices.
+        # The header agrees with itself, and that the values by hand have no effect is in the decision's
+        # notices.
         differ = [replace(one, implausible=False) for one in differ]
     idle = manual_effects.without_effect(decision, series.slices, given, decide) if given else []
     decision = manual.told(decision, series.slices, given, idle)

@@ -1,7 +1,8 @@
 """The side-car JSON of an image file: which one belongs to it, and what it says.
 
-`<stem>.json` belongs to `<stem>.nii.gz`. `pet.json` belongs to `pet.nii.gz`, or to the images of a case as the
-simulator writes them beside it (full, low_drf012, truth, ...; drmc.datasets.manifest), but never to any other image of its folder.
+`<stem>.json` belongs to `<stem>.nii.gz`. `pet.json` belongs to `pet.nii.gz`, or to the images of a case as
+the simulator writes them beside it (full, low_drf012, truth, ...; drmc.datasets.manifest), but never to any
+other image of its folder.
 """
 
 from __future__ import annotations
@@ -38,7 +39,7 @@ def _is_of_an_image(case: Path) -> bool:
 
 
 def read(path: AnyPath) -> dict[str, Any]:
-    """The JSON object in a side-car file, with or without a byte order mark; InputError where there is none."""
+    """The JSON object in a side-car file, with or without a byte order mark; InputError without one."""
     try:
         content = json.loads(plain(path).read_text(encoding="utf-8-sig"))
     except (OSError, ValueError, RecursionError) as error:

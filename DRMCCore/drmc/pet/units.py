@@ -1,7 +1,7 @@
 """What the voxels of an image file are: the names of units, and where an image or its side-car states one.
 
-A unit is known because something states it: the side-car JSON, a field of the image, the caller. It is never guessed
-from the values: an activity concentration in kBq/ml has the range of an SUV.
+A unit is known because something states it: the side-car JSON, a field of the image, the caller. It is never
+guessed from the values: an activity concentration in kBq/ml has the range of an SUV.
 """
 
 from __future__ import annotations
@@ -33,8 +33,8 @@ class ImageHeader(Protocol):
         """A text field."""
 
 
-def stated(text: Any) -> str | None:
-    """ "SUV" or a key of `suv.ACTIVITY_UNITS` for what side-cars, calls and image fields say; None for anything else."""
+def code_of(text: Any) -> str | None:
+    """Units in a side-car, a call or an image field as a code: SUV, a key of ACTIVITY_UNITS, or None."""
     name = "".join(str(text).lower().split()).replace("µ", "u").replace("μ", "u")
     if code := re.fullmatch(r"codevalue:([^|]*)(\|.*)?", name):  # Slicer's coded voxel units
         name = code[1]
@@ -52,8 +52,8 @@ def shown(code: str) -> str:
 def of_fields(image: ImageHeader, path: Any) -> tuple[str | None, str, str]:
     """Units by a text field of the image (NRRD, MetaImage), the field's name, and its text.
 
-    The units are None where no field states any, or one whose text is no known unit. InputError for a field that says
-    another SUV than SUVbw.
+    The units are None where no field states any, or one whose text is no known unit. InputError for a field
+    that says another SUV than SUVbw.
     """
     unknown = (None, "", "")
     for key in image.GetMetaDataKeys():
@@ -65,7 +65,7 @@ def of_fields(image: ImageHeader, path: Any) -> tuple[str | None, str, str]:
             raise InputError(
                 f"{path} says in its field {key} that it holds SUV{other[1]}: give SUVbw or Bq/ml"
             )
-        if found := stated(text):
+        if found := code_of(text):
             return found, f"its field {key}", text
         if text.strip() and not text.strip().isdigit():
             unknown = (None, f"its field {key}", text)

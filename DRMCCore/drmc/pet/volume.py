@@ -23,7 +23,7 @@ class PETHeader:
         source: the file or folder that was read.
         kind: "dicom", "nifti", "nrrd" or "mha".
         header: facts that identify nobody, for reports.
-        notices: what is to be said of the scan.
+        notices: what the reader of a report should know of the scan.
         dicom_files: in slice order; empty where it is no DICOM.
         header_values: what a DICOM header says where a value can be given by hand.
         given: the values that were given by hand.

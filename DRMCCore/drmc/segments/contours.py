@@ -1,9 +1,10 @@
 """Polygons to pixels: which pixel centers lie inside planar contours.
 
 The rule is even-odd: of nested contours every second one is a hole, and a keyhole (one contour that runs to
-the hole and back along the same line) is the same as a hole of its own. Contours that overlap without being nested
-are no holes: they are joined (`fill_joined`). A center on a contour counts as inside, so that mirroring or turning the
-grid changes nothing and a contour drawn through the centers of the outermost pixels keeps them.
+the hole and back along the same line) is the same as a hole of its own. Contours that overlap without being
+nested are no holes: they are joined (`fill_joined`). A center on a contour counts as inside, so that
+mirroring or turning the grid changes nothing and a contour drawn through the centers of the outermost pixels
+keeps them.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-FINE = 96  # samples across the smaller of two contours, to tell how they lie to each other
+FINE = 96  # samples across the smaller of two contours, to see how they lie to each other
 NESTED = 0.02  # of its area: a contour that reaches out of another by less was drawn inside of it
 ON_CONTOUR = 1e-6  # pixels: a center this near to a contour lies on it; coordinates are written in decimals
 
@@ -28,10 +29,11 @@ def fill(polygons: Sequence[np.ndarray], shape: tuple[int, int]) -> np.ndarray:
 
 
 def fill_joined(polygons: Sequence[np.ndarray], shape: tuple[int, int]) -> np.ndarray:
-    """As `fill`, but contours that overlap without one lying in the other are joined, not taken from each other.
+    """As `fill`, but contours that overlap without one lying in the other are joined, not subtracted.
 
-    Where there are none, the result is that of `fill`. Else each contour loses the contours inside of it, they those
-    inside of them, and what is left of the outermost ones is joined. A contour that is drawn twice counts once.
+    Where there are none, the result is that of `fill`. Else each contour loses the contours inside of it,
+    they those inside of them, and what is left of the outermost ones is joined. A contour that is drawn twice
+    counts once.
     """
     inside = _nesting(polygons)
     if inside is None:
@@ -78,7 +80,7 @@ def _nesting(polygons: Sequence[np.ndarray]) -> np.ndarray | None:
 
 
 def _area(polygon: np.ndarray) -> float:
-    """Area that a contour encloses, by the shoelace formula; what it runs around the other way is taken off."""
+    """Area inside a contour, by the shoelace formula; what it runs around the other way is subtracted."""
     x, y = (polygon - polygon[0]).T
     return abs(float(x @ np.roll(y, -1) - y @ np.roll(x, -1))) / 2
 

@@ -30,8 +30,9 @@ def read_dicom_segments(
 
     `path` is the file of a Segmentation or RT Structure Set, or a folder that holds exactly one (files of
     other kinds in it do not count). `frame_of_reference`: FrameOfReferenceUID (0020,0052) of the scan; an
-    object with another is refused, unless it names the scan otherwise, such as by its `series_uid`. `catalog`: what was
-    read of DICOM files before. Raises InputError where there is not exactly one such object, or it is damaged.
+    object with another is refused, unless it names the scan otherwise, such as by its `series_uid`.
+    `catalog`: what was read of DICOM files before. Raises InputError where there is not exactly one such
+    object, or it is damaged.
     """
     from drmc.segments import dicom_seg, rtstruct
 
@@ -61,7 +62,8 @@ def _only_object(folder: AnyPath, catalog: Catalog) -> AnyPath:
         )
     if not found:
         raise InputError(
-            f"{folder} holds no DICOM SEG or RTSTRUCT: give the file with the lesions, or the folder it lies in"
+            f"{folder} holds no DICOM SEG or RTSTRUCT: give the file with the lesions, or the folder it lies "
+            "in"
         )
     return part(folder, found[0])
 
@@ -80,18 +82,22 @@ def _read(path: AnyPath, catalog: Catalog) -> Dataset:
                 if isinstance(element, RawDataElement) and isinstance(element.value, bytes):
                     if len(element.value) < element.length != UNDEFINED_LENGTH:
                         raise EOFError
-            _decode(dataset)  # each when first asked for: what is damaged shows here, not later
+            _decode(dataset)  # each when it is first used: what is damaged shows here, not later
         return dataset
     except InputError:
         raise
     except Exception as error:
         raise InputError(
-            f"{path} cannot be read as DICOM ({type(error).__name__}): it is truncated or damaged; copy it again"
+            f"{path} cannot be read as DICOM ({type(error).__name__}): it is truncated or damaged; copy it "
+            "again"
         ) from None
 
 
 def _decode(dataset: Dataset, depth: int = 0) -> None:
-    """Decodes every element. A sequence keeps its bytes and those of its items, so depth costs as much memory again."""
+    """Decodes every element.
+
+    A sequence keeps its bytes and those of its items, so that each depth costs as much memory again.
+    """
     if depth > DEEPEST:
         raise RecursionError
     for element in dataset:

@@ -24,7 +24,7 @@ LARGEST_SEGMENT = 1 << 30  # voxels of the box around a segment
 
 @dataclass
 class _Piece:
-    """What one frame marks: a slice, the corner (row, column) of the box around it, and the mask in that box."""
+    """What one frame marks: a slice, the corner (row, column) of the box around it, the mask in that box."""
 
     slice_index: int
     row: int
@@ -41,10 +41,10 @@ def read_segmentation(
 ) -> tuple[list[tuple[str, sitk.Image]], list[str]]:
     """Name (SegmentLabel (0062,0005)) and label image of every segment, and notices.
 
-    The images hold 0 and 1 and are cropped to the segment; an empty one holds one voxel, 0. `geometry` is the scan's.
-    Raises InputError where the object is damaged or has no segments or frames, where its frames are no slices of one
-    grid, and where `frame_of_reference`, the scan's, is not its own, unless its only referenced series (0008,1115) is
-    the scan's, `series_uid`.
+    The images hold 0 and 1 and are cropped to the segment; an empty one holds one voxel, 0. `geometry` is the
+    scan's. Raises InputError where the object is damaged or has no segments or frames, where its frames are
+    no slices of one grid, and where `frame_of_reference`, the scan's, is not its own, unless its only
+    referenced series (0008,1115) is the scan's, `series_uid`.
     """
     notices = []
     own_frame = text_of(value_of(dataset, "FrameOfReferenceUID"))
@@ -55,12 +55,12 @@ def read_segmentation(
     if frame_of_reference and own_frame not in ("", frame_of_reference):
         if not of_scan:
             raise InputError(
-                f"{path}: the segmentation has another FrameOfReferenceUID (0020,0052) than the scan: it was drawn "
-                "on an image in another position; register it to the scan in 3D Slicer"
+                f"{path}: the segmentation has another FrameOfReferenceUID (0020,0052) than the scan: it was "
+                "drawn on an image in another position; register it to the scan in 3D Slicer"
             )
         notices.append(
-            f"{path.name} has another FrameOfReferenceUID (0020,0052) than the scan, but the series that it references "
-            "(0008,1115) is the scan's: taken as drawn on it"
+            f"{path.name} has another FrameOfReferenceUID (0020,0052) than the scan, but the series that it "
+            "references (0008,1115) is the scan's: taken as drawn on it"
         )
     names = _names(dataset)
     if not names:
@@ -98,8 +98,8 @@ def read_segmentation(
             pieces.setdefault(number, []).extend(_piece(place, values >= least))
     else:
         raise InputError(
-            f"{path}: SegmentationType (0062,0001) is {kind or 'missing'}: export it as BINARY, FRACTIONAL or "
-            "LABELMAP"
+            f"{path}: SegmentationType (0062,0001) is {kind or 'missing'}: export it as BINARY, FRACTIONAL "
+            "or LABELMAP"
         )
     return [(name, _image(pieces[number], frames, name, path)) for number, name in names.items()], notices
 
@@ -144,8 +144,8 @@ def _image(pieces: list[_Piece], frames: Frames, name: str, path: AnyPath) -> si
     low, size = corners.min(axis=0), ends.max(axis=0) - corners.min(axis=0)
     if np.prod(size.astype(float)) > LARGEST_SEGMENT:
         raise InputError(
-            f"{path}: segment '{name}' spans {' x '.join(map(str, size))} voxels (slices, rows, columns), more than any "
-            "scan has: it is damaged, export it again"
+            f"{path}: segment '{name}' spans {' x '.join(map(str, size))} voxels (slices, rows, columns), "
+            "more than any scan has: it is damaged, export it again"
         )
     mask = np.zeros(size, dtype=np.uint8)
     for piece, (z, y, x) in zip(pieces, corners - low, strict=True):

@@ -25,8 +25,10 @@ _PARTS = range(1, 11)  # a step may be the smallest gap over one of these
 
 @dataclass
 class Frames:
-    """Where the frames of an object lie: `slice_index` of each, and the grid that they are slices of, as its origin and
-    spacing (x, y, z) in mm and the directions of its axes (3, 3), LPS."""
+    """Where the frames of an object lie: `slice_index` of each, and the grid that they are slices of.
+
+    The grid has its origin and spacing (x, y, z) in mm and the directions of its axes (3, 3), LPS.
+    """
 
     slice_index: np.ndarray
     origin: np.ndarray
@@ -35,17 +37,19 @@ class Frames:
 
 
 def stored_frames(dataset: Dataset, path: AnyPath, count: int) -> Iterator[np.ndarray]:
-    """The stored values of each of `count` frames, (rows, columns); InputError where the pixel data are damaged.
+    """The stored values of each of `count` frames, (rows, columns).
 
-    One frame after the other: a segmentation of a whole body with many segments does not fit into memory.
+    Raises InputError where the pixel data are damaged. One frame after the other: a segmentation of a whole
+    body with many segments does not fit into memory.
     """
     rows, columns = (int(number_of(value_of(dataset, key)) or 0) for key in ("Rows", "Columns"))
     bits = int(number_of(value_of(dataset, "BitsAllocated")) or 0)
     data = dataset.get("PixelData")
     if not 0 < rows * columns <= LARGEST_FRAME or bits not in (1, 8, 16) or not isinstance(data, bytes):
         raise InputError(
-            f"{path}: frames of {rows} x {columns} pixels of {bits} bits (Rows (0028,0010), Columns (0028,0011), "
-            "BitsAllocated (0028,0100), PixelData (7FE0,0010)) are none of a segmentation: it is damaged, export it again"
+            f"{path}: frames of {rows} x {columns} pixels of {bits} bits (Rows (0028,0010), Columns "
+            "(0028,0011), BitsAllocated (0028,0100), PixelData (7FE0,0010)) are none of a segmentation: it "
+            "is damaged, export it again"
         )
     syntax = transfer_syntax(dataset)
     if syntax and syntax not in NATIVE_SYNTAXES:
@@ -56,8 +60,9 @@ def stored_frames(dataset: Dataset, path: AnyPath, count: int) -> Iterator[np.nd
     )  # of a frame; frames of single bits follow each other without padding (PS3.5 8.1.1)
     if len(data) * 8 < count * size:
         raise InputError(
-            f"{path}: its frames cannot be decoded: {len(data)} bytes of PixelData (7FE0,0010) where {count} frames of "
-            f"{rows} x {columns} pixels need {-(-count * size // 8)}: it is truncated or damaged, copy it again"
+            f"{path}: its frames cannot be decoded: {len(data)} bytes of PixelData (7FE0,0010) where {count} "
+            f"frames of {rows} x {columns} pixels need {-(-count * size // 8)}: it is truncated or damaged, "
+            "copy it again"
         )
     order = ">" if syntax == BIG_ENDIAN else "<"
     for frame in range(count):
@@ -83,10 +88,11 @@ def grid_of_frames(
 ) -> tuple[Frames, list[str]]:
     """The grid whose slices the frames are, and notices; empty slices need have no frame.
 
-    The slice step is the one that is stated or, where it is not or contradicts the positions of the frames, that of the
-    scan, where the frames lie on its slices; else the thickness, or the largest step that the positions allow. A
-    segmentation that was drawn on the scan (`drawn_on_scan`: it says so itself; or its frames have the scan's pixels)
-    has the scan's step whatever it states. Raises InputError where the frames are no slices of one grid.
+    The slice step is the one that is stated or, where it is not or contradicts the positions of the frames,
+    that of the scan, where the frames lie on its slices; else the thickness, or the largest step that the
+    positions allow. A segmentation that was drawn on the scan (`drawn_on_scan`: it says so itself; or its
+    frames have the scan's pixels) has the scan's step whatever it states. Raises InputError where the frames
+    are no slices of one grid.
     """
 
     def all_frames(sequence: str, keyword: str, tag: str, length: int) -> np.ndarray:
@@ -103,8 +109,8 @@ def grid_of_frames(
     turned = np.abs(orientations - orientations[0]).max() > 1e-4
     if turned or np.abs(in_plane - in_plane[0]).max() > 1e-4 or in_plane.min() <= 0:
         raise InputError(
-            f"{path}: ImageOrientationPatient (0020,0037) or PixelSpacing (0028,0030) differs between frames: "
-            "convert it in 3D Slicer to one grid"
+            f"{path}: ImageOrientationPatient (0020,0037) or PixelSpacing (0028,0030) differs between "
+            "frames: convert it in 3D Slicer to one grid"
         )
     row, column = plane_axes(orientations[0], path)
     normal = np.cross(row, column)
@@ -151,7 +157,7 @@ def _step_of_scan(positions: np.ndarray, normal: np.ndarray, scan: Geometry) -> 
 def _slices(
     along: np.ndarray, measures: Dataset, path: AnyPath, step_of_scan: float | None, on_scan: bool
 ) -> tuple[np.ndarray, float, list[str]]:
-    """The slice of every frame, the slice step and notices, from the frames' distances `along` the normal (mm)."""
+    """The slice of every frame, the slice step, and notices; `along`: distances along the normal (mm)."""
     order = np.argsort(along, kind="stable")
     new = np.diff(along[order], prepend=along[order[0]]) > SAME_PLANE_MM
     plane = np.empty(len(along), dtype=int)
@@ -177,15 +183,15 @@ def _slices(
     index, mean = found
     if index[-1] >= MOST_SLICES:
         raise InputError(
-            f"{path}: its frames lie up to {positions[-1] - positions[0]:.4g} mm apart in steps of {mean:.4g} mm "
-            "(ImagePositionPatient (0020,0032)): it is damaged, export it again"
+            f"{path}: its frames lie up to {positions[-1] - positions[0]:.4g} mm apart in steps of "
+            f"{mean:.4g} mm (ImagePositionPatient (0020,0032)): it is damaged, export it again"
         )
-    stated = _counted(positions, gaps, between)
-    if stated is None or abs(stated[1] - mean) <= STEP_TOLERANCE * mean:
+    announced = _counted(positions, gaps, between)
+    if announced is None or abs(announced[1] - mean) <= STEP_TOLERANCE * mean:
         return index[plane], mean, []
     notice = (
-        f"SpacingBetweenSlices (0018,0088) of {path.name} is {between:g} mm, but its frames lie on the scan's slices, "
-        f"{mean:.4g} mm apart: each is taken as one of them"
+        f"SpacingBetweenSlices (0018,0088) of {path.name} is {between:g} mm, but its frames lie on the "
+        f"scan's slices, {mean:.4g} mm apart: each is taken as one of them"
     )
     return index[plane], mean, [notice]
 

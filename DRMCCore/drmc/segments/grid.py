@@ -1,4 +1,4 @@
-"""Label images on a scan's grid: whether voxels lie on voxels, and nearest-neighbor resampling where they do not."""
+"""Label images on a scan's grid: alignment of voxels, and nearest-neighbor resampling without it."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def is_aligned(source: sitk.Image, geometry: Geometry) -> bool:
 
 
 def place_warning(source: sitk.Image, geometry: Geometry) -> str | None:
-    """What to tell of a segmentation that has the scan's shape but does not lie where the scan does; else None."""
+    """The warning of a segmentation that has the scan's shape but not its place; None without reason."""
     if tuple(source.GetSize()) != tuple(geometry.shape[::-1]):
         return None
     if is_aligned(source, geometry) and contains(source, geometry):
@@ -57,9 +57,10 @@ def place_warning(source: sitk.Image, geometry: Geometry) -> str | None:
     apart = apart * np.asarray(geometry.spacing)
     distance = float(np.linalg.norm(apart, axis=1).max())
     return (
-        f"it has the scan's shape but another place or direction (corners up to {distance:.4g} mm apart; origin "
-        f"{_point(source.GetOrigin())} against {_point(geometry.origin)} mm, LPS): if it was drawn on this scan, its "
-        "geometry was lost on the way: save it again with the scan's, else nothing it marks is where it should be"
+        f"it has the scan's shape but another place or direction (corners up to {distance:.4g} mm apart; "
+        f"origin {_point(source.GetOrigin())} against {_point(geometry.origin)} mm, LPS): if it was drawn on "
+        "this scan, its geometry was lost on the way: save it again with the scan's, else nothing it marks "
+        "is where it should be"
     )
 
 

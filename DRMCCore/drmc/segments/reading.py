@@ -41,12 +41,11 @@ def read_segments(
     Takes label images (NIfTI, NRRD, MHA; every value but 0 is a segment, named after the file, with the value
     appended where there are several; a fourth axis holds layers), Slicer's `.seg.nrrd`, whose layers may
     overlap, and a DICOM SEG or RTSTRUCT, as its file or as a folder that holds exactly one; where
-    `frame_of_reference` (the scan's FrameOfReferenceUID) is given, it must be theirs, unless they name the scan
-    otherwise, such as by its `series_uid` (SeriesInstanceUID). `label`: what messages call the file; `catalog`: what was
-    read of DICOM files before. Returns the segments in
-    the order of the file and the notices for the reader. Raises InputError where the file is no segmentation,
-    where nothing of it lies in the scan, and where a segment that lies in the scan loses all its voxels by
-    resampling.
+    `frame_of_reference` (the scan's FrameOfReferenceUID) is given, it must be theirs, unless they name the
+    scan otherwise, such as by its `series_uid` (SeriesInstanceUID). `label`: what messages call the file;
+    `catalog`: what was read of DICOM files before. Returns the segments in the order of the file and the
+    notices for the reader. Raises InputError where the file is no segmentation, where nothing of it lies in
+    the scan, and where a segment that lies in the scan loses all its voxels by resampling.
     """
     return _read_segments(
         labeled(path, label), geometry, frame_of_reference, series_uid, catalog or Catalog()
@@ -105,7 +104,7 @@ def _dicom_layers(
 
 @dataclass
 class _Placed:
-    """The segments on the scan's grid; the names of those that are not, and what else is to be said."""
+    """The segments on the scan's grid, the names of those that are not, and notices."""
 
     segments: list[Segment] = field(default_factory=list)
     empty: list[str] = field(default_factory=list)

@@ -1,10 +1,11 @@
 """DICOM RT Structure Sets: the contours of each region of interest as label images on the grid of a scan.
 
 The rule: a voxel lies in a region where its center lies inside the contours, or on one, of the nearest
-contour plane. A plane reaches to the middle between it and the next, but at the ends of a region and beside
-a gap only by half the spacing of the planes. Contours that were drawn on the scan's own slices are so taken
-slice by slice. Within a plane nested contours are even-odd, every second one a hole; contours that overlap without being
-nested are joined (`contours.fill_joined`), unless the file says that they exclude each other (CLOSEDPLANAR_XOR).
+contour plane. A plane reaches to the middle between it and the next, but at the ends of a region and beside a
+gap only by half the spacing of the planes. Contours that were drawn on the scan's own slices are so taken
+slice by slice. Within a plane nested contours are even-odd, every second one a hole; contours that overlap
+without being nested are joined (`contours.fill_joined`), unless the file says that they exclude each other
+(CLOSEDPLANAR_XOR).
 """
 
 from __future__ import annotations
@@ -34,8 +35,11 @@ LARGEST_EXTENT = 8  # times the scan's voxels; contours that need more lie nowhe
 
 @dataclass
 class _Region:
-    """One region of interest: its closed contours (points, 3) as (x, y, z) continuous voxel indices; whether they
-    exclude each other (CLOSEDPLANAR_XOR)."""
+    """One region of interest.
+
+    `polygons`: its closed contours (points, 3) as (x, y, z) continuous voxel indices; `exclusive`: whether
+    they exclude each other (CLOSEDPLANAR_XOR).
+    """
 
     name: str
     frame_of_reference: str
@@ -54,9 +58,9 @@ def read_structure_set(
 
     The images hold 0 and 1; their voxels lie on those of `geometry`, their extent is that of the region and
     may reach beyond the scan. Raises InputError where there are no closed contours, where they are not
-    parallel to planes of the scan, and where `frame_of_reference`, the scan's, is not theirs. A region that names
-    another is taken with a notice where all else in the file (ReferencedFrameOfReferenceSequence (3006,0010)) names the
-    scan, by its frame or by its series `series_uid`.
+    parallel to planes of the scan, and where `frame_of_reference`, the scan's, is not theirs. A region that
+    names another is taken with a notice where all else in the file (ReferencedFrameOfReferenceSequence
+    (3006,0010)) names the scan, by its frame or by its series `series_uid`.
     """
     regions, notices = _regions(dataset, path, geometry)
     other = [
@@ -65,16 +69,16 @@ def read_structure_set(
         if frame_of_reference and region.frame_of_reference not in ("", frame_of_reference)
     ]
     if other:
-        said = _reference_to_scan(dataset, frame_of_reference, series_uid)
-        if not said:
+        reference = _reference_to_scan(dataset, frame_of_reference, series_uid)
+        if not reference:
             raise InputError(
                 f"{path}: '{other[0]}' has another FrameOfReferenceUID (3006,0024) than the scan, and "
-                "ReferencedFrameOfReferenceSequence (3006,0010) does not name the scan either: it was drawn on an image "
-                "in another position; register it to the scan in 3D Slicer"
+                "ReferencedFrameOfReferenceSequence (3006,0010) does not name the scan either: it was drawn "
+                "on an image in another position; register it to the scan in 3D Slicer"
             )
         notices.append(
-            f"{_listed(other)} in {path.name}: another FrameOfReferenceUID (3006,0024) than the scan's, but the file "
-            f"names the scan by {said}: taken as drawn on it"
+            f"{_listed(other)} in {path.name}: another FrameOfReferenceUID (3006,0024) than the scan's, but "
+            f"the file names the scan by {reference}: taken as drawn on it"
         )
     axis = _slice_axis(regions, path)
     step = geometry.spacing[axis]
@@ -258,8 +262,8 @@ def _label_image(
     last = np.asarray(geometry.shape[::-1]) - 1
     if not stack.any() and (high >= 0).all() and (low <= last).all():
         raise InputError(
-            f"{path}: the contours of '{region.name}' hold no voxel center of the scan's grid; draw it on the "
-            "scan itself"
+            f"{path}: the contours of '{region.name}' hold no voxel center of the scan's grid; draw it on "
+            "the scan itself"
         )
     order = [(axis, down, across).index(a) for a in (2, 1, 0)]
     image = sitk.GetImageFromArray(np.ascontiguousarray(stack.transpose(order)))
