@@ -5,8 +5,8 @@
     volume = read_volume("scan.nii.gz")
     denoised, result = denoise(volume)
 
-The public names are `read_volume`, `denoise`, `find_model` and `Denoiser`. Each is imported when it is first used, so that
-importing this package costs neither torch nor numpy nor SimpleITK.
+The public names are `read_volume`, `denoise`, `find_model` and `Denoiser`. Each is imported when it is first
+used, so that importing this package loads neither torch nor numpy nor SimpleITK.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-if TYPE_CHECKING:  # what a type checker and an editor see; at run time `__getattr__` does it
+if TYPE_CHECKING:  # for type checkers and editors; at run time `__getattr__` imports them
     from drmc.denoising.api import denoise
     from drmc.inference.denoiser import Denoiser
     from drmc.models.registry import find_model
@@ -35,7 +35,7 @@ def __getattr__(name: str) -> Any:
     if name not in _MODULE_OF:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     value = getattr(import_module(_MODULE_OF[name]), name)
-    globals()[name] = value  # asked only once
+    globals()[name] = value  # later look-ups do not come through here
     return value
 
 

@@ -1,6 +1,6 @@
-"""The errors of the engine, each with the exit code that the command line gives for it.
+"""The errors of the engine, each with its exit code on the command line.
 
-A message is one line: what is wrong, where (file, tag, key), and how to mend it.
+A message is one line: what is wrong, where (file, tag, key), and how to correct it.
 """
 
 from __future__ import annotations
@@ -10,32 +10,32 @@ from typing import Any
 
 
 class DRMCError(Exception):
-    """Something failed that was not the input's fault."""
+    """A failure that the input did not cause."""
 
     exit_code = 1
 
     @property
     def details(self) -> dict[str, Any]:
-        """What a program may want to know besides the message, as plain JSON values."""
+        """Facts for programs beside the message, as plain JSON values."""
         return {}
 
 
 class DiskFullError(DRMCError, OSError):
-    """There is no room for what is written; also an error of the system, for who handles these."""
+    """The disk, a quota or a size limit does not allow a file to be written; an OSError too."""
 
 
 class InputError(DRMCError):
-    """The input or the usage is refused; nothing was written."""
+    """The input or the usage is refused; nothing is written."""
 
     exit_code = 2
 
 
-class OutputHeldError(InputError):
-    """Another run that lives writes into the same output folder."""
+class OutputInUseError(InputError):
+    """Another running process writes into the same output folder."""
 
 
 class NotFiniteError(InputError):
-    """An image holds voxels that are NaN or infinite."""
+    """An image has voxels that are NaN or infinite."""
 
 
 class NothingMarkedError(InputError):
@@ -43,20 +43,21 @@ class NothingMarkedError(InputError):
 
 
 class UnknownUnitsError(InputError):
-    """Nobody says what the voxels of an image are."""
+    """The image does not state its voxel units."""
 
     @property
     def details(self) -> dict[str, Any]:
-        """That it is this error."""
+        """Lets a GUI offer a choice of units."""
         return {"unknown_units": True}
 
 
 class SUVRefusedError(InputError):
-    """A header does not tell the SUV.
+    """A header does not determine the SUV.
 
-    `candidates`: the reference times found, as in SUVDecision; `stated`: what the header says where a value can be
-    given by hand (drmc.suv.manual); `accept`: what the caller would have to accept, "" where nothing helps. All
-    help to mend it.
+    The attributes help to correct it:
+    - `candidates`: the reference times found, as in SUVDecision;
+    - `stated`: the header's text for every value that can be entered manually (drmc.suv.manual);
+    - `accept`: the rule that the caller could accept, "" if none would help.
     """
 
     def __init__(self, message: str, candidates: Sequence[Mapping[str, Any]] = ()):
@@ -67,14 +68,14 @@ class SUVRefusedError(InputError):
 
     @property
     def details(self) -> dict[str, Any]:
-        """Candidates, stated values and what can be accepted."""
+        """The candidates, the header's texts and the rule that could be accepted."""
         return {"candidates": self.candidates, "stated": self.stated, "accept": self.accept}
 
 
-class CancelledError(DRMCError):
-    """The user cancelled; nothing half-written is left."""
+class CanceledError(DRMCError):
+    """The user canceled the work; no partial output is left."""
 
     exit_code = 130
 
-    def __init__(self, message: str = "cancelled"):
+    def __init__(self, message: str = "canceled"):
         super().__init__(message)

@@ -1,4 +1,4 @@
-"""Atomic writes, where a reader sees the old file or the whole new one, never a part; and reading configurations."""
+"""Atomic writes, so that a reader sees the old or the complete new file; reading configurations."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ from drmc.errors import DiskFullError, InputError
 
 @contextmanager
 def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
-    """Yields a temporary path beside `path` with the same name ending; renames it over `path` on success.
+    """Yields a temporary path beside `path` with the same file ending; renames it over `path` on success.
 
-    The ending is kept whole (`.nii.gz`), because writers choose the format by it. The temporary file is removed
-    when the body raises.
+    The whole ending is kept (`.nii.gz`), because writers choose the format by it. The temporary file is
+    removed if the body raises.
     """
     path = Path(path)
     handle, temporary = locked_part(path)
@@ -41,22 +41,34 @@ def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
 
 
 def locked_part(path: Path) -> tuple[int | None, Path]:
-    """A temporary file beside a path, locked for as long as it is open, so that no sweep takes it for a leftover."""
+    """A temporary file beside a path, locked while it is open, so that no clean-up takes it for a leftover.
+
+    Returns:
+        its open file descriptor (None on Windows, where the file is closed) and its path.
+    """
     while True:
         handle, name = tempfile.mkstemp(prefix=locks.PART, suffix="-" + path.name, dir=path.parent)
-        if not locks.HOLDS_OPEN_FILES:
+        if not locks.OPEN_FILES_CAN_MOVE:
             os.close(handle)
             return None, Path(name)
         if locks.try_lock(handle) is not False and locks.still_there(handle, Path(name)):
             return handle, Path(name)
-        os.close(handle)  # a sweep has just taken it for a leftover
+        os.close(handle)  # a clean-up has just taken it for a leftover
 
 
 @contextmanager
 def disk_full_as_error(
     output: str | os.PathLike[str], advice: str = "make room, or choose another folder with -o"
 ) -> Iterator[None]:
-    """Says where there is no room for what is written, and what to do; other errors pass."""
+    """Turns an OSError of a full disk, quota or size limit into a DiskFullError; other errors pass.
+
+    Args:
+        output: the file or folder that is written, for the message.
+        advice: what the user can do, for the message.
+
+    Raises:
+        DiskFullError: the body met such an error.
+    """
     try:
         yield
     except OSError as error:
@@ -66,7 +78,7 @@ def disk_full_as_error(
 
 
 def is_full_disk(error: BaseException) -> bool:
-    """Whether an error of the system says that there is no room: the disk, a quota or a limit of size."""
+    """Whether an error is one of a full disk, a quota or a size limit."""
     return isinstance(error, OSError) and error.errno in _FULL
 
 
@@ -74,17 +86,20 @@ _FULL = {getattr(errno, name) for name in ("ENOSPC", "EDQUOT", "EFBIG") if hasat
 
 
 def check_regular(path: str | os.PathLike[str]) -> None:
-    """Raises InputError for what is neither a file nor a folder: a named pipe, a socket, a device. Reading one may
-    wait for ever or never end."""
+    """Refuses what is neither a file nor a folder, since reading it may block or never end.
+
+    Raises:
+        InputError: the path is a named pipe, a socket, a device, or a link that leads back to itself.
+    """
     try:
         mode = os.stat(path).st_mode
     except OSError as error:
         if error.errno == errno.ELOOP:
-            raise InputError(f"{path} is a link that leads back to itself: give the file itself") from None
-        return  # whoever reads it says that it is not there
+            raise InputError(f"{path} is a link that leads back to itself: choose the file itself") from None
+        return  # the reader reports that it does not exist
     kind = next((name for test, name in _SPECIAL if test(mode)), None)
     if kind is not None:
-        raise InputError(f"{path} is {kind}, no regular file: save its content to a file and give that")
+        raise InputError(f"{path} is {kind}, not a regular file: save its content to a file and use that")
 
 
 _SPECIAL = (
@@ -97,11 +112,11 @@ _SPECIAL = (
 
 @contextmanager
 def plain_path(path: Path) -> Iterator[Path]:
-    """The path, or a way to the same file that libraries in C++ can take, where its bytes are no text.
+    """Yields a path to the same file that is valid UTF-8, as libraries in C++ need it.
 
-    A name in an old encoding (Latin-1, from an unpacked archive) is no UTF-8, and they take nothing else. A link in a
-    temporary folder leads there meanwhile: to the folder, so that the files beside are found, or to the file, where
-    its own name is such a one.
+    A name in an old encoding (Latin-1, from an unpacked archive) is not UTF-8. Then a link in a temporary
+    folder leads to the folder, so that the files beside it are found, or to the file if its own name is the
+    problem.
     """
     if _is_text(path):
         yield path
@@ -126,14 +141,17 @@ def _is_text(path: Path | str) -> bool:
 
 
 def write_text(path: str | os.PathLike[str], text: str) -> None:
-    """Writes UTF-8 text atomically, with LF line ends on every platform; what is no text in a path becomes "?"."""
+    """Writes UTF-8 text atomically, with LF line ends on every platform; surrogates become "?"."""
     with atomic_path(path) as temporary:
         temporary.write_bytes(text.encode("utf-8", "replace"))
 
 
 def csv_text(head: Sequence[Any], lines: Iterable[Iterable[Any]], separator: str = ",") -> str:
-    """A header and lines of cells as CSV text with LF line ends; numbers as the caller has written them, other texts so
-    that no spreadsheet computes them (`texts.cell`)."""
+    """A header and lines of cells as CSV text with LF line ends.
+
+    Numbers stay as the caller has formatted them; other texts are escaped so that no spreadsheet computes
+    them (`texts.cell`).
+    """
     text = io.StringIO()
     writer = csv.writer(text, delimiter=separator, lineterminator="\n")
     writer.writerow(head)
@@ -142,7 +160,7 @@ def csv_text(head: Sequence[Any], lines: Iterable[Iterable[Any]], separator: str
 
 
 def jsonable(value: Any) -> Any:
-    """The value in plain JSON types; what JSON cannot say (NaN, infinity) becomes null, arrays become lists."""
+    """The value in plain JSON types: arrays become lists; NaN and infinity, not part of JSON, become null."""
     if isinstance(value, dict):
         return {jsonable(str(key)): jsonable(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
@@ -153,25 +171,29 @@ def jsonable(value: Any) -> Any:
         return value if math.isfinite(value) else None
     if value is None or isinstance(value, (bool, int)):
         return value
-    return str(value).encode("utf-8", "replace").decode("utf-8")  # a path's bytes may be no text
+    return str(value).encode("utf-8", "replace").decode("utf-8")  # a path may contain undecodable bytes
 
 
 def write_json(path: str | os.PathLike[str], value: Any) -> None:
-    """Writes indented JSON atomically; NaN and infinity are refused (they are not JSON)."""
+    """Writes indented JSON atomically; ValueError for NaN and infinity, which JSON does not have."""
     write_text(path, json.dumps(value, indent=2, allow_nan=False) + "\n")
 
 
 def read_json_object(path: str | os.PathLike[str]) -> dict[str, Any]:
-    """Reads a configuration, a JSON object; InputError says why it is none."""
+    """Reads a configuration, a JSON object.
+
+    Raises:
+        InputError: the file cannot be read or is not a JSON object.
+    """
     check_regular(path)
     try:
         values = json.loads(Path(path).read_text(encoding="utf-8"))
     except OSError as error:
-        raise InputError(f"{path}: cannot be read ({error.strerror})") from None
+        raise InputError(f"{path}: cannot be read ({error.strerror}): check the path") from None
     except (ValueError, RecursionError) as error:
-        raise InputError(f"{path}: is not JSON ({error})") from None
+        raise InputError(f"{path}: is not JSON ({error}): correct it there") from None
     if not isinstance(values, dict):
-        raise InputError(f"{path}: a configuration is a JSON object")
+        raise InputError(f"{path}: is not a JSON object: put the configuration between {{ and }}")
     return values
 
 

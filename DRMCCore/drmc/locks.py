@@ -1,4 +1,4 @@
-"""Locks on files that the system itself takes away when their process ends, however it ends."""
+"""Locks on files that the system releases when their process ends, however it ends."""
 
 from __future__ import annotations
 
@@ -11,13 +11,18 @@ try:
 except ImportError:  # Windows
     fcntl = None  # type: ignore[assignment]
 
-PART = ".part-"  # begins the name of a file that is being written
-HOLDS_OPEN_FILES = fcntl is not None  # else a file that somebody has open can be neither replaced nor removed
+PART = ".part-"  # prefix of the name of a file that is being written
+# Without this a file that a process has open can be neither replaced nor removed (Windows).
+OPEN_FILES_CAN_MOVE = fcntl is not None
 
 
 def try_lock(handle: int) -> bool | None:
-    """Locks an open file until it is closed: True; False where another process has it, None where no locks are kept
-    (some network file systems)."""
+    """Locks an open file until it is closed.
+
+    Returns:
+        True if it is locked now, False if another process has locked it, None if the file system has no locks
+        (some network file systems).
+    """
     try:
         if fcntl is not None:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -31,8 +36,10 @@ def try_lock(handle: int) -> bool | None:
 
 
 def is_free(path: Path) -> bool:
-    """Whether no living process has the lock of a file; True also where there is no such file, False where no locks are
-    kept, so that nobody knows."""
+    """Whether no running process has locked a file.
+
+    True if there is no such file; False if the file system has no locks, because then it is not known.
+    """
     try:
         handle = os.open(path, os.O_RDWR)
     except FileNotFoundError:

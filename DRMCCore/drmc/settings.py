@@ -1,4 +1,4 @@
-"""Settings as a dataclass: its annotations and `setting` say what a value may be, and JSON is checked against them."""
+"""Settings as a dataclass whose annotations and limits (`setting`) are checked, also for values from JSON."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ _PLURALS = {int: "whole numbers", float: "numbers", str: "texts", Path: "paths"}
 
 
 class SettingError(InputError):
-    """A value that a setting cannot have; `allowed` says in words what it may be.
+    """A value that a setting cannot have; `allowed` describes the allowed ones.
 
-    In a list or an object `value` is the element that is wrong.
+    In a list or an object `value` is the wrong element.
     """
 
     def __init__(self, key: str, value: Any, allowed: str):
@@ -35,7 +35,7 @@ class SettingError(InputError):
 
 @dataclass(frozen=True)
 class Limits:
-    """What a value must keep beside its type; of a list or an object, each of its elements. See `setting`."""
+    """Limits of a value beside its type; for a list or an object, of each element. See `setting`."""
 
     at_least: float | None = None
     above: float | None = None
@@ -50,27 +50,39 @@ class Limits:
 
 
 def setting(default: Any = MISSING, *, default_factory: Any = MISSING, **limits: Any) -> Any:
-    """A field of a dataclass whose value keeps `limits`.
+    """A field of a dataclass with limits.
 
-    `at_least`, `above`, `at_most`, `below`: bounds of a number; `choices`: the texts that it may be; `pattern`: a regular
-    expression that all of a text matches. Of a list or an object these hold for each element; `not_empty`: it has at least one;
-    `distinct`: none is there twice. `what`: says in words what is allowed, instead of what follows from these; `note`: is
-    added to it.
+    Args:
+        default: the default value, as in `dataclasses.field`.
+        default_factory: as in `dataclasses.field`.
+        **limits: the fields of `Limits`. `at_least`, `above`, `at_most`, `below`: bounds of a number;
+            `choices`: the allowed texts; `pattern`: a regular expression that a whole text matches. For a
+            list or an object these apply to each element; `not_empty`: it has at least one element;
+            `distinct`: no element occurs twice. `what`: describes the allowed values in messages, in place of
+            the description that follows from the limits; `note`: is added to the description.
     """
     return field(default=default, default_factory=default_factory, metadata={_KEY: Limits(**limits)})
 
 
 def check(settings: Any) -> None:
-    """Raises SettingError on the first field whose value is not as annotated, or beyond its limits.
+    """Checks the values of all fields of a settings dataclass.
 
-    Known are bool, int, float (any finite number), str, Path, Literal, None, other classes, Any, and of these tuple[...],
-    list[...], dict[str, ...] and Mapping[str, ...]. A whole number stands for a float, true and false for no number.
+    Supported annotations are bool, int, float (any finite number), str, Path, Literal, None, other classes,
+    Any, and tuple[...], list[...], dict[str, ...] and Mapping[str, ...] of these. An int is a valid float; a
+    bool is neither an int nor a float.
+
+    Raises:
+        SettingError: the value of a field has another type than annotated, or is beyond its limits.
     """
     check_values(type(settings), {f.name: getattr(settings, f.name) for f in fields(settings)})
 
 
 def check_values(form: type, values: Mapping[str, Any]) -> None:
-    """As `check`, of the fields of the dataclass `form` that are given."""
+    """Like `check`, for those fields of the dataclass `form` that `values` contains.
+
+    Raises:
+        SettingError: a value has another type than annotated, or is beyond its limits.
+    """
     for key, value in values.items():
         annotation, limits = _fields(form)[key]
         _check(key, value, annotation, limits)
@@ -83,11 +95,18 @@ def from_json(
     besides: Iterable[str] = (),
     skip_null: bool = False,
 ) -> dict[str, Any]:
-    """The values of a JSON object by field of the dataclass `form`; lists are tuples and texts paths where annotated.
+    """The values of a JSON object as arguments of the dataclass `form`, not yet checked.
 
-    They are not checked yet; numbers stay as they are. Raises InputError on a key that is neither a field nor in
-    `besides`, and on a field without default that is missing. `skip_null`: where a field cannot be None, null is as if its
-    key were left out.
+    Lists become tuples and texts become paths where the field is annotated so; numbers stay as they are.
+
+    Args:
+        form: the dataclass.
+        values: the JSON object.
+        besides: keys that are allowed although they are not fields.
+        skip_null: whether null counts as a missing key if the field cannot be None.
+
+    Raises:
+        InputError: a key is neither a field nor in `besides`, or a field without a default is missing.
     """
     refuse_unknown(values, [*besides, *_fields(form)])
     if skip_null:
@@ -100,16 +119,29 @@ def from_json(
 
 
 def refuse_unknown(values: Iterable[str], known: Sequence[str], noun: str = "key") -> None:
-    """Raises InputError on a key that is not known, with the one that may be meant; `noun` is what a key is called."""
+    """Refuses unknown keys; the message suggests a similar known one.
+
+    Args:
+        values: the keys.
+        known: the allowed keys.
+        noun: the word for a key in the message.
+
+    Raises:
+        InputError: a key is not known.
+    """
     if unknown := sorted(set(values) - set(known)):
         close = get_close_matches(unknown[0], known, 1)
-        meant = f", meant is perhaps '{close[0]}'" if close else ""
-        raise InputError(f"unknown {noun} '{unknown[0]}'{meant}; known are {', '.join(known)}")
+        suggestion = f" (did you mean '{close[0]}'?)" if close else ""
+        raise InputError(f"unknown {noun} '{unknown[0]}'{suggestion}; known are {', '.join(known)}")
 
 
 @contextmanager
 def located(where: str) -> Iterator[None]:
-    """Says before an InputError where it is."""
+    """Prefixes the message of an InputError with its location.
+
+    Raises:
+        InputError: the body raised one.
+    """
     try:
         yield
     except InputError as error:
@@ -131,7 +163,7 @@ def _converted(value: Any, annotation: Any) -> Any:
 
 
 def _without_none(annotation: Any) -> tuple[Any, bool]:
-    """The annotation of a value that is there, and whether it may be None."""
+    """The annotation without None, and whether None is allowed."""
     if get_origin(annotation) not in (Union, UnionType):
         return annotation, False
     others = [one for one in get_args(annotation) if one is not NoneType]
@@ -147,7 +179,7 @@ def _check(key: str, value: Any, annotation: Any, limits: Limits) -> None:
     allowed = _allowed(kind, limits) + ", or null" * optional
     origin, arguments = get_origin(kind), get_args(kind)
     if origin not in _CONTAINERS:
-        if not _keeps(value, kind, limits):
+        if not _is_allowed(value, kind, limits):
             raise SettingError(key, value, allowed)
         return
     if not isinstance(value, origin):
@@ -155,7 +187,7 @@ def _check(key: str, value: Any, annotation: Any, limits: Limits) -> None:
     inner = arguments[-1 if origin in _MAPPINGS else 0]
     elements = list(value.values() if origin in _MAPPINGS else value)
     for element in elements:
-        if not _keeps(element, inner, limits):
+        if not _is_allowed(element, inner, limits):
             one = allowed if limits.what or inner not in _NAMES else _element(inner, limits)
             raise SettingError(key, element, one)
     size = _size(kind)
@@ -168,18 +200,18 @@ def _check(key: str, value: Any, annotation: Any, limits: Limits) -> None:
 
 
 def _size(kind: Any) -> int | None:
-    """How many elements a tuple has; None: any number, or no tuple."""
+    """The number of elements of a tuple; None for any number, or another type."""
     arguments = get_args(kind)
     return len(arguments) if get_origin(kind) is tuple and arguments[-1] is not ... else None
 
 
 def _element(kind: type, limits: Limits) -> str:
-    """What an element of a list may be, in words."""
+    """A description of the allowed elements of a list."""
     return _allowed(kind, replace(limits, not_empty=False, distinct=False))
 
 
-def _keeps(value: Any, kind: Any, limits: Limits) -> bool:
-    """Whether a value that is no list is of its kind and within the limits."""
+def _is_allowed(value: Any, kind: Any, limits: Limits) -> bool:
+    """Whether a single value has the annotated type and is within the limits."""
     if kind is Any:
         return True
     if get_origin(kind) is Literal:
@@ -205,7 +237,7 @@ def _within(value: float, limits: Limits) -> bool:
 
 
 def _allowed(kind: Any, limits: Limits) -> str:
-    """What a value may be, in words."""
+    """A description of the allowed values."""
     origin, arguments = get_origin(kind) or kind, get_args(kind)
     if limits.what:
         words = limits.what

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import slicer
-from drmc.errors import CancelledError, DRMCError, InputError
+from drmc.errors import CanceledError, DRMCError, InputError
 from DRMCCoreLib.nodes.volumes import engineInput
 from DRMCCoreLib.panel.reports import showReport
 from DRMCCoreLib.process.runner import CANCELLED, Job, Process, engineCommand
@@ -27,7 +27,7 @@ class DenoiseJob:
     """A denoising under way. The scene changes only at the very end, and only if all went well.
 
     After `finished`: `outputVolume`, `lesionTable` (None without lesions), `routingTable`, `report` and
-    `summary` (as summary.json), or `error` (InputError: refused, CancelledError, DRMCError: failed).
+    `summary` (as summary.json), or `error` (InputError: refused, CanceledError, DRMCError: failed).
     """
 
     counted = "tile"  # what progress counts
@@ -153,7 +153,7 @@ class DenoiseJob:
     def _onFinished(self, job: Job) -> None:
         try:
             if job.cancelRequested or job.exitCode == CANCELLED:
-                raise CancelledError()
+                raise CanceledError()
             if job.exitCode:
                 kind = InputError if job.exitCode == InputError.exit_code else DRMCError
                 raise kind(job.message)
@@ -170,7 +170,7 @@ class DenoiseJob:
 
     def _bringIntoScene(self, summary: dict[str, Any]) -> None:
         if not slicer.mrmlScene.IsNodePresent(self.inputVolume):
-            raise CancelledError("the input volume was removed from the scene meanwhile")
+            raise CanceledError("the input volume was removed from the scene meanwhile")
         array = results.readDenoised(self._output / "denoised.nrrd", self.inputVolume)
         lesions = self._output / "lesions.csv"
         table = results.readLesionTable(lesions) if "lesions.csv" in summary["outputs"] else None

@@ -6,11 +6,12 @@ import math
 from typing import Any
 
 from drmc.files import csv_text
+from drmc.measures.rows import LesionNumber, Quantity, Stage
 from drmc.pages.text import percent
 from drmc.suv import wording
 from slicer.i18n import tr as _
 
-QUANTITIES = {
+QUANTITIES: dict[Quantity, str] = {
     "suv_max": "SUVmax",
     "suv_peak": "SUVpeak",
     "suv_mean": "SUVmean",
@@ -22,7 +23,7 @@ BEYOND = "\u25b2"
 _WIDEST_NAME, _MOST_ROWS, _HEADER_AND_SCROLL_BAR = 112, 6, 46  # pixels, but for the rows shown at once
 _BEYOND_GROUND, _BEYOND_INK = "#fff4dc", "#6b4700"  # both, so that it reads alike on a light and a dark theme
 
-Stages = dict[str, dict[str, float | None]]
+Stages = dict[Stage, dict[LesionNumber, float | None]]
 
 
 def readLesions(tableNode) -> dict[str, Stages]:

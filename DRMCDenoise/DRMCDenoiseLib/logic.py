@@ -66,7 +66,7 @@ class DRMCDenoiseLogic(ScriptedLoadableModuleLogic):
         :param waitForCompletion: if False, returns the running `DenoiseJob` at once
         :param progressCallback: called with tiles done, tiles in all, and seconds left (None while unknown)
 
-        Raises InputError (refused), CancelledError or DRMCError; the scene is then as it was.
+        Raises InputError (refused), CanceledError or DRMCError; the scene is then as it was.
         """
         from DRMCDenoiseLib.denoisejob import DenoiseJob  # SimpleITK is not needed before
         from DRMCDenoiseLib.sequencejob import SequenceJob

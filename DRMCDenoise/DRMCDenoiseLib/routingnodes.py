@@ -9,37 +9,47 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Iterable
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import slicer
 import vtk
+from drmc.measures.rows import GATE_NUMBERS, ROUTING_COLUMNS, RoutingRow
 from DRMCCoreLib.nodes.names import INPUT_REFERENCE
 from slicer.i18n import tr as _
+
+if TYPE_CHECKING:
+    from drmc.measures.routing_profiles import NearestCenter
+    from drmc.report.summary import Summary
 
 BODY, LESION, CENTER = "body", "lesion", "center"
 NEAREST_ATTRIBUTE = "DRMC.RoutingNearest"
 _TEXTS, _WHOLE = ("region", "kind", "bank"), ("block", "expert")
-_NUMBERS = ("mean_gate", "sd_gate", "closed_fraction", "top1_fraction")
-COLUMNS = ("region", "kind", "block", "bank", "expert", *_NUMBERS)
+COLUMNS = ("region", "kind", *ROUTING_COLUMNS)
 _CHART, _SERIES = "DRMC.RoutingChart", "DRMC.RoutingSeries"
 _LABELS = "Gate"
 _SERIES_COLORS = ((0.23, 0.51, 0.77), (0.55, 0.55, 0.55))
 
-Row = dict[str, Any]
+
+class RegionRow(RoutingRow):
+    """A row of the node's table: one of the routing table, with its region."""
+
+    region: str
+    kind: str
 
 
 class Routing(NamedTuple):
-    """What a routing table node holds. `regions`: the body under BODY, then the lesions by name; rows in router order.
+    """The content of a routing table node, rows in router order.
 
-    `nearest`: as `routing_nearest` of summary.json without its means, {} without profiles.
+    `regions`: the body under "", then the lesions by name; `nearest`: as `routing_nearest` of summary.json without
+    its means, {} without profiles.
     """
 
-    regions: dict[str, list[Row]]
-    centers: dict[str, list[Row]]
-    nearest: dict[str, Any]
+    regions: dict[str, list[RegionRow]]
+    centers: dict[str, list[RegionRow]]
+    nearest: NearestCenter | dict[str, Any]
 
 
-def showRouting(summary: dict[str, Any], tableNode, inputNode):
+def showRouting(summary: Summary, tableNode, inputNode):
     """Puts the routing of a run into `tableNode` (a new node if None) and its chart; returns the table node.
 
     None where the summary has no routing.
@@ -65,11 +75,11 @@ def readRouting(tableNode) -> Routing | None:
     if table is None or any(table.GetColumnByName(name) is None for name in COLUMNS):
         return None
     columns = {name: table.GetColumnByName(name) for name in COLUMNS}
-    regions: dict[str, list[Row]] = {}
-    centers: dict[str, list[Row]] = {}
+    regions: dict[str, list[RegionRow]] = {}
+    centers: dict[str, list[RegionRow]] = {}
     for index in range(table.GetNumberOfRows()):
-        row: Row = {name: columns[name].GetValue(index) for name in COLUMNS}
-        row.update({name: None for name in _NUMBERS if math.isnan(row[name])})
+        row = {name: columns[name].GetValue(index) for name in COLUMNS}
+        row.update({name: None for name in GATE_NUMBERS if math.isnan(row[name])})
         key = "" if row["kind"] == BODY else row["region"]
         (centers if row["kind"] == CENTER else regions).setdefault(key, []).append(row)
     if "" not in regions:
@@ -108,16 +118,16 @@ def showInChart(tableNode, region: str):
     return chart
 
 
-def layerName(row: Row, isShort: bool = False) -> str:
+def layerName(row: RoutingRow, isShort: bool = False) -> str:
     """A layer for people: `Block 1 attention`, short `Block 1 att.`."""
     attention = _("att.") if isShort else _("attention")
     bank = _("FFN") if row["bank"] == "ffn" else attention
     return _("Block {number} {bank}").format(number=row["block"], bank=bank)
 
 
-def _profileRows(body: list[Row], means: dict[str, list[list[float]]]) -> dict[str, list[Row]]:
+def _profileRows(body: list[RoutingRow], means: dict[str, list[list[float]]]) -> dict[str, list[RoutingRow]]:
     """The rows of each center's profile, in the order and for the places of the body's."""
-    nothing = dict.fromkeys(_NUMBERS)
+    nothing = dict.fromkeys(GATE_NUMBERS)
     found = {}
     for center, mean_LM in means.items():
         flat = [gate for layer in mean_LM for gate in layer]
@@ -125,8 +135,10 @@ def _profileRows(body: list[Row], means: dict[str, list[list[float]]]) -> dict[s
     return found
 
 
-def _table(body: list[Row], lesions: dict[str, list[Row]], centers: dict[str, list[Row]]) -> vtk.vtkTable:
-    parts: Iterable[tuple[str, str, list[Row]]] = (
+def _table(
+    body: list[RoutingRow], lesions: dict[str, list[RoutingRow]], centers: dict[str, list[RoutingRow]]
+) -> vtk.vtkTable:
+    parts: Iterable[tuple[str, str, list[RoutingRow]]] = (
         (BODY, BODY, body),
         *((name, LESION, rows) for name, rows in lesions.items()),
         *((name, CENTER, rows) for name, rows in centers.items()),

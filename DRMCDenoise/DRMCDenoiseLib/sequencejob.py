@@ -8,7 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from drmc.errors import CancelledError, DRMCError, InputError
+from drmc.errors import CanceledError, DRMCError, InputError
 from DRMCCoreLib.nodes import volumes
 from DRMCCoreLib.nodes.sequences import sequenceOf
 from DRMCCoreLib.process.signals import Signal
@@ -120,7 +120,7 @@ class SequenceJob:
             if frame.error is not None:
                 raise frame.error
             if self._cancelRequested:
-                raise CancelledError()
+                raise CanceledError()
             if len(self._done) < count:
                 self.message.emit(f"frame {len(self._done)} of {count} is done")
                 self._reportProgress(len(self._done), count, 0.0)
@@ -137,7 +137,7 @@ class SequenceJob:
 
     def _bringIntoScene(self) -> None:
         if sequenceOf(self.inputVolume) is not self._sequence:
-            raise CancelledError("the sequence was removed from the scene meanwhile")
+            raise CanceledError("the sequence was removed from the scene meanwhile")
         self.summary = _summed([frame.summary for frame in self._done])
         self.outputVolume = showDenoised(
             self.inputVolume,

@@ -3,7 +3,7 @@
     Slicer --no-splash --no-main-window --python-script DRMCBatch.py -- SCANS -o OUT --lesions SEGMENTATIONS --resume
     python DRMCBatch.py SCANS -o OUT
 
-Shows no dialog. The exit code is the engine's: 0 done, 1 failed, 2 refused, 130 cancelled.
+Shows no dialog. The exit code is the engine's: 0 done, 1 failed, 2 refused, 130 canceled.
 """
 
 from __future__ import annotations

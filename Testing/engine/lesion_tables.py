@@ -6,7 +6,7 @@ import csv
 from pathlib import Path
 from typing import Any
 
-from drmc.measures.lesions import COLUMNS
+from drmc.measures.rows import LESION_COLUMNS
 from drmc.texts import text_of_cell
 
 
@@ -16,5 +16,6 @@ def read_lesions_csv(path: Path) -> list[dict[str, Any]]:
         rows = list(csv.DictReader(file))
     number = lambda text: float(text) if text else None
     return [
-        {key: (text_of_cell if key in COLUMNS[:3] else number)(row[key]) for key in COLUMNS} for row in rows
+        {key: (text_of_cell if key in LESION_COLUMNS[:3] else number)(row[key]) for key in LESION_COLUMNS}
+        for row in rows
     ]

@@ -12,7 +12,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 from drmc.cli import main as cli
-from drmc.errors import CancelledError, InputError
+from drmc.errors import CanceledError, InputError
 from drmc.simulation.calibration import study
 from drmc.simulation.calibration.public_noise import (
     SCANNERS,
@@ -316,10 +316,10 @@ def test_a_stopped_calibration_goes_on(finished, tmp_path):
         if share == 1.0:
             seen.append(piece)
         if len(seen) == 1 and share < 1.0:
-            raise CancelledError
+            raise CanceledError
 
     names = [piece.name for piece in pieces(PLAN)]
-    with pytest.raises(CancelledError):
+    with pytest.raises(CanceledError):
         calibrate(PLAN, tmp_path, stop)
     assert seen == names[:1] and [p.name for p in (tmp_path / "pieces").iterdir()] == [f"{names[0]}.json"]
     written = (tmp_path / "pieces" / f"{names[0]}.json").stat().st_mtime_ns

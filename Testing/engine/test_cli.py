@@ -449,7 +449,7 @@ def test_interrupt_outside_the_tiles_is_a_cancel(capfd, monkeypatch):
 
     monkeypatch.setattr(registry, "list_models", interrupt)
     assert main(["models"]) == 130
-    assert capfd.readouterr().err == "drmc: cancelled\n"
+    assert capfd.readouterr().err == "drmc: canceled\n"
 
 
 @pytest.mark.parametrize("how", ["SIGTERM", "SIGINT", "end of input"])
@@ -478,8 +478,8 @@ def test_cancel_ends_the_process_and_leaves_nothing(tmp_path, how):
             process.send_signal(getattr(signal, how))
         out, err = process.communicate(timeout=120)
     assert process.returncode == 130
-    assert err == "drmc: cancelled\n"
-    assert json.loads(out.splitlines()[-1]) == {"event": "error", "message": "cancelled", "exit_code": 130}
+    assert err == "drmc: canceled\n"
+    assert json.loads(out.splitlines()[-1]) == {"event": "error", "message": "canceled", "exit_code": 130}
     assert tree(tmp_path) == before and not (tmp_path / "out").exists()
 
 

@@ -52,7 +52,7 @@ def test_suv_takes_values_by_hand_and_says_so(capsys, tmp_path):
     [
         (["PatientName=X"], "--header PatientName: cannot be given by hand"),
         (["PatientWeight"], "write KEYWORD=VALUE"),
-        (["PatientWeight=70", "--header", "PatientWeight=71"], "is given twice"),
+        (["PatientWeight=70", "--header", "PatientWeight=71"], "occurs twice"),
         (["PatientWeight=heavy"], "write a positive number"),
     ],
 )
@@ -261,7 +261,7 @@ def test_a_model_is_added_to_the_users_folder(capfd, tmp_path, models, monkeypat
     assert said(capfd, "models", "--add", mine / "mine.pt")["code"] == 0  # again: the same model
     (mine / "mine.json").unlink()
     (mine / "mine.pt").write_bytes(b"not weights")
-    assert "is no weight file" in refused(capfd, tmp_path, "models", "--add", mine / "mine.pt")
+    assert "is not a weight file" in refused(capfd, tmp_path, "models", "--add", mine / "mine.pt")
     assert find_model(user_folder() / "mine.pt").sha256 == added.sha256
 
 

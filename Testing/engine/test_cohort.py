@@ -20,7 +20,7 @@ import pytest
 import SimpleITK as sitk
 from drmc.cli import main as cli
 from drmc.datasets.manifest import read_manifest
-from drmc.errors import CancelledError, DRMCError, InputError
+from drmc.errors import CanceledError, DRMCError, InputError
 from drmc.pet.reading import read_volume
 from drmc.runtime.progress import TerminalProgress
 from drmc.simulation import benchmark, cohort, command
@@ -346,9 +346,9 @@ def test_an_axial_window_lies_in_the_scan_range():
 
 def test_progress_can_cancel_a_patient():
     def cancel(share: float) -> None:
-        raise CancelledError
+        raise CanceledError
 
-    with pytest.raises(CancelledError):
+    with pytest.raises(CanceledError):
         simulate_patient(HEAD, patient_seed(7, "C5", "train", 1), progress=cancel)
 
 
@@ -638,7 +638,7 @@ def test_a_stop_leaves_no_process_and_nothing_half_written(tmp_path, how):
         assert process.returncode == 1 and errors.count("\n") == 1
         assert "ended a worker process (SIGKILL)" in errors and "--workers" in errors
     else:
-        assert (process.returncode, errors) == (130, "drmc: cancelled\n")
+        assert (process.returncode, errors) == (130, "drmc: canceled\n")
     assert last["event"] == "error" and last["exit_code"] == process.returncode
     assert [path for path in out.rglob("*") if path.is_file() or path.name.startswith(".")] == []
 

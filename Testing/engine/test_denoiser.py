@@ -7,7 +7,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
-from drmc.errors import CancelledError, DRMCError, InputError
+from drmc.errors import CanceledError, DRMCError, InputError
 from drmc.imaging.geometry import Geometry
 from drmc.inference import device as device_module
 from drmc.inference.denoiser import Denoiser, _OutOfMemoryError
@@ -256,7 +256,7 @@ def test_progress_counts_tiles_and_every_stage_is_timed():
 def test_cancel_between_tiles_stops_before_the_next_one():
     suv, network = scan((45, 50, 40)), Double(torch.zeros_like)
     asked = []
-    with pytest.raises(CancelledError):
+    with pytest.raises(CanceledError):
         denoise(
             network,
             suv,
@@ -269,7 +269,7 @@ def test_cancel_between_tiles_stops_before_the_next_one():
 
 def test_cancel_reaches_into_a_tile_and_leaves_the_network_usable():
     suv, network = scan((45, 50, 40)), Double(torch.zeros_like)
-    with pytest.raises(CancelledError):  # asked for while the first tile is being computed
+    with pytest.raises(CanceledError):  # asked for while the first tile is being computed
         denoise(network, suv, Geometry(suv.shape), cancel=lambda: bool(network.batches))
     assert network.batches == [1]
     assert not network.inner._forward_pre_hooks

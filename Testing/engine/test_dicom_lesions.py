@@ -301,7 +301,7 @@ def test_a_mask_of_the_scans_shape_that_lies_elsewhere_is_told(tmp_path, name):
     scan = grid(SHAPE, origin=(4.0, 6.0, 2.0))
     mask = box(SHAPE, (1, 4), (4, 9), (4, 9))
     _, notices = read_segments(label_image(tmp_path / name, mask), scan)
-    assert "has the scan's shape but another place or direction" in notices[0]
+    assert "has the scan's shape but another position or direction" in notices[0]
     assert "7.483 mm apart" in notices[0] and "(4, 6, 2)" in notices[0] and name in notices[0]
     _, notices = read_segments(label_image(tmp_path / name, mask, spacing=(1.0, 1.0, 1.0)), scan)
     assert "has the scan's shape" in notices[0]
@@ -335,7 +335,7 @@ def test_frames_far_apart_do_not_fill_the_memory(tmp_path):
     place = ds.PerFrameFunctionalGroupsSequence[-1].PlanePositionSequence[0]
     place.ImagePositionPatient = [place.ImagePositionPatient[0], place.ImagePositionPatient[1], 9e7]
     ds.save_as(tmp_path / "seg.dcm")
-    with pytest.raises(InputError, match=r"no slices at even steps|in steps of"):
+    with pytest.raises(InputError, match=r"not slices at even steps|in steps of"):
         read_segments(tmp_path / "seg.dcm", geometry)
 
 
@@ -403,6 +403,6 @@ def test_a_frame_larger_than_any_scan_is_refused(tmp_path):
     ds.Rows = ds.Columns = 65535
     ds.SeriesInstanceUID = generate_uid()
     ds.save_as(tmp_path / "seg.dcm")
-    with pytest.raises(InputError, match="none of a segmentation"):
+    with pytest.raises(InputError, match="do not fit a segmentation"):
         read_segments(tmp_path / "seg.dcm", geometry)
     assert read_volume(tmp_path / "pet").geometry == geometry

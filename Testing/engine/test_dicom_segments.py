@@ -557,8 +557,8 @@ def no_object(folder: Path) -> Path:
 SQUARE = rectangle((0.0, 10.0), (-10.0, 10.0), 33.0)
 REFUSALS = {
     "no DICOM SEG or RTSTRUCT": no_object,
-    "holds 2 DICOM SEG or RTSTRUCT": two_objects,
-    "holds PT": pet_slice,
+    "contains 2 DICOM SEG or RTSTRUCT": two_objects,
+    "has PT .Modality": pet_slice,
     "no segments": damaged(lambda ds: delattr(ds, "SegmentSequence")),
     "no frames": damaged(no_frames),
     "SegmentationType": damaged(lambda ds: setattr(ds, "SegmentationType", "OTHER")),

@@ -18,7 +18,7 @@ from drmc.denoising import inputs, outputs, resume
 from drmc.denoising.batch import run_batch
 from drmc.denoising.pipeline import run
 from drmc.denoising.request import DenoiseRequest, LoadedModel
-from drmc.errors import CancelledError, InputError
+from drmc.errors import CanceledError, InputError
 from drmc.pet import dicom_writing
 from drmc.pet.dicom_writing import Equipment, plan_series, write_series
 from drmc.pet.reading import read_volume
@@ -495,7 +495,7 @@ def test_an_interrupted_write_leaves_nothing(models, tmp_path, monkeypatch, exis
 
     monkeypatch.setattr(dicom_writing, "_save", save_some)
     monkeypatch.setattr(outputs.os, "replace", move_some)
-    expected = CancelledError if moment == "cancel" else OSError
+    expected = CanceledError if moment == "cancel" else OSError
     with pytest.raises(expected):
         run(
             dicom_request(tmp_path / "scan", output),

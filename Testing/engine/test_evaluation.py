@@ -21,6 +21,7 @@ from drmc.imaging.geometry import Geometry
 from drmc.imaging.smoothing import noise_level
 from drmc.measures.metrics import attainable_gain_db, nrmse, psnr, ssim
 from drmc.models.card import add_to_card
+from drmc.models.evaluation import evaluation_path, read_evaluation, summary
 from drmc.models.registry import find_model
 from drmc.pet.reading import read_volume
 from evaluation_data import LARGE, LIVER, SHAPE, SMALL, SPACING, constant_model, write_dataset, write_nifti
@@ -255,7 +256,7 @@ def test_an_evaluation_that_was_broken_off_goes_on(dataset, tmp_path, monkeypatc
     with monkeypatch.context() as patch:
         patch.setattr(estimators.Estimator, "estimate", stops)
         assert cli.main(["evaluate", str(broken)]) == 130
-    assert capsys.readouterr().err.endswith("drmc: cancelled\n")
+    assert capsys.readouterr().err.endswith("drmc: canceled\n")
     assert not (tmp_path / "broken" / "results.csv").exists()
     assert not list((tmp_path / "broken").rglob(".part-*"))
     evaluated(broken)
@@ -322,16 +323,16 @@ def test_slabs_lie_in_the_image_and_never_twice():
         assert taken and len(taken) == len(set(taken))
 
 
-def test_the_result_goes_into_the_models_card_when_asked(dataset, tmp_path):
+def test_the_result_goes_beside_the_model_when_asked(dataset, tmp_path):
     path = configured(dataset, tmp_path, centers=["A"])
     card = tmp_path / "model" / "drmc.json"
     before = json.loads(card.read_text())
     evaluated(path)
-    assert json.loads(card.read_text()) == before
+    assert json.loads(card.read_text()) == before and not evaluation_path(find_model(card).path).exists()
     result = evaluated(path, "--card")
     after = json.loads(card.read_text())
-    assert {k: v for k, v in after.items() if k != "evaluation"} == before
-    assert after["evaluation"] == {k: v for k, v in result.items() if k != "model"}
+    assert after == {**before, "evaluation_summary": summary(result)}
+    assert read_evaluation(find_model(card)) == result
     assert find_model(card).sha256 == before["sha256"] == result["model"]["sha256"]
     with pytest.raises(ValueError, match="'tile' follows from the weights"):
         add_to_card(find_model(card), {"tile": 8})

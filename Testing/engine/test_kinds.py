@@ -270,7 +270,7 @@ def test_a_model_is_fine_tuned(kind, dataset, tmp_path):
     config = TrainingConfig.from_dict(
         {**values, "initial_weights": str(tmp_path / "m.pt"), "patch": 8, "steps": 1}
     )
-    assert same(dict(Trainer(config).network.state_dict()), dict(new(kind, seed=5).state_dict()))
+    assert same(dict(Trainer(config).sites[0].network.state_dict()), dict(new(kind, seed=5).state_dict()))
     tuned = load_network(find_model(train(config)))[0]
     assert tuned.config == SMALL[kind]
 

@@ -12,7 +12,8 @@ from drmc.imaging.files import write_image
 from drmc.imaging.geometry import Geometry
 from drmc.measures import mtv
 from drmc.measures.lesion_files import write_lesions_csv
-from drmc.measures.lesions import COLUMNS, lesion_table
+from drmc.measures.lesions import lesion_table
+from drmc.measures.rows import LESION_COLUMNS, THRESHOLDS
 from drmc.models.weights import save_model
 from drmc.report.lesions import lesions_html
 from drmc.segments.segment import Segment
@@ -89,7 +90,7 @@ def test_the_table_is_written_with_the_new_columns_last_and_read_back(tmp_path):
     rows = list(table().values())
     write_lesions_csv(tmp_path / "lesions.csv", rows)
     head = (tmp_path / "lesions.csv").read_text().splitlines()[0].split(",")
-    assert head == [*COLUMNS] and head[-len(mtv.QUANTITIES) :] == [*mtv.QUANTITIES]
+    assert head == [*LESION_COLUMNS] and head[-len(THRESHOLDS) :] == [*THRESHOLDS]
     assert read_lesions_csv(tmp_path / "lesions.csv") == rows
 
 

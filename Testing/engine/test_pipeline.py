@@ -20,7 +20,7 @@ from drmc.denoising.batch import run_batch
 from drmc.denoising.finding import companions, find_scan, find_scans, is_batch
 from drmc.denoising.outputs import check_output_folder
 from drmc.denoising.request import DenoiseRequest
-from drmc.errors import CancelledError, DRMCError, InputError
+from drmc.errors import CanceledError, DRMCError, InputError
 from drmc.imaging.files import write_image
 from drmc.imaging.geometry import Geometry
 from drmc.models.weights import save_model
@@ -315,7 +315,7 @@ def test_a_failure_leaves_the_output_folder_as_it_was(models, case, tmp_path, mo
 def test_cancel_stops_between_tiles_and_leaves_nothing(models, case, tmp_path):
     before = tree(tmp_path)
     done = []
-    with pytest.raises(CancelledError):
+    with pytest.raises(CanceledError):
         pipeline.run(request(case, tmp_path / "out"), lambda *told: done.append(told), lambda: len(done) > 1)
     assert 2 <= len(done) < done[0][1]
     assert tree(tmp_path) == before and not (tmp_path / "out").exists()
@@ -330,7 +330,7 @@ def test_cancel_after_the_last_tile_still_leaves_nothing(models, case, tmp_path,
         asked.append(True)
 
     monkeypatch.setattr(pipeline, "write_report", write_and_cancel)
-    with pytest.raises(CancelledError):
+    with pytest.raises(CanceledError):
         pipeline.run(request(case, tmp_path / "out"), None, lambda: bool(asked))
     assert not (tmp_path / "out").exists()
 
@@ -514,7 +514,7 @@ def test_an_unforeseen_fault_fails_one_scan_and_cancel_keeps_what_is_done(
         if keywords["name"] == "p1":
             raise ZeroDivisionError("a fault\nof two lines")
         if keywords["name"] == "p3":
-            raise CancelledError()
+            raise CanceledError()
         return real(request, *arguments, **keywords)
 
     monkeypatch.setattr(pipeline, "run", run)

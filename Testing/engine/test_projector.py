@@ -7,7 +7,7 @@ import math
 import numpy as np
 import pytest
 import torch
-from drmc.errors import CancelledError
+from drmc.errors import CanceledError
 from drmc.simulation.projector import (
     GaussianPSF,
     Projector,
@@ -342,9 +342,9 @@ def test_every_update_reports_and_may_cancel():
 
     def cancel(share: float) -> None:
         calls.append(share)
-        raise CancelledError
+        raise CanceledError
 
     calls.clear()
-    with pytest.raises(CancelledError):
+    with pytest.raises(CanceledError):
         in_slabs(model, prompts, 2, slab=7, progress=cancel)
     assert len(calls) == 1

@@ -14,7 +14,7 @@ import SimpleITK as sitk
 from drmc.denoising.api import denoise
 from drmc.denoising.pipeline import denoise_volume, run
 from drmc.denoising.request import DenoiseRequest
-from drmc.errors import CancelledError, InputError
+from drmc.errors import CanceledError, InputError
 from drmc.imaging.files import read_image
 from drmc.inference.denoiser import Denoiser
 from drmc.models.registry import find_model
@@ -115,7 +115,7 @@ def test_refusals(weights: Path, scan: Path):
         denoise(volume, precision="fp64")
     with pytest.raises(InputError, match="a ready Denoiser has its own"):
         denoise(volume, Denoiser.from_model(), device="cpu")
-    with pytest.raises(CancelledError):
+    with pytest.raises(CanceledError):
         denoise(volume, cancel=lambda: True)
 
 

@@ -19,7 +19,8 @@ from drmc.measures.bias import (
     repeatability_flags,
 )
 from drmc.measures.lesion_files import write_lesions_csv
-from drmc.measures.lesions import COLUMNS, POSITION, STAGES, lesion_table, segment_statistics
+from drmc.measures.lesions import lesion_table, segment_statistics
+from drmc.measures.rows import LESION_COLUMNS, POSITION, STAGES
 from drmc.measures.suv_peak import PEAK_RADIUS_MM, peak_sphere
 from drmc.segments.reading import read_segments
 from drmc.segments.segment import Segment
@@ -272,7 +273,7 @@ def test_table_has_one_row_per_segment_and_stage_and_overlapping_segments_do_not
     geometry = grid(shape)
     rows = lesion_table("s", [Segment("a", a), Segment("b", b)], stages, geometry)
     assert [(row["segment"], row["stage"]) for row in rows] == [(s, stage) for s in "ab" for stage in STAGES]
-    assert all(tuple(row) == COLUMNS for row in rows)
+    assert all(tuple(row) == LESION_COLUMNS for row in rows)
     alone = lesion_table("s", [Segment("b", b)], stages, geometry)
     assert rows[4:] == alone
     change = next(row for row in rows if row["stage"] == "change_percent")

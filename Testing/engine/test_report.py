@@ -256,7 +256,7 @@ def test_a_scan_of_air_and_undefined_numbers():
     content = case(shape=(1, 14, 16), reference=False) | {"routing": routing_table(np.zeros((0, 10, 3)))}
     html = report_html(**content)
     assert "Axial slice" in html and "Coronal" not in html
-    assert "No tile held any body" in html
+    assert "No tile contained any body" in html
     assert "nan" not in Page(html).text.lower().replace("resonance", "")
 
 

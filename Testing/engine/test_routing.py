@@ -8,7 +8,8 @@ from xml.etree import ElementTree
 
 import numpy as np
 import pytest
-from drmc.measures.routing import COLUMNS, routing_table, write_routing_csv
+from drmc.measures.routing import routing_table, write_routing_csv
+from drmc.measures.rows import GATE_NUMBERS, ROUTING_COLUMNS
 from drmc.pages.heatmap import routing_svg
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -62,7 +63,7 @@ def test_weights_count_like_repeated_tiles_and_zero_like_absent():
     repeated = routing_table(np.repeat(GATES, weights, axis=0))
     for one, other in zip(weighted, repeated, strict=True):
         assert one == {
-            key: pytest.approx(value) if key in COLUMNS[3:] else value for key, value in other.items()
+            key: pytest.approx(value) if key in GATE_NUMBERS else value for key, value in other.items()
         }
 
 
@@ -84,7 +85,7 @@ def test_shares_add_up(tiles, blocks, experts, seed):
 def test_a_scan_of_air_has_rows_without_numbers(tmp_path: Path):
     rows = routing_table(np.zeros((0, 4, 3)))
     assert len(rows) == 12
-    assert all(row[key] is None for row in rows for key in COLUMNS[3:])
+    assert all(row[key] is None for row in rows for key in GATE_NUMBERS)
     write_routing_csv(tmp_path / "routing.csv", rows)
     assert (tmp_path / "routing.csv").read_text().splitlines()[1] == "1,attention,1,,,,"
     ElementTree.fromstring(routing_svg(rows))
@@ -115,7 +116,7 @@ def test_csv_gives_the_rows_back(tmp_path: Path):
     assert list(read[0]) == "block,bank,expert,mean_gate,sd_gate,closed_fraction,top1_fraction".split(",")
     for one, other in zip(read, rows, strict=True):
         assert one["bank"] == other["bank"]
-        assert all(float(one[key]) == other[key] for key in COLUMNS if key != "bank")
+        assert all(float(one[key]) == other[key] for key in ROUTING_COLUMNS if key != "bank")
 
 
 def test_heat_map_has_every_number_and_needs_nothing():

@@ -236,7 +236,7 @@ def test_what_is_no_regular_file_is_never_read(special, tmp_path, capsys):
         ("evaluate", special),
     ):
         line = refused(capsys, *arguments)
-        assert "no regular file" in line and str(special) in line, arguments
+        assert "not a regular file" in line and str(special) in line, arguments
     assert not (tmp_path / "out").exists()
 
 

@@ -82,7 +82,7 @@ def test_values_of_json_come_as_annotated():
         ({"models": ["a"]}, "models = ['a']: must be an object of texts"),
         ({"models": {"A": "a", "B": 1}}, "models = 1: must be a text"),
         ({"seed": -1}, "seed = -1: must be a whole number of at least 0, or null"),
-        ({"sede": 1}, "unknown key 'sede', meant is perhaps 'seed'; known are folder, frames"),
+        ({"sede": 1}, "unknown key 'sede' (did you mean 'seed'?); known are folder, frames"),
         ({"zzz": 1}, "unknown key 'zzz'; known are folder, frames"),
     ],
 )

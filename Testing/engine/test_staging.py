@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 
@@ -291,3 +292,13 @@ def test_a_second_training_and_a_second_evaluation_say_that_there_is_a_first(tmp
             assert main([command, str(path)]) == 2
             assert os.listdir(tmp_path).count(first.staging.name) == 1
         assert "another run is writing there" in capsys.readouterr().err
+
+
+def test_a_relative_output_is_not_taken_for_that_of_another_run(tmp_path, monkeypatch):
+    """On Python 3.12 and later tempfile.mkdtemp returns an absolute path whatever the folder was."""
+    monkeypatch.chdir(tmp_path)
+    make = tempfile.mkdtemp
+    monkeypatch.setattr(tempfile, "mkdtemp", lambda **options: os.path.abspath(make(**options)))
+    for _ in range(2):  # the folder is made by the first and is there for the second
+        with staging.Claim(Path("out")) as claim:
+            assert claim.take().parent.samefile(tmp_path)

@@ -358,7 +358,7 @@ def test_a_step_of_muon_has_the_size_of_one_of_adamw_and_leaves_the_others_to_it
 def test_every_parameter_is_in_one_group_and_the_experts_are_muons(config):
     config = replace(config, optimizer="muon", muon_rate=7.0, tail_rate=0.5)
     trainer = Trainer(config)
-    names = {id(p): name for name, p in trainer.network.named_parameters()}
+    names = {id(p): name for name, p in trainer.sites[0].network.named_parameters()}
     groups = [([names[id(p)] for p in g["params"]], g) for g in trainer.sites[0].optimizer.param_groups]
     assert sorted(name for grouped, _ in groups for name in grouped) == sorted(names.values())
     banks = {"qkv_M3CC", "depthwise_MC333", "project_MCC", "weight1_MFC", "weight2_MCF"}
@@ -412,16 +412,16 @@ def test_every_slot_of_a_step_goes_to_exactly_one_process(config):
 
 def test_a_step_moves_the_network_and_the_average_follows(config, pairs):
     trainer = Trainer(config)
-    before = {k: v.clone() for k, v in trainer.average.state_dict().items()}
+    before = {k: v.clone() for k, v in trainer.sites[0].average.state_dict().items()}
     record = trainer.train_step(sampler_of(pairs))
     assert record["step"] == trainer.step == 1 and record["rate"] == learning_rate(config, 0)
     assert (
         set(record["loss"]) == set(CENTERS) and record["loss"]["B"] > record["loss"]["A"] > config.charbonnier
     )
-    moved = trainer.network.tail.weight.detach()
+    moved = trainer.sites[0].network.tail.weight.detach()
     assert float(moved.abs().max()) > 0
     # the average forgets its start quickly: 0.1 of it and 0.9 of the first step
-    assert torch.allclose(trainer.average.tail.weight, 0.9 * moved, atol=1e-9)
+    assert torch.allclose(trainer.sites[0].average.tail.weight, 0.9 * moved, atol=1e-9)
     assert float(before["tail.weight"].abs().max()) == 0
 
 
@@ -452,22 +452,22 @@ def test_a_step_without_finite_gradients_changes_nothing_and_is_counted(config, 
     sampler = Poisoned(pairs, at=1)
     trainer.train_step(sampler)
     states = (
-        trainer.network.state_dict(),
-        trainer.average.state_dict(),
+        trainer.sites[0].network.state_dict(),
+        trainer.sites[0].average.state_dict(),
         trainer.sites[0].optimizer.state_dict()["state"],
     )
     before = [{k: v.clone() for k, v in s.items()} if k < 2 else _cloned(s) for k, s in enumerate(states)]
     record = trainer.train_step(sampler)
     assert not math.isfinite(record["gradient_norm"]) and trainer.skipped == 1 and trainer.step == 2
     after = (
-        trainer.network.state_dict(),
-        trainer.average.state_dict(),
+        trainer.sites[0].network.state_dict(),
+        trainer.sites[0].average.state_dict(),
         trainer.sites[0].optimizer.state_dict()["state"],
     )
     assert all(same(a, b) for a, b in zip(before, after, strict=True))
     trainer.train_step(sampler)
-    assert trainer.skipped == 1 and not same(before[0], trainer.network.state_dict())
-    assert all(bool(torch.isfinite(v).all()) for v in trainer.network.state_dict().values())
+    assert trainer.skipped == 1 and not same(before[0], trainer.sites[0].network.state_dict())
+    assert all(bool(torch.isfinite(v).all()) for v in trainer.sites[0].network.state_dict().values())
 
 
 def _cloned(state: dict) -> dict:
@@ -595,8 +595,8 @@ def test_without_a_moving_average_the_average_is_the_network(config, pairs):
     trainer = Trainer(replace(config, ema_decay=0.0))
     for _ in range(2):
         trainer.train_step(sampler_of(pairs))
-    assert same(dict(trainer.average.state_dict()), dict(trainer.network.state_dict()))
-    assert not same(dict(trainer.network.state_dict()), dict(initial_network(config).state_dict()))
+    assert same(dict(trainer.sites[0].average.state_dict()), dict(trainer.sites[0].network.state_dict()))
+    assert not same(dict(trainer.sites[0].network.state_dict()), dict(initial_network(config).state_dict()))
 
 
 def test_values_stand_on_top_of_their_preset():
@@ -652,10 +652,10 @@ def test_a_dataset_with_a_missing_file_is_refused_in_one_line(dataset, tmp_path,
 def test_bfloat16_trains_float32_weights_nearly_alike(config, pairs):
     sampler = sampler_of(pairs)
     exact, low = Trainer(config), Trainer(replace(config, precision="bf16"))
-    start = {key: value.clone() for key, value in exact.network.state_dict().items()}
+    start = {key: value.clone() for key, value in exact.sites[0].network.state_dict().items()}
     for _ in range(3):
         records = [trainer.train_step(sampler) for trainer in (exact, low)]
-    a, b = (dict(trainer.network.state_dict()) for trainer in (exact, low))
+    a, b = (dict(trainer.sites[0].network.state_dict()) for trainer in (exact, low))
     assert all(value.dtype == torch.float32 for value in b.values())
     flat = lambda state: torch.cat([(state[key] - start[key]).flatten() for key in start])
     cosine = torch.nn.functional.cosine_similarity(flat(a), flat(b), dim=0)
@@ -670,7 +670,7 @@ def test_slots_computed_one_after_the_other_make_the_same_step(config, pairs):
     records = [trainer.train_step(sampler) for trainer in (together, in_turn)]
     assert records[1]["loss"] == pytest.approx(records[0]["loss"], rel=1e-5)
     assert records[1]["closed_gates"] == pytest.approx(records[0]["closed_gates"])
-    a, b = (trainer.network.state_dict() for trainer in (together, in_turn))
+    a, b = (trainer.sites[0].network.state_dict() for trainer in (together, in_turn))
     assert apart(a, b, config) < ROUNDING
 
 
@@ -692,7 +692,9 @@ def test_fine_tuning_goes_on_from_a_model_and_watches_what_it_forgets(dataset, s
     assert config.network == TINY  # the model's, not the preset's
     start = Trainer(config)
     given = dict(load_network(find_model(shipped))[0].state_dict())
-    assert same(dict(start.network.state_dict()), given) and same(dict(start.average.state_dict()), given)
+    assert same(dict(start.sites[0].network.state_dict()), given) and same(
+        dict(start.sites[0].average.state_dict()), given
+    )
     records: list[dict] = []
     entry = find_model(train(config, report=records.append))
     validations = [r for r in records if r["event"] == "validation"]

@@ -327,7 +327,7 @@ def test_a_step_watches_what_the_network_did(tmp_path):
     trainer = Trainer(tiny_config(folder, tmp_path / "run", network=replace(TINY, gate="top2")))
     low = [sampler_of(pairs).draw(0, center, 0)[0] for center in CENTERS]
     with torch.no_grad():
-        gates = trainer.network(torch.from_numpy(np.stack(low))[:, None])[1].numpy()
+        gates = trainer.sites[0].network(torch.from_numpy(np.stack(low))[:, None])[1].numpy()
     record = trainer.train_step(sampler_of(pairs))
     for number, center in enumerate(CENTERS):
         assert np.allclose(record["usage"][center], gates[number], atol=1e-5)

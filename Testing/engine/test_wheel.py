@@ -105,7 +105,8 @@ def test_it_holds_the_engine_and_nothing_else(wheel: Path):
         if path.is_file() and "__pycache__" not in path.parts
     }
     assert held == expected
-    assert {"drmc/models/data/drmc-small-2.json", "drmc/simulation/centers.json"} <= held
+    shipped = {f"drmc/models/data/drmc-small-2{ending}" for ending in (".json", ".evaluation.json")}
+    assert {*shipped, "drmc/simulation/centers.json"} <= held
     assert not [name for name in held if re.search(r"(^|/)(test|conftest)", name, re.IGNORECASE)]
     assert weights == (ENGINE / "models" / "data" / "drmc-small-2.pt").read_bytes()
 

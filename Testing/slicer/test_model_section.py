@@ -174,7 +174,7 @@ def test_a_model_is_added_from_a_file_by_the_engine(qtSlicer, model, library, tm
         )
         panel.ui.addModelButton.click()
         waitUntil(qtSlicer, lambda: panel.ui.addModelButton.enabled, 120)
-        assert "broken.pt: is no weight file" in panel.ui.addModelLabel.text
+        assert "broken.pt: is not a weight file" in panel.ui.addModelLabel.text
         assert panel._parameterNode.model == "other" and not (user_folder() / "broken.pt").exists()
     finally:
         host.closeWidget(panel)

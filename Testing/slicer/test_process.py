@@ -416,7 +416,7 @@ def test_cancel_leaves_no_process_and_no_node(slicer):
     )
     job.start(device="cpu", model="tiny")
     scratch = next(Path(slicer.app.temporaryPath).iterdir())
-    with pytest.raises(engineErrors().CancelledError):
+    with pytest.raises(engineErrors().CanceledError):
         job.wait()
     assert time.monotonic() - cancelled[0] < 20.0  # one second of grace, on a machine that may be busy
     assert nodeIDs(slicer) == before and job.outputVolume is None and not job.isRunning()
@@ -434,7 +434,7 @@ def test_the_input_is_removed_meanwhile(slicer):
     before = nodeIDs(slicer)
     puppet.outputLine.emit('{"event": "result", "summary": {}}')
     puppet.finished.emit(0)
-    assert isinstance(job.error, engineErrors().CancelledError) and "removed" in str(job.error)
+    assert isinstance(job.error, engineErrors().CanceledError) and "removed" in str(job.error)
     assert nodeIDs(slicer) == before
     assert list(Path(slicer.app.temporaryPath).iterdir()) == []
 

@@ -127,7 +127,7 @@ def test_a_whole_tree_that_ignores_the_request_is_ended(makeJob, tmp_path, how):
     assert len(processesOf(mark)) == 3
     getattr(job, how)()
     assert job.wait(seconds=20)
-    assert job.exitCode == 130 and job.message == "cancelled"
+    assert job.exitCode == 130 and job.message == "canceled"
     deadline = time.monotonic() + 10.0
     while processesOf(mark) and time.monotonic() < deadline:
         time.sleep(0.05)

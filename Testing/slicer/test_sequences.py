@@ -179,5 +179,5 @@ def test_a_sequence_that_is_removed_meanwhile(slicer, proxy, puppets, monkeypatc
     slicer.mrmlScene.RemoveNode(proxy)
     before = nodeIDs(slicer)
     say(puppets[1], 0, event="result", summary={"outputs": []})
-    assert isinstance(job.error, engineErrors().CancelledError) and "removed" in str(job.error)
+    assert isinstance(job.error, engineErrors().CanceledError) and "removed" in str(job.error)
     assert nodeIDs(slicer) == before and list(Path(slicer.app.temporaryPath).iterdir()) == []

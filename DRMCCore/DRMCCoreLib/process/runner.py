@@ -59,7 +59,7 @@ class JobState(enum.Enum):
 class Job:
     """One run of a command that speaks the engine's JSON lines.
 
-    After `finished`: `exitCode` (0 done, 1 failed, 2 refused, 130 cancelled), `result` (the fields of the result event,
+    After `finished`: `exitCode` (0 done, 1 failed, 2 refused, 130 canceled), `result` (the fields of the result event,
     {} without one) and `message` (why there is no result; one line). A job that was done before the request to cancel
     reached it has exit code 0 and `cancelRequested`.
     """
@@ -167,7 +167,7 @@ class Job:
             exitCode = exitCode and CANCELLED
         self.exitCode = exitCode
         if exitCode == CANCELLED:
-            self.message = self.message or "cancelled"
+            self.message = self.message or "canceled"
         elif exitCode:
             self.message = self.message or (
                 self._lastLines[-1] if self._lastLines else f"ended with exit code {exitCode}"

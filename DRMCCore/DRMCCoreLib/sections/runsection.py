@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from drmc.errors import CancelledError, DRMCError, InputError
+from drmc.errors import CanceledError, DRMCError, InputError
 from slicer.i18n import tr as _
 
 from DRMCCoreLib.panel import reports
@@ -125,7 +125,7 @@ class RunSection(Section):
         if job.error is None:
             seconds, device = job.summary["seconds"]["total"], job.summary["device"]
             self.ui.statusLabel.setText(_("Done in {s:.0f} s on {device}.").format(s=seconds, device=device))
-        elif isinstance(job.error, CancelledError):
+        elif isinstance(job.error, CanceledError):
             self.ui.statusLabel.setText(_("Canceled; the scene is as it was."))
         else:
             self.ui.statusLabel.setText(inPanelWords(str(job.error)))

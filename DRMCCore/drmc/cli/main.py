@@ -1,7 +1,7 @@
 """The command `drmc`: its subcommands, its exit codes and its last line.
 
 Exit codes: 0 done, 1 failed, 2 refused (bad input or usage: one line on standard error, nothing written),
-130 cancelled (SIGINT, SIGTERM). With DRMC_DEBUG=1 a failure shows its traceback. Nothing heavy is
+130 canceled (SIGINT, SIGTERM). With DRMC_DEBUG=1 a failure shows its traceback. Nothing heavy is
 imported before a subcommand needs it.
 """
 
@@ -21,7 +21,7 @@ from typing import Any, NoReturn
 
 from drmc import __version__
 from drmc.cli.streams import without_native_text, without_warnings
-from drmc.errors import CancelledError, DRMCError, InputError
+from drmc.errors import CanceledError, DRMCError, InputError
 from drmc.files import is_full_disk
 from drmc.runtime.progress import JsonProgress, Reporter, TerminalProgress
 from drmc.texts import RESEARCH_USE, shown_output
@@ -35,7 +35,7 @@ examples:
   drmc suv PET_FOLDER                                 the SUV factor and the rule it came from
   drmc models                                         what is installed
 
-exit codes: 0 done, 1 failed, 2 refused (bad input or usage), 130 cancelled
+exit codes: 0 done, 1 failed, 2 refused (bad input or usage), 130 canceled
 {RESEARCH_USE}"""
 
 # Subcommands, each a module with `add_arguments` and `run`, imported when it is used: (module, help).
@@ -99,7 +99,7 @@ def _run(arguments: list[str]) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     except KeyboardInterrupt:
-        return _end(reporter, "cancelled", CancelledError.exit_code)
+        return _end(reporter, "canceled", CanceledError.exit_code)
     except DRMCError as error:
         return _end(reporter, str(error), error.exit_code, error.details)
     except Exception as error:

@@ -3,41 +3,59 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Mapping
 from typing import Any
 
 from drmc.cli.arguments import add_json
 from drmc.cli.printing import printed
+from drmc.errors import InputError
+from drmc.models.card import ModelEntry
+from drmc.models.evaluation import SUMMARY_KEY, evaluation_path, read_evaluation
 from drmc.runtime.progress import Reporter
 from drmc.texts import shown
 
-EXAMPLES = "  drmc models\n  drmc models --add mine.pt"
+EXAMPLES = "  drmc models\n  drmc models --add mine.pt\n  drmc models --evaluation mine"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the arguments of the command."""
-    parser.add_argument(
+    task = parser.add_mutually_exclusive_group()
+    task.add_argument(
         "--add",
         metavar="FILE",
         help="check a weight file (.pt) and copy it with its card into the user's folder",
+    )
+    task.add_argument(
+        "--evaluation",
+        nargs="?",
+        const="",
+        metavar="MODEL",
+        help="what was measured of a model (a name or a file; without one the default model)",
     )
     add_json(parser)
 
 
 def run(options: argparse.Namespace, reporter: Reporter) -> int:
-    """Lists the models, or adds one, and returns the exit code."""
-    from drmc.models.registry import add_model, list_models, model_folders
+    """Lists the models, adds one, or prints the evaluation of one; returns the exit code."""
+    from drmc.models.registry import add_model, find_model, list_models, model_folders
 
     added = None if options.add is None else add_model(options.add)
+    evaluated = None if options.evaluation is None else find_model(options.evaluation or None)
+    evaluation = None if evaluated is None else read_evaluation(evaluated)
     entries = list_models()
     listed = {
         "folders": [str(folder) for folder in model_folders()],
         "models": [_model(e) for e in entries],
         "added": None if added is None else _model(added),
+        "evaluated": None if evaluated is None else {**_model(evaluated), "evaluation": evaluation},
     }
     if printed(options, reporter, listed):
         return 0
     if added is not None:
         print(f"{added.path}: added")
+        return 0
+    if evaluated is not None and evaluation is not None:
+        _print_evaluation(evaluated, evaluation)
         return 0
     if not entries:
         folders = ", ".join(str(folder) for folder in model_folders())
@@ -54,10 +72,45 @@ def run(options: argparse.Namespace, reporter: Reporter) -> int:
         for key in ("problem", "kind", "parameters", "tile", "training", "license", "intended_use"):
             if found[key] is not None:
                 print(f"  {key.replace('_', ' ')}: {shown(_plain(found[key]))}")
+        if summary := entry.card.get(SUMMARY_KEY):
+            print(
+                f"  measured: {shown(_measured(summary))} (drmc models --evaluation {entry.name} prints it)"
+            )
     return 0
 
 
-def _model(entry: Any) -> dict[str, Any]:
+def _print_evaluation(entry: ModelEntry, result: Mapping[str, Any]) -> None:
+    """Prints the tables of `drmc evaluate`; InputError where the file lacks what they show."""
+    from drmc.evaluation.tables import markdown
+
+    try:
+        text = (
+            f"model {entry.name}, measured by drmc {result['version']} on {result['data']} data "
+            f"({result['precision']} on {result['device']})\n\n{markdown(result)}"
+        )
+    except (KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
+        raise InputError(
+            f"{evaluation_path(entry.path)}: is no evaluation that this version of drmc can print "
+            f"({type(error).__name__}: {error}): run drmc evaluate CONFIG --card"
+        ) from None
+    print("\n".join(map(shown, text.splitlines())))
+
+
+def _measured(summary: Any) -> str:
+    """The summary of an evaluation in a card; what is not of its form is shown as it is."""
+    try:
+        groups = [
+            f"{group} centers ({found['patients']} patients) {found['psnr_gain']:+.2f} dB PSNR, "
+            f"{100 * found['psnr_share']:.0f} % of the attainable gain"
+            for group, found in summary["groups"].items()
+        ]
+        aims = f"{summary['aims_reached']} of {summary['aims_assessed']} aims reached"
+        return "; ".join([*groups, f"{summary['data']} data", aims])
+    except (KeyError, TypeError, ValueError, AttributeError):
+        return _plain(summary)
+
+
+def _model(entry: ModelEntry) -> dict[str, Any]:
     card = entry.card or {}
     keys = (
         "title",
@@ -66,7 +119,8 @@ def _model(entry: Any) -> dict[str, Any]:
         "kind",
         "config",
         "training",
-        "evaluation",
+        "evaluation",  # of the model that --evaluation names; null in the list
+        SUMMARY_KEY,
         "license",
         "intended_use",
         "command",

@@ -4,32 +4,36 @@ from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from drmc.runtime.progress import Reporter, duration, table_lines
 from drmc.texts import RESEARCH_USE, shown
 
-TABLE_QUANTITIES = (
+if TYPE_CHECKING:
+    from drmc.measures.rows import LesionNumber, LesionRow
+    from drmc.report.summary import Summary
+
+TABLE_QUANTITIES: tuple[tuple[LesionNumber, str], ...] = (
     ("suv_mean", "SUVmean"),
     ("suv_max", "SUVmax"),
     ("suv_peak", "SUVpeak"),
     ("mtv41_ml", "MTV41 [ml]"),
     ("tlg41", "TLG41"),
 )
-FIXED_VOLUMES = (
+FIXED_VOLUMES: tuple[tuple[LesionNumber, str], ...] = (
     ("mtv_suv25_ml", "MTV SUV2.5"),
     ("mtv_suv40_ml", "MTV SUV4.0"),
     ("mtv41_original_ml", "MTV41 of original"),
 )
 
 
-def print_denoised(summary: dict[str, Any], output: Path) -> None:
+def print_denoised(summary: Summary, output: Path) -> None:
     """Prints what `drmc denoise` says of a result: lesions, comparison with the reference, SUV and files."""
     lesions = summary["lesions"]
     if lesions is not None:
-        by_segment: dict[str, dict[str, Any]] = {}
+        by_segment: dict[str, dict[str, Mapping[str, Any]]] = {}
         for row in lesions["segments"]:
             by_segment.setdefault(row["segment"], {})[row["stage"]] = row
         columns = (*TABLE_QUANTITIES, *FIXED_VOLUMES)
@@ -51,9 +55,13 @@ def print_denoised(summary: dict[str, Any], output: Path) -> None:
         print_volumes(lesions["segments"])
     reference = summary["reference"]
     if reference is not None:
-        for name, unit in (("psnr", " dB"), ("nrmse", ""), ("ssim", "")):
-            before, after = (number(reference[name][stage]) for stage in ("original", "denoised"))
-            print(f"{name.upper()} in the body against the reference: {before} -> {after}{unit}")
+        for name, values, unit in (
+            ("PSNR", reference["psnr"], " dB"),
+            ("NRMSE", reference["nrmse"], ""),
+            ("SSIM", reference["ssim"], ""),
+        ):
+            metric = f"{number(values['original'])} -> {number(values['denoised'])}{unit}"
+            print(f"{name} in the body against the reference: {metric}")
         if reference.get("lesions"):
             print_bias(reference["lesions"])
     print_suv(summary["suv"], summary["input"]["units"])
@@ -67,7 +75,7 @@ def print_denoised(summary: dict[str, Any], output: Path) -> None:
     print(RESEARCH_USE)
 
 
-def print_suv(decision: dict[str, Any], units: str, whose: str = "") -> None:
+def print_suv(decision: Mapping[str, Any], units: str, whose: str = "") -> None:
     """Factor, rule and warnings of the SUV that the numbers rest on."""
     from drmc.suv import wording
 
@@ -76,7 +84,7 @@ def print_suv(decision: dict[str, Any], units: str, whose: str = "") -> None:
         print(f"warning: {text}")
 
 
-def print_bias(bias: dict[str, Any]) -> None:
+def print_bias(bias: Mapping[str, Any]) -> None:
     """Prints B_mean, B_max and B_peak by stage."""
     for stage, found in bias["patient"].items():
         values = ", ".join(
@@ -90,13 +98,13 @@ def print_table(titles: Sequence[str], cells: Sequence[Sequence[str]]) -> None:
     print("\n".join(table_lines(titles, cells)))
 
 
-def _change(before: dict[str, Any], after: dict[str, Any], change: dict[str, Any], key: str) -> str:
+def _change(before: Mapping[str, Any], after: Mapping[str, Any], change: Mapping[str, Any], key: str) -> str:
     percent = change.get(key)
     text = "" if percent is None else f" ({percent:+.1f} %{mark(change, key)})"
     return f"{number(before.get(key))} -> {number(after.get(key))}{text}"
 
 
-def mark(row: dict[str, Any], key: str) -> str:
+def mark(row: Mapping[str, Any], key: str) -> str:
     """The mark of a change whose threshold has changed with it."""
     from drmc.measures import mtv
 
@@ -104,7 +112,7 @@ def mark(row: dict[str, Any], key: str) -> str:
     return f" {mtv.MARK}" if changed else ""
 
 
-def print_volumes(rows: Sequence[dict[str, Any]]) -> None:
+def print_volumes(rows: Sequence[LesionRow]) -> None:
     """What the mark means, once, and the PERCIST threshold where there is one."""
     from drmc.measures import mtv
 

@@ -17,6 +17,7 @@ from drmc.cli.printing import (
     print_table,
     print_volumes,
 )
+from drmc.measures.rows import LesionNumber
 from drmc.runtime.progress import Reporter
 from drmc.texts import shown
 
@@ -92,7 +93,7 @@ def run(options: argparse.Namespace, reporter: Reporter) -> int:
             }
         )
         return 0
-    columns = [
+    columns: list[tuple[LesionNumber, str]] = [
         ("volume_ml", "volume [ml]"),
         ("suv_min", "SUVmin"),
         ("suv_median", "median"),

@@ -43,7 +43,7 @@ def denoise(
     Raises:
         InputError: no such model or device, damaged weights, or a device or precision beside a ready
             Denoiser.
-        CancelledError: `cancel` returned True.
+        CanceledError: `cancel` returned True.
         DRMCError: out of memory, or values that are not finite.
     """
     from drmc.inference.denoiser import Denoiser  # torch is needed from here on only

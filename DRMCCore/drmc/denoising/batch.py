@@ -26,8 +26,8 @@ from drmc.denoising.outputs import check_output_folder, earlier_summary
 from drmc.denoising.request import DenoiseRequest, LoadedModel, check_request
 from drmc.denoising.summary import suv_warnings
 from drmc.dicom.catalog import Catalog
-from drmc.errors import CancelledError, DRMCError, InputError, OutputHeldError
-from drmc.runtime.control import Cancel, Progress, raise_if_cancelled
+from drmc.errors import CanceledError, DRMCError, InputError, OutputInUseError
+from drmc.runtime.control import Cancel, Progress, raise_if_canceled
 from drmc.runtime.workers import run_in_processes
 from drmc.texts import one_line
 
@@ -104,7 +104,7 @@ def run_batch(
     (drmc.denoising.header_table). `jobs`: how many processes. `catalog`, with checksums: what was read of
     DICOM files before. A row's `warnings` are the SUV warnings of its scan. Returns `scans` (the rows),
     `counts` (how many had which outcome), `output`, and `exit_code`: 0 all done, 1 some failed, 2 some
-    refused, 130 cancelled. Raises InputError when nothing at all can be done (no scan, no model, no output
+    refused, 130 canceled. Raises InputError when nothing at all can be done (no scan, no model, no output
     folder, header values for all scans at once).
     """
     output = Path(request.output)
@@ -243,7 +243,7 @@ class _Batch:
             present = list(left.values())
 
             def progress(index: int, share: float, shares: dict[int, float] = shares) -> None:
-                raise_if_cancelled(self._cancel)
+                raise_if_canceled(self._cancel)
                 shares[index] = share
                 self._report_progress(sum(shares.values()))
 
@@ -257,7 +257,7 @@ class _Batch:
                     claimed.append(task)
                 else:
                     self._end(task, ended)
-                raise_if_cancelled(self._cancel)
+                raise_if_canceled(self._cancel)
 
             try:
                 threads = max(1, (os.cpu_count() or 1) // jobs)
@@ -268,7 +268,7 @@ class _Batch:
                     progress=progress,
                     finished=finished,
                 )
-            except CancelledError as error:
+            except CanceledError as error:
                 self._sweep(left.values())
                 if left:
                     task = next(iter(left.values()))
@@ -325,12 +325,13 @@ def do_scan(
 ) -> _Ended:
     """Does one scan of a batch; nothing is raised but KeyboardInterrupt."""
     started = time.perf_counter()
-    outcome, message, summary = "done", "", None
+    outcome, message = "done", ""
+    summary: Mapping[str, Any] | None = None
     claimed = by_another = False
     output = Path(task.request.output)
     catalog = catalog or Catalog(checksums=True)
     try:
-        raise_if_cancelled(cancel)
+        raise_if_canceled(cancel)
         why: str | None = ""
         if task.resume or (task.others and _is_new(output, task.since)):
             why = resume.why_again(task.request, model.entry, catalog)
@@ -344,9 +345,9 @@ def do_scan(
             )
             reasons = (f"computed again: {why}" if why else "", _NO_LESIONS if task.without_lesions else "")
             message = "; ".join(part for part in reasons if part)
-    except OutputHeldError as error:
+    except OutputInUseError as error:
         claimed, outcome, message = True, "refused", str(error)
-    except CancelledError as error:
+    except CanceledError as error:
         outcome, message = "cancelled", str(error)
     except InputError as error:
         outcome, message = "refused", str(error)

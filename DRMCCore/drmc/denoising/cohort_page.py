@@ -37,9 +37,9 @@ _CSS = """
 _NOTE = (
     '<p class="note">First come scans that were not done, that have a warning, whose routing is unlike the '
     "training centers’, or whose body mean or noise changed unlike the others’: robust z = 0.6745 × "
-    f"(value − median) / MAD beyond ±{Z_LIMIT:g}, among at least {FEWEST} scans. The noise is the robust standard deviation "
-    "of second differences in the body. Pictures: maximum-intensity projections, original and denoised, 0 to "
-    "6 SUV.</p>"
+    f"(value − median) / MAD beyond ±{Z_LIMIT:g}, among at least {FEWEST} scans. The noise is the robust "
+    "standard deviation of second differences in the body. Pictures: maximum-intensity projections, original "
+    "and denoised, 0 to 6 SUV.</p>"
 )
 
 

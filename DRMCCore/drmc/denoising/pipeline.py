@@ -8,11 +8,11 @@ or a cancel leaves the output folder as it was.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -45,13 +45,16 @@ from drmc.measures.bias import lesion_bias
 from drmc.measures.body_change import body_change
 from drmc.measures.lesion_files import write_lesions_csv
 from drmc.measures.lesions import lesion_table
+from drmc.measures.routing_profiles import NearestCenter
+from drmc.measures.rows import LesionRow, RoutingRow
 from drmc.models.card import ModelEntry
 from drmc.pages.text import unique
 from drmc.paths import labeled
 from drmc.pet.volume import PETVolume
 from drmc.report.page import write_report
+from drmc.report.summary import ComparisonRecord, FingerprintRecord, MetricByStage, Summary
 from drmc.report.thumbnails import thumbnails
-from drmc.runtime.control import Cancel, Progress, Stopwatch, raise_if_cancelled
+from drmc.runtime.control import Cancel, Progress, Stopwatch, raise_if_canceled
 from drmc.runtime.usage import peak_memory_bytes, versions
 from drmc.texts import RESEARCH_USE
 
@@ -70,13 +73,13 @@ def run(
     name: str | None = None,
     model: LoadedModel | None = None,
     catalog: Catalog | None = None,
-) -> dict[str, Any]:
+) -> Summary:
     """Denoises one scan and returns its summary, the content of OUT/summary.json.
 
     `progress(done, total, seconds_left)` is called between tiles, `cancel()` between tiles and stages. `name`
     goes into the `scan` column (default: the request's label, or the input's name); `model` shares a loaded
     one between scans; `catalog`, with checksums, is what was read of DICOM files before. Raises InputError
-    (refused, nothing written), CancelledError, or DRMCError.
+    (refused, nothing written), CanceledError, or DRMCError.
     """
     output = Path(request.output)
     catalog = catalog or Catalog(checksums=True)
@@ -93,7 +96,7 @@ def _run(
     *,
     name: str | None,
     model: LoadedModel | None,
-) -> dict[str, Any]:
+) -> Summary:
     clock = Stopwatch()
     output = Path(request.output)
     with clock("prepare"):
@@ -108,7 +111,7 @@ def _run(
             dicom_writing.refuse_image_file(labeled(scan_path, request.label), kind)
         model = model or LoadedModel(request)
         folder = claim.take()
-    raise_if_cancelled(cancel)
+    raise_if_canceled(cancel)
     with clock("read"):
         inputs = read_inputs(request, scan_path, catalog)
         if inputs.volume.source != scan_path:  # the voxels that another program passed in
@@ -121,19 +124,20 @@ def _run(
         produced = output_names(request, with_lesions=inputs.segments is not None)
         protect_inputs(output, produced, protected)
         check_free_space(output, inputs.volume)
-    raise_if_cancelled(cancel)
+    raise_if_canceled(cancel)
     with clock("load_model"):
         denoiser = model.load()
-    raise_if_cancelled(cancel)
+    raise_if_canceled(cancel)
     with clock("denoise"):
         denoised, result = denoise_volume(inputs.volume, denoiser, progress=progress, cancel=cancel)
     clock.seconds.update({f"denoise_{stage}": seconds for stage, seconds in result.seconds.items()})
-    raise_if_cancelled(cancel)
+    raise_if_canceled(cancel)
     with clock("quantify"):
         measured = _measure(request, name, inputs, denoised, result, model.entry)
-    raise_if_cancelled(cancel)
-    summary = _summary_of(request, name, inputs, result, measured, model.entry, denoiser.tile, produced)
-    summary["fingerprint"] = made_from
+    raise_if_canceled(cancel)
+    summary = _summary_of(
+        request, name, inputs, result, measured, model.entry, denoiser.tile, produced, made_from
+    )
     summary["notices"] = unique([*summary["notices"], *(plan.notices if plan else [])])
     with clock("write"):
         if plan is not None:
@@ -148,7 +152,7 @@ def _run(
     summary["seconds"] = files.jsonable(clock.so_far())
     summary["peak_memory_bytes"] = peak_memory_bytes()
     files.write_json(folder / "summary.json", summary)
-    raise_if_cancelled(cancel)
+    raise_if_canceled(cancel)
     move_into_place(folder, output, produced, protected)
     return summary
 
@@ -158,12 +162,12 @@ class _Measured:
     """What is measured on a scan: `stages` SUV (z, y, x) by stage, and the tables made from them."""
 
     stages: dict[str, np.ndarray]
-    lesions: list[dict[str, Any]]
-    routing: list[dict[str, Any]]
-    routing_lesions: dict[str, list[dict[str, Any]]] | None
-    nearest: dict[str, Any] | None
+    lesions: list[LesionRow]
+    routing: list[RoutingRow]
+    routing_lesions: dict[str, list[RoutingRow]] | None
+    nearest: NearestCenter | None
     unlike: list[str]
-    comparison: dict[str, Any] | None
+    comparison: ComparisonRecord | None
 
 
 def _measure(
@@ -208,8 +212,9 @@ def _summary_of(
     entry: ModelEntry,
     tile: int,
     produced: Sequence[str],
-) -> dict[str, Any]:
-    """The content of summary.json, without what is known only at the end."""
+    made_from: FingerprintRecord,
+) -> Summary:
+    """The content of summary.json; seconds and memory are set at the end."""
     stages, geometry = measured.stages, inputs.volume.geometry
     before_after = stages["original"], stages["denoised"], geometry
     return {
@@ -217,7 +222,7 @@ def _summary_of(
         "intended_use": RESEARCH_USE,
         "input": describe_volume(inputs.volume),
         "settings": settings_of(request),
-        "fingerprint": None,
+        "fingerprint": made_from,
         "suv": inputs.volume.suv.to_dict(),
         "model": describe_model(entry, tile),
         "device": result.device,
@@ -236,11 +241,13 @@ def _summary_of(
         "outputs": list(produced),
         "created": datetime.now(timezone.utc).isoformat(timespec="seconds"),
         "versions": versions(),
+        "seconds": {},
+        "peak_memory_bytes": 0,
     }
 
 
 def _write_results(
-    folder: Path, form: str, denoised: PETVolume, measured: _Measured, summary: Mapping[str, Any]
+    folder: Path, form: str, denoised: PETVolume, measured: _Measured, summary: Summary
 ) -> None:
     if form != "dicom":
         write_images(folder, form, denoised)
@@ -250,9 +257,7 @@ def _write_results(
     routing.write_routing_csv(folder / "routing.csv", measured.routing)
 
 
-def _write_page(
-    folder: Path, name: str, inputs: Inputs, measured: _Measured, summary: Mapping[str, Any]
-) -> None:
+def _write_page(folder: Path, name: str, inputs: Inputs, measured: _Measured, summary: Summary) -> None:
     write_report(
         folder / "report.html",
         title=name,
@@ -274,7 +279,7 @@ def denoise_volume(
     """Denoises a volume: original + residual, on the scan's own grid and in its own units, never clipped.
 
     Voxels whose residual is exactly 0 keep their very bits. Returns the denoised volume (everything but
-    the array is the scan's) and the denoiser's result. Raises CancelledError, or DRMCError if the model's
+    the array is the scan's) and the denoiser's result. Raises CanceledError, or DRMCError if the model's
     values are not finite.
     """
     result = denoiser.denoise(volume.suv_array(), volume.geometry, progress=progress, cancel=cancel)
@@ -288,8 +293,8 @@ def denoise_volume(
 
 
 def compare_with_reference(
-    reference: PETVolume, stages: dict[str, np.ndarray], lesion_rows: Sequence[dict[str, Any]] = ()
-) -> dict[str, Any]:
+    reference: PETVolume, stages: dict[str, np.ndarray], lesion_rows: Sequence[LesionRow] = ()
+) -> ComparisonRecord:
     """How near original and denoised are to the full-dose image: image metrics in the body, and lesion bias.
 
     `stages` has `original`, `denoised` and `reference`, each SUV (z, y, x) on one grid; `lesion_rows` is
@@ -301,19 +306,25 @@ def compare_with_reference(
 
     truth = stages["reference"]
     body = body_mask(truth, reference.geometry.spacing_zyx)
-    comparison: dict[str, Any] = {
+
+    def by_stage(metric: Callable[..., float]) -> MetricByStage:
+        before, after = (
+            float(metric(stages[stage], truth, mask=body)) if body.any() else None
+            for stage in ("original", "denoised")
+        )
+        return {"original": before, "denoised": after}
+
+    comparison: ComparisonRecord = {
         "input": describe_volume(reference),
         "suv": reference.suv.to_dict(),
         "unit": "SUV",
         "data_range": SUV_RANGE,
         "mask": "body of the reference",
         "voxels": int(body.sum()),
+        "psnr": by_stage(psnr),
+        "nrmse": by_stage(nrmse),
+        "ssim": by_stage(ssim),
     }
-    for name, metric in (("psnr", psnr), ("nrmse", nrmse), ("ssim", ssim)):
-        comparison[name] = {
-            stage: float(metric(stages[stage], truth, mask=body)) if body.any() else None
-            for stage in ("original", "denoised")
-        }
     if lesion_rows:
         comparison["lesions"] = lesion_bias(lesion_rows)
     return comparison

@@ -19,7 +19,7 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
-from drmc.errors import OutputHeldError
+from drmc.errors import OutputInUseError
 from drmc.locks import PART, is_free, still_there, try_lock
 
 OWNER = "owner.lock"
@@ -41,7 +41,7 @@ class Claim:
     def take(self) -> Path:
         """Makes the staging folder and sweeps the leftovers of runs that were killed.
 
-        Raises OutputHeldError where another run that lives has the same output folder.
+        Raises OutputInUseError where another run that lives has the same output folder.
         """
         missing = [folder for folder in (self.output, *self.output.parents) if not folder.exists()]
         self._made = missing
@@ -49,7 +49,8 @@ class Claim:
             folder.mkdir(exist_ok=True)
         inside = self.output if self.output.is_dir() else self.output.parent
         while self._lock is None:
-            self.staging = Path(tempfile.mkdtemp(prefix=self._prefix, dir=inside))
+            # From Python 3.12 on mkdtemp returns an absolute path, which `_others` would not recognize.
+            self.staging = inside / Path(tempfile.mkdtemp(prefix=self._prefix, dir=inside)).name
             self._lock = self._own(self.staging / OWNER)
         staging = self.staging
         assert staging is not None  # made with the lock
@@ -57,7 +58,7 @@ class Claim:
             if is_free(other / OWNER):
                 shutil.rmtree(other, ignore_errors=True)
             elif _age(other) <= _age(staging):
-                raise OutputHeldError(
+                raise OutputInUseError(
                     f"{self.output}: another run is writing there ({_owner_text(other)}): wait for it, or "
                     "choose another output folder"
                 )

@@ -5,19 +5,21 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from drmc import files
 from drmc.denoising import fingerprint
 from drmc.denoising.request import DenoiseRequest
 from drmc.dicom.catalog import Catalog
-from drmc.measures import routing, routing_profiles
+from drmc.measures import routing_profiles
+from drmc.measures.rows import RoutingRow
 from drmc.models.card import ModelEntry
 from drmc.pet.volume import PETVolume
+from drmc.report.summary import FingerprintRecord, ModelRecord, SettingsRecord, Summary, VolumeRecord
 from drmc.suv import wording
 
 
-def suv_by_stage(summary: Mapping[str, Any]) -> dict[str, Any]:
+def suv_by_stage(summary: Summary) -> dict[str, Any]:
     """The SUV decisions that the stages of the lesion table rest on; a change rests on its scan's."""
     found = dict.fromkeys(("original", "denoised", "change_percent"), summary["suv"])
     reference = summary["reference"]
@@ -33,7 +35,7 @@ def suv_warnings(summary: Mapping[str, Any]) -> list[str]:
     ]
 
 
-def describe_volume(volume: PETVolume) -> dict[str, Any]:
+def describe_volume(volume: PETVolume) -> VolumeRecord:
     """The image and its place in space, for summary.json."""
     return {
         "path": str(volume.source),
@@ -47,7 +49,7 @@ def describe_volume(volume: PETVolume) -> dict[str, Any]:
     }
 
 
-def describe_model(entry: ModelEntry, tile: int) -> dict[str, Any]:
+def describe_model(entry: ModelEntry, tile: int) -> ModelRecord:
     """The model by name, checksum and training, for summary.json; `tile`: edge in voxels."""
     card = entry.card or {}
     return {
@@ -62,8 +64,8 @@ def describe_model(entry: ModelEntry, tile: int) -> dict[str, Any]:
 
 
 def compare_routing(
-    entry: ModelEntry, rows: Sequence[routing.Row]
-) -> tuple[dict[str, Any] | None, list[str]]:
+    entry: ModelEntry, rows: Sequence[RoutingRow]
+) -> tuple[routing_profiles.NearestCenter | None, list[str]]:
     """The nearest training center by the profiles in the model's card, if it has any, and notices on it."""
     profiles = (entry.card or {}).get(routing_profiles.CARD_KEY)
     if profiles is None:
@@ -75,7 +77,7 @@ def compare_routing(
     return nearest, [routing_profiles.UNLIKE] if nearest and nearest["unlike"] else []
 
 
-def settings_of(request: DenoiseRequest) -> dict[str, Any]:
+def settings_of(request: DenoiseRequest) -> SettingsRecord:
     """What decides the outputs, besides the model; device and tile batch only decide how fast they come."""
     keys = (
         "format",
@@ -88,18 +90,18 @@ def settings_of(request: DenoiseRequest) -> dict[str, Any]:
         "series_description",
         "liver_reference",
     )
-    chosen = {key: getattr(request, key) for key in keys}
+    chosen: dict[str, Any] = {key: getattr(request, key) for key in keys}
     if request.header:
         chosen["header"] = dict(sorted(request.header.items()))
     for key in ("input", "lesions", "reference"):
         value = getattr(request, key)
         chosen[key] = None if value is None else os.path.abspath(value)
-    return chosen
+    return cast("SettingsRecord", chosen)
 
 
 def fingerprint_of(
     request: DenoiseRequest, scan_path: Path, entry: ModelEntry, catalog: Catalog
-) -> dict[str, Any]:
+) -> FingerprintRecord:
     """What the request's result is made from (drmc.denoising.fingerprint).
 
     `scan_path`: what was read, or as `find_scan` finds it; `catalog`: what was read of DICOM files so far.

@@ -19,7 +19,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--workers", type=int, default=1, help="patients that are worked on at the same time (default 1)"
     )
     parser.add_argument(
-        "--card", action="store_true", help="write the result into the model's card as well (NAME.json)"
+        "--card",
+        action="store_true",
+        help="keep the result beside the model as well (NAME.evaluation.json), with a summary in its card",
     )
     add_progress_argument(parser)
 
@@ -31,20 +33,19 @@ def run(arguments: argparse.Namespace, reporter: Reporter) -> int:
     from drmc.evaluation.estimators import Methods
     from drmc.evaluation.run import evaluate
     from drmc.evaluation.tables import markdown
-    from drmc.models.card import add_to_card
+    from drmc.models.evaluation import write_evaluation
 
     config = EvaluationConfig.read(arguments.config)
     output = Path(config.output)
     with Claim(output) as claim:
         claim.take()
         result = evaluate(config, reporter, workers=arguments.workers)
-    facts = {key: value for key, value in result.items() if key != "model"}
-    card = add_to_card(Methods(config).reference_model, {"evaluation": facts}) if arguments.card else None
+    kept = write_evaluation(Methods(config).reference_model, result) if arguments.card else None
     reporter.result(output=str(output), aims=result["aims"])
     if arguments.progress != "json":
         print(f"model {result['model']['name']}, {result['data']} data; PSNR {result['psnr']}")
         print(markdown(result), end="")
-        if card is not None:
-            print(f"card: {card}")
+        if kept is not None:
+            print(f"with the model: {kept}")
         print(f"results: {output / 'results.csv'}\nreport: {output / 'evaluation.html'}")
     return 0

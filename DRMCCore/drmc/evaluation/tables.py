@@ -41,7 +41,7 @@ def main_cells(record: Mapping[str, Any]) -> list[str]:
 
 
 def markdown(result: Mapping[str, Any]) -> str:
-    """The tables for people: results, comparisons, aims, real scans. The model card and the terminal show the same."""
+    """The tables for people: results, comparisons, aims, real scans. `drmc models --evaluation` prints the same."""
     said = result["comparisons"]
     parts = []
     if result["table"]:

@@ -1,1 +1,1 @@
-"""Images without any meaning of their values: grids, files, resampling, masks."""
+"""Images, whatever their values mean: grids, files, resampling, masks."""

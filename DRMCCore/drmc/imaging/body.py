@@ -1,4 +1,4 @@
-"""Where the body is in a PET image, and the tiles that cover it.
+"""The body in a PET image, and the tiles that cover it.
 
 Axis legend: arrays (z, y, x); SUV in g/ml; spacings in mm. NumPy and SimpleITK only.
 """
@@ -13,13 +13,16 @@ import numpy as np
 import SimpleITK as sitk
 
 BODY_SUV = 0.1
-"""SUV above which smoothed tissue counts as body in every scan: fat and lung lie at 0.2 to 0.5 of FDG, air below 0.05."""
+"""SUV above which smoothed tissue counts as body in every scan.
+
+With FDG, fat and lung are at 0.2 to 0.5 and air is below 0.05.
+"""
 
 LEAST_BODY_SUV = 0.02
-"""SUV below which nothing counts as body, also of tracers that leave muscle and fat at less than BODY_SUV."""
+"""SUV below which nothing counts as body, even with tracers that leave muscle and fat below BODY_SUV."""
 
 HOT_SUV = 1.0
-"""SUV above which a single voxel, wherever it lies, belongs to the body: it may be a lesion."""
+"""SUV above which a single voxel belongs to the body, wherever it is: it may be a lesion."""
 
 _BLOCK_MM = 4.0
 _SMOOTHING_MM = 5.0
@@ -29,20 +32,20 @@ _SPECK_FRACTION = 0.05
 
 
 def body_mask(suv_zyx: np.ndarray, spacing_zyx: Sequence[float]) -> np.ndarray:
-    """Finds the body, errs on the side of more, and never leaves out lesion-like uptake.
+    """Finds the body, rather too large than too small, and never without lesion-like uptake.
 
-    The smoothed image is thresholded at half of the level that parts air and body (Otsu), at most `BODY_SUV` and at least
-    `LEAST_BODY_SUV`; specks (below 10 ml and below 5 % of the largest part)
+    The smoothed image is thresholded at half of the level that separates air and body (Otsu), at most
+    `BODY_SUV` and at least `LEAST_BODY_SUV`; specks (below 10 ml and below 5 % of the largest component)
     without a voxel above `HOT_SUV` are dropped; gaps up to 24 mm are closed and holes filled. Every voxel
-    above `HOT_SUV` belongs to the mask, however small the uptake or far from the body it is. Works on blocks
-    of about 4 mm: the mask's edge has steps of that size.
+    above `HOT_SUV` belongs to the mask, however small the uptake is and however far from the body. Works on
+    blocks of about 4 mm: the mask's edge has steps of that size.
 
     Args:
         suv_zyx: SUV [g/ml], (z, y, x), any size from one voxel up; negative values are legal.
         spacing_zyx: voxel spacing [mm] in the array's axis order.
 
     Returns:
-        bool array of the same shape; all False where nothing reaches the threshold.
+        bool array of the same shape; all False if nothing reaches the threshold.
     """
     smooth, factors = _smoothed_blocks(suv_zyx, spacing_zyx)
     level = _level_between(smooth)
@@ -51,11 +54,18 @@ def body_mask(suv_zyx: np.ndarray, spacing_zyx: Sequence[float]) -> np.ndarray:
 
 
 def body_mask_of_any_scale(image_zyx: np.ndarray, spacing_zyx: Sequence[float]) -> np.ndarray:
-    """As `body_mask`, for an image whose values have no unit: without correction for attenuation, or of unknown units.
+    """Like `body_mask`, for an image of unknown units or without attenuation correction.
 
-    The threshold parts body and air of the smoothed image (Otsu), brighter than its 90th percentile being equal; what a
-    slice encloses is body too, since attenuation darkens the middle. Uncorrected images have a halo of scatter: the mask
-    reaches some millimeters into it. All False where nothing is above zero.
+    The threshold separates body and air of the smoothed image (Otsu), with values above the 90th percentile
+    set to it. What a slice encloses is body too, since attenuation darkens the middle. Uncorrected images
+    have a halo of scatter: the mask extends some millimeters into it.
+
+    Args:
+        image_zyx: image (z, y, x) of any unit.
+        spacing_zyx: voxel spacing [mm].
+
+    Returns:
+        bool array (z, y, x); all False if nothing is above zero.
     """
     smooth, factors = _smoothed_blocks(image_zyx, spacing_zyx)
     level = _level_between(smooth)
@@ -69,8 +79,10 @@ def body_mask_of_any_scale(image_zyx: np.ndarray, spacing_zyx: Sequence[float]) 
 
 
 def _level_between(smooth: sitk.Image) -> float | None:
-    """What parts air and body in a smoothed image (Otsu), brighter than its 90th percentile being equal; None where all that is
-    above zero is equal."""
+    """The level between air and body in a smoothed image (Otsu); None if all values above zero are equal.
+
+    Values above the 90th percentile are set to it.
+    """
     values = sitk.GetArrayViewFromImage(smooth)
     above = values[values > 0]
     if not above.size or above.min() == above.max():
@@ -89,7 +101,7 @@ def _mask(
     body_level: float,
     hot_level: float,
 ) -> np.ndarray:
-    """The mask by its two levels, of an image and its smoothed blocks of `factors` voxels."""
+    """The mask from an image, its smoothed blocks of `factors` voxels, and the two levels."""
     block_mm = [factor * step for factor, step in zip(factors, spacing_zyx, strict=True)]
     hot = _reduce_blocks(image_zyx, factors, np.maximum) > hot_level
     labels = sitk.GetArrayFromImage(sitk.ConnectedComponent(smooth > body_level))
@@ -113,7 +125,7 @@ def _mask(
 
 
 def _smoothed_blocks(image_zyx: np.ndarray, spacing_zyx: Sequence[float]) -> tuple[sitk.Image, list[int]]:
-    """Means over blocks of about 4 mm, smoothed, and the voxels of a block along each axis."""
+    """Means over blocks of about 4 mm, smoothed; and the number of voxels of a block along each axis."""
     factors = [max(1, round(_BLOCK_MM / step)) for step in spacing_zyx]
     mean = _reduce_blocks(image_zyx, factors, np.add)
     for axis, (size, factor) in enumerate(zip(image_zyx.shape, factors, strict=True)):
@@ -131,23 +143,23 @@ def body_tiles(mask_zyx: np.ndarray, tile: int, overlap: float = 0.25, margin: i
 
     The mask is sliced along one axis into slabs of a tile's thickness, each slab along the next axis, each
     bar along the last; at every level the tiles are spread evenly over each stretch that the mask occupies
-    there. Of the six orders of the axes the one with the fewest tiles is taken. Tiles without a voxel of the
-    mask do not exist.
+    there. Of the six orders of the axes the one with the fewest tiles is used. Tiles without a voxel of the
+    mask are left out.
 
     Args:
         mask_zyx: bool (z, y, x).
         tile: edge of a tile in voxels.
-        overlap: least share of a tile's edge by which neighbors in a row overlap.
-        margin: voxels of surrounding air that the tiles should take in where there is room.
+        overlap: least fraction of a tile's edge by which neighbors in a row overlap.
+        margin: voxels of surrounding air that the tiles should include if the image is large enough.
 
     Returns:
         int array (T, 3), first voxel (z, y, x) of each tile in ascending order. Along an axis shorter than a
-        tile the only start is negative or zero, and the image lies in the middle of the tile.
+        tile the only start is negative or zero, and the image is in the middle of the tile.
     """
     wanted = grow(mask_zyx, (margin,) * 3)
     found: list[tuple[int, ...]] | None = None
     for order in permutations(range(3)):
-        # A transposed view: slicing always goes along the first axis that is left.
+        # A transposed view: slabs are always cut along the first remaining axis.
         starts = _place(wanted.transpose(order), tile, overlap)
         tiles = [tuple(int(start[order.index(axis)]) for axis in range(3)) for start in starts]
         tiles = sorted(start for start in tiles if mask_zyx[tile_region(start, tile, mask_zyx.shape)].any())
@@ -207,7 +219,7 @@ def _place_along(occupied: np.ndarray, tile: int, overlap: int) -> list[int]:
 
 
 def grow(mask: np.ndarray, voxels: Sequence[int]) -> np.ndarray:
-    """Dilates a bool mask by a box that reaches `voxels[axis]` voxels to either side along each axis."""
+    """Dilates a bool mask (z, y, x) by a box that extends `voxels[axis]` voxels to either side."""
     grown = mask
     for axis, width in enumerate(voxels):
         reached = 0

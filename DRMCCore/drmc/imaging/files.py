@@ -16,8 +16,11 @@ from drmc.paths import AnyPath
 
 
 def read_image(path: str | AnyPath) -> sitk.Image:
-    """A scalar 3-D image from a NIfTI, NRRD or MetaImage file, its own pixel type; InputError with one
-    line otherwise."""
+    """Reads a scalar 3-D image from a NIfTI, NRRD or MetaImage file, in its own pixel type.
+
+    Raises:
+        InputError: the file is missing, damaged, of another format, or not one scalar real-valued 3-D image.
+    """
     path = Path(path) if isinstance(path, str) else path
     with image_reader(path, "an image") as reader:
         _read_information(reader, path)
@@ -29,9 +32,10 @@ def read_image(path: str | AnyPath) -> sitk.Image:
 
 
 def read_image_header(path: AnyPath) -> sitk.ImageFileReader:
-    """A reader that has read the header of such an image, with its size and its text fields, and no voxel.
+    """Reads the header of such an image, with its size and its text fields, and no voxel.
 
-    Raises InputError as `read_image` does, except for what only the voxels show.
+    Raises:
+        InputError: as `read_image`, except for what only the voxels show.
     """
     with image_reader(path, "an image", header_only=True) as reader:
         _read_information(reader, path)
@@ -42,18 +46,22 @@ def _read_information(reader: sitk.ImageFileReader, path: AnyPath) -> None:
     reader.ReadImageInformation()
     size = reader.GetSize()
     if reader.GetNumberOfComponents() != 1:
-        raise InputError(f"{path} has {reader.GetNumberOfComponents()} values per voxel: give a scalar image")
+        raise InputError(f"{path} has {reader.GetNumberOfComponents()} values per voxel: use a scalar image")
     if "complex" in sitk.GetPixelIDValueAsString(reader.GetPixelID()):
-        raise InputError(f"{path} holds complex values: give a real-valued image")
+        raise InputError(f"{path} has complex values: use a real-valued image")
     if len(size) < 3 or any(n != 1 for n in size[3:]):
         shown = "x".join(map(str, size))
-        raise InputError(f"{path} is {len(size)}-D ({shown}): give one 3-D image, a frame of its own")
+        raise InputError(f"{path} is {len(size)}-D ({shown}): use one 3-D image, such as a single frame")
     if min(size) < 1:
-        raise InputError(f"{path} is empty ({'x'.join(map(str, size))}): give an image with voxels")
+        raise InputError(f"{path} is empty ({'x'.join(map(str, size))}): use an image with voxels")
 
 
 def finite_float32(array: np.ndarray, path: AnyPath) -> np.ndarray:
-    """The array as contiguous float32; NotFiniteError with the count where a voxel is NaN or infinite."""
+    """The array as contiguous float32; `path` is for the message.
+
+    Raises:
+        NotFiniteError: a voxel is NaN or infinite, or does not fit into float32.
+    """
     with np.errstate(over="ignore"):
         array = np.ascontiguousarray(array, dtype=np.float32)
     bad = int(array.size - np.count_nonzero(np.isfinite(array)))
@@ -65,10 +73,18 @@ def finite_float32(array: np.ndarray, path: AnyPath) -> np.ndarray:
 def write_image(
     path: str | Path, array: np.ndarray, geometry: Geometry, *, metadata: Mapping[str, str] | None = None
 ) -> None:
-    """Writes a float32 image (z, y, x) atomically; the format is that of the ending (.nii.gz, .nii, .nrrd,
-    .mha).
+    """Writes a float32 image atomically, in the format of the file ending (.nii.gz, .nii, .nrrd, .mha).
 
-    `metadata`: text fields for formats that keep them (NRRD, MetaImage).
+    Args:
+        path: the file.
+        array: the image (z, y, x).
+        geometry: its grid.
+        metadata: text fields for formats that have them (NRRD, MetaImage).
+
+    Raises:
+        InputError: the ending is another one, or the folder cannot be written.
+        OSError: the disk is full.
+        DRMCError: ITK cannot write the file.
     """
     path = Path(path)
     if not path.name.endswith((".nii.gz", ".nii", ".nrrd", ".mha")):
@@ -91,5 +107,5 @@ def write_image(
         ) from None
     except RuntimeError as error:
         raise DRMCError(
-            f"{path} could not be written ({itk_reason(error)}): is the disk full? make room on it"
+            f"{path} could not be written ({itk_reason(error)}): check whether the disk is full"
         ) from None

@@ -19,7 +19,7 @@ IMAGE_ENDINGS = tuple(_KINDS)
 
 
 def image_kind(path: str | os.PathLike[str]) -> str | None:
-    """ "nifti", "nrrd" or "mha" by the ending of the name; None for any other."""
+    """The format by the ending of the name: "nifti", "nrrd", "mha", or None for any other."""
     name = Path(path).name.lower()
     return next((kind for ending, kind in _KINDS.items() if name.endswith(ending)), None)
 

@@ -1,4 +1,4 @@
-"""Grids in space: LPS geometry as SimpleITK gives it, in mm; arrays are (z, y, x)."""
+"""Grids in space: LPS geometry as in SimpleITK, in mm; arrays are (z, y, x)."""
 
 from __future__ import annotations
 
@@ -11,15 +11,20 @@ import SimpleITK as sitk
 
 
 def turned(array: np.ndarray, to_target: np.ndarray, shape: tuple[int, int, int]) -> np.ndarray | None:
-    """The array (z, y, x) turned to the order of another grid's voxels; None where the grids are not the same voxels.
+    """Transposes and flips an array to the voxel order of another grid; None if their voxels do not coincide.
 
-    `to_target`: (4, 4), from a voxel index (x, y, z) of the array to one of the target grid, whose array has `shape`
-    (z, y, x). Same means to half a voxel at the farthest corner (a DICOM reader may sort slices either way).
+    Voxels coincide if the farthest corner deviates by at most half a voxel (DICOM readers may sort slices
+    either way).
+
+    Args:
+        array: image (z, y, x).
+        to_target: (4, 4), from a voxel index (x, y, z) of the array to one of the target grid.
+        shape: shape (z, y, x) on the target grid.
     """
     steps = np.round(to_target[:3, :3])
     if not (np.abs(steps).sum(axis=0) == 1).all() or not (np.abs(steps).sum(axis=1) == 1).all():
         return None
-    axes = [int(np.flatnonzero(row)[0]) for row in steps]  # for each axis of the target, the array's
+    axes = [int(np.flatnonzero(row)[0]) for row in steps]  # the array's axis for each of the target's
     result = array.transpose(2, 1, 0).transpose(axes)
     result = result[tuple(slice(None, None, int(steps[axis].sum())) for axis in range(3))]
     if result.shape != tuple(shape)[::-1]:
@@ -34,15 +39,18 @@ def turned(array: np.ndarray, to_target: np.ndarray, shape: tuple[int, int, int]
 
 
 def triple(values: Iterable[float]) -> tuple[float, float, float]:
-    """Three numbers as floats; ValueError where they are not three."""
+    """Three numbers as floats; ValueError if they are not three."""
     one, two, three = (float(value) for value in values)
     return one, two, three
 
 
 @dataclass(frozen=True)
 class Geometry:
-    """Grid of a volume: `shape` (z, y, x); `spacing` (x, y, z) mm; `origin` (x, y, z) mm, center of the
-    first voxel, LPS; `direction` (9,) row-major, its columns the directions of the x, y and z index."""
+    """The grid of a volume, LPS.
+
+    `shape` (z, y, x); `spacing` (x, y, z) mm; `origin` (x, y, z) mm, the center of the first voxel;
+    `direction` (9,) row-major, its columns are the directions of the x, y and z index.
+    """
 
     shape: tuple[int, int, int]
     spacing: tuple[float, float, float] = (1.0, 1.0, 1.0)
@@ -61,7 +69,11 @@ class Geometry:
         )
 
     def to_image(self, array: np.ndarray) -> sitk.Image:
-        """The array (z, y, x) as an image on this grid; ValueError where the shapes differ."""
+        """The array (z, y, x) as an image on this grid.
+
+        Raises:
+            ValueError: the shapes differ.
+        """
         if tuple(array.shape) != tuple(self.shape):
             raise ValueError(f"array of shape {tuple(array.shape)} on a grid of shape {tuple(self.shape)}")
         image = sitk.GetImageFromArray(np.ascontiguousarray(array))
@@ -71,13 +83,13 @@ class Geometry:
         return image
 
     def matches(self, other: Geometry, tolerance: float = 1e-3) -> bool:
-        """Same shape, and every voxel center at the same place within `tolerance` (mm)."""
+        """Whether the shapes are equal and all voxel centers agree within `tolerance` [mm]."""
         if tuple(self.shape) != tuple(other.shape):
             return False
         return bool(np.max(np.abs(self._corners() - other._corners())) <= tolerance)
 
     def __str__(self) -> str:
-        """In one line, for messages: voxels and mm along x, y, z."""
+        """One line for messages: voxels and mm along x, y, z."""
         numbers = lambda values: " x ".join(f"{value:g}" for value in values)
         return (
             f"{numbers(reversed(self.shape))} voxels of {numbers(self.spacing)} mm from "
@@ -88,8 +100,8 @@ class Geometry:
     def rounded(self) -> Geometry:
         """The same grid to 1e-10 mm in spacing, 1e-9 mm in origin and 1e-12 in direction.
 
-        A program that keeps a grid as a matrix gives it back with other last digits; what is computed from the rounded grid
-        is the same bit for bit, wherever the scan came from.
+        A program that stores a grid as a matrix returns it with other last digits. Results that are computed
+        from the rounded grid are the same bit for bit, wherever the scan came from.
         """
         return Geometry(
             self.shape,
@@ -105,7 +117,7 @@ class Geometry:
 
     @property
     def matrix(self) -> np.ndarray:
-        """From a voxel index (x, y, z) to mm, LPS, (4, 4)."""
+        """The affine (4, 4) from a voxel index (x, y, z) to a point in mm, LPS."""
         matrix = np.eye(4)
         matrix[:3, :3] = np.array(self.direction).reshape(3, 3) * np.array(self.spacing)
         matrix[:3, 3] = self.origin
@@ -113,7 +125,7 @@ class Geometry:
 
     @property
     def spacing_zyx(self) -> tuple[float, float, float]:
-        """Spacing in the order of the array's axes, mm."""
+        """Spacing in the order of the array's axes [mm]."""
         return self.spacing[::-1]
 
     @property

@@ -1,4 +1,4 @@
-"""NIFTI, NRRD and MetaImage files before and while ITK reads them: what it would silently repair is refused."""
+"""Checks of NIfTI, NRRD and MetaImage files: damage that ITK would silently repair is refused."""
 
 from __future__ import annotations
 
@@ -21,23 +21,28 @@ from drmc.imaging import nifti_header
 from drmc.imaging.formats import MHA, NIFTI, NRRD, image_kind
 from drmc.paths import AnyPath
 
-# Named, because by an ending in upper case the library knows none of them.
+# Named explicitly, because ITK does not recognize endings in upper case.
 _IMAGE_IO = {NIFTI: "NiftiImageIO", NRRD: "NrrdImageIO", MHA: "MetaImageIO"}
-ORTHONORMAL_TOLERANCE = 1e-3  # of the products of two directions; digits in a text header go no further
+ORTHONORMAL_TOLERANCE = 1e-3  # of the products of two directions; text headers have no more digits
 RESAMPLE = (
-    "save it again with an orthonormal affine (NIfTI: sform and qform), or resample it onto a grid that is not sheared "
-    "(3D Slicer: harden the transform)"
+    "save it again with an orthonormal affine (NIfTI: sform and qform), or resample it onto a grid that is "
+    "not sheared (3D Slicer: harden the transform)"
 )
 
 
 @contextmanager
 def image_reader(path: AnyPath, what: str, *, header_only: bool = False) -> Iterator[sitk.ImageFileReader]:
-    """A reader of an image file that was checked as far as its format allows; `what` it should be, for messages.
+    """Yields an ITK reader for an image file, after the checks that its format allows.
 
-    With `header_only` nobody looks at its voxels.
+    Args:
+        path: the file.
+        what: what it should be, for messages ("an image").
+        header_only: whether the voxels are not checked, because nobody reads them.
 
-    Raises InputError where there is no such file, where it is truncated, where it holds voxels that are no numbers,
-    where its transforms disagree, and for whatever the library says inside of the context.
+    Raises:
+        InputError: the file does not exist, is truncated, contradicts itself (two transforms), or ITK cannot
+            read it.
+        NotFiniteError: a NIfTI file has voxels that are NaN or infinite.
     """
     check_regular(path)
     if not path.is_file():
@@ -50,7 +55,6 @@ def image_reader(path: AnyPath, what: str, *, header_only: bool = False) -> Iter
         with plain_path(Path(path)) as plain:
             reader = sitk.ImageFileReader()
             reader.SetFileName(str(plain))
-            # Named, because by an ending in upper case the library knows none of them.
             reader.SetImageIO(_IMAGE_IO.get(image_kind(path) or "", ""))
             yield reader
     except RuntimeError as error:
@@ -65,13 +69,15 @@ def image_reader(path: AnyPath, what: str, *, header_only: bool = False) -> Iter
 
 
 def check_grid(image: sitk.Image, path: AnyPath) -> None:
-    """Raises InputError where spacing, origin or directions of an image's first three axes are none, or where its
-    directions are not orthonormal: not unit vectors at right angles, to ORTHONORMAL_TOLERANCE."""
+    """Checks the first three axes of an image; `path` is for messages.
+
+    Raises:
+        InputError: spacing, origin or directions are not finite, a spacing is not above 0, or the directions
+            are not orthonormal (unit vectors at right angles) to ORTHONORMAL_TOLERANCE.
+    """
     numbers = (*image.GetSpacing(), *image.GetOrigin(), *image.GetDirection())
     if not all(math.isfinite(v) for v in numbers) or min(image.GetSpacing()) <= 0:
-        raise InputError(
-            f"{path} has a geometry that is none (spacing {image.GetSpacing()}): correct its header"
-        )
+        raise InputError(f"{path} has no valid geometry (spacing {image.GetSpacing()}): correct its header")
     axes = image.GetDimension()
     direction = np.reshape(image.GetDirection(), (axes, axes))[:3, :3]
     product = direction.T @ direction - np.eye(len(direction))
@@ -87,13 +93,18 @@ def check_grid(image: sitk.Image, path: AnyPath) -> None:
 
 
 def check_written(path: Path) -> None:
-    """Raises OSError (no space left) where an image file that was just written is not whole: on a full disk the NIfTI
-    writer of the library ends without a word."""
+    """Checks that an image file that was just written is complete.
+
+    ITK's NIfTI writer does not report a full disk.
+
+    Raises:
+        OSError: a part is missing; the error number is that of a full disk.
+    """
     try:
         with plain_path(path) as plain:
             _check_whole(plain)
     except NotFiniteError:
-        pass  # then it is whole
+        pass  # the file is complete
     except InputError:
         raise OSError(errno.ENOSPC, "not all of it could be written, as on a full disk", str(path)) from None
 
@@ -109,10 +120,9 @@ _DAMAGED = (EOFError, OSError, ValueError, KeyError, IndexError, struct.error, z
 
 
 def _check_whole(path: AnyPath) -> None:
-    """Refuses what the image library would silently repair.
+    """Refuses files that ITK would silently repair.
 
-    Of a truncated NIfTI or compressed NRRD it makes up the rest, and voxels of a NIfTI that are no numbers
-    become 0.
+    It fills the missing end of a truncated NIfTI or compressed NRRD, and sets NaN voxels of a NIfTI to 0.
     """
     checks = {NIFTI: _check_nifti, NRRD: _check_nrrd, MHA: _check_metaimage}
     kind = image_kind(path)
@@ -122,7 +132,7 @@ def _check_whole(path: AnyPath) -> None:
         if kind is not None:
             checks[kind](path)
     except _DAMAGED as error:
-        reason = str(error) if isinstance(error, (EOFError, OSError)) else "its header makes no sense"
+        reason = str(error) if isinstance(error, (EOFError, OSError)) else "its header is not valid"
         raise InputError(
             f"{path} cannot be read: it is truncated or damaged ({reason}), copy it again"
         ) from None

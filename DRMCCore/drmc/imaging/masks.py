@@ -6,8 +6,7 @@ import numpy as np
 
 
 def bounding_box(mask: np.ndarray) -> tuple[slice, ...] | None:
-    """The smallest box with all marked voxels of a mask of any number of axes, one slice per axis; None where it is
-    empty."""
+    """The smallest box with all marked voxels of a mask, one slice per axis; None if the mask is empty."""
     box = []
     for axis in range(mask.ndim):
         used = np.flatnonzero(mask.any(axis=tuple(a for a in range(mask.ndim) if a != axis)))

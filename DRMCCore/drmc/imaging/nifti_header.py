@@ -1,7 +1,7 @@
-"""The two transforms of a NIfTI header: sform and qform, which must not place the image differently.
+"""The two transforms of a NIfTI header, sform and qform, which must not place the image differently.
 
-Both go from a voxel index (x, y, z) to mm in RAS (https://nifti.nimh.nih.gov/nifti-1/documentation/nifti1fields).
-Programs differ in which of the two they take where both are set.
+Both map a voxel index (x, y, z) to mm in RAS (https://nifti.nimh.nih.gov/nifti-1/documentation/nifti1fields).
+Programs differ in which of the two they use if both are set.
 """
 
 from __future__ import annotations
@@ -15,7 +15,8 @@ from drmc.errors import InputError
 from drmc.paths import AnyPath
 
 TRANSFORM_TOLERANCE = 0.1  # voxels: sform and qform may place any voxel this far apart
-# Where NIfTI-1 and NIfTI-2 keep dim, pixdim, the codes of qform and sform, the quaternion with its offset, the sform.
+# Offset and type of dim, pixdim, the codes of qform and sform, the quaternion with its offset, and the sform,
+# by the header's size: NIfTI-1 and NIfTI-2.
 _FIELDS = {
     348: {
         "dim": (40, "8h"),
@@ -35,9 +36,15 @@ _FIELDS = {
 
 
 def check_transforms(path: AnyPath, header: bytes, order: str) -> None:
-    """Raises InputError where sform and qform are both set and place a voxel more than TRANSFORM_TOLERANCE apart.
+    """Refuses a file whose sform and qform place a voxel more than TRANSFORM_TOLERANCE apart.
 
-    `header`: the first 540 bytes of the file, `order` its byte order ("<" or ">").
+    Args:
+        path: the file, for the message.
+        header: its first 540 bytes.
+        order: its byte order, "<" or ">".
+
+    Raises:
+        InputError: both transforms are set and differ.
     """
     size = struct.unpack_from(f"{order}i", header)[0]
     values = {
@@ -49,7 +56,7 @@ def check_transforms(path: AnyPath, header: bytes, order: str) -> None:
     sform = np.vstack([np.reshape(values["sform"], (3, 4)), [0, 0, 0, 1]])
     qform = _qform(values["pixdim"], values["qform"])
     if not np.isfinite([sform, qform]).all() or abs(np.linalg.det(qform)) == 0:
-        return  # whoever reads it says so
+        return  # the reader refuses it
     last = [max(n, 1) - 1 for n in values["dim"][1:4]]
     corners = np.array([[i * last[0], j * last[1], k * last[2], 1] for i, j, k in np.ndindex(2, 2, 2)]).T
     apart = (sform - qform) @ corners
@@ -57,14 +64,15 @@ def check_transforms(path: AnyPath, header: bytes, order: str) -> None:
     if voxels > TRANSFORM_TOLERANCE:
         distance = np.linalg.norm(apart, axis=0).max()
         raise InputError(
-            f"{path}: its sform (code {s_code}, {_shown(sform)}) and its qform (code {q_code}, {_shown(qform)}) place "
-            f"voxels up to {distance:.4g} mm ({voxels:.3g} voxels) apart, so nobody knows where it lies: set one to the "
-            "other (nibabel: image.set_qform(image.get_sform()) or the reverse) and save it again"
+            f"{path}: its sform (code {s_code}, {_shown(sform)}) and its qform (code {q_code}, "
+            f"{_shown(qform)}) place voxels up to {distance:.4g} mm ({voxels:.3g} voxels) apart, so its "
+            "position is not known: set one to the other (nibabel: image.set_qform(image.get_sform()) or the "
+            "reverse) and save it again"
         )
 
 
 def _qform(pixdim: tuple[float, ...], values: tuple[float, ...]) -> np.ndarray:
-    """The affine of the quaternion (b, c, d), the offsets and pixdim."""
+    """The affine (4, 4) of the quaternion (b, c, d), the offsets and pixdim."""
     b, c, d = values[:3]
     rest = 1.0 - (b * b + c * c + d * d)
     if rest < 1e-7:
@@ -86,5 +94,5 @@ def _qform(pixdim: tuple[float, ...], values: tuple[float, ...]) -> np.ndarray:
 
 
 def _shown(affine: np.ndarray) -> str:
-    """[row; row; row] of an affine."""
+    """An affine as text, [row; row; row]."""
     return "[" + "; ".join(" ".join(f"{v + 0.0:.5g}" for v in row) for row in affine[:3]) + "]"

@@ -1,7 +1,7 @@
-"""A scan to the network's grid, and the network's residual back to the scan's own.
+"""Resampling of a scan to the network's grid, and of the network's residual back to the scan's own.
 
-Axis legend: arrays (z, y, x); mm, LPS; "taps" of an axis: what each new sample is a weighted sum of, indices and
-float32 weights, both (new size, taps).
+Axis legend: arrays (z, y, x); mm, LPS; "taps" of an axis: indices and float32 weights of the samples whose
+weighted sum each new sample is, both (new size, taps).
 """
 
 from __future__ import annotations
@@ -18,58 +18,59 @@ from drmc.imaging.geometry import Geometry, triple
 Taps = tuple[np.ndarray, np.ndarray]
 
 GRID_MM = 2.0
-"""Voxel edge [mm] of the grid that the network is trained and run on (paper, section 3.1)."""
+"""Voxel edge [mm] of the grid on which the network is trained and run (paper, section 3.1)."""
 
 KEPT_MM = (1.6, 2.1)
-"""A scan's voxels of this edge [mm] are the grid's, finer ones are averaged to the lower of it.
+"""Voxel edges [mm] between these two are kept; finer voxels are averaged to the lower one.
 
-On voxels of 2 mm a scan of 1.65 mm loses detail on the way there that no way back returns: with the same network its own
-voxels gave 0.5 dB more (docs/resampling.md). It takes up to twice as many tiles.
+Resampling a scan of 1.65 mm to voxels of 2 mm loses detail that the way back cannot restore: with the same
+network its own voxels gained 0.5 dB (docs/resampling.md), at up to twice as many tiles.
 """
 
 NOISE_FWHM_MM = 4.0
-"""What noise is taken to be on the way back: white noise blurred by a Gaussian of this FWHM [mm], along each axis.
+"""The noise model of the way back: white noise blurred by a Gaussian of this FWHM [mm] along each axis.
 
-The noise of C1 to C6 and of four other simulated scanners measures 3.6 to 9 mm (docs/resampling.md). The low end is
-assumed: a width over the scan's own would leave its fine noise, one under it costs next to nothing.
+The noise of C1 to C6 and of four other simulated scanners has 3.6 to 9 mm (docs/resampling.md). The low end
+is assumed: a width above the scan's own would leave its fine noise, one below it costs almost nothing.
 """
 
 GRID_ERROR = 0.01
-"""Variance of what the residual on the grid cannot tell, relative to that of the noise: it keeps the way back stable."""
+"""Variance of the grid residual's error relative to that of the noise; it keeps the way back stable."""
 
 BACK_TAPS = 6
-"""Samples of the grid, per axis, that a voxel's residual is estimated from, at least: 12 mm. More gain nothing there."""
+"""Least number of grid samples per axis that estimate a voxel's residual: 12 mm. More gain nothing."""
 
 BACK_VOXELS = 4
-"""So many of the scan's voxels they span where those are large: with fewer, lesions on 5 mm voxels lose SUVpeak."""
+"""Least number of scan voxels that these samples span: with fewer, lesions on 5 mm voxels lose SUVpeak."""
 
 _MOST_GRID_VOXELS = 1 << 30
 _SIGMA_PER_FWHM = 1 / math.sqrt(8 * math.log(2))
 
 
 def resample_to_grid(array: np.ndarray, geometry: Geometry) -> tuple[np.ndarray, Geometry]:
-    """Resamples an image to the network's grid along its own axes; training and inference both come through here.
+    """Resamples an image to the network's grid along its own axes, for training and inference alike.
 
-    An axis whose voxels are within KEPT_MM is kept as it is, finer ones come to its lower end, coarser ones to GRID_MM.
-    If all three are kept, the same array and geometry come back, uncopied.
+    An axis with a spacing within KEPT_MM is kept; a finer one is resampled to the lower end of KEPT_MM, a
+    coarser one to GRID_MM. If all three are kept, the same array and geometry are returned, uncopied.
 
     Each axis is weighted by a triangle whose half-width is the larger of the two spacings: linear
-    interpolation where the scan is coarser than the grid, an area-like average (anti-aliasing, standard
-    deviation 0.41 voxels of the grid) where it is finer. Beyond the outermost voxel centers the edge voxel is
+    interpolation if the scan is coarser than the grid, an area-like average (anti-aliasing, standard
+    deviation 0.41 voxels of the grid) if it is finer. Beyond the outermost voxel centers the edge voxel is
     repeated. The new grid has the old one's direction and physical center; its extent differs by less than
     half a voxel at each side.
 
-    NumPy, slice by slice: three times as fast as SimpleITK's filter on one core, and it holds nothing but the
-    result.
+    NumPy, slice by slice: three times as fast as SimpleITK's filter on one core, and without memory beyond
+    the result.
 
     Args:
         array: image (z, y, x), any real type; nothing is clipped.
-        geometry: its place in space.
+        geometry: its grid.
 
     Returns:
-        float32 array (z, y, x) and its geometry.
+        float32 array (z, y, x) and its grid.
 
-    Raises InputError where the new image would have more than 2^30 voxels (a false spacing).
+    Raises:
+        InputError: the new image would have more than 2^30 voxels (a wrong spacing).
     """
     shape, spacing_zyx, offset_zyx = [], [], []
     for size, step in zip(geometry.shape, reversed(geometry.spacing), strict=True):
@@ -101,31 +102,31 @@ def resample_to_grid(array: np.ndarray, geometry: Geometry) -> tuple[np.ndarray,
 
 
 def resample_from_grid(array: np.ndarray, grid: Geometry, geometry: Geometry) -> np.ndarray:
-    """Estimates a residual on the scan's own grid from what `resample_to_grid` would make of it on the network's.
+    """Estimates a residual on the scan's own grid from its image under `resample_to_grid` on the network's.
 
-    Interpolation would smooth it once more: of noise of 4 mm FWHM even a perfect residual would leave a fifth
-    to a third. Asked for is the residual r of each voxel whose image g = A r on the grid is known, A being
+    Interpolation would smooth it once more: even a perfect residual would leave a fifth to a third of noise
+    of 4 mm FWHM. Wanted is the residual r of each voxel whose image g = A r on the grid is known, A being
     `resample_to_grid`. For noise r of covariance R the linear estimate of least mean square error is, along
     each axis,
 
         r = R A^T (A R A^T + e I)^-1 g,   R_ij = exp(-d_ij^2 / (4 s^2)),
 
-    the Wiener (Gauss-Markov) estimate (Kay, Fundamentals of Statistical Signal Processing I, 1993, theorem 12.1),
-    with d the distance of two voxels, s the standard deviation of a Gaussian of NOISE_FWHM_MM and e
-    GRID_ERROR. It adapts by itself to spacing and phase, and where the grid is the finer one it is close to
-    the scan whose interpolation fits the residual best. A voxel is estimated from the BACK_TAPS samples or
-    BACK_VOXELS voxels nearest to it ("moving neighborhood" in kriging), its weights scaled to sum to 1: a
-    constant stays that constant.
+    the Wiener (Gauss-Markov) estimate (Kay, Fundamentals of Statistical Signal Processing I, 1993, theorem
+    12.1), with d the distance of two voxels, s the standard deviation of a Gaussian of NOISE_FWHM_MM and e
+    GRID_ERROR. It adapts to spacing and phase, and if the grid is the finer one it is close to the scan whose
+    interpolation fits the residual best. A voxel is estimated from the BACK_TAPS samples or BACK_VOXELS
+    voxels nearest to it ("moving neighborhood" in kriging), its weights scaled to sum to 1: a constant stays
+    that constant.
 
-    A voxel all of whose neighbors on the grid are 0 is exactly 0: where no tile lies nothing is changed.
+    A voxel all of whose neighbors on the grid are 0 is exactly 0: outside of the tiles nothing is changed.
 
     Args:
         array: float32 image (z, y, x) on `grid`.
-        grid: what `resample_to_grid` returned for `geometry`.
+        grid: the grid that `resample_to_grid` returned for `geometry`.
         geometry: the scan's own grid.
 
     Returns:
-        float32 array (z, y, x) on `geometry`; where that is the grid, the same array.
+        float32 array (z, y, x) on `geometry`; the same array if that is the grid.
     """
     if grid == geometry:
         return np.asarray(array, dtype=np.float32)
@@ -133,7 +134,7 @@ def resample_from_grid(array: np.ndarray, grid: Geometry, geometry: Geometry) ->
         _taps_from_grid(*axis, offset)
         for axis, offset in zip(_axes(geometry, grid), offset_between(geometry, grid), strict=True)
     ]
-    with np.errstate(invalid="ignore"):  # a network that fails gives what is not finite; the pipeline says so
+    with np.errstate(invalid="ignore"):  # non-finite values of a failing network are reported by the pipeline
         result = _resample(array, taps_zyx)
     (lower_z, upper_z), (lower_y, upper_y), (lower_x, upper_x) = (
         (np.floor(position).astype(int), np.ceil(position).astype(int))
@@ -153,13 +154,13 @@ def _grid_step(step_mm: float) -> float:
 
 
 def offset_between(source: Geometry, target: Geometry) -> np.ndarray:
-    """From the first voxel center of one grid to that of the other, (z, y, x) along the axes they share [mm]."""
+    """Offset of the target's first voxel center from the source's, (z, y, x) along their common axes [mm]."""
     direction = np.reshape(source.direction, (3, 3))
     return np.linalg.solve(direction, np.subtract(target.origin, source.origin))[::-1]
 
 
 def grid_positions(geometry: Geometry, grid: Geometry) -> list[np.ndarray]:
-    """Where a scan's voxel centers lie on a grid, per axis (z, y, x) in its voxels, within its outermost centers."""
+    """Positions of a scan's voxel centers on a grid per axis (z, y, x) [voxels], clipped to its outermost."""
     return [
         _positions(source, target, offset)
         for (target, source), offset in zip(
@@ -187,7 +188,7 @@ def _resample(array: np.ndarray, taps_zyx: Sequence[Taps]) -> np.ndarray:
             if weight:
                 if z not in in_plane:
                     rows_yx = _weighted_sum(np.asarray(array[z], dtype=np.float32), taps_y)
-                    # Whole rows are gathered far quicker than columns, even with both copies.
+                    # Gathering whole rows is far faster than gathering columns, even with both copies.
                     result_xy = _weighted_sum(np.ascontiguousarray(rows_yx.T), taps_x)
                     in_plane[z] = np.ascontiguousarray(result_xy.T)
                 result_yx += weight * in_plane[z]
@@ -208,14 +209,14 @@ def _weighted_sum(rows: np.ndarray, taps: Taps) -> np.ndarray:
 
 
 def _positions(source: tuple[int, float], target: tuple[int, float], offset: float) -> np.ndarray:
-    """Where the target's samples lie among the source's, in samples of it and never beyond its outermost.
+    """Positions of the target's samples among the source's [samples], clipped to the outermost ones.
 
-    `source` and `target` are (size, spacing); `offset` is where the target's first center lies from the
+    `source` and `target` are (size, spacing); `offset` is the distance of the target's first center from the
     source's [mm].
     """
     (size, step), (new_size, new_step) = source, target
     position = np.clip((offset + new_step * np.arange(new_size)) / step, 0.0, size - 1.0)
-    # A position within rounding of a center is that center, so that a weight of 1e-13 does not make a tap.
+    # A position within rounding of a center is that center, so that a weight of 1e-13 does not become a tap.
     return np.where(np.abs(position - np.rint(position)) < 1e-6, np.rint(position), position)
 
 
@@ -233,7 +234,7 @@ def _taps_to_grid(scan: tuple[int, float], grid: tuple[int, float], offset: floa
 
 
 def _taps_from_grid(scan: tuple[int, float], grid: tuple[int, float], offset: float) -> Taps:
-    """Wiener taps of an axis, see `resample_from_grid`; `offset` of the grid's first center from the scan's [mm]."""
+    """Wiener taps of an axis; see `resample_from_grid`. Arguments as those of `_positions`."""
     (size, step), (grid_size, grid_step) = scan, grid
     if scan == grid:  # an axis that was kept
         return np.arange(size)[:, None], np.ones((size, 1), np.float32)
@@ -260,6 +261,6 @@ def _taps_from_grid(scan: tuple[int, float], grid: tuple[int, float], offset: fl
 
 
 def _noise_covariance(distance_mm: np.ndarray) -> np.ndarray:
-    """Of noise of variance 1: white noise blurred by a Gaussian is correlated by one of twice its variance."""
+    """Covariance of noise of variance 1: that of blurred white noise is a Gaussian of twice the variance."""
     sigma = NOISE_FWHM_MM * _SIGMA_PER_FWHM
     return np.exp(-(distance_mm**2) / (4 * sigma**2))

@@ -1,4 +1,4 @@
-"""Gaussian smoothing, and the noise that it takes away. Arrays (z, y, x), spacings (z, y, x) in mm."""
+"""Gaussian smoothing, and the noise that it removes. Arrays (z, y, x), spacings (z, y, x) in mm."""
 
 from __future__ import annotations
 
@@ -10,12 +10,20 @@ import torch
 from torch.nn import functional
 
 FWHM_PER_SIGMA = 2.0 * math.sqrt(2.0 * math.log(2.0))
-DETAIL_FWHM_MM = 8.0  # what this Gaussian takes away is mostly noise
+DETAIL_FWHM_MM = 8.0  # the detail that this Gaussian removes is mostly noise
 _MAD_PER_SIGMA = 0.6745
 
 
 def smooth(volume_zyx: np.ndarray | torch.Tensor, sigma_voxels: Sequence[float]) -> torch.Tensor:
-    """Separable sampled Gaussian with a standard deviation in voxels per axis, cut at 4 of them; edges are repeated."""
+    """Separable sampled Gaussian, cut at 4 standard deviations; the edges of the image are repeated.
+
+    Args:
+        volume_zyx: image (z, y, x).
+        sigma_voxels: standard deviation [voxels] along each axis.
+
+    Returns:
+        float32 tensor (z, y, x).
+    """
     volume = torch.as_tensor(volume_zyx, dtype=torch.float32)
     for axis, sigma in enumerate(sigma_voxels):
         if sigma <= 0:
@@ -30,10 +38,15 @@ def smooth(volume_zyx: np.ndarray | torch.Tensor, sigma_voxels: Sequence[float])
 
 
 def noise_level(suv_zyx: np.ndarray, body: np.ndarray, spacing_zyx: Sequence[float]) -> float:
-    """Robust standard deviation, inside the body, of what a Gaussian of 8 mm FWHM takes away [SUV].
+    """Robust standard deviation, inside the body, of the detail that a Gaussian of 8 mm FWHM removes [SUV].
 
-    From the image itself, never from its full dose. A measure of scale only: the noise of PET is correlated and grows
-    with uptake, so a filter's strength is chosen in multiples of it.
+    From the image itself, without its full dose. A measure of scale only: the noise of PET is correlated and
+    grows with uptake, so a filter's strength is chosen in multiples of it.
+
+    Args:
+        suv_zyx: image (z, y, x) [SUV].
+        body: bool (z, y, x).
+        spacing_zyx: voxel spacing [mm].
     """
     if not body.any():
         return 0.0

@@ -33,7 +33,7 @@ from drmc.models.card import ModelEntry
 from drmc.models.registry import find_model
 from drmc.models.weights import load_network
 from drmc.networks.protocol import INPUT_SCALE, ResidualNetwork
-from drmc.runtime.control import Cancel, Progress, Stopwatch, raise_if_cancelled
+from drmc.runtime.control import Cancel, Progress, Stopwatch, raise_if_canceled
 from drmc.runtime.hardware import device_name
 from drmc.runtime.precision import float32_products
 
@@ -153,7 +153,7 @@ class Denoiser:
             progress: called as (tiles done, tiles in all, seconds left or None) after each batch of tiles.
             cancel: asked between tiles and between the layers of the network; True stops.
 
-        Raises CancelledError; DRMCError where memory does not suffice even on the CPU.
+        Raises CanceledError; DRMCError where memory does not suffice even on the CPU.
         """
         if suv_zyx.shape != tuple(geometry.shape):
             raise ValueError(f"image of shape {suv_zyx.shape} with a geometry of shape {geometry.shape}")
@@ -163,10 +163,10 @@ class Denoiser:
 
         with clock("resample"):
             image, grid = resample_to_grid(suv_zyx, geometry)
-        raise_if_cancelled(cancel)
+        raise_if_canceled(cancel)
         with clock("mask"):
             starts, fractions = self._place_tiles(image, grid, suv_zyx, geometry)
-        raise_if_cancelled(cancel)
+        raise_if_canceled(cancel)
         if not len(starts):
             notices.append(
                 f"no body found (nothing above SUV {LEAST_BODY_SUV:g}): the scan is returned unchanged"
@@ -179,7 +179,7 @@ class Denoiser:
         with clock("blend"):
             residual = blended.result()
         del blended
-        raise_if_cancelled(cancel)
+        raise_if_canceled(cancel)
         with clock("resample_back"):
             residual = resample_from_grid(residual, grid, geometry)
         halo = halo_width(self.tile)
@@ -226,7 +226,7 @@ class Denoiser:
         gates: list[np.ndarray] = []
         done, began = 0, time.perf_counter()
         while done < len(starts):
-            raise_if_cancelled(cancel)
+            raise_if_canceled(cancel)
             batch = starts[done : done + run.batch]
             tiles = np.stack([tile_at(image, start, self.tile) for start in batch])
             with clock("network"):
@@ -315,8 +315,7 @@ def cancelled_between_layers(network: torch.nn.Module, cancel: Cancel | None) ->
         yield
         return
     hooks = [
-        module.register_forward_pre_hook(lambda *_: raise_if_cancelled(cancel))
-        for module in network.modules()
+        module.register_forward_pre_hook(lambda *_: raise_if_canceled(cancel)) for module in network.modules()
     ]
     try:
         yield

@@ -3,11 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import TypedDict
 
 import numpy as np
 
 
-def bland_altman(differences: Iterable[float]) -> dict[str, float | int | None]:
+class Agreement(TypedDict):
+    """Count, median and mean of differences, and the 95 % limits of agreement."""
+
+    n: int
+    median: float | None
+    mean: float | None
+    limit_low: float | None
+    limit_high: float | None
+
+
+def bland_altman(differences: Iterable[float]) -> Agreement:
     """n, median, mean and the 95 % limits of agreement, mean -/+ 1.96 sample SD (None below two values)."""
     values = np.asarray(list(differences), dtype=np.float64)
     mean = float(values.mean()) if values.size else None

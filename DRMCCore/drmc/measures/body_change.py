@@ -1,8 +1,8 @@
-"""What denoising did to a whole scan: mean and noise in the body."""
+"""The change of a whole scan by denoising: mean and noise in the body."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, TypedDict
 
 import numpy as np
 
@@ -15,22 +15,36 @@ if TYPE_CHECKING:
 _MAD_TO_SD = 1.4826  # of normally distributed values
 
 
-def body_change(original: np.ndarray, denoised: np.ndarray, geometry: Geometry) -> dict[str, Any]:
-    """How the SUV of the body changed; both images SUV (z, y, x) on `geometry`.
+class BodyChange(TypedDict):
+    """Mean SUV and noise [SUV] in the body of the original; None if not defined, such as without a body."""
 
-    `voxels` of the original's body, `mean_original` and `mean_denoised` SUV, `mean_change_percent`, and `noise_original`,
-    `noise_denoised` and `noise_reduction_percent` (drmc.measures.body_change.noise); None where there is no body.
-    """
+    voxels: int
+    mean_original: float | None
+    mean_denoised: float | None
+    mean_change_percent: float | None
+    noise_original: float | None
+    noise_denoised: float | None
+    noise_reduction_percent: float | None
+
+
+def body_change(original: np.ndarray, denoised: np.ndarray, geometry: Geometry) -> BodyChange:
+    """The change of the body by denoising; both images SUV (z, y, x) on `geometry`."""
     mask = body_mask(original, geometry.spacing_zyx)
-    means = ("mean_original", "mean_denoised", "mean_change_percent")
-    noises = ("noise_original", "noise_denoised", "noise_reduction_percent")
-    found: dict[str, Any] = {"voxels": int(mask.sum()), **dict.fromkeys((*means, *noises))}
+    found: BodyChange = {
+        "voxels": int(mask.sum()),
+        "mean_original": None,
+        "mean_denoised": None,
+        "mean_change_percent": None,
+        "noise_original": None,
+        "noise_denoised": None,
+        "noise_reduction_percent": None,
+    }
     if not mask.any():
         return found
     before, after = (float(image[mask].mean(dtype=np.float64)) for image in (original, denoised))
     noise_before, noise_after = noise(original, mask), noise(denoised, mask)
-    found.update(mean_original=before, mean_denoised=after)
-    found.update(noise_original=noise_before, noise_denoised=noise_after)
+    found["mean_original"], found["mean_denoised"] = before, after
+    found["noise_original"], found["noise_denoised"] = noise_before, noise_after
     if before > 0:
         found["mean_change_percent"] = 100.0 * (after - before) / before
     if noise_before and noise_after is not None:
@@ -39,8 +53,15 @@ def body_change(original: np.ndarray, denoised: np.ndarray, geometry: Geometry) 
 
 
 def noise(image: np.ndarray, mask: np.ndarray) -> float | None:
-    """An index of the noise in a body, SUV: the robust standard deviation of second differences along x, v[x-1] - 2 v[x] +
-    v[x+1], divided by sqrt(6), which white noise would have; None where the body is too narrow for one."""
+    """An index of the noise in a body [SUV]; None if the body is too narrow for one.
+
+    The robust standard deviation of the second differences along x, v[x-1] - 2 v[x] + v[x+1], divided by the
+    sqrt(6) that it would be for white noise of standard deviation 1.
+
+    Args:
+        image: SUV (z, y, x).
+        mask: the body, bool (z, y, x).
+    """
     inside = mask[..., 1:-1] & mask[..., :-2] & mask[..., 2:]
     if not inside.any():
         return None

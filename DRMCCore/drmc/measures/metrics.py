@@ -1,8 +1,9 @@
-"""Image metrics against a full-dose image. numpy only, nothing of the project.
+"""Image metrics against a full-dose image, with numpy only.
 
-`estimate` and `reference` are arrays of one shape in SUV, (z, y, x) unless said otherwise; `mask` is bool of
-that shape (default: every voxel). State range, mask and n with every result: PSNR is not comparable across
-ranges or masks.
+`estimate` and `reference` are arrays of one shape in SUV, (z, y, x) unless documented otherwise; `mask` is
+bool of that shape (default: every voxel). Report range, mask and n with every result: PSNR is not comparable
+across ranges or masks. All metrics raise ValueError for different shapes and for a mask that is empty, not
+bool or of another shape.
 """
 
 from __future__ import annotations
@@ -21,13 +22,22 @@ def psnr(
     data_range: float = SUV_RANGE,
     mask: np.ndarray | None = None,
 ) -> float:
-    """Peak signal-to-noise ratio [dB], 10 log10(data_range^2 / MSE), unclipped; infinite for equal images."""
+    """Peak signal-to-noise ratio [dB], 10 log10(data_range^2 / MSE), unclipped; infinite for equal images.
+
+    Raises:
+        ValueError: the arguments do not fit together, see above, or the data range is not above 0.
+    """
     x, y = checked_pair(estimate, reference, mask)
     return decibel(data_range, mean_squared_error(x, y))
 
 
 def nrmse(estimate: np.ndarray, reference: np.ndarray, *, mask: np.ndarray | None = None) -> float:
-    """sqrt(sum (x - y)^2 / sum y^2) over the mask."""
+    """Normalized root mean square error: sqrt(sum (x - y)^2 / sum y^2) over the mask, y being the reference.
+
+    Raises:
+        ValueError: the arguments do not fit together, see above, or the reference is 0 everywhere in the
+            mask.
+    """
     x, y = checked_pair(estimate, reference, mask)
     energy = float(np.sum(y * y))
     if energy == 0:
@@ -44,12 +54,14 @@ def ssim(
     sigma: float = 1.5,
     width: int = 11,
 ) -> float:
-    """Structural similarity (Wang et al. 2004), Gaussian window of `width` voxels per axis and `sigma`
-    voxels.
+    """Structural similarity (Wang et al. 2004), for any number of axes.
 
-    C1 = (0.01 L)^2, C2 = (0.03 L)^2 with L = data_range; the mean of the map over the mask. Windows reach out
-    of the mask, but at the image border they hold only the voxels that exist, their weights again summing to
-    1. Any number of axes.
+    The window is a Gaussian of `sigma` voxels, `width` voxels wide along each axis. C1 = (0.01 L)^2,
+    C2 = (0.03 L)^2 with L = data_range; the result is the mean of the map over the mask. Windows reach out of
+    the mask, but at the image border they contain only existing voxels, with weights that sum to 1.
+
+    Raises:
+        ValueError: the arguments do not fit together, see above, or the width is not odd.
     """
     return ssim_map_mean(
         estimate, reference, (0.01 * data_range) ** 2, (0.03 * data_range) ** 2, mask, sigma, width, True
@@ -59,7 +71,10 @@ def ssim(
 def attainable_gain_db(dose_reduction_factor: float) -> float:
     """10 log10(DRF): the gain in PSNR against the full-dose image that no estimator exceeds in expectation.
 
-    The low dose is a subset of the full dose's events: the rest of the full dose's noise cannot be known.
+    The low dose is a subset of the full dose's events: the rest of the full dose's noise cannot be predicted.
+
+    Raises:
+        ValueError: the factor is below 1.
     """
     if not dose_reduction_factor >= 1:
         raise ValueError(f"a dose reduction factor is at least 1, not {dose_reduction_factor}")
@@ -67,7 +82,11 @@ def attainable_gain_db(dose_reduction_factor: float) -> float:
 
 
 def share_of_attainable(gain_db: float, dose_reduction_factor: float) -> float:
-    """A gain in PSNR [dB] as a share of `attainable_gain_db`; 1 is all of it."""
+    """A gain in PSNR [dB] as a fraction of `attainable_gain_db`.
+
+    Raises:
+        ValueError: the factor is not above 1.
+    """
     attainable = attainable_gain_db(dose_reduction_factor)
     if attainable == 0:
         raise ValueError("at a dose reduction factor of 1 there is nothing to gain")
@@ -77,7 +96,11 @@ def share_of_attainable(gain_db: float, dose_reduction_factor: float) -> float:
 def checked_pair(
     estimate: np.ndarray, reference: np.ndarray, mask: np.ndarray | None
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Both images as float64, 1-D over the mask where there is one."""
+    """Both images as float64, 1-D over the mask if there is one.
+
+    Raises:
+        ValueError: the shapes differ, the mask is not valid, or there are no voxels.
+    """
     estimate, reference = np.asarray(estimate), np.asarray(reference)
     if estimate.shape != reference.shape:
         raise ValueError(f"estimate {estimate.shape} and reference {reference.shape} differ in shape")
@@ -106,7 +129,11 @@ def mean_squared_error(x: np.ndarray, y: np.ndarray) -> float:
 
 
 def decibel(data_range: float, mean_square: float) -> float:
-    """PSNR in dB of a mean squared error; infinite where that is 0."""
+    """PSNR in dB of a mean squared error; infinite if that is 0.
+
+    Raises:
+        ValueError: the data range is not above 0.
+    """
     if not data_range > 0:
         raise ValueError(f"a data range is above 0, not {data_range}")
     return math.inf if mean_square == 0 else 10.0 * math.log10(data_range**2 / mean_square)
@@ -122,7 +149,22 @@ def ssim_map_mean(
     width: int,
     renormalize: bool,
 ) -> float:
-    """Mean of the SSIM map (Wang et al. 2004) with the given constants, window and border."""
+    """Mean of the SSIM map (Wang et al. 2004) with the given constants and window.
+
+    Args:
+        estimate: image of any number of axes.
+        reference: image of the same shape.
+        c1: constant C1.
+        c2: constant C2.
+        mask: bool, where the map is averaged; None: everywhere.
+        sigma: standard deviation of the Gaussian window [voxels].
+        width: width of the window [voxels], odd.
+        renormalize: whether the weights inside the image sum to 1 at its border; else zeros are added beyond
+            it.
+
+    Raises:
+        ValueError: the shapes differ, the mask is not valid, or the width is not odd.
+    """
     x, y = np.asarray(estimate), np.asarray(reference)
     if x.shape != y.shape:
         raise ValueError(f"estimate {x.shape} and reference {y.shape} differ in shape")
@@ -133,7 +175,7 @@ def ssim_map_mean(
     kernel = np.exp(-0.5 * (np.arange(-half, half + 1) / sigma) ** 2)
     kernel /= kernel.sum()
 
-    # Only windows that touch the mask, and a few slices at a time: that stays in the processor's cache.
+    # Only windows that touch the mask, and a few slices at a time, which stay in the processor's cache.
     box = tuple(slice(max(0, low - half), high + half) for low, high in _bounds(mask))
     x, y, mask = x[box], y[box], mask[box]
     length = x.shape[0]

@@ -1,4 +1,7 @@
-"""The image metrics of the authors' code and other variants in the literature, for comparison only."""
+"""The image metrics of the authors' code and other variants in the literature, for comparison only.
+
+Arguments and errors as in drmc.measures.metrics.
+"""
 
 from __future__ import annotations
 
@@ -26,7 +29,11 @@ def psnr_clipped(
 def psnr_reference_maximum(
     estimate: np.ndarray, reference: np.ndarray, *, mask: np.ndarray | None = None
 ) -> float:
-    """`psnr` whose range is the maximum of the reference in the mask: not comparable between patients."""
+    """`psnr` with the maximum of the reference in the mask as its range: not comparable between patients.
+
+    Raises:
+        ValueError: the reference has no value above 0.
+    """
     x, y = checked_pair(estimate, reference, mask)
     peak = float(y.max())
     if peak <= 0:
@@ -47,6 +54,9 @@ def psnr_slices(estimate: np.ndarray, reference: np.ndarray) -> float:
     """The authors' second variant: mean PSNR over all slices of all three axes, blank ones (100 dB) included.
 
     As in `psnr_legacy` each volume is divided by its own maximum first.
+
+    Raises:
+        ValueError: the images are not volumes of one shape, or one has no value above 0.
     """
     x, y = _by_own_maximum(estimate), _by_own_maximum(reference)
     if x.ndim != 3 or x.shape != y.shape:
@@ -60,8 +70,7 @@ def psnr_slices(estimate: np.ndarray, reference: np.ndarray) -> float:
 
 
 def ssim_legacy(estimate: np.ndarray, reference: np.ndarray) -> float:
-    """The DRMC authors' SSIM: same window, zeros beyond the border, C1 = 1e-4, C2 = 9e-4 on SUV, every
-    voxel."""
+    """The DRMC authors' SSIM: same window, zeros beyond the border, C1 = 1e-4, C2 = 9e-4 on SUV, no mask."""
     return ssim_map_mean(estimate, reference, 1e-4, 9e-4, None, 1.5, 11, False)
 
 

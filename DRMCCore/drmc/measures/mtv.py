@@ -1,11 +1,13 @@
-"""Metabolic tumor volumes by thresholds that do not follow the image: SUV 2.5 and 4.0, 41 % of the original's SUVmax, PERCIST.
+"""Metabolic tumor volumes by thresholds that do not follow the image.
 
-The usual threshold, 41 % of the SUVmax of the same image, falls with SUVmax. Denoising makes SUVmax lower, so that the volume grows
-by definition although no uptake has moved. Volumes in ml, TLG (volume times mean) in SUV x ml; in the voxels of the segment
-at or above the threshold, 0 where there are none.
+Thresholds: SUV 2.5, SUV 4.0, 41 % of the original's SUVmax, and PERCIST's. The usual threshold, 41 % of the
+SUVmax of the same image, falls with SUVmax. Denoising lowers SUVmax, so that the volume grows by definition
+although no uptake has moved. Volumes in ml, TLG (volume times mean) in SUV x ml, over the voxels of the
+segment at or above the threshold, 0 if there are none.
 
-PERCIST (Wahl et al. 2009): 1.5 times the mean of the liver plus 2 of its standard deviations, here over the segment that is the
-liver reference, on the original, and on every image the same; in the SUV type of the table (PERCIST means SUL).
+PERCIST (Wahl et al. 2009): 1.5 times the mean of the liver plus 2 of its standard deviations, here over the
+segment that is the liver reference, on the original image, and the same on every image; in the SUV type of
+the table (PERCIST means SUL).
 """
 
 from __future__ import annotations
@@ -16,27 +18,25 @@ from typing import Any
 import numpy as np
 
 from drmc.errors import InputError
+from drmc.measures.rows import Quantity, ThresholdVolumes
 from drmc.segments.segment import Segment
 
-FIXED = {"suv25": 2.5, "suv40": 4.0}  # SUV [g/ml]
-QUANTITIES = (
-    *("mtv_suv25_ml", "tlg_suv25", "mtv_suv40_ml", "tlg_suv40", "mtv41_original_ml"),
-    *("percist_threshold", "mtv_percist_ml", "tlg_percist"),
-)
-RELATIVE = ("mtv41_ml", "tlg41")  # those whose threshold follows the SUVmax of the same image
+# Those whose threshold follows the SUVmax of the same image.
+RELATIVE: tuple[Quantity, ...] = ("mtv41_ml", "tlg41")
 FRACTION_OF_MAXIMUM = 0.41
 LIVER = "liver"
 MARK = "†"
 EXPLANATION = (
-    "the 41 % threshold follows SUVmax: when less noise makes SUVmax lower, the volume grows by definition; compare volumes at "
-    "SUV 2.5 or 4.0, or at 41 % of the original's SUVmax"
+    "the 41 % threshold follows SUVmax: when less noise makes SUVmax lower, the volume grows by definition; "
+    "compare volumes at SUV 2.5 or 4.0, or at 41 % of the original's SUVmax"
 )
 
 
 def liver_of(segments: Iterable[Segment], name: str | None) -> Segment | None:
-    """The liver reference among the segments: the one of this name, or one that is called liver.
+    """The liver reference among the segments: the one with this name, by default one called liver, if any.
 
-    Raises InputError where a name is given and no segment has it.
+    Raises:
+        InputError: no segment has the name.
     """
     segments = list(segments)
     wanted = LIVER if name is None else name.strip().casefold()
@@ -59,11 +59,15 @@ def volumes(
     spacing_zyx: Sequence[float],
     original_max: float | None,
     percist: float | None,
-) -> dict[str, float | None]:
-    """A number or None under each of QUANTITIES.
+) -> ThresholdVolumes:
+    """Volumes and TLG of a segment on one image.
 
-    `suv_zyx`: one image in SUV (z, y, x); `spacing_zyx` mm; `original_max`: SUVmax of the segment on the original; `percist`: the
-    threshold, None without a liver reference.
+    Args:
+        suv_zyx: the image, (z, y, x) [SUV].
+        segment: the segment on its grid.
+        spacing_zyx: voxel spacing [mm].
+        original_max: SUVmax of the segment on the original.
+        percist: PERCIST's threshold [SUV], None without a liver reference.
     """
     values = suv_zyx[segment.box][segment.inside].astype(np.float64)
     voxel_ml = float(np.prod(np.asarray(spacing_zyx, dtype=np.float64))) / 1000.0
@@ -75,17 +79,21 @@ def volumes(
         return hot.size * voxel_ml, float(hot.sum()) * voxel_ml
 
     relative = FRACTION_OF_MAXIMUM * original_max if original_max is not None and original_max > 0 else None
-    found: dict[str, float | None] = {}
-    for name, threshold in FIXED.items():
-        found[f"mtv_{name}_ml"], found[f"tlg_{name}"] = above(threshold)
-    found["mtv41_original_ml"] = above(relative)[0]
-    found["percist_threshold"] = percist
-    found["mtv_percist_ml"], found["tlg_percist"] = above(percist)
-    return found
+    suv25, suv40, of_liver = above(2.5), above(4.0), above(percist)
+    return {
+        "mtv_suv25_ml": suv25[0],
+        "tlg_suv25": suv25[1],
+        "mtv_suv40_ml": suv40[0],
+        "tlg_suv40": suv40[1],
+        "mtv41_original_ml": above(relative)[0],
+        "percist_threshold": percist,
+        "mtv_percist_ml": of_liver[0],
+        "tlg_percist": of_liver[1],
+    }
 
 
 def peak_notes(rows: Iterable[Mapping[str, Any]]) -> list[str]:
-    """What is to be said where SUVpeak exceeds SUVmax, from rows of the lesion table; one line, or none."""
+    """A notice on segments whose SUVpeak exceeds SUVmax, from rows of the lesion table; empty without any."""
     names = dict.fromkeys(
         row["segment"]
         for row in rows
@@ -96,5 +104,8 @@ def peak_notes(rows: Iterable[Mapping[str, Any]]) -> list[str]:
     )
     if not names:
         return []
-    said = "right by its rule, the sphere of 1 ml is centered in the segment but reaches out of it, into hotter voxels"
-    return [f"SUVpeak exceeds SUVmax in {', '.join(names)}: {said}"]
+    reason = (
+        "correct by its rule, the sphere of 1 ml is centered in the segment but reaches out of it, into "
+        "hotter voxels"
+    )
+    return [f"SUVpeak exceeds SUVmax in {', '.join(names)}: {reason}"]

@@ -1,4 +1,4 @@
-"""What the routing says: which experts the network opened, layer by layer, over the tiles of a scan.
+"""The routing table: which experts the network opened, layer by layer, over the tiles of a scan.
 
 `gates_TLM`: T tiles, L layers in router order (attention bank, then FFN bank of the first block, then the
 next block), M experts; gates are 0 or more.
@@ -13,23 +13,27 @@ from typing import Any
 import numpy as np
 
 from drmc.files import csv_text, write_text
-
-BANKS = ("attention", "ffn")
-COLUMNS = ("block", "bank", "expert", "mean_gate", "sd_gate", "closed_fraction", "top1_fraction")
-_NUMBERS = COLUMNS[3:]
-
-Row = dict[str, Any]
+from drmc.measures.rows import BANKS, GATE_NUMBERS, ROUTING_COLUMNS, RoutingRow
 
 
-def routing_table(gates_TLM: np.ndarray, weights: Sequence[float] | np.ndarray | None = None) -> list[Row]:
+def routing_table(
+    gates_TLM: np.ndarray, weights: Sequence[float] | np.ndarray | None = None
+) -> list[RoutingRow]:
     """One row per block, bank and expert, in router order. Blocks and experts count from 1, as in the paper.
 
-    mean_gate, sd_gate (population) over the tiles; closed_fraction: share of tiles whose gate is exactly 0;
-    top1_fraction: share of tiles in which this expert has the largest gate of its bank (the first of equal
-    ones). A tile in which every expert of the bank is closed counts for no expert, so the shares then sum to
-    less than 1. Gates (T, 0, 0), of a network without routing, give no row.
-    `weights` (T,), 0 or more, counts tiles unequally (how much of a lesion each holds); default: alike. Without any tile of weight (a scan of air) the four numbers are None. Raises ValueError for another
-    number of axes, an odd number of layers, negative or non-finite gates.
+    mean_gate, sd_gate (population) over the tiles; closed_fraction: fraction of tiles whose gate is exactly
+    0; top1_fraction: fraction of tiles in which this expert has the largest gate of its bank (the first of
+    equal ones). A tile in which every expert of the bank is closed counts for no expert, so the fractions
+    then sum to less than 1. If no tile has weight (a scan of air), the four numbers are None.
+
+    Args:
+        gates_TLM: gates (T, L, M) of all tiles; (T, 0, 0), of a network without routing, results in no row.
+        weights: weight (T,) of each tile, at least 0, such as the voxels of a lesion in it; default: all
+            alike.
+
+    Raises:
+        ValueError: the gates have another number of axes, an odd number of layers, or negative or non-finite
+            values, or the weights do not fit.
     """
     gates = np.asarray(gates_TLM, dtype=np.float64)
     if gates.shape[1:] == (0, 0):
@@ -52,42 +56,50 @@ def routing_table(gates_TLM: np.ndarray, weights: Sequence[float] | np.ndarray |
         closed = np.einsum("t,tlm->lm", share, (gates == 0).astype(np.float64))
         top = (np.arange(experts) == gates.argmax(axis=2)[:, :, None]) & (gates.max(axis=2) > 0)[:, :, None]
         first = np.einsum("t,tlm->lm", share, top.astype(np.float64))
-    rows: list[Row] = []
+    rows: list[RoutingRow] = []
     for layer in range(layers):
         for expert in range(experts):
-            place = (layer, expert)
-            row: Row = {"block": layer // 2 + 1, "bank": BANKS[layer % 2], "expert": expert + 1}
-            for key, values in zip(
-                _NUMBERS, (mean, spread, closed, first) if total > 0 else (None,) * 4, strict=True
-            ):
-                row[key] = None if values is None else float(values[place])
+            row: RoutingRow = {
+                "block": layer // 2 + 1,
+                "bank": BANKS[layer % 2],
+                "expert": expert + 1,
+                "mean_gate": None,
+                "sd_gate": None,
+                "closed_fraction": None,
+                "top1_fraction": None,
+            }
+            if total > 0:
+                for key, values_LM in zip(GATE_NUMBERS, (mean, spread, closed, first), strict=True):
+                    row[key] = float(values_LM[layer, expert])
             rows.append(row)
     return rows
 
 
-def gates_of(rows: Sequence[Row]) -> np.ndarray | None:
-    """The mean gates of a routing table as an array (L, M); None where the table has no numbers."""
+def gates_of(rows: Sequence[RoutingRow]) -> np.ndarray | None:
+    """The mean gates of a routing table as an array (L, M); None if the table has no numbers."""
     if not rows or any(row["mean_gate"] is None for row in rows):
         return None
     return np.array([row["mean_gate"] for row in rows]).reshape(-1, max(row["expert"] for row in rows))
 
 
-def routingcsv_text(rows: Iterable[Row]) -> str:
-    """The table as CSV text, as many digits as give the same number back, empty cell where undefined."""
-    return csv_text(COLUMNS, (_cells(row) for row in rows))
+def routing_csv_text(rows: Iterable[RoutingRow]) -> str:
+    """The table as CSV text: '.' as decimal point, full precision, an empty cell for an undefined number."""
+    return csv_text(ROUTING_COLUMNS, map(_cells, rows))
 
 
-def write_routing_csv(path: str | os.PathLike[str], rows: Iterable[Row]) -> None:
+def write_routing_csv(path: str | os.PathLike[str], rows: Iterable[RoutingRow]) -> None:
     """Writes the routing table (UTF-8, atomically)."""
-    write_text(path, routingcsv_text(rows))
+    write_text(path, routing_csv_text(rows))
 
 
-def write_routing_lesions_csv(path: str | os.PathLike[str], tables: Mapping[str, Iterable[Row]]) -> None:
+def write_routing_lesions_csv(
+    path: str | os.PathLike[str], tables: Mapping[str, Iterable[RoutingRow]]
+) -> None:
     """Writes the routing tables of segments, by their names, as one with a leading column `segment`."""
     cells = ([segment, *_cells(row)] for segment, rows in tables.items() for row in rows)
-    write_text(path, csv_text(("segment", *COLUMNS), cells))
+    write_text(path, csv_text(("segment", *ROUTING_COLUMNS), cells))
 
 
-def _cells(row: Row) -> list[Any]:
-    numbers = ["" if row[key] is None else repr(float(row[key])) for key in _NUMBERS]
+def _cells(row: RoutingRow) -> list[Any]:
+    numbers = ("" if (value := row[key]) is None else repr(float(value)) for key in GATE_NUMBERS)
     return [row["block"], row["bank"], row["expert"], *numbers]

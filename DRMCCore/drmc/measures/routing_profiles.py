@@ -1,16 +1,17 @@
-"""How a scan's routing compares with that of the centers that a model was trained on.
+"""Comparison of a scan's routing with that of the centers that a model was trained on.
 
-A profile is the mean gate of every layer and expert over the body of a center's validation patients. A model's
-card may hold the profiles of its training centers (`routing_profiles`); they are made once, by `drmc profile`,
-from whole volumes through the denoiser that is used later.
+A profile is the mean gate of every layer and expert over the body of a center's validation patients. A
+model's card may contain the profiles of its training centers (`routing_profiles`). `drmc profile` makes them
+once, from whole volumes with the same denoiser that is used later.
 
-Distance of a scan to a center: the standardized Euclidean distance d = sqrt(mean over gates of ((x - m) / s)^2)
-between its mean gates x and the center's m. s^2 is, per gate, the variance between patients of one center,
-pooled over the centers, and of that half is replaced by its mean over all gates: with few patients the variance
-of a single gate is hardly known, and a gate that never moved would otherwise outweigh all others.
+Distance of a scan to a center: the standardized Euclidean distance d = sqrt(mean over gates of ((x - m) /
+s)^2) between its mean gates x and the center's m. s^2 is, per gate, the average of two values: the variance
+between patients of one center, pooled over the centers, and the mean of this variance over all gates. With
+few patients the variance of a single gate is hardly known, and a gate that never moved would otherwise
+outweigh all others.
 
-Limit: LIMIT_FACTOR times the largest distance of a profiled scan to its own center with its own patient left
-out. A scan that is farther from its nearest center than that is unlike all of them.
+Limit: LIMIT_FACTOR times the largest distance of a profiled scan to its own center without its own patient. A
+scan that is farther from its nearest center than that is unlike all of them.
 """
 
 from __future__ import annotations
@@ -18,11 +19,12 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypedDict
 
 import numpy as np
 
-from drmc.measures.routing import Row, gates_of, routing_table
+from drmc.measures.routing import gates_of, routing_table
+from drmc.measures.rows import RoutingRow
 
 if TYPE_CHECKING:
     from drmc.inference.denoiser import Denoiser
@@ -48,17 +50,23 @@ class ScanGates:
 def body_gates(
     volume: PETVolume, denoiser: Denoiser, progress: Progress | None = None, cancel: Cancel | None = None
 ) -> np.ndarray | None:
-    """Mean gates (L, M) of a whole scan, as `drmc denoise` has them; None where no tile holds any body."""
+    """Mean gates (L, M) of a whole scan, as in `drmc denoise`; None if no tile contains any body."""
     result = denoiser.denoise(volume.suv_array(), volume.geometry, progress=progress, cancel=cancel)
     return gates_of(routing_table(result.gates_TLM))
 
 
 def make_profiles(scans: Iterable[ScanGates]) -> dict[str, Any]:
-    """The profiles of the centers of these scans, in JSON types; the content of the card's `routing_profiles`.
+    """The profiles of the centers of these scans: the content of the card's `routing_profiles`.
 
-    `centers`: by name `patients`, `scans`, `mean` and `sd` (L x M; `sd` between patients, null with one patient);
-    `scale` (L x M, the s of the distance), `limit` (null where no center has two unlike patients) and `factor`. A patient
-    with several scans counts by their mean. Raises ValueError without any scan.
+    A patient with several scans counts by their mean.
+
+    Returns:
+        JSON types. `centers`: by name `patients`, `scans`, `mean` and `sd` (L x M; `sd` between patients,
+        None with one patient); `scale` (L x M, the s of the distance), `limit` (None if no center has two
+        unlike patients) and `factor`.
+
+    Raises:
+        ValueError: there is no scan.
     """
     scans = list(scans)
     if not scans:
@@ -90,12 +98,30 @@ def make_profiles(scans: Iterable[ScanGates]) -> dict[str, Any]:
     return {"centers": centers, "scale": scale.tolist(), "limit": limit, "factor": LIMIT_FACTOR}
 
 
-def nearest_center(profiles: Mapping[str, Any], rows: Sequence[Row]) -> dict[str, Any] | None:
-    """Which center's profile a scan's routing table is nearest to.
+class NearestCenter(TypedDict):
+    """The training center whose routing profile is nearest to a scan's.
 
-    Returns `center`, `distance`, `limit` (None: not known), `unlike` (farther than the limit), `distances` by center
-    and `means` (each center's L x M gates); None where the scan has no body. Raises ValueError where the profiles are
-    not those of `make_profiles`, or of a network of another shape.
+    `limit`: None if not known; `unlike`: whether the scan is farther away than the limit; `distances` and
+    `means` (L x M gates) of all centers by name.
+    """
+
+    center: str
+    distance: float
+    limit: float | None
+    unlike: bool
+    distances: dict[str, float]
+    means: dict[str, list[list[float]]]
+
+
+def nearest_center(profiles: Mapping[str, Any], rows: Sequence[RoutingRow]) -> NearestCenter | None:
+    """The center with the profile nearest to a scan's routing table; None if the scan has no body.
+
+    Args:
+        profiles: the result of `make_profiles`.
+        rows: the result of `routing_table`.
+
+    Raises:
+        ValueError: the profiles are not valid, or are those of a network of another shape.
     """
     gates = gates_of(rows)
     if gates is None:
@@ -110,7 +136,7 @@ def nearest_center(profiles: Mapping[str, Any], rows: Sequence[Row]) -> dict[str
         if (scale <= 0).any() or (limit is not None and not limit >= 0):
             raise ValueError("scale and limit must be above 0")
     except (KeyError, TypeError, AttributeError) as error:
-        raise ValueError(f"no profiles: {error}") from error
+        raise ValueError(f"not valid profiles: {error}") from error
     distances = {name: _distance(gates, mean, scale) for name, mean in sorted(means.items())}
     center = min(distances, key=lambda name: distances[name])
     return {
@@ -128,7 +154,7 @@ def _distance(gates_LM: np.ndarray, mean_LM: np.ndarray, scale_LM: np.ndarray) -
 
 
 def _scale(means: Mapping[str, Mapping[str, np.ndarray]]) -> np.ndarray:
-    """The s of the distance: pooled within centers; of patients of all centers alike where each has but one."""
+    """The s of the distance, pooled within centers; over all patients if each center has only one."""
     groups = [np.stack(list(of_center.values())) for of_center in means.values()]
     freedom = sum(len(group) - 1 for group in groups)
     if not freedom:
@@ -136,5 +162,5 @@ def _scale(means: Mapping[str, Mapping[str, np.ndarray]]) -> np.ndarray:
     squares = sum(((group - group.mean(axis=0)) ** 2).sum(axis=0) for group in groups)
     variance = squares / max(freedom, 1)
     variance = (variance + variance.mean()) / 2
-    # Patients that are all alike (or one alone) say nothing of the spread: then the gates count as they are.
+    # Identical patients, or a single one, have no spread: then the gates are not scaled.
     return np.sqrt(variance) if variance.max() > 0 else np.ones_like(variance)

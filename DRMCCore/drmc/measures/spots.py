@@ -1,9 +1,10 @@
-"""What a denoiser leaves of small faint foci in this very scan: virtual spots, put in and denoised along.
+"""The fraction of small faint foci that a denoiser preserves in a given scan, measured with virtual spots.
 
-A spot is a ball of uptake as the scanner would show it: convolved with a Gaussian of the image's resolution, scaled to the
-peak that it is named by, and added to the scan. The scan is denoised without and with the spots; the difference of the two
-is what is left of them. A Gaussian filter that leaves as much noise is what one would have without a network: it is linear,
-so that its difference is the smoothed spots. A real focus brings noise of its own, which these do not have.
+A spot is a ball of uptake as the scanner would show it: convolved with a Gaussian of the image's resolution,
+scaled to its nominal peak, and added to the scan. The scan is denoised without and with the spots; the
+difference of the two results is what remains of them. For comparison, a Gaussian filter that leaves the same
+noise: it is linear, so that its difference is the smoothed spots. A real focus adds noise, a virtual spot
+does not.
 
 Arrays (z, y, x) SUV, spacings (z, y, x) in mm.
 """
@@ -30,9 +31,9 @@ RESOLUTION_MM = 6.0  # FWHM of the image, that of a common clinical reconstructi
 APART_MM = 40.0
 DEPTH_MM = 14.0  # of a spot's center in the body
 WARN_BELOW = 0.8
-_MOST_SUV = 4.0  # of the surroundings, smoothed: among brain, bladder or heart a faint spot is not looked for
+_MOST_SUV = 4.0  # of the smoothed surroundings: nobody looks for a faint spot in brain, bladder or heart
 _SMOOTHED_MM = 12.0
-_REACH_MM = 3.0  # beyond the ball, where a shifted peak still is that of the spot
+_REACH_MM = 3.0  # beyond the ball, within which a shifted peak still belongs to the spot
 _WIDEST_MM = 40.0
 _CANDIDATES = 20000
 
@@ -49,10 +50,17 @@ class Spot:
 
 
 def blurred_ball(distance_mm: np.ndarray, diameter_mm: float, resolution_mm: float) -> np.ndarray:
-    """A ball of uptake 1 convolved with a Gaussian of that FWHM, at distances from its center, divided by its peak.
+    """A ball of uptake convolved with a Gaussian, at distances from its center, divided by its peak.
 
-    With R the radius and s the standard deviation, at r: (erf((R - r) / (sqrt 2 s)) + erf((R + r) / (sqrt 2 s))) / 2
-    - s / (r sqrt(2 pi)) (exp(-(R - r)^2 / 2 s^2) - exp(-(R + r)^2 / 2 s^2)).
+    With R the radius and s the standard deviation of the Gaussian, the value at r is
+
+        (erf((R - r) / (sqrt(2) s)) + erf((R + r) / (sqrt(2) s))) / 2
+        - s / (r sqrt(2 pi)) (exp(-(R - r)^2 / 2 s^2) - exp(-(R + r)^2 / 2 s^2)).
+
+    Args:
+        distance_mm: distances from the center, of any shape.
+        diameter_mm: diameter of the ball.
+        resolution_mm: FWHM of the Gaussian.
     """
     radius, sigma = diameter_mm / 2, resolution_mm / FWHM_PER_SIGMA
     erf = lambda x: torch.erf(torch.from_numpy(np.asarray(x / (math.sqrt(2) * sigma)))).numpy()
@@ -74,8 +82,18 @@ def plan_spots(
     peaks_suv: Sequence[float] = PEAKS_SUV,
     seed: int = 0,
 ) -> list[Spot]:
-    """As many spots as fit: APART_MM from each other, DEPTH_MM inside the body, where uptake is not high; sizes and peaks in
-    turn, in an order that follows from the seed. Empty where none fits."""
+    """As many spots as fit: APART_MM from each other, DEPTH_MM inside the body, where uptake is not high.
+
+    Args:
+        suv_zyx: the scan, (z, y, x) [SUV].
+        spacing_zyx: voxel spacing [mm].
+        diameters_mm: diameters, used in turn.
+        peaks_suv: peaks, used in turn with every diameter.
+        seed: determines the order of the places.
+
+    Returns:
+        the spots, empty if none fits.
+    """
     spacing = np.asarray(spacing_zyx, np.float64)
     body = body_mask(suv_zyx, spacing_zyx)
     if not body.any():
@@ -87,7 +105,7 @@ def plan_spots(
     )
     depth = sitk.GetArrayFromImage(depth)[1:-1, 1:-1, 1:-1]
     quiet = smooth(suv_zyx, (_SMOOTHED_MM / FWHM_PER_SIGMA / spacing).tolist()).numpy() < _MOST_SUV
-    # whole spots: the image's own ends cut them as the skin does
+    # Whole spots only: the ends of the image cut them like the skin.
     reach = np.ceil((max(diameters_mm) / 2 + _REACH_MM + PEAK_RADIUS_MM) / spacing).astype(int)
     inner = np.zeros_like(body)
     inner[tuple(slice(r, n - r) for r, n in zip(reach, body.shape, strict=True))] = True
@@ -107,7 +125,7 @@ def plan_spots(
 def spots_image(
     spots: Sequence[Spot], shape_zyx: Sequence[int], spacing_zyx: Sequence[float], resolution_mm: float
 ) -> np.ndarray:
-    """The spots alone, float32 SUV."""
+    """The spots without the scan, float32 SUV (z, y, x)."""
     image, spacing = np.zeros(shape_zyx, np.float32), np.asarray(spacing_zyx, np.float64)
     for spot in spots:
         box, distance = _around(spot, shape_zyx, spacing, spot.diameter_mm / 2 + 2 * resolution_mm)
@@ -120,7 +138,7 @@ def spots_image(
 def _around(
     spot: Spot, shape_zyx: Sequence[int], spacing: np.ndarray, reach_mm: float
 ) -> tuple[tuple[slice, ...], np.ndarray]:
-    """The box around a spot, within the image, and the distances (mm) of its voxels from the spot's center."""
+    """The box around a spot, within the image, and the distances [mm] of its voxels from the center."""
     reach = np.ceil(reach_mm / spacing).astype(int)
     box = tuple(
         slice(max(0, c - r), min(n, c + r + 1)) for c, r, n in zip(spot.center, reach, shape_zyx, strict=True)
@@ -141,31 +159,44 @@ def measure_spots(
     seed: int = 0,
     denoised_zyx: np.ndarray | None = None,
 ) -> dict[str, Any]:
-    """Denoises the scan with spots (and without, if `denoised_zyx` is not given) and measures what is left of them.
+    """Denoises the scan with and without spots, and measures what remains of the spots.
 
-    Returns `spots` (how many), `resolution_mm`, `noise` (of scan and denoised, SUV), `gaussian_fwhm_mm` (of the filter that
-    leaves as much noise; None where none does), and `rows`, one for each diameter and peak with `diameter_mm`, `peak_suv`, `spots`, and
-    the shares that are kept: `mean_kept` and `peak_kept` (means over the spots; of the mean over 1 ml around the center, and of
-    the peak), `mean_kept_low` (the tenth percentile), `gaussian_mean_kept`, `gaussian_peak_kept`, `warning`.
-    Raises InputError where no spot fits.
+    Args:
+        suv_zyx: the scan, (z, y, x) [SUV].
+        spacing_zyx: voxel spacing [mm].
+        denoise: denoises an image in SUV.
+        resolution_mm: FWHM of the image's resolution.
+        seed: determines the places of the spots.
+        denoised_zyx: the denoised scan without spots, if it is known already.
+
+    Returns:
+        `spots` (count), `resolution_mm`, `noise` (of scan and denoised, SUV), `gaussian_fwhm_mm` (of the
+        filter that leaves the same noise; None if no filter does), and `rows`, one for each diameter and peak
+        with `diameter_mm`, `peak_suv`, `spots`, and the preserved fractions: `mean_kept` and `peak_kept`
+        (means over the spots; of the mean over 1 ml around the center, and of the peak), `mean_kept_low` (the
+        tenth percentile), `gaussian_mean_kept`, `gaussian_peak_kept`, `warning`.
+
+    Raises:
+        InputError: no spot fits.
     """
     spots = plan_spots(suv_zyx, spacing_zyx, seed=seed)
     if not spots:
         raise InputError(
-            f"no place for a spot: the body has none {DEPTH_MM:g} mm deep with uptake below SUV {_MOST_SUV:g}"
+            f"no place for a spot: nothing in the body is {DEPTH_MM:g} mm deep with uptake below SUV "
+            f"{_MOST_SUV:g}: use a scan of a larger part of the body"
         )
-    put_in = spots_image(spots, suv_zyx.shape, spacing_zyx, resolution_mm)
+    added = spots_image(spots, suv_zyx.shape, spacing_zyx, resolution_mm)
     without = denoise(suv_zyx) if denoised_zyx is None else denoised_zyx
-    left = denoise(suv_zyx + put_in) - without
+    remaining = denoise(suv_zyx + added) - without
     body = body_mask(suv_zyx, spacing_zyx)
     noise = {
         "scan": noise_level(suv_zyx, body, spacing_zyx),
         "denoised": noise_level(without, body, spacing_zyx),
     }
     width = _gaussian_of_noise(suv_zyx, body, spacing_zyx, noise["denoised"])
-    smoothed = None if width is None else smooth(put_in, _sigma(width, spacing_zyx)).numpy()
+    smoothed = None if width is None else smooth(added, _sigma(width, spacing_zyx)).numpy()
     kept = {
-        spot: (_kept(spot, left, put_in, spacing_zyx), _kept(spot, smoothed, put_in, spacing_zyx))
+        spot: (_kept(spot, remaining, added, spacing_zyx), _kept(spot, smoothed, added, spacing_zyx))
         for spot in spots
     }
     rows = []
@@ -199,27 +230,27 @@ def _row(kept: list[tuple[tuple[float, float] | None, tuple[float, float] | None
 
 
 def _kept(
-    spot: Spot, left: np.ndarray | None, put_in: np.ndarray, spacing_zyx: Sequence[float]
+    spot: Spot, remaining: np.ndarray | None, added: np.ndarray, spacing_zyx: Sequence[float]
 ) -> tuple[float, float] | None:
-    """Shares of the mean over 1 ml and of the peak that are left of a spot."""
-    if left is None:
+    """Fractions of the mean over 1 ml and of the peak that remain of a spot."""
+    if remaining is None:
         return None
     offsets, weights = peak_sphere(spacing_zyx)
     places = tuple((offsets + spot.center).T)
     box, distance = _around(
-        spot, put_in.shape, np.asarray(spacing_zyx, np.float64), spot.diameter_mm / 2 + _REACH_MM
+        spot, added.shape, np.asarray(spacing_zyx, np.float64), spot.diameter_mm / 2 + _REACH_MM
     )
     near = distance <= spot.diameter_mm / 2 + _REACH_MM
     return (
-        float(weights @ left[places] / (weights @ put_in[places])),
-        float(left[box][near].max() / put_in[box][near].max()),
+        float(weights @ remaining[places] / (weights @ added[places])),
+        float(remaining[box][near].max() / added[box][near].max()),
     )
 
 
 def _gaussian_of_noise(
     suv_zyx: np.ndarray, body: np.ndarray, spacing_zyx: Sequence[float], noise: float
 ) -> float | None:
-    """FWHM (mm) of the Gaussian filter that leaves that much noise, to 0.1 mm; None where no width does."""
+    """FWHM [mm] of the Gaussian filter that leaves that much noise, to 0.1 mm; None if no width does."""
     level = lambda fwhm: noise_level(smooth(suv_zyx, _sigma(fwhm, spacing_zyx)).numpy(), body, spacing_zyx)
     low, high = 0.0, _WIDEST_MM
     if noise >= noise_level(suv_zyx, body, spacing_zyx):

@@ -12,12 +12,19 @@ from drmc.errors import InputError
 from drmc.segments.segment import Segment
 
 PEAK_RADIUS_MM = (3.0 * 1000.0 / (4.0 * math.pi)) ** (1.0 / 3.0)  # 6.2035 mm: a sphere of 1 cm^3
-PEAK_VOLUME_TOLERANCE = 0.1  # of 1 ml, up to which whole voxels make up SUVpeak's sphere
-PEAK_POINTS = 16  # along each edge of a voxel, whose share in the sphere is counted
+PEAK_VOLUME_TOLERANCE = 0.1  # of 1 ml, up to which the sphere consists of whole voxels
+PEAK_POINTS = 16  # sample points along each edge of a voxel, for the fraction of it inside the sphere
 
 
 def peak_sphere(spacing_zyx: Sequence[float]) -> tuple[np.ndarray, np.ndarray]:
-    """The voxels of SUVpeak's sphere: offsets (K, 3) (z, y, x) from its center's voxel, and weights (K,) of sum 1."""
+    """The voxels of SUVpeak's sphere.
+
+    Args:
+        spacing_zyx: voxel spacing [mm].
+
+    Returns:
+        offsets (K, 3), (z, y, x), from the voxel of the center, and weights (K,) that sum to 1.
+    """
     return _peak_sphere(tuple(float(step) for step in spacing_zyx))
 
 
@@ -41,7 +48,16 @@ def _lattice(axes: Sequence[np.ndarray]) -> np.ndarray:
 
 
 def suv_peak(suv: np.ndarray, segment: Segment, spacing_zyx: Sequence[float]) -> float | None:
-    """SUVpeak of a segment on an image (z, y, x) [SUV]; None where no complete sphere fits into the image. InputError where it holds NaN or infinity."""
+    """SUVpeak of a segment; None if no complete sphere fits into the image.
+
+    Args:
+        suv: the image, (z, y, x) [SUV].
+        segment: the segment on its grid.
+        spacing_zyx: voxel spacing [mm].
+
+    Raises:
+        InputError: a sphere contains NaN or infinity.
+    """
     offsets, weights = peak_sphere(spacing_zyx)
     reach = offsets.max(axis=0)
     centers = np.stack(np.nonzero(segment.inside), axis=1) + [part.start for part in segment.box]
@@ -63,5 +79,5 @@ def suv_peak(suv: np.ndarray, segment: Segment, spacing_zyx: Sequence[float]) ->
             total += weight * flat[index + step]
         best = max(best, float(total.max()))
         if not np.isfinite(total).all():
-            raise InputError(f"segment '{segment.name}': the image holds NaN or infinity next to it")
+            raise InputError(f"segment '{segment.name}': the image has NaN or infinity next to it")
     return best

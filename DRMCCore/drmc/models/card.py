@@ -15,7 +15,7 @@ from drmc.files import write_json
 
 @dataclass(frozen=True)
 class ModelEntry:
-    """A weight file that was found. `card` is {} where there is none; `sha256` is the file's own."""
+    """A weight file that was found; `card` is {} if it has none, `sha256` is computed from the file."""
 
     name: str
     path: Path
@@ -24,7 +24,11 @@ class ModelEntry:
 
 
 def earlier_trainings(training: Mapping[str, Any]) -> Iterator[tuple[str, Mapping[str, Any]]]:
-    """(name, training facts) of the models that a training of a card began from, the last one first."""
+    """Yields (name, training facts) of the models that a training began from, the most recent one first.
+
+    Args:
+        training: the facts under `training` in a card.
+    """
     begun = training.get("initial_weights")
     while isinstance(begun, Mapping):
         facts = begun.get("training")
@@ -34,9 +38,14 @@ def earlier_trainings(training: Mapping[str, Any]) -> Iterator[tuple[str, Mappin
 
 
 def add_to_card(entry: ModelEntry, facts: Mapping[str, Any]) -> Path:
-    """Sets facts in the card beside the weight file, atomically; what the weights say themselves stays.
+    """Sets facts in the card beside the weight file, atomically.
 
-    Returns the card's path.
+    Returns:
+        The card's path.
+
+    Raises:
+        ValueError: a fact is one that follows from the weights.
+        InputError: the card cannot be read or does not belong to the weights.
     """
     own = {"name", "sha256", "parameters", "tile", "kind", "config"}
     if mistaken := sorted(own & set(facts)):
@@ -47,7 +56,11 @@ def add_to_card(entry: ModelEntry, facts: Mapping[str, Any]) -> Path:
 
 
 def verified(entry: ModelEntry) -> ModelEntry:
-    """The entry itself; InputError where its card cannot be read or its checksum is not the file's."""
+    """The entry itself, if its card belongs to its weight file.
+
+    Raises:
+        InputError: the card could not be read, or names another checksum than the file's.
+    """
     if "problem" in entry.card:
         raise InputError(entry.card["problem"])
     expected = entry.card.get("sha256")
@@ -61,12 +74,16 @@ def verified(entry: ModelEntry) -> ModelEntry:
 
 
 def card_path(path: Path) -> Path:
-    """Where the card of a weight file lies."""
+    """The path of a weight file's card."""
     return path.with_suffix(".json")
 
 
 def read_card(path: Path) -> dict[str, Any]:
-    """The card of a weight file, {} where it has none; InputError where it cannot be read."""
+    """The card of a weight file, {} if it has none.
+
+    Raises:
+        InputError: the card cannot be read.
+    """
     beside = card_path(path)
     if not beside.is_file():
         return {}
@@ -77,12 +94,16 @@ def read_card(path: Path) -> dict[str, Any]:
             f"{beside}: the model's card cannot be read ({error}): restore it, or remove it"
         ) from error
     if not isinstance(card, dict):
-        raise InputError(f"{beside}: the model's card is no JSON object: restore it, or remove it")
+        raise InputError(f"{beside}: the model's card is not a JSON object: restore it, or remove it")
     return card
 
 
 def read_bytes(path: Path) -> bytes:
-    """The content of a file; InputError where it cannot be read."""
+    """The content of a file.
+
+    Raises:
+        InputError: it cannot be read.
+    """
     try:
         return path.read_bytes()
     except OSError as error:
@@ -90,7 +111,11 @@ def read_bytes(path: Path) -> bytes:
 
 
 def sha256_of(path: Path) -> str:
-    """SHA-256 of a file, hexadecimal; InputError where it cannot be read."""
+    """SHA-256 of a file, hexadecimal.
+
+    Raises:
+        InputError: it cannot be read.
+    """
     digest = hashlib.sha256()
     try:
         with open(path, "rb") as file:

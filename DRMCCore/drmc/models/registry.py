@@ -1,8 +1,10 @@
 """The model registry: weight files, their cards and checksums.
 
-A model is two files beside each other: NAME.pt, the weights with what is needed to build the network, and
+A model is two files in one folder: NAME.pt, the weights with what is needed to build the network, and
 NAME.json, the card: what it was trained on, what it reached, and the SHA-256 of the weight file. Finding a
-model checks that sum. Weights are only ever read as tensors (`weights_only=True`): a file cannot bring code.
+model checks that sum. Weights are only ever read as tensors (`weights_only=True`), so that a file cannot
+bring code. A third file, NAME.evaluation.json, may hold all figures of an evaluation
+(`drmc.models.evaluation`); finding models does not read it.
 """
 
 from __future__ import annotations
@@ -15,14 +17,15 @@ from pathlib import Path
 from drmc.errors import InputError
 from drmc.files import atomic_path, check_regular, write_json
 from drmc.models.card import ModelEntry, card_path, read_bytes, read_card, sha256_of, verified
+from drmc.models.evaluation import evaluation_path, read_evaluation
 from drmc.models.weights import load_network
 
 SHIPPED = Path(__file__).resolve().with_name("data")
-"""Package data: in the wheel, in the installed extension and in the sources."""
+"""Package data: in the wheel, in the installed extension and in the source tree."""
 
 
 def user_folder() -> Path:
-    """Where a user's own models belong on this platform; the folder need not exist."""
+    """The folder for a user's own models on this platform; it need not exist."""
     if sys.platform == "win32":
         base = Path(os.environ.get("LOCALAPPDATA", Path.home() / "AppData" / "Local"))
     elif sys.platform == "darwin":
@@ -33,15 +36,16 @@ def user_folder() -> Path:
 
 
 def model_folders() -> list[Path]:
-    """Folders searched for models, the first wins: those of $DRMC_MODELS, the user's, the one shipped."""
+    """Folders that are searched for models, in order: those of $DRMC_MODELS, the user's, the shipped one."""
     named = [Path(part) for part in os.environ.get("DRMC_MODELS", "").split(os.pathsep) if part]
     return [*named, user_folder(), SHIPPED]
 
 
 def list_models() -> list[ModelEntry]:
-    """All models of `model_folders()` by name; a card that cannot be read is replaced by {"problem": why}.
+    """All models of `model_folders()`, sorted by name; the first folder that has a name wins.
 
-    Checksums are not compared here, so that a damaged model can be listed.
+    A card that cannot be read is replaced by {"problem": reason}. Checksums are not compared, so that a
+    damaged model is listed as well.
     """
     entries: dict[str, ModelEntry] = {}
     for folder in model_folders():
@@ -56,17 +60,24 @@ def list_models() -> list[ModelEntry]:
 
 
 def preferred_model(models: Sequence[ModelEntry]) -> ModelEntry | None:
-    """The default one of `list_models()`, None where that is empty."""
+    """The default model of those that `list_models` found, None without any."""
     folders = model_folders()
     preference = lambda entry: (entry.card.get("default") is not True, folders.index(entry.path.parent))
     return min(models, key=preference, default=None)
 
 
 def find_model(name_or_path: str | os.PathLike[str] | None = None) -> ModelEntry:
-    """The model of that name, or at that path (with or without a card), or the default one, verified.
+    """Finds a model and verifies its checksum.
 
-    The default is the model whose card says `"default": true`, else any; the folder that is searched first wins.
-    Raises InputError: there is none, its card cannot be read, or the card's checksum is not the file's.
+    Args:
+        name_or_path: the name of an installed model, or the path of a weight file or a card. None: the model
+            whose card says `"default": true`, else any; the folder that is searched first wins.
+
+    Returns:
+        The model; its card is {} if it has none.
+
+    Raises:
+        InputError: there is no such model, its card cannot be read, or the card's checksum is not the file's.
     """
     if name_or_path is None:
         preferred = preferred_model(list_models())
@@ -92,13 +103,21 @@ def find_model(name_or_path: str | os.PathLike[str] | None = None) -> ModelEntry
 
 
 def add_model(path: str | os.PathLike[str]) -> ModelEntry:
-    """Copies a weight file and its card (NAME.pt, NAME.json; either may be named) into `user_folder()`.
+    """Copies a weight file with its card and evaluation into `user_folder()`, not as the default model.
 
-    The copy is made only of a model that can be loaded; a card is written where there is none. It is not the default
-    model. Raises InputError where it is no model, or another one of that name is there already.
+    Args:
+        path: the weight file (NAME.pt) or its card (NAME.json). A model without a card gets one.
+
+    Returns:
+        The copy.
+
+    Raises:
+        InputError: it cannot be loaded, card or evaluation belong to other weights, another model of that
+            name is there already, or the folder cannot be written.
     """
     entry = find_model(Path(path))
     network, tile = load_network(entry)
+    evaluation = read_evaluation(entry) if evaluation_path(entry.path).is_file() else None
     target = user_folder() / f"{entry.name}.pt"
     if target.exists() and sha256_of(target) != entry.sha256:
         raise InputError(
@@ -121,6 +140,8 @@ def add_model(path: str | os.PathLike[str]) -> ModelEntry:
             "config": network.config.to_dict(),
         }
         write_json(card_path(target), card)
+        if evaluation is not None:
+            write_json(evaluation_path(target), evaluation)
     except OSError as error:
         raise InputError(
             f"{target}: cannot be written ({error.strerror}): make its folder writable"

@@ -1,4 +1,4 @@
-"""Weight files: networks from them and into them. Only tensors are read (`weights_only=True`): a file cannot bring code."""
+"""Reads networks from weight files and writes them. Only tensors are read, so a file cannot bring code."""
 
 from __future__ import annotations
 
@@ -24,10 +24,17 @@ AUTHORS_TILE = 64
 
 
 def load_network(entry: ModelEntry) -> tuple[ResidualNetwork, int]:
-    """Builds the network of a weight file, on the CPU; returns it with the edge of its tiles in voxels.
+    """Builds the network of a weight file, on the CPU.
 
-    Read are files of `save_model`, and checkpoints of the authors' code (a state_dict, tile 64).
-    Raises InputError: the file changed since it was found, is no weight file, or does not fit the network.
+    Args:
+        entry: a model whose file was written by `save_model`, or is a checkpoint of the authors' code (a
+            state_dict).
+
+    Returns:
+        The network, and the edge of its tiles in voxels (64 for the authors' checkpoints).
+
+    Raises:
+        InputError: the file changed since it was found, is not a weight file, or does not fit the network.
     """
     import torch
 
@@ -41,16 +48,16 @@ def load_network(entry: ModelEntry) -> tuple[ResidualNetwork, int]:
         )
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # what it warns of is refused below, in one line
+            warnings.simplefilter("ignore")  # its warnings are refusals below, in one line
             stored = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
     except Exception as error:  # a damaged or foreign file can make the reader fail in any way
         raise InputError(
-            f"{entry.path}: is no weight file ({type(error).__name__} on reading it as PyTorch weights): "
-            "give a .pt file made by drmc train, or a checkpoint of the authors' code"
+            f"{entry.path}: is not a weight file ({type(error).__name__} on reading it as PyTorch weights): "
+            "use a .pt file made by drmc train, or a checkpoint of the authors' code"
         ) from error
     if not isinstance(stored, Mapping):
         raise InputError(
-            f"{entry.path}: holds a {type(stored).__name__}, not a model: give a .pt file made by drmc train"
+            f"{entry.path}: contains a {type(stored).__name__}, no model: use a .pt file made by drmc train"
         )
     try:
         if "format" not in stored:
@@ -64,10 +71,10 @@ def load_network(entry: ModelEntry) -> tuple[ResidualNetwork, int]:
         network.load_state_dict(stored["state_dict"])
     except (ValueError, KeyError, TypeError, AttributeError, RuntimeError) as error:
         reason = f"no {error}" if isinstance(error, KeyError) else " ".join(str(error).split())
-        raise InputError(f"{entry.path}: is no model of drmc: {reason}") from error
+        raise InputError(f"{entry.path}: is not a model of drmc: {reason}") from error
     if not all(bool(torch.isfinite(value).all()) for value in network.state_dict().values()):
         raise InputError(
-            f"{entry.path}: holds weights that are not finite numbers: train again, or use another model"
+            f"{entry.path}: contains weights that are not finite numbers: train again, or use another model"
         )
     return network, tile
 
@@ -75,10 +82,23 @@ def load_network(entry: ModelEntry) -> tuple[ResidualNetwork, int]:
 def save_model(
     path: str | os.PathLike[str], network: ResidualNetwork, tile: int, card: Mapping[str, Any] | None = None
 ) -> ModelEntry:
-    """Writes the weight file `path` (NAME.pt) and its card (NAME.json beside it), each atomically.
+    """Writes a weight file (NAME.pt) and its card (NAME.json beside it), each atomically.
 
-    The same weights give the same bytes, hence the same checksum. `name`, `sha256`, `parameters`, `tile`, `kind` and
-    `config` of the card are filled in from the network; the rest is taken as given.
+    Equal weights make equal bytes, hence equal checksums.
+
+    Args:
+        path: the weight file.
+        network: the network; its parameters are written as float32.
+        tile: the edge of its tiles in voxels.
+        card: facts for the card; `name`, `sha256`, `parameters`, `tile`, `kind` and `config` are set from the
+            network.
+
+    Returns:
+        The model that was written.
+
+    Raises:
+        InputError: the name of the file does not end in .pt.
+        OSError: a file cannot be written.
     """
     import torch
 

@@ -1,1 +1,1 @@
-"""Networks: each a class behind one protocol (networks.protocol) and a name in one registry (networks.registry)."""
+"""Networks: each is a class behind one protocol (`protocol.py`) and a name in a registry (`registry.py`)."""

@@ -18,7 +18,7 @@ _AUTHORS_NAMES = {  # ours to theirs, applied to each parameter's name; {m} numb
 
 
 def authors_views(network: nn.Module) -> Iterator[tuple[str, Tensor]]:
-    """(their key, detached view of our parameter in their shape)."""
+    """Yields each of their keys with a detached view of our parameter in their shape."""
     for name, value in network.named_parameters():
         for ours, theirs in _AUTHORS_NAMES.items():
             name = name.replace(ours, theirs)
@@ -35,7 +35,11 @@ def authors_views(network: nn.Module) -> Iterator[tuple[str, Tensor]]:
 
 
 def authors_config(state: Mapping[str, Tensor]) -> dict[str, int | bool]:
-    """Reads the size off the keys and shapes; ValueError where a key that tells it is absent or absurd."""
+    """Reads the network's settings from the keys and shapes of a checkpoint of the authors' code.
+
+    Raises:
+        ValueError: a key that determines a setting is absent.
+    """
     size = lambda key: len(state[key]) if state[key].ndim else 0
     expert = "body.0.attention.att_experts.{}.temperature".format
     try:

@@ -1,7 +1,8 @@
 """The DRMC network (Yang et al., MICCAI 2023, section 2): one denoiser for all centers by dynamic routing.
 
-It is the authors' network to the parameter, evaluated in an algebraically equal form in which the experts of
-a bank share their work: no query, key, value or single expert's output ever exists. Read it from the top.
+It has exactly the parameters of the authors' network, evaluated in an algebraically equal form in which the
+experts of a bank share their work: queries, keys, values and per-expert outputs are never materialized. Read
+it from the top.
 
 Axes in the names of tensors:
     B tiles       D H W voxels along z, y, x      N = D H W voxels of a tile, n a chunk of them
@@ -26,7 +27,7 @@ from drmc.networks.authors import authors_config, authors_views
 from drmc.networks.protocol import ResidualNetwork, Settings
 from drmc.networks.tokens import ChunkedFFN, FactoredConvolution, Space, convolve, gram, normalize, spare_like
 
-FEW_TOKENS = 24  # times C: a tile of no more is trained at less cost by a bank's factors than by its kernel
+FEW_TOKENS = 24  # times C: up to this many tokens a bank's factors train faster than its folded kernel
 Experts = slice | list[int]  # which experts of a bank
 
 
@@ -38,15 +39,25 @@ ROUTER_CHOICES = {
 
 @dataclass(frozen=True)
 class NetworkConfig(Settings):
-    """The shape of a DRMC network; the defaults are the paper's, 539,487 parameters.
+    """The settings of a DRMC network; the defaults are the paper's, with 539,487 parameters.
 
-    gate: "relu" (the paper's), "softmax", "top2" (softmax over the two largest logits, the others closed) or
-    "none" (no router, every expert open; with experts=1, blocks=15 the paper's generalist baseline).
-    use_hidden: the router also sees the hidden state H of the previous router (False: the ablation "w/o H").
-    router_init: "one_over_experts" starts the router's last bias at 1/M, so that no expert starts closed;
-    "official" keeps torch's default, as the authors do.
-    voxel_unshuffle: the head reads cubes of k x k x k voxels as channels and the tail writes them back (1: the
-    paper's network). At k = 2 there is one token for 8 voxels, and every layer reaches twice as far.
+    Attributes:
+        channels: channels of a token.
+        blocks: routing blocks, each with an attention bank and an FFN bank.
+        experts: experts of each bank.
+        heads: attention heads of an expert.
+        hidden: width of a router's hidden state.
+        ffn_ratio: hidden width of an FFN expert as a multiple of the channels.
+        use_hidden: whether a router also sees the hidden state H of the previous one (False: the ablation
+            "w/o H").
+        gate: "relu" (the paper's), "softmax", "top2" (softmax over the two largest logits, the others closed)
+            or "none" (no router, every expert open; with experts=1, blocks=15 the paper's generalist
+            baseline).
+        router_init: "one_over_experts" starts a router's last bias at 1/M, so that no expert starts closed;
+            "official" keeps PyTorch's default, as the authors do.
+        voxel_unshuffle: k; the head reads cubes of k x k x k voxels as channels and the tail writes them back
+            (1: the paper's network). With k = 2 a token stands for 8 voxels, and every layer reaches twice as
+            far.
     """
 
     channels: int = 64
@@ -80,7 +91,7 @@ class NetworkConfig(Settings):
 
 
 def _weight(*shape: int, fan_in: int) -> nn.Parameter:
-    """torch's default for convolutions and linear maps: uniform in +-1 / sqrt(fan_in)."""
+    """A parameter with PyTorch's default for convolutions and linear maps: uniform in +-1 / sqrt(fan_in)."""
     return nn.Parameter(torch.empty(shape).uniform_(-(fan_in**-0.5), fan_in**-0.5))
 
 
@@ -97,9 +108,11 @@ class Router(nn.Module):
                 nn.init.constant_(self.outer.bias, 1 / config.experts)
 
     def forward(self, mean_BC: Tensor, hidden_BR: Tensor | None) -> tuple[Tensor, Tensor | None]:
+        """Gates (B, M) and hidden state (B, R) from the mean token and the previous router's hidden state."""
         if self.gate == "none":
             return mean_BC.new_ones(len(mean_BC), self.experts), None
-        hidden_BR = F.gelu(self.inner(torch.cat([mean_BC, hidden_BR], 1) if self.use_hidden else mean_BC))
+        seen = [mean_BC] if hidden_BR is None or not self.use_hidden else [mean_BC, hidden_BR]
+        hidden_BR = F.gelu(self.inner(torch.cat(seen, 1)))
         logits_BM = self.outer(hidden_BR)
         if self.gate == "relu":
             return F.relu(logits_BM), hidden_BR
@@ -125,7 +138,10 @@ class AttentionBank(nn.Module):
         self.project_MCC = _weight(M, C, C, fan_in=C)
 
     def maps(self, gram_BCC: Tensor, opened: Experts) -> Tensor:
-        """A Wv of the opened experts, (B, M, C, C), from the Gram matrix alone; scores in the type of the Gram matrix."""
+        """The maps A Wv of the open experts, (B, M, C, C), from the Gram matrix alone.
+
+        Scores are computed in the dtype of the Gram matrix.
+        """
         Wq_MCC, Wk_MCC, Wv_MCC = self.qkv_M3CC[opened].unbind(1)
         Wq_MCC, Wk_MCC = Wq_MCC.to(gram_BCC.dtype), Wk_MCC.to(gram_BCC.dtype)
         M, C, h = len(Wq_MCC), gram_BCC.shape[1], self.heads
@@ -138,23 +154,36 @@ class AttentionBank(nn.Module):
         scores_BMhcc = scores_BMhcc * self.temperature_Mh[opened][:, :, None, None]
         return (torch.softmax(scores_BMhcc, -1) @ Wv_MCC.view(M, h, C // h, C)).view(-1, M, C, C)
 
-    def forward(self, total_BNC, x_BNC, gates_BM, opened: Experts, space: Space, form: str) -> Tensor:
-        """total + the bank's output for normalized tokens x of tiles of shape `space`; total is consumed."""
+    def forward(
+        self,
+        total_BNC: Tensor,
+        x_BNC: Tensor,
+        gates_BM: Tensor,
+        opened: Experts,
+        space: Space,
+        form: str,
+    ) -> Tensor:
+        """Adds the output for normalized tokens x on a grid `space` to total, which may be overwritten."""
         C, low = x_BNC.shape[2], x_BNC.dtype
         exact_BNC = x_BNC.to(gates_BM.dtype)  # a product of bfloat16 would be rounded to it
         map_BKC = self.maps(gram(exact_BNC), opened).flatten(1, 2)
         depthwise_K27 = self.depthwise_MC333[opened].flatten(0, 1).flatten(1)
         out_BCK = (self.project_MCC[opened] * gates_BM[:, opened, None, None]).transpose(1, 2).flatten(2)
-        dense, kernel_BCC333 = form == "dense", None
-        by_kernel = torch.is_grad_enabled() and x_BNC.shape[1] > FEW_TOKENS * C
-        if dense or by_kernel:  # the whole bank is one 3x3x3 convolution per tile
-            kernel_BKC27 = map_BKC[..., None] * depthwise_K27[:, None]
-            kernel_BCC333 = (out_BCK @ kernel_BKC27.flatten(2)).view(-1, C, C, 3, 3, 3).to(low)
-        if dense:
-            tiles = zip(x_BNC.split(1), kernel_BCC333, strict=True)
+        if form == "dense":
+            kernels = _folded(map_BKC, depthwise_K27, out_BCK).to(low)
+            tiles = zip(x_BNC.split(1), kernels, strict=True)
             return total_BNC + torch.cat([convolve(x_1NC, kernel, space) for x_1NC, kernel in tiles])
+        by_kernel = torch.is_grad_enabled() and x_BNC.shape[1] > FEW_TOKENS * C
+        kernel_BCC333 = _folded(map_BKC, depthwise_K27, out_BCK).to(low) if by_kernel else None
         factors = map_BKC.to(low), depthwise_K27.view(-1, 1, 3, 3, 3).to(low), out_BCK.to(low)
         return FactoredConvolution.apply(total_BNC, x_BNC, kernel_BCC333, *factors, space)
+
+
+def _folded(map_BKC: Tensor, depthwise_K27: Tensor, out_BCK: Tensor) -> Tensor:
+    """A whole attention bank as one 3x3x3 convolution per tile, (B, C, C, 3, 3, 3)."""
+    C = map_BKC.shape[2]
+    kernel_BKC27 = map_BKC[..., None] * depthwise_K27[:, None]
+    return (out_BCK @ kernel_BKC27.flatten(2)).view(-1, C, C, 3, 3, 3)
 
 
 class FFNBank(nn.Module):
@@ -166,8 +195,8 @@ class FFNBank(nn.Module):
         self.weight1_MFC, self.bias1_MF = _weight(M, width, C, fan_in=C), _weight(M, width, fan_in=C)
         self.weight2_MCF, self.bias2_MC = _weight(M, C, width, fan_in=width), _weight(M, C, fan_in=width)
 
-    def forward(self, total_BNC, x_BNC, gates_BM, opened: Experts) -> Tensor:
-        """total + the bank's output for the normalized tokens x; total is consumed."""
+    def forward(self, total_BNC: Tensor, x_BNC: Tensor, gates_BM: Tensor, opened: Experts) -> Tensor:
+        """Adds the output for normalized tokens x to total, which is overwritten."""
         gates_BM = gates_BM[:, opened]
         weight1_KC, bias1_K = self.weight1_MFC[opened].flatten(0, 1), self.bias1_MF[opened].flatten()
         weight2_BKC = (self.weight2_MCF[opened] * gates_BM[..., None, None]).transpose(2, 3).flatten(1, 2)
@@ -185,8 +214,19 @@ class Block(nn.Module):
         self.attention, self.ffn = AttentionBank(config), FFNBank(config)
         self.router1, self.router2 = Router(config), Router(config)
 
-    def _route(self, x_BNC, hidden_BR, spare_BNC, norm: nn.LayerNorm, skip_C: Tensor, router: Router):
-        """LN x, skip x, gates, the experts to evaluate (in training all: DDP wants every parameter used), new H."""
+    def _route(
+        self,
+        x_BNC: Tensor,
+        hidden_BR: Tensor | None,
+        spare_BNC: Tensor | None,
+        norm: nn.LayerNorm,
+        skip_C: Tensor,
+        router: Router,
+    ) -> tuple[Tensor, Tensor, Tensor, Experts, Tensor | None]:
+        """LN x, skip x, gates, the experts to evaluate, new H.
+
+        In training all experts are evaluated, so that every parameter has a gradient in every process.
+        """
         y_BNC, mean_BC, x_BNC = normalize(x_BNC, norm, skip_C, spare_BNC)
         gates_BM, hidden_BR = router(mean_BC, hidden_BR)
         if self.training or torch.is_grad_enabled():
@@ -195,8 +235,11 @@ class Block(nn.Module):
 
     def forward(
         self, x_BNC: Tensor, hidden_BR: Tensor | None, space: Space, form: str, spare_BNC: Tensor | None
-    ):
-        """x and H after the block, and its gates; with a spare tensor like x (no gradients) both are written over."""
+    ) -> tuple[Tensor, Tensor | None, list[Tensor]]:
+        """Tokens and H after the block, and its gates.
+
+        A spare tensor like x, only without gradients, is overwritten, and x is too.
+        """
         route1, route2 = (self.norm1, self.skip1_C, self.router1), (self.norm2, self.skip2_C, self.router2)
         y_BNC, x_BNC, gates1_BM, opened, hidden_BR = self._route(x_BNC, hidden_BR, spare_BNC, *route1)
         if opened:
@@ -208,24 +251,30 @@ class Block(nn.Module):
 
 
 class RoutedNetwork(ResidualNetwork):
-    """A network of routing blocks, `blocks` in the order in which they are computed; H runs through all routers.
+    """A network of routing blocks in the order in which they are computed; H passes through all routers.
 
-    form: how attention banks are computed: "depthwise" (in factors), "dense" (a folded convolution per tile),
-    or "auto", the faster, which is depthwise wherever it was measured. They differ by rounding only.
+    Attributes:
+        form: how attention banks are computed: "depthwise" (in factors), "dense" (a folded convolution per
+            tile), or "auto", the faster one, which is depthwise wherever it was measured. They differ by
+            rounding only.
     """
 
     def __init__(self, config: Settings, blocks: Sequence[NetworkConfig]):
         super().__init__()
         self.config, self.form = config, "auto"
-        cube, channels = config.voxel_unshuffle**3, blocks[0].channels
-        self.head = nn.Conv3d(cube, channels, 3, padding=1)
+        first, cube = blocks[0], config.voxel_unshuffle**3
+        self.head = nn.Conv3d(cube, first.channels, 3, padding=1)
         self.blocks = nn.ModuleList(map(Block, blocks))
-        self.tail = nn.Conv3d(channels, cube, 3, padding=1)
-        if config.use_hidden and config.gate != "none":
-            self.hidden_R = nn.Parameter(torch.ones(config.hidden))
+        self.tail = nn.Conv3d(first.channels, cube, 3, padding=1)
+        if first.use_hidden and first.gate != "none":
+            self.hidden_R = nn.Parameter(torch.ones(first.hidden))
 
     def start(self, x_BNC: Tensor) -> Tensor | None:
-        """The H of the first router, (B, R); raises ValueError where `form` is unknown."""
+        """The H of the first router, (B, R), None for routers without H.
+
+        Raises:
+            ValueError: `form` is unknown.
+        """
         if self.form not in ("auto", "depthwise", "dense"):
             raise ValueError(
                 f"{type(self).__name__}.form must be auto, depthwise or dense, not {self.form!r}"
@@ -254,10 +303,14 @@ class DRMC(RoutedNetwork):
 
     @classmethod
     def from_authors_checkpoint(cls, source: str | os.PathLike | Mapping, gate: str = "relu") -> DRMC:
-        """The network of a checkpoint of the authors' code, given by path or as a state_dict, of any size.
+        """The network of a checkpoint of the authors' code, of any size.
 
-        gate: the routers' activation, which a checkpoint does not tell. A "module." prefix (DataParallel) is
-        dropped. Raises ValueError where it does not hold exactly their keys and shapes.
+        Args:
+            source: path of the checkpoint, or its state_dict. A prefix "module." (DataParallel) is removed.
+            gate: the routers' activation, which a checkpoint does not contain.
+
+        Raises:
+            ValueError: the file cannot be read as weights, or does not have exactly their keys and shapes.
         """
         if not isinstance(source, Mapping):
             try:
@@ -267,7 +320,7 @@ class DRMC(RoutedNetwork):
         if not isinstance(source, Mapping) or not all(isinstance(value, Tensor) for value in source.values()):
             raise ValueError("a checkpoint of the authors' network must be a flat dictionary of tensors")
         state = {key.removeprefix("module."): value for key, value in source.items()}
-        network = cls(NetworkConfig(**authors_config(state), gate=gate))
+        network = cls(NetworkConfig.from_dict({**authors_config(state), "gate": gate}))
         views = network.authors_state_dict()
         for key in [*views, *state]:
             found, expected = (tuple(d[key].shape) if key in d else "absent" for d in (state, views))

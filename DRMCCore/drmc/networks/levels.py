@@ -1,6 +1,6 @@
 """Between the levels of a U-shaped network: convolutions over 2 x 2 x 2 cubes of tokens, as matrix products.
 
-Axes as in `drmc.networks.drmc`. A level's sizes must be even where a level lies below it.
+Axes as in `drmc.networks.drmc`. The sizes of a level must be even if there is one below it.
 """
 
 from __future__ import annotations
@@ -14,11 +14,21 @@ from drmc.networks.tokens import Space
 
 def below(space: Space) -> Space:
     """The shape of the level below: half of each size."""
-    return tuple(n // 2 for n in space)
+    D, H, W = space
+    return D // 2, H // 2, W // 2
+
+
+def above(space: Space) -> Space:
+    """The shape of the level above: twice each size."""
+    D, H, W = space
+    return 2 * D, 2 * H, 2 * W
 
 
 def gather_cubes(x_BNC: Tensor, space: Space) -> Tensor:
-    """(B, N, C) -> (B, N / 8, 8, C): token (2 d + i, 2 h + j, 2 w + k) is number (i 2 + j) 2 + k of cube (d, h, w)."""
+    """(B, N, C) -> (B, N / 8, 8, C), the tokens of each cube of 2 x 2 x 2.
+
+    Token (2 d + i, 2 h + j, 2 w + k) is number (i 2 + j) 2 + k of cube (d, h, w).
+    """
     (D, H, W), C = below(space), x_BNC.shape[2]
     x_BDiHjWkC = x_BNC.view(-1, D, 2, H, 2, W, 2, C)
     return x_BDiHjWkC.permute(0, 1, 3, 5, 2, 4, 6, 7).reshape(-1, D * H * W, 8, C)
@@ -32,12 +42,12 @@ def spread_cubes(x_BN8C: Tensor, space: Space) -> Tensor:
 
 
 def linear(x: Tensor, layer: nn.Linear) -> Tensor:
-    """The layer in the type of `x`."""
+    """Applies the layer in the dtype of `x`."""
     return F.linear(x, layer.weight.to(x.dtype), None if layer.bias is None else layer.bias.to(x.dtype))
 
 
 class Downsample(nn.Module):
-    """2x2x2 convolution of stride 2; its weight is a matrix (c_out, 8 c_in), c_in running fastest."""
+    """2x2x2 convolution of stride 2; its weight is (c_out, 8 c_in), c_in varying fastest."""
 
     def __init__(self, channels: int, channels_below: int):
         super().__init__()
@@ -49,7 +59,7 @@ class Downsample(nn.Module):
 
 
 class Upsample(nn.Module):
-    """Transposed 2x2x2 convolution of stride 2; its weight is a matrix (8 c_out, c_in), c_out running fastest."""
+    """Transposed 2x2x2 convolution of stride 2; its weight is (8 c_out, c_in), c_out varying fastest."""
 
     def __init__(self, channels_below: int, channels: int):
         super().__init__()

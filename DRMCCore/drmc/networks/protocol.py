@@ -1,10 +1,10 @@
-"""What every network promises: settings, and a forward that gives residual and gates."""
+"""The interface of every network: settings, and a forward that returns residual and gates."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
-from typing import Any, ClassVar
+from typing import Any, ClassVar, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -12,17 +12,26 @@ from torch import Tensor, nn
 from drmc.networks.tokens import Space, convolve_in_slabs, fill_behind, shuffle, unshuffle
 
 INPUT_SCALE = 20.0  # SUV per network unit
+AnySettings = TypeVar("AnySettings", bound="Settings")
 
 
 @dataclass(frozen=True)
 class Settings:
-    """What the settings of every kind of network share; `kind` is their key in `drmc.networks.registry.KINDS`."""
+    """What the settings of all kinds of networks have in common.
+
+    `kind` is their key in `drmc.networks.registry.KINDS`.
+    """
 
     kind: ClassVar[str]
 
     @property
+    def voxel_unshuffle(self) -> int:
+        """Edge of the cubes of voxels that the head reads as channels: a field of each kind."""
+        raise NotImplementedError
+
+    @property
     def gates_shape(self) -> tuple[int, int]:
-        """(L, M) of the gates; (0, 0): a network without routing."""
+        """Router layers L and experts M; (0, 0) for a network without routing."""
         return 0, 0
 
     @property
@@ -31,11 +40,16 @@ class Settings:
         raise NotImplementedError
 
     def to_dict(self) -> dict[str, Any]:
+        """The settings as plain JSON types, without `kind`; `from_dict` is the inverse."""
         return {key: list(v) if isinstance(v, tuple) else v for key, v in asdict(self).items()}
 
     @classmethod
-    def from_dict(cls, values: Mapping[str, Any]) -> Settings:
-        """Raises ValueError on a key that is no field."""
+    def from_dict(cls: type[AnySettings], values: Mapping[str, Any]) -> AnySettings:
+        """Settings from plain JSON types.
+
+        Raises:
+            ValueError: a key is unknown or a value is not allowed.
+        """
         if unknown := sorted(set(values) - {field.name for field in fields(cls)}):
             raise ValueError(f"unknown network setting(s): {', '.join(unknown)}")
         return cls(**{key: tuple(v) if isinstance(v, list) else v for key, v in values.items()})
@@ -60,9 +74,10 @@ class Settings:
 
 
 class ResidualNetwork(nn.Module):
-    """Predicts what to add to a tile: 3x3x3 head on cubes of voxels, a `body` of its kind, 3x3x3 tail.
+    """Predicts what to add to a tile: 3x3x3 head on cubes of voxels, the `body` of its kind, 3x3x3 tail.
 
-    Sizes that are no multiple of `multiple` are filled up by the last planes behind, and cropped again.
+    A size that is not a multiple of `multiple` is padded at its end by repeating the last plane, and cropped
+    again.
     """
 
     multiple = 1
@@ -76,20 +91,28 @@ class ResidualNetwork(nn.Module):
         raise NotImplementedError
 
     def forward(self, x_BCDHW: Tensor, compute_dtype: torch.dtype | None = None) -> tuple[Tensor, Tensor]:
-        """What to add to each tile, and which experts did it; every tile's result depends on that tile alone.
+        """Predicts the residual of each tile, and which experts made it.
 
-        x_BCDHW: (B, 1, D, H, W) in network units, SUV / 20, never clipped; any D, H, W >= 1.
-        compute_dtype: type of the products over voxels, e.g. torch.bfloat16; None: that of the parameters,
-            which statistics, Gram algebra, routers, head and tail always have.
-        Returns the residual (B, 1, D, H, W) in network units and the gates (B, L, M), (B, 0, 0) of a network without
-        routing, both in that type.
-        Evaluation without gradients skips closed experts. Raises ValueError on another shape or form.
+        The result of a tile depends on that tile alone. Evaluation without gradients skips closed experts.
+
+        Args:
+            x_BCDHW: (B, 1, D, H, W) in network units, SUV / 20, never clipped; any D, H, W >= 1.
+            compute_dtype: dtype of the products over voxels, e.g. torch.bfloat16; None: that of the
+                parameters, which statistics, Gram matrices, routers, head and tail always have.
+
+        Returns:
+            The residual (B, 1, D, H, W) in network units and the gates (B, L, M), (B, 0, 0) for a network
+            without routing, both in the dtype of the parameters.
+
+        Raises:
+            ValueError: the shape is another one, or the network's `form` is unknown.
         """
         if x_BCDHW.ndim != 5 or x_BCDHW.shape[1] != 1 or 0 in x_BCDHW.shape:
             raise ValueError(f"{type(self).__name__} takes (B, 1, D, H, W), got {tuple(x_BCDHW.shape)}")
         exact, k = self.head.weight.dtype, self.config.voxel_unshuffle
         cubes_BCDHW = unshuffle(fill_behind(x_BCDHW.to(exact), self.multiple), k)
-        space = cubes_BCDHW.shape[2:]
+        D, H, W = cubes_BCDHW.shape[2:]
+        space = D, H, W
         x_BNC = convolve_in_slabs(cubes_BCDHW.flatten(2).transpose(1, 2), self.head, space)
         x_BNC, gates = self.body(x_BNC.to(compute_dtype or exact).contiguous(), space)
         residual_BNC = convolve_in_slabs(x_BNC.to(exact), self.tail, space)
@@ -97,5 +120,5 @@ class ResidualNetwork(nn.Module):
         return shuffle(residual_BNC, space, k, x_BCDHW.shape), gates_BLM
 
     def denoise(self, x_BCDHW: Tensor, compute_dtype: torch.dtype | None = None) -> Tensor:
-        """x + residual, (B, 1, D, H, W) in network units."""
+        """Tiles plus their residuals, (B, 1, D, H, W) in network units; arguments and errors as `forward`."""
         return x_BCDHW + self(x_BCDHW, compute_dtype)[0]

@@ -1,4 +1,4 @@
-"""The kinds of networks: each is a class of settings and a module behind one protocol (`drmc.networks.protocol.ResidualNetwork`)."""
+"""The kinds of networks: each is a class of settings and a module derived from `ResidualNetwork`."""
 
 from __future__ import annotations
 
@@ -18,14 +18,18 @@ KINDS: dict[str, tuple[type[Settings], type[ResidualNetwork]]] = {
 
 
 def settings_of(kind: str, values: Mapping[str, Any]) -> Settings:
-    """The settings of a kind from a plain dictionary; ValueError on an unknown kind, key or value."""
+    """The settings of a kind from plain JSON types.
+
+    Raises:
+        ValueError: kind, key or value is unknown or not allowed.
+    """
     if not isinstance(kind, str) or kind not in KINDS:
         raise ValueError(f"kind = {kind!r}: must be one of {', '.join(KINDS)}")
     return KINDS[kind][0].from_dict(values)
 
 
 def build(kind: str, settings: Settings | Mapping[str, Any]) -> ResidualNetwork:
-    """A new network of these settings; ValueError as `settings_of`."""
+    """A new network with these settings; raises ValueError as `settings_of`."""
     if not isinstance(settings, Settings):
         settings = settings_of(kind, settings)
     return KINDS[kind][1](settings)

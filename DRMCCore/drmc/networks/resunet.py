@@ -1,6 +1,7 @@
-"""A residual U-Net without routing: what a network of the same reach and cost does without experts.
+"""A residual U-Net without routing: the comparison without experts at the same reach and cost.
 
-Residual units as in nnU-Net's (Isensee et al., Nature Methods 2021), on cubes of voxels. Axes as in `drmc.networks.drmc`.
+Residual units as in nnU-Net (Isensee et al., Nature Methods 2021), on cubes of voxels. Axes as in
+`drmc.networks.drmc`.
 """
 
 from __future__ import annotations
@@ -21,12 +22,14 @@ SLOPE = 0.01  # of LeakyReLU below 0
 
 @dataclass(frozen=True)
 class ResUNetConfig(Settings):
-    """The shape of a residual U-Net; the defaults have 2,430,536 parameters.
+    """The settings of a residual U-Net; the defaults have 2,430,536 parameters.
 
-    widths: channels of each level, finest first.   units: residual units of each level.
-    norm: "layer", over the channels of each voxel, or "instance", over the voxels of each channel of a tile, which
-    forgets the level of uptake there.
-    voxel_unshuffle: as in `drmc.networks.drmc.NetworkConfig`.
+    Attributes:
+        widths: channels of each level, finest first.
+        units: residual units of each level.
+        norm: "layer", over the channels of each voxel, or "instance", over the voxels of each channel of a
+            tile, which removes the mean uptake of the tile.
+        voxel_unshuffle: as in `drmc.networks.drmc.NetworkConfig`.
     """
 
     widths: tuple[int, ...] = (32, 64, 128)
@@ -44,7 +47,7 @@ class ResUNetConfig(Settings):
 
     @property
     def features_per_voxel(self) -> float:
-        """Of the finest level; those below have a quarter and less."""
+        """That of the finest level; the lower ones have a quarter and less."""
         return self.widths[0] / self.voxel_unshuffle**3
 
 
@@ -57,7 +60,7 @@ class Convolution(nn.Module):
         self.norm, self.across = nn.LayerNorm(channels), norm == "instance"
 
     def forward(self, x_BNC: Tensor, space: Space) -> Tensor:
-        """The tokens of the convolution's output, of which `stride` takes a part."""
+        """The tokens of the convolution's output, on the grid that `stride` leaves."""
         low = x_BNC.dtype
         x_BNC = convolve(x_BNC, self.conv.weight.to(low), space, stride=self.conv.stride[0])
         weight_C, bias_C = self.norm.weight.to(low), self.norm.bias.to(low)
@@ -90,7 +93,7 @@ class ResidualUnit(nn.Module):
 
 
 class ResUNet(ResidualNetwork):
-    """Residual units down the levels; a transposed and a plain convolution for each level on the way up."""
+    """Residual units down the levels; a transposed and a plain convolution per level on the way up."""
 
     def __init__(self, config: ResUNetConfig | None = None):
         super().__init__()
@@ -115,6 +118,7 @@ class ResUNet(ResidualNetwork):
         """Down and up the levels; there are no gates."""
         passed: list[tuple[Tensor, Space]] = []
         for units in self.levels:
+            assert isinstance(units, nn.ModuleList)
             for unit in units:
                 x_BNC, space = unit(x_BNC, space)
             passed.append((x_BNC, space))

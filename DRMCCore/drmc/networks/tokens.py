@@ -1,29 +1,32 @@
 """Work over the voxels of tiles: convolutions, normalization and FFN on tokens, in pieces that stay in cache.
 
-Axes as in `drmc.networks.drmc`: tokens are channels-last, x_BNC with N = D H W; a convolution sees a channels-last view,
-so nothing is transposed in memory.
+Axes as in `drmc.networks.drmc`: tokens are channels-last, x_BNC with N = D H W; a convolution sees a
+channels-last view, so nothing is transposed in memory.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from itertools import product
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
+from torch.nn.grad import conv3d_weight
 
 Space = tuple[int, int, int]  # D, H, W
 CACHE_VALUES = 2**19  # intermediate values of a chunk of voxels in an FFN bank on a CPU, measured
 SLAB_VALUES = 2**21  # the same for a slab of planes in an attention bank
-SMALL_IMAGE = 20480  # C * D * H of a single image up to which torch does not hand it to oneDNN
+SMALL_IMAGE = 20480  # C * D * H of a single image up to which PyTorch does not use oneDNN
 
 
 def unshuffle(x_BCDHW: Tensor, k: int) -> Tensor:
-    """(B, 1, D, H, W) -> (B, k^3, D / k, H / k, W / k): channel (i k + j) k + l holds voxels (k d + i, k h + j, k w + l).
+    """(B, 1, D, H, W) -> (B, k^3, D / k, H / k, W / k), the voxels of each cube of k x k x k as channels.
 
-    Sizes that are no multiples of k are filled up with zeros behind, as a convolution's padding is.
+    Channel (i k + j) k + l contains voxels (k d + i, k h + j, k w + l). Sizes that are not multiples of k are
+    padded with zeros at the end, as a convolution pads.
     """
     if k == 1:
         return x_BCDHW
@@ -34,7 +37,7 @@ def unshuffle(x_BCDHW: Tensor, k: int) -> Tensor:
 
 
 def fill_behind(x_BCDHW: Tensor, multiple: int) -> Tensor:
-    """Repeats the last planes behind until each size is a multiple."""
+    """Pads each size at its end to a multiple by repeating the last plane; (B, C, D, H, W)."""
     for axis in (2, 3, 4):
         if missing := -x_BCDHW.shape[axis] % multiple:
             shape = [missing if a == axis else -1 for a in range(5)]
@@ -44,7 +47,10 @@ def fill_behind(x_BCDHW: Tensor, multiple: int) -> Tensor:
 
 
 def spare_like(x_BNC: Tensor) -> Tensor | None:
-    """Memory for a block to write to, on a CPU without gradients: there the system fills every new page with zeros."""
+    """A tensor that a block may overwrite, on a CPU without gradients, else None.
+
+    Reusing it is faster there, because the system fills every new page of memory with zeros.
+    """
     reuse = x_BNC.device.type == "cpu" and not torch.is_grad_enabled()
     return torch.empty_like(x_BNC) if reuse else None
 
@@ -56,8 +62,13 @@ def shuffle(x_BNC: Tensor, space: Space, k: int, shape: tuple[int, ...]) -> Tens
     return x_B1DHW[..., : shape[2], : shape[3], : shape[4]]
 
 
-def normalize(x_BNC, norm: nn.LayerNorm, skip_C, spare_BNC) -> tuple[Tensor, Tensor, Tensor]:
-    """LN x, its mean over the voxels (B, C), and skip x; with a spare tensor LN x is written there, skip x over x."""
+def normalize(
+    x_BNC: Tensor, norm: nn.LayerNorm, skip_C: Tensor, spare_BNC: Tensor | None
+) -> tuple[Tensor, Tensor, Tensor]:
+    """LN x, its mean over the voxels (B, C), and skip x.
+
+    With a spare tensor LN x is written to it, and skip x to x.
+    """
     exact = norm.weight.dtype
     weight, bias, skip_C = (p.to(x_BNC.dtype) for p in (norm.weight, norm.bias, skip_C))
     if spare_BNC is None:
@@ -73,10 +84,10 @@ def normalize(x_BNC, norm: nn.LayerNorm, skip_C, spare_BNC) -> tuple[Tensor, Ten
 
 
 def gram(x_BNC: Tensor) -> Tensor:
-    """X^T X of each tile, (B, C, C), in float64 (float32 where the device has no other).
+    """X^T X of each tile, (B, C, C), in float64 (float32 on devices without it).
 
-    Tokens of a flat tile are nearly all the same, and what differs between them decides: the mean goes in apart, so
-    that the products are those of the deviations.
+    Tokens of a flat tile are nearly equal, and their small differences matter: the mean is added separately,
+    so that the products are those of the deviations from it.
     """
     fine = torch.float32 if x_BNC.device.type == "mps" else torch.float64
     mean_B1C = x_BNC.mean(1, keepdim=True)
@@ -93,16 +104,16 @@ def gram(x_BNC: Tensor) -> Tensor:
 
 
 def convolve(
-    x_BNC, kernel: Tensor, space: Space, groups: int = 1, bias: Tensor | None = None, stride: int = 1
+    x_BNC: Tensor, kernel: Tensor, space: Space, groups: int = 1, bias: Tensor | None = None, stride: int = 1
 ) -> Tensor:
     """3x3x3 convolution of channels-last tokens, zero-padded; kernel (out, in / groups, 3, 3, 3).
 
-    On a CPU a single small image goes in two slabs of planes, see `_in_halves`.
+    On a CPU a single small image is computed as two slabs of planes, see `_in_halves`.
     """
     if x_BNC.dtype == torch.bfloat16 and space[0] == 2 and x_BNC.device.type == "cpu":
         # There oneDNN's gradient of the kernel is wrong, not even finite (torch 2.13).
-        kernel, bias = (None if tensor is None else tensor.float() for tensor in (kernel, bias))
-        return convolve(x_BNC.float(), kernel, space, groups, bias, stride).bfloat16()
+        bias = None if bias is None else bias.float()
+        return convolve(x_BNC.float(), kernel.float(), space, groups, bias, stride).bfloat16()
     (B, _, C), depth, padding = x_BNC.shape, -(-space[0] // stride), (1, 1, 1)
     if halved := B == groups == 1 and x_BNC.device.type == "cpu" and C * space[0] * space[1] <= SMALL_IMAGE:
         x_BCDHW, padding = _in_halves(x_BNC[0], space, stride), (0, 1, 1)
@@ -114,10 +125,10 @@ def convolve(
 
 
 def _in_halves(x_NC: Tensor, space: Space, stride: int = 1) -> Tensor:
-    """One image as a batch of two slabs, (2, C, planes, H, W), with the planes beside each that a 3x3x3 kernel sees.
+    """One image as a batch of two slabs, (2, C, planes, H, W), with the neighboring planes that they need.
 
-    A single small image torch keeps from oneDNN, for a way that takes up to sixteen times as long. Each half gives
-    half of the output's planes, rounded up.
+    For a single small image PyTorch avoids oneDNN and takes up to sixteen times as long. Each slab makes half
+    of the output's planes, rounded up.
     """
     (depth, H, W), half = space, (-(-space[0] // stride) + 1) // 2
     planes, second = stride * (half - 1) + 3, stride * half
@@ -126,8 +137,8 @@ def _in_halves(x_NC: Tensor, space: Space, stride: int = 1) -> Tensor:
     return x_2DHWC.permute(0, 4, 1, 2, 3)
 
 
-def convolve_in_slabs(x_BNC, layer: nn.Conv3d, space: Space) -> Tensor:
-    """What `convolve` gives; on a CPU without gradients in slabs of planes to save memory."""
+def convolve_in_slabs(x_BNC: Tensor, layer: nn.Conv3d, space: Space) -> Tensor:
+    """The same as `convolve`; on a CPU without gradients in slabs of planes to save memory."""
     if torch.is_grad_enabled() or x_BNC.device.type != "cpu":
         return convolve(x_BNC, layer.weight, space, bias=layer.bias)
     result_BNC = x_BNC.new_empty(*x_BNC.shape[:2], layer.out_channels)
@@ -140,12 +151,23 @@ def convolve_in_slabs(x_BNC, layer: nn.Conv3d, space: Space) -> Tensor:
 class FactoredConvolution(torch.autograd.Function):
     """total + 3x3x3 convolution of each tile by its kernel = sum over k of out[:, k] depthwise[k] map[k, :].
 
-    The factors apply it, forward and backward. With a kernel (B, C, C, 3, 3, 3) that takes the gradient, which its own
-    graph hands on to the factors; without (None) the factors take theirs, in the type of x.
+    The factors apply it, forward and backward. With a kernel (B, C, C, 3, 3, 3) the kernel receives the
+    gradient, and autograd passes it on to the factors; without (None) the factors receive theirs directly, in
+    the dtype of x.
     """
 
     @staticmethod
-    def forward(ctx, total_BNC, x_BNC, kernel_BCC333, map_BKC, depthwise_K1333, out_BCK, space):
+    def forward(
+        ctx: Any,
+        total_BNC: Tensor,
+        x_BNC: Tensor,
+        kernel_BCC333: Tensor | None,
+        map_BKC: Tensor,
+        depthwise_K1333: Tensor,
+        out_BCK: Tensor,
+        space: Space,
+    ) -> Tensor:
+        """Adds the convolution to total, in place."""
         ctx.save_for_backward(x_BNC, map_BKC, depthwise_K1333, out_BCK)
         ctx.space, ctx.by_kernel = space, kernel_BCC333 is not None
         ctx.mark_dirty(total_BNC)
@@ -154,20 +176,23 @@ class FactoredConvolution(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx, grad_BNC):
-        """Recomputes what lies between the factors."""
-        grad_BNC, (x_BNC, *factors) = grad_BNC.contiguous(), ctx.saved_tensors
+    def backward(ctx: Any, grad_BNC: Tensor) -> tuple[Tensor | None, ...]:
+        """Recomputes the intermediate results between the factors."""
+        grad_BNC, (x_BNC, map_BKC, depthwise_K1333, out_BCK) = grad_BNC.contiguous(), ctx.saved_tensors
         if not ctx.by_kernel:
-            grad_x_BNC, *of_factors = _factor_gradients(x_BNC, grad_BNC, *factors, ctx.space)
+            grad_x_BNC, *of_factors = _factor_gradients(
+                x_BNC, grad_BNC, map_BKC, depthwise_K1333, out_BCK, ctx.space
+            )
             return grad_BNC, grad_x_BNC, None, *of_factors, None
-        map_BKC, depthwise_K1333, out_BCK = factors
         grad_x_BNC, flipped_K1333 = torch.zeros_like(x_BNC), depthwise_K1333.flip(2, 3, 4)
         _add_factored(grad_x_BNC, grad_BNC, out_BCK.mT, flipped_K1333, map_BKC.mT, ctx.space)
         grads = [_kernel_gradient(*pair, ctx.space) for pair in zip(x_BNC, grad_BNC, strict=True)]
         return grad_BNC, grad_x_BNC, torch.stack(grads), None, None, None, None
 
 
-def _factor_gradients(x_BNC, grad_BNC, map_BKC, depthwise_K1333, out_BCK, space) -> tuple[Tensor, ...]:
+def _factor_gradients(
+    x_BNC: Tensor, grad_BNC: Tensor, map_BKC: Tensor, depthwise_K1333: Tensor, out_BCK: Tensor, space: Space
+) -> tuple[Tensor, ...]:
     """Gradients of the tokens and of the three factors of `FactoredConvolution`."""
     K = len(depthwise_K1333)
     v_BNK, grad_w_BNK = x_BNC @ map_BKC.mT, grad_BNC @ out_BCK
@@ -175,14 +200,15 @@ def _factor_gradients(x_BNC, grad_BNC, map_BKC, depthwise_K1333, out_BCK, space)
     grad_v_BNK = convolve(grad_w_BNK, depthwise_K1333.flip(2, 3, 4), space, groups=K)
     at_once = max(1, CACHE_VALUES // v_BNK[0].numel()) if x_BNC.device.type == "cpu" else len(x_BNC)
     tiles = zip(v_BNK.split(at_once), grad_w_BNK.split(at_once), strict=True)
-    grad_depthwise = sum(_depthwise_gradient(*pair, space) for pair in tiles).to(depthwise_K1333.dtype)
-    return grad_v_BNK @ map_BKC, grad_v_BNK.mT @ x_BNC, grad_depthwise, grad_BNC.mT @ w_BNK
+    zero = x_BNC.new_zeros((), dtype=torch.promote_types(x_BNC.dtype, torch.float32))
+    grad_K1333 = sum((_depthwise_gradient(*pair, space) for pair in tiles), zero).to(depthwise_K1333.dtype)
+    return grad_v_BNK @ map_BKC, grad_v_BNK.mT @ x_BNC, grad_K1333, grad_BNC.mT @ w_BNK
 
 
-def _depthwise_gradient(x_BNK, grad_BNK, space) -> Tensor:
+def _depthwise_gradient(x_BNK: Tensor, grad_BNK: Tensor, space: Space) -> Tensor:
     """Gradient of a depth-wise 3x3x3 kernel, (K, 1, 3, 3, 3), shift by shift.
 
-    torch's own is slower, and in bfloat16 wrong on an image of two planes (2.13 with oneDNN).
+    PyTorch's own is slower, and wrong in bfloat16 on an image of two planes (2.13 with oneDNN).
     """
     (D, H, W), exact = space, torch.promote_types(x_BNK.dtype, torch.float32)
     grad_BDHWK = grad_BNK.view(-1, D, H, W, grad_BNK.shape[2])
@@ -194,21 +220,24 @@ def _depthwise_gradient(x_BNK, grad_BNK, space) -> Tensor:
     return torch.stack(sums, 1).view(-1, 1, 3, 3, 3)
 
 
-def _kernel_gradient(x_NC, grad_NC, space) -> Tensor:
-    """Gradient of a dense 3x3x3 kernel, (C, C, 3, 3, 3), from the tokens of one tile and the output's gradient."""
+def _kernel_gradient(x_NC: Tensor, grad_NC: Tensor, space: Space) -> Tensor:
+    """Gradient of a dense kernel, (C, C, 3, 3, 3), from the tokens of one tile and the output's gradient."""
     (depth, H, W), C = space, x_NC.shape[1]
     if C * depth * H > SMALL_IMAGE or x_NC.device.type != "cpu":
         x, grad = (tokens.view(1, *space, C).permute(0, 4, 1, 2, 3) for tokens in (x_NC, grad_NC))
-        return torch.nn.grad.conv3d_weight(x, (C, C, 3, 3, 3), grad, padding=1)
+        return conv3d_weight(x, (C, C, 3, 3, 3), grad, padding=1)
     grad_2DHWC = F.pad(grad_NC.reshape(depth, -1), (0, 0, 0, depth % 2)).view(2, -1, H, W, C)
     grad_2CDHW = grad_2DHWC.permute(0, 4, 1, 2, 3)
-    return torch.nn.grad.conv3d_weight(
-        _in_halves(x_NC, space), (C, C, 3, 3, 3), grad_2CDHW, padding=(0, 1, 1)
-    )
+    return conv3d_weight(_in_halves(x_NC, space), (C, C, 3, 3, 3), grad_2CDHW, padding=(0, 1, 1))
 
 
-def _add_factored(total_BNC, x_BNC, map_BKC, depthwise_K1333, out_BCK, space) -> None:
-    """total += out depthwise(map x), in slabs of planes to save memory; expert by expert where slabs would be thin."""
+def _add_factored(
+    total_BNC: Tensor, x_BNC: Tensor, map_BKC: Tensor, depthwise_K1333: Tensor, out_BCK: Tensor, space: Space
+) -> None:
+    """Adds out depthwise(map x) to total, in slabs of planes to save memory.
+
+    Where slabs would be thin, expert by expert.
+    """
     K, C, on_cpu = len(depthwise_K1333), x_BNC.shape[2], x_BNC.device.type == "cpu"
     width = C if on_cpu and 8 * space[1] * space[2] * K > SLAB_VALUES else K
     for k in (slice(first, first + width) for first in range(0, K, width)):
@@ -219,20 +248,20 @@ def _add_factored(total_BNC, x_BNC, map_BKC, depthwise_K1333, out_BCK, space) ->
 
 
 def _slabs(x_BNC: Tensor, space: Space, width: int) -> Iterator[tuple[int, slice, slice, slice, int]]:
-    """(tile, voxels of a slab, these with the planes beside it, where it lies in them, how many planes they are).
+    """Yields (tile, voxels of a slab, these with the neighboring planes, the slab in them, planes in all).
 
-    On a CPU a slab has so few planes that `width` values for each voxel take little memory, elsewhere all.
+    On a CPU a slab has so few planes that `width` values per voxel take little memory, elsewhere all planes.
     """
     depth, plane = space[0], space[1] * space[2]
     step = max(4, SLAB_VALUES // (plane * width)) if x_BNC.device.type == "cpu" else depth
     for b, z in ((b, z) for b in range(len(x_BNC)) for z in range(0, depth, step)):
         first, end, last = max(0, z - 1), min(depth, z + step), min(depth, z + step + 1)
-        bounds = (z, end), (first, last), (z - first, end - first)
-        yield b, *(slice(low * plane, high * plane) for low, high in bounds), last - first
+        voxels = lambda low, high: slice(low * plane, high * plane)
+        yield b, voxels(z, end), voxels(first, last), voxels(z - first, end - first), last - first
 
 
 def _chunks(x_BNC: Tensor, width: int) -> list[tuple[int, slice]]:
-    """(tile, voxels) in turn; on a CPU so few voxels that `width` values for each stay in its cache."""
+    """All (tile, voxels) in order, on a CPU so few that `width` values for each voxel stay in its cache."""
     size = max(1, (CACHE_VALUES if x_BNC.device.type == "cpu" else 2**27) // width)
     return [(b, slice(n, n + size)) for b in range(len(x_BNC)) for n in range(0, x_BNC.shape[1], size)]
 
@@ -241,7 +270,16 @@ class ChunkedFFN(torch.autograd.Function):
     """total + gelu(x W1^T + b1) W2 + b2 in chunks that stay in cache; the backward keeps x and recomputes."""
 
     @staticmethod
-    def forward(ctx, total_BNC, x_BNC, weight1_KC, bias1_K, weight2_BKC, bias2_BC):
+    def forward(
+        ctx: Any,
+        total_BNC: Tensor,
+        x_BNC: Tensor,
+        weight1_KC: Tensor,
+        bias1_K: Tensor,
+        weight2_BKC: Tensor,
+        bias2_BC: Tensor,
+    ) -> Tensor:
+        """Adds the FFN's output to total, in place."""
         ctx.save_for_backward(x_BNC, weight1_KC, bias1_K, weight2_BKC)
         ctx.mark_dirty(total_BNC)
         for b, n in _chunks(x_BNC, len(bias1_K)):
@@ -251,7 +289,7 @@ class ChunkedFFN(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx, grad_BNC):
+    def backward(ctx: Any, grad_BNC: Tensor) -> tuple[Tensor, ...]:
         """Recomputes the hidden layer, chunk by chunk."""
         x_BNC, weight1_KC, bias1_K, weight2_BKC = saved = ctx.saved_tensors
         exact, grad_x_BNC = torch.promote_types(x_BNC.dtype, torch.float32), torch.empty_like(x_BNC)

@@ -1,8 +1,9 @@
 """U-DRMC: routing blocks on the levels of a U-shaped network, all routers linked by one hidden state.
 
-The blocks are those of equations 1 and 2 (Yang et al., MICCAI 2023); the paper's network has them at one resolution.
-A level below has an eighth of the tokens and twice the reach. The router's width R does not depend on the channels,
-so that the H of each router is handed to the next one across the levels. Axes as in `drmc.networks.drmc`.
+The blocks are those of equations 1 and 2 (Yang et al., MICCAI 2023), which the paper uses at one resolution.
+The next lower level has an eighth of the tokens and twice the reach. The router's width R does not depend on
+the channels, so that the H of each router is passed to the next one across the levels. Axes as in
+`drmc.networks.drmc`.
 """
 
 from __future__ import annotations
@@ -14,19 +15,21 @@ import torch
 from torch import Tensor, nn
 
 from drmc.networks.drmc import ROUTER_CHOICES, NetworkConfig, RoutedNetwork
-from drmc.networks.levels import Downsample, Upsample, below, linear
+from drmc.networks.levels import Downsample, Upsample, above, below, linear
 from drmc.networks.protocol import Settings
 from drmc.networks.tokens import Space, spare_like
 
 
 @dataclass(frozen=True)
 class UDRMCConfig(Settings):
-    """The shape of a U-DRMC network; the defaults have 1,906,814 parameters.
+    """The settings of a U-DRMC network; the defaults have 1,906,814 parameters.
 
-    widths: channels of each level, finest first.
-    blocks: routing blocks in the order of computation: down the levels, the lowest, up again.
-    head_width: channels of an attention head.
-    The rest as in `drmc.networks.drmc.NetworkConfig`.
+    The settings that are not listed are those of `drmc.networks.drmc.NetworkConfig`.
+
+    Attributes:
+        widths: channels of each level, finest first.
+        blocks: routing blocks in the order of computation: down the levels, the lowest, up again.
+        head_width: channels of an attention head.
     """
 
     widths: tuple[int, ...] = (32, 64, 128)
@@ -46,16 +49,16 @@ class UDRMCConfig(Settings):
         self._check(("experts", "head_width", "hidden", "ffn_ratio", "voxel_unshuffle"), ROUTER_CHOICES)
         self._check_lists("widths", "blocks")
         if len(self.blocks) != 2 * len(self.widths) - 1:
+            stages, levels = 2 * len(self.widths) - 1, len(self.widths)
             raise ValueError(
-                f"blocks must name {2 * len(self.widths) - 1} stages, down and up {len(self.widths)} level(s), "
-                f"not {len(self.blocks)}"
+                f"blocks must name {stages} stages, down and up {levels} level(s), not {len(self.blocks)}"
             )
         if odd := [width for width in self.widths if width % self.head_width]:
             raise ValueError(f"widths ({odd[0]}) must be multiples of head_width ({self.head_width})")
 
     @property
     def stages(self) -> list[tuple[int, int]]:
-        """(level, blocks) in the order of computation."""
+        """Level and number of blocks of each stage, in the order of computation."""
         lowest = len(self.widths) - 1
         return [(lowest - abs(lowest - stage), count) for stage, count in enumerate(self.blocks)]
 
@@ -66,7 +69,7 @@ class UDRMCConfig(Settings):
 
     @property
     def features_per_voxel(self) -> float:
-        """Of the finest level; those below have a quarter and less."""
+        """That of the finest level; the lower ones have a quarter and less."""
         return self.widths[0] / self.voxel_unshuffle**3
 
     def of_level(self, level: int) -> NetworkConfig:
@@ -79,7 +82,9 @@ class UDRMCConfig(Settings):
 
 
 class UDRMC(RoutedNetwork):
-    """Routing blocks down and up the levels; on the way up each level also gets its own tokens of the way down."""
+    """Routing blocks down and up the levels, with skip connections between the two passages of a level."""
+
+    config: UDRMCConfig
 
     def __init__(self, config: UDRMCConfig | None = None):
         config = config or UDRMCConfig()
@@ -102,8 +107,10 @@ class UDRMC(RoutedNetwork):
                 passed.append(x_BNC)
                 x_BNC, space = self.down[level - 1](x_BNC, space), below(space)
             elif stage:
-                x_BNC, space = self.up[stage - lowest - 1](x_BNC, space), tuple(2 * n for n in space)
-                x_BNC = linear(torch.cat([x_BNC, passed.pop()], 2), self.merge[stage - lowest - 1])
+                x_BNC, space = self.up[stage - lowest - 1](x_BNC, space), above(space)
+                merge = self.merge[stage - lowest - 1]
+                assert isinstance(merge, nn.Linear)
+                x_BNC = linear(torch.cat([x_BNC, passed.pop()], 2), merge)
             spare_BNC = spare_like(x_BNC)
             for _ in range(count):
                 x_BNC, hidden_BR, block_gates = next(blocks)(x_BNC, hidden_BR, space, self.form, spare_BNC)

@@ -1,1 +1,1 @@
-"""Pages without a dependency: HTML, SVG and PNG as text."""
+"""Self-contained pages: HTML, SVG and PNG as text."""

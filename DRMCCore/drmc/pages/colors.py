@@ -1,4 +1,4 @@
-"""The colors of every page: values as gray and colors, the tops of their scales, and lines and dots of figures."""
+"""The colors of all pages: color scales for values, and the colors of lines and dots in figures."""
 
 from __future__ import annotations
 
@@ -13,24 +13,24 @@ OUTLINE = (225, 120, 0)
 """RGB of outlines on gray pictures."""
 
 ACCENT = "var(--accent)"
-"""The one line or group of dots that a figure is about; a color of the style sheet."""
+"""CSS color of the main line or group of dots in a figure, from the style sheet."""
 
 NEUTRAL = "#9aa7ac"
-"""What the others are compared with; reads on a light and on a dark page."""
+"""CSS color of the baseline in a figure, readable on light and dark pages."""
 
-# What a figure tells apart by color, in this order: on a light page, on a dark page.
+# Colors of the series of a figure, in this order, on light and on dark pages.
 _SERIES = ("#0b6aa8", "#c2550a", "#0a8060", "#a3458a", "#8a6d00", "#5b55b8", "#b3303c", "#4d6670")
 _SERIES_DARK = ("#5db4f0", "#f59a55", "#45c9a0", "#e08cc6", "#d8bb3f", "#a7a2f5", "#f2868f", "#9fb6bf")
 SERIES_COUNT = len(_SERIES)
 
 
 def series_color(index: int) -> str:
-    """CSS color of the thing of that index; they begin again after `SERIES_COUNT`."""
+    """CSS color of the series with that index; the colors repeat after `SERIES_COUNT`."""
     return f"var(--series-{index % SERIES_COUNT})"
 
 
 def series_css() -> str:
-    """The part of the style sheet that `series_color` refers to."""
+    """The part of the style sheet with the variables of `series_color`."""
     light, dark = (
         " ".join(f"--series-{index}: {color};" for index, color in enumerate(colors))
         for colors in (_SERIES, _SERIES_DARK)
@@ -39,7 +39,7 @@ def series_css() -> str:
 
 
 def css_color(rgb: Sequence[int]) -> str:
-    """An RGB color, each 0 to 255, in CSS."""
+    """An RGB color in CSS, each component 0 to 255."""
     red, green, blue = rgb
     return f"rgb({red},{green},{blue})"
 
@@ -50,7 +50,7 @@ def inverted_gray(values: np.ndarray, top: float) -> np.ndarray:
     return np.round(255.0 * (1.0 - level)).astype(np.uint8)
 
 
-# Anchors of the diverging scale: dark blue, blue, white, red, dark red; as light at either side of 0.
+# Anchors of the diverging scale: dark blue, blue, white, red, dark red; equally light on both sides of 0.
 _DIVERGING = np.array(
     [[13, 54, 118], [58, 126, 200], [250, 250, 250], [214, 92, 76], [126, 18, 36]], dtype=np.float64
 )
@@ -63,7 +63,7 @@ def diverging_color(values: np.ndarray, top: float) -> np.ndarray:
     return np.round(np.stack(channels, axis=-1)).astype(np.uint8)
 
 
-# Sequential, light to dark; reads alike on a light and on a dark page, for every cell brings its own ground.
+# Sequential scale, light to dark, for light and dark pages, because every cell has its own background.
 _SEQUENTIAL = ((240, 246, 244), (166, 214, 201), (70, 157, 147), (16, 98, 105), (6, 48, 62))
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from html import escape
 from typing import Any
 
@@ -12,11 +12,11 @@ _CELL_WIDTH, _CELL_HEIGHT = 72, 46
 _LEFT, _TOP = 84, 52
 
 
-def routing_svg(rows: Sequence[dict[str, Any]]) -> str:
-    """Inline SVG of `drmc.measures.routing.routing_table` rows; no script, no outside resource.
+def routing_svg(rows: Sequence[Mapping[str, Any]]) -> str:
+    """Inline SVG of `drmc.measures.routing.routing_table` rows; no script, no external resource.
 
-    A cell's color and large number are the mean gate, the small one the share of tiles in which the expert is
-    closed.
+    A cell's color and large number are the mean gate, the small one the fraction of tiles in which the expert
+    is closed.
     """
     layers = list(dict.fromkeys((row["block"], row["bank"]) for row in rows))
     experts = list(dict.fromkeys(row["expert"] for row in rows))
@@ -52,7 +52,7 @@ def routing_svg(rows: Sequence[dict[str, Any]]) -> str:
     return "".join(parts)
 
 
-def _cell(x: float, y: float, row: dict[str, Any], top: float) -> str:
+def _cell(x: float, y: float, row: Mapping[str, Any], top: float) -> str:
     mean = row["mean_gate"]
     if mean is None:
         return (

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 
 def section(heading: str, content: str) -> str:
-    """A card with a heading; nothing without content. Both are HTML."""
+    """A card with a heading; "" without content. Both are HTML."""
     return f"<section><h2>{heading}</h2>{content}</section>" if content else ""
 
 
@@ -17,7 +17,11 @@ def facts_list(entries: Iterable[tuple[str, str]]) -> str:
 
 
 def table(head: str, lines: Iterable[str]) -> str:
-    """A table that scrolls sideways in a narrow window; `head` the header's cells, `lines` whole rows, all
-    HTML."""
+    """A table that scrolls sideways in a narrow window.
+
+    Args:
+        head: HTML of the header's cells.
+        lines: HTML of whole rows.
+    """
     rows = "".join(lines)
     return f'<div class="scroll"><table><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table></div>'

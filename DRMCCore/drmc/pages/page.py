@@ -1,4 +1,4 @@
-"""The shell of every page: one HTML file that needs nothing outside itself and no script."""
+"""The shell of every page: one self-contained HTML file without a script."""
 
 from __future__ import annotations
 
@@ -17,11 +17,16 @@ def page(
     footer: str = "",
     style: str = "",
 ) -> str:
-    """A whole page as text.
+    """A whole page as HTML.
 
-    `title` is that of the window and, where no `heading` is given, of the page; `banner` is a line across its
-    top. These and `footer` are plain text and are escaped here. `introduction`, below the heading, and `body` are
-    HTML; `style` is CSS beside the common style sheet.
+    Args:
+        title: title of the window, plain text; escaped here like `heading`, `banner` and `footer`.
+        body: HTML.
+        heading: heading of the page, plain text; default: the title.
+        introduction: HTML below the heading.
+        banner: a line across the top, plain text.
+        footer: plain text.
+        style: CSS in addition to the common style sheet.
     """
     top = f'<div class="research">{escape(banner)}</div>' if banner else ""
     end = f"<footer>{escape(footer)}</footer>" if footer else ""

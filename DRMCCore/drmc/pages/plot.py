@@ -1,4 +1,4 @@
-"""Diagrams as inline SVG: axes, lines, bands and dots; no script, no outside resource, light and dark pages alike."""
+"""Plots as inline SVG: axes, lines, bands and dots, without scripts or external resources."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ Point = tuple[float, float]
 
 
 class Plot:
-    """Axes in data units, `size` pixels wide and high; either axis may be logarithmic.
+    """Axes in data units, `size` (width, height) in pixels; either axis may be logarithmic.
 
-    A color is anything that CSS takes, e.g. "var(--accent)".
+    Colors are CSS values such as "var(--accent)".
     """
 
     def __init__(
@@ -33,7 +33,7 @@ class Plot:
         self.parts = [_text(self._width / 2, 18, title, "label strong")]
 
     def at(self, x: float, y: float) -> Point:
-        """A point's place in the picture [pixels]."""
+        """The position of a point in the picture [pixels]."""
         across, up = (
             (scale(value) - scale(low)) / (scale(high) - scale(low))
             for scale, value, (low, high) in zip(self._scales, (x, y), (self._x, self._y), strict=True)
@@ -44,7 +44,7 @@ class Plot:
         )
 
     def axes(self, x_ticks: Mapping[float, str], y_ticks: Sequence[float], x_name: str, y_name: str) -> None:
-        """Axes with labeled values of x, and of y with a faint line across."""
+        """Draws the axes with ticks, those of y with a faint grid line."""
         left, bottom, right = _LEFT, self._height - _BOTTOM, self._width - _RIGHT
         self.parts.append(f'<path d="M{left} {_TOP}V{bottom}H{right}" fill="none" stroke="currentColor"/>')
         for value, label in x_ticks.items():
@@ -73,7 +73,7 @@ class Plot:
         opacity: float = 1,
         title: str = "",
     ) -> None:
-        """A line through the points; `dash` as in SVG, `title` shows under the pointer."""
+        """Draws a line through the points; `dash` as in SVG, `title` is the tooltip."""
         path = " ".join(f"{x:.1f},{y:.1f}" for x, y in (self.at(*point) for point in points))
         style = f"stroke:{color}" + (f";stroke-dasharray:{dash}" if dash else "")
         style += f";stroke-opacity:{opacity:g}" if opacity < 1 else ""
@@ -83,27 +83,27 @@ class Plot:
         )
 
     def band(self, low: Sequence[Point], high: Sequence[Point], color: str) -> None:
-        """The area between two lines."""
+        """Fills the area between two lines."""
         around = " ".join(f"{x:.1f},{y:.1f}" for x, y in (self.at(*p) for p in [*low, *reversed(high)]))
         self.parts.append(f'<polygon points="{around}" style="fill:{color}" fill-opacity="0.18"/>')
 
     def dot(self, x: float, y: float, color: str, title: str, radius: float = 4.5) -> None:
-        """A dot; `title` shows under the pointer."""
+        """Draws a dot; `title` is the tooltip."""
         across, up = self.at(x, y)
         self.parts.append(
-            f'<circle cx="{across:.1f}" cy="{up:.1f}" r="{radius:g}" style="fill:{color}" fill-opacity="0.85">'
-            f"{_title(title)}</circle>"
+            f'<circle cx="{across:.1f}" cy="{up:.1f}" r="{radius:g}" style="fill:{color}" '
+            f'fill-opacity="0.85">{_title(title)}</circle>'
         )
 
     def legend(self, entries: Sequence[tuple[str, str]]) -> None:
-        """Names with their colors, one below the other."""
+        """Draws a legend of (name, color) entries."""
         for i, (name, color) in enumerate(entries):
             y = _TOP + 14 + 17 * i
             self.parts.append(f'<circle cx="{_LEFT + 16}" cy="{y - 4}" r="4.5" style="fill:{color}"/>')
             self.parts.append(_text(_LEFT + 27, y, name, anchor="start"))
 
     def svg(self, label: str) -> str:
-        """The picture as an element of a page; `label` is read aloud."""
+        """The SVG element; `label` is for screen readers."""
         return (
             f'<svg class="heatmap" viewBox="0 0 {self._width} {self._height}" role="img" '
             f'aria-label="{escape(label)}">' + "".join(self.parts) + "</svg>"

@@ -1,4 +1,4 @@
-"""PNG images, and images as text for a page."""
+"""PNG files and data URIs."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import numpy as np
 
 
 def png(pixels: np.ndarray) -> bytes:
-    """PNG file of uint8 pixels, (rows, columns) gray or (rows, columns, 3) RGB."""
+    """The bytes of a PNG file with uint8 pixels, (rows, columns) gray or (rows, columns, 3) RGB."""
     pixels = np.ascontiguousarray(pixels, dtype=np.uint8)
     rows, columns = pixels.shape[:2]
     lines = np.zeros((rows, 1 + pixels[0].size), dtype=np.uint8)  # each line starts with its filter, 0: none
@@ -30,5 +30,5 @@ def png(pixels: np.ndarray) -> bytes:
 
 
 def data_uri(pixels: np.ndarray) -> str:
-    """The pixels as a PNG inside a `data:` address."""
+    """The pixels as a PNG in a `data:` URI; shapes as for `png`."""
     return "data:image/png;base64," + base64.b64encode(png(pixels)).decode("ascii")

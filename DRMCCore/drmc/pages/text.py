@@ -1,18 +1,23 @@
-"""Numbers and values as a reader wants them. Nothing here is escaped."""
+"""Numbers and values as plain text for people; callers escape it for HTML."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import Any, TypeGuard
 
 import numpy as np
 
 
 def number(value: Any, digits: int, *, sign: bool = False, fixed: bool = False, absent: str = "–") -> str:
-    """Fixed decimals, a real minus sign; small values that would read 0 keep two significant digits.
+    """A number with fixed decimals and a typographic minus sign.
 
-    `sign`: a plus sign as well. `fixed`: small values read 0. `absent` stands where there is no number.
+    Args:
+        value: the value; what is not a number becomes `absent`.
+        digits: digits behind the decimal point.
+        sign: whether positive numbers get a plus sign.
+        fixed: whether small values become 0; otherwise they keep two significant digits.
+        absent: text without a number.
     """
     if not is_number(value):
         return "∞" if value == math.inf else absent
@@ -24,12 +29,12 @@ def number(value: Any, digits: int, *, sign: bool = False, fixed: bool = False, 
 
 
 def percent(value: Any, *, digits: int = 1, sign: bool = True, absent: str = "–") -> str:
-    """A percentage with its sign; `absent` where there is no number."""
+    """A percentage with its sign; `absent` if the value is not a number."""
     return f"{number(value, digits, sign=sign, fixed=True)} %" if is_number(value) else absent
 
 
-def is_number(value: Any) -> bool:
-    """Whether a value is a finite number (True and False are none)."""
+def is_number(value: Any) -> TypeGuard[float]:
+    """Whether a value is a finite number; booleans are not."""
     return isinstance(value, (int, float, np.number)) and not isinstance(value, bool) and math.isfinite(value)
 
 
@@ -39,7 +44,7 @@ def mapping(value: Any) -> Mapping[str, Any]:
 
 
 def strings(value: Any) -> list[str]:
-    """Messages as a list, given as one string, several, or none."""
+    """Messages as a list, from one string, several, or None."""
     if isinstance(value, str):
         return [value]
     return [plain(item) for item in value] if isinstance(value, Iterable) else []
@@ -51,7 +56,7 @@ def unique(values: Iterable[str]) -> list[str]:
 
 
 def label_of(key: Any) -> str:
-    """A key as words: `frame_duration_s` -> 'Frame duration s', `PatientSize` stays."""
+    """A key as words: `frame_duration_s` becomes 'Frame duration s', `PatientSize` stays."""
     text = str(key).replace("_", " ").strip()
     return text[:1].upper() + text[1:]
 

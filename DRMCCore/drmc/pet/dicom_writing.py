@@ -32,7 +32,7 @@ from drmc.dicom import completion
 from drmc.dicom.catalog import Catalog
 from drmc.dicom.choice import PET_CLASS
 from drmc.dicom.header import DEEPEST, PRIVATE, slice_facts, value_of
-from drmc.errors import CancelledError, DRMCError, InputError
+from drmc.errors import CanceledError, DRMCError, InputError
 from drmc.files import atomic_path
 from drmc.paths import AnyPath
 from drmc.pet.volume import PETVolume
@@ -136,7 +136,7 @@ def plan_series(volume: PETVolume, catalog: Catalog | None = None) -> SeriesPlan
         plan = SeriesPlan(volume.units)
     else:
         facts = [slice_facts(catalog.header(file).dataset) for file in files]
-        plan = _plan_counts(manual.replaced(facts, volume.given))
+        plan = _plan_counts(manual.override(facts, volume.given))
     if not volume.given:
         return plan
     notice = f"the DICOM series carries the values given by hand: {', '.join(volume.given)}"
@@ -202,7 +202,7 @@ def write_series(
     """Writes the volume into a new folder, one file per slice, in the scan's slice order.
 
     `volume`: the denoised scan in the scan's own units, with the source's files; `catalog`: what was read of
-    these before. Raises CancelledError between slices, and DRMCError where a header cannot be written.
+    these before. Raises CanceledError between slices, and DRMCError where a header cannot be written.
     """
     folder.mkdir()
     catalog = catalog or Catalog()
@@ -210,7 +210,7 @@ def write_series(
     series_uid = generate_uid()
     for z, source in enumerate(volume.dicom_files):
         if cancel is not None and cancel():
-            raise CancelledError()
+            raise CanceledError()
         header = catalog.header(source).dataset
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of odd values, which are the source's

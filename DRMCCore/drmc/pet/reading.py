@@ -133,9 +133,9 @@ def read_header(
     """Decides the SUV of a PET image by its header.
 
     No voxel is read, so that the file need not even have any. The arguments are those of `read_volume`, and
-    `body_percentile`: the 99.9th percentile of the voxels in the body, in the image's own units, where another
-    program knows it. Without it there is no check whether the SUV that comes out can be true. Raises InputError
-    where the header or its SUV is refused.
+    `body_percentile`: the 99.9th percentile of the voxels in the body, in the image's own units, where
+    another program knows it. Without it there is no check whether the SUV that comes out can be true. Raises
+    InputError where the header or its SUV is refused.
     """
     options = _Options(suv_type, accept_rule, series_uid, series_description, units, header or {}, None)
     named = _existing(path, label)
@@ -281,8 +281,8 @@ def _explained(series: SeriesHeaders, options: _Options) -> Iterator[None]:
     try:
         yield
     except SUVRefusedError as error:
-        error.stated = manual.stated(series.slices)
-        slices = manual.replaced(series.slices, manual.checked(options.header))
+        error.stated = manual.header_texts(series.slices)
+        slices = manual.override(series.slices, manual.checked(options.header))
         error.args = (f"{error}{times.unreadable_times(slices, series.synonyms)}",)
         raise
 
@@ -290,7 +290,7 @@ def _explained(series: SeriesHeaders, options: _Options) -> Iterator[None]:
 def _decide_series(path: AnyPath, series: SeriesHeaders, options: _Options) -> _Decided:
     given = manual.checked(options.header)
     rule, vouched = accepted(options.accept_rule)
-    slices = manual.replaced(series.slices, given)
+    slices = manual.override(series.slices, given)
     source = of_header(slices, series.synonyms)
 
     def decide(facts: Sequence[Mapping[str, Any]]) -> SUVDecision:
@@ -313,7 +313,7 @@ def _decide_series(path: AnyPath, series: SeriesHeaders, options: _Options) -> _
         # notices.
         differ = [replace(one, implausible=False) for one in differ]
     idle = manual_effects.without_effect(decision, series.slices, given, decide) if given else []
-    decision = manual.told(decision, series.slices, given, idle)
+    decision = manual.with_manual_values_noted(decision, series.slices, given, idle)
     notices = [*series.notices, *decision.notices]
     if options.units is not None:
         notices.append(f"the units asked for ({options.units}) have no effect: the DICOM header states them")
@@ -325,7 +325,7 @@ def _decide_series(path: AnyPath, series: SeriesHeaders, options: _Options) -> _
         series.header,
         notices,
         series.files,
-        manual.stated(series.slices),
+        manual.header_texts(series.slices),
         given,
         series.frame_of_reference,
         series.uid,

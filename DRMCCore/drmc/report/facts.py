@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 from drmc.models.card import earlier_trainings
 from drmc.pages.markup import facts_list, section, table
 from drmc.pages.text import is_number, label_of, mapping, number, percent, plain, strings, unique
+from drmc.report.summary import Summary
+from drmc.suv.decision import SUVRecord
 
 if TYPE_CHECKING:
     from drmc.imaging.geometry import Geometry
@@ -17,13 +19,12 @@ if TYPE_CHECKING:
 _UNKNOWN = "not stated"
 
 
-def messages_html(suv: Mapping[str, Any], summary: Mapping[str, Any]) -> str:
+def messages_html(suv: SUVRecord, summary: Summary) -> str:
     """The notices and warnings of a run, as HTML."""
     reference = mapping(mapping(summary.get("reference")).get("suv"))
     warnings = unique(
         [
             *strings(suv.get("warnings")),
-            *strings(summary.get("warnings")),
             *(f"Full-dose reference: {text}" for text in strings(reference.get("warnings"))),
         ]
     )
@@ -40,15 +41,12 @@ def messages_html(suv: Mapping[str, Any], summary: Mapping[str, Any]) -> str:
     return section("Please read first", "".join(parts))
 
 
-# ---- the reader's sheet
+# ---- scan and SUV
 
 
-def sheet_html(suv: Mapping[str, Any], header: Mapping[str, Any], geometry: Geometry) -> str:
-    """The scan and its SUV decision as lists of facts, as HTML.
-
-    `suv`: `SUVDecision.to_dict`; `header`: the facts that the reader reports (drmc.dicom.series, drmc.pet.reading).
-    """
-    facts = {**header, **suv, **mapping(suv.get("facts"))}
+def sheet_html(suv: SUVRecord, header: Mapping[str, Any], geometry: Geometry) -> str:
+    """The scan and its SUV decision as lists of facts, as HTML; `header`: facts from the scan's header."""
+    facts: dict[str, Any] = {**header, **suv, **mapping(suv.get("facts"))}
     used: set[str] = set()
 
     def fact(key: str) -> Any:
@@ -100,7 +98,7 @@ def sheet_html(suv: Mapping[str, Any], header: Mapping[str, Any], geometry: Geom
 
 
 def _factor_text(factor: Any, per_slice: Any, units: Any) -> str | None:
-    """The SUV factor, or its range where it differs from slice to slice, with the units that it multiplies."""
+    """The SUV factor, or its range if it differs between slices, with the units that it multiplies."""
     slices = [value for value in per_slice or () if is_number(value)]
     if slices and min(slices) != max(slices):
         text = f"{min(slices):.6g} to {max(slices):.6g}, per slice"
@@ -136,7 +134,7 @@ def _candidates(candidates: Any) -> str:
 # ---- model, run
 
 
-def model_html(summary: Mapping[str, Any]) -> str:
+def model_html(summary: Summary) -> str:
     """The model and the run as lists of facts, as HTML."""
     model = mapping(summary.get("model"))
     training = mapping(model.get("training"))
@@ -177,8 +175,11 @@ def model_html(summary: Mapping[str, Any]) -> str:
 
 
 def _as_facts(values: Mapping[str, Any]) -> str:
-    told = {key: value for key, value in values.items() if key != "initial_weights"}
-    return facts_list((escape(label_of(key)), escape(plain(value))) for key, value in told.items())
+    return facts_list(
+        (escape(label_of(key)), escape(plain(value)))
+        for key, value in values.items()
+        if key != "initial_weights"
+    )
 
 
 def _seconds(seconds: Any) -> str:

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from drmc.imaging.geometry import Geometry
     from drmc.segments.segment import Segment
 
-GRAY_TOP = 6.0  # SUV that is black; the reader's usual window for whole-body FDG
+GRAY_TOP = 6.0  # SUV that is black; the usual window for whole-body FDG
 _WIDER_TOPS = (10.0, 15.0, 20.0, 30.0, 50.0)
 _PANEL_HEIGHT = 560  # largest height on the page, pixels
 _PANEL_WIDTH = 330
@@ -31,9 +31,15 @@ def figures_html(
 ) -> str:
     """Rows of three panels: maximum-intensity projections, then slices, each original, denoised and residual.
 
-    Coronal projections and coronal and axial slices; a scan that is too flat for a coronal view (a few
-    slices) gets the axial ones only. Gray is inverted, 0 to 6 SUV (wider where most of the image lies above,
-    as in the brain).
+    Coronal projections, coronal and axial slices; for a scan that is too flat for a coronal view (a few
+    slices) only axial ones. Gray is inverted, 0 to 6 SUV (wider if most of the image is above, as in the
+    brain).
+
+    Args:
+        original_suv: SUV (z, y, x) on `geometry`.
+        denoised_suv: as `original_suv`.
+        geometry: the grid of the scan.
+        segments: the lesions, outlined on the slices.
     """
     original = to_anatomical(np.asarray(original_suv), geometry.direction)
     denoised = to_anatomical(np.asarray(denoised_suv), geometry.direction)
@@ -77,7 +83,12 @@ def figures_html(
             )
         )
     parts.append(_bars(gray_top, slice_top))
-    parts.append(
+    parts.append(_note(flat, projected, marks is not None, bool(residual.any())))
+    return "".join(parts)
+
+
+def _note(flat: bool, projected: bool, marked: bool, changed: bool) -> str:
+    return (
         '<p class="note">Original and denoised on one scale. The residual is what was added: blue where '
         "uptake was lowered, red where it was raised, white where nothing changed"
         + (
@@ -87,11 +98,10 @@ def figures_html(
         + ". Patient’s right (R) on the left of the picture"
         + ("" if flat else ", head up")
         + "; true proportions."
-        + (" Orange: outlines of the lesions." if marks is not None else "")
-        + (" The residual is 0 everywhere." if not residual.any() else "")
+        + (" Orange: outlines of the lesions." if marked else "")
+        + ("" if changed else " The residual is 0 everywhere.")
         + "</p>"
     )
-    return "".join(parts)
 
 
 def _gray_top(projection: np.ndarray) -> float:
@@ -117,7 +127,7 @@ def _marks(segments: Sequence[Segment] | None, geometry: Geometry, like: np.ndar
 
 
 def _point(original: np.ndarray, marks: np.ndarray | None) -> tuple[tuple[int, int, int], str]:
-    """Where the slices are taken: the hottest lesion voxel, or the center of the uptake."""
+    """The voxel of the slices and its description: the hottest lesion voxel, or the center of the uptake."""
     if marks is not None:
         hottest = np.argmax(np.where(marks, original, -np.inf))
         z, y, x = (int(i) for i in np.unravel_index(hottest, original.shape))

@@ -13,12 +13,12 @@ from drmc.measures.bias import (
     lesion_bias,
     repeatability_flags,
 )
+from drmc.measures.rows import LesionNumber, LesionRow, Stage
 from drmc.pages.markup import section, table
 from drmc.pages.text import is_number, mapping, number, percent, plain
+from drmc.report.summary import Summary
 
-Row = dict[str, Any]
-
-_MEASURES = (
+_MEASURES: tuple[tuple[LesionNumber, str, str], ...] = (
     ("suv_max", "SUVmax", ""),
     ("suv_peak", "SUVpeak", ""),
     ("suv_mean", "SUVmean", ""),
@@ -36,15 +36,16 @@ _MEASURES = (
 )
 _WHERE_DEFINED = {"mtv_percist_ml", "tlg_percist"}  # shown only where there is a liver
 _MINOR = {"suv_median", "suv_min"}
-_COMPARED = ("original", "denoised")
-_BIAS_OF = {quantity: short for short, quantity in BIAS_QUANTITIES.items()}
+_COMPARED: tuple[Stage, ...] = ("original", "denoised")
+_LIMIT_OF: dict[str, float] = dict(REPEATABILITY_COEFFICIENT_PERCENT.items())
+_BIAS_OF: dict[str, str] = {quantity: short for short, quantity in BIAS_QUANTITIES.items()}
 
 
-def lesions_html(rows: Sequence[Row]) -> str:
-    """The lesion section, from rows of `quantify.lesion_table`; with bias where there is a full-dose image."""
+def lesions_html(rows: Sequence[LesionRow]) -> str:
+    """The lesion section, from rows of the lesion table; with the bias if there is a full-dose image."""
     if not rows:
         return '<p class="note">No lesions were given; with a segmentation this page has their numbers.</p>'
-    stages: dict[str, dict[str, Row]] = {}
+    stages: dict[str, dict[Stage, LesionRow]] = {}
     for row in rows:
         stages.setdefault(row["segment"], {})[row["stage"]] = row
     has = {stage for found in stages.values() for stage in found}
@@ -80,8 +81,9 @@ def lesions_html(rows: Sequence[Row]) -> str:
         parts.append(_repeatability_note(bool(beyond)))
     parts.append(
         '<p class="note">SUV in g/ml, TLG in SUV × ml. SUVpeak: largest mean of a 1 cm³ sphere (radius 6.2 '
-        "mm, voxels whose centers lie in it; where these are not 1 cm³ within 10 %, each by its share) centered in the lesion. MTV and TLG: voxels at or above 41 % of "
-        "the lesion’s SUVmax on the same image, or above the threshold named. The same segment is used on every image. A dash: not "
+        "mm, voxels whose centers lie in it; if these are not 1 cm³ within 10 %, each by its fraction "
+        "inside) centered in the lesion. MTV and TLG: voxels at or above 41 % of the lesion’s SUVmax on the "
+        "same image, or above the threshold named. The same segment is used on every image. A dash: not "
         "defined.</p>"
     )
     parts.append(_volumes_note(rows))
@@ -89,14 +91,17 @@ def lesions_html(rows: Sequence[Row]) -> str:
     return "".join(parts)
 
 
-def _cells(found: Mapping[str, Row], key: str, unit: str, has: set[str], beyond: bool) -> list[str]:
-    """One measure of one lesion on every image that there is, with the change and its limit."""
+def _cells(
+    found: Mapping[Stage, LesionRow], key: LesionNumber, unit: str, has: set[Stage], beyond: bool
+) -> list[str]:
+    """One measure of one lesion on every image, with the change and its limit."""
     cells = [_value(found, "original", key, unit)]
     if "change_percent" in has:
-        change = percent(found.get("change_percent", {}).get(key))
-        limit = REPEATABILITY_COEFFICIENT_PERCENT.get(key)
+        value = _number(found, "change_percent", key)
+        change = percent(value)
+        limit = _LIMIT_OF.get(key)
         cells.append(_value(found, "denoised", key, unit))
-        mark = f" {mtv.MARK}" if key in mtv.RELATIVE and found.get("change_percent", {}).get(key) else ""
+        mark = f" {mtv.MARK}" if key in mtv.RELATIVE and value else ""
         cells.append(f'<td class="beyond">{change} ▲</td>' if beyond else f"<td>{change}{mark}</td>")
         cells.append("<td></td>" if limit is None else f"<td>±{limit:.1f} %</td>")
     if "reference" in has:
@@ -104,8 +109,13 @@ def _cells(found: Mapping[str, Row], key: str, unit: str, has: set[str], beyond:
     return cells
 
 
-def _value(found: Mapping[str, Row], stage: str, key: str, unit: str) -> str:
-    value = found.get(stage, {}).get(key)
+def _number(found: Mapping[Stage, LesionRow], stage: Stage, key: LesionNumber) -> float | None:
+    row = found.get(stage)
+    return None if row is None else row[key]
+
+
+def _value(found: Mapping[Stage, LesionRow], stage: Stage, key: LesionNumber, unit: str) -> str:
+    value = _number(found, stage, key)
     return f"<td>{number(value, 2)}{unit if value is not None else ''}</td>"
 
 
@@ -129,24 +139,24 @@ def _repeatability_note(any_beyond: bool) -> str:
     )
 
 
-def _volumes_note(rows: Sequence[Row]) -> str:
-    """What the mark of a relative threshold means, and where PERCIST's comes from."""
-    said = []
+def _volumes_note(rows: Sequence[LesionRow]) -> str:
+    """The meaning of the mark of a relative threshold, and the origin of PERCIST's threshold."""
+    notes = []
     changes = [row for row in rows if row["stage"] == "change_percent"]
     if any(row.get(key) for row in changes for key in mtv.RELATIVE):
-        said.append(f"{mtv.MARK} {mtv.EXPLANATION}.")
+        notes.append(f"{mtv.MARK} {mtv.EXPLANATION}.")
     percist = next(
         (row["percist_threshold"] for row in rows if row.get("percist_threshold") is not None), None
     )
     if percist is not None:
-        said.append(
-            f"PERCIST: SUV ≥ {number(percist, 2)}, 1.5 × mean + 2 SD of the liver segment on the original, the same on every "
-            "image and in this table’s SUV type (PERCIST means SUL)."
+        notes.append(
+            f"PERCIST: SUV ≥ {number(percist, 2)}, 1.5 × mean + 2 SD of the liver segment on the original, "
+            "the same on every image and in this table’s SUV type (PERCIST means SUL)."
         )
-    return f'<p class="note">{escape(" ".join(said))}</p>' if said else ""
+    return f'<p class="note">{escape(" ".join(notes))}</p>' if notes else ""
 
 
-def _bias_summary(patient: Mapping[str, Mapping[str, Any]]) -> str:
+def _bias_summary(patient: Mapping[Stage, Mapping[str, Any]]) -> str:
     if not patient:
         return ""
     titles = ("Mean absolute bias", "Lesions", "Signed, median", "95 % limits of agreement")
@@ -171,9 +181,8 @@ def _bias_summary(patient: Mapping[str, Mapping[str, Any]]) -> str:
     )
 
 
-def comparison_html(summary: Mapping[str, Any]) -> str:
-    """The section that compares original and denoised with the full-dose image; nothing where there is
-    none."""
+def comparison_html(summary: Summary) -> str:
+    """The section that compares original and denoised with the full-dose image; empty without one."""
     comparison = mapping(summary.get("reference"))
     lines = []
     for key, label, digits in (("psnr", "PSNR [dB]", 2), ("nrmse", "NRMSE", 4), ("ssim", "SSIM", 4)):

@@ -1,7 +1,7 @@
-"""The reader's report: one HTML file that needs nothing outside itself and no script.
+"""The report of one scan: one self-contained HTML file without a script.
 
-What was done, the SUV decision, warnings, the images on one SUV scale, the lesion table with the changes that
-exceed repeatability, the routing, and which model did it. Every string from a file is escaped.
+It has what was done, the SUV decision, warnings, the images on one SUV scale, the lesion table with the
+changes that exceed repeatability, the routing, and the model. Every string from a file is escaped.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import numpy as np
 
 from drmc.files import write_text
 from drmc.measures.bias import repeatability_flags
+from drmc.measures.rows import LesionRow, Quantity, RoutingRow
 from drmc.pages.markup import section
 from drmc.pages.page import page
 from drmc.pages.text import mapping, number, percent
@@ -22,14 +23,19 @@ from drmc.report.facts import messages_html, model_html, sheet_html
 from drmc.report.figures import figures_html
 from drmc.report.lesions import comparison_html, lesions_html
 from drmc.report.routing import routing_html
+from drmc.report.summary import Summary
 from drmc.segments.segment import Segment
+from drmc.suv.decision import SUVRecord
 from drmc.texts import RESEARCH_USE, shown
 
 if TYPE_CHECKING:
     from drmc.imaging.geometry import Geometry
 
-
-Row = dict[str, Any]
+_STATED: tuple[tuple[Quantity, str], ...] = (
+    ("suv_max", "SUVmax"),
+    ("suv_peak", "SUVpeak"),
+    ("suv_mean", "SUVmean"),
+)
 
 
 def write_report(path: str | os.PathLike[str], **content: Any) -> None:
@@ -43,24 +49,33 @@ def report_html(
     original_suv: np.ndarray,
     denoised_suv: np.ndarray,
     geometry: Geometry,
-    suv: Mapping[str, Any],
-    lesions: Sequence[Row] | None,
-    routing: Sequence[Row] | None,
-    summary: Mapping[str, Any],
+    suv: SUVRecord,
+    lesions: Sequence[LesionRow] | None,
+    routing: Sequence[RoutingRow] | None,
+    summary: Summary,
     header: Mapping[str, Any],
     segments: Sequence[Segment] | None = None,
 ) -> str:
-    """The report as text.
+    """The report as HTML. What `suv`, `summary` and `header` lack is left out or reported as not stated.
 
-    `original_suv`, `denoised_suv`: SUV (z, y, x) on `geometry`. `suv`: the SUV decision as a dict. `lesions`:
-    rows of `quantify.lesion_table`; `routing`: rows of `routing.routing_table`; both may be empty or None.
-    `summary`: the content of summary.json; `header`: what the scan's file says of scanner and study.
-    `segments`, if given, are outlined on the slices and the hottest of them is where the slices are taken.
+    Args:
+        title: heading of the page.
+        original_suv: SUV (z, y, x) on `geometry`.
+        denoised_suv: as `original_suv`.
+        geometry: the grid of the scan.
+        suv: the SUV decision.
+        lesions: rows of `lesion_table`, empty or None without lesions.
+        routing: rows of `routing_table`, empty or None without routing.
+        summary: the content of summary.json.
+        header: facts from the scan's header about scanner and study.
+        segments: the lesions, outlined on the slices; the slices go through the hottest voxel of them.
+
+    Raises:
+        ValueError: the images have different shapes.
     """
     if original_suv.shape != denoised_suv.shape:
         raise ValueError(f"original {original_suv.shape} and denoised {denoised_suv.shape} differ in shape")
     lesions, routing = list(lesions or ()), list(routing or ())
-    suv, summary, header = dict(suv or {}), dict(summary or {}), dict(header or {})
     lead = f'<p class="lead">{_what_was_done(original_suv, denoised_suv, lesions, summary)}</p>'
     cards = [
         messages_html(suv, summary),
@@ -81,11 +96,11 @@ def report_html(
     )
 
 
-# ---- what was done, and what to mind
+# ---- what was done
 
 
 def _what_was_done(
-    original: np.ndarray, denoised: np.ndarray, lesions: Sequence[Row], summary: Mapping[str, Any]
+    original: np.ndarray, denoised: np.ndarray, lesions: Sequence[LesionRow], summary: Summary
 ) -> str:
     model = mapping(summary.get("model"))
     name = model.get("title") or model.get("name")
@@ -97,8 +112,8 @@ def _what_was_done(
     changes = [row for row in lesions if row["stage"] == "change_percent"]
     if changes:
         parts = []
-        for key, label in (("suv_max", "SUVmax"), ("suv_peak", "SUVpeak"), ("suv_mean", "SUVmean")):
-            values = [row[key] for row in changes if row[key] is not None]
+        for key, label in _STATED:
+            values = [value for row in changes if (value := row[key]) is not None]
             if values:
                 parts.append(f"{label} by {percent(float(np.median(values)))}")
         beyond = sum(flag["exceeds"] for flag in repeatability_flags(changes))
@@ -121,6 +136,6 @@ def _what_was_done(
     return f"{first} {second}"
 
 
-def _stamp(summary: Mapping[str, Any]) -> str:
-    facts = [escape(str(summary[key])) for key in ("scan", "created") if summary.get(key)]
+def _stamp(summary: Summary) -> str:
+    facts = [escape(str(value)) for value in (summary.get("scan"), summary.get("created")) if value]
     return f'<p class="stamp">{" · ".join(facts)}</p>' if facts else ""

@@ -1,4 +1,4 @@
-"""The report's section on the routing: the body, each lesion, and which training center the scan is like."""
+"""The report's section on the routing: of the body, of each lesion, and the nearest training center."""
 
 from __future__ import annotations
 
@@ -9,24 +9,24 @@ from typing import Any
 import numpy as np
 
 from drmc.measures.routing_profiles import LIMIT_FACTOR, UNLIKE
+from drmc.measures.rows import RoutingRow
 from drmc.pages.heatmap import routing_svg
 from drmc.pages.markup import table
 from drmc.pages.text import mapping, number, plain
-
-Row = dict[str, Any]
+from drmc.report.summary import Summary
 
 MOST_LESIONS = 20
-"""Lesions whose routing is drawn; routing_lesions.csv has them all."""
+"""Lesions whose routing is drawn; routing_lesions.csv has all of them."""
 
 
-def routing_html(rows: Sequence[Row], summary: Mapping[str, Any]) -> str:
-    """The section, from rows of `routing.routing_table` and the `tiles` and `routing_lesions` of summary.json."""
+def routing_html(rows: Sequence[RoutingRow], summary: Summary) -> str:
+    """The section, from rows of `routing_table` and the routing in summary.json."""
     if not rows:
         return '<p class="note">There is no routing to show for this run.</p>'
-    known = [row for row in rows if row["mean_gate"] is not None]
-    if not known:
-        return '<p class="note">No tile held any body, so no expert was asked.</p>' + _heatmap(rows)
-    closed = float(np.mean([row["closed_fraction"] for row in known]))
+    fractions = [value for row in rows if (value := row["closed_fraction"]) is not None]
+    if not fractions:
+        return '<p class="note">No tile contained any body, so no expert was used.</p>' + _heatmap(rows)
+    closed = float(np.mean(fractions))
     tiles = mapping(summary.get("tiles")).get("count")
     over = f"over {escape(plain(tiles))} tiles" if tiles else "over the tiles of this scan"
     return (
@@ -50,31 +50,32 @@ def _nearest(nearest: Mapping[str, Any]) -> str:
         f"<td>{number(distance, 2)}</td></tr>"
         for name, distance in sorted(nearest["distances"].items(), key=lambda item: item[1])
     ]
-    said = (
+    text = (
         '<p class="note">Of the training centers, the routing of this scan is nearest to that of '
         f"<b>{center}</b>.</p>"
     )
     if nearest.get("unlike"):
-        said += f'<div class="box warning"><p>{UNLIKE}.</p></div>'
+        text += f'<div class="box warning"><p>{UNLIKE}.</p></div>'
     bound = (
         ""
         if limit is None
-        else f" The limit is {number(limit, 2)}, {LIMIT_FACTOR:g} times the largest distance of a patient of a "
-        "training center from the other patients there; beyond it a scan is unlike all of them."
+        else f" The limit is {number(limit, 2)}, {LIMIT_FACTOR:g} times the largest distance of a patient of "
+        "a training center from the other patients there; beyond it a scan is unlike all of them."
     )
     return (
-        f"<h3>Nearest training center</h3>{said}"
+        f"<h3>Nearest training center</h3>{text}"
         + table('<th class="text">Center</th><th>Distance</th>', lines)
-        + '<p class="note">Distance: root mean square over all gates of the difference to the center’s mean gate, '
-        f"in standard deviations between patients of one center.{bound}</p>"
+        + '<p class="note">Distance: root mean square over all gates of the difference to the center’s mean '
+        f"gate, in standard deviations between patients of one center.{bound}</p>"
     )
 
 
-def _lesions(tables: Mapping[str, Sequence[Row]]) -> str:
+def _lesions(tables: Mapping[str, Sequence[RoutingRow]]) -> str:
     if not tables:
         return ""
     note = (
-        "The same over the tiles that hold a lesion, each tile weighted by how many of its voxels lie in it."
+        "The same over the tiles that contain a lesion, each weighted by the number of its voxels in the "
+        "lesion."
     )
     parts = [f'<p class="note">{note}</p>']
     for segment, rows in list(tables.items())[:MOST_LESIONS]:
@@ -86,5 +87,5 @@ def _lesions(tables: Mapping[str, Sequence[Row]]) -> str:
     return f"<details><summary>Routing in each lesion</summary>{''.join(parts)}</details>"
 
 
-def _heatmap(rows: Sequence[Row]) -> str:
+def _heatmap(rows: Sequence[RoutingRow]) -> str:
     return f'<div class="scroll">{routing_svg(rows)}</div>'

@@ -1,4 +1,4 @@
-"""Small pictures of a scan for the page of a cohort."""
+"""Thumbnails of a scan for the page of a batch."""
 
 from __future__ import annotations
 
@@ -20,7 +20,13 @@ THUMBNAIL_TOP = 6.0  # SUV that is black, as in the report
 
 
 def thumbnails(original: np.ndarray, denoised: np.ndarray, geometry: Geometry) -> dict[str, str]:
-    """Maximum-intensity projections of both images (SUV, (z, y, x)), coronal or of flat scans axial, small, as data URIs."""
+    """Small maximum-intensity projections of both images as data URIs, coronal, for flat scans axial.
+
+    Args:
+        original: SUV (z, y, x).
+        denoised: SUV (z, y, x).
+        geometry: their grid.
+    """
     spacing = anatomical_spacing(geometry.spacing_zyx, geometry.direction)
     pictures = {}
     for name, image in (("original", original), ("denoised", denoised)):

@@ -1,1 +1,1 @@
-"""What long work needs of the machine: progress, cancel, worker processes, hardware."""
+"""Support of long-running work: progress, cancel, worker processes, hardware."""

@@ -1,4 +1,4 @@
-"""Progress, cancel and stage times: what long work shares with its caller."""
+"""Progress, cancel and stage times: the interface of long-running work to its caller."""
 
 from __future__ import annotations
 
@@ -6,22 +6,26 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-from drmc.errors import CancelledError
+from drmc.errors import CanceledError
 
 Progress = Callable[[int, int, "float | None"], None]
 """Called as (done, total, seconds left or None)."""
 Cancel = Callable[[], bool]
-"""Asked between steps of the work; True stops it."""
+"""Called between steps of the work; True stops it."""
 
 
-def raise_if_cancelled(cancel: Cancel | None) -> None:
-    """Raises CancelledError where the caller's `cancel` says so."""
+def raise_if_canceled(cancel: Cancel | None) -> None:
+    """Stops the work if the caller's `cancel` returns True.
+
+    Raises:
+        CanceledError: it did.
+    """
     if cancel is not None and cancel():
-        raise CancelledError()
+        raise CanceledError()
 
 
 class Stopwatch:
-    """Seconds by stage, summed over the times a stage is entered: `with clock("read"): ...`."""
+    """Seconds by stage, summed if a stage is entered several times: `with clock("read"): ...`."""
 
     def __init__(self, *stages: str):
         self.seconds = dict.fromkeys(stages, 0.0)
@@ -29,6 +33,7 @@ class Stopwatch:
 
     @contextmanager
     def __call__(self, stage: str) -> Iterator[None]:
+        """A context whose duration counts for a stage."""
         began = time.perf_counter()
         try:
             yield
@@ -36,6 +41,6 @@ class Stopwatch:
             self.seconds[stage] = self.seconds.get(stage, 0.0) + time.perf_counter() - began
 
     def so_far(self) -> dict[str, float]:
-        """Seconds by stage and in total since the stopwatch was made, to the millisecond."""
+        """Seconds by stage, and in total since the stopwatch was created, to the millisecond."""
         stages = {stage: round(seconds, 3) for stage, seconds in self.seconds.items()}
         return {**stages, "total": round(time.perf_counter() - self._started, 3)}

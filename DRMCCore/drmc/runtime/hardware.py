@@ -1,4 +1,4 @@
-"""What this machine computes with: cores, processor, memory, GPU. Figures name their hardware by it."""
+"""The hardware of this machine: processor, cores, memory, GPU, as reported beside measured times."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def describe(device: torch.device | str = "cpu") -> dict[str, Any]:
 
 
 def device_name(device: torch.device) -> str:
-    """E.g. "cpu" or "cuda:0 NVIDIA H100"."""
+    """The name of a device, such as "cpu" or "cuda:0 NVIDIA H100"."""
     if device.type != "cuda":
         return device.type
     import torch
@@ -39,7 +39,7 @@ def device_name(device: torch.device) -> str:
 
 
 def processor_name() -> str:
-    """The processor as its maker calls it, else its architecture."""
+    """The vendor's name of the processor, else its architecture."""
     cpuinfo = Path("/proc/cpuinfo")
     if cpuinfo.is_file():
         for line in cpuinfo.read_text(encoding="utf-8", errors="replace").splitlines():
@@ -47,16 +47,16 @@ def processor_name() -> str:
             if key.strip() == "model name" and value.strip():
                 return value.strip()
     if sys.platform == "darwin":
-        asked = subprocess.run(
+        brand = subprocess.run(
             ["sysctl", "-n", "machdep.cpu.brand_string"], capture_output=True, text=True, check=False
-        )
-        if asked.stdout.strip():
-            return asked.stdout.strip()
+        ).stdout.strip()
+        if brand:
+            return brand
     return platform.processor() or platform.machine()
 
 
 def memory_bytes() -> int | None:
-    """Main memory, counting a container's limit; None where it cannot be asked."""
+    """Main memory, at most a container's limit; None if the system does not report it."""
     try:
         total = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     except (AttributeError, ValueError, OSError):
@@ -68,7 +68,7 @@ def memory_bytes() -> int | None:
 
 
 def physical_cores() -> int:
-    """Physical cores that this process may use: affinity, hyper-threads and a container's quota counted."""
+    """Physical cores that this process may use, by affinity, hyper-threads and a container's quota."""
     cores = os.cpu_count() or 1
     if hasattr(os, "sched_getaffinity"):
         allowed = os.sched_getaffinity(0)

@@ -1,4 +1,4 @@
-"""Products of float32 numbers in float32: graphics cards round them to TF32 where a process has asked for speed."""
+"""Products of float32 numbers in full float32 on CUDA, which rounds them to TF32 if a process allows it."""
 
 from __future__ import annotations
 
@@ -11,10 +11,14 @@ import torch
 
 @contextmanager
 def float32_products(device: torch.device, *, deterministic: bool) -> Iterator[None]:
-    """Convolutions and matrix products on CUDA without TF32, elsewhere nothing; `deterministic`: cuDNN's repeatable algorithms only.
+    """A context without TF32 in convolutions and matrix products on CUDA; without effect on other devices.
 
-    All settings are put back. PyTorch from 2.9 on has a switch for each kind of product and raises where the one for all of
-    them, which it had before, is read after these were set.
+    All settings are restored afterwards. PyTorch from 2.9 on has a switch for each kind of product, and
+    raises if the older common switch is read after these were set.
+
+    Args:
+        device: the device of the computation.
+        deterministic: whether cuDNN may use its deterministic algorithms only.
     """
     if device.type != "cuda":
         yield
@@ -29,11 +33,11 @@ def float32_products(device: torch.device, *, deterministic: bool) -> Iterator[N
         switches += [(cudnn.conv, "fp32_precision", "ieee"), (matmul, "fp32_precision", "ieee")]
     else:
         switches += [(cudnn, "allow_tf32", False), (matmul, "allow_tf32", False)]
-    before = [(place, name, getattr(place, name)) for place, name, _ in switches]
+    before = [(owner, name, getattr(owner, name)) for owner, name, _ in switches]
     try:
-        for place, name, value in switches:
-            setattr(place, name, value)
+        for owner, name, value in switches:
+            setattr(owner, name, value)
         yield
     finally:
-        for place, name, value in before:
-            setattr(place, name, value)
+        for owner, name, value in before:
+            setattr(owner, name, value)

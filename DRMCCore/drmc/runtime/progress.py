@@ -1,16 +1,16 @@
-"""What the user sees while a command runs, and how the user stops it.
+"""Progress of a command, for people and for programs.
 
-A reporter is told of scans, of tiles or whatever a command counts, and of notices. `TerminalProgress` speaks to people (standard error),
-`JsonProgress` to programs (JSON lines on standard output):
+A reporter receives scans, the count of tiles or whatever a command counts, and notices. `TerminalProgress`
+writes lines for people (standard error), `JsonProgress` JSON lines for programs (standard output):
 
-    {"event": "scan", "name": ..., "index": 1, "count": 20}         a batch starts its next scan
-    {"event": "progress", "done": 3, "total": 28, "seconds_left": 41.2}   done may be a fraction (of a patient)
+    {"event": "scan", "name": ..., "index": 1, "count": 20}               a batch starts its next scan
+    {"event": "progress", "done": 3, "total": 28, "seconds_left": 41.2}   done may be fractional
     {"event": "notice", "message": ...}
     {"event": "outcome", "scan": ..., "outcome": "done", "message": ...}  a batch has ended a scan
     {"event": "batch", "done": 3, "total": 20, "seconds_left": 3900.0}    of all scans of a batch
-    {"event": "result", ...}                                        the command is done
-    {"event": "error", "message": ..., "exit_code": 2}              the command has ended without a result;
-                                                                    with more fields where the SUV is refused
+    {"event": "result", ...}                                              the command is done
+    {"event": "error", "message": ..., "exit_code": 2}                    it has ended without a result;
+                                                                          more fields for a refused SUV
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ class TerminalProgress:
 
     def __init__(self, stream: TextIO):
         self._stream = stream = raw_stream(stream)
-        # The stream of a host program (Slicer's console) may know no terminals.
+        # The stream of a host program (Slicer's console) may have no isatty.
         self._updates = getattr(stream, "isatty", lambda: False)()
         self._scan = ""
         self._decile = 0
@@ -41,8 +41,14 @@ class TerminalProgress:
         self._decile = 0
 
     def progress(self, done: float, total: int, seconds_left: float | None, counted: str = "tile") -> None:
-        """`done` of `total` tiles (or what is `counted`) are done, a part of one counted in; `seconds_left` is an
-        estimate, None while there is none."""
+        """Reports `done` of `total` tiles, or of whatever is `counted`.
+
+        Args:
+            done: count, with fractions.
+            total: count of all.
+            seconds_left: an estimate, None while there is none.
+            counted: singular noun.
+        """
         percent = int(100 * done // max(total, 1))
         text = f"{self._scan}{percent:3d} %, {int(done)} of {total} {counted}s"
         if seconds_left is not None and done < total:
@@ -58,20 +64,20 @@ class TerminalProgress:
         self._stream.flush()
 
     def notice(self, message: str) -> None:
-        """Something the user should know; the work goes on."""
+        """Reports what the user should know; the work continues."""
         self.clear()
         self._stream.write(f"{self._scan}note: {shown(message)}\n")
         self._stream.flush()
 
     def outcome(self, scan: str, outcome: str, message: str) -> None:
-        """A batch has ended a scan (or a patient): done, skipped, refused, failed or cancelled."""
+        """A batch has ended a scan or patient; `outcome`: done, skipped, refused, failed or cancelled."""
         self.clear()
-        said = self._scan or f"{shown(scan)}: "  # several at a time have no line of their own
-        self._stream.write(f"{said}{outcome}" + (f": {shown(message)}" if message else "") + "\n")
+        prefix = self._scan or f"{shown(scan)}: "  # scans in parallel have no `scan` event before
+        self._stream.write(f"{prefix}{outcome}" + (f": {shown(message)}" if message else "") + "\n")
         self._stream.flush()
 
     def batch(self, done: float, total: int, seconds_left: float | None) -> None:
-        """`done` of all `total` scans of a batch have ended; `seconds_left` for the rest, None while it is not known."""
+        """Reports that `done` of `total` scans of a batch have ended; `seconds_left`: None while unknown."""
         if seconds_left is None or done >= total or not float(done).is_integer():
             return
         self.clear()
@@ -79,7 +85,7 @@ class TerminalProgress:
         self._stream.flush()
 
     def result(self, **fields: Any) -> None:
-        """The command is done; its own text says the rest."""
+        """The command is done; it prints its result itself."""
         self.clear()
 
     def error(self, message: str, exit_code: int, **details: Any) -> None:
@@ -87,7 +93,7 @@ class TerminalProgress:
         self.clear()
 
     def clear(self) -> None:
-        """Takes the updating line away, so that other text starts on a fresh one."""
+        """Removes the updating line, so that other text starts on a new one."""
         if self._line_is_open:
             self._stream.write("\r\x1b[K")
             self._stream.flush()
@@ -102,39 +108,38 @@ class JsonProgress:
 
     def scan(self, name: str, index: int, count: int) -> None:
         """A batch starts scan `index` (from 1) of `count`."""
-        self._say("scan", name=name, index=index, count=count)
+        self._write("scan", name=name, index=index, count=count)
 
     def progress(self, done: float, total: int, seconds_left: float | None, counted: str = "tile") -> None:
-        """`done` of `total` are done, a part of one counted in; `seconds_left` is an estimate, null while there is
-        none."""
+        """Reports `done` of `total`; `seconds_left` is an estimate, null while there is none."""
         left = None if seconds_left is None else round(float(seconds_left), 1)
         whole = float(done).is_integer()
-        self._say(
+        self._write(
             "progress", done=int(done) if whole else round(done, 3), total=int(total), seconds_left=left
         )
 
     def notice(self, message: str) -> None:
-        """Something the user should know; the work goes on."""
-        self._say("notice", message=message)
+        """Reports what the user should know; the work continues."""
+        self._write("notice", message=message)
 
     def outcome(self, scan: str, outcome: str, message: str) -> None:
-        """A batch has ended a scan (or a patient): done, skipped, refused, failed or cancelled."""
-        self._say("outcome", scan=scan, outcome=outcome, message=message)
+        """A batch has ended a scan or patient; `outcome`: done, skipped, refused, failed or cancelled."""
+        self._write("outcome", scan=scan, outcome=outcome, message=message)
 
     def batch(self, done: float, total: int, seconds_left: float | None) -> None:
-        """`done` of all `total` scans of a batch have ended, parts counted in; `seconds_left` for the rest."""
+        """Reports that `done` of `total` scans of a batch have ended, with fractions."""
         left = None if seconds_left is None else round(float(seconds_left), 1)
-        self._say("batch", done=round(float(done), 3), total=int(total), seconds_left=left)
+        self._write("batch", done=round(float(done), 3), total=int(total), seconds_left=left)
 
     def result(self, **fields: Any) -> None:
         """The command is done."""
-        self._say("result", **fields)
+        self._write("result", **fields)
 
     def error(self, message: str, exit_code: int, **details: Any) -> None:
-        """The command has ended without a result; `details` as of DRMCError."""
-        self._say("error", message=message, exit_code=exit_code, **details)
+        """The command has ended without a result; `details` as in DRMCError."""
+        self._write("error", message=message, exit_code=exit_code, **details)
 
-    def _say(self, event: str, **fields: Any) -> None:
+    def _write(self, event: str, **fields: Any) -> None:
         self._stream.write(json.dumps({"event": event, **fields}, allow_nan=False) + "\n")
         self._stream.flush()
 
@@ -153,7 +158,7 @@ def add_progress_argument(parser: argparse.ArgumentParser) -> None:
 
 
 def duration(seconds: float) -> str:
-    """Seconds as people say them: `48 s`, `3 min 05 s`, `2 h 07 min`."""
+    """A duration for people: `48 s`, `3 min 05 s`, `2 h 07 min`."""
     whole = max(0, round(seconds))
     if whole < 60:
         return f"{whole} s"
@@ -163,7 +168,7 @@ def duration(seconds: float) -> str:
 
 
 def table_lines(titles: Sequence[str], cells: Sequence[Sequence[str]]) -> list[str]:
-    """A table for a terminal: the first column to the left, the others to the right."""
+    """The lines of a table for a terminal: first column left-aligned, the others right-aligned."""
     cells = [[shown(text) for text in row] for row in cells]
     widths = [max(len(row[column]) for row in [titles, *cells]) for column in range(len(titles))]
     return [

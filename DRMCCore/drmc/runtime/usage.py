@@ -1,4 +1,4 @@
-"""The peak memory of this process, and the versions of what it runs on."""
+"""The peak memory of this process, and the versions of its packages."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from drmc import __version__
 
 
 def versions() -> dict[str, str]:
-    """The versions that a result depends on, by package."""
+    """The versions on which a result depends, by package."""
     import pydicom
     import SimpleITK
     import torch
@@ -30,19 +30,19 @@ def versions() -> dict[str, str]:
 
 
 def peak_memory_bytes() -> int:
-    """The most main memory that this process has held so far (a batch: over all scans until now), bytes."""
+    """Peak main memory of this process so far [bytes]; in a batch over all scans until now."""
     if sys.platform == "win32":
         return _peak_memory_bytes_windows()
     status = Path("/proc/self/status")
     if status.is_file():
-        # Linux hands getrusage's figure on to a child: below a large Slicer it would be Slicer's.
+        # On Linux a child inherits getrusage's maximum: as a child of a large Slicer it would be Slicer's.
         found = re.search(r"^VmHWM:\s+(\d+) kB", status.read_text(), re.M)
         if found:
             return 1024 * int(found[1])
     import resource
 
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak if sys.platform == "darwin" else peak * 1024  # macOS counts bytes, the others KiB
+    return peak if sys.platform == "darwin" else peak * 1024  # bytes on macOS, KiB elsewhere
 
 
 def _peak_memory_bytes_windows() -> int:

@@ -1,8 +1,8 @@
-"""Worker processes that the parent can end at once: tasks go in, progress and results come out.
+"""Worker processes that the parent can end at once.
 
-The executors of the standard library cannot stop a task that runs, and say of a worker that the system has killed for
-want of memory only that the pool is broken. Here each worker has a pipe of its own: its end of file tells of its death,
-a cancel kills it, and a worker whose parent is gone ends by itself.
+The executors of the standard library cannot stop a running task, and report a worker that was killed for lack
+of memory only as a broken pool. Here each worker has its own pipe: its end of file reports the worker's
+death, a cancel kills the worker, and a worker whose parent has ended ends too.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from typing import Any, cast
 
 from drmc.errors import DRMCError
 
-_HELD = ("SIGINT", "SIGTERM")  # the parent's: it ends its workers itself
+_PARENT_SIGNALS = ("SIGINT", "SIGTERM")  # ignored in workers: the parent ends them itself
 
 
 def run_in_processes(
@@ -32,11 +32,19 @@ def run_in_processes(
     progress: Callable[[int, float], None],
     finished: Callable[[int, Any], None],
 ) -> None:
-    """Runs `function(task, report)` for every task in up to `workers` processes of their own.
+    """Runs `function(task, report)` for every task in worker processes.
 
-    `function` is one that can be imported; it may call `report(share)`, share 0..1. `progress(index, share)` and
-    `finished(index, result)` are called in this process. An exception of a task, of a callback or of a signal ends all
-    workers at once and is raised; DRMCError where a worker has died.
+    An exception of a task, of a callback or of a signal ends all workers at once and is raised.
+
+    Args:
+        function: an importable function; it may call `report(fraction)`, 0 to 1.
+        tasks: arguments of the function.
+        workers: the largest number of processes.
+        progress: called in this process as `progress(index, fraction)`.
+        finished: called in this process as `finished(index, result)`.
+
+    Raises:
+        DRMCError: a worker has died, or a task has failed with another exception than a DRMCError.
     """
     context = get_context("spawn")
     waiting = deque(enumerate(tasks))
@@ -47,27 +55,27 @@ def run_in_processes(
             ours, theirs = context.Pipe()
             child = context.Process(target=_serve, args=(function, theirs), daemon=True)
             processes.append(child)
-            with _signals_held():
+            with _signals_blocked():
                 child.start()
             theirs.close()
-            running[ours] = (_hand_over(waiting, ours), child)
+            running[ours] = (_send_next_task(waiting, ours), child)
         while running:
             for ready in wait(list(running)):
                 pipe = cast("Connection", ready)
                 index, process = running[pipe]
                 try:
-                    said, value = pipe.recv()
+                    event, value = pipe.recv()
                 except (EOFError, OSError):
                     process.join(5)
-                    raise DRMCError(_death(process.exitcode, len(processes))) from None
-                if said == "progress":
+                    raise DRMCError(_exit_message(process.exitcode, len(processes))) from None
+                if event == "progress":
                     progress(index, value)
-                elif said == "failed":
+                elif event == "failed":
                     raise value
                 else:
                     finished(index, value)
                     if waiting:
-                        running[pipe] = (_hand_over(waiting, pipe), process)
+                        running[pipe] = (_send_next_task(waiting, pipe), process)
                     else:
                         pipe.close()
                         del running[pipe]
@@ -80,18 +88,18 @@ def run_in_processes(
                 process.join()
 
 
-def _hand_over(waiting: deque, pipe: Connection) -> int:
+def _send_next_task(waiting: deque, pipe: Connection) -> int:
     index, task = waiting.popleft()
-    with contextlib.suppress(OSError):  # a worker that is dead already: the end of its pipe tells
+    with contextlib.suppress(OSError):  # a dead worker is noticed by the end of its pipe
         pipe.send(task)
     return index
 
 
-def _death(exit_code: int | None, workers: int) -> str:
+def _exit_message(exit_code: int | None, workers: int) -> str:
     fewer = "fewer --workers" if workers > 1 else "a smaller case, or a computer with more memory"
     if exit_code is not None and exit_code < 0:
         name = next((s.name for s in signal.Signals if s == -exit_code), f"signal {-exit_code}")
-        cause = "most likely for want of memory" if -exit_code == 9 else "by a fault or by hand"
+        cause = "most likely for lack of memory" if -exit_code == 9 else "by a fault or a user"
         return (
             f"the system ended a worker process ({name}), {cause}: the finished cases are kept, try {fewer}"
         )
@@ -101,15 +109,15 @@ def _death(exit_code: int | None, workers: int) -> str:
 
 
 @contextlib.contextmanager
-def _signals_held() -> Iterator[None]:
-    """Starts a process with the terminal's signals held back until it has chosen to ignore them."""
+def _signals_blocked() -> Iterator[None]:
+    """A process that is started here has the terminal's signals blocked until it ignores them."""
     if not hasattr(signal, "pthread_sigmask"):
         yield
         return
     from multiprocessing import resource_tracker
 
-    resource_tracker.ensure_running()  # its own start would release them
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, [getattr(signal, name) for name in _HELD])
+    resource_tracker.ensure_running()  # its own start would unblock them
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, [getattr(signal, name) for name in _PARENT_SIGNALS])
     try:
         yield
     finally:
@@ -117,19 +125,19 @@ def _signals_held() -> Iterator[None]:
 
 
 def _serve(function: Callable[[Any, Callable[[float], None]], Any], pipe: Connection) -> None:
-    for name in _HELD:
+    for name in _PARENT_SIGNALS:
         signal.signal(getattr(signal, name), signal.SIG_IGN)
     if hasattr(signal, "pthread_sigmask"):
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, [getattr(signal, name) for name in _HELD])
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, [getattr(signal, name) for name in _PARENT_SIGNALS])
     threading.Thread(target=_end_with_parent, daemon=True, name="drmc-end-with-parent").start()
-    with contextlib.suppress(EOFError, OSError):  # the parent has no more tasks, or is gone
+    with contextlib.suppress(EOFError, OSError):  # the parent has no more tasks, or has ended
         while True:
             task = pipe.recv()
             try:
-                answer = ("done", function(task, lambda share: pipe.send(("progress", share))))
+                answer = ("done", function(task, lambda fraction: pipe.send(("progress", fraction))))
             except DRMCError as error:
                 answer = ("failed", error)
-            except Exception as error:  # others may not survive the pipe
+            except Exception as error:  # others may not be picklable
                 if os.environ.get("DRMC_DEBUG") == "1":
                     traceback.print_exc()
                 answer = ("failed", DRMCError(f"{type(error).__name__}: {error}"))

@@ -1,10 +1,10 @@
 """Polygons to pixels: which pixel centers lie inside planar contours.
 
 The rule is even-odd: of nested contours every second one is a hole, and a keyhole (one contour that runs to
-the hole and back along the same line) is the same as a hole of its own. Contours that overlap without being
-nested are no holes: they are joined (`fill_joined`). A center on a contour counts as inside, so that
-mirroring or turning the grid changes nothing and a contour drawn through the centers of the outermost pixels
-keeps them.
+the hole and back along the same line) is equivalent to a separate hole. Contours that overlap without being
+nested are not holes: they are joined (`fill_joined`). A center on a contour counts as inside, so that
+mirroring or transposing the grid changes nothing and a contour drawn through the centers of the outermost
+pixels keeps them.
 """
 
 from __future__ import annotations
@@ -13,27 +13,32 @@ from collections.abc import Sequence
 
 import numpy as np
 
-FINE = 96  # samples across the smaller of two contours, to see how they lie to each other
+FINE = 96  # samples across the smaller of two contours, to find out whether they are nested
 NESTED = 0.02  # of its area: a contour that reaches out of another by less was drawn inside of it
-ON_CONTOUR = 1e-6  # pixels: a center this near to a contour lies on it; coordinates are written in decimals
+ON_CONTOUR = 1e-6  # pixels: a center this near to a contour lies on it; files hold rounded decimals
 
 
 def fill(polygons: Sequence[np.ndarray], shape: tuple[int, int]) -> np.ndarray:
-    """Pixels whose centers lie inside `polygons`, bool (rows, columns).
+    """Pixels whose centers lie inside `polygons`.
 
-    Each polygon is (points, 2): column and row of its corners in pixels, where pixel centers are whole
-    numbers; the last corner is joined to the first.
+    Args:
+        polygons: each (points, 2), column and row of its corners in pixels, where pixel centers are whole
+            numbers; the last corner is joined to the first.
+        shape: rows and columns of the result.
+
+    Returns:
+        bool array (rows, columns).
     """
     low, high = _edges(polygons)
     return _inside(low, high, *shape) | _on_contour(low, high, *shape)
 
 
 def fill_joined(polygons: Sequence[np.ndarray], shape: tuple[int, int]) -> np.ndarray:
-    """As `fill`, but contours that overlap without one lying in the other are joined, not subtracted.
+    """Like `fill`, but joins contours that overlap without being nested.
 
-    Where there are none, the result is that of `fill`. Else each contour loses the contours inside of it,
-    they those inside of them, and what is left of the outermost ones is joined. A contour that is drawn twice
-    counts once.
+    Without such contours the result is that of `fill`. Otherwise each contour loses the contours inside of
+    it, these lose the ones inside of them, and the remainders of the outermost contours are joined. A contour
+    that is drawn twice counts once.
     """
     inside = _nesting(polygons)
     if inside is None:
@@ -44,7 +49,7 @@ def fill_joined(polygons: Sequence[np.ndarray], shape: tuple[int, int]) -> np.nd
     for index in np.argsort(areas, kind="stable"):
         mask = _inside(*_edges([polygons[index]]), *shape)
         for hole in np.flatnonzero(inside[:, index]):
-            # Only its own holes: what lies in those is theirs.
+            # Only its direct holes: these have already lost what is nested in them.
             if not (inside[hole] & inside[:, index]).any():
                 mask &= ~remaining[int(hole)]
         remaining[int(index)] = mask
@@ -54,7 +59,7 @@ def fill_joined(polygons: Sequence[np.ndarray], shape: tuple[int, int]) -> np.nd
 
 
 def _nesting(polygons: Sequence[np.ndarray]) -> np.ndarray | None:
-    """Which contour lies in which, [inner, outer]; None where no two overlap without being nested."""
+    """Which contour lies in which, bool [inner, outer]; None if no two overlap without being nested."""
     count = len(polygons)
     inside = np.zeros((count, count), dtype=bool)
     overlap = False
@@ -80,7 +85,7 @@ def _nesting(polygons: Sequence[np.ndarray]) -> np.ndarray | None:
 
 
 def _area(polygon: np.ndarray) -> float:
-    """Area inside a contour, by the shoelace formula; what it runs around the other way is subtracted."""
+    """Area that a contour encloses (shoelace formula); loops of the opposite orientation are subtracted."""
     x, y = (polygon - polygon[0]).T
     return abs(float(x @ np.roll(y, -1) - y @ np.roll(x, -1))) / 2
 
@@ -89,13 +94,13 @@ def _edges(polygons: Sequence[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
     """Upper and lower end (edges, 2) of all edges."""
     starts = np.concatenate(polygons).astype(float)
     ends = np.concatenate([np.roll(polygon, -1, axis=0) for polygon in polygons]).astype(float)
-    # Every edge downwards: the two ways along a keyhole then cross a row at the very same number.
+    # Every edge downwards: both passes along a keyhole then cross a row at exactly the same column.
     turned = (starts[:, 1] > ends[:, 1]) | ((starts[:, 1] == ends[:, 1]) & (starts[:, 0] > ends[:, 0]))
     return np.where(turned[:, None], ends, starts), np.where(turned[:, None], starts, ends)
 
 
 def _inside(low: np.ndarray, high: np.ndarray, rows: int, columns: int) -> np.ndarray:
-    """Pixels with an odd number of crossings to their left; an edge has its upper end, not its lower one."""
+    """Pixels with an odd number of crossings to their left; an edge includes its upper end only."""
     first = np.clip(np.ceil(low[:, 1]), 0, rows).astype(int)
     last = np.clip(np.ceil(high[:, 1]), 0, rows).astype(int)
     edge, row = _ranges(first, last)
@@ -105,7 +110,7 @@ def _inside(low: np.ndarray, high: np.ndarray, rows: int, columns: int) -> np.nd
 
 
 def _on_contour(low: np.ndarray, high: np.ndarray, rows: int, columns: int) -> np.ndarray:
-    """Pixels whose centers lie on an edge: steep edges are met row by row, shallow ones column by column."""
+    """Pixels whose centers lie on an edge: steep edges are sampled by row, shallow ones by column."""
     width, height = np.abs(high - low).T
     steep = height >= width
     mask = _on_steep_edges(low[steep], high[steep], rows, columns)
@@ -128,14 +133,14 @@ def _on_steep_edges(low: np.ndarray, high: np.ndarray, rows: int, columns: int) 
 
 
 def _ranges(first: np.ndarray, last: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """For every i the numbers first[i] to last[i] - 1: the i of each, and the number."""
+    """The numbers first[i] to last[i] - 1 for every i: the i of each number, and the numbers."""
     count = np.maximum(last - first, 0)
     index = np.repeat(np.arange(len(count)), count)
     return index, np.arange(len(index)) - np.repeat(np.cumsum(count) - count, count) + first[index]
 
 
 def _crossing(low: np.ndarray, high: np.ndarray, row: np.ndarray) -> np.ndarray:
-    """Where each edge meets a row, by its column; beyond its ends by less than ON_CONTOUR: at its end."""
+    """The column where each edge crosses a row; beyond an end (by less than ON_CONTOUR) that of the end."""
     height = high[:, 1] - low[:, 1]
     part = np.clip((row - low[:, 1]) / np.where(height > 0, height, 1.0), 0.0, 1.0)
     return low[:, 0] + part * (high[:, 0] - low[:, 0])

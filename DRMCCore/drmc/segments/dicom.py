@@ -1,4 +1,4 @@
-"""Lesions in DICOM: the one SEG or RTSTRUCT object of a file or folder as named label images."""
+"""Lesions in DICOM: reads the one SEG or RTSTRUCT object of a file or folder as named label images."""
 
 from __future__ import annotations
 
@@ -28,11 +28,17 @@ def read_dicom_segments(
 ) -> tuple[list[tuple[str, sitk.Image]], list[str]]:
     """Name and label image (0 and 1) of every segment or region of a DICOM object, and notices.
 
-    `path` is the file of a Segmentation or RT Structure Set, or a folder that holds exactly one (files of
-    other kinds in it do not count). `frame_of_reference`: FrameOfReferenceUID (0020,0052) of the scan; an
-    object with another is refused, unless it names the scan otherwise, such as by its `series_uid`.
-    `catalog`: what was read of DICOM files before. Raises InputError where there is not exactly one such
-    object, or it is damaged.
+    Args:
+        path: the file of a Segmentation or RT Structure Set, or a folder that contains exactly one (files of
+            other kinds do not count).
+        geometry: the grid of the scan.
+        frame_of_reference: FrameOfReferenceUID (0020,0052) of the scan; an object with another one is
+            refused, unless it references the scan in another way, such as by `series_uid`.
+        series_uid: SeriesInstanceUID (0020,000E) of the scan.
+        catalog: what was read of DICOM files before.
+
+    Raises:
+        InputError: the object is missing, ambiguous, damaged, of another kind, or was not drawn on this scan.
     """
     from drmc.segments import dicom_seg, rtstruct
 
@@ -46,8 +52,8 @@ def read_dicom_segments(
     if modality == STRUCTURE_SET:
         return rtstruct.read_structure_set(dataset, path, geometry, frame_of_reference, series_uid)
     raise InputError(
-        f"{path} holds {modality or 'no modality'} (Modality (0008,0060)), no lesions: give a DICOM SEG or "
-        "RTSTRUCT, a label image or a .seg.nrrd"
+        f"{path} has {modality or 'no modality'} (Modality (0008,0060)), which holds no lesions: use a DICOM "
+        "SEG or RTSTRUCT, a label image or a .seg.nrrd"
     )
 
 
@@ -58,12 +64,12 @@ def _only_object(folder: AnyPath, catalog: Catalog) -> AnyPath:
     if len(found) > 1:
         names = ", ".join(file.name for file in found[:4])
         raise InputError(
-            f"{folder} holds {len(found)} DICOM SEG or RTSTRUCT objects ({names}): give one of these files"
+            f"{folder} contains {len(found)} DICOM SEG or RTSTRUCT objects ({names}): choose one of these "
+            "files"
         )
     if not found:
         raise InputError(
-            f"{folder} holds no DICOM SEG or RTSTRUCT: give the file with the lesions, or the folder it lies "
-            "in"
+            f"{folder} contains no DICOM SEG or RTSTRUCT: choose the file with the lesions, or its folder"
         )
     return part(folder, found[0])
 
@@ -73,22 +79,22 @@ def _read(path: AnyPath, catalog: Catalog) -> Dataset:
         with warnings.catch_warnings(), catalog.opened(path) as file:
             warnings.simplefilter("ignore")
             if kind_of(file) is FileKind.OTHER:
-                raise InputError(f"{path} is no DICOM file: it is truncated or damaged, copy it again")
+                raise InputError(f"{path} is not a DICOM file: it is truncated or damaged, copy it again")
             file.seek(0)
             dataset = pydicom.dcmread(file, force=True)
             for tag in dataset.keys():
-                # Of a value that the file ends in the rest is silently missing, such as the last contours.
+                # If the file ends within a value, pydicom drops the rest silently, such as the last contours.
                 element = dataset.get_item(tag)
                 if isinstance(element, RawDataElement) and isinstance(element.value, bytes):
                     if len(element.value) < element.length != UNDEFINED_LENGTH:
                         raise EOFError
-            _decode(dataset)  # each when it is first used: what is damaged shows here, not later
+            _decode(dataset)  # pydicom decodes lazily: damage is to be found here, not later
         return dataset
     except InputError:
         raise
     except Exception as error:
         raise InputError(
-            f"{path} cannot be read as DICOM ({type(error).__name__}): it is truncated or damaged; copy it "
+            f"{path} cannot be read as DICOM ({type(error).__name__}): it is truncated or damaged, copy it "
             "again"
         ) from None
 
@@ -96,7 +102,7 @@ def _read(path: AnyPath, catalog: Catalog) -> Dataset:
 def _decode(dataset: Dataset, depth: int = 0) -> None:
     """Decodes every element.
 
-    A sequence keeps its bytes and those of its items, so that each depth costs as much memory again.
+    A sequence keeps its bytes beside those of its items, so each level costs the same memory again.
     """
     if depth > DEEPEST:
         raise RecursionError

@@ -1,7 +1,7 @@
 """DICOM Segmentation objects: every segment as a label image on the object's own grid.
 
-Frames may come in any order, empty slices have none, segments may overlap. BINARY, FRACTIONAL and LABELMAP
-(SegmentationType (0062,0001)) are read.
+Frames may come in any order, empty slices may have no frame, segments may overlap. The types BINARY,
+FRACTIONAL and LABELMAP (SegmentationType (0062,0001)) are read.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ LARGEST_SEGMENT = 1 << 30  # voxels of the box around a segment
 
 @dataclass
 class _Piece:
-    """What one frame marks: a slice, the corner (row, column) of the box around it, the mask in that box."""
+    """The marked pixels of one frame: slice, corner (row, column) of their bounding box, mask in that box."""
 
     slice_index: int
     row: int
@@ -41,27 +41,21 @@ def read_segmentation(
 ) -> tuple[list[tuple[str, sitk.Image]], list[str]]:
     """Name (SegmentLabel (0062,0005)) and label image of every segment, and notices.
 
-    The images hold 0 and 1 and are cropped to the segment; an empty one holds one voxel, 0. `geometry` is the
-    scan's. Raises InputError where the object is damaged or has no segments or frames, where its frames are
-    no slices of one grid, and where `frame_of_reference`, the scan's, is not its own, unless its only
-    referenced series (0008,1115) is the scan's, `series_uid`.
+    The images hold 0 and 1 and are cropped to the segment; that of an empty segment is one voxel, 0.
+
+    Args:
+        dataset: the Segmentation object.
+        path: its file, for messages.
+        geometry: the grid of the scan.
+        frame_of_reference: FrameOfReferenceUID (0020,0052) of the scan.
+        series_uid: SeriesInstanceUID (0020,000E) of the scan.
+
+    Raises:
+        InputError: the object is damaged, has no segments or no frames, its frames are not slices of one
+            grid, or its frame of reference is not that of the scan and its only referenced series (0008,1115)
+            is not `series_uid` either.
     """
-    notices = []
-    own_frame = text_of(value_of(dataset, "FrameOfReferenceUID"))
-    series = {
-        text_of(value_of(one, "SeriesInstanceUID")) for one in items_of(dataset, "ReferencedSeriesSequence")
-    }
-    of_scan = series == {series_uid}
-    if frame_of_reference and own_frame not in ("", frame_of_reference):
-        if not of_scan:
-            raise InputError(
-                f"{path}: the segmentation has another FrameOfReferenceUID (0020,0052) than the scan: it was "
-                "drawn on an image in another position; register it to the scan in 3D Slicer"
-            )
-        notices.append(
-            f"{path.name} has another FrameOfReferenceUID (0020,0052) than the scan, but the series that it "
-            "references (0008,1115) is the scan's: taken as drawn on it"
-        )
+    of_scan, notices = _check_reference(dataset, path, frame_of_reference, series_uid)
     names = _names(dataset)
     if not names:
         raise InputError(
@@ -104,6 +98,29 @@ def read_segmentation(
     return [(name, _image(pieces[number], frames, name, path)) for number, name in names.items()], notices
 
 
+def _check_reference(
+    dataset: Dataset, path: AnyPath, frame_of_reference: str | None, series_uid: str | None
+) -> tuple[bool, list[str]]:
+    """Whether the object references only the scan's series, and notices on its frame of reference."""
+    own_frame = text_of(value_of(dataset, "FrameOfReferenceUID"))
+    series = {
+        text_of(value_of(one, "SeriesInstanceUID")) for one in items_of(dataset, "ReferencedSeriesSequence")
+    }
+    of_scan = series == {series_uid}
+    if not frame_of_reference or own_frame in ("", frame_of_reference):
+        return of_scan, []
+    if not of_scan:
+        raise InputError(
+            f"{path}: the segmentation has another FrameOfReferenceUID (0020,0052) than the scan: it was "
+            "drawn on an image in another position; register it to the scan in 3D Slicer"
+        )
+    notice = (
+        f"{path.name} has another FrameOfReferenceUID (0020,0052) than the scan, but the series that it "
+        "references (0008,1115) is the scan's: taken as drawn on it"
+    )
+    return of_scan, [notice]
+
+
 def _names(dataset: Dataset) -> dict[int, str]:
     """Name by SegmentNumber (0062,0004), in the order of the file; 0 is a label map's background."""
     names = {}
@@ -126,7 +143,7 @@ def _segment_number(dataset: Dataset, path: AnyPath, frame: Dataset) -> int:
 
 
 def _piece(slice_index: int, mask: np.ndarray) -> list[_Piece]:
-    """What a mask (row, column) marks; nothing where it is empty."""
+    """The marked pixels of a mask (row, column); an empty list for an empty mask."""
     box = bounding_box(mask)
     if box is None:
         return []

@@ -1,4 +1,4 @@
-"""The frames of a DICOM Segmentation: their stored values one by one, and the grid whose slices they are."""
+"""The frames of a DICOM Segmentation: their stored values, and the grid that they are slices of."""
 
 from __future__ import annotations
 
@@ -20,14 +20,15 @@ from drmc.segments.grid import ALIGNMENT_TOLERANCE
 SAME_PLANE_MM = 0.01  # frames nearer to each other than this lie on one slice
 LARGEST_FRAME = 1 << 26  # pixels
 MOST_SLICES = 1 << 16  # from the first frame to the last
-_PARTS = range(1, 11)  # a step may be the smallest gap over one of these
+_PARTS = range(1, 11)  # candidates for the slice step: the smallest gap divided by each of these
 
 
 @dataclass
 class Frames:
-    """Where the frames of an object lie: `slice_index` of each, and the grid that they are slices of.
+    """The positions of an object's frames.
 
-    The grid has its origin and spacing (x, y, z) in mm and the directions of its axes (3, 3), LPS.
+    `slice_index` of each frame, and the grid that they are slices of: its origin and spacing (x, y, z) in mm
+    and the directions of its axes (3, 3), LPS.
     """
 
     slice_index: np.ndarray
@@ -37,10 +38,12 @@ class Frames:
 
 
 def stored_frames(dataset: Dataset, path: AnyPath, count: int) -> Iterator[np.ndarray]:
-    """The stored values of each of `count` frames, (rows, columns).
+    """Yields the stored values (rows, columns) of each of `count` frames.
 
-    Raises InputError where the pixel data are damaged. One frame after the other: a segmentation of a whole
-    body with many segments does not fit into memory.
+    One frame at a time: a whole-body segmentation with many segments does not fit into memory.
+
+    Raises:
+        InputError: the pixel data are damaged.
     """
     rows, columns = (int(number_of(value_of(dataset, key)) or 0) for key in ("Rows", "Columns"))
     bits = int(number_of(value_of(dataset, "BitsAllocated")) or 0)
@@ -48,16 +51,14 @@ def stored_frames(dataset: Dataset, path: AnyPath, count: int) -> Iterator[np.nd
     if not 0 < rows * columns <= LARGEST_FRAME or bits not in (1, 8, 16) or not isinstance(data, bytes):
         raise InputError(
             f"{path}: frames of {rows} x {columns} pixels of {bits} bits (Rows (0028,0010), Columns "
-            "(0028,0011), BitsAllocated (0028,0100), PixelData (7FE0,0010)) are none of a segmentation: it "
-            "is damaged, export it again"
+            "(0028,0011), BitsAllocated (0028,0100), PixelData (7FE0,0010)) do not fit a segmentation: it is "
+            "damaged, export it again"
         )
     syntax = transfer_syntax(dataset)
     if syntax and syntax not in NATIVE_SYNTAXES:
         yield from decompressed_frames(path, dataset, syntax, (count, rows, columns))
         return
-    size = (
-        rows * columns * bits
-    )  # of a frame; frames of single bits follow each other without padding (PS3.5 8.1.1)
+    size = rows * columns * bits  # of a frame, in bits; frames of single bits have no padding (PS3.5 8.1.1)
     if len(data) * 8 < count * size:
         raise InputError(
             f"{path}: its frames cannot be decoded: {len(data)} bytes of PixelData (7FE0,0010) where {count} "
@@ -76,7 +77,7 @@ def stored_frames(dataset: Dataset, path: AnyPath, count: int) -> Iterator[np.nd
 
 
 def functional_group(dataset: Dataset, frame: Dataset, name: str) -> Dataset:
-    """A functional group of a frame: its own, else the one that all frames share, else an empty one."""
+    """A functional group of a frame: its own, else the shared one, else an empty dataset."""
     for owner in (frame, *(dataset.get("SharedFunctionalGroupsSequence") or [])):
         if owner.get(name):
             return owner[name][0]
@@ -86,13 +87,23 @@ def functional_group(dataset: Dataset, frame: Dataset, name: str) -> Dataset:
 def grid_of_frames(
     dataset: Dataset, path: AnyPath, per_frame: list[Dataset], scan: Geometry, drawn_on_scan: bool
 ) -> tuple[Frames, list[str]]:
-    """The grid whose slices the frames are, and notices; empty slices need have no frame.
+    """The grid that the frames are slices of, and notices; empty slices need no frame.
 
-    The slice step is the one that is stated or, where it is not or contradicts the positions of the frames,
-    that of the scan, where the frames lie on its slices; else the thickness, or the largest step that the
-    positions allow. A segmentation that was drawn on the scan (`drawn_on_scan`: it says so itself; or its
-    frames have the scan's pixels) has the scan's step whatever it states. Raises InputError where the frames
-    are no slices of one grid.
+    The slice step is SpacingBetweenSlices (0018,0088). If that is missing or contradicts the positions of the
+    frames, it is the step of the scan, if the frames lie on its slices; else SliceThickness (0018,0050), else
+    the largest step that the positions allow. A segmentation that was drawn on the scan has the scan's step,
+    whatever its header says.
+
+    Args:
+        dataset: the Segmentation object.
+        path: its file, for messages.
+        per_frame: the items of PerFrameFunctionalGroupsSequence (5200,9230).
+        scan: the grid of the scan.
+        drawn_on_scan: whether the object references the scan's series; frames with the scan's pixels count as
+            drawn on it too.
+
+    Raises:
+        InputError: the frames are not slices of one grid.
     """
 
     def all_frames(sequence: str, keyword: str, tag: str, length: int) -> np.ndarray:
@@ -138,14 +149,12 @@ def _numbers(group: Dataset, keyword: str, tag: str, length: int, path: AnyPath)
     except (TypeError, ValueError):
         numbers = np.empty(0)
     if numbers.shape != (length,) or not np.isfinite(numbers).all():
-        raise InputError(
-            f"{path}: a frame without {keyword} {tag}: it is no slice of a scan, export it again"
-        )
+        raise InputError(f"{path}: a frame without {keyword} {tag} has no place in a scan: export it again")
     return numbers
 
 
 def _step_of_scan(positions: np.ndarray, normal: np.ndarray, scan: Geometry) -> float | None:
-    """The scan's slice step [mm] where every frame lies on one of its (endless) slices, else None."""
+    """The scan's slice step [mm] if all frames lie on its slices (continued endlessly), else None."""
     axis = np.reshape(scan.direction, (3, 3))[:, 2]
     if abs(axis @ normal) < 1 - 1e-4:
         return None
@@ -157,7 +166,7 @@ def _step_of_scan(positions: np.ndarray, normal: np.ndarray, scan: Geometry) -> 
 def _slices(
     along: np.ndarray, measures: Dataset, path: AnyPath, step_of_scan: float | None, on_scan: bool
 ) -> tuple[np.ndarray, float, list[str]]:
-    """The slice of every frame, the slice step, and notices; `along`: distances along the normal (mm)."""
+    """The slice index of every frame, the slice step and notices, from positions `along` the normal [mm]."""
     order = np.argsort(along, kind="stable")
     new = np.diff(along[order], prepend=along[order[0]]) > SAME_PLANE_MM
     plane = np.empty(len(along), dtype=int)
@@ -167,7 +176,7 @@ def _slices(
     between, thickness = (
         number_of(value_of(measures, key)) for key in ("SpacingBetweenSlices", "SliceThickness")
     )
-    # The smallest gap is the step unless every second slice is empty, and what is stated is not always true.
+    # The smallest gap is the step unless every second slice is empty, and the header is not always right.
     steps = [between, step_of_scan, thickness, *(gaps.min() / part for part in _PARTS if gaps.size)]
     if on_scan and step_of_scan is not None:
         steps.insert(0, step_of_scan)
@@ -177,17 +186,17 @@ def _slices(
             break
     else:
         raise InputError(
-            f"{path}: its frames are no slices at even steps (ImagePositionPatient (0020,0032), "
+            f"{path}: its frames are not slices at even steps (ImagePositionPatient (0020,0032), "
             "SpacingBetweenSlices (0018,0088)): convert it in 3D Slicer to one grid"
         )
     index, mean = found
     if index[-1] >= MOST_SLICES:
         raise InputError(
-            f"{path}: its frames lie up to {positions[-1] - positions[0]:.4g} mm apart in steps of "
+            f"{path}: its frames are up to {positions[-1] - positions[0]:.4g} mm apart in steps of "
             f"{mean:.4g} mm (ImagePositionPatient (0020,0032)): it is damaged, export it again"
         )
-    announced = _counted(positions, gaps, between)
-    if announced is None or abs(announced[1] - mean) <= STEP_TOLERANCE * mean:
+    stated = _counted(positions, gaps, between)
+    if stated is None or abs(stated[1] - mean) <= STEP_TOLERANCE * mean:
         return index[plane], mean, []
     notice = (
         f"SpacingBetweenSlices (0018,0088) of {path.name} is {between:g} mm, but its frames lie on the "
@@ -197,7 +206,7 @@ def _slices(
 
 
 def _counted(positions: np.ndarray, gaps: np.ndarray, step: float | None) -> tuple[np.ndarray, float] | None:
-    """The slice of each plane and the mean step, where the planes lie at whole multiples of a step."""
+    """The slice index of each plane and the mean step, if the planes are whole multiples of `step` apart."""
     if step is None or step <= 0:
         return None
     counts = np.round(gaps / step)

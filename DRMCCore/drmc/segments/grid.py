@@ -1,4 +1,4 @@
-"""Label images on a scan's grid: alignment of voxels, and nearest-neighbor resampling without it."""
+"""Label images on a scan's grid: whether their voxels coincide, and nearest-neighbor resampling if not."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ ALIGNMENT_TOLERANCE = 0.1  # voxels: largest distance between a voxel of the seg
 
 
 def _index_transform(source: sitk.Image, geometry: Geometry) -> tuple[np.ndarray, np.ndarray]:
-    """(A, b): a voxel index (x, y, z) of `source` lies at the continuous index A i + b of the scan."""
+    """(A, b): voxel i (x, y, z) of `source` lies at the continuous index A i + b of the scan."""
     to_point = np.reshape(source.GetDirection(), (3, 3)) * np.asarray(source.GetSpacing())
     to_index = np.linalg.inv(np.reshape(geometry.direction, (3, 3)) * np.asarray(geometry.spacing))
     return to_index @ to_point, to_index @ (np.asarray(source.GetOrigin()) - np.asarray(geometry.origin))
@@ -31,7 +31,7 @@ def _corners(source: sitk.Image, geometry: Geometry) -> np.ndarray:
 
 
 def is_aligned(source: sitk.Image, geometry: Geometry) -> bool:
-    """Whether every voxel of `source` lies on a voxel of the scan's (endless) grid, to a tenth of a voxel."""
+    """Whether all voxels of `source` lie on the scan's grid (endlessly continued), to a tenth of a voxel."""
     matrix, offset = _index_transform(source, geometry)
     steps = np.round(matrix)
     if not (np.abs(steps).sum(axis=0) == 1).all() or not (np.abs(steps).sum(axis=1) == 1).all():
@@ -44,7 +44,7 @@ def is_aligned(source: sitk.Image, geometry: Geometry) -> bool:
 
 
 def place_warning(source: sitk.Image, geometry: Geometry) -> str | None:
-    """The warning of a segmentation that has the scan's shape but not its place; None without reason."""
+    """A warning for a segmentation that has the scan's shape but not its position; else None."""
     if tuple(source.GetSize()) != tuple(geometry.shape[::-1]):
         return None
     if is_aligned(source, geometry) and contains(source, geometry):
@@ -57,10 +57,10 @@ def place_warning(source: sitk.Image, geometry: Geometry) -> str | None:
     apart = apart * np.asarray(geometry.spacing)
     distance = float(np.linalg.norm(apart, axis=1).max())
     return (
-        f"it has the scan's shape but another place or direction (corners up to {distance:.4g} mm apart; "
+        f"it has the scan's shape but another position or direction (corners up to {distance:.4g} mm apart; "
         f"origin {_point(source.GetOrigin())} against {_point(geometry.origin)} mm, LPS): if it was drawn on "
-        "this scan, its geometry was lost on the way: save it again with the scan's, else nothing it marks "
-        "is where it should be"
+        "this scan, its geometry was lost: save it again with the scan's, else nothing it marks is where it "
+        "should be"
     )
 
 
@@ -85,9 +85,12 @@ def voxels_outside(layer: sitk.Image, label: int, geometry: Geometry) -> int:
 
 
 def resample_labels(layer: sitk.Image, geometry: Geometry) -> tuple[tuple[slice, ...], np.ndarray]:
-    """The layer on the part of the scan's grid that it covers: that part as slices (z, y, x), and its values.
+    """Resamples a layer onto the part of the scan's grid that it covers.
 
     Only that part, so that a hundred small segments cost neither the time nor the memory of as many scans.
+
+    Returns:
+        the part as slices (z, y, x) of the scan, and the label values there.
     """
     corners = _corners(layer, geometry)
     size = np.asarray(geometry.shape[::-1])

@@ -20,7 +20,7 @@ ENDINGS = (".seg.nrrd", *IMAGE_ENDINGS)
 
 @dataclass(frozen=True)
 class Entry:
-    """Where a segment lies in a file: which layer, which label value."""
+    """The place of a segment in a file: its layer and its label value."""
 
     name: str
     layer: int
@@ -28,7 +28,11 @@ class Entry:
 
 
 def layers_of(image: sitk.Image, path: AnyPath) -> list[sitk.Image]:
-    """The scalar 3-D label images of a file; Slicer puts segments that overlap into different layers."""
+    """The scalar 3-D label images of a file; Slicer puts segments that overlap into different layers.
+
+    Raises:
+        InputError: the image has neither three nor four axes.
+    """
     if image.GetDimension() == 4:
         volumes = [image[:, :, :, index] for index in range(image.GetSize()[3])]
     elif image.GetDimension() == 3:
@@ -46,27 +50,39 @@ def layers_of(image: sitk.Image, path: AnyPath) -> list[sitk.Image]:
 
 
 def labels_of(layer: sitk.Image, path: AnyPath) -> dict[int, int]:
-    """Label value -> number of voxels in this layer, without 0."""
+    """Number of voxels by label value in this layer, without 0.
+
+    Raises:
+        InputError: the values are not those of a segmentation (complex, fractional, negative, too many).
+    """
     array = sitk.GetArrayViewFromImage(layer)
     if np.issubdtype(array.dtype, np.complexfloating):
-        raise InputError(f"{path}: a segmentation holds whole numbers, not {layer.GetPixelIDTypeAsString()}")
+        raise InputError(f"{path}: a segmentation has whole numbers, not {layer.GetPixelIDTypeAsString()}")
     marked = array[array != 0]
     values, counts = np.unique(marked, return_counts=True)
     bad = values[~(np.isfinite(values) & (values == np.round(values)) & (values > 0))]
     if bad.size:
         raise InputError(
-            f"{path}: holds the value {bad[0]:.6g}; a segmentation holds whole numbers from 0 on (is this "
+            f"{path}: has the value {bad[0]:.6g}; a segmentation has whole numbers of at least 0 (is this "
             "the image itself?)"
         )
     if values.size > MAXIMUM_LABELS:
-        raise InputError(
-            f"{path}: holds {values.size} different values; this is an image, not a segmentation"
-        )
+        raise InputError(f"{path}: has {values.size} different values; this is an image, not a segmentation")
     return {int(value): int(count) for value, count in zip(values, counts, strict=True)}
 
 
 def entries_of(image: sitk.Image, path: AnyPath, labels: list[dict[int, int]]) -> list[Entry]:
-    """The segments of a label image or `.seg.nrrd` file, in its order, with names that are unique."""
+    """The segments of a label image or `.seg.nrrd` file, in its order, with unique names.
+
+    Args:
+        image: the image with its metadata.
+        path: its file, for messages and for names of label values without a name.
+        labels: voxels by label value, for each layer (`labels_of`).
+
+    Raises:
+        InputError: a layer or label value in the metadata is not a number, or names a layer that does not
+            exist.
+    """
     keys = set(image.GetMetaDataKeys())
     indices = sorted(
         {int(match.group(1)) for key in keys if (match := re.fullmatch(r"Segment(\d+)_(?:ID|Name)", key))}
@@ -111,11 +127,11 @@ def entries_of(image: sitk.Image, path: AnyPath, labels: list[dict[int, int]]) -
 
 
 def unique_names(entries: Iterable[Entry]) -> list[Entry]:
-    """Rows of the lesion table are found by name: a second 'Lesion' becomes 'Lesion (2)'."""
+    """Makes names unique, since rows of the lesion table are found by name: a second A becomes 'A (2)'."""
     used: set[str] = set()
     unique = []
     for entry in entries:
-        base = shown(entry.name)  # no bytes that are no text, nothing that a terminal obeys
+        base = shown(entry.name)  # no undecodable bytes, no control characters
         name, number = base, 2
         while name in used:
             name, number = f"{base} ({number})", number + 1

@@ -1,8 +1,8 @@
 """Segmentations: label images, Slicer's `.seg.nrrd` files, DICOM SEG and RTSTRUCT as masks on a scan's grid.
 
 Masks are (z, y, x) bool. A segmentation whose voxels lie on the scan's voxels (to a tenth of a voxel: DICOM
-slice positions are irregular, NIfTI spacing is nominal), whatever its extent and axis order, is taken over
-voxel by voxel. Any other grid that overlaps the scan is resampled by nearest neighbor, and a notice says so.
+slice positions are irregular, NIfTI spacing is nominal) is copied voxel by voxel, whatever its extent and
+axis order. Any other grid that overlaps the scan is resampled by nearest neighbor, with a notice.
 """
 
 from __future__ import annotations
@@ -38,14 +38,25 @@ def read_segments(
 ) -> tuple[list[Segment], list[str]]:
     """Reads the segments of a file onto the grid of `geometry`.
 
-    Takes label images (NIfTI, NRRD, MHA; every value but 0 is a segment, named after the file, with the value
-    appended where there are several; a fourth axis holds layers), Slicer's `.seg.nrrd`, whose layers may
-    overlap, and a DICOM SEG or RTSTRUCT, as its file or as a folder that holds exactly one; where
-    `frame_of_reference` (the scan's FrameOfReferenceUID) is given, it must be theirs, unless they name the
-    scan otherwise, such as by its `series_uid` (SeriesInstanceUID). `label`: what messages call the file;
-    `catalog`: what was read of DICOM files before. Returns the segments in the order of the file and the
-    notices for the reader. Raises InputError where the file is no segmentation, where nothing of it lies in
-    the scan, and where a segment that lies in the scan loses all its voxels by resampling.
+    Formats: label images (NIfTI, NRRD, MHA; every value but 0 is a segment, named after the file, with the
+    value appended if there are several; a fourth axis holds layers), Slicer's `.seg.nrrd`, whose layers may
+    overlap, and a DICOM SEG or RTSTRUCT, as a file or as a folder that contains exactly one.
+
+    Args:
+        path: the segmentation.
+        geometry: the grid of the scan.
+        frame_of_reference: FrameOfReferenceUID (0020,0052) of the scan. A DICOM object with another one is
+            refused, unless it references the scan in another way, such as by `series_uid`.
+        series_uid: SeriesInstanceUID (0020,000E) of the scan.
+        label: what messages call the segmentation instead of its path.
+        catalog: what was read of DICOM files before.
+
+    Returns:
+        the segments in the order of the file, and notices for the user.
+
+    Raises:
+        InputError: the file is not a segmentation.
+        NothingMarkedError: it marks nothing in the scan, or a segment loses all its voxels by resampling.
     """
     return _read_segments(
         labeled(path, label), geometry, frame_of_reference, series_uid, catalog or Catalog()
@@ -71,7 +82,7 @@ def _read_segments(
         entries = entries_of(image, path, labels)
     if not entries:
         raise NothingMarkedError(
-            f"{path}: the segmentation is empty; give one with at least one marked voxel"
+            f"{path}: the segmentation is empty; choose one with at least one marked voxel"
         )
     elsewhere = None if dicom else place_warning(layers[0], geometry)
     placed = _place(path, layers, labels, entries, geometry)
@@ -80,7 +91,7 @@ def _read_segments(
             f"{path}: the segmentation does not overlap the scan; "
             + (elsewhere or "is it of another patient or series?")
             if placed.outside
-            else f"{path}: the segmentation is empty; give one with at least one marked voxel"
+            else f"{path}: the segmentation is empty; choose one with at least one marked voxel"
         )
     where = [f"the segmentation {path.name}: {elsewhere}"] if elsewhere else []
     if not all(is_aligned(layer, geometry) for layer in layers):
@@ -104,7 +115,7 @@ def _dicom_layers(
 
 @dataclass
 class _Placed:
-    """The segments on the scan's grid, the names of those that are not, and notices."""
+    """The segments on the scan's grid, the names of those left out, and texts for the notices."""
 
     segments: list[Segment] = field(default_factory=list)
     empty: list[str] = field(default_factory=list)
@@ -148,7 +159,7 @@ def _place(
         mask[box] = values == entry.label
         if not mask.any():
             raise NothingMarkedError(
-                f"{path}: segment '{entry.name}' ({voxels * file_ml:.3g} ml) holds no voxel center of the "
+                f"{path}: segment '{entry.name}' ({voxels * file_ml:.3g} ml) contains no voxel center of the "
                 "scan's grid; draw it on the scan itself"
             )
         segment = Segment(entry.name, mask)
@@ -173,7 +184,7 @@ def _resampled_notice(path: AnyPath, layer: sitk.Image, changes: list[str]) -> s
 
 
 def _is_dicom(path: AnyPath, catalog: Catalog) -> bool:
-    """Whether a file is to be read as DICOM; its name need not say so. A folder can hold nothing else."""
+    """Whether a path is to be read as DICOM, whatever its name; a folder always is."""
     if path.is_dir() or path.suffix.lower() == ".dcm":
         return path.exists()
     if path.name.lower().endswith(ENDINGS):

@@ -1,11 +1,10 @@
 """DICOM RT Structure Sets: the contours of each region of interest as label images on the grid of a scan.
 
-The rule: a voxel lies in a region where its center lies inside the contours, or on one, of the nearest
-contour plane. A plane reaches to the middle between it and the next, but at the ends of a region and beside a
-gap only by half the spacing of the planes. Contours that were drawn on the scan's own slices are so taken
-slice by slice. Within a plane nested contours are even-odd, every second one a hole; contours that overlap
-without being nested are joined (`contours.fill_joined`), unless the file says that they exclude each other
-(CLOSEDPLANAR_XOR).
+The rule: a voxel belongs to a region if its center lies inside or on a contour of the nearest contour plane.
+A plane extends to the middle between it and the next, but at the ends of a region and beside a gap only by
+half the spacing of the planes. Contours that were drawn on the scan's own slices are thus used slice by
+slice. Within a plane nested contours are even-odd, every second one a hole; contours that overlap without
+being nested are joined (`contours.fill_joined`), unless the file marks them as exclusive (CLOSEDPLANAR_XOR).
 """
 
 from __future__ import annotations
@@ -24,21 +23,21 @@ from drmc.paths import AnyPath
 from drmc.segments import contours
 
 EXCLUSIVE = "CLOSEDPLANAR_XOR"
-CLOSED = ("CLOSED_PLANAR", EXCLUSIVE)  # ContourGeometricType (3006,0042) that encloses anything
-FLAT_TOLERANCE = 0.1  # slices: contours leave the scan's planes, or its slices, by less than this
+CLOSED = ("CLOSED_PLANAR", EXCLUSIVE)  # the values of ContourGeometricType (3006,0042) that enclose an area
+FLAT_TOLERANCE = 0.1  # slices: contours deviate from the scan's planes, or slices, by less than this
 SAME_PLANE_MM = 0.05  # contours nearer to each other than this lie on one plane
 DECIMALS = 6  # of coordinates in voxels: their digits in the file go no further
 LARGEST_SPACING_MM = 10.0  # planes further apart belong to different lesions
-LARGEST_GAP = 1.5  # times the spacing; between planes further apart nothing was drawn
-LARGEST_EXTENT = 8  # times the scan's voxels; contours that need more lie nowhere near it
+LARGEST_GAP = 1.5  # times the spacing; planes further apart have a gap between them
+LARGEST_EXTENT = 8  # times the scan's voxels; contours that need more are not near the scan
 
 
 @dataclass
 class _Region:
     """One region of interest.
 
-    `polygons`: its closed contours (points, 3) as (x, y, z) continuous voxel indices; `exclusive`: whether
-    they exclude each other (CLOSEDPLANAR_XOR).
+    `polygons`: its closed contours, each (points, 3), continuous voxel indices (x, y, z); `exclusive`:
+    whether overlapping parts are excluded (CLOSEDPLANAR_XOR).
     """
 
     name: str
@@ -57,10 +56,20 @@ def read_structure_set(
     """Name (ROIName (3006,0026)) and label image of every region that has closed contours, and notices.
 
     The images hold 0 and 1; their voxels lie on those of `geometry`, their extent is that of the region and
-    may reach beyond the scan. Raises InputError where there are no closed contours, where they are not
-    parallel to planes of the scan, and where `frame_of_reference`, the scan's, is not theirs. A region that
-    names another is taken with a notice where all else in the file (ReferencedFrameOfReferenceSequence
-    (3006,0010)) names the scan, by its frame or by its series `series_uid`.
+    may reach beyond the scan.
+
+    Args:
+        dataset: the RT Structure Set.
+        path: its file, for messages.
+        geometry: the grid of the scan.
+        frame_of_reference: FrameOfReferenceUID (0020,0052) of the scan. A region with another one is
+            accepted, with a notice, if ReferencedFrameOfReferenceSequence (3006,0010) references only the
+            scan, by its frame or by `series_uid`.
+        series_uid: SeriesInstanceUID (0020,000E) of the scan.
+
+    Raises:
+        InputError: there are no closed contours, they are damaged, not parallel to planes of the scan, or far
+            outside of it, or they belong to another frame of reference.
     """
     regions, notices = _regions(dataset, path, geometry)
     other = [
@@ -98,7 +107,7 @@ def read_structure_set(
 
 
 def _reference_to_scan(dataset: Dataset, frame: str | None, series_uid: str | None) -> str:
-    """By what the file's only referenced frame of reference is that of the scan; "" where it is another's."""
+    """The attribute by which the file references only the scan; "" if it does not."""
     items = items_of(dataset, "ReferencedFrameOfReferenceSequence")
     if len(items) != 1:
         return ""
@@ -113,7 +122,7 @@ def _reference_to_scan(dataset: Dataset, frame: str | None, series_uid: str | No
 
 
 def _regions(dataset: Dataset, path: AnyPath, geometry: Geometry) -> tuple[list[_Region], list[str]]:
-    """The regions with closed contours, in the order of the file."""
+    """The regions with closed contours, in the order of the file, and notices."""
     described = {
         str(value_of(item, "ROINumber")): item for item in dataset.get("StructureSetROISequence") or []
     }
@@ -137,7 +146,7 @@ def _regions(dataset: Dataset, path: AnyPath, geometry: Geometry) -> tuple[list[
             exclusive |= value_of(contour, "ContourGeometricType") == EXCLUSIVE
             polygon = _to_index(points, geometry)
             doubled += polygon.tobytes() in polygons
-            polygons[polygon.tobytes()] = polygon  # once: drawn twice, a contour would be its own hole
+            polygons[polygon.tobytes()] = polygon  # once: a contour drawn twice would be its own hole
         if not polygons:
             without.append(name)
             continue
@@ -158,7 +167,7 @@ def _regions(dataset: Dataset, path: AnyPath, geometry: Geometry) -> tuple[list[
 
 
 def _points(contour: Dataset, name: str, path: AnyPath) -> np.ndarray:
-    """ContourData (3006,0050) as (points, 3), LPS in mm; NumberOfContourPoints (3006,0046) of them."""
+    """ContourData (3006,0050) as (points, 3), LPS in mm; NumberOfContourPoints (3006,0046) must agree."""
     try:
         points = np.asarray(contour.get("ContourData") or [], dtype=float).reshape(-1, 3)
     except (TypeError, ValueError):
@@ -190,7 +199,7 @@ def _slice_axis(regions: Sequence[_Region], path: AnyPath) -> int:
 
 
 def _planes(region: _Region, axis: int, step_mm: float) -> dict[float, list[np.ndarray]]:
-    """The polygons of each contour plane by its position (slices) along `axis`, ascending."""
+    """The polygons of each contour plane, by its position along `axis` [slices], ascending."""
     planes: dict[float, list[np.ndarray]] = {}
     position = -np.inf
     for polygon in sorted(region.polygons, key=lambda polygon: float(polygon[:, axis].mean())):
@@ -202,7 +211,7 @@ def _planes(region: _Region, axis: int, step_mm: float) -> dict[float, list[np.n
 
 
 def _spacing(regions: Sequence[dict[float, list[np.ndarray]]], step_mm: float) -> float:
-    """The spacing of the contour planes in slices; one slice where no two of them are near each other."""
+    """The spacing of the contour planes in slices; one slice if no two of them are near each other."""
     gaps = np.concatenate([np.diff(list(planes)) for planes in regions])
     near = gaps[gaps * step_mm <= max(LARGEST_SPACING_MM, step_mm * (1 + FLAT_TOLERANCE))]
     return float(np.median(near)) if near.size else 1.0
@@ -211,7 +220,7 @@ def _spacing(regions: Sequence[dict[float, list[np.ndarray]]], step_mm: float) -
 def _label_image(
     region: _Region, axis: int, spacing: float, path: AnyPath, geometry: Geometry, notices: list[str]
 ) -> tuple[sitk.Image, list[str]]:
-    """The region on the scan's grid; where its planes are not the scan's slices also its change of volume."""
+    """The region on the scan's grid, and its change of volume if its planes are not the scan's slices."""
     planes = _planes(region, axis, geometry.spacing[axis])
     at = np.array(list(planes))
     gaps = np.diff(at)
@@ -262,7 +271,7 @@ def _label_image(
     last = np.asarray(geometry.shape[::-1]) - 1
     if not stack.any() and (high >= 0).all() and (low <= last).all():
         raise InputError(
-            f"{path}: the contours of '{region.name}' hold no voxel center of the scan's grid; draw it on "
+            f"{path}: the contours of '{region.name}' contain no voxel center of the scan's grid; draw it on "
             "the scan itself"
         )
     order = [(axis, down, across).index(a) for a in (2, 1, 0)]

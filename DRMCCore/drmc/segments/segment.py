@@ -9,10 +9,14 @@ from drmc.imaging.masks import bounding_box
 
 
 class Segment:
-    """One named mask (z, y, x), kept cropped to its bounding box so that many segments fit in memory.
+    """One named mask (z, y, x), stored cropped to its bounding box so that many segments fit in memory.
 
     `box` is the bounding box as three slices into the full array, `inside` the bool mask in that box, `shape`
-    the full shape. An empty mask is refused (InputError).
+    the full shape.
+
+    Raises:
+        InputError: the mask does not have three axes.
+        NothingMarkedError: the mask is empty.
     """
 
     __slots__ = ("box", "inside", "name", "shape")
@@ -24,7 +28,7 @@ class Segment:
         mask = mask != 0
         box = bounding_box(mask)
         if box is None:
-            raise NothingMarkedError(f"segment '{name}' is empty: no voxel of the scan lies in it")
+            raise NothingMarkedError(f"segment '{name}' is empty: it contains no voxel of the scan")
         self.name = name
         self.shape = mask.shape
         self.box = box

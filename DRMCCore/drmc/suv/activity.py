@@ -28,23 +28,27 @@ NOT_CONVERTIBLE_UNITS = ("CPS", "PROPCNTS", "PROPCPS", "1CM", "NONE")
 
 
 def _check_decay_factor(header: Header, clocks: Clocks, half_life: float) -> None:
-    """DecayFactor is 2^(FRT/T) (Siemens) or that times the in-frame term (GE); anything else is warned of."""
+    """Warns of a DecayFactor that is neither 2^(FRT/T) (Siemens) nor that times the in-frame term (GE)."""
     for s, frame, duration in zip(header.slices, clocks.reference, clocks.duration, strict=True):
-        stated = number_of(s.get("DecayFactor"))
+        factor = number_of(s.get("DecayFactor"))
         expected = exp2(frame / half_life) if frame is not None else 0.0
-        if stated is None or not 0.0 < expected < math.inf:
+        if factor is None or not 0.0 < expected < math.inf:
             continue
         in_frame = expected * in_frame_term(half_life, max(duration or 0.0, 0.0))
-        if min(abs(stated / expected - 1.0), abs(stated / in_frame - 1.0)) > DECAY_FACTOR_TOLERANCE:
+        if min(abs(factor / expected - 1.0), abs(factor / in_frame - 1.0)) > DECAY_FACTOR_TOLERANCE:
             header.warnings.append(
-                f"{with_tag('DecayFactor')} {stated:g} fits {with_tag('FrameReferenceTime')} neither as "
+                f"{with_tag('DecayFactor')} {factor:g} fits {with_tag('FrameReferenceTime')} neither as "
                 f"{expected:.5f} nor as {in_frame:.5f}: it is not used here"
             )
             return
 
 
 def bq_per_stored(header: Header, units: str) -> float:
-    """Bq/ml per stored unit of a series in BQML or CNTS; InputError for other units."""
+    """Bq/ml per stored unit of a series.
+
+    Raises:
+        InputError: the units are neither BQML nor CNTS, or the private factor of CNTS is missing.
+    """
     if units == "BQML":
         return 1.0
     if units == "CNTS":
@@ -62,7 +66,18 @@ def bq_per_stored(header: Header, units: str) -> float:
 
 
 def from_activity(header: Header, norm: float, accept: str | None, facts: dict[str, Any]) -> SUVDecision:
-    """The factor of an activity concentration; `norm` is g (cm2) times Bq/ml per stored unit."""
+    """The SUV decision for an activity concentration.
+
+    Args:
+        header: the series.
+        norm: the body norm, g (cm2 for SUVbsa), times Bq/ml per stored unit.
+        accept: the reference-time rule that the caller accepts, if any.
+        facts: the facts of the series so far; dose, half-life and times are added.
+
+    Raises:
+        InputError: a fact is missing, contradicts another, or is impossible.
+        SUVRefusedError: the header leaves the reference time open.
+    """
     decay = facts["decay_correction"]
     dose = facts["dose_bq"] = read_dose(header)
     if decay == "ADMIN":
@@ -114,8 +129,8 @@ def _not_decay_corrected(
         effect = suv_change_percent(max(frames) - min(frames), half_life)
         problem = (
             f"is the same on all slices though {with_tag('FrameReferenceTime')} varies by "
-            f"{max(frames) - min(frames):.0f} s ({effect:.1f} % of the SUV) and {with_tag('DecayCorrection')} "
-            "is NONE"
+            f"{max(frames) - min(frames):.0f} s ({effect:.1f} % of the SUV) and "
+            f"{with_tag('DecayCorrection')} is NONE"
         )
         if effect > CONFIRM_PERCENT and accept != "NONE":
             raise refused(
@@ -138,7 +153,7 @@ def _not_decay_corrected(
 def _uptake(
     header: Header, administration: Administration, reference: float, clocks: Clocks, facts: dict[str, Any]
 ) -> float:
-    """Seconds from the injection to the reference time, with what is to be said about them."""
+    """Seconds from the injection to the reference time; notices and warnings on them go into the header."""
     administered, notices = administration.before(reference)
     header.notices += notices
     facts["administration_time"] = clocks.iso(administered)
@@ -161,8 +176,8 @@ def _uptake(
 
 
 def optional_facts(header: Header, facts: dict[str, Any]) -> None:
-    """Dose, half-life and uptake where the SUV does not need them: what is missing stays None."""
-    said = list(header.notices), list(header.warnings)
+    """Adds dose, half-life and uptake for an SUV that does not need them; what is missing stays None."""
+    messages = list(header.notices), list(header.warnings)
     try:
         facts["dose_bq"] = facts["dose_bq"] or read_dose(header)
         facts["half_life_s"], facts["nuclide"] = read_half_life(header)
@@ -173,4 +188,4 @@ def optional_facts(header: Header, facts: dict[str, Any]) -> None:
             _uptake(header, administration, near, clocks, facts)
     except InputError:
         pass
-    header.notices, header.warnings = said
+    header.notices, header.warnings = messages

@@ -1,8 +1,8 @@
-"""The bounds of what is usual and what is possible in a PET scan, as data; `drmc.suv.plausibility` judges by them.
+"""The usual and the possible ranges of values in a PET scan, applied by `drmc.suv.plausibility`.
 
-Between the inner two bounds a value is usual and nothing is said. Outside them it is unusual: a warning. Outside the outer
-two it is implausible: refused, unless the caller vouches for it. Phantoms, small animals and unusual protocols exist.
-Each row states its source; "assumed" rows have none but were set so that no published protocol is refused.
+Between the inner two bounds a value is usual. Outside them it is unusual: a warning. Outside the outer two it
+is implausible: refused, unless the caller vouches for it, since phantoms, small animals and unusual protocols
+exist. Each row names its source; "assumed" rows have none but are wide enough for every published protocol.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 
 class Bounds(NamedTuple):
-    """Outer bounds refuse, inner bounds warn; in the unit that the table says."""
+    """Outer bounds refuse, inner bounds warn; in the unit of the table."""
 
     lowest: float
     low: float
@@ -21,7 +21,7 @@ class Bounds(NamedTuple):
     source: str = "assumed"
 
     def judge(self, value: float) -> str:
-        """ "usual", "unusual" or "implausible"."""
+        """The verdict on a value: "usual", "unusual" or "implausible"."""
         if not self.lowest <= value <= self.highest:
             return "implausible"
         return "usual" if self.low <= value <= self.high else "unusual"
@@ -29,8 +29,8 @@ class Bounds(NamedTuple):
 
 # Injected activity per body weight, MBq/kg.
 DOSE_MBQ_PER_KG: dict[str, Bounds] = {
-    # EANM 2.0 (Boellaard 2015) 1.75 to 7 MBq/kg; EANM dosage card 2016: up to 14 MBq/kg in infants; long axial
-    # scanners down to 0.3 MBq/kg (Badawi 2019, Tan 2021).
+    # EANM 2.0 (Boellaard 2015) 1.75 to 7 MBq/kg; EANM dosage card 2016: up to 14 MBq/kg in infants; long
+    # axial scanners down to 0.3 MBq/kg (Badawi 2019, Tan 2021).
     "F-18": Bounds(
         0.15, 0.5, 15.0, 40.0, "EANM 2015, EANM dosage card 2016, Badawi 2019; outer bounds assumed"
     ),
@@ -49,7 +49,8 @@ DOSE_MBQ_PER_KG: dict[str, Bounds] = {
     "": Bounds(0.02, 0.1, 40.0, 200.0),  # any other, such as those of phantoms
 }
 
-# Minutes from the injection to the reference time. Below the lowest the image would be from before the injection.
+# Minutes from the injection to the reference time. Below the lowest the image would be from before the
+# injection.
 UPTAKE_MINUTES: dict[str, Bounds] = {
     "F-18": Bounds(-2.0, 0.0, 240.0, 360.0, "protocols up to 3 h; 6 h assumed"),
     "Ga-68": Bounds(-2.0, 0.0, 200.0, 300.0, "PSMA up to 3 h; assumed"),
@@ -60,26 +61,27 @@ UPTAKE_MINUTES: dict[str, Bounds] = {
 }
 # Of any other nuclide, in half-lives; below zero as above.
 UPTAKE_HALF_LIVES = Bounds(-1.0, 0.0, 6.0, 10.0)
-UPTAKE_FDG_MINUTES = (30.0, 120.0)  # usual ones: EANM 2.0 asks for 60, older protocols 45 to 90
+UPTAKE_FDG_MINUTES = (30.0, 120.0)  # usual ones: EANM 2.0 recommends 60, older protocols 45 to 90
 
 WEIGHT_KG = Bounds(0.5, 1.5, 300.0, 650.0, "heaviest patients on record about 635 kg")
 HEIGHT_M = Bounds(0.25, 0.4, 2.2, 2.75, "tallest person on record 2.72 m")
 BMI = Bounds(7.0, 10.0, 60.0, 110.0)  # preterm infants about 8
 
 # The 99.9th percentile of the SUV in the body. FDG without the bladder 5 to 20; PSMA kidneys and any bladder
-# reach 60 to 150 (66.5 is the maximum of the whole-body scan of reference).
+# reach 60 to 150 (66.5 is the maximum of the whole-body reference scan).
 SUV_PERCENTILE = Bounds(0.05, 0.5, 120.0, 300.0)
 PERCENTILE = 99.9
-FEWEST_VOXELS = 1000  # in the body; of fewer a 99.9th percentile is the maximum
+FEWEST_VOXELS = 1000  # in the body; for fewer the 99.9th percentile is the maximum
 
-# Ideal body weight was fitted to adults from 152 cm (60 inches, Devine 1974); its line reaches zero at 107 cm.
+# Ideal body weight was fitted to adults from 152 cm (60 inches, Devine 1974); its line reaches zero at 107
+# cm.
 IBW_HEIGHT_M = (1.40, 1.52)
 # Janmahasatian 2005 was fitted to adults of BMI 17.1 to 69.9; Du Bois 1916 to people from 0.73 m.
 JANMAHASATIAN_BMI = (17.1, 69.9)
 ADULT_WEIGHT_KG = 35.0
 DU_BOIS_HEIGHT_M = 0.73
 
-# What a tracer's name says of its nuclide: a pattern, and the nuclides that it is made with.
+# Patterns of tracer names, and the nuclides with which these tracers are made.
 TRACERS: tuple[tuple[re.Pattern[str], tuple[str, ...]], ...] = tuple(
     (re.compile(pattern, re.IGNORECASE), nuclides)
     for pattern, nuclides in (

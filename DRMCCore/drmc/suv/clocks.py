@@ -33,9 +33,9 @@ from drmc.suv.values import number_of
 class Clocks:
     """The times of a series in s by the scanner's clock, from 1900-01-01, or a nominal day without dates.
 
-    `series` SeriesDate and SeriesTime; `acquisitions` one per slice, None where a slice has none; `earliest`
-    the first of them, None unless every slice has one; `dated` whether the days mean anything; `reference`
-    FrameReferenceTime and `duration` ActualFrameDuration per slice in s.
+    `series`: SeriesDate and SeriesTime; `acquisitions`: one per slice, None for a slice without one;
+    `earliest`: the first of them, None unless every slice has one; `dated`: whether there are dates;
+    `reference`: FrameReferenceTime and `duration`: ActualFrameDuration, per slice in s.
     """
 
     def __init__(self, header: Header):
@@ -93,7 +93,10 @@ class Clocks:
     def _offset_of_acquisitions(
         moments: Sequence[tuple[float, float | None] | None], times: Sequence[float | None]
     ) -> float | None:
-        """The offset from UTC that AcquisitionDateTime states on all slices, by the clock of AcquisitionTime."""
+        """The offset from UTC of AcquisitionDateTime if it is the same on all slices, else None.
+
+        Its clock must be that of AcquisitionTime.
+        """
         offsets = {None if m is None else m[1] for m in moments}
         same_clock = all(
             t is None or (m is not None and abs(m[0] - nearest_day(t, m[0])) <= SAME_TIME_S)
@@ -102,29 +105,34 @@ class Clocks:
         return offsets.pop() if len(offsets) == 1 and same_clock else None
 
     def local(self, moment: tuple[float, float | None] | None) -> float | None:
-        """A DT on the series' clock: shifted only where both state their offset from UTC."""
+        """A DT on the series' clock: shifted only if both have an offset from UTC."""
         if moment is None:
             return None
         seconds, offset = moment
         return seconds if offset is None or self.offset is None else seconds - offset + self.offset
 
     def unplaced(self, moment: tuple[float, float | None] | None) -> tuple[float, float] | None:
-        """(seconds, offset) of a DT that states its offset from UTC where the series does not; else None."""
+        """(seconds, offset) of a DT that has an offset from UTC although the series has none; else None."""
         if moment is None or moment[1] is None or self.offset is not None:
             return None
         return moment[0], moment[1]
 
     def near(self) -> float | None:
-        """The acquisition, else the series time: what a time of day is placed beside."""
+        """The acquisition, else the series time: the anchor for a time of day."""
         return self.earliest if self.earliest is not None else self.series
 
     def iso(self, seconds: float) -> str | None:
-        """ISO text of a moment, without the date where the header has none."""
+        """ISO text of a moment, without the date if the header has none."""
         return iso_text(seconds, self.dated)
 
 
 class Administration:
-    """When the dose was given: two tags, dates that may be wrong, midnight."""
+    """The time of injection, from two tags, with dates that may be wrong, and across midnight.
+
+    Raises:
+        InputError: the time is missing, the two tags contradict each other, or a moment in another time zone
+            cannot be placed on the scanner's clock.
+    """
 
     def __init__(self, header: Header, clocks: Clocks, half_life: float):
         self.half_life, self.dated = half_life, clocks.dated
@@ -150,9 +158,10 @@ class Administration:
             self._compare(header, self.moment, self.time_of_day)
 
     def _place(self, header: Header, clocks: Clocks, moment: tuple[float, float | None] | None) -> None:
-        """Places a moment with an offset from UTC on the series' clock, or says that it cannot be.
+        """Places a moment with an offset from UTC on the series' clock; warns or refuses if that fails.
 
-        RadiopharmaceuticalStartTime has no offset: it is on the series' clock, and tells its offset.
+        RadiopharmaceuticalStartTime has no offset: it is on the series' clock, so the difference of the two
+        is the clock's offset.
         """
         unplaced = clocks.unplaced(moment)
         if unplaced is None:
@@ -166,22 +175,22 @@ class Administration:
                 if zone != offset:
                     header.notices.append(
                         f"{with_tag(self.key)} {clock_text(seconds)} {zone_text(offset)} is "
-                        f"{with_tag('RadiopharmaceuticalStartTime')} {clock_text(self.time_of_day)} on a scanner at "
-                        f"{zone_text(zone)}"
+                        f"{with_tag('RadiopharmaceuticalStartTime')} {clock_text(self.time_of_day)} on a "
+                        f"scanner at {zone_text(zone)}"
                     )
-            return  # else the two contradict each other, which is told or refused
+            return  # else the two contradict each other: `_compare` warns or refuses
         effect = suv_change_percent(3600.0, self.half_life)
         problem = (
             f"{clock_text(seconds)} {zone_text(offset)} states its offset from UTC and the series does not "
-            f"({with_tag('TimezoneOffsetFromUTC')} is missing): it cannot be placed on the scanner's clock, and "
-            f"an hour is {effect:.3g} % of the SUV"
+            f"({with_tag('TimezoneOffsetFromUTC')} is missing): it cannot be placed on the scanner's clock, "
+            f"and an hour is {effect:.3g} % of the SUV"
         )
         if effect > CONFIRM_PERCENT and not header.accept_clock:
-            mend = (
-                "give the scanner's time without offset (--header RadiopharmaceuticalStartDateTime=...), or take "
-                "the written clock with --accept-suv CLOCK"
+            remedy = (
+                "set the scanner's time without offset (--header RadiopharmaceuticalStartDateTime=...), or "
+                "take the written clock with --accept-suv CLOCK"
             )
-            raise refused(self.key, problem, mend)
+            raise refused(self.key, problem, remedy)
         header.warnings.append(f"{with_tag(self.key)} {problem}: the written clock is used")
 
     def _compare(self, header: Header, moment: float, time_of_day: float) -> None:
@@ -199,7 +208,17 @@ class Administration:
         self.time_of_day = moment % DAY_S
 
     def before(self, reference: float) -> tuple[float, list[str]]:
-        """(administration, notices) on the clock of `reference`; InputError where it cannot be known."""
+        """The time of injection before a reference time.
+
+        Args:
+            reference: the reference time [s], on the scanner's clock.
+
+        Returns:
+            the time of injection [s] on the same clock, and notices.
+
+        Raises:
+            InputError: it is not known, such as with a wrong date and a long-lived nuclide.
+        """
         notices = []
         if self.moment is not None and self.dated:
             uptake = reference - self.moment
@@ -207,13 +226,16 @@ class Administration:
                 return self.moment, self._midnight(self.moment, reference)
         if self.half_life >= LONG_LIVED_HALF_LIFE_S:
             problem = (
-                f"gives no date within ten half-lives before the reference time {clock_text(reference)}, and the "
-                f"nuclide is long-lived ({self.half_life:g} s)"
+                f"gives no date within ten half-lives before the reference time {clock_text(reference)}, and "
+                f"the nuclide is long-lived ({self.half_life:g} s)"
             )
             raise refused("RadiopharmaceuticalStartDateTime", problem, "correct the dates in the header")
         uptake = (reference - self.time_of_day + BEFORE_ADMINISTRATION_S) % DAY_S - BEFORE_ADMINISTRATION_S
         if uptake >= REBUILT_UPTAKE_LIMIT_S:
-            problem = f"{clock_text(self.time_of_day)} is not within 6 h before the reference time {clock_text(reference)}"
+            problem = (
+                f"{clock_text(self.time_of_day)} is not within 6 h before the reference time "
+                f"{clock_text(reference)}"
+            )
             raise refused(self.key, problem, "correct the time of injection or of the scan in the header")
         rebuilt = reference - uptake
         if self.moment is not None and abs(rebuilt - self.moment) > SAME_TIME_S:
@@ -226,8 +248,8 @@ class Administration:
     def _longest_dated(self) -> float:
         """Uptake [s] up to which complete dates are trusted.
 
-        Of a short-lived nuclide less than 23 h: there a time of day alone says the same, and a date that lies a
-        day off is the work of an anonymizer.
+        Less than 23 h for a short-lived nuclide: there the time of day suffices, and a date that is one day
+        off comes from an anonymizer.
         """
         longest = DATED_UPTAKE_HALF_LIVES * self.half_life
         if self.half_life >= LONG_LIVED_HALF_LIFE_S:

@@ -8,7 +8,7 @@ from drmc.errors import InputError
 from drmc.suv.tags import refused, with_tag
 from drmc.suv.values import quoted
 
-# What `suv_type` may be: name -> (output name, DICOM SUVType, formula).
+# The values of `suv_type`: name -> (output name, DICOM SUVType, formula).
 SUV_TYPES = {
     "bw": ("SUVbw", "BW", "body weight"),
     "lbm": (
@@ -33,7 +33,11 @@ TYPE_OF_DICOM = {dicom: name for name, (_, dicom, _) in SUV_TYPES.items()}
 
 
 def suv_type_name(text: str) -> str:
-    """The key of SUV_TYPES that `text` means ("bw", "SUVbw", "LBMJANMA"...); InputError for any other."""
+    """The key of SUV_TYPES that `text` means ("bw", "SUVbw", "LBMJANMA"...).
+
+    Raises:
+        InputError: the type is unknown.
+    """
     name = str(text).strip().lower()
     name = name.removeprefix("suv")
     if name not in SUV_TYPES:
@@ -42,7 +46,7 @@ def suv_type_name(text: str) -> str:
 
 
 def mean_count_time(half_life_s: float, duration_s: float) -> float:
-    """Seconds into a frame at which the activity equals its mean there: ln(lT / (1 - exp(-lT))) / l."""
+    """Seconds from the start of a frame until the activity equals its mean: ln(lT / (1 - exp(-lT))) / l."""
     decay = math.log(2.0) / half_life_s
     x = decay * duration_s
     if x < 1e-6:
@@ -57,15 +61,24 @@ def in_frame_term(half_life_s: float, duration_s: float) -> float:
 
 
 def body_norm(kind: str, weight_kg: float | None, height_m: float | None, sex: str | None) -> float:
-    """What SUV of this type multiplies activity per dose with: g (cm2 for "bsa").
+    """The factor of an SUV type between activity per dose and SUV: g (cm2 for "bsa").
 
-    Sex O takes the mean of the male and the female value. InputError with the tag where a fact is missing or
-    the formula gives nothing positive.
+    Sex O has the mean of the male and the female value.
+
+    Args:
+        kind: a key of SUV_TYPES.
+        weight_kg: weight.
+        height_m: height.
+        sex: "M", "F" or "O".
+
+    Raises:
+        InputError: a fact that the type needs is missing, or the result of the formula is not positive; the
+            message names the tag.
     """
     name = SUV_TYPES[kind][0]
     if kind != "ibw" and weight_kg is None:
         raise refused("PatientWeight", f"is missing or zero but {name} needs it", "write the weight in kg")
-    weight_kg = math.nan if weight_kg is None else weight_kg  # "ibw" alone needs none
+    weight_kg = math.nan if weight_kg is None else weight_kg  # only "ibw" does not need it
     if kind == "bw":
         return weight_kg * 1000.0
     if height_m is None:
@@ -89,21 +102,22 @@ def body_norm(kind: str, weight_kg: float | None, height_m: float | None, sex: s
         mass = 1.10 * weight_kg - slope * ratio if male else 1.07 * weight_kg - 148.0 * ratio
     if not mass > 0:
         raise InputError(
-            f"{name} is not defined for {with_tag('PatientSize')} {height_m:g} m and {with_tag('PatientWeight')} "
-            f"{weight_kg:g} kg: its formula gives {mass:.3g} kg; correct the header or use SUVbw"
+            f"{name} is not defined for {with_tag('PatientSize')} {height_m:g} m and "
+            f"{with_tag('PatientWeight')} {weight_kg:g} kg: its formula results in {mass:.3g} kg; correct "
+            "the header or use SUVbw"
         )
     return mass * 1000.0
 
 
 def exp2(exponent: float) -> float:
-    """2 to the power of the exponent; infinite or 0 where that leaves float64."""
+    """2 to the power of the exponent; infinite or 0 beyond the range of float64."""
     if exponent > 1000.0:
         return math.inf
     return 2.0**exponent if exponent > -1000.0 else 0.0
 
 
 def suv_change_percent(seconds: float, half_life_s: float) -> float:
-    """Change of the SUV in percent when the reference time moves by `seconds`; infinite beyond sense."""
+    """Change of the SUV [%] when the reference time moves by `seconds`; infinite beyond 60 half-lives."""
     exponent = seconds / half_life_s
     return (exp2(exponent) - 1.0) * 100.0 if abs(exponent) < 60.0 else math.copysign(math.inf, exponent)
 
@@ -114,8 +128,12 @@ def change_text(percent: float) -> str:
 
 
 def usable_factor(factor: float) -> float:
-    """The factor; InputError where it is not positive and finite."""
+    """The factor itself, if it is positive and finite.
+
+    Raises:
+        InputError: it is not.
+    """
     if not 0 < factor < math.inf:
-        problem = "with weight, half-life and times of the header gives no usable SUV factor"
+        problem = "with weight, half-life and times of the header results in no usable SUV factor"
         raise refused("RadionuclideTotalDose", problem, "correct the header")
     return factor

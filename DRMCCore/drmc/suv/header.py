@@ -1,4 +1,4 @@
-"""The headers of a series: what must be one value for all slices is refused where it is not."""
+"""The headers of a series: values that must be the same in all slices are refused if they differ."""
 
 from __future__ import annotations
 
@@ -10,16 +10,20 @@ from drmc.suv.values import as_text, number_of, quoted
 
 
 class Header:
-    """Reads the slices' mappings; what must be one value for the whole series is refused where it is not."""
+    """Reads the slices' mappings, and collects notices and warnings on them."""
 
     def __init__(self, slices: Sequence[Mapping[str, Any]], accept_clock: bool = False):
         self.slices = slices
-        self.accept_clock = accept_clock  # a moment whose zone is unknown is read by its written clock
+        self.accept_clock = accept_clock  # whether a moment in an unknown zone is read as written
         self.notices: list[str] = []
         self.warnings: list[str] = []
 
     def one(self, key: str) -> Any:
-        """The value that all slices share."""
+        """The value that all slices share.
+
+        Raises:
+            InputError: it differs between the slices.
+        """
         values = [s.get(key) for s in self.slices]
         first = _key(values[0])
         for value in values:
@@ -29,25 +33,29 @@ class Header:
         return values[0]
 
     def text(self, key: str) -> str:
-        """The text that all slices share, stripped; empty where absent."""
+        """The text that all slices share, stripped; "" if absent."""
         return as_text(self.one(key))
 
     def positive(self, key: str) -> float | None:
-        """The shared number; None where it is absent, empty or zero; refused where it is nonsense."""
+        """The shared number; None if it is absent, empty or zero.
+
+        Raises:
+            InputError: it differs between the slices, or is not a positive number.
+        """
         value = self.one(key)
         if not as_text(value):
             return None
         number = number_of(value)
         if number is None or number < 0:
-            raise refused(key, f"is {quoted(value)}, no positive number", "correct the header")
+            raise refused(key, f"is {quoted(value)}, not a positive number", "correct the header")
         return number or None
 
     def time(self, key: str, parse: Callable[[Any], Any]) -> Any:
-        """The shared time, date or moment; None with a notice where it cannot be read."""
+        """The shared time, date or moment; None, with a notice, if it cannot be read."""
         return self._parsed(key, self.one(key), parse)
 
     def times(self, key: str, parse: Callable[[Any], Any]) -> list[Any]:
-        """One per slice."""
+        """Like `time`, one value per slice."""
         return [self._parsed(key, s.get(key), parse) for s in self.slices]
 
     def _parsed(self, key: str, value: Any, parse: Callable[[Any], Any]) -> Any:
@@ -59,6 +67,6 @@ class Header:
 
 
 def _key(value: Any) -> Any:
-    """What two values must share to be the same: the number where they are numbers, else the text."""
+    """The key by which values are compared: the number if it is one, else the text."""
     number = number_of(value)
     return as_text(value) if number is None else number

@@ -1,9 +1,9 @@
-"""Values of a DICOM header that are given by hand because the header's are missing or wrong.
+"""Manual values: values of a DICOM header that the user enters because the header's are missing or wrong.
 
-A value by hand stands in for the header's in every slice when the SUV is decided, as if the file had said it from
-the start; files stay as they are. Which element means what is the SUV rules' business (drmc.suv). Only what is one
-value in a series and what a person can know of a scan may be given; an empty value means that the header's is wrong
-and nothing is known.
+A manual value replaces the header's in every slice when the SUV is decided, as if it had been in the file;
+files are not changed. The meaning of the elements is up to the SUV rules (drmc.suv.rules). Allowed are only
+elements that have one value in a series and that a person can know of a scan; an empty value means that the
+header's is wrong and the right one is not known.
 """
 
 from __future__ import annotations
@@ -19,19 +19,19 @@ from drmc.suv.formulas import SUV_TYPES
 from drmc.suv.times import parse_date, parse_datetime, parse_time
 
 _TIME, _DATE, _MOMENT, _NUMBER, _WHOLE = "time", "date", "moment", "number", "whole"
-_LONGEST = 16  # characters of a DICOM decimal string: longer ones could not be written as they are meant
+_LONGEST = 16  # characters of a DICOM decimal string: longer ones could not be written without rounding
 
 
 @dataclass(frozen=True)
 class Kind:
-    """What a value is: its form, or the words it may be; its unit in the header."""
+    """The kind of a value: its form, or the allowed words; and its unit in the header."""
 
     form: str | tuple[str, ...]
     unit: str = ""
 
     @property
     def expected(self) -> str:
-        """What has to be written, in words."""
+        """A description of the expected text."""
         if isinstance(self.form, tuple):
             return f"one of {', '.join(self.form)}"
         return {
@@ -62,7 +62,7 @@ KINDS: dict[str, Kind] = {
     "SUVType": Kind(tuple(dicom for _, dicom, _ in SUV_TYPES.values())),
 }
 NUMBERS = tuple(keyword for keyword, kind in KINDS.items() if kind.form in (_NUMBER, _WHOLE))
-# Those that stand in the RadiopharmaceuticalInformationSequence (0054,0016).
+# Those in the RadiopharmaceuticalInformationSequence (0054,0016).
 OF_THE_INJECTION = (
     "RadionuclideTotalDose",
     "RadionuclideHalfLife",
@@ -72,26 +72,35 @@ OF_THE_INJECTION = (
 
 
 def parse(assignments: Iterable[str]) -> dict[str, str]:
-    """Values by keyword from texts KEYWORD=VALUE, each in the form that DICOM writes; InputError for any other."""
+    """Manual values by keyword, in DICOM's form, from texts KEYWORD=VALUE.
+
+    Raises:
+        InputError: a text has another form, or a keyword is not allowed or occurs twice.
+    """
     values: dict[str, str] = {}
     for assignment in assignments:
         keyword, equals, text = assignment.partition("=")
         if not equals:
             raise InputError(f"--header {assignment}: write KEYWORD=VALUE, such as --header PatientWeight=70")
         if keyword.strip() in values:
-            raise InputError(f"--header {keyword.strip()}: is given twice: leave one out")
+            raise InputError(f"--header {keyword.strip()}: occurs twice: leave one out")
         values[keyword.strip()] = text
     return checked(values)
 
 
 def checked(values: Mapping[str, str]) -> dict[str, str]:
-    """The values in the form that DICOM writes ("" where the header's is to be left out); InputError otherwise."""
+    """The values in DICOM's form; "" removes the header's value.
+
+    Raises:
+        InputError: a keyword is not allowed, or a value does not have the form of its kind.
+    """
     found = {}
     for keyword, text in values.items():
         kind = KINDS.get(keyword)
         if kind is None:
             raise InputError(
-                f"--header {keyword}: cannot be given by hand, only {', '.join(KINDS)}: correct the file instead"
+                f"--header {keyword}: cannot be given by hand, only {', '.join(KINDS)}: correct the file "
+                "instead"
             )
         written = _written(kind, " ".join(text.split()))
         if written is None:
@@ -101,7 +110,7 @@ def checked(values: Mapping[str, str]) -> dict[str, str]:
 
 
 def _written(kind: Kind, text: str) -> str | None:
-    """The text as DICOM writes it, None where it makes no sense."""
+    """The text in DICOM's form, None if it is not valid."""
     if not text:
         return ""
     if isinstance(kind.form, tuple):
@@ -109,7 +118,7 @@ def _written(kind: Kind, text: str) -> str | None:
     if kind.form in (_NUMBER, _WHOLE):
         plain = re.fullmatch(r"\d+" if kind.form == _WHOLE else r"\d+\.?\d*([eE][+-]?\d+)?", text, re.ASCII)
         return text if plain and len(text) <= _LONGEST and 0 < float(text) < float("inf") else None
-    # People part the numbers of dates and times; DICOM does not.
+    # People separate the numbers of dates and times; DICOM does not.
     parse: Callable[[Any], Any]
     if kind.form == _TIME:
         text, parse = text.replace(":", ""), parse_time
@@ -125,18 +134,18 @@ def _written(kind: Kind, text: str) -> str | None:
     return text
 
 
-def replaced(slices: Sequence[Mapping[str, Any]], given: Mapping[str, str]) -> list[dict[str, Any]]:
-    """The header facts of all slices with the given values in place of the header's."""
+def override(slices: Sequence[Mapping[str, Any]], given: Mapping[str, str]) -> list[dict[str, Any]]:
+    """The header facts of all slices with the manual values in place of the header's."""
     values = {keyword: text or None for keyword, text in given.items()}
     return [{**facts, **values} for facts in slices]
 
 
-def stated(slices: Sequence[Mapping[str, Any]]) -> dict[str, str]:
-    """What the header itself says of each element that can be given by hand; "" where it says nothing."""
-    return {keyword: _stated(slices, keyword) for keyword in KINDS}
+def header_texts(slices: Sequence[Mapping[str, Any]]) -> dict[str, str]:
+    """The header's own value, as text, of each element that can have a manual value; "" if it has none."""
+    return {keyword: _header_text(slices, keyword) for keyword in KINDS}
 
 
-def _stated(slices: Sequence[Mapping[str, Any]], keyword: str) -> str:
+def _header_text(slices: Sequence[Mapping[str, Any]], keyword: str) -> str:
     texts = list(dict.fromkeys(_text(facts.get(keyword)) for facts in slices))
     return texts[0] if len(texts) == 1 else f"{min(texts)} to {max(texts)}"
 
@@ -148,24 +157,28 @@ def _text(value: Any) -> str:
     return "".join(c if c.isprintable() else "?" for c in text)[:40]
 
 
-def told(
+def with_manual_values_noted(
     decision: SUVDecision,
     slices: Sequence[Mapping[str, Any]],
     given: Mapping[str, str],
     idle: Sequence[str] = (),
 ) -> SUVDecision:
-    """The decision with a warning for each value that was given by hand, and all of them among its facts.
+    """Adds a warning for each manual value to a decision, and all of them to its facts.
 
-    `idle`: the keywords whose values have no effect on it.
+    Args:
+        decision: the decision with the manual values.
+        slices: the header facts of the files.
+        given: the manual values by keyword.
+        idle: the keywords whose values have no effect on the decision.
     """
     if not given:
         return decision
     lines: list[str] = []
     facts: dict[str, dict[str, Any]] = {}
     for keyword, text in given.items():
-        header = _stated(slices, keyword)
-        said = f"{text} {KINDS[keyword].unit}".strip() if text else "left out"
-        line = f"{keyword} given by hand: {said} (the header says {header or 'nothing'})"
+        header = _header_text(slices, keyword)
+        value = f"{text} {KINDS[keyword].unit}".strip() if text else "left out"
+        line = f"{keyword} given by hand: {value} (the header says {header or 'nothing'})"
         facts[keyword] = {"value": text, "header": header}
         if keyword in idle:
             line += f": it has no effect on the {decision.type}, the rule {decision.rule} decides without it"

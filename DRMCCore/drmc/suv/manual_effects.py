@@ -1,7 +1,8 @@
-"""What the values that enter an SUV do to it: those given by hand that have no effect, and two ways to one SUV that differ.
+"""The effect of values on an SUV: manual values without any effect, and contradicting Philips factors.
 
-A value by hand that the SUV's rule does not read changes nothing (a dose where the scanner stored the SUV itself): whoever
-gave it must be told. Philips states two factors; where they give different SUVs one of the facts behind them is wrong.
+A manual value that the SUV's rule does not use changes nothing (a dose if the scanner stored the SUV itself):
+the user has to know that. Philips writes two factors; if they result in different SUVs, one of the facts
+behind them is wrong.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from drmc.suv.values import number_of
 Slices = Sequence[Mapping[str, Any]]
 Decide = Callable[[Slices], SUVDecision]
 
-_LATER_S = 120.0  # by which a time is moved to see whether it counts
+_LATER_S = 120.0  # by which a time is shifted to see whether it has an effect
 _OTHERS = {"PatientSex": ("F", "M"), "DecayCorrection": ("ADMIN", "START"), "SUVType": ("LBMJANMA", "BW")}
 PHILIPS_SUV, PHILIPS_BQ = "PhilipsSUVScaleFactor", "PhilipsActivityConcentrationScaleFactor"
 
@@ -30,15 +31,20 @@ PHILIPS_SUV, PHILIPS_BQ = "PhilipsSUVScaleFactor", "PhilipsActivityConcentration
 def without_effect(
     decision: SUVDecision, slices: Slices, given: Mapping[str, str], decide: Decide
 ) -> list[str]:
-    """The keywords among those given by hand that the SUV does not rest on.
+    """The keywords of the manual values that have no effect on the SUV.
 
-    `slices`: the header as the files say it; `decide` decides a header. A value counts as soon as the SUV changes without
-    it, or with another one in its place.
+    A value has an effect if the SUV changes without it, or with another value in its place.
+
+    Args:
+        decision: the decision with all manual values.
+        slices: the header facts of the files.
+        given: the manual values by keyword.
+        decide: decides a header.
     """
-    return [keyword for keyword in given if not _counts(keyword, decision, slices, given, decide)]
+    return [keyword for keyword in given if not _has_effect(keyword, decision, slices, given, decide)]
 
 
-def _counts(
+def _has_effect(
     keyword: str, decision: SUVDecision, slices: Slices, given: Mapping[str, str], decide: Decide
 ) -> bool:
     others = {key: text for key, text in given.items() if key != keyword}
@@ -46,7 +52,7 @@ def _counts(
     variants = [others, *({**given, keyword: text} for text in _other_values(keyword, written))]
     for values in variants:
         try:
-            found = decide(manual.replaced(slices, values))
+            found = decide(manual.override(slices, values))
         except InputError:
             return True
         if (found.factor, found.factor_per_slice, found.rule) != (
@@ -59,7 +65,7 @@ def _counts(
 
 
 def _other_values(keyword: str, text: str) -> list[str]:
-    """Another value of the same kind; none where there is nothing to change."""
+    """Another value of the same kind, as a list; empty if there is nothing to change."""
     if keyword in _OTHERS:
         return [one for one in _OTHERS[keyword] if one != text][:1]
     number = number_of(text)
@@ -83,8 +89,16 @@ def _clock(seconds: float) -> str:
 
 
 def philips_disagreement(decision: SUVDecision, slices: Slices, decide: Decide) -> list[Finding]:
-    """What is to be said where dose, weight and times give another SUV than the Philips SUV scale factor (7053,xx00): one finding, which
-    needs the caller's word above 5 %; else none."""
+    """A finding if dose, weight and times contradict the Philips SUV scale factor (7053,xx00).
+
+    Args:
+        decision: the decision by that factor; others are not checked.
+        slices: the header facts.
+        decide: decides a header.
+
+    Returns:
+        at most one finding; above 5 % the caller has to accept it.
+    """
     if decision.rule != "PHILIPS_SSF":
         return []
     try:
@@ -94,10 +108,10 @@ def philips_disagreement(decision: SUVDecision, slices: Slices, decide: Decide) 
     percent = 100.0 * (other.factor / decision.factor - 1.0)
     if not math.isfinite(percent) or abs(percent) <= WARN_PERCENT:
         return []
-    said = (
+    line = (
         f"{PHILIPS_SUV} {TAGS[PHILIPS_SUV]} gives SUV = counts x {decision.factor:.6g}, but {PHILIPS_BQ} "
-        f"{TAGS[PHILIPS_BQ]} with dose, weight and times gives {other.factor:.6g} ({percent:+.1f} %): the first is "
-        "used"
+        f"{TAGS[PHILIPS_BQ]} with dose, weight and times gives {other.factor:.6g} ({percent:+.1f} %): the "
+        "first is used"
     )
-    mend = "check weight, dose and times, and give the right ones with --header KEYWORD=VALUE"
-    return [Finding("PHILIPS", said, mend, abs(percent) > CONFIRM_PERCENT)]
+    remedy = "check weight, dose and times, and set the right ones with --header KEYWORD=VALUE"
+    return [Finding("PHILIPS", line, remedy, abs(percent) > CONFIRM_PERCENT)]

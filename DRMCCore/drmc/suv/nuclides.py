@@ -45,13 +45,13 @@ _ELEMENT_NAMES = {
 
 
 def nuclide_of(code: str, meaning: str) -> str | None:
-    """The nuclide ("F-18") that a code value and meaning name; None where unknown or they disagree."""
+    """The nuclide ("F-18") that a code value and meaning name; None if it is unknown or they disagree."""
     named = nuclides_named(code, meaning)
     return named.pop() if len(named) == 1 else None
 
 
 def nuclides_named(code: str, meaning: str) -> set[str]:
-    """The nuclides that a code value and a text name, in any of the usual spellings ("F-18", "18F", "^18^Fluorine")."""
+    """The nuclides that a code value and a text name, in any usual spelling ("F-18", "^18^Fluorine")."""
     named = {name for name, (_, codes) in NUCLIDES.items() if code.strip() in codes}
     mass = re.search(r"\d{2,3}", meaning)
     if mass is None:

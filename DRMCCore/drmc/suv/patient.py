@@ -41,7 +41,11 @@ def _height(header: Header) -> float | None:
 
 
 def read_patient(header: Header, needed: set[str]) -> tuple[float | None, float | None, str | None]:
-    """Weight, height and sex; nonsense that none of the SUV types `needed` uses is told, not refused."""
+    """Weight [kg], height [m] and sex; invalid values that no SUV type in `needed` uses become a notice.
+
+    Raises:
+        InputError: a value that is needed is not valid.
+    """
 
     def read(function: Callable[[Header], float | None], used: bool) -> float | None:
         try:
@@ -57,7 +61,11 @@ def read_patient(header: Header, needed: set[str]) -> tuple[float | None, float 
 
 
 def read_dose(header: Header) -> float:
-    """The injected activity in Bq (0018,1074); InputError where it is missing."""
+    """The injected activity (0018,1074) in Bq.
+
+    Raises:
+        InputError: it is missing or zero.
+    """
     dose = header.positive("RadionuclideTotalDose")
     if dose is None:
         raise refused("RadionuclideTotalDose", "is missing or zero", "write the injected dose in Bq")
@@ -65,7 +73,7 @@ def read_dose(header: Header) -> float:
 
 
 def dose_in_bq(dose: float, name: str, notices: list[str], warnings: list[str]) -> float:
-    """The dose in Bq: below 1e4 it must have been MBq, which is told; what is still unusual is warned of."""
+    """The dose in Bq: below 1e4 it must have been MBq (a notice); one that is still unusual is a warning."""
     if dose < 1e4:
         notices.append(f"{name} {dose:g} taken as MBq")
         dose *= 1e6
@@ -75,10 +83,14 @@ def dose_in_bq(dose: float, name: str, notices: list[str], warnings: list[str]) 
 
 
 def read_half_life(header: Header) -> tuple[float, str | None]:
-    """The half-life in s, from the header or from the coded nuclide, and the nuclide."""
+    """The half-life in s, from the header or from the coded nuclide, and the nuclide.
+
+    Raises:
+        InputError: it is missing, impossible, or contradicts the nuclide.
+    """
     named = nuclides_named(header.text("RadionuclideCodeValue"), header.text("RadionuclideCodeMeaning"))
-    stated = header.positive("RadionuclideHalfLife")
-    if stated is None:
+    half_life = header.positive("RadionuclideHalfLife")
+    if half_life is None:
         if len(named) != 1:
             problem = f"is missing or zero and the nuclide {TAGS['RadionuclideCodeValue']} is not a known one"
             raise refused("RadionuclideHalfLife", problem, "write the half-life in s")
@@ -88,25 +100,27 @@ def read_half_life(header: Header) -> tuple[float, str | None]:
             f"{with_tag('RadionuclideHalfLife')} is missing: {half_life:g} s of {nuclide} used"
         )
         return half_life, nuclide
-    if not HALF_LIFE_RANGE_S[0] <= stated <= HALF_LIFE_RANGE_S[1]:
+    if not HALF_LIFE_RANGE_S[0] <= half_life <= HALF_LIFE_RANGE_S[1]:
         raise refused(
-            "RadionuclideHalfLife", f"is {stated:g} s, which no tracer has", "write the half-life in s"
+            "RadionuclideHalfLife", f"is {half_life:g} s, which no tracer has", "write the half-life in s"
         )
     if not named:
-        return stated, None
-    nuclide = min(named, key=lambda n: abs(math.log(stated / NUCLIDES[n][0])))
+        return half_life, None
+    nuclide = min(named, key=lambda n: abs(math.log(half_life / NUCLIDES[n][0])))
     known = NUCLIDES[nuclide][0]
     if len(named) > 1:
         header.notices.append(
             f"{with_tag('RadionuclideCodeValue')}: code and meaning name {' and '.join(sorted(named))}; "
-            f"the stated half-life {stated:g} s is used"
+            f"the half-life {half_life:g} s of the header is used"
         )
-    if not 0.5 <= stated / known <= 2.0:
-        problem = f"{stated:g} s contradicts {nuclide} ({known:g} s) of {with_tag('RadionuclideCodeValue')}"
+    if not 0.5 <= half_life / known <= 2.0:
+        problem = (
+            f"{half_life:g} s contradicts {nuclide} ({known:g} s) of {with_tag('RadionuclideCodeValue')}"
+        )
         raise refused("RadionuclideHalfLife", problem, "correct one of them; the half-life is in s")
-    if abs(stated / known - 1.0) > 0.01:
+    if abs(half_life / known - 1.0) > 0.01:
         header.warnings.append(
-            f"{with_tag('RadionuclideHalfLife')} {stated:g} s differs from {nuclide} ({known:g} s) by "
-            f"{100.0 * (stated / known - 1.0):+.1f} %: the header's value is used"
+            f"{with_tag('RadionuclideHalfLife')} {half_life:g} s differs from {nuclide} ({known:g} s) by "
+            f"{100.0 * (half_life / known - 1.0):+.1f} %: the header's value is used"
         )
-    return stated, nuclide
+    return half_life, nuclide

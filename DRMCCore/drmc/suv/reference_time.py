@@ -1,14 +1,14 @@
-"""The moment to which a series with DecayCorrection START is corrected: candidates and choice."""
+"""The reference time of a series with DecayCorrection START: candidates and choice."""
 
 from __future__ import annotations
 
 import math
 import re
 from dataclasses import dataclass
-from typing import Any
 
 from drmc.errors import InputError, SUVRefusedError
 from drmc.suv.clocks import Administration, Clocks
+from drmc.suv.decision import Candidate
 from drmc.suv.formulas import change_text, exp2, in_frame_term, mean_count_time, suv_change_percent
 from drmc.suv.header import Header
 from drmc.suv.limits import (
@@ -25,8 +25,7 @@ from drmc.suv.times import DAY_S, clock_text, nearest_day, parse_datetime, zone_
 from drmc.suv.values import number_of
 
 TIME_RULES = ("PRIVATE", "ST", "BACK", "AT_MIN", "GE_AT_FRT", "SSF_RATIO", "DCDT")
-# Pairs that come from different fields of the header; when they agree with the choice, nobody needs to be
-# asked.
+# Pairs from different fields of the header; if they agree, the user need not confirm the choice.
 _INDEPENDENT = [
     {"ST", "BACK"},
     {"ST", "AT_MIN"},
@@ -52,13 +51,13 @@ class _Candidate:
 
 
 def _complete(header: Header) -> bool | None:
-    """Whether all slices of the series are here; None where the header does not say."""
+    """Whether all slices of the series are present; None if the header has no NumberOfSlices."""
     announced = number_of(header.slices[0].get("NumberOfSlices"))
     return None if not announced else len(header.slices) == int(announced)
 
 
 class ReferenceTime:
-    """The moment to which an image with DecayCorrection START is corrected: candidates and choice."""
+    """The moment to which an image with DecayCorrection START is corrected; `found`: the candidates."""
 
     def __init__(self, header: Header, clocks: Clocks, administration: Administration):
         self.header, self.clocks, self.administration = header, clocks, administration
@@ -71,16 +70,17 @@ class ReferenceTime:
         if clocks.earliest is not None:
             whole = _complete(header) is not False
             self._add("AT_MIN", clocks.earliest, whole, "" if whole else "slices are missing")
-        # In Enhanced PET this element is the reference time by definition (DICOM PS3.3 C.8.22.6); in a classic
-        # header it is a stranger, worth a comparison.
+        # In Enhanced PET this element is the reference time by definition (DICOM PS3.3 C.8.22.6); a classic
+        # header should not contain it, there it is used as a cross-check only.
         self.defined = header.text("DecayCorrected").upper() == "YES"
         written = header.time("DecayCorrectionDateTime", parse_datetime)
-        stated = clocks.local(written)
-        if stated is not None and clocks.dated:
-            self._add("DCDT", stated, *self._placed(written))
+        defined_time = clocks.local(written)
+        if defined_time is not None and clocks.dated:
+            self._add("DCDT", defined_time, *self._placed(written))
         elif self.defined:
             header.notices.append(
-                f"{with_tag('DecayCorrectionDateTime')} is missing: the reference time is that of a classic series"
+                f"{with_tag('DecayCorrectionDateTime')} is missing: the reference time is that of a classic "
+                "series"
             )
 
     def _add(self, rule: str, time: float, plausible: bool, note: str = "") -> None:
@@ -96,7 +96,7 @@ class ReferenceTime:
         self.found[rule] = _Candidate(rule, time, plausible, note)
 
     def _placed(self, moment: tuple[float, float | None] | None) -> tuple[bool, str]:
-        """Whether a moment can be a reference time by its offset from UTC, and why not."""
+        """Whether a moment can be placed on the scanner's clock by its offset from UTC, and why not."""
         unplaced = self.clocks.unplaced(moment)
         if unplaced is None or self.header.accept_clock:
             return True, ""
@@ -165,7 +165,7 @@ class ReferenceTime:
             self._add("GE_AT_FRT", starts[0], not note, note)
 
     def add_philips_ratio(self, dose: float, weight: float | None) -> None:
-        """The time at which both Philips factors give the same SUVbw: the vendor's own answer."""
+        """Adds the candidate at which both Philips factors result in the same SUVbw, the vendor's answer."""
         counts_to_suv, counts_to_bq = (
             number_of(self.header.one(key))
             for key in ("PhilipsSUVScaleFactor", "PhilipsActivityConcentrationScaleFactor")
@@ -182,7 +182,14 @@ class ReferenceTime:
                 return
 
     def choose(self, accept: str | None) -> _Candidate:
-        """The preferred reference time, or the accepted one; SUVRefusedError where it stays open."""
+        """The preferred reference time, or the accepted one.
+
+        Args:
+            accept: the rule that the caller accepts, if any.
+
+        Raises:
+            SUVRefusedError: the header leaves the reference time open.
+        """
         chosen = None
         try:
             chosen = self._accepted(accept) if accept in TIME_RULES else self._preferred()
@@ -214,7 +221,7 @@ class ReferenceTime:
         if back is not None and back.plausible:
             return self._instead_of_series_time(back, "it is computed back from the frames")
         if earliest is not None and earliest.plausible and _complete(self.header):
-            # A back-computed time that merely could not be verified may still be the right one.
+            # A back-computed time that could not be verified may still be the right one.
             apart = 0.0
             if back is not None and back.note == _UNVERIFIED:
                 apart = abs(suv_change_percent(back.time - earliest.time, self.half_life))
@@ -226,8 +233,8 @@ class ReferenceTime:
         tags = f"{with_tag('SeriesTime')}, {with_tag('AcquisitionTime')} and {with_tag('FrameReferenceTime')}"
         if not self.found:
             raise InputError(
-                f"{tags} give no reference time for {with_tag('DecayCorrection')} START: restore them in the "
-                "header"
+                f"{tags} do not determine the reference time for {with_tag('DecayCorrection')} START: "
+                "restore them in the header"
             )
         raise InputError(
             f"{tags} leave the reference time of {with_tag('DecayCorrection')} START open: "
@@ -241,7 +248,7 @@ class ReferenceTime:
         return candidate
 
     def _weigh(self, chosen: _Candidate, accept: str | None) -> None:
-        """Warns of a choice that another plausible time contradicts; refuses it where nothing supports it."""
+        """Warns of a choice that another plausible time contradicts; refuses it if nothing supports it."""
         changes = {
             c.rule: suv_change_percent(c.time - chosen.time, self.half_life)
             for c in self.found.values()
@@ -268,14 +275,20 @@ class ReferenceTime:
             return
         raise refused("SeriesTime", f"and the other times contradict each other: {line}", _NAME_THE_RULE)
 
-    def candidates(self, chosen: _Candidate | None) -> list[dict[str, Any]]:
-        """Every candidate as plain values, with its effect on the SUV where one is chosen."""
-        rows = []
+    def candidates(self, chosen: _Candidate | None) -> list[Candidate]:
+        """Every candidate as plain values, with its effect on the SUV if one is chosen."""
+        rows: list[Candidate] = []
         for c in self.found.values():
             percent = math.nan if chosen is None else suv_change_percent(c.time - chosen.time, self.half_life)
-            shown = round(percent, 4) if math.isfinite(percent) else None
-            row = {"rule": c.rule, "time": self.clocks.iso(c.time), "difference_percent": shown}
-            rows.append({**row, "plausible": c.plausible, "note": c.note})
+            rows.append(
+                {
+                    "rule": c.rule,
+                    "time": self.clocks.iso(c.time),
+                    "difference_percent": round(percent, 4) if math.isfinite(percent) else None,
+                    "plausible": c.plausible,
+                    "note": c.note,
+                }
+            )
         return rows
 
 
@@ -283,17 +296,18 @@ _NAME_THE_RULE = "find out which is right and name it with --accept-suv RULE, or
 
 
 def _frame_reference_is_start(header: Header, clocks: Clocks, half_life: float) -> bool:
-    """Whether DecayFactor says on all slices that FrameReferenceTime is the start of the frame (GE).
+    """Whether, by DecayFactor on all slices, FrameReferenceTime is the start of the frame (GE).
 
-    It is then 2^(FRT/T) times the in-frame term. Where that term is too near to 1 to tell, it says nothing.
+    DecayFactor is then 2^(FRT/T) times the in-frame term. If that term is too near to 1, this cannot be
+    decided.
     """
-    told = False
+    decided = False
     for s, frame, duration in zip(header.slices, clocks.reference, clocks.duration, strict=True):
-        stated = number_of(s.get("DecayFactor"))
-        if stated is None or frame is None or not duration or duration <= 0:
+        factor = number_of(s.get("DecayFactor"))
+        if factor is None or frame is None or not duration or duration <= 0:
             return False
         expected, term = exp2(frame / half_life), in_frame_term(half_life, duration)
-        if not 0.0 < expected < math.inf or abs(stated / (expected * term) - 1.0) > DECAY_FACTOR_TOLERANCE:
+        if not 0.0 < expected < math.inf or abs(factor / (expected * term) - 1.0) > DECAY_FACTOR_TOLERANCE:
             return False
-        told = told or term - 1.0 > 2.0 * DECAY_FACTOR_TOLERANCE
-    return told
+        decided = decided or term - 1.0 > 2.0 * DECAY_FACTOR_TOLERANCE
+    return decided

@@ -1,4 +1,4 @@
-"""From PET header facts to an SUV factor: one rule set, every choice named, everything unknowable refused."""
+"""The SUV rules: from the header facts of a PET series to an SUV factor, with the name of every choice."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ _RULE_SOURCE = {
     "CM2ML": "Units CM2ML (0054,1001): the stored value is SUVbsa",
     "PHILIPS_SSF": "Philips SUV scale factor (7053,xx00): SUVbw = counts x factor",
 }
-# What must be one value in a series, whether its SUV needs it or not: anything else mixes series.
+# Elements with one value in a series, whether its SUV needs them or not: otherwise series are mixed.
 _ONE_PER_SERIES = (
     "Units",
     "SUVType",
@@ -62,18 +62,23 @@ def decide(
 ) -> SUVDecision:
     """Decides how the stored (rescaled) values of one PET series become SUV.
 
-    `slices`: one mapping per slice from DICOM keyword to plain value (str, number, list, None). What the
-    RadiopharmaceuticalInformationSequence holds lies flat beside the rest, with `RadiopharmaceuticalItems`
-    (how many), `RadionuclideCodeValue` and `RadionuclideCodeMeaning`; private elements are named
-    `GEScanDateTime`, `GEAdministrationDateTime`, `SiemensDecayCorrectionDateTime`, `PhilipsSUVScaleFactor`
-    and `PhilipsActivityConcentrationScaleFactor`; `PrivateWithoutCreator` lists those found in block 10
-    without a creator. `DecayCorrected` YES, which only Enhanced PET has, makes DecayCorrectionDateTime the
-    reference time. `suv_type`: a key of SUV_TYPES. `accept_rule`: the rule to follow where the header leaves
-    the time open. `accept_clock`: a time with an offset from UTC that cannot be placed on the scanner's clock is
-    read as written. `synonyms`: what messages call an element ("Units (0054,1001)") that this image says by
-    another.
+    Args:
+        slices: one mapping per slice from DICOM keyword to plain value (str, number, list, None). The
+            elements of the RadiopharmaceuticalInformationSequence (0054,0016) are beside the others, with
+            `RadiopharmaceuticalItems` (their number), `RadionuclideCodeValue` and `RadionuclideCodeMeaning`;
+            private elements are named `GEScanDateTime`, `GEAdministrationDateTime`,
+            `SiemensDecayCorrectionDateTime`, `PhilipsSUVScaleFactor` and
+            `PhilipsActivityConcentrationScaleFactor`; `PrivateWithoutCreator` lists those found in block 10
+            without a creator. `DecayCorrected` YES, which only Enhanced PET has, makes
+            DecayCorrectionDateTime the reference time.
+        suv_type: a key of SUV_TYPES.
+        accept_rule: the rule to follow if the header leaves the reference time open.
+        accept_clock: whether a time with an offset from UTC that cannot be placed on the scanner's clock is
+            read as written.
+        synonyms: names of elements for messages ("Units (0054,1001)") that this image has under another name.
 
-    Raises SUVRefusedError, naming the tag and the mend, where the SUV cannot be known.
+    Raises:
+        SUVRefusedError: the header does not determine the SUV; the message names the tag and the remedy.
     """
 
     def renamed(text: str) -> str:
@@ -165,7 +170,7 @@ def _corrections(header: Header) -> list[str]:
 
 
 def _check_series(header: Header) -> None:
-    """What holds for every unit: one series, one injection, attenuation- and decay-corrected, intercept 0."""
+    """Checks for all units: one series, one injection, attenuation- and decay-corrected, intercept 0."""
     for key in _ONE_PER_SERIES:
         header.one(key)
     for s in header.slices:
@@ -193,7 +198,7 @@ def _check_series(header: Header) -> None:
 
 
 def _stored_suv_type(header: Header, units: str) -> str | None:
-    """The SUV type of the stored values where they are SUV already (GML, CM2ML), else None."""
+    """The SUV type of the stored values if they are SUV already (GML, CM2ML), else None."""
     if units not in ("GML", "CM2ML"):
         return None
     text = header.text("SUVType").upper()
@@ -217,5 +222,5 @@ def _stored_suv_type(header: Header, units: str) -> str | None:
 
 
 def _philips_suv_factor(header: Header) -> float | None:
-    """SUVbw per count; None where it is absent or 0, which means "not convertible"."""
+    """SUVbw per count; None if it is absent or 0, which means "not convertible"."""
     return header.positive("PhilipsSUVScaleFactor")

@@ -1,4 +1,4 @@
-"""The SUV factor of an image file, from the JSON beside it with the keys of BIDS-PET."""
+"""The SUV factor of an image file, from the JSON side-car with the keys of BIDS-PET."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from drmc.suv.patient import dose_in_bq
 from drmc.suv.values import as_text, number_of, printable_line, quoted
 
 BQ_PER_UNIT = {"bq": 1.0, "kbq": 1e3, "mbq": 1e6, "gbq": 1e9}
-# Bq/ml in one unit of an activity concentration, by the code that stands for it here.
+# Bq/ml per unit of an activity concentration, by the unit's code in this program.
 ACTIVITY_UNITS = {"BQML": 1.0, "KBQML": 1e3, "MBQML": 1e6, "NCIML": 37.0, "UCIML": 37_000.0}
 
 
@@ -36,15 +36,25 @@ def decide_sidecar(
     slices: int,
     accept_clock: bool = False,
 ) -> SUVDecision:
-    """The decision for an image that is no DICOM, from the JSON beside it, with the keys of BIDS-PET.
+    """The SUV decision for an image file, from the JSON side-car with the keys of BIDS-PET.
 
-    `name`: the side-car in messages. `stored`: "SUV" or a key of ACTIVITY_UNITS. With an activity either
-    `SUVFactor` (SUV per stored unit, or one for each of the `slices`), or PatientWeight [kg], InjectedRadioactivity with
-    InjectedRadioactivityUnits, RadionuclideHalfLife [s] or TracerRadionuclide, InjectionStart [s] and, by
-    ImageDecayCorrected, ImageDecayCorrectionTime [s], or FrameTimesStart [s] (without it ScanStart) and
-    FrameDuration [s]; all times count from TimeZero. Other SUV types than SUVbw want PatientSize [m] and
-    PatientSex too; SUVType names what is stored. `SUVWarnings`: what was to be said of the SUV of the scan that
-    the image comes from. `accept_clock`: a frame that starts before the scan is taken so.
+    An activity needs either `SUVFactor` (SUV per stored unit, one number or one per slice), or PatientWeight
+    [kg], InjectedRadioactivity with InjectedRadioactivityUnits, RadionuclideHalfLife [s] or
+    TracerRadionuclide, InjectionStart [s] and, by ImageDecayCorrected, either ImageDecayCorrectionTime [s],
+    or FrameTimesStart [s] (default: ScanStart) and FrameDuration [s]; all times count from TimeZero. SUV
+    types other than SUVbw need PatientSize [m] and PatientSex too; SUVType is the stored type. `SUVWarnings`:
+    the warnings on the SUV of the scan from which the image was made.
+
+    Args:
+        sidecar: the content of the side-car.
+        stored: "SUV" or a key of ACTIVITY_UNITS.
+        suv_type: a key of SUV_TYPES.
+        name: the side-car in messages.
+        slices: the number of slices of the image.
+        accept_clock: whether a frame that starts before the scan is accepted.
+
+    Raises:
+        InputError: a key is missing, not valid, or contradicts another.
     """
     kind = suv_type_name(suv_type)
     card = _Sidecar(sidecar, stored, name, accept_clock)
@@ -88,7 +98,7 @@ def decide_sidecar(
 
 
 class _Sidecar:
-    """Reads the side-car of an image; every refusal names its key."""
+    """Reads the side-car of an image; every refusal names the key."""
 
     def __init__(self, values: Mapping[str, Any], stored: str, name: str, accept_clock: bool = False):
         self.values, self.stored, self.name = values, stored, name
@@ -167,7 +177,7 @@ class _Sidecar:
         return uptake, gain, source
 
     def _frame_start(self, half_life: float, warnings: list[str]) -> tuple[float, str]:
-        """When the frame starts, and the key that says so: in BIDS both count from TimeZero."""
+        """The start of the frame and its key; in BIDS both keys count from TimeZero."""
         if self.values.get("FrameTimesStart") is None:
             return self.number("ScanStart"), "ScanStart"
         start = self.number("FrameTimesStart")
@@ -175,8 +185,8 @@ class _Sidecar:
         if scan is not None and start < scan - SAME_TIME_S:
             effect = suv_change_percent(scan - start, half_life)
             problem = (
-                f'{self.name}: "FrameTimesStart" {start:g} s lies before "ScanStart" {scan:g} s, though both count '
-                f"from TimeZero ({effect:.3g} % of the SUV)"
+                f'{self.name}: "FrameTimesStart" {start:g} s lies before "ScanStart" {scan:g} s, though both '
+                f"count from TimeZero ({effect:.3g} % of the SUV)"
             )
             if effect > CONFIRM_PERCENT and not self.accept_clock:
                 raise InputError(f"{problem}: correct one, or take FrameTimesStart with --accept-suv CLOCK")
@@ -184,7 +194,7 @@ class _Sidecar:
         return start, "FrameTimesStart"
 
     def facts(self, kind: str) -> dict[str, Any]:
-        """What a report shows; nothing is refused here."""
+        """The facts for the report; nothing is refused here."""
         dose = number_of(self.values.get("InjectedRadioactivity"))
         unit = BQ_PER_UNIT.get(as_text(self.values.get("InjectedRadioactivityUnits")).lower())
         return {
@@ -193,7 +203,7 @@ class _Sidecar:
             "weight_kg": number_of(self.values.get(self.weight_key)),
             "height_m": number_of(self.values.get("PatientSize")),
             "sex": as_text(self.values.get("PatientSex")) or None,
-            # None where it is unknown or overflows
+            # None if it is unknown or overflows.
             "dose_bq": None if dose is None or unit is None else number_of(dose * unit),
             "nuclide": nuclide_of("", as_text(self.values.get("TracerRadionuclide"))),
             "tracer": as_text(self.values.get("TracerName")) or None,

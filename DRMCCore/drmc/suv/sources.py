@@ -1,4 +1,4 @@
-"""Where the facts of a scan are written, and the words with which a caller vouches for them."""
+"""The places where the facts of a scan are written, and the words with which a caller vouches for them."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from drmc.suv.reference_time import TIME_RULES
 from drmc.suv.tags import TAGS
 from drmc.suv.values import number_of
 
-# What a caller can vouch for (--accept-suv), with what it says.
+# What a caller can vouch for (--accept-suv), and its description.
 WORDS = {
     "DOSE": "the injected activity",
     "HALF_LIFE": "the half-life",
@@ -26,9 +26,13 @@ _RULES = (*TIME_RULES, "NONE")
 
 
 def accepted(text: str | None) -> tuple[str | None, frozenset[str]]:
-    """The reference-time rule and the words of WORDS in what the caller accepts, such as "ST,DOSE".
+    """The reference-time rule and the words of WORDS that the caller accepts.
 
-    InputError for anything else, or for two rules.
+    Args:
+        text: rule and words, separated by commas, such as "ST,DOSE".
+
+    Raises:
+        InputError: a word is unknown, or there are two rules.
     """
     parts = [part.strip().upper().replace("-", "_") for part in (text or "").split(",") if part.strip()]
     words = frozenset(part for part in parts if part in WORDS)
@@ -42,16 +46,16 @@ def accepted(text: str | None) -> tuple[str | None, frozenset[str]]:
 
 @dataclass(frozen=True)
 class Source:
-    """Where the facts of a scan are written.
+    """The place where the facts of a scan are written.
 
-    `named(quantity)`: what a message calls it ("PatientWeight (0010,1030)"); `written(quantity)`: its value as written;
-    `mend(quantity, example)`: how it is corrected; `dose_in`: the unit that the place of the dose prescribes or states,
-    None where it is guessed from the value.
+    `named(quantity)`: its name for messages ("PatientWeight (0010,1030)"); `written(quantity)`: its value as
+    written; `remedy(quantity, example)`: how to correct it; `dose_in`: the unit that the place prescribes or
+    states for the dose, None if it is guessed from the value.
     """
 
     named: Callable[[str], str]
     written: Callable[[str], Any]
-    mend: Callable[[str, str], str]
+    remedy: Callable[[str, str], str]
     dose_in: str | None = None
 
 
@@ -80,9 +84,12 @@ _KEYS = {
 
 
 def of_header(slices: Sequence[Mapping[str, Any]], synonyms: Mapping[str, str]) -> Source:
-    """The header of a DICOM series, with the values given by hand in it.
+    """The header of a DICOM series, including the manual values.
 
-    `synonyms`: what an Enhanced image calls an element otherwise (empty for a classic one); it states its dose in MBq.
+    Args:
+        slices: the header facts.
+        synonyms: names of elements that an Enhanced image has under another name, empty for a classic one; an
+            Enhanced image has its dose in MBq.
     """
     enhanced = bool(synonyms)
 
@@ -90,38 +97,38 @@ def of_header(slices: Sequence[Mapping[str, Any]], synonyms: Mapping[str, str]) 
         name = f"{_TAGS[quantity]} {TAGS[_TAGS[quantity]]}"
         return synonyms.get(name, name)
 
-    def mend(quantity: str, example: str) -> str:
-        return f"correct the header, or give the right value with --header {_TAGS[quantity]}={example}"
+    def remedy(quantity: str, example: str) -> str:
+        return f"correct the header, or set the right value with --header {_TAGS[quantity]}={example}"
 
     first = slices[0] if slices else {}
     dose = number_of(first.get("RadionuclideTotalDose"))
     small = dose is not None and dose < 1e4
     unit = "Bq" if not small else "MBq" if enhanced else None
-    return Source(named, lambda quantity: first.get(_TAGS[quantity]), mend, unit)
+    return Source(named, lambda quantity: first.get(_TAGS[quantity]), remedy, unit)
 
 
 def of_sidecar(card: Mapping[str, Any], file: str) -> Source:
-    """The side-car JSON of an image; `file` its name in messages."""
+    """The JSON side-car of an image; `file`: its name in messages."""
     keys = dict(_KEYS)
     if "PatientWeight" not in card and "BodyWeight" in card:
         keys["weight"] = "BodyWeight"
     unit = str(card.get("InjectedRadioactivityUnits") or "").strip() or None
 
-    def mend(quantity: str, example: str) -> str:
+    def remedy(quantity: str, example: str) -> str:
         return f'correct "{keys[quantity]}" in {file}'
 
     return Source(
         lambda quantity: f'{file}: "{keys[quantity]}"',
         lambda quantity: card.get(keys[quantity]),
-        mend,
+        remedy,
         unit,
     )
 
 
 def of_image(path: Any) -> Source:
-    """An image file that has no side-car: nothing of the patient is known."""
+    """An image file without a side-car: nothing is known of the patient."""
 
-    def mend(quantity: str, example: str) -> str:
+    def remedy(quantity: str, example: str) -> str:
         return "say what the voxels are with --units"
 
-    return Source(lambda quantity: f"{path}: units", lambda quantity: "SUV", mend)
+    return Source(lambda quantity: f"{path}: units", lambda quantity: "SUV", remedy)

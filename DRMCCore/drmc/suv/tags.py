@@ -48,6 +48,6 @@ def with_tag(key: str) -> str:
     return f"{key} {TAGS[key]}"
 
 
-def refused(key: str, problem: str, mend: str) -> InputError:
-    """The refusal of a header: the tag, what is wrong with it, how to mend it."""
-    return InputError(f"{with_tag(key)} {problem}: {mend}")
+def refused(key: str, problem: str, remedy: str) -> InputError:
+    """The error of a header: the tag, what is wrong with it, how to correct it."""
+    return InputError(f"{with_tag(key)} {problem}: {remedy}")

@@ -18,7 +18,10 @@ _DT = re.compile(r"(\d{4})(\d\d)(\d\d)(\d\d)(?:(\d\d)(?:(\d\d)(?:\.(\d{1,6}))?)?
 def parse_time(text: Any) -> float | None:
     """Seconds of the day of a DICOM TM: HH, HHMM, HHMMSS or HHMMSS.F to .FFFFFF, blank-padded, also HH:MM:SS.
 
-    None where empty; ValueError where it is no time of day. Second 60 is the next minute's 0.
+    None for an empty text. Second 60 is the next minute's 0.
+
+    Raises:
+        ValueError: the text is not a time of day.
     """
     text = as_text(text)
     if not text:
@@ -30,9 +33,10 @@ def parse_time(text: Any) -> float | None:
 
 
 def parse_date(text: Any) -> float | None:
-    """Seconds from 1900-01-01 to the start of a DICOM DA (YYYYMMDD, also YYYY.MM.DD).
+    """Seconds from 1900-01-01 to the start of a DICOM DA (YYYYMMDD, also YYYY.MM.DD); None for an empty text.
 
-    None where empty; ValueError where it is no date.
+    Raises:
+        ValueError: the text is not a date.
     """
     text = as_text(text)
     if not text:
@@ -44,9 +48,12 @@ def parse_date(text: Any) -> float | None:
 
 
 def parse_datetime(text: Any) -> tuple[float, float | None] | None:
-    """(seconds from 1900-01-01 by the written clock, offset from UTC in s or None) of a DICOM DT.
+    """A DICOM DT as (seconds from 1900-01-01 by the written clock, offset from UTC in s or None).
 
-    None where empty; ValueError where it is no DT, or a date without an hour.
+    None for an empty text.
+
+    Raises:
+        ValueError: the text is not a DT, or is a date without an hour.
     """
     text = as_text(text)
     if not text:
@@ -59,7 +66,11 @@ def parse_datetime(text: Any) -> tuple[float, float | None] | None:
 
 
 def parse_offset(text: Any) -> float | None:
-    """Seconds east of UTC of a DICOM time zone offset (+ZZXX or -ZZXX); None where empty; ValueError."""
+    """Seconds east of UTC of a DICOM time zone offset (+ZZXX or -ZZXX); None for an empty text.
+
+    Raises:
+        ValueError: the text is not an offset.
+    """
     text = as_text(text)
     if not text:
         return None
@@ -86,12 +97,12 @@ def _seconds_of_date(year: str, month: str, day: str) -> float:
 
 
 def nearest_day(time_of_day: float, anchor: float) -> float:
-    """The moment with this time of day that lies nearest to `anchor`."""
+    """The moment with this time of day that is nearest to `anchor`."""
     return time_of_day + DAY_S * math.floor((anchor - time_of_day) / DAY_S + 0.5)
 
 
 def iso_text(seconds: float | None, dated: bool) -> str | None:
-    """ISO text of seconds from 1900-01-01, time of day alone where `dated` is false; None out of range."""
+    """ISO text of seconds from 1900-01-01, only the time of day if `dated` is False; None out of range."""
     if seconds is None or not math.isfinite(seconds):
         return None
     try:
@@ -102,12 +113,12 @@ def iso_text(seconds: float | None, dated: bool) -> str | None:
 
 
 def zone_text(offset: float) -> str:
-    """An offset from UTC as DICOM writes it."""
+    """An offset from UTC in DICOM's form."""
     minutes = round(abs(offset) / 60.0)
     return f"{'-' if offset < 0 else '+'}{minutes // 60:02d}{minutes % 60:02d}"
 
 
 def clock_text(seconds: float) -> str:
-    """Time of day for messages: no date, which could help to identify somebody."""
+    """Time of day for messages, without the date, which could help to identify a patient."""
     whole = round(seconds % DAY_S)
     return f"{whole // 3600 % 24:02d}:{whole // 60 % 60:02d}:{whole % 60:02d}"

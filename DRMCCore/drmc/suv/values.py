@@ -8,7 +8,7 @@ from typing import Any
 
 
 def as_text(value: Any) -> str:
-    """A header value as one stripped string; the only item of a list; "" where absent."""
+    """A header value, or the only item of a list, as a stripped string; "" if absent."""
     if value is None:
         return ""
     if isinstance(value, bytes):
@@ -26,11 +26,11 @@ def printable_line(value: Any) -> str:
 
 
 def number_of(value: Any) -> float | None:
-    """A value of a header or a side-car as a finite number; None where it is absent or no such number."""
+    """A value of a header or a side-car as a finite number; None if it is absent or not a finite number."""
     if isinstance(value, bool):
         return None
     text = as_text(value)
-    # Python takes "1_000", "infinity" and digits of other scripts for numbers; DICOM does not.
+    # Python accepts "1_000", "infinity" and digits of other scripts as numbers; DICOM does not.
     if not re.fullmatch(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?", text, re.ASCII):
         return None
     number = float(text)

@@ -1,4 +1,4 @@
-"""An SUV decision in words, for every output that holds an SUV: its factor and rule in one line, and its warnings."""
+"""An SUV decision as text for every output with an SUV: factor and rule in one line, and warnings."""
 
 from __future__ import annotations
 
@@ -9,7 +9,12 @@ SEPARATOR = " | "  # between warnings in one cell of a table
 
 
 def one_line(decision: Mapping[str, Any], units: str) -> str:
-    """Type, factor and rule, such as "SUVbw = BQML value x 0.00027634, rule ST"; `decision` as `SUVDecision.to_dict`."""
+    """Type, factor and rule, such as "SUVbw = BQML value x 0.00027634, rule ST".
+
+    Args:
+        decision: as `SUVDecision.to_dict`.
+        units: the units of the stored values.
+    """
     per_slice = decision.get("factor_per_slice")
     factor = f"{decision['factor']:.6g}"
     if per_slice:
@@ -18,7 +23,7 @@ def one_line(decision: Mapping[str, Any], units: str) -> str:
 
 
 def warning_lines(decision: Mapping[str, Any], whose: str = "") -> list[str]:
-    """The warnings, each after the name of the image that it is about, where there are two."""
+    """The warnings, each prefixed with the name of its image, `whose`, if there are several images."""
     return [f"{whose}: {text}" if whose else str(text) for text in decision.get("warnings") or ()]
 
 
@@ -28,11 +33,11 @@ def cell(texts: Iterable[str]) -> str:
 
 
 def columns(decision: Mapping[str, Any]) -> tuple[str, str, str]:
-    """Rule, factor and warnings as cells of a table (the mean factor where it differs from slice to slice)."""
+    """Rule, factor and warnings as cells of a table (the mean factor if it differs between slices)."""
     return str(decision["rule"]), repr(float(decision["factor"])), cell(decision.get("warnings") or ())
 
 
 def chosen(decision: Mapping[str, Any]) -> dict[str, Any]:
-    """What the JSON of a measurement says of the SUV that it rests on."""
+    """The facts of a decision for the JSON of a measurement."""
     keys = ("factor", "factor_per_slice", "type", "rule", "source", "notices", "warnings")
     return {key: decision[key] for key in keys}

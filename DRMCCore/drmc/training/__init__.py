@@ -1,1 +1,1 @@
-"""Multi-center training: manifest, counter-based sampling, loop, checkpoints."""
+"""Training on several centers: patches drawn by a counter, the loop, strategies, checkpoints."""

@@ -1,4 +1,4 @@
-"""`drmc train CONFIG --check`: everything that can be known before a long run, and the command that starts it."""
+"""`drmc train CONFIG --check`: all that can be known before a long run, and the command that starts it."""
 
 from __future__ import annotations
 
@@ -11,12 +11,13 @@ from drmc.training.launch import Launch
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The arguments of `drmc train CONFIG --check`."""
+    """Adds the arguments of `drmc train CONFIG --check`."""
     group = parser.add_argument_group("check before a long run")
     group.add_argument(
         "--check",
         action="store_true",
-        help="train nothing: check configuration, dataset, GPUs, disk and checkpoint, and print the torchrun command",
+        help="check configuration, dataset, GPUs, disk and checkpoint and print the torchrun command; "
+        "do not train",
     )
     group.add_argument(
         "--processes", type=int, default=1, metavar="N", help="processes on each machine (default: 1)"
@@ -27,10 +28,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def report_checks(options: argparse.Namespace) -> int:
-    """Prints the checks and the command of `drmc train CONFIG --check`; InputError where one refuses.
+    """Prints the checks and the command of `drmc train CONFIG --check`.
 
-    With `--progress json` every check is an event `{"event": "check", "level", "text"}`; a last `{"event": "result"}`
-    has `command`, `output`, `step` (where the run goes on) and `steps`.
+    With `--progress json` every check is an event `{"event": "check", "level", "text"}`. The last event,
+    `"result"`, has `command`, `output`, `step` (at which the run continues) and `steps`.
+
+    Returns:
+        The exit code, 0.
+
+    Raises:
+        InputError: a check refuses the run.
     """
     from drmc.training.preflight import REFUSED, preflight
 

@@ -1,4 +1,8 @@
-"""Checkpoints of a run: the last ones and the best, each written whole or not at all, and what may go on from them."""
+"""Checkpoints of a run, the last few and the best one.
+
+Each is written completely or not at all. A run only continues from a checkpoint that was made with the same
+settings and images.
+"""
 
 from __future__ import annotations
 
@@ -20,7 +24,7 @@ CHECKPOINT = "checkpoint.pt"
 BEST = "best.pt"
 KEPT_CHECKPOINTS = 3
 FORMAT = 2
-# What does not change the steps that are still to be taken. Images are compared by their content instead.
+# Settings that do not change the remaining steps. Images are compared by their content instead.
 _MAY_CHANGE = {
     *(
         "steps",
@@ -38,9 +42,17 @@ _MAY_CHANGE = {
 
 
 def write_checkpoint(output: Path, state: dict, *, best: bool = False) -> None:
-    """Writes `state` as the newest checkpoint, keeping the ones before, or as the best one.
+    """Writes `state` as the newest checkpoint and keeps some earlier ones, or as the best one.
 
-    A kill at any moment leaves a whole newest checkpoint under one of the names. OSError: the disk is full.
+    If the process is killed at any moment, one of the files is a complete newest checkpoint.
+
+    Args:
+        output: the folder of the run.
+        state: tensors and plain values.
+        best: whether it replaces the best checkpoint instead.
+
+    Raises:
+        OSError: the file cannot be written, for example because the disk is full.
     """
     path = output / (BEST if best else CHECKPOINT)
     # Through memory: PyTorch's writer reports a full disk as an internal fault.
@@ -58,17 +70,28 @@ def write_checkpoint(output: Path, state: dict, *, best: bool = False) -> None:
 
 
 def read_checkpoint(output: Path, *, best: bool = False) -> tuple[Path, dict] | None:
-    """The newest readable checkpoint, or the best one, on the CPU; None where there is none."""
+    """Reads the newest readable checkpoint, or the best one, on the CPU.
+
+    Args:
+        output: the folder of the run.
+        best: whether to read the best checkpoint instead.
+
+    Returns:
+        The file and its state; None if there is no checkpoint.
+
+    Raises:
+        InputError: it was written by a version of drmc with another format.
+    """
     for path in [output / BEST] if best else _names(output):
         if path.is_file():
             try:
                 state = torch.load(path, map_location="cpu", weights_only=True)
             except (RuntimeError, EOFError, OSError, ValueError, pickle.UnpicklingError):
-                continue  # cut off by a crash of the machine: the one before it serves
+                continue  # cut off by a crash of the machine: the one before it is used
             if not isinstance(state, dict) or state.get("format") != FORMAT:
                 raise InputError(
-                    f"{path}: a checkpoint of another version of drmc, which this one ({drmc.__version__}) does not "
-                    "read: finish the run with that version, or choose another output folder"
+                    f"{path}: a checkpoint of another version of drmc, which this one ({drmc.__version__}) "
+                    "does not read: finish the run with that version, or choose another output folder"
                 )
             return path, state
     return None
@@ -77,15 +100,26 @@ def read_checkpoint(output: Path, *, best: bool = False) -> tuple[Path, dict] | 
 def check_same_run(
     path: Path, state: dict, config: TrainingConfig, data: str, groups: list[list[str]]
 ) -> None:
-    """InputError in one line where the checkpoint is not of this run.
+    """Checks that a checkpoint belongs to this run.
 
-    `data`: the fingerprint of the images; `groups`: the parameters' names in the optimizer's groups.
+    Args:
+        path: the checkpoint, for messages.
+        state: its content.
+        config: the configuration of this run.
+        data: the fingerprint of this run's images.
+        groups: the parameters' names in the optimizer's groups.
+
+    Raises:
+        InputError: settings, images or the order of parameters differ.
     """
     blank = TrainingConfig(dataset="", output="").to_dict()
     saved, mine = {**blank, **json.loads(state["config"])}, config.to_dict()
     for values in (saved, mine):  # a model's file may have moved
         values["initial_weights"] = Path(values["initial_weights"]).name
-        values["network"] = {"kind": "drmc", **values["network"]}  # before there were others none was named
+        values["network"] = {
+            "kind": "drmc",
+            **values["network"],
+        }  # files of early versions do not name the kind
     changed = [key for key in mine if mine[key] != saved[key] and key not in _MAY_CHANGE]
     if changed:
         raise InputError(
@@ -94,8 +128,8 @@ def check_same_run(
         )
     if state["data"] != data and not config.accept_changed_data:
         raise InputError(
-            f"{path}: the images in {config.dataset} are not those that this run began with: restore them, choose "
-            'another output folder, or set "accept_changed_data": true'
+            f"{path}: the images in {config.dataset} are not those that this run started with: restore "
+            'them, choose another output folder, or set "accept_changed_data": true'
         )
     if state["groups"] != groups:
         raise InputError(

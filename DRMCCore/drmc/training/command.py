@@ -5,7 +5,8 @@
   drmc train --preset paper --dataset DATASET --output RUN --write-config training.json
   torchrun --standalone --nproc-per-node=4 --max-restarts=3 -m drmc.training training.json
 
-Started again, a run goes on from its last checkpoint. SIGTERM saves and ends it with exit code 0.
+When it is started again, a run continues from its last checkpoint. SIGTERM saves a checkpoint and ends it
+with exit code 0.
 """
 
 from __future__ import annotations
@@ -25,12 +26,12 @@ from drmc.training.check_command import report_checks
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Arguments of `drmc train`."""
+    """Adds the arguments of `drmc train`."""
     parser.add_argument(
         "config", type=Path, nargs="?", metavar="CONFIG", help="training configuration, a JSON file"
     )
     parser.add_argument(
-        "--preset", metavar="NAME", help="settings where nothing else says: paper, default, tiny"
+        "--preset", metavar="NAME", help="settings for what is not set otherwise: paper, default, tiny"
     )
     parser.add_argument("--dataset", metavar="FOLDER", help="folder with dataset.json")
     parser.add_argument("--output", metavar="FOLDER", help="folder for checkpoints, log and model")
@@ -57,8 +58,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace, reporter: Reporter) -> int:
-    """Trains or resumes; returns the exit code (0 also after a stop that saved). The records of
-    the training are its progress. What the input is refused for, one of a machine's processes says."""
+    """Trains or resumes, and returns the exit code: 0, also after a stop that saved.
+
+    The records of the training are its progress. Of several processes on a machine only the first prints a
+    refusal.
+
+    Raises:
+        DRMCError: the training is refused or fails.
+    """
     try:
         return _run(arguments)
     except InputError as error:
@@ -95,13 +102,13 @@ def _run(arguments: argparse.Namespace) -> int:
 
 
 def _values_of(arguments: argparse.Namespace) -> dict[str, Any]:
-    """The configuration file's values, with what the command line says on top."""
+    """The values of the configuration file, overridden by those of the command line."""
     from drmc.training.config import read_values
 
     values = read_values(arguments.config) if arguments.config else {}
     for key in ("preset", "dataset", "output"):
-        if (given := getattr(arguments, key)) is not None:
-            values[key] = given if key == "preset" else str(Path(given).resolve())
+        if (value := getattr(arguments, key)) is not None:
+            values[key] = value if key == "preset" else str(Path(value).resolve())
     for text in arguments.set:
         key, equals, value = text.partition("=")
         if not equals:
@@ -109,7 +116,7 @@ def _values_of(arguments: argparse.Namespace) -> dict[str, Any]:
         try:
             value = json.loads(value)
         except ValueError:
-            pass  # a text
+            pass  # it stays a text
         *parents, last = key.split(".")
         place = values
         for parent in parents:
@@ -125,7 +132,7 @@ def _print_json(record: dict) -> None:
 
 
 def _values(of_centers: dict[str, float | None], digits: int) -> str:
-    """None stands for a number that was not finite."""
+    """The centers' values; None, a number that was not finite, is shown as a dash."""
     return " ".join(f"{c} {'-' if v is None else f'{v:.{digits}f}'}" for c, v in of_centers.items())
 
 
@@ -153,7 +160,7 @@ def _print_text(record: dict) -> None:
 
 
 def _gains(measured: dict) -> str:
-    """E.g. "C1 +3.21 (+2.10; 30 %)", with "-" for what is no finite number."""
+    """For example "C1 +3.21 (+2.10; 30 %)", with "-" for what is not finite."""
     found = []
     for center, value in measured["psnr"].items():
         low, share = measured["psnr_low"][center], measured["share"][center]

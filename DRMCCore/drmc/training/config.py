@@ -23,31 +23,60 @@ _LISTS = ("centers", "watched_centers")
 class TrainingConfig:
     """One training run; `drmc.training.presets` has named sets of these settings.
 
-    Data: `dataset` and its `centers`. Patches of `patch` voxels of the network's grid (about 2 mm); `tile` is that of the trained model,
-    0 = `patch`. `hot_fraction` is the share of patches centered by uptake instead of uniformly over the body; `flips`
-    (with turns) and a common factor between 1 / `scale_range` and `scale_range` vary them; `dose_mixing` is the share
-    whose input is a mean of low and full at random weights, as of a dose between the two. `prepared` is a folder that keeps
-    the images on the network's grid, for more of them than memory holds, and for several runs; "" keeps them in memory.
-    Target: "full", or of simulated data "noise_free" or "expected_full", see `drmc.training.sampler`.
-    Loss: `charbonnier` in network units (SUV / 20), without `loss_margin` voxels at each face of a patch, where the
-    network sees its zero padding and inference blends tiles out. Voxels of lesions and their neighbors count
-    `lesion_weight` times.
-    Steps: each has `patches_per_center` slots for each center, dealt to the processes; a process computes
-    `slots_at_once` of its own together (0 = all; less takes less memory). `precision` is that of products over voxels,
-    all else is float32. `deterministic`: on a GPU too a run is repeated bit by bit.
-    Optimizer: "adamw", "sgd" (plain), or "muon" for the experts' maps and kernels at `muon_rate` times the learning
-    rate (`drmc.training.muon`); `tail_rate` is the factor on the tail's (its output is in SUV / 20, so that its weights
-    are small). Linear warm-up, then a cosine to `final_learning_rate`. `gradient_clip` 0 = none; `ema_decay` 0 = no
-    moving average.
-    Start: `initial_weights`, a model's name or file, to go on from; else a new network, with `head_gain` on the head's
-    weights (20 makes its features SUV), `averaging_start` to let the depth-wise kernels begin near the mean over
-    3 x 3 x 3 voxels, `identity_start` to begin with a tail of zeros.
-    `strategy`, `round_steps`, `federated_steps` (0 = half the steps): see `drmc.training.strategies`.
-    Validation: at most `validation_tiles` tiles of high uptake of each held-out pair, see `drmc.training.validation`;
-    `watched_dataset` and its `watched_centers` (none = all that have validation patients) are measured
-    beside the run's own centers, so that forgetting is seen. `export`: the weights of the best validation, or the last.
-    `accept_changed_data` lets a run go on although its images are not those that it began with.
-    `card`: what the model's card is to say besides (title, intended use, license ...).
+    Attributes:
+        dataset: folder of the dataset.
+        output: folder for checkpoints, log and models.
+        name: name of the model.
+        centers: centers of the dataset to train on.
+        network: settings of the network.
+        patch: edge of the patches in voxels of the network's grid (about 2 mm).
+        tile: edge of the tiles of the trained model in voxels, 0 = `patch`.
+        loss_margin: voxels at each face of a patch without loss, where the network sees its zero padding and
+            inference blends tiles out.
+        patches_per_center: slots of each center in a step; distributed over the processes.
+        steps: optimizer steps.
+        learning_rate: the highest one, after a linear warm-up.
+        final_learning_rate: the one at the end of the cosine.
+        tail_rate: factor on the tail's learning rate (its output is in SUV / 20, so its weights are small).
+        optimizer: "adamw", "sgd" (plain), or "muon" for the experts' maps and kernels (`drmc.training.muon`).
+        muon_rate: factor on the learning rate of what Muon updates.
+        beta2: decay of AdamW's second moment.
+        warmup_steps: steps of the warm-up.
+        weight_decay: of matrices and kernels.
+        gradient_clip: largest norm of the gradient, 0 = no clipping.
+        charbonnier: epsilon of the loss in network units (SUV / 20).
+        ema_decay: of the moving average of the weights, 0 = no average.
+        scale_range: patches are multiplied by a random factor between 1 / `scale_range` and `scale_range`.
+        flips: whether patches are flipped and turned at random.
+        hot_fraction: share of patches centered by uptake instead of uniformly over the body.
+        dose_mixing: share of patches whose input is a mean of low and full dose with random weights, as of a
+            dose between the two.
+        prepared: folder that keeps the images on the network's grid, for more images than fit into memory,
+            and for several runs; "" keeps them in memory.
+        target: "full", or for simulated data "noise_free" or "expected_full", see `drmc.training.sampler`.
+        lesion_weight: weight in the loss of the voxels of lesions and their neighbors.
+        initial_weights: name or file of a model to start from, "" = a new network.
+        head_gain: factor on the initial weights of a new network's head (20 makes its features SUV).
+        averaging_start: whether depth-wise kernels of a new network start near the mean over 3 x 3 x 3
+            voxels.
+        identity_start: whether a new network starts with a tail of zeros.
+        strategy: see `drmc.training.strategies`.
+        round_steps: steps between two averages of the sites.
+        federated_steps: steps with averages in the strategy "ftl", 0 = half the steps.
+        watched_dataset: dataset whose centers are validated as well, which shows whether they are forgotten.
+        watched_centers: centers of it, none = all that have validation patients.
+        export: weights of the "best" validation or of the "last" step.
+        precision: dtype of products over voxels; everything else is float32.
+        slots_at_once: slots that a process computes together, 0 = all; fewer need less memory.
+        deterministic: whether a run on a GPU is repeated bit by bit.
+        form: how attention banks are computed, see `drmc.networks.drmc.RoutedNetwork`.
+        seed: of the initial weights and the patches.
+        accept_changed_data: whether a run continues although its images changed.
+        checkpoint_every: steps between two checkpoints.
+        validate_every: steps between two validations.
+        validation_tiles: most tiles of high uptake of each held-out pair, see `drmc.training.validation`.
+        threads: threads of PyTorch in each process, 0 = its own choice.
+        card: further facts for the model's card (title, intended use, license ...).
     """
 
     dataset: str
@@ -106,7 +135,7 @@ class TrainingConfig:
 
     def __post_init__(self) -> None:
         check(self)
-        for wrong, said in (
+        for wrong, message in (
             (
                 0 < self.tile < self.patch,
                 f"tile = {self.tile}: must be at least the patch ({self.patch}), or 0 for the patch",
@@ -117,29 +146,34 @@ class TrainingConfig:
             ),
             (
                 self.dose_mixing and self.target == "expected_full",
-                "dose_mixing: a dose between two has no expected full dose; leave it out, or use target noise_free",
+                "dose_mixing: a dose between two has no expected full dose; leave it out or change target",
             ),
             (
                 self.watched_centers and not self.watched_dataset,
-                "watched_centers: say in watched_dataset where they are",
+                "watched_centers: name their dataset in watched_dataset",
             ),
         ):
             if wrong:
-                raise InputError(said)
+                raise InputError(message)
         make_strategy(self).check()
 
     def to_dict(self) -> dict[str, Any]:
-        """JSON-able form; `from_dict` is its inverse."""
+        """The settings as plain JSON types; `from_dict` is the inverse."""
         lists = {name: list(getattr(self, name)) for name in _LISTS}
         network = {"kind": self.network.kind, **self.network.to_dict()}
         return {**asdict(self), "network": network, **lists}
 
     @classmethod
     def from_dict(cls, values: dict[str, Any], where: str = "configuration") -> TrainingConfig:
-        """Raises InputError on unknown or missing keys and on values out of range.
+        """Makes a configuration from plain JSON types.
 
-        `preset` names the settings that hold where `values` says nothing; `network` may be a part of the network's
-        settings, with another `kind` those of that one, or the name of a variant.
+        Args:
+            values: the settings. `preset` names those to use for what is missing; `network` may be a part of
+                the network's settings (with another `kind` of that kind's), or the name of a variant.
+            where: the file, for messages.
+
+        Raises:
+            InputError: a key is unknown or missing, or a value is not allowed.
         """
         with located(where):
             try:
@@ -149,12 +183,20 @@ class TrainingConfig:
 
     @classmethod
     def read(cls, path: Path) -> TrainingConfig:
-        """Reads a JSON file; relative paths in it are taken from the file's folder."""
+        """Reads a JSON file; relative paths in it are relative to the file's folder.
+
+        Raises:
+            InputError: the file cannot be read, or as `from_dict`.
+        """
         return cls.from_dict(read_values(path), str(path))
 
 
 def read_values(path: Path) -> dict[str, Any]:
-    """The content of a configuration file, with its relative paths made absolute."""
+    """The content of a configuration file, with its relative paths made absolute.
+
+    Raises:
+        InputError: the file cannot be read.
+    """
     values, folder = read_json_object(path), Path(path).resolve().parent
     for key in ("dataset", "output", "watched_dataset", "prepared"):
         if isinstance(values.get(key), str) and values[key]:

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from drmc.measures.routing import BANKS
+from drmc.measures.rows import BANKS
 from drmc.pages.colors import ACCENT, css_color, ink_on, sequential_color, series_color
 from drmc.pages.plot import Plot, Point, log_ticks, ticks
 from drmc.pages.text import number
@@ -20,13 +20,17 @@ _MOST_POINTS = 300
 _LOW, _GAUSSIAN = "1 4", "6 4"  # dashes of the two references
 
 CSS = """
-.figures { display: grid; grid-template-columns: repeat(auto-fill, minmax(min(300px, 100%), 1fr)); gap: 10px 14px; }
+.figures { display: grid; grid-template-columns: repeat(auto-fill, minmax(min(300px, 100%), 1fr)); \
+gap: 10px 14px; }
 .wide svg { max-width: 800px; }
-.key { display: flex; flex-wrap: wrap; gap: 4px 18px; font-size: 13px; margin: 0 0 12px; align-items: center; }
+.key { display: flex; flex-wrap: wrap; gap: 4px 18px; font-size: 13px; margin: 0 0 12px; \
+align-items: center; }
 .key span { display: inline-flex; align-items: center; gap: 6px; } .key svg { width: 26px; height: 8px; }
-table.usage { width: auto; font-size: 12.5px; } table.usage td { text-align: center; padding: 2px 5px; min-width: 44px;
+table.usage { width: auto; font-size: 12.5px; } \
+table.usage td { text-align: center; padding: 2px 5px; min-width: 44px;
   border: 1px solid var(--card); print-color-adjust: exact; -webkit-print-color-adjust: exact; }
-table.usage th { border: 0; padding: 2px 7px; text-align: center; } table.usage th.text { text-align: left; vertical-align: middle; }
+table.usage th { border: 0; padding: 2px 7px; text-align: center; } \
+table.usage th.text { text-align: left; vertical-align: middle; }
 table.usage tbody + tbody th, table.usage tbody + tbody td { border-top: 6px solid var(--card); }
 table.usage th.block { border-bottom: 1px solid var(--line); }
 """
@@ -34,7 +38,15 @@ table.usage th.block { border-bottom: 1px solid var(--line); }
 
 @dataclass(frozen=True)
 class Line:
-    """One line of a figure."""
+    """One line of a figure.
+
+    Attributes:
+        points: (step, value) of each point.
+        color: CSS color.
+        title: name of the line.
+        dash: SVG dash pattern, "" for a solid line.
+        smooth: whether the line is smoothed.
+    """
 
     points: Sequence[Point]
     color: str
@@ -49,7 +61,7 @@ def color_of(centers: Sequence[str], center: str) -> str:
 
 
 def key_html(centers: Sequence[str], *, references: bool = False) -> str:
-    """Which color is which center; with `references`, which line is the low dose and which the Gaussian filter."""
+    """The legend of the centers' colors; with `references` also of the low dose and the Gaussian filter."""
     entries = [(color_of(centers, center), "", center) for center in centers]
     if references:
         entries += [
@@ -58,7 +70,8 @@ def key_html(centers: Sequence[str], *, references: bool = False) -> str:
             ("currentColor", _LOW, "low dose"),
         ]
     spans = "".join(
-        f'<span><svg viewBox="0 0 26 8" aria-hidden="true"><line x1="0" x2="26" y1="4" y2="4" stroke-width="2.5" '
+        '<span><svg viewBox="0 0 26 8" aria-hidden="true">'
+        '<line x1="0" x2="26" y1="4" y2="4" stroke-width="2.5" '
         f'style="stroke:{color};stroke-dasharray:{dash or "none"}"/></svg>{escape(name)}</span>'
         for color, dash, name in entries
     )
@@ -76,7 +89,13 @@ def figure(
 ) -> str:
     """A diagram over the steps as SVG; empty without a point.
 
-    `log`: the y axis is logarithmic where the values differ by more than a factor of 4. `bounds`: what it must reach.
+    Args:
+        title: title of the figure.
+        lines: what is drawn.
+        y_name: unit of the y axis.
+        log: whether the y axis is logarithmic if the values differ by more than a factor of 4.
+        bounds: values that the y axis must include.
+        size: width and height in pixels.
     """
     lines = [line for line in lines if line.points]
     if not lines:
@@ -106,7 +125,7 @@ def figure(
 
 
 def validation_figures(records: Sequence[Record], centers: Sequence[str], first: float = 0.0) -> str:
-    """Curves of what was validated: PSNR of each center, then each other metric of all centers."""
+    """Curves of the validation: PSNR of each center, then each other metric for all centers."""
     end = max((float(r["step"]) for r in records), default=first)
 
     def reference(key: str, center: str, dash: str, name: str) -> Line:
@@ -136,7 +155,7 @@ def validation_figures(records: Sequence[Record], centers: Sequence[str], first:
 
 
 def loss_figures(records: Sequence[Record], centers: Sequence[str]) -> str:
-    """The loss of each center, smoothed over the faint line of what was logged."""
+    """The loss of each center, smoothed, over a faint line of the logged values."""
     lines = [
         Line(series(records, "loss", center), color_of(centers, center), center, smooth=True)
         for center in centers
@@ -179,7 +198,7 @@ def pace_figures(records: Sequence[Record]) -> str:
 
 
 def usage_html(usage: Mapping[str, Any]) -> str:
-    """The share of its bank's gates that each expert has, per center and layer: a table in colors."""
+    """A colored table of each expert's share of its bank's gates, per center and layer."""
     layers = max((len(table) for table in usage.values()), default=0)
     blocks = "".join(f'<th class="block" colspan="2">Block {k + 1}</th>' for k in range(layers // 2))
     names = {"ffn": "FFN"}
@@ -208,14 +227,14 @@ def _grid(figures: Sequence[str], *, wide: bool = False) -> str:
 
 
 def _thinned(points: Sequence[Point]) -> list[Point]:
-    """At most so many points that the page stays small: means over neighbors."""
+    """At most so many points that the page stays small, as means over neighbors."""
     if len(points) <= _MOST_POINTS:
         return list(points)
     return [tuple(part.mean(axis=0)) for part in np.array_split(np.asarray(points), _MOST_POINTS)]
 
 
 def _smoothed(points: Sequence[Point]) -> list[Point]:
-    """Mean over a window of about a twelfth of the points around each, narrower at the ends."""
+    """Means over a window of about a twelfth of the points around each, narrower at the ends."""
     points = _thinned(points)
     half = len(points) // 24
     y = np.array([value for _, value in points])

@@ -1,4 +1,4 @@
-"""From a finished run to models with their cards."""
+"""Writes the models of a finished run with their cards."""
 
 from __future__ import annotations
 
@@ -16,14 +16,18 @@ from drmc.models.weights import save_model
 from drmc.runtime import hardware
 from drmc.training.checkpoint import read_checkpoint
 from drmc.training.start import initial_model
-from drmc.training.watch import told_configuration
+from drmc.training.watch import public_settings
 
 if TYPE_CHECKING:
     from drmc.training.trainer import Trainer
 
 
 def export(trainer: Trainer) -> Path:
-    """Writes the run's models with their cards; returns the one of every center, or the folder where there is none."""
+    """Writes the run's models with their cards.
+
+    Returns:
+        The weight file of the model for every center, or the folder if there is no such model.
+    """
     config, steps, taken = trainer.config, trainer.step, "last"
     if config.export == "best" and (found := read_checkpoint(Path(config.output), best=True)):
         trainer.load(found[1])
@@ -43,7 +47,7 @@ def export(trainer: Trainer) -> Path:
 def _facts(trainer: Trainer, steps: int) -> dict:
     config, entry = trainer.config, initial_model(trainer.config)
     begun = {}
-    if entry:  # with what these were trained on: the patients of both count
+    if entry:  # with its own training facts, since the patients of both count
         earlier = {"training": entry.card["training"]} if "training" in entry.card else {}
         begun = {"initial_weights": {"name": entry.name, "sha256": entry.sha256, **earlier}}
     return {
@@ -59,13 +63,13 @@ def _facts(trainer: Trainer, steps: int) -> dict:
         "hardware": hardware.describe(trainer.device),
         "processes": trainer.world,
         "threads_per_process": torch.get_num_threads(),
-        "configuration": told_configuration(config),
+        "configuration": public_settings(config),
         "version": drmc.__version__,
     }
 
 
 def _measured(trainer: Trainer, center: str) -> dict:
-    """Mean validation PSNR and its gain [dB] over the centers that the model is for; None where not finite."""
+    """Mean validation PSNR and gain [dB] over the centers that the model is for; None if not finite."""
     psnr, low = trainer.measured["psnr"], trainer.measured["psnr_low"]
     centers = [center] if center else list(psnr)
     figures = {

@@ -1,4 +1,4 @@
-"""The log of a training read back: its records by kind, its state, its series of numbers."""
+"""Reads the log of a training: its records by kind, its state, and series of numbers."""
 
 from __future__ import annotations
 
@@ -14,16 +14,24 @@ from drmc.pages.text import is_number
 
 LOG = "training.jsonl"
 PAGE = "training.html"
-_PACE_RECORDS = 20  # the time left follows from the last ones: validation and other programs change the pace
+_PACE_RECORDS = 20  # for the time left; validation and other programs change the pace
 Record = Mapping[str, Any]
 
 
 @dataclass
 class History:
-    """Progress and validation of one run, from its log or as records come (`add`).
+    """Progress and validation of one run, from its log or record by record (`add`).
 
-    `about` says what the run is, `state` is "under way", "stopped" or "finished". Records may lack what an older or newer
-    version does not log.
+    Records of older or newer versions may lack some keys.
+
+    Attributes:
+        about: the first record, which describes the run.
+        progress: records of progress.
+        validation: records of validation.
+        resumed: steps at which the run was resumed.
+        state: "under way", "stopped" or "finished".
+        step: the last step.
+        steps: the steps of the whole run.
     """
 
     about: dict[str, Any] = field(default_factory=dict)
@@ -36,7 +44,11 @@ class History:
 
     @classmethod
     def read(cls, path: Path) -> History:
-        """Reads a log; lines that a kill cut off are passed over. InputError where there is none."""
+        """Reads a log; incomplete lines are skipped.
+
+        Raises:
+            InputError: the file cannot be read.
+        """
         try:
             lines = Path(path).read_text(encoding="utf-8").splitlines()
         except OSError as error:
@@ -52,15 +64,15 @@ class History:
         return found
 
     def add(self, record: Record) -> None:
-        """One record; others than the training's are passed over."""
+        """Adds one record; those that do not belong to a training are ignored."""
         event, step = record.get("event"), record.get("step")
         if not isinstance(step, int):
             return
-        if event in ("started", "resumed"):  # what follows is taken again
+        if event in ("started", "resumed"):  # later steps are repeated
             self.progress = [one for one in self.progress if one["step"] <= step]
             self.validation = [one for one in self.validation if one["step"] <= step]
         self.step, self.steps = step, record.get("steps") or self.steps
-        done = event != "stopped" and self.step >= self.steps > 0  # older logs do not say so
+        done = event != "stopped" and self.step >= self.steps > 0  # older logs lack the event
         self.state = "finished" if done else event if event == "stopped" else "under way"
         if event in ("started", "resumed"):
             self.about |= {k: v for k, v in record.items() if k not in ("event", "step", "steps")}
@@ -76,12 +88,12 @@ class History:
         return list(self.last("progress", "loss") or self.last("validation", "psnr") or ())
 
     def last(self, kind: str, key: str) -> Any:
-        """The newest value of a key in the records of a kind; None where none has it."""
+        """The newest value of a key in the records of a kind, None if no record has it."""
         records = getattr(self, kind)
         return next((r[key] for r in reversed(records) if r.get(key) is not None), None)
 
     def seconds_left(self) -> float | None:
-        """An estimate from the pace of the last records; None while there is none."""
+        """Estimates the time left from the pace of the last records; None before the first one."""
         recent = [one for one in self.progress[-_PACE_RECORDS:] if is_number(one.get("seconds"))]
         if not recent:
             return None
@@ -92,7 +104,7 @@ class History:
 
 
 def series(records: Sequence[Record], key: str, center: str | None = None) -> list[Point]:
-    """(step, value) wherever a number was logged under the key, or there under the center."""
+    """(step, value) of each record with a number under the key, or under the center within it."""
     points = []
     for record in records:
         value = record.get(key)
@@ -104,6 +116,6 @@ def series(records: Sequence[Record], key: str, center: str | None = None) -> li
 
 
 def gains(records: Sequence[Record], key: str, below: str, center: str) -> list[Point]:
-    """(step, difference) of two figures of a center, e.g. of `psnr` over `psnr_low` in dB."""
+    """(step, difference) of two values of a center, for example of `psnr` and `psnr_low` in dB."""
     low = dict(series(records, below, center))
     return [(step, value - low[step]) for step, value in series(records, key, center) if step in low]

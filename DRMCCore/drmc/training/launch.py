@@ -1,10 +1,10 @@
-"""How a training is started: the torchrun command of one machine or of several, in one place.
+"""How a training is started: the torchrun command for one machine or several.
 
     launch = Launch(Path("training.json"), processes=4)
     print(launch.shell_line())          what a user copies
     subprocess.run(launch.command())    what the module in Slicer runs
 
-`add_arguments` and `report_checks` are the part of `drmc train` that looks before it leaps: `--check`. Imports no torch.
+Imports no torch.
 """
 
 from __future__ import annotations
@@ -31,9 +31,19 @@ _TORCHRUN = "torch.distributed.run"  # what the script torchrun calls; Slicer ha
 class Launch:
     """One training as torchrun starts it on this machine.
 
-    `processes` on each of `nodes` machines. Several machines meet at `endpoint`, HOST:PORT, where HOST is one of them;
-    torchrun finds out by HOST which one opens the port, unless `node_rank` says it (0 does, the others do not).
-    InputError where these contradict each other.
+    Several machines meet at `endpoint`. From its host name torchrun derives which of them opens the port,
+    unless `node_rank` determines it (0 opens it, the others do not).
+
+    Attributes:
+        config: the configuration file.
+        processes: processes on each machine.
+        nodes: machines.
+        node_rank: number of this machine.
+        endpoint: HOST:PORT of one of the machines.
+        max_restarts: how often torchrun starts the processes again after a failure.
+
+    Raises:
+        InputError: these contradict each other.
     """
 
     config: Path
@@ -57,7 +67,11 @@ class Launch:
             self.meeting_point()
 
     def meeting_point(self) -> tuple[str, int]:
-        """Host and port of the endpoint; InputError if it is none."""
+        """Host and port of the endpoint.
+
+        Raises:
+            InputError: it is not HOST:PORT.
+        """
         host, _, port = self.endpoint.rpartition(":")
         if not host or not port.isdecimal() or not 0 < int(port) < 65536:
             raise InputError(f"rendezvous '{self.endpoint}': write HOST:PORT with a port from 1 to 65535")
@@ -69,7 +83,12 @@ class Launch:
         return self.processes * self.nodes
 
     def command(self, python: str | None = None, *, progress: str = "text") -> list[str]:
-        """The command line: `torchrun ...`, or `python -m torch.distributed.run ...` where a Python is given."""
+        """The command line to start the training.
+
+        Args:
+            python: the Python that runs `-m torch.distributed.run`; None: `torchrun` from the path.
+            progress: `text`, or `json` for programs.
+        """
         return [
             *(["torchrun"] if python is None else [python, "-m", _TORCHRUN]),
             *self._where(),
@@ -85,12 +104,12 @@ class Launch:
         if not self.endpoint:
             return ["--standalone"]
         meeting = [f"--nnodes={self.nodes}", "--rdzv-backend=c10d", f"--rdzv-endpoint={self.endpoint}"]
-        if self.node_rank is not None:  # c10d deals the ranks itself; what it needs to know is who hosts
+        if self.node_rank is not None:  # c10d assigns the ranks itself; it only needs to know the host
             meeting.append(f"--rdzv-conf=is_host={int(self.node_rank == 0)}")
         return [*meeting, "--rdzv-id=drmc"]
 
     def environment(self, python: str | None = None) -> dict[str, str]:
-        """What torchrun needs on top of the environment."""
+        """Variables that torchrun needs in addition to the environment."""
         needed = {"TORCH_ELASTIC_SHUTDOWN_TIMEOUT": str(SAVE_SECONDS)}
         if python is not None:
             needed["PYTHON_EXEC"] = python  # with it torchrun starts its workers
@@ -99,12 +118,17 @@ class Launch:
         return needed
 
     def shell_line(self, python: str | None = None, more: dict[str, str] | None = None) -> str:
-        """Command and environment (`more`: further variables) as one line to paste into this system's shell."""
+        """Command and environment as one line to paste into this system's shell.
+
+        Args:
+            python: as in `command`.
+            more: further variables of the environment.
+        """
         return shell_line(self.command(python), {**self.environment(python), **(more or {})})
 
 
 def shell_line(command: list[str], environment: dict[str, str], *, windows: bool | None = None) -> str:
-    """One line for cmd.exe or a POSIX shell (None: this system's), everything quoted that needs it."""
+    """One line for cmd.exe or a POSIX shell (`windows` None: this system's), quoted where necessary."""
     if sys.platform == "win32" if windows is None else windows:
         settings = [f'set "{name}={value}"' for name, value in environment.items()]
         return " && ".join([*settings, subprocess.list2cmdline(command)])
@@ -113,11 +137,22 @@ def shell_line(command: list[str], environment: dict[str, str], *, windows: bool
 
 
 def new_configuration(dataset: Path, preset: str = "default", run: Path | None = None) -> Path:
-    """Writes a configuration for a dataset into the run's folder, which is its output folder too; returns its path.
+    """Writes a configuration for a dataset into the folder of the run, which is its output folder too.
 
-    The folder is DATASET-PRESET beside the dataset unless `run` says another. The centers are those of the dataset that
-    have patients for training and for validation. A configuration that is there already stays as it is.
-    InputError where there is no dataset, no such center, or the folder cannot be written.
+    A configuration that exists already is not changed. The centers are those of the dataset that have
+    patients for both training and validation.
+
+    Args:
+        dataset: folder of the dataset.
+        preset: name of a preset.
+        run: folder of the run; None: DATASET-PRESET beside the dataset.
+
+    Returns:
+        The configuration file.
+
+    Raises:
+        InputError: the dataset does not exist or has no such center, the preset is unknown, or the folder
+            cannot be written.
     """
     from drmc.datasets.manifest import load_manifest  # SimpleITK is not needed before
 
@@ -147,7 +182,7 @@ def new_configuration(dataset: Path, preset: str = "default", run: Path | None =
 
 
 def _relative(path: Path, start: Path) -> str:
-    """Relative, so that both can be moved together; absolute where they lie on two drives."""
+    """Relative, so that both can be moved together; absolute if they are on different drives."""
     try:
         return Path(os.path.relpath(path, start)).as_posix()
     except ValueError:

@@ -1,4 +1,4 @@
-"""The training loop: one slot per center and step, the same steps for any number of processes, exact resume."""
+"""The training loop: one slot per center and step, equal steps for any number of processes, exact resume."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import json
 import os
 import signal
 import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -26,16 +27,26 @@ from drmc.training.processes import joined
 from drmc.training.sampler import PatchSampler
 from drmc.training.trainer import Trainer
 from drmc.training.validation import Validation
-from drmc.training.watch import Watch, facts, progress
+from drmc.training.watch import Record, Watch, facts, progress
 
-_GO_ON = "make room and start again; the run goes on from its last checkpoint"
-SKIPPED_IN_A_ROW = 20  # a run that takes no step any more
+_REMEDY = "make room and start again; the run continues from its last checkpoint"
+SKIPPED_IN_A_ROW = 20  # then a run is taken to be stuck
 
 
-def train(config: TrainingConfig, *, report=None) -> Path:
-    """Runs or resumes the training; returns the weight file. `report(record)` receives every logged record.
+def train(config: TrainingConfig, *, report: Callable[[Record], None] | None = None) -> Path:
+    """Runs or resumes a training.
 
-    A run that was stopped returns its checkpoint; one of specialists, whose models are of one center each, the folder.
+    Args:
+        config: the configuration.
+        report: receives every record that is logged, in the first process.
+
+    Returns:
+        The weight file; the folder if each model is of one center (specialists); the checkpoint if the run
+        was stopped.
+
+    Raises:
+        InputError: dataset, weights or checkpoint do not fit the configuration.
+        DRMCError: the disk is full, another process failed, or gradients stay non-finite.
     """
     if config.threads:
         torch.set_num_threads(config.threads)
@@ -44,7 +55,7 @@ def train(config: TrainingConfig, *, report=None) -> Path:
     validation = select(cases, "validation", config.centers)
     watched = _watched_cases(config)
     with (
-        disk_full_as_error(Path(config.output), _GO_ON),
+        disk_full_as_error(Path(config.output), _REMEDY),
         joined(deterministic=config.deterministic) as processes,
         Claim(Path(config.output)) as claim,
     ):
@@ -68,7 +79,7 @@ def train(config: TrainingConfig, *, report=None) -> Path:
             target=config.target,
             lesion_weight=config.lesion_weight,
         )
-        first = trainer.rank == 0  # the one that validates and writes
+        first = trainer.rank == 0  # this process validates and writes
         held_out, beside = (
             Validation(_load(found, config, Wanted(lesions=True)), config) if first and found else None
             for found in (validation, watched)
@@ -76,14 +87,15 @@ def train(config: TrainingConfig, *, report=None) -> Path:
         if first:
             trainer.output.mkdir(parents=True, exist_ok=True)
             if os.environ.get("TORCHELASTIC_RESTART_COUNT", "0") == "0":
-                (trainer.output / STOP_FILE).unlink(missing_ok=True)  # asked an earlier run to stop
+                (trainer.output / STOP_FILE).unlink(missing_ok=True)  # it stopped an earlier run
         with (
             _signals(trainer),
             Watch(trainer.output, trainer.rank, trainer.step, report) as watch,
             _Log(trainer.output, trainer.rank, trainer.step, watch) as log,
         ):
             log({**_first_record(trainer, version), "tensorboard": watch.tensorboard})
-            if first and trainer.step == 0 and (config.initial_weights or config.watched_dataset):
+            begun = bool(config.initial_weights or config.watched_dataset)
+            if held_out is not None and trainer.step == 0 and begun:
                 _validate(trainer, held_out, beside, log)
             _run_steps(trainer, sampler, held_out, beside, log)
             event = "finished" if trainer.step >= config.steps else "stopped"
@@ -94,12 +106,16 @@ def train(config: TrainingConfig, *, report=None) -> Path:
 
 
 def _run_steps(
-    trainer: Trainer, sampler: PatchSampler, held_out: Validation | None, beside: Validation | None, log
+    trainer: Trainer,
+    sampler: PatchSampler,
+    held_out: Validation | None,
+    beside: Validation | None,
+    log: _Log,
 ) -> None:
     config = trainer.config
     recent: list[dict] = []
     before = trainer.seconds
-    saved = trainer.step or None  # every process knows when the first one writes
+    saved = trainer.step or None  # all processes know when the first one writes
     while trainer.step < config.steps and not trainer.stopping:
         if trainer.rank == 0 and (trainer.output / STOP_FILE).exists():
             trainer.request_stop()
@@ -119,13 +135,13 @@ def _run_steps(
         saves = trainer.step % config.checkpoint_every == 0
         if validates or saves:
             trainer.share(optimizers=True)
-        if trainer.rank == 0 and validates:
+        if held_out is not None and validates:
             _validate(trainer, held_out, beside, log)
         if saves:
             if trainer.rank == 0:
                 trainer.save()
             saved = trainer.step
-    # the last step, or wherever a stop came: before the first step, or while validating
+    # after the last step, or after a stop before the first step or during a validation
     if saved != trainer.step:
         trainer.share(optimizers=True)
         if trainer.rank == 0:
@@ -133,16 +149,19 @@ def _run_steps(
 
 
 def _stop_if_nothing_is_learned(trainer: Trainer) -> None:
-    """Before the steps' results are saved, so that the last checkpoint is one of a sound network."""
+    """Raises DRMCError if too many steps had no finite gradients.
+
+    It is called before a step's results are saved, so that the last checkpoint is one of a sound network.
+    """
     many = trainer.skipped > max(10, len(trainer.sites) * trainer.config.steps // 20)
     if many or trainer.skipped_in_a_row >= SKIPPED_IN_A_ROW:
         raise DRMCError(
-            f"{trainer.skipped} steps up to step {trainer.step} had no finite gradients: lower the learning rate, "
-            "or see with 'drmc validate' whether the images hold NaN"
+            f"{trainer.skipped} steps up to step {trainer.step} had no finite gradients: lower the learning "
+            "rate, or see with 'drmc validate' whether the images contain NaN"
         )
 
 
-def _validate(trainer: Trainer, held_out: Validation, beside: Validation | None, log) -> None:
+def _validate(trainer: Trainer, held_out: Validation, beside: Validation | None, log: _Log) -> None:
     models = trainer.models()
     found = held_out.measure(models)
     trainer.measured = {key: found[key] for key in ("psnr", "psnr_low")}
@@ -180,18 +199,18 @@ def _first_record(trainer: Trainer, version: str | None) -> dict:
         record["idle"] = trainer.world - trainer.strategy.most_processes
     if version is not None:
         record["event"] = "resumed"
-        if version != drmc.__version__:  # the run goes on, but not to the last bit
+        if version != drmc.__version__:  # the run continues, but not bit by bit
             record["made_with"] = version
     return record
 
 
 class _Log:
-    """JSON lines into training.jsonl; on resume, records of steps that will be taken again are dropped."""
+    """Writes JSON lines to training.jsonl; on resume, records of steps that will be repeated are removed."""
 
-    def __init__(self, output: Path, rank: int, step: int, report):
+    def __init__(self, output: Path, rank: int, step: int, report: Callable[[Record], None]):
         self.path, self.rank, self.step, self.report = output / "training.jsonl", rank, step, report
 
-    def __enter__(self):
+    def __enter__(self) -> _Log:
         if self.rank == 0:
             kept = []
             if self.path.is_file():
@@ -200,29 +219,28 @@ class _Log:
                         if json.loads(line).get("step", 0) <= self.step:
                             kept.append(line)
                     except ValueError:
-                        continue  # a line cut off by a kill
+                        continue  # incomplete, after a kill
             write_text(self.path, "".join(line + "\n" for line in kept))
             self.file = self.path.open("a", encoding="utf-8")
         return self
 
-    def __exit__(self, *_):
+    def __exit__(self, *_: object) -> None:
         if self.rank == 0:
             self.file.close()
 
-    def __call__(self, record: dict) -> None:
+    def __call__(self, record: Record) -> None:
         if self.rank == 0:
             record = jsonable(record)
             self.file.write(json.dumps(record, allow_nan=False) + "\n")
             self.file.flush()
-            if self.report is not None:
-                self.report(record)
+            self.report(record)
 
 
 @contextmanager
-def _signals(trainer: Trainer):
+def _signals(trainer: Trainer) -> Iterator[None]:
     try:
         previous = {s: signal.signal(s, trainer.request_stop) for s in (signal.SIGTERM, signal.SIGINT)}
-    except ValueError:  # not the main thread: whoever runs us stops us otherwise
+    except ValueError:  # not the main thread: the caller stops the run in another way
         previous = {}
     try:
         yield

@@ -1,4 +1,4 @@
-"""The page of a training, `training.html`: where it stands and its curves, made from its log alone."""
+"""The page of a training, `training.html`: its state and its curves, made from the log alone."""
 
 from __future__ import annotations
 
@@ -19,9 +19,14 @@ from drmc.training.history import LOG, PAGE, History, Record
 
 
 def write_page(output: str | os.PathLike[str]) -> Path:
-    """Writes training.html into the folder of a run, atomically, and returns its path.
+    """Writes training.html into the folder of a run, atomically.
 
-    Raises InputError where the folder has no log.
+    Returns:
+        Its path.
+
+    Raises:
+        InputError: the folder has no log.
+        OSError: the page cannot be written.
     """
     output = Path(output)
     log = output / LOG
@@ -32,9 +37,12 @@ def write_page(output: str | os.PathLike[str]) -> Path:
 
 
 def page_html(history: History, folder: str, written: datetime) -> str:
-    """The page as text: one file that needs nothing outside itself and no script.
+    """The page as text: one file without scripts or external resources.
 
-    `folder` names a run whose log does not, `written` is the time of the last record.
+    Args:
+        history: the log.
+        folder: name of the run if the log has none.
+        written: time of the last record.
     """
     about, centers = history.about, history.centers
     name = str(about.get("name") or folder)
@@ -90,6 +98,7 @@ def _run(history: History) -> str:
         f"{cores} core{'s' * (cores != 1)}" if is_number(cores) else "",
         f"{memory / 2**30:.0f} GiB" if is_number(memory) else "",
     ]
+    board: dict[object, str] = {True: "written", False: "not installed"}
     pace, seconds = history.last("progress", "patches_per_second"), history.last("progress", "seconds")
     entries = [
         ("Centers", ", ".join(history.centers)),
@@ -100,7 +109,7 @@ def _run(history: History) -> str:
         ("Patches per second", number(pace, 2) if pace else ""),
         ("Best validation", _best(history.validation)),
         ("Resumed at step", ", ".join(f"{step:,}" for step in history.resumed)),
-        ("TensorBoard", {True: "written", False: "not installed"}.get(about.get("tensorboard"), "")),
+        ("TensorBoard", board.get(about.get("tensorboard"), "")),
         ("Version", plain(about["version"]) if about.get("version") else ""),
     ]
     return facts_list((label, escape(value)) for label, value in entries if value)
@@ -123,7 +132,7 @@ def _duration(seconds: float) -> str:
 
 
 def _best(records: Sequence[Record]) -> str:
-    """Highest mean PSNR over the centers, which chooses the best checkpoint."""
+    """The highest mean PSNR over the centers, by which the best checkpoint is chosen."""
     means = []
     for record in records:
         values = list(mapping(record.get("psnr")).values())
@@ -133,9 +142,10 @@ def _best(records: Sequence[Record]) -> str:
 
 
 _VALIDATION_NOTE = (
-    "Held-out patients, the moving average of the weights; SUV, range 20, inside the body, in tiles chosen by uptake. The "
-    "Gaussian filter’s width was chosen on these very tiles. Attainable is 10 log<sub>10</sub> of the dose reduction factor. "
-    "Biases are |S − S<sub>full</sub>| / S<sub>full</sub>, the mean over lesions. In brackets: the low dose itself."
+    "Held-out patients, the moving average of the weights; SUV, range 20, inside the body, in tiles chosen "
+    "by uptake. The Gaussian filter’s width was chosen on these very tiles. Attainable is 10 "
+    "log<sub>10</sub> of the dose reduction factor. Biases are |S − S<sub>full</sub>| / S<sub>full</sub>, "
+    "the mean over lesions. In brackets: the low dose itself."
 )
 _WATCHED_NOTE = (
     "Centers of another dataset, of which nothing is trained on: whether what was known is forgotten."
@@ -152,7 +162,7 @@ def _validation(records: Sequence[Record], centers: Sequence[str], note: str) ->
 
 
 def _watched(records: Sequence[Record]) -> str:
-    """Records of fine-tuning hold the validation of another dataset under "watched"."""
+    """The validation of another dataset, which records of fine-tuning contain under `watched`."""
     watched = [{**r["watched"], "step": r["step"]} for r in records if isinstance(r.get("watched"), Mapping)]
     return _validation(watched, list(mapping(watched[-1].get("psnr"))), _WATCHED_NOTE) if watched else ""
 
@@ -183,8 +193,8 @@ def _latest(record: Record, centers: Sequence[str]) -> str:
         for key in ("nrmse", "b_mean", "b_max"):
             low = of(f"{key}_low", center)
             cells.append(number(of(key, center), 3) + (f" ({number(low, 3)})" if is_number(low) else ""))
-        cells = "".join(f"<td>{cell}</td>" for cell in cells)
-        lines.append(f'<tr><td class="text">{escape(center)}</td>{cells}</tr>')
+        row = "".join(f"<td>{cell}</td>" for cell in cells)
+        lines.append(f'<tr><td class="text">{escape(center)}</td>{row}</tr>')
     return table(head, lines)
 
 
@@ -198,13 +208,13 @@ def _routing(history: History) -> str:
     if usage:
         figures += (
             "<h3>Which experts each center uses</h3>"
-            '<p class="note">Share of each expert in the sum of its bank’s gates, mean over the patches of the last '
-            "record.</p>" + curves.usage_html(usage)
+            '<p class="note">Share of each expert in the sum of its bank’s gates, mean over the patches of '
+            "the last record.</p>" + curves.usage_html(usage)
         )
     return figures and (
-        '<p class="note">A gate of exactly 0 closes its expert; dashed: banks in which a patch closed all of them. Evenness is '
-        "the entropy of a center’s use of the experts, the mean over layers: 1 where all are used alike, 0 where one is used "
-        f"alone.</p>{figures}"
+        '<p class="note">A gate of exactly 0 closes its expert; dashed: banks in which a patch closed all of '
+        "them. Evenness is the entropy of a center’s use of the experts, the mean over layers: 1 where all "
+        f"are used alike, 0 where one is used alone.</p>{figures}"
     )
 
 

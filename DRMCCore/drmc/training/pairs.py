@@ -1,4 +1,7 @@
-"""Pairs of images on the network's grid, as training and validation read them; on request kept on disk and shared by processes."""
+"""Pairs of images on the network's grid, as training and validation read them.
+
+If a folder is configured, they are kept there and shared by processes and runs.
+"""
 
 from __future__ import annotations
 
@@ -21,48 +24,72 @@ from drmc.imaging.geometry import Geometry
 from drmc.imaging.resampling import GRID_MM, resample_to_grid
 from drmc.segments.reading import read_segments
 
-FORM = 2  # of what is kept on disk: raise it when the arrays change
+FORM = 2  # version of the stored arrays
 
 
 @dataclass
 class Pair:
-    """One low / full pair on the network's grid, cropped to the body: SUV (z, y, x), and where patches may be centered.
+    """One pair of low and full dose on the network's grid, cropped to the body; arrays are (z, y, x), SUV.
 
     The pairs of a patient share all arrays but `low`.
+
+    Attributes:
+        case_id: the case.
+        low: the low dose.
+        full: the full dose.
+        body: mask of the body.
+        body_index: flat indices of the body's voxels.
+        hot_index: voxels of the body at which patches are centered by uptake.
+        hot_share: cumulative share of the uptake at `hot_index`, ascending to 1.
+        dose_reduction_factor: full dose over low dose, if known.
+        lesions: flat indices of each lesion's voxels, if wanted.
+        noise_free: the full dose without noise, if wanted.
+        lesion_mask: mask of all lesions and their neighbors, if lesions are wanted.
+        spacing_zyx: size of a voxel in mm.
     """
 
     case_id: str
     low: np.ndarray
     full: np.ndarray
     body: np.ndarray
-    body_index: np.ndarray  # flat indices of body voxels
-    hot_index: np.ndarray  # body voxels in ascending order of uptake's cumulated share
+    body_index: np.ndarray
+    hot_index: np.ndarray
     hot_share: np.ndarray
     dose_reduction_factor: float | None = None
-    lesions: tuple[np.ndarray, ...] = ()  # flat indices of each lesion's voxels, where they were asked for
-    noise_free: np.ndarray | None = None  # full dose without noise, where it was asked for
-    lesion_mask: np.ndarray | None = None  # any lesion and its neighbors, where they were asked for
+    lesions: tuple[np.ndarray, ...] = ()
+    noise_free: np.ndarray | None = None
+    lesion_mask: np.ndarray | None = None
     spacing_zyx: tuple[float, float, float] = (GRID_MM,) * 3
 
 
 @dataclass(frozen=True)
 class Wanted:
-    """What is read of a patient beside the two images: `lesions` (by nearest neighbor) and the image without noise."""
+    """What is read besides the two images: lesions (by nearest neighbor), and the image without noise."""
 
     lesions: bool = False
     noise_free: bool = False
 
 
 def load_pairs(case: Case, margin: int = 8, *, wanted: Wanted | None = None) -> list[Pair]:
-    """Reads a patient's pairs, one of each low dose, resamples them as inference does, and crops them to the body with
-    `margin` voxels of air.
+    """Reads a patient's pairs, one for each low dose, on the network's grid.
 
-    Raises InputError where sizes differ, no body is found, or an image without noise is wanted and there is none.
+    They are resampled as in inference and cropped to the body.
+
+    Args:
+        case: the case of the dataset.
+        margin: voxels of air around the body.
+        wanted: what else is read.
+
+    Raises:
+        InputError: an image cannot be read, grids differ, no body is found, or an image without noise is
+            wanted and there is none.
     """
     wanted = wanted or Wanted()
-    if wanted.noise_free and case.noise_free is None:
+    noise_free_path = case.noise_free if wanted.noise_free else None
+    if wanted.noise_free and noise_free_path is None:
         raise InputError(
-            f"case {case.case_id}: has no image without noise; simulate with --noise-free, or train with target full"
+            f"case {case.case_id}: has no image without noise; simulate with --noise-free, or train with "
+            "target full"
         )
     scan = case.read(case.full)
     full, grid = resample_to_grid(scan.suv_array(), scan.geometry)
@@ -77,17 +104,18 @@ def load_pairs(case: Case, margin: int = 8, *, wanted: Wanted | None = None) -> 
         volume = case.read(path)
         if not volume.geometry.matches(scan.geometry, tolerance=0.1 * min(scan.geometry.spacing)):
             raise InputError(
-                f"case {case.case_id}: {name} ({path.name}) and full dose lie on different grids ({volume.geometry}, full: "
-                f"{scan.geometry}): resample it to the full dose's, or take it out; drmc validate lists all of them"
+                f"case {case.case_id}: {name} ({path.name}) and full dose lie on different grids "
+                f"({volume.geometry}, full: {scan.geometry}): resample it to the full dose's, or take it "
+                "out; drmc validate lists all of them"
             )
         return cut(resample_to_grid(volume.suv_array(), volume.geometry)[0])
 
     low = {factor: cut_like_full(path, "low") for factor, path in case.low.items()}
-    noise_free = cut_like_full(case.noise_free, "noise_free") if wanted.noise_free else None
+    noise_free = None if noise_free_path is None else cut_like_full(noise_free_path, "noise_free")
     lesions = _lesions(case, grid, box, full.shape) if wanted.lesions else ()
     full, body = cut(full), cut(body)
     body_index = np.flatnonzero(body).astype(np.int32)
-    # a coarse subset is enough to draw centers by uptake
+    # a coarse subset suffices for centers drawn by uptake
     hot_index = body_index[::7]
     hot_share = np.cumsum(np.clip(full.ravel()[hot_index], 0, None).astype(np.float64))
     common = {
@@ -128,7 +156,7 @@ def _lesions(
 
 
 def _around(lesions: Sequence[np.ndarray], shape: tuple[int, ...]) -> np.ndarray:
-    """The lesions' voxels and their neighbors along the axes: where blur takes their uptake to."""
+    """Mask of the lesions' voxels and their neighbors along the axes, where blur moves their uptake to."""
     mask = np.zeros(shape, bool)
     for lesion in lesions:
         mask.ravel()[lesion] = True
@@ -143,11 +171,20 @@ def _around(lesions: Sequence[np.ndarray], shape: tuple[int, ...]) -> np.ndarray
     return grown
 
 
-# ------------------------------------------------------------------------------------------------------- on disk
+# ---- on disk
 def kept_pairs(case: Case, folder: Path, *, wanted: Wanted | None = None) -> list[Pair]:
-    """`load_pairs` with arrays that are read from `folder` as they are needed, and are written there the first time.
+    """The same as `load_pairs`, with arrays that are stored in a folder once and memory-mapped from it.
 
-    Any number of processes and runs share them; a case whose images change gets new ones.
+    Any number of processes and runs can share them; a case whose images change is stored anew.
+
+    Args:
+        case: the case of the dataset.
+        folder: where the arrays are stored.
+        wanted: what else is read.
+
+    Raises:
+        InputError: as `load_pairs`.
+        OSError: the folder cannot be written.
     """
     wanted = wanted or Wanted()
     key = f"{FORM} {wanted} {sorted(case.low)} {case_digest(case)}"
@@ -159,7 +196,7 @@ def kept_pairs(case: Case, folder: Path, *, wanted: Wanted | None = None) -> lis
             _write(load_pairs(case, wanted=wanted), temporary)
             temporary.rename(place)
         except OSError:
-            if not place.is_dir():  # else another process was quicker
+            if not place.is_dir():  # otherwise another process was faster
                 raise
         finally:
             shutil.rmtree(temporary, ignore_errors=True)
@@ -192,7 +229,7 @@ def _write(pairs: list[Pair], folder: Path) -> None:
 
 def _read(folder: Path) -> list[Pair]:
     about = json.loads((folder / "pairs.json").read_text(encoding="utf-8"))
-    # copy on write: torch takes no array that cannot be written
+    # copy on write: PyTorch needs writable arrays
     read = lambda name: np.load(folder / f"{name}.npy", mmap_mode="c")
     common = {name: read(name) for name in _SHARED if (folder / f"{name}.npy").is_file()}
     common["spacing_zyx"] = tuple(about["spacing_zyx"])
@@ -203,12 +240,11 @@ def _read(folder: Path) -> list[Pair]:
     ]
 
 
-# --------------------------------------------------------------------------------------------------- fingerprints
+# ---- fingerprints
 def fingerprint(*splits: dict[str, list[Case]]) -> str:
-    """SHA-256 over what a run reads: its cases' entries in the manifest, and the content of their images and
-    side-cars.
+    """SHA-256 over what a run reads: manifest entries of its cases, content of their images and side-cars.
 
-    Neither other cases of the dataset nor the place where it lies count.
+    Other cases of the dataset and its location do not count.
     """
     digest = hashlib.sha256()
     for case in (case for split in splits for found in split.values() for case in found):
@@ -229,7 +265,7 @@ def _noise_free(case: Case) -> list[tuple[str, Path]]:
     return [("noise_free", case.noise_free)] if case.noise_free is not None else []
 
 
-def _add_content(digest, case: Case, images: Sequence[tuple[str, Path]]) -> None:
+def _add_content(digest: hashlib._Hash, case: Case, images: Sequence[tuple[str, Path]]) -> None:
     for name, image in images:
         for path in (image, image.with_name(f"{stem(image)}.json"), image.with_name(SIDECAR)):
             if path.is_file():

@@ -1,4 +1,4 @@
-"""What can be known before a training starts: that it would fail, or take months."""
+"""Checks before a training starts: whether it would fail, or take months."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from drmc.training.trainer import Trainer
 
 OK, WARNING, REFUSED = "ok", "warning", "refused"
 PROBE = 32
-"""Edge in voxels of the patch on which a step's cost is measured; both time and memory grow with the volume."""
+"""Edge in voxels of the patch on which a step's cost is measured; time and memory scale with the volume."""
 LONG_SECONDS = 24 * 3600.0
 _FREE_MEMORY = 1.5  # gradients and temporary arrays on top of what a step keeps for its backward pass
 _VALUES_PER_PARAMETER = 4  # of a checkpoint: network, moving average, two moments
@@ -36,7 +36,7 @@ _CHECKPOINTS = KEPT_CHECKPOINTS + 2  # the last ones, the best one, and the one 
 
 
 class Check(NamedTuple):
-    """One thing that was looked at: `level` ok, warning or refused, `text` one line for people."""
+    """The result of one check: `level` ok, warning or refused, and `text`, one line for the user."""
 
     level: str
     text: str
@@ -44,7 +44,14 @@ class Check(NamedTuple):
 
 @dataclass
 class Preflight:
-    """All checks of a launch; `step` is where the run would go on, of `steps`; `output` its folder."""
+    """All checks of a launch.
+
+    Attributes:
+        checks: the results.
+        output: folder of the run.
+        step: the step from which the run would continue.
+        steps: steps of the whole run.
+    """
 
     checks: list[Check] = field(default_factory=list)
     output: str = ""
@@ -53,14 +60,14 @@ class Preflight:
 
 
 class StepCost(NamedTuple):
-    """Of one patch of the configuration's size: bytes kept for the backward pass, seconds on this processor."""
+    """The cost of one patch: bytes kept for the backward pass, and seconds on this processor."""
 
     memory_bytes: float
     seconds: float
 
 
 def preflight(launch: Launch) -> Preflight:
-    """Looks at configuration, dataset, devices, disk, checkpoint and rendezvous; trains and writes nothing."""
+    """Checks configuration, dataset, devices, disk, checkpoint and rendezvous; neither trains nor writes."""
     found = Preflight()
     try:
         config = TrainingConfig.read(launch.config)
@@ -107,7 +114,12 @@ def _dataset(config: TrainingConfig) -> Check:
 
 
 def step_cost(config: TrainingConfig, network: torch.nn.Module) -> StepCost:
-    """Measured on a small patch on this processor, scaled to the configuration's patch."""
+    """Measures the cost of a patch on this processor, on a small one, and scales it.
+
+    Args:
+        config: the configuration, for the size of its patches.
+        network: the network.
+    """
     edge = min(PROBE, config.patch)
     patch_BCDHW = torch.rand(1, 1, edge, edge, edge)
     own = {p.untyped_storage().data_ptr() for p in network.parameters()}
@@ -119,7 +131,7 @@ def step_cost(config: TrainingConfig, network: torch.nn.Module) -> StepCost:
             kept[storage.data_ptr()] = storage.nbytes()
         return tensor
 
-    for _ in range(2):  # the first time pays for the start of the libraries
+    for _ in range(2):  # the first time includes the start of libraries
         kept.clear()
         start = time.monotonic()
         with torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor):
@@ -138,7 +150,7 @@ def _devices(config: TrainingConfig, launch: Launch, cost: StepCost) -> Iterator
         yield from _gpus(launch, memory)
         return
     cores = hardware.physical_cores()
-    # All cores share the work, however many processes they are dealt to.
+    # All cores share the work, whatever the number of processes.
     total = cost.seconds * config.steps * slots / launch.nodes
     level = WARNING if total > LONG_SECONDS else OK
     expected = "expected long, " if level == WARNING else ""
@@ -160,7 +172,7 @@ def _gpus(launch: Launch, memory: float) -> Iterator[Check]:
         yield Check(
             REFUSED,
             f"{launch.processes} processes on a machine with {_count(count, 'GPU')}: "
-            f"each needs one of its own, give at most {count}",
+            f"each needs one of its own, use at most {count}",
         )
     for index in range(min(count, launch.processes)):
         free, installed = torch.cuda.mem_get_info(index)
@@ -168,8 +180,8 @@ def _gpus(launch: Launch, memory: float) -> Iterator[Check]:
         if free < memory:
             yield Check(
                 WARNING,
-                f"GPU {index}: {what}, a step takes about {_size(memory)}: end what else runs there, use more "
-                "processes, or lower patches_per_center",
+                f"GPU {index}: {what}, a step takes about {_size(memory)}: end what else runs there, use "
+                "more processes, or lower patches_per_center",
             )
         else:
             yield Check(OK, f"GPU {index}: {what}, a step takes about {_size(memory)}")
@@ -193,8 +205,9 @@ def _processes(config: TrainingConfig, launch: Launch) -> Iterator[Check]:
     if threads > cores:
         yield Check(
             WARNING,
-            f"{_count(launch.processes, 'process', 'processes')} with {_count(max(1, config.threads), 'thread')} "
-            f"on {_count(cores, 'core')}: they wait for each other; use at most {cores} in all",
+            f"{_count(launch.processes, 'process', 'processes')} with "
+            f"{_count(max(1, config.threads), 'thread')} on {_count(cores, 'core')}: "
+            f"they wait for each other; use at most {cores} in all",
         )
 
 
@@ -238,7 +251,7 @@ def _checkpoint(config: TrainingConfig, found: Preflight) -> Check:
 
 
 def _rendezvous(launch: Launch) -> Check:
-    """Whether the port can be opened, if it is this machine's."""
+    """Whether the port can be opened, if it is one of this machine."""
     host, port = launch.meeting_point()
     needs = "every node needs dataset and output folder under the same path"
     try:
@@ -248,7 +261,7 @@ def _rendezvous(launch: Launch) -> Check:
     if launch.node_rank:
         return Check(OK, f"rendezvous: at {launch.endpoint}, opened by node 0; {needs}")
     with socket.socket(family, kind) as probe:
-        if os.name == "posix":  # a port that was closed a moment ago is free
+        if os.name == "posix":  # a port that was just closed is free
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             probe.bind(address)

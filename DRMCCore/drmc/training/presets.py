@@ -1,4 +1,8 @@
-"""Named settings of a training: `{"preset": "default", "dataset": ..., "output": ...}` and what is to differ."""
+"""Named settings of a training.
+
+A configuration names one, and what differs from it:
+`{"preset": "default", "dataset": ..., "output": ...}`.
+"""
 
 from __future__ import annotations
 
@@ -14,8 +18,8 @@ from drmc.networks.resunet import ResUNetConfig
 from drmc.networks.udrmc import UDRMCConfig
 
 PRESETS: dict[str, dict[str, Any]] = {
-    # Yang et al., MICCAI 2023, section 3.1: 200 epochs of 1024 patches of each center, Adam (which AdamW without decay
-    # is) at 1e-4; what the paper does not speak of is off.
+    # Yang et al., MICCAI 2023, section 3.1: 200 epochs of 1024 patches of each center, Adam (the same as
+    # AdamW without decay) at 1e-4; what the paper does not mention is off.
     "paper": {
         "network": {"router_init": "official"},
         "patch": 64,
@@ -58,7 +62,7 @@ PRESETS: dict[str, dict[str, Any]] = {
         "checkpoint_every": 50,
         "validate_every": 500,
     },
-    # Seconds on one core: shows that a training runs, learns next to nothing.
+    # Seconds on one core: shows that a training runs, but learns almost nothing.
     "tiny": {
         "name": "tiny",
         "network": {"channels": 8, "blocks": 1, "experts": 3, "heads": 2, "hidden": 4},
@@ -73,10 +77,22 @@ PRESETS: dict[str, dict[str, Any]] = {
     },
 }
 
-# On the size that the preset says, the paper's comparisons (Tables 4 and 5), for which a network needs experts.
-VARIANTS: dict[str, Callable[[Settings], Settings]] = {
+RoutedSettings = NetworkConfig | UDRMCConfig
+"""Settings of the networks that have experts."""
+
+
+def _one_expert(network: RoutedSettings) -> RoutedSettings:
+    """Without routing: as many blocks of one expert as there were experts."""
+    if isinstance(network, UDRMCConfig):
+        blocks = tuple(count * network.experts for count in network.blocks)
+        return replace(network, gate="none", experts=1, blocks=blocks)
+    return replace(network, gate="none", experts=1, blocks=network.blocks * network.experts)
+
+
+# The paper's comparisons (Tables 4 and 5), on the size in the preset.
+VARIANTS: dict[str, Callable[[RoutedSettings], RoutedSettings]] = {
     "drmc": lambda network: network,
-    "baseline": lambda network: replace(network, gate="none", experts=1, blocks=_times_experts(network)),
+    "baseline": _one_expert,
     "without_hidden": lambda network: replace(network, use_hidden=False),
     "softmax": lambda network: replace(network, gate="softmax"),
     "top2": lambda network: replace(network, gate="top2"),
@@ -90,25 +106,22 @@ OTHERS: dict[str, Settings] = {
 }
 
 
-def _times_experts(network: Settings) -> int | tuple[int, ...]:
-    """Blocks of one expert, as many as there were experts."""
-    if isinstance(network.blocks, tuple):
-        return tuple(count * network.experts for count in network.blocks)
-    return network.blocks * network.experts
-
-
 def with_preset(values: Mapping[str, Any]) -> dict[str, Any]:
-    """The values on top of those of the preset that they name; `network` as the settings of its kind.
+    """Completes a configuration by the preset that it names; `network` becomes the settings of its kind.
 
-    The network's settings are those of `initial_weights`, else of the preset, but for what `network` says.
-    Raises InputError or ValueError on an unknown name or setting.
+    The network's settings are those of `initial_weights`, otherwise of the preset, changed by what `network`
+    contains.
+
+    Raises:
+        InputError: a preset, network or setting is unknown.
+        ValueError: a setting of the preset's network is not allowed.
     """
     values = dict(values)
     name = values.pop("preset", None)
     if name is not None and name not in PRESETS:
         raise InputError(f"preset = {name!r}: must be one of {', '.join(PRESETS)}")
     preset = PRESETS.get(name, {})
-    base = NetworkConfig.from_dict(preset.get("network", {}))
+    base: Settings = NetworkConfig.from_dict(preset.get("network", {}))
     if isinstance(values.get("initial_weights"), str) and values["initial_weights"]:
         from drmc.models.registry import find_model
         from drmc.models.weights import load_network
@@ -117,19 +130,19 @@ def with_preset(values: Mapping[str, Any]) -> dict[str, Any]:
     return {**preset, **values, "network": _network(base, values.get("network", {}))}
 
 
-def _network(base: Settings, asked: Any) -> Settings:
-    if isinstance(asked, str) and asked in OTHERS:
-        return OTHERS[asked]
-    if isinstance(asked, str) and asked in VARIANTS:
-        if base.gates_shape == (0, 0):
-            raise InputError(f"network = {asked!r}: is of a network with experts, not of {base.kind}")
-        return VARIANTS[asked](base)
-    if not isinstance(asked, dict):
+def _network(base: Settings, wanted: Any) -> Settings:
+    if isinstance(wanted, str) and wanted in OTHERS:
+        return OTHERS[wanted]
+    if isinstance(wanted, str) and wanted in VARIANTS:
+        if not isinstance(base, RoutedSettings):
+            raise InputError(f"network = {wanted!r}: needs a network with experts, not {base.kind}")
+        return VARIANTS[wanted](base)
+    if not isinstance(wanted, dict):
         names = ", ".join([*VARIANTS, *OTHERS])
-        raise InputError(f"network = {asked!r}: must be an object of network settings, or one of {names}")
-    asked = dict(asked)
-    kind = asked.pop("kind", base.kind)
+        raise InputError(f"network = {wanted!r}: must be an object of network settings, or one of {names}")
+    wanted = dict(wanted)
+    kind = wanted.pop("kind", base.kind)
     try:
-        return settings_of(kind, {**(base.to_dict() if kind == base.kind else {}), **asked})
+        return settings_of(kind, {**(base.to_dict() if kind == base.kind else {}), **wanted})
     except ValueError as error:
         raise InputError(f"network: {error}") from None

@@ -1,4 +1,4 @@
-"""The processes of one training, as torchrun starts them: joining, sums over them, and broadcasts from one of them."""
+"""The processes of one training, as torchrun starts them: joining, sums, and broadcasts."""
 
 from __future__ import annotations
 
@@ -14,26 +14,32 @@ from typing import Any
 import torch
 import torch.distributed as distributed
 
-# Here, before there is a group: its functions keep the group of the moment they are defined at, and with it threads that
-# abort the process when Python ends. The first optimizer would load it.
+# Imported before there is a group: its functions store the group of the moment when they are defined, and
+# with it threads that abort the process when Python ends. Otherwise the first optimizer would import it.
 import torch.distributed.nn
 
 from drmc.errors import DRMCError, InputError
 
-PATIENCE = timedelta(hours=2)  # all wait while the first one validates
+PATIENCE = timedelta(hours=2)  # all processes wait while the first one validates
 _CPU = torch.device("cpu")
 
 
 @dataclass(frozen=True)
 class Processes:
-    """This process's number among `world`, and its device."""
+    """The rank of this process among `world` processes, and its device."""
 
     rank: int = 0
     world: int = 1
     device: torch.device = _CPU
 
     def all_reduce_(self, values: dict[str, float]) -> None:
-        """Replaces each value in place by its sum over the processes; DRMCError where one of them is gone."""
+        """Replaces each value by its sum over the processes, in place.
+
+        All processes must call it with the same keys.
+
+        Raises:
+            DRMCError: another process ended.
+        """
         if self.world > 1:
             summed = torch.tensor(list(values.values()), dtype=torch.float64, device=self.device)
             with peer_failure_as_error():
@@ -41,7 +47,11 @@ class Processes:
             values.update(zip(values, summed.tolist(), strict=True))
 
     def sum_gradients(self, parameters: list[torch.nn.Parameter]) -> None:
-        """Replaces the gradients by their sums over the processes; none counts as zero. DRMCError as `all_reduce_`."""
+        """Replaces the gradients by their sums over the processes; a missing gradient counts as zero.
+
+        Raises:
+            DRMCError: another process ended.
+        """
         if self.world > 1:
             flat = torch.cat(
                 [(torch.zeros_like(p) if p.grad is None else p.grad).flatten() for p in parameters]
@@ -52,22 +62,37 @@ class Processes:
                 p.grad = summed.view_as(p)
 
     def broadcast_(self, tensors: Iterable[torch.Tensor], source: int) -> None:
-        """Copies tensors of one dtype, of any shapes, in place from the rank `source` to all others; DRMCError as
-        `all_reduce_`."""
+        """Copies tensors from one process to all others, in place.
+
+        Args:
+            tensors: of one dtype, of any shapes, the same in all processes.
+            source: rank of the process that has the values.
+
+        Raises:
+            DRMCError: another process ended.
+        """
         if self.world > 1:
             tensors = list(tensors)
             flat = torch.cat([tensor.detach().flatten() for tensor in tensors])
             with peer_failure_as_error():
                 distributed.broadcast(flat, source)
             with torch.no_grad():
-                for tensor, given in zip(tensors, flat.split([t.numel() for t in tensors]), strict=True):
-                    tensor.copy_(given.view_as(tensor))
+                for tensor, values in zip(tensors, flat.split([t.numel() for t in tensors]), strict=True):
+                    tensor.copy_(values.view_as(tensor))
 
     def broadcast_object(self, make: Callable[[], Any], source: int = 0) -> Any:
-        """What `make()` returns in the rank `source`, in all of them; a DRMCError that it raises is raised in all."""
+        """Calls a function in one process and returns its result in all of them.
+
+        Args:
+            make: the function; its result must be picklable.
+            source: rank of the process that calls it.
+
+        Raises:
+            DRMCError: another process ended, or `make` raised it, which is raised in all processes then.
+        """
         if self.world == 1:
             return make()
-        box = [None]
+        box: list[Any] = [None]
         if self.rank == source:
             try:
                 box = [make()]
@@ -82,9 +107,15 @@ class Processes:
 
 @contextmanager
 def joined(*, deterministic: bool) -> Iterator[Processes]:
-    """Joins the processes that torchrun's environment speaks of: gloo on CPU, nccl on CUDA; leaves them at the end.
+    """Joins the processes that torchrun's environment describes, and leaves them at the end.
 
-    Raises InputError where they cannot be reached.
+    They communicate by gloo on CPU and by nccl on CUDA.
+
+    Args:
+        deterministic: whether PyTorch is to use deterministic algorithms on a GPU.
+
+    Raises:
+        InputError: the processes cannot connect, or this one has no GPU of its own.
     """
     rank, world = int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))
     device = _CPU
@@ -98,7 +129,7 @@ def joined(*, deterministic: bool) -> Iterator[Processes]:
         device = torch.device("cuda", local)
         torch.cuda.set_device(device)
         torch.backends.cudnn.benchmark = not deterministic
-        if deterministic:  # on a CPU all that is used here is deterministic as it is
+        if deterministic:  # on a CPU all operations used here are deterministic
             os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
             torch.use_deterministic_algorithms(True)
     if world == 1:
@@ -112,8 +143,8 @@ def joined(*, deterministic: bool) -> Iterator[Processes]:
         where = f"{os.environ.get('MASTER_ADDR', '?')}:{os.environ.get('MASTER_PORT', '?')}"
         reason = "the port is in use" if "EADDRINUSE" in str(error) else str(error).partition("\n")[0]
         raise InputError(
-            f"the {world} processes cannot meet at {where} ({reason}): choose another port (torchrun --standalone "
-            "finds a free one)"
+            f"the {world} processes cannot meet at {where} ({reason}): choose another port (torchrun "
+            "--standalone finds a free one)"
         ) from None
     try:
         yield Processes(rank, world, device)
@@ -122,10 +153,11 @@ def joined(*, deterministic: bool) -> Iterator[Processes]:
 
 
 def _store_of_this_start(rank: int, world: int) -> distributed.Store:
-    """The store where the processes find each other, under a word that is new in every start.
+    """The store through which the processes find each other, under a key that is new in every start.
 
-    When torchrun starts them again, its store still holds the addresses of those that ended. The first process answers
-    each question of another one, which is new in every start too, with the word.
+    When torchrun restarts the processes, its store still contains the addresses of those that ended. Each
+    process asks under a key of its own, also new in every start, and the first process answers with the
+    common key.
     """
     store, _, _ = next(distributed.rendezvous("env://", timeout=PATIENCE))
     word, deadline = uuid.uuid4().hex, time.monotonic() + PATIENCE.total_seconds()
@@ -141,18 +173,19 @@ def _store_of_this_start(rank: int, world: int) -> distributed.Store:
             if store.check([f"drmc/heard/{word}/{other}"]):
                 missing.remove(other)
         if time.monotonic() > deadline:
-            raise RuntimeError(f"process {min(missing)} did not come")
+            raise RuntimeError(f"process {min(missing)} did not connect")
         time.sleep(0.02)
     return distributed.PrefixStore(f"drmc/{word}", store)
 
 
 @contextmanager
 def peer_failure_as_error() -> Iterator[None]:
-    """Raises DRMCError where a collective operation fails because another process is gone."""
+    """Raises DRMCError if a collective operation fails because another process ended."""
     try:
         yield
     except RuntimeError as error:
         reason = str(error).partition("\n")[0]
         raise DRMCError(
-            f"another process of this training ended ({reason}): start it again, it goes on from the last checkpoint"
+            f"another process of this training ended ({reason}): start it again, it continues from the last "
+            "checkpoint"
         ) from None

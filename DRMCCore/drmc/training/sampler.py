@@ -1,7 +1,8 @@
-"""Training patches that follow from a counter alone."""
+"""Training patches that are determined by a counter alone."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
@@ -9,12 +10,18 @@ import numpy as np
 from drmc.networks.protocol import INPUT_SCALE
 from drmc.training.pairs import Pair
 
+_Cut = Callable[[np.ndarray], np.ndarray]  # an image to the same patch of each
 TARGETS = ("full", "noise_free", "expected_full")
 
 
 class Patch(NamedTuple):
-    """Cubes of `patch` voxels in network units: what the network sees, what it is to give, and each voxel's weight in the loss
-    (None: 1)."""
+    """Cubes (z, y, x) of equal size, in network units (SUV / 20).
+
+    Attributes:
+        low: what the network sees.
+        target: what it is to return.
+        weight: each voxel's weight in the loss, None: 1.
+    """
 
     low: np.ndarray
     target: np.ndarray
@@ -22,12 +29,14 @@ class Patch(NamedTuple):
 
 
 class PatchSampler:
-    """Patches of step t follow from (seed, t, center, slot) alone: resuming and other world sizes see the same data.
+    """Draws patches; those of step t are determined by (seed, t, center, slot) alone.
 
-    target: "full", the measured full dose; "noise_free", what its counts would give on the mean; or "expected_full", the
-    mean of the full dose for this very low dose, noise_free + (low - noise_free) / dose reduction factor: the low dose's
-    events are a part of the full dose's. A network learns the same from it as from "full", whose noise it would have to
-    average away.
+    So a resumed run and other numbers of processes see the same data.
+
+    A target is "full", the measured full dose; "noise_free", the expected value of its measurement; or
+    "expected_full", the expected full dose given this very low dose, noise_free + (low - noise_free) / dose
+    reduction factor, since the events of the low dose are a part of those of the full dose. A network learns
+    the same from it as from "full", whose noise it would have to average out.
     """
 
     def __init__(
@@ -44,7 +53,20 @@ class PatchSampler:
         target: str = "full",
         lesion_weight: float = 1.0,
     ):
-        """`pairs`: of every center of the run, empty where none is drawn; `pooled`: every slot draws from all."""
+        """Prepares the draws.
+
+        Args:
+            pairs: of every center of the run, empty for centers without draws.
+            patch: edge of a patch in voxels.
+            seed: of all draws.
+            hot_fraction: share of patches centered by uptake.
+            scale_range: largest random factor on a patch.
+            flips: whether patches are flipped and turned.
+            dose_mixing: share of patches with an input between low and full dose.
+            pooled: whether every slot draws from the patients of all centers.
+            target: one of `TARGETS`.
+            lesion_weight: weight of lesions and their neighbors in the loss.
+        """
         self.pairs, self.patch, self.seed = pairs, patch, seed
         self.hot_fraction, self.scale_range, self.flips = hot_fraction, scale_range, flips
         self.dose_mixing, self.target, self.lesion_weight = dose_mixing, target, lesion_weight
@@ -52,7 +74,11 @@ class PatchSampler:
         self.pool = [pair for found in pairs.values() for pair in found] if pooled else None
 
     def draw(self, step: int, center: str, slot: int) -> Patch:
-        """A patch (patch, patch, patch), augmented by flips, turns, a common scale and doses between."""
+        """One patch, augmented by flips, turns, a common scale, and doses between low and full.
+
+        Raises:
+            ValueError: the pair was read without what target or weights need.
+        """
         key = [self.seed, step, self.centers.index(center), slot]
         rng = np.random.Generator(np.random.Philox(np.random.SeedSequence(key)))
         pairs = self.pool or self.pairs[center]
@@ -75,17 +101,24 @@ class PatchSampler:
 
         low, target = patch_of(pair.low) * scale, self._target(pair, patch_of) * scale
         if rng.random() < self.dose_mixing:
-            # Low and full share their events, so that low = full + noise of its own; a part of that noise is what a
-            # dose between the two has.
+            # Low and full dose share events, so low = full + independent noise, of which a dose between the
+            # two has a part.
             low = target + np.float32(rng.random()) * (low - target)
-        weight = None
-        if self.lesion_weight != 1:
-            weight = np.where(patch_of(pair.lesion_mask), np.float32(self.lesion_weight), np.float32(1))
-        return Patch(low, target, weight)
+        return Patch(low, target, self._weight(pair, patch_of))
 
-    def _target(self, pair: Pair, patch_of) -> np.ndarray:
+    def _weight(self, pair: Pair, patch_of: _Cut) -> np.ndarray | None:
+        if self.lesion_weight == 1:
+            return None
+        if pair.lesion_mask is None:
+            raise ValueError(f"{pair.case_id}: read without lesions, which lesion_weight needs")
+        weights = np.float32(self.lesion_weight), np.float32(1)
+        return np.asarray(np.where(patch_of(pair.lesion_mask), *weights))
+
+    def _target(self, pair: Pair, patch_of: _Cut) -> np.ndarray:
         if self.target == "full":
             return patch_of(pair.full)
+        if pair.noise_free is None:
+            raise ValueError(f"{pair.case_id}: read without the image without noise, which the target needs")
         noise_free = patch_of(pair.noise_free)
         if self.target == "noise_free":
             return noise_free

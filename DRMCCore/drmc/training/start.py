@@ -1,4 +1,4 @@
-"""What a run starts from: the network, new or of a model, and its optimizer."""
+"""What a run starts from: the network, a new one or a model's, and its optimizer."""
 
 from __future__ import annotations
 
@@ -21,21 +21,26 @@ if TYPE_CHECKING:
 
 
 def initial_model(config: TrainingConfig) -> ModelEntry | None:
-    """The model that the run goes on from, if it does."""
+    """The model that the run starts from, None for a new network.
+
+    Raises:
+        InputError: there is no such model, or it is damaged.
+    """
     return find_model(config.initial_weights) if config.initial_weights else None
 
 
 def initial_network(config: TrainingConfig) -> ResidualNetwork:
     """The network before the first step: that of `initial_weights`, or a new one from the seed.
 
-    Raises InputError where the weights are those of another network than the configuration's.
+    Raises:
+        InputError: the weights belong to another network than the configuration's.
     """
     if entry := initial_model(config):
         network = load_network(entry)[0]
-        asked, found = ({"kind": s.kind, **s.to_dict()} for s in (config.network, network.config))
-        if differing := [key for key in asked if asked[key] != found.get(key)]:
+        wanted, found = ({"kind": s.kind, **s.to_dict()} for s in (config.network, network.config))
+        if differing := [key for key in wanted if wanted[key] != found.get(key)]:
             raise InputError(
-                f"network: {differing[0]} = {asked[differing[0]]} is not that of initial_weights "
+                f"network: {differing[0]} = {wanted[differing[0]]} is not that of initial_weights "
                 f"{config.initial_weights} ({found.get(differing[0])}): leave it out, or start anew"
             )
         return network
@@ -47,13 +52,16 @@ def initial_network(config: TrainingConfig) -> ResidualNetwork:
             for bank in (module for module in network.modules() if isinstance(module, AttentionBank)):
                 bank.depthwise_MC333.mul_(0.3).add_(1 / 27)
         if config.identity_start:  # the residual is zero
-            network.tail.weight.zero_()
-            network.tail.bias.zero_()
+            for parameter in network.tail.parameters():
+                parameter.zero_()
     return network
 
 
 def make_optimizer(network: ResidualNetwork, config: TrainingConfig) -> torch.optim.Optimizer:
-    """The optimizer; each of its groups has a `rate`, its factor on the learning rate, and the `names` in it."""
+    """The optimizer of a network.
+
+    Each of its groups has a `rate`, its factor on the learning rate, and the `names` of its parameters.
+    """
     groups = _parameter_groups(network, config)
     if config.optimizer == "sgd":
         return torch.optim.SGD(groups, lr=config.learning_rate)
@@ -61,7 +69,11 @@ def make_optimizer(network: ResidualNetwork, config: TrainingConfig) -> torch.op
 
 
 def _parameter_groups(network: ResidualNetwork, config: TrainingConfig) -> list[dict]:
-    """Matrices and kernels with weight decay, vectors without; tail and, with Muon, inner matrices at their own rates."""
+    """Groups of parameters with the same settings.
+
+    Matrices and kernels have weight decay, vectors have none. The tail and, with Muon, the inner matrices
+    have rates of their own.
+    """
     inner = _inner_matrices(network) if config.optimizer == "muon" else {}
     groups: dict[tuple, dict] = {}
     for name, parameter in network.named_parameters():
@@ -78,13 +90,16 @@ def _parameter_groups(network: ResidualNetwork, config: TrainingConfig) -> list[
 
 
 def _is_weight(name: str, parameter: torch.Tensor) -> bool:
-    """Whether it is a matrix or a kernel; biases and temperatures of a bank are stacks of vectors and numbers."""
+    """Whether it is a matrix or kernel; a bank's biases and temperatures are stacked vectors and numbers."""
     return parameter.ndim > 1 and not name.rpartition(".")[2].startswith(("bias", "temperature"))
 
 
 def _inner_matrices(network: ResidualNetwork) -> dict[str, bool | str]:
-    """By name, what Muon updates and how it reads it (`drmc.training.muon`): a bank's maps and kernels, and the weights
-    of convolutions and linear maps between head and tail; routers, small and read by vectors, are not among them."""
+    """By name, what Muon updates and how it reads it (`drmc.training.muon`).
+
+    These are the maps and kernels of banks, and the weights of convolutions and linear maps between head and
+    tail. Routers are not among them: they are small, and single rows of them matter.
+    """
     found: dict[str, bool | str] = {}
     routers = (module for module in network.modules() if isinstance(module, Router))
     apart = {network.head, network.tail, *(layer for router in routers for layer in router.modules())}

@@ -1,10 +1,11 @@
-"""The state of a training and its step: the same steps for any number of processes, exact resume."""
+"""The state of a training and its step: equal steps for any number of processes, exact resume."""
 
 from __future__ import annotations
 
 import json
 import math
 from pathlib import Path
+from types import EllipsisType
 
 import numpy as np
 import torch
@@ -26,11 +27,17 @@ def charbonnier(
     margin: int = 0,
     weight: torch.Tensor | None = None,
 ) -> torch.Tensor:
-    """Equation 3: mean over voxels of weight * sqrt((residual - target)^2 + epsilon^2), in network units; weight 1 if not given.
+    """Charbonnier loss (equation 3): mean over voxels of weight * sqrt((residual - target)^2 + epsilon^2).
 
-    `margin` voxels at each face of the last three axes are left out.
+    Args:
+        residual: (..., z, y, x) in network units (SUV / 20).
+        target: the same shape and units.
+        epsilon: in network units.
+        margin: voxels at each face of the last three axes that are left out.
+        weight: the same shape, None: 1.
     """
-    inner = (..., *(slice(margin, n - margin) for n in residual.shape[-3:])) if margin else ...
+    cut = [slice(margin, n - margin) for n in residual.shape[-3:]] if margin else []
+    inner: tuple[EllipsisType | slice, ...] = (..., *cut)
     loss = torch.sqrt((residual - target)[inner] ** 2 + epsilon**2)
     return (loss if weight is None else loss * weight[inner]).mean()
 
@@ -45,9 +52,14 @@ def learning_rate(config: TrainingConfig, step: int) -> float:
 
 
 class Trainer:
-    """State of one run: its sites (networks, moving averages, optimizers) and step.
+    """The state of one run: its sites (networks, moving averages, optimizers) and its step.
 
-    `patients`: training patients of each center; `data`: the fingerprint of the images.
+    Attributes:
+        config: the configuration.
+        patients: number of training patients of each center.
+        data: the fingerprint of the images.
+        measured: `psnr` and `psnr_low` of the last validation, by center.
+        best: the highest mean gain in validation PSNR [dB].
     """
 
     def __init__(
@@ -57,8 +69,9 @@ class Trainer:
         patients: dict[str, int] | None = None,
         data: str = "",
     ):
-        self.config, self.processes, self.data = config, processes or Processes(), data
-        self.rank, self.world, self.device = (getattr(self.processes, k) for k in ("rank", "world", "device"))
+        self.config, self.data = config, data
+        self.processes = processes = processes or Processes()
+        self.rank, self.world, self.device = processes.rank, processes.world, processes.device
         self.output = Path(config.output)
         self.compute_dtype = torch.bfloat16 if config.precision == "bf16" else None
         self.patients = patients or dict.fromkeys(config.centers, 1)
@@ -67,30 +80,28 @@ class Trainer:
         self.slots = self.strategy.slots(self.sites, self.processes)
         self.gates = GateWatch(config)
         self.step, self.seconds, self.skipped, self.skipped_in_a_row = 0, 0.0, 0, 0
-        self.best, self.measured = -math.inf, {}  # gain in validation PSNR [dB]; the last validation
+        self.best = -math.inf  # gain in validation PSNR [dB]
+        self.measured: dict[str, dict[str, float]] = {}  # PSNR of the last validation
         self.stop_requested = self.stop_agreed = False
 
-    @property
-    def network(self) -> ResidualNetwork:
-        """The network of the first site; of joint training the only one."""
-        return self.sites[0].network
-
-    @property
-    def average(self) -> ResidualNetwork:
-        """Its moving average."""
-        return self.sites[0].average
-
     def models(self) -> dict[str, ResidualNetwork]:
-        """What would be exported now, by center, "" for every center; after `share` in several processes."""
+        """The models that would be exported now, by center, "" for every center.
+
+        With several processes, `share` must be called before.
+        """
         return self.strategy.models(self.sites)
 
     def share(self, *, optimizers: bool) -> None:
-        """Gives all processes what one of them knows of a site; all of them call it."""
+        """Copies the sites from the processes that own them to all others; all processes must call it."""
         share_sites(self.sites, self.processes, optimizers=optimizers)
 
-    # ------------------------------------------------------------------------------------------------ one step
+    # ---- one step
     def train_step(self, sampler: PatchSampler) -> dict:
-        """One optimizer step of every site; returns what is logged."""
+        """Takes one optimizer step of every site and returns what is logged; all processes must call it.
+
+        Raises:
+            DRMCError: another process ended.
+        """
         config = self.config
         rate = learning_rate(config, self.step)
         losses = dict.fromkeys(config.centers, 0.0)
@@ -109,7 +120,7 @@ class Trainer:
             if site.owner is not None or self.rank == 0:  # the one site's norm is the same in all processes
                 shares["gradient_norm"] += norm / len(self.sites)
                 shares["skipped"] += not math.isfinite(norm)
-        # one sum over the processes for everything that is logged, and for a stop that only one of them heard of
+        # One sum over the processes for all that is logged, and for a stop that only one of them received.
         sums = {**losses, **shares}
         self.processes.all_reduce_(sums)
         self.stop_agreed = sums.pop("stop") > 0
@@ -128,7 +139,7 @@ class Trainer:
         }
 
     def _groups_of_slots(self, site: Site) -> list[list[tuple[str, int]]]:
-        """This process's slots of a site, as they are computed together."""
+        """This process's slots of a site, in groups that are computed together."""
         slots = [slot for slot in self.slots if slot[0] in site.centers]
         size = self.config.slots_at_once or max(1, len(slots))
         return [slots[k : k + size] for k in range(0, len(slots), size)]
@@ -139,25 +150,23 @@ class Trainer:
         """Adds the slots' gradients to the site's; returns their losses and gates_BLM."""
         config = self.config
         drawn = [sampler.draw(self.step, center, slot) for center, slot in mine]
-        low_BCDHW, target_BCDHW, weight_BCDHW = (
-            None if side[0] is None else torch.from_numpy(np.stack(side))[:, None].to(self.device)
-            for side in zip(*drawn, strict=True)
-        )
+        low_BCDHW = self._batch([patch.low for patch in drawn])
+        wanted_BCDHW = self._batch([patch.target for patch in drawn]) - low_BCDHW
+        given = [patch.weight for patch in drawn if patch.weight is not None]
+        weights = self._batch(given) if given else [None] * len(drawn)
         residual_BCDHW, gates_BLM = site.network(low_BCDHW, self.compute_dtype)
-        wanted_BCDHW, weights = target_BCDHW - low_BCDHW, [None] * len(mine)
         per_slot = torch.stack(
             [
-                charbonnier(r, w, config.charbonnier, config.loss_margin, weight)
-                for r, w, weight in zip(
-                    residual_BCDHW,
-                    wanted_BCDHW,
-                    weights if weight_BCDHW is None else weight_BCDHW,
-                    strict=True,
-                )
+                charbonnier(residual, wanted, config.charbonnier, config.loss_margin, weight)
+                for residual, wanted, weight in zip(residual_BCDHW, wanted_BCDHW, weights, strict=True)
             ]
         )
         (per_slot.sum() / (len(site.centers) * config.patches_per_center)).backward()
         return per_slot.detach(), gates_BLM.detach()
+
+    def _batch(self, images: list[np.ndarray]) -> torch.Tensor:
+        """Patches (z, y, x) as a batch (B, 1, z, y, x) on the device."""
+        return torch.from_numpy(np.stack(images))[:, None].to(self.device)
 
     def _optimize(self, site: Site, rate: float) -> float:
         """Takes the site's step if its gradients are finite; returns their norm before clipping."""
@@ -175,13 +184,17 @@ class Trainer:
                     slow.lerp_(fast, 1 - decay)
         return norm
 
-    # --------------------------------------------------------------------------------------------- checkpoints
+    # ---- checkpoints
     def groups(self) -> list[list[str]]:
-        """The parameters' names in the optimizer's groups, whose order its state goes by."""
+        """The parameters' names in the optimizer's groups, in the order of its state."""
         return [group["names"] for group in self.sites[0].optimizer.param_groups]
 
     def save(self, *, best: bool = False) -> None:
-        """Writes a checkpoint, by the first process alone; after `share` in several."""
+        """Writes a checkpoint; only the first process may call it, after `share` if there are several.
+
+        Raises:
+            OSError: the file cannot be written.
+        """
         counts = {
             key: getattr(self, key) for key in ("step", "seconds", "skipped", "best", "measured", "data")
         }
@@ -195,7 +208,7 @@ class Trainer:
         write_checkpoint(self.output, {**state, "groups": self.groups()}, best=best)
 
     def load(self, state: dict) -> None:
-        """Goes back to a checkpoint."""
+        """Restores the state of a checkpoint."""
         for site in self.sites:
             site.load(state["sites"][site.name])
         self.strategy.load(state, self.sites)
@@ -203,9 +216,13 @@ class Trainer:
             setattr(self, key, state[key])
 
     def resume(self) -> str | None:
-        """Loads the newest readable checkpoint of this run; returns the version that wrote it, None without one.
+        """Restores the newest readable checkpoint of this run, which the first process reads for all.
 
-        The first process reads for all. Raises InputError where it is of another run.
+        Returns:
+            The version of drmc that wrote it; None without a checkpoint.
+
+        Raises:
+            InputError: it belongs to another run.
         """
 
         def read() -> dict | None:
@@ -221,9 +238,13 @@ class Trainer:
 
     @property
     def stopping(self) -> bool:
-        """Several processes leave at the same step: at the first one at whose start any of them was asked to."""
+        """Whether the run stops now.
+
+        Several processes stop at the same step, the first one at whose start any of them had received a
+        signal.
+        """
         return self.stop_agreed or (self.world == 1 and self.stop_requested)
 
-    def request_stop(self, *_) -> None:
-        """SIGTERM and SIGINT: finish the step, save, leave."""
+    def request_stop(self, *_: object) -> None:
+        """Handles SIGTERM and SIGINT: finish the step, save, stop."""
         self.stop_requested = True

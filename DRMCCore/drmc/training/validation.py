@@ -1,7 +1,7 @@
-"""Validation while training: held-out pairs, measured in a few tiles where the uptake is.
+"""Validation during a training: held-out pairs, measured in a few tiles of high uptake.
 
-Everything that does not depend on the network (the tiles, what the low dose and the best Gaussian filter reach in
-them) is computed once per run. Arrays are (z, y, x), SUV.
+Everything that does not depend on the network (the tiles, the scores of the low dose and of the best Gaussian
+filter in them) is computed once per run. Arrays are (z, y, x), SUV.
 """
 
 from __future__ import annotations
@@ -22,23 +22,8 @@ from drmc.training.config import TrainingConfig
 from drmc.training.held_out_tiles import choose_boxes, inner_part, lead, part_of_lesion
 from drmc.training.pairs import Pair
 
-WIDTHS_MM = (
-    2.0,
-    3.0,
-    4.0,
-    4.5,
-    5.0,
-    5.5,
-    6.0,
-    6.5,
-    7.0,
-    7.5,
-    8.0,
-    9.0,
-    10.0,
-    12.0,
-    14.0,
-)  # full width at half maximum
+# full width at half maximum
+WIDTHS_MM = 2.0, 3.0, 4.0, 4.5, 5.0, 5.5, 6.0, 6.5, 7.0, 7.5, 8.0, 9.0, 10.0, 12.0, 14.0
 
 
 @dataclass
@@ -51,16 +36,13 @@ class _Region:
     body: np.ndarray
     low: np.ndarray
     full: np.ndarray
-    lesions: list[
-        np.ndarray
-    ]  # flat indices into the inner part, of lesions of which at least half lies in it
+    lesions: list[np.ndarray]  # flat indices into the inner part, of lesions at least half inside
 
 
 @dataclass
 class _HeldOut:
     """The regions of one pair."""
 
-    case_id: str
     dose_reduction_factor: float | None
     regions: list[_Region]
 
@@ -68,7 +50,7 @@ class _HeldOut:
         """psnr, nrmse, b_mean and b_max of estimates of the regions' inner parts; NaN without a lesion."""
         body = lambda images: np.concatenate([v[r.body] for v, r in zip(images, self.regions, strict=True)])
         estimate, full = body(estimates), body([region.full for region in self.regions])
-        biases = {"b_mean": [], "b_max": []}
+        biases: dict[str, list[float]] = {"b_mean": [], "b_max": []}
         for values, region in zip(estimates, self.regions, strict=True):
             for index in region.lesions:
                 for key, statistic in (("b_mean", np.mean), ("b_max", np.max)):
@@ -85,17 +67,20 @@ class _HeldOut:
 
 
 class Validation:
-    """Held-out pairs of several centers, ready to measure any network on.
+    """Held-out pairs of several centers, on which any network can be measured.
 
-    Per pair: the tile that holds most lesions, the `validation_tiles` ones of greatest full-dose uptake beside it, and
-    one of ordinary tissue (`drmc.training.held_out_tiles`). Only the inner parts count, without the voxels that inference does
-    not use or the loss leaves out, and they lie side by side: nothing is blended, and the network's zero padding
-    has no share in a figure.
-
-    Raises InputError where a pair has no body in any tile.
+    Per pair there are the tile that contains most lesions, the `validation_tiles` ones of greatest full-dose
+    uptake beside it, and one of ordinary tissue (`drmc.training.held_out_tiles`). Only their inner parts
+    count, without the voxels that inference does not use or the loss leaves out, and they do not overlap:
+    nothing is blended, and the network's zero padding has no influence.
     """
 
     def __init__(self, held_out: Mapping[str, Sequence[Pair]], config: TrainingConfig):
+        """Chooses the tiles and scores the references.
+
+        Raises:
+            InputError: a pair has no body in any tile.
+        """
         tile = config.tile or config.patch
         margin = max(config.loss_margin, halo_width(tile))
         self._centers = {
@@ -110,19 +95,20 @@ class Validation:
     def measure(
         self, network: ResidualNetwork | Mapping[str, ResidualNetwork]
     ) -> dict[str, dict[str, float]]:
-        """Metric -> center -> value, means over the center's pairs; a value that is not defined is NaN.
-
-        `network`: one for all centers, or by center, "" for those that are not named.
+        """Scores of a network, as metric -> center -> mean over the center's pairs; NaN if undefined.
 
         - `psnr` [dB]: SUV, range 20, inside the body; `share`: its gain over the low dose, as a share of the
-          attainable one (`drmc.measures.metrics.attainable_gain_db`);
+          attainable gain (`drmc.measures.metrics.attainable_gain_db`);
         - `nrmse`: over the same voxels;
-        - `b_mean`, `b_max`: |S - S_full| / S_full of the mean and the maximum in lesions, mean over the lesions of which
-          a tile holds at least half, of the part that it holds.
+        - `b_mean`, `b_max`: |S - S_full| / S_full of the mean and the maximum in lesions, mean over the
+          lesions of which a tile contains at least half, of the part inside.
 
-        Each also of the low dose itself (`psnr_low`, ...; it has no share) and of the best isotropic Gaussian
-        filter (`psnr_gaussian`, ...), whose width `gaussian_fwhm_mm` has the highest mean PSNR of the center on these
-        very regions.
+        Each score also of the low dose itself (`psnr_low`, ...; it has no share) and of the best isotropic
+        Gaussian filter (`psnr_gaussian`, ...), whose width `gaussian_fwhm_mm` has the highest mean PSNR of
+        the center on these very regions.
+
+        Args:
+            network: one for all centers, or by center, "" for those that are not named.
         """
         networks = network if isinstance(network, Mapping) else {"": network}
         result: dict[str, dict[str, float]] = {}
@@ -140,7 +126,7 @@ class Validation:
 
 @dataclass
 class _References:
-    """What a center's low dose and best Gaussian filter reach."""
+    """Scores of a center's low dose and best Gaussian filter."""
 
     low: list[dict[str, float]]  # of each pair
     values: dict[str, float]
@@ -151,7 +137,7 @@ def _held_out(pair: Pair, tile: int, margin: int, count: int) -> _HeldOut:
     regions = [_region(pair, start, tile, margin) for start in starts]
     if not any(region.body.any() for region in regions):
         raise InputError(f"case {pair.case_id}: no body away from the image's faces to validate on")
-    return _HeldOut(pair.case_id, pair.dose_reduction_factor, regions)
+    return _HeldOut(pair.dose_reduction_factor, regions)
 
 
 def _region(pair: Pair, start: Sequence[int], tile: int, margin: int) -> _Region:
@@ -187,8 +173,11 @@ def _references(prepared: list[_HeldOut], pairs: Sequence[Pair]) -> _References:
 
 
 def _best_gaussian(prepared: list[_HeldOut], pairs: Sequence[Pair]) -> tuple[float, list[dict[str, float]]]:
-    """Width [mm] with the highest mean PSNR and the scores of each pair, found by climbing from the middle: over
-    the width PSNR has one maximum, between too much noise and too much blur."""
+    """Width [mm] with the highest mean PSNR, and the scores of each pair.
+
+    It is found by climbing from the middle: over the width PSNR has one maximum, between too much noise and
+    too much blur.
+    """
     tried: dict[int, list[dict[str, float]]] = {}
 
     def value(place: int) -> float:
@@ -209,7 +198,7 @@ def _best_gaussian(prepared: list[_HeldOut], pairs: Sequence[Pair]) -> tuple[flo
 
 
 def _smoothed(pair: Pair, region: _Region, fwhm_mm: float) -> np.ndarray:
-    """The filtered low dose in the region's inner part; only what has a share in that is filtered."""
+    """The filtered low dose in the region's inner part; only the voxels that influence it are filtered."""
     sigma = [fwhm_mm / FWHM_PER_SIGMA / step for step in pair.spacing_zyx]
     reach = [math.ceil(4 * s) for s in sigma]
     wide = tuple(
@@ -223,13 +212,13 @@ def _smoothed(pair: Pair, region: _Region, fwhm_mm: float) -> np.ndarray:
 
 
 def _means(scores: list[dict[str, float]]) -> dict[str, float]:
-    """Mean over the pairs in which a score is defined, NaN where it is so in none."""
+    """Mean over the pairs for which a score is defined, NaN if there are none."""
     defined = {key: [one[key] for one in scores if not math.isnan(one[key])] for key in scores[0]}
     return {key: float(np.mean(values)) if values else math.nan for key, values in defined.items()}
 
 
 def _share(prepared: list[_HeldOut], scores: list[dict[str, float]], low: list[dict[str, float]]) -> float:
-    """Mean over the pairs of known dose of the gain over the low dose as a share of the attainable one."""
+    """Mean share of the attainable gain over the low dose, of the pairs with a known dose."""
     shares = [
         share_of_attainable(mine["psnr"] - before["psnr"], one.dose_reduction_factor)
         for one, mine, before in zip(prepared, scores, low, strict=True)

@@ -1,9 +1,9 @@
-"""What is watched while training: the routing of every step, the pace, TensorBoard where there is one, the page."""
+"""What is recorded during a training: routing of every step, pace, TensorBoard if installed, the page."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -17,12 +17,15 @@ from drmc.training.config import TrainingConfig
 from drmc.training.page import write_page
 
 Record = dict[str, Any]
-# Places and machines, and what the model's card says itself.
-_NOT_TOLD = ("dataset", "output", "watched_dataset", "threads", "card")
+# Settings of this machine, and what the model's card contains anyway.
+_PRIVATE_KEYS = ("dataset", "output", "watched_dataset", "threads", "card")
 
 
 class GateWatch:
-    """What the gates of a step say, as sums over patches that may be added up over groups of them and processes."""
+    """Statistics of the gates of a step.
+
+    They are sums over patches, which may be added over groups of patches and over processes.
+    """
 
     def __init__(self, config: TrainingConfig):
         self._patches = config.patches_per_center
@@ -30,14 +33,19 @@ class GateWatch:
         self._cells = {c: [(c, k) for k in range(layers * self._experts)] for c in config.centers}
 
     def zeros(self) -> dict[Any, float]:
-        """The sums before the first patch: the same keys in every process."""
+        """The sums before the first patch, with the same keys in every process."""
         usage = (cell for cells in self._cells.values() for cell in cells)
         return dict.fromkeys(("closed_gates", "dead_banks", *usage), 0.0)
 
     def add(self, sums: dict[Any, float], gates_BLM: torch.Tensor, mine: Sequence[tuple[str, int]]) -> None:
-        """Adds patches to `sums`; `mine`: their (center, slot), in the order of gates_BLM.
+        """Adds patches to the sums.
 
-        A patch has the weight 1 / patches of the step, in its center's usage 1 / patches of the center.
+        A patch has the weight 1 / patches of the step, in the usage of its center 1 / patches of the center.
+
+        Args:
+            sums: what `zeros` returned; changed in place.
+            gates_BLM: gates of the patches.
+            mine: (center, slot) of each patch, in the same order.
         """
         if not self._experts:
             return
@@ -52,9 +60,16 @@ class GateWatch:
                 sums[cell] += value / self._patches
 
     def record(self, sums: dict[Any, float]) -> Record:
-        """Takes its sums out of all that were added up: `closed_gates` (share of gates that are 0), `dead_banks` (share of
-        banks all of whose experts a patch closed) and `usage` (center -> layers x experts: mean over patches of a gate's
-        share of its bank's sum). Of a network without routing they are NaN, NaN and {}."""
+        """Removes the statistics from the sums and returns them as a record.
+
+        Args:
+            sums: sums over all patches of a step; changed in place.
+
+        Returns:
+            `closed_gates`, the share of gates that are 0; `dead_banks`, the share of banks all of whose
+            experts a patch closed; `usage`, by center layers x experts, the mean over patches of a gate's
+            share of the sum of its bank. Without routing NaN, NaN and {}.
+        """
         closed, dead = sums.pop("closed_gates"), sums.pop("dead_banks")
         if not self._experts:
             return {"closed_gates": math.nan, "dead_banks": math.nan, "usage": {}}
@@ -68,8 +83,8 @@ class GateWatch:
 def entropy(usage_LM: Sequence[Sequence[float]]) -> float:
     """How evenly a center uses its experts: entropy of each layer's usage over log M, mean over layers.
 
-    1: all experts alike; 0: one expert alone. A layer that is always closed does not count; NaN where there is no
-    other, or only one expert.
+    1: all experts alike; 0: one expert alone. Layers without an open expert are left out. NaN if all are, or
+    if there is only one expert.
     """
     usage = np.asarray(usage_LM, dtype=np.float64)
     usage = usage[usage.sum(axis=1) > 0]
@@ -81,9 +96,12 @@ def entropy(usage_LM: Sequence[Sequence[float]]) -> float:
 
 
 def progress(records: Sequence[Record], *, patches: int, seconds: float) -> Record:
-    """One record of several steps: means over those in which a value was finite; usage to four digits.
+    """One record of several steps: means over the steps in which a value was finite; usage to four digits.
 
-    `patches` were drawn in `seconds` by all processes together.
+    Args:
+        records: what the steps returned.
+        patches: how many were drawn, by all processes together.
+        seconds: the time that they took.
     """
     last = records[-1]
     usage = {
@@ -101,31 +119,31 @@ def progress(records: Sequence[Record], *, patches: int, seconds: float) -> Reco
     }
 
 
-def _mean(values) -> float:
+def _mean(values: Iterable[float]) -> float:
     finite = [value for value in values if math.isfinite(value)]
     return float(np.mean(finite)) if finite else math.nan
 
 
-def told_configuration(config: TrainingConfig) -> Record:
-    """The configuration without the places on this machine: what a model's card and a page may say."""
-    told = {key: value for key, value in config.to_dict().items() if key not in _NOT_TOLD}
-    return {**told, "initial_weights": Path(config.initial_weights).name}
+def public_settings(config: TrainingConfig) -> Record:
+    """The configuration without paths and settings of this machine, for the model's card and the page."""
+    settings = {key: value for key, value in config.to_dict().items() if key not in _PRIVATE_KEYS}
+    return {**settings, "initial_weights": Path(config.initial_weights).name}
 
 
 def facts(config: TrainingConfig, device: torch.device, world: int, *, simulated: bool) -> Record:
-    """What the first record of a run says of it, so that its page follows from its log alone."""
+    """The first record of a run, which describes it, so that its page can be made from the log alone."""
     return {
         "name": config.name,
         "simulated": simulated,
         "hardware": hardware.describe(device),
         "processes": world,
         "version": drmc.__version__,
-        "configuration": told_configuration(config),
+        "configuration": public_settings(config),
     }
 
 
 class Watch:
-    """Receives every logged record in the first process: for TensorBoard, the page, and then for who asked for it."""
+    """Receives every logged record in the first process, for TensorBoard, the page and then `report`."""
 
     def __init__(self, output: Path, rank: int, step: int, report: Callable[[Record], None] | None = None):
         self._output, self._report = Path(output), report
@@ -134,17 +152,17 @@ class Watch:
     def __enter__(self) -> Watch:
         return self
 
-    def __exit__(self, *_) -> None:
+    def __exit__(self, *_: object) -> None:
         if self._board is not None:
             self._board.close()
 
     @property
     def tensorboard(self) -> bool:
-        """Whether TensorBoard can be imported, and so its files are written."""
+        """Whether TensorBoard is installed, and its files are written."""
         return self._board is not None
 
     def __call__(self, record: Record) -> None:
-        """`record` is in the log already."""
+        """Passes on a record, which is in the log already."""
         if self._board is not None and record["event"] in ("progress", "validation"):
             for tag, value in _scalars(record):
                 self._board.add_scalar(f"{record['event']}/{tag}", value, record["step"])
@@ -152,13 +170,18 @@ class Watch:
             try:
                 write_page(self._output)
             except OSError:
-                pass  # the training is worth more than its page, which the log gives again
+                pass  # the training goes on; the page can be written again from the log
         if self._report is not None:
             self._report(record)
 
 
 def summary_writer(folder: Path, step: int) -> Any | None:
-    """TensorBoard's writer into `folder`, where what follows on `step` is written anew; None without TensorBoard."""
+    """TensorBoard's writer into a folder; None if TensorBoard is not installed.
+
+    Args:
+        folder: the folder of its files.
+        step: the step that the run continues from; later entries are replaced.
+    """
     try:
         writer = import_module("torch.utils.tensorboard").SummaryWriter
     except ImportError:
@@ -167,7 +190,7 @@ def summary_writer(folder: Path, step: int) -> Any | None:
 
 
 def _scalars(record: Mapping[str, Any], prefix: str = "") -> list[tuple[str, float]]:
-    """(tag, value) of every number in a record; tables and what is undefined have none."""
+    """(tag, value) of every number in a record; tables and undefined values are left out."""
     found = []
     for key, value in record.items():
         if isinstance(value, Mapping):

@@ -1,4 +1,4 @@
-"""What every strategy promises, and what strategies with one site and with a site for each center share."""
+"""The interface of strategies, and what those with one site or with a site for each center have in common."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
 
+from drmc.networks.drmc import RoutedNetwork
 from drmc.networks.protocol import ResidualNetwork
 from drmc.training.start import initial_network, make_optimizer
 
@@ -17,14 +18,21 @@ if TYPE_CHECKING:
     from drmc.training.processes import Processes
 
 Slot = tuple[str, int]
-"""A patch of a step: its center, and its number among the center's."""
+"""A patch of a step: its center, and its number among those of the center."""
 
 
 @dataclass
 class Site:
-    """A network that learns from `centers`, its moving average and optimizer.
+    """A network that learns from some centers, with its moving average and optimizer.
 
-    `share`: of the training patients; `owner`: the process that steps it, None = all together.
+    Attributes:
+        name: the center, "" for the site of all centers.
+        centers: the centers that it learns from.
+        network: the network.
+        average: the moving average of its weights.
+        optimizer: the optimizer.
+        share: its share of the training patients.
+        owner: rank of the process that steps it, None: all processes together.
     """
 
     name: str
@@ -36,7 +44,7 @@ class Site:
     owner: int | None
 
     def state(self) -> dict:
-        """What a checkpoint keeps of it."""
+        """The state that a checkpoint stores."""
         return {key: getattr(self, key).state_dict() for key in ("network", "average", "optimizer")}
 
     def load(self, state: dict) -> None:
@@ -46,23 +54,27 @@ class Site:
 
 
 class Strategy:
-    """Who learns from whom in a run of `config`; `name` is its key in configurations and checkpoints."""
+    """Which network learns from which centers; `name` is the key in configurations and checkpoints."""
 
     name: ClassVar[str]
     any_center: ClassVar[bool] = False
-    """Whether a slot's patient may be of any center, instead of the slot's own."""
+    """Whether a slot's patient may be of any center, not only of the slot's own."""
     splits_sites: ClassVar[bool] = False
-    """Whether a site's slots may be dealt to several processes, instead of whole to one."""
+    """Whether a site's slots are distributed over several processes."""
 
     def __init__(self, config: TrainingConfig):
         self.config = config
 
     def check(self) -> None:
-        """Raises InputError where the configuration's other settings do not go with this strategy."""
+        """Checks that the configuration's other settings fit this strategy.
+
+        Raises:
+            InputError: they do not.
+        """
 
     @property
     def site_centers(self) -> dict[str, tuple[str, ...]]:
-        """The centers that each site learns from, by the site's name; known before there are networks."""
+        """The centers that each site learns from, by the site's name."""
         raise NotImplementedError
 
     @property
@@ -73,7 +85,7 @@ class Strategy:
 
     @property
     def most_processes(self) -> int:
-        """How many processes can work; more than these have nothing to compute."""
+        """The largest number of processes that have something to compute."""
         raise NotImplementedError
 
     def owner(self, number: int, processes: Processes) -> int | None:
@@ -85,14 +97,22 @@ class Strategy:
         raise NotImplementedError
 
     def models(self, sites: Sequence[Site]) -> dict[str, ResidualNetwork]:
-        """The run's models by center, "" for the one of every center; the sites must be shared."""
+        """The models of the run by center, "" for every center; the sites must be shared before."""
         raise NotImplementedError
 
     def sites(self, patients: dict[str, int], processes: Processes) -> list[Site]:
-        """The sites of a new run, on this process's device; `patients`: training patients of each center."""
+        """The sites of a new run, on this process's device.
+
+        Args:
+            patients: number of training patients of each center.
+            processes: the processes of the run.
+
+        Raises:
+            InputError: the configuration's initial weights do not fit.
+        """
         config = self.config
         start = initial_network(config).to(processes.device)
-        if hasattr(start, "form"):  # a network without experts has one only
+        if isinstance(start, RoutedNetwork):  # a network without experts has one form only
             start.form = config.form
         sites = []
         for number, (name, centers) in enumerate(self.site_centers.items()):
@@ -104,18 +124,18 @@ class Strategy:
         return sites
 
     def after_step(self, step: int, sites: Sequence[Site], processes: Processes) -> None:
-        """What happens between the sites after `step` steps; all processes call it."""
+        """Exchanges between the sites after `step` steps; all processes call it."""
 
     def state(self) -> dict[str, Any]:
-        """What a checkpoint keeps beside the sites."""
+        """What a checkpoint stores besides the sites."""
         return {}
 
     def load(self, state: dict[str, Any], sites: Sequence[Site]) -> None:
-        """Goes back to a checkpoint, whose sites are loaded already."""
+        """Restores the state of a checkpoint, whose sites are restored already."""
 
 
 class OneSite(Strategy):
-    """One network, whose slots are dealt to all processes."""
+    """One network, whose slots are distributed over all processes."""
 
     splits_sites = True
 
@@ -134,7 +154,7 @@ class OneSite(Strategy):
         return None
 
     def slots(self, sites: Sequence[Site], processes: Processes) -> list[Slot]:
-        """Every `world`-th slot of the step, from the process's rank on."""
+        """Every `world`-th slot of the step, beginning with the process's rank."""
         return self.step_slots[processes.rank :: processes.world]
 
     def models(self, sites: Sequence[Site]) -> dict[str, ResidualNetwork]:
@@ -143,7 +163,7 @@ class OneSite(Strategy):
 
 
 class SitePerCenter(Strategy):
-    """A network for each center; each is dealt whole to one process."""
+    """A network for each center; each is assigned whole to one process."""
 
     @property
     def site_centers(self) -> dict[str, tuple[str, ...]]:
@@ -156,7 +176,7 @@ class SitePerCenter(Strategy):
         return len(self.config.centers)
 
     def owner(self, number: int, processes: Processes) -> int:
-        """The sites are dealt in turn."""
+        """The sites are assigned in turn."""
         return number % processes.world
 
     def slots(self, sites: Sequence[Site], processes: Processes) -> list[Slot]:
@@ -166,12 +186,12 @@ class SitePerCenter(Strategy):
 
 
 def averaged(network: torch.nn.Module) -> list[torch.Tensor]:
-    """What a mean of networks is taken of: parameters, and statistics that a network keeps beside them."""
+    """The tensors that are averaged over networks: parameters and floating-point buffers."""
     return [*network.parameters(), *(b for b in network.buffers() if b.is_floating_point())]
 
 
 def share_sites(sites: Sequence[Site], processes: Processes, *, optimizers: bool) -> None:
-    """Broadcasts the networks and averages of all sites from their owners; `optimizers`: and their states."""
+    """Broadcasts networks and averages of all sites from their owners, on request also optimizer states."""
     for site in sites:
         if site.owner is None or processes.world == 1:
             continue
@@ -184,7 +204,7 @@ def share_sites(sites: Sequence[Site], processes: Processes, *, optimizers: bool
 
 @torch.no_grad()
 def average_sites(sites: Sequence[Site]) -> None:
-    """Every site's network and moving average become the mean over the sites, weighted by patients."""
+    """Replaces every site's network and moving average by the mean over the sites, weighted by patients."""
     for of in ("network", "average"):
         mean = _mean([getattr(site, of) for site in sites], [site.share for site in sites])
         for site in sites:

@@ -13,9 +13,9 @@ if TYPE_CHECKING:
 
 
 class FederatedAveraging(SitePerCenter):
-    """McMahan et al., AISTATS 2017, with a local optimizer: its state stays at the site.
+    """McMahan et al., AISTATS 2017, with local optimizers whose state stays at the site.
 
-    A round has `round_steps` steps; the last one ends with the last step, wherever the rounds end.
+    A round has `round_steps` steps; the last one ends with the last step, even if it is shorter.
     """
 
     name = "fedavg"

@@ -1,4 +1,4 @@
-"""Federated transfer learning: federated averaging, and then each center goes on alone from the mean."""
+"""Federated transfer learning: federated averaging, after which each center continues alone from the mean."""
 
 from __future__ import annotations
 
@@ -16,7 +16,10 @@ if TYPE_CHECKING:
 
 
 class FederatedTransfer(FederatedAveraging):
-    """Averaging for `federated_steps` (0 = half the steps); the mean of that moment serves unknown centers."""
+    """Averaging for `federated_steps` (0 = half the steps); then each center continues alone.
+
+    The mean at that step is the model for unknown centers.
+    """
 
     name = "ftl"
 
@@ -25,15 +28,20 @@ class FederatedTransfer(FederatedAveraging):
         self.general: ResidualNetwork | None = None  # the mean at the end of the rounds
 
     def check(self) -> None:
-        """Raises InputError where no step is left after the rounds."""
+        """Checks that steps remain after the rounds.
+
+        Raises:
+            InputError: none do.
+        """
         if not 0 < self.last_round < self.config.steps:
             raise InputError(
-                f"federated_steps = {self.config.federated_steps}: must be less than steps ({self.config.steps})"
+                f"federated_steps = {self.config.federated_steps}: must be less than steps "
+                f"({self.config.steps})"
             )
 
     @property
     def last_round(self) -> int:
-        """The step after which each center goes on alone."""
+        """The step after which each center continues alone."""
         return self.config.federated_steps or self.config.steps // 2
 
     def after_step(self, step: int, sites: Sequence[Site], processes: Processes) -> None:
@@ -43,7 +51,10 @@ class FederatedTransfer(FederatedAveraging):
             self.general = mean_model(sites)
 
     def models(self, sites: Sequence[Site]) -> dict[str, ResidualNetwork]:
-        """The mean at the end of the rounds and each center's own model; before, the mean of now for all."""
+        """The mean at the end of the rounds and each center's own model.
+
+        Before the end of the rounds, the present mean for all.
+        """
         if self.general is None:
             mean = mean_model(sites)
             return {"": mean, **{site.name: mean for site in sites}}
@@ -54,7 +65,7 @@ class FederatedTransfer(FederatedAveraging):
         return {} if self.general is None else {"general": self.general.state_dict()}
 
     def load(self, state: dict[str, Any], sites: Sequence[Site]) -> None:
-        """The inverse of `state`: a checkpoint of the rounds has no mean yet."""
+        """Restores `state`; a checkpoint within the rounds has no mean yet."""
         self.general = None
         if "general" in state:
             self.general = mean_model(sites)

@@ -1,4 +1,4 @@
-"""Mixed training: one network, and the patients of all centers as if they were of one."""
+"""Mixed training: one network, and the patients of all centers as if they were of one center."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from drmc.training.strategies.base import OneSite
 
 
 class Mixed(OneSite):
-    """Each step has as many slots as in joint training, each of any center's patient."""
+    """Each step has as many slots as in joint training, each with a patient of any center."""
 
     name = "mixed"
     any_center = True

@@ -1,4 +1,4 @@
-"""Specialists: a network for each center, which learns from its own patients alone."""
+"""Specialists: a network for each center, which learns from the center's own patients only."""
 
 from __future__ import annotations
 
@@ -10,12 +10,16 @@ from drmc.training.strategies.base import Site, SitePerCenter
 
 
 class Specialist(SitePerCenter):
-    """The sites never meet; there is no model of every center."""
+    """Sites exchange nothing; there is no model for every center."""
 
     name = "specialist"
 
     def check(self) -> None:
-        """Raises InputError where other centers are to be watched, for which there is no model."""
+        """Checks that no other centers are to be watched.
+
+        Raises:
+            InputError: they are, but there is no model for them.
+        """
         if self.config.watched_dataset:
             raise InputError(
                 "watched_dataset: specialists are one model per center; watch with another strategy"

@@ -1,0 +1,113 @@
+"""The rows of the lesion table and of the routing table: the columns of lesions.csv and routing.csv.
+
+Programs read these keys, also in summary.json and `drmc quantify --json`: keys may be added, none renamed.
+Volumes are in ml, SUV in g/ml, TLG in SUV x ml, positions in mm (LPS), changes in percent. A number that is
+not defined is None, and an empty cell in the file. The rules behind the numbers: drmc.measures.lesions, mtv
+and routing.
+"""
+
+from __future__ import annotations
+
+from typing import Literal, TypedDict, get_args
+
+Stage = Literal["original", "denoised", "reference", "change_percent"]
+Quantity = Literal[
+    "volume_ml", "suv_min", "suv_mean", "suv_median", "suv_max", "suv_peak", "mtv41_ml", "tlg41"
+]
+Position = Literal["suv_max_x_mm", "suv_max_y_mm", "suv_max_z_mm"]
+Threshold = Literal[
+    "mtv_suv25_ml",
+    "tlg_suv25",
+    "mtv_suv40_ml",
+    "tlg_suv40",
+    "mtv41_original_ml",
+    "percist_threshold",
+    "mtv_percist_ml",
+    "tlg_percist",
+]
+LesionNumber = Literal[Quantity, Position, Threshold]
+Bank = Literal["attention", "ffn"]
+GateNumber = Literal["mean_gate", "sd_gate", "closed_fraction", "top1_fraction"]
+
+STAGES: tuple[Stage, ...] = get_args(Stage)
+QUANTITIES: tuple[Quantity, ...] = get_args(Quantity)
+POSITION: tuple[Position, ...] = get_args(Position)
+THRESHOLDS: tuple[Threshold, ...] = get_args(Threshold)
+BANKS: tuple[Bank, ...] = get_args(Bank)
+GATE_NUMBERS: tuple[GateNumber, ...] = get_args(GateNumber)
+
+
+class RowKey(TypedDict):
+    """The key of a row; the stage "change_percent" has 100 (denoised - original) / original."""
+
+    scan: str
+    segment: str
+    stage: Stage
+
+
+class SegmentNumbers(TypedDict):
+    """The numbers of one segment on one image, without the volumes by other thresholds."""
+
+    volume_ml: float | None
+    suv_min: float | None
+    suv_mean: float | None
+    suv_median: float | None
+    suv_max: float | None
+    suv_peak: float | None
+    mtv41_ml: float | None
+    tlg41: float | None
+
+
+class MaximumPosition(TypedDict):
+    """The center of the voxel with the SUVmax; None in a row of changes."""
+
+    suv_max_x_mm: float | None
+    suv_max_y_mm: float | None
+    suv_max_z_mm: float | None
+
+
+class ThresholdVolumes(TypedDict):
+    """Volumes by thresholds that do not follow the image, and PERCIST's threshold [SUV]."""
+
+    mtv_suv25_ml: float | None
+    tlg_suv25: float | None
+    mtv_suv40_ml: float | None
+    tlg_suv40: float | None
+    mtv41_original_ml: float | None
+    percist_threshold: float | None
+    mtv_percist_ml: float | None
+    tlg_percist: float | None
+
+
+class SUVColumns(TypedDict):
+    """The SUV decision behind a row: its rule, factor and warnings."""
+
+    suv_rule: str
+    suv_factor: float
+    suv_warnings: str
+
+
+class LesionRow(RowKey, SegmentNumbers, MaximumPosition, ThresholdVolumes):
+    """A row of the lesion table: one segment at one stage."""
+
+
+class LesionFileRow(RowKey, SegmentNumbers, MaximumPosition, SUVColumns, ThresholdVolumes):
+    """A row of lesions.csv; the thresholds come last, because the other columns were there before."""
+
+
+class RoutingRow(TypedDict):
+    """A row of the routing table: one expert in one bank of one block, block and expert counted from 1."""
+
+    block: int
+    bank: Bank
+    expert: int
+    mean_gate: float | None
+    sd_gate: float | None
+    closed_fraction: float | None
+    top1_fraction: float | None
+
+
+LESION_COLUMNS = tuple(LesionRow.__annotations__)
+SUV_COLUMNS = tuple(SUVColumns.__annotations__)
+LESION_FILE_COLUMNS = tuple(LesionFileRow.__annotations__)
+ROUTING_COLUMNS = tuple(RoutingRow.__annotations__)

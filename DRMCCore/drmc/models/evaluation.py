@@ -1,0 +1,94 @@
+"""What `drmc evaluate` measured of a model: NAME.evaluation.json beside its weight file.
+
+The file has the content of the evaluation.json that `drmc evaluate` writes. Its `model.sha256` is the
+checksum of the weights that were measured. The file is large, so finding and listing models does not read it;
+the model's card contains a short summary.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from drmc.errors import InputError
+from drmc.files import read_json_object, write_json
+from drmc.models.card import ModelEntry, add_to_card
+
+SUMMARY_KEY = "evaluation_summary"
+_RERUN = "evaluate the model again"
+
+
+def evaluation_path(path: Path) -> Path:
+    """The path of a weight file's evaluation."""
+    return path.with_suffix(".evaluation.json")
+
+
+def read_evaluation(entry: ModelEntry) -> dict[str, Any]:
+    """The evaluation of a model, as `drmc evaluate` wrote it.
+
+    Raises:
+        InputError: there is none, it cannot be read, or it was measured with other weights.
+    """
+    path = evaluation_path(entry.path)
+    if not path.is_file():
+        raise InputError(f"model {entry.name}: has no evaluation ({path}): drmc evaluate writes one")
+    result = read_json_object(path)
+    measured = _measured_weights(result)
+    if measured is None:
+        raise InputError(f"{path}: does not name the weights that were measured: {_RERUN}")
+    if measured != entry.sha256:
+        raise InputError(
+            f"{path}: was measured with other weights (SHA-256 {measured}) than those of {entry.path.name} "
+            f"({entry.sha256}): {_RERUN}"
+        )
+    return result
+
+
+def write_evaluation(entry: ModelEntry, result: Mapping[str, Any]) -> Path:
+    """Writes an evaluation beside the weight file and its summary into the card, each atomically.
+
+    Args:
+        entry: the model that was measured.
+        result: what `drmc.evaluation.run.evaluate` returned.
+
+    Returns:
+        The path of the evaluation.
+
+    Raises:
+        InputError: the weight file changed since it was measured, its card does not belong to it, or the name
+            is that of another model's card.
+    """
+    path = evaluation_path(entry.path)
+    if _measured_weights(result) != entry.sha256:
+        raise InputError(f"{entry.path}: has changed since it was measured: {_RERUN}")
+    if path.with_suffix(".pt").exists():
+        raise InputError(f"{path}: is the card of the model {path.stem}: rename one of the two models")
+    write_json(path, result)
+    add_to_card(entry, {SUMMARY_KEY: summary(result)})
+    return path
+
+
+def summary(result: Mapping[str, Any]) -> dict[str, Any]:
+    """The short form for the card: mean figures over groups of centers, and how many aims were reached.
+
+    `groups` contains by group (known, unknown centers, or all) the centers, the number of patients, the mean
+    gain in PSNR over the low dose [dB] and its share of the attainable one.
+    """
+    own = [record for record in result["pooled"] if record["method"] == result["reference"]]
+    keys = ("centers", "patients", "psnr_gain", "psnr_share")
+    assessed = [aim["passed"] for aim in result["aims"] if aim["passed"] is not None]
+    return {
+        "data": result["data"],
+        "version": result["version"],
+        "psnr": result["psnr"],
+        "groups": {record["group"]: {key: record[key] for key in keys} for record in own},
+        "aims_reached": sum(assessed),
+        "aims_assessed": len(assessed),
+    }
+
+
+def _measured_weights(result: Mapping[str, Any]) -> str | None:
+    model = result.get("model")
+    found = model.get("sha256") if isinstance(model, Mapping) else None
+    return found if isinstance(found, str) else None
