@@ -22,7 +22,7 @@ def lesionFile(lesions, volumeNode, folder: Path) -> EngineInput:
     nothing to measure.
     """
     if isinstance(lesions, (str, os.PathLike)):
-        return EngineInput(Path(lesions), str(lesions), isSource=True)
+        return EngineInput(Path(lesions))
     name = lesions.GetName() or "lesions"
     if lesions.IsA("vtkMRMLLabelMapVolumeNode"):
         return EngineInput(_writeLabelMap(lesions, volumeNode, folder / f"{fileName(name)}.nrrd"), name)

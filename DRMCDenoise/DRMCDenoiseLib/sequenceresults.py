@@ -34,7 +34,7 @@ def showDenoised(inputVolume, outputVolume, arrays: list[Any], summaries: list[d
         frame.SetName(results.denoisedName(inputVolume.GetName()))
         sequence.SetDataNodeAtValue(frame, source.GetNthIndexValue(index))
         # It keeps a copy, and a copy has no units.
-        results.giveUnits(inputVolume, sequence.GetNthDataNode(index), summary)
+        results.setUnits(inputVolume, sequence.GetNthDataNode(index), summary)
     if isNew:
         browser.AddSynchronizedSequenceNode(sequence)
         browser.SetOverwriteProxyName(sequence, False)
@@ -42,6 +42,6 @@ def showDenoised(inputVolume, outputVolume, arrays: list[Any], summaries: list[d
     proxy = browser.GetProxyNode(sequence)
     if isNew:
         proxy.SetName(slicer.mrmlScene.GenerateUniqueName(results.denoisedName(inputVolume.GetName())))
-    results.giveUnits(inputVolume, proxy, summaries[0])
+    results.setUnits(inputVolume, proxy, summaries[0])
     results.placeLike(inputVolume, proxy)
     return proxy

@@ -14,6 +14,7 @@ from support.slicer.scene import (
     Database,
     matrixOf,
     phantom,
+    readVolume,
 )
 
 pytestmark = pytest.mark.usefixtures("model")
@@ -76,15 +77,14 @@ def test_a_script_in_slicer_gets_the_series_of_the_command_line(slicer, dicom, t
 
 
 def test_what_the_engine_gets_of_a_dicom_node(slicer, dicom, tmp_path):
-    from drmc.pet.in_memory import resolve
-    from DRMCCoreLib.nodes.volumes import engineInput, inWordsOfTheScene, nodeNames
+    from DRMCCoreLib.nodes.volumes import engineInput
 
-    assert resolve(engineInput(dicom.node, tmp_path).path) == tmp_path / "series"
+    assert readVolume(engineInput(dicom.node, tmp_path)).source == tmp_path / "series"
     (tmp_path / "series" / "another.dcm").write_bytes(b"of another series")
     (tmp_path / "work").mkdir()
     staged = engineInput(dicom.node, tmp_path / "work")
-    folder = resolve(staged.path)
-    assert folder == tmp_path / "work" / "DICOM PET" and folder in staged.temporary
+    folder = readVolume(staged).source
+    assert folder == staged.path == tmp_path / "work" / "DICOM PET"
     assert sorted(path.read_bytes() for path in folder.iterdir()) == sorted(
         path.read_bytes() for path in dicom.files
     )
@@ -94,9 +94,8 @@ def test_what_the_engine_gets_of_a_dicom_node(slicer, dicom, tmp_path):
     (tmp_path / "again").mkdir()
     again = engineInput(dicom.node, tmp_path / "again")
     with pytest.raises(engineErrors().InputError) as refusal:
-        resolve(again.path)
-    said = inWordsOfTheScene(str(refusal.value), nodeNames(again))
-    assert said.startswith("'DICOM PET' no longer holds what its DICOM files hold")
+        readVolume(again)
+    assert str(refusal.value).startswith("'DICOM PET' no longer holds what its DICOM files hold")
     with pytest.raises(engineErrors().InputError, match="'DICOM PET' no longer holds"):
         logicOf(slicer).process(dicom.node, model="tiny")
     assert engineInput(dicom.node, tmp_path / "again", suv=2e-4).path.suffix == ".mha"

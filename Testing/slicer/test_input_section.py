@@ -206,6 +206,32 @@ def test_a_changed_volume_is_asked_about_again(panel, qtSlicer):
     assert "the SUVbw in the body is implausible" in panel.ui.suvDetailsLabel.text
 
 
+def test_the_question_writes_nothing_larger_than_a_header(panel, qtSlicer, monkeypatch, tmp_path):
+    nodes = [
+        volumeNode(qtSlicer, phantom((30, 40, 50)), units="{SUVbw}g/ml", name="Of no file"),
+        series(qtSlicer, monkeypatch, tmp_path / "series"),
+    ]
+    for node in nodes:
+        panel.ui.inputSelector.setCurrentNode(node)
+        waitUntil(qtSlicer, lambda: inspection(panel).state.value == "asking", 60)
+        (scratch,) = Path(qtSlicer.app.temporaryPath).iterdir()
+        assert sum(path.stat().st_size for path in scratch.rglob("*") if path.is_file()) < 1000
+        assert settle(qtSlicer, panel).startswith("SUVbw")
+
+
+def test_an_edited_series_is_refused_when_the_run_starts(panel, qtSlicer, monkeypatch, tmp_path):
+    node = series(qtSlicer, monkeypatch, tmp_path / "series")
+    array = qtSlicer.util.arrayFromVolume(node)
+    array[2, 3, 4] += 0.1 * array.max()
+    qtSlicer.util.arrayFromVolumeModified(node)
+    assert settle(qtSlicer, panel).startswith("SUVbw = Bq/ml ×") and panel.ui.applyButton.enabled
+    panel.ui.modelComboBox.setCurrentIndex(panel.ui.modelComboBox.findText("Tiny"))
+    panel.ui.applyButton.click()
+    waitUntil(qtSlicer, lambda: panel.job is None)
+    assert panel.ui.statusLabel.text.startswith("'PET' no longer holds what its DICOM files hold")
+    assert panel._parameterNode.outputVolume is None
+
+
 def test_what_is_implausible_is_taken_by_the_word_of_the_user(panel, qtSlicer, monkeypatch, tmp_path):
     """A dose in mCi is refused with a remedy; the user can accept it, and the warning stays."""
     series(qtSlicer, monkeypatch, tmp_path / "series", RadionuclideTotalDose=10.0)

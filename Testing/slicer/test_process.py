@@ -21,6 +21,7 @@ from support.slicer.scene import (
     nodeIDs,
     oblique,
     phantom,
+    readVolume,
     segmentationNode,
     volumeNode,
 )
@@ -217,7 +218,7 @@ def test_a_refusal_is_the_command_lines_sentence(slicer, tmp_path, fault):
     sitk.WriteImage(image, str(path))
     if fault != "no units":
         (tmp_path / "unknown.json").write_text('{"Units": "Bq/mL"}')
-    said = drmc("denoise", path, "-o", tmp_path / "out")
+    said = drmc("denoise", path, "-o", tmp_path / "out", "--label", "unknown")
     assert said.returncode == 2
     node = loadVolume(slicer, path)
     before = nodeIDs(slicer)
@@ -234,16 +235,18 @@ def test_a_refusal_of_an_exported_node_names_the_node(slicer):
 
 
 def test_an_edited_node_is_not_its_file(slicer, case, tmp_path):
-    """The side-car of the file holds no more once the voxels are others: the node is asked what they are."""
-    from drmc.pet.in_memory import resolve
+    """The side-car of the file does not hold once the voxels are others: the node is asked what they are."""
     from DRMCCoreLib.nodes.volumes import engineInput
 
     node = loadVolume(slicer, case.scan)
-    assert resolve(engineInput(node, tmp_path).path) == case.scan
+    assert readVolume(engineInput(node, tmp_path)).source == case.scan
     slicer.util.arrayFromVolume(node)[0, 0, 0] += 1
     slicer.util.arrayFromVolumeModified(node)
-    exported = resolve(engineInput(node, tmp_path).path)
-    assert exported == tmp_path / "scan.mha" and not exported.with_suffix(".json").exists()
+    edited = engineInput(node, tmp_path)
+    assert (edited.path, edited.voxels) == (case.scan, tmp_path / "scan.mha")
+    assert not edited.voxels.with_suffix(".json").exists()
+    with pytest.raises(engineErrors().InputError, match=r"^'scan' does not say its units"):
+        readVolume(edited)
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""Names: under which nodes keep what belongs to a result, and of nodes as files. Loads nothing of the engine."""
+"""Names of node references and attributes, and of nodes as files. Loads nothing of the engine."""
 
 from __future__ import annotations
 

@@ -7,14 +7,15 @@ import shutil
 from pathlib import Path
 
 import numpy as np
+import pydicom
 import pytest
+import SimpleITK as sitk
 from drmc.cli.main import main
 from drmc.imaging.files import write_image
 from drmc.models.registry import find_model, user_folder
-from drmc.pet import in_memory
 from drmc.pet.reading import read_volume
 from support.engine.command_line import EXACT, refused
-from support.engine.denoising_cases import GRID, suv_image, tree, write_case
+from support.engine.denoising_cases import GRID, lesion_mask, suv_image, tree, write_case
 from support.engine.synthetic_dicom import write_series
 
 
@@ -108,42 +109,138 @@ def test_a_batch_is_resumed_with_the_same_values_only(capsys, tmp_path):
     assert said(capsys, *fixed, *weight(71))["counts"] == {"done": 2}
 
 
-# ---- what another program holds
+# ---- voxels that another program passes in
 
 
-def test_a_held_scan_is_its_file_as_long_as_it_holds_the_same_voxels(capsys, tmp_path):
+def image_of(path: Path, array: np.ndarray) -> Path:
+    """The voxels of a program that has another order of them than the file."""
+    sitk.WriteImage(GRID.to_image(array)[:, ::-1, :], str(path))
+    return path
+
+
+def test_an_image_file_speaks_for_the_voxels_as_long_as_they_are_the_same(capsys, tmp_path):
     low = write_case(tmp_path / "case", factor=0.00025)["low"]
     array = read_volume(low).array
-    flipped = GRID.to_image(array)[:, ::-1, :]  # the same voxels, another order
-    import SimpleITK as sitk
-
-    sitk.WriteImage(flipped, str(tmp_path / "node.mha"))
-    pointer = tmp_path / "node.held.json"
-    in_memory.write_held(pointer, tmp_path / "node.mha", low)
-    assert in_memory.resolve(pointer) == low and said(capsys, "suv", pointer)["factor"] == 0.00025
+    voxels = image_of(tmp_path / "node.mha", array)
+    same = read_volume(low, voxels=voxels, label="PET")
+    assert same.source == low and same.suv.factor == 0.00025 and np.array_equal(same.array, array)
+    passed = ("suv", low, "--voxels", voxels, "--label", "PET")
+    assert said(capsys, *passed)["factor"] == 0.00025
     changed = array.copy()
     changed[3, 4, 5] += 1.0
-    write_image(tmp_path / "node.mha", changed * 0.00025, GRID)
+    write_image(voxels, changed * 0.00025, GRID)
     (tmp_path / "node.json").write_text('{"Units": "SUV"}')
-    assert in_memory.resolve(pointer) == tmp_path / "node.mha"
-    assert said(capsys, "suv", pointer)["factor"] == 1.0
-    assert in_memory.resolve("elsewhere.nii") == "elsewhere.nii"
+    other = read_volume(low, voxels=voxels, label="PET")
+    assert other.source == voxels and np.array_equal(other.array, read_volume(voxels).array)
+    assert said(capsys, *passed)["factor"] == 1.0
+    low.write_bytes(b"something else")
+    assert read_volume(low, voxels=voxels).source == voxels
 
 
-def test_a_held_series_that_was_changed_is_refused(capfd, tmp_path):
+def test_voxels_that_differ_from_their_series_are_refused(capfd, tmp_path):
     series = activity(tmp_path / "series")
     volume = read_volume(series)
-    pointer, voxels = tmp_path / "node.held.json", tmp_path / "node.mha"
-    in_memory.write_held(pointer, voxels, series)
+    voxels = tmp_path / "node.mha"
+    passed = (series, "--voxels", voxels)
     write_image(voxels, np.round(volume.array), volume.geometry)  # as Slicer's reader may
-    assert main(["denoise", str(pointer), "-o", str(tmp_path / "out"), *EXACT]) == 0
+    assert main(["denoise", *map(str, passed), "-o", str(tmp_path / "out"), *EXACT]) == 0
     summary = json.loads((tmp_path / "out" / "summary.json").read_text())
     assert summary["scan"] == "series" and summary["input"]["kind"] == "dicom"
     changed = volume.array.copy()
     changed[2, 2, 2] += 0.01 * changed.max()
     write_image(voxels, changed, volume.geometry)
-    line = refused(capfd, tmp_path, "suv", pointer)
-    assert line.startswith(f"drmc: {voxels} no longer holds what its DICOM files hold")
+    line = refused(capfd, tmp_path, "suv", *passed)
+    assert line.startswith(f"drmc: {series} no longer holds what its DICOM files hold")
+    for command in (("suv",), ("denoise", "-o", tmp_path / "refused", *EXACT)):
+        line = refused(capfd, tmp_path, *command, *passed, "--label", "Low dose")
+        assert line.startswith("drmc: 'Low dose' no longer holds what its DICOM files hold")
+
+
+LABEL = "O'Neil & <Sons>"
+
+
+def test_the_label_stands_in_messages_tables_and_the_report(capfd, tmp_path):
+    low = write_case(tmp_path / "case")["low"]
+    lesions = tmp_path / "temporary.nii.gz"
+    write_image(lesions, lesion_mask(), GRID)
+    fixed = ("denoise", low, "-o", tmp_path / "out", "--label", LABEL, *EXACT)
+    marked = ("--lesions", lesions, "--lesions-label", "Marks")
+    assert main([*map(str, (*fixed, *marked))]) == 0
+    summary = json.loads((tmp_path / "out" / "summary.json").read_text())
+    assert summary["scan"] == LABEL and summary["lesions"]["input"] == "Marks"
+    assert {row["scan"] for row in summary["lesions"]["segments"]} == {LABEL}
+    page = (tmp_path / "out" / "report.html").read_text(encoding="utf-8")
+    assert "O&#x27;Neil &amp; &lt;Sons&gt;" in page and "<Sons>" not in page
+    assert str(tmp_path) not in page
+    write_image(lesions, np.zeros(GRID.shape, np.float32), GRID)
+    assert refused(capfd, tmp_path, *fixed, *marked).startswith("drmc: 'Marks': the segmentation is empty")
+    full = suv_image().astype(np.float32)
+    full[0, 0, 0] = np.nan
+    write_image(tmp_path / "full.nrrd", full, GRID)
+    passed = ("--reference", tmp_path / "full.nrrd", "--reference-label", "Full")
+    assert refused(capfd, tmp_path, *fixed, *passed).startswith("drmc: 'Full' has 1 voxels that are NaN")
+
+
+def test_the_label_stands_in_what_is_said_of_a_damaged_series(capfd, tmp_path):
+    series = activity(tmp_path / "series")
+    file = sorted(series.iterdir())[2]
+    file.write_bytes(file.read_bytes()[:-50])
+    line = refused(capfd, tmp_path, "suv", series, "--label", "PET")
+    assert line.startswith(f"drmc: 'PET' ({file.name}) is truncated") and str(tmp_path) not in line
+
+
+@pytest.mark.parametrize(
+    "option", ["voxels", "label", "reference-voxels", "reference-label", "lesions-label"]
+)
+def test_a_batch_has_no_single_scan_to_name(capfd, tmp_path, option):
+    activity(tmp_path / "cohort" / "one")
+    line = refused(
+        capfd, tmp_path, "denoise", tmp_path / "cohort", "--batch", "-o", tmp_path / "out", f"--{option}", "x"
+    )
+    assert f"--{option}: is for one scan" in line
+
+
+# ---- the SUV by the header alone
+
+
+def test_the_header_alone_gives_the_same_decision(capsys, tmp_path):
+    """Also where the pixel data cannot be read, since nobody looks at them."""
+    series = activity(tmp_path / "series")
+    whole = said(capsys, "suv", series)
+    for file in series.iterdir():
+        ds = pydicom.dcmread(file)
+        ds.BitsAllocated = 24
+        ds.save_as(file)
+    assert said(capsys, "suv", series)["code"] == 2
+    assert said(capsys, "suv", series, "--header-only") == whole
+    refusal = said(capsys, "suv", activity(tmp_path / "wrong", PatientWeight=None), "--header-only")
+    assert refusal["code"] == 2 and refusal["stated"]["RadionuclideHalfLife"] == "6586.2"
+
+
+def test_the_header_of_an_image_may_stand_without_voxels(capsys, tmp_path):
+    header = tmp_path / "node.mhd"
+    header.write_text(
+        "ObjectType = Image\nNDims = 3\nDimSize = 8 9 10\nElementSpacing = 2 2 2\n"
+        "ElementType = MET_FLOAT\nElementDataFile = node.raw\n"
+    )
+    asked = ("suv", header, "--header-only", "--label", "PET")
+    refusal = said(capsys, *asked)
+    assert refusal["unknown_units"] and refusal["message"].startswith(
+        "'PET' does not say its units: write a side"
+    )
+    assert "99.9th percentile in the body 4000)" in said(capsys, *asked, "--body-percentile", 4000)["message"]
+    (tmp_path / "node.json").write_text('{"Units": "SUV"}')
+    assert said(capsys, *asked)["factor"] == 1.0
+    assert said(capsys, *asked, "--body-percentile", 10)["warnings"] == []
+    refusal = said(capsys, *asked, "--body-percentile", 4000)
+    assert "the SUVbw in the body is implausible" in refusal["message"] and refusal["accept"] == "SUV"
+
+
+def test_what_does_not_go_with_the_header_alone_is_refused(capfd, tmp_path):
+    series = activity(tmp_path / "series")
+    line = refused(capfd, tmp_path, "suv", series, "--header-only", "--voxels", "x.mha")
+    assert "--voxels: nothing is compared" in line
+    assert "is for --header-only" in refused(capfd, tmp_path, "suv", series, "--body-percentile", "4")
 
 
 # ---- models and devices

@@ -117,13 +117,12 @@ def test_writing_where_nothing_can_be_written(tmp_path):
 
 def test_suv_and_back():
     array = values(high=30_000.0)
-    volume = PETVolume(array, GRID, "BQML", SUVDecision(2.5e-4), Path("x"), "dicom")
+    volume = PETVolume("BQML", SUVDecision(2.5e-4), Path("x"), "dicom", array=array, geometry=GRID)
     assert np.array_equal(volume.suv_array(), (array.astype(np.float64) * 2.5e-4).astype(np.float32))
     assert volume.from_suv(volume.suv_array()) == pytest.approx(array, rel=1e-6)
     assert not volume.from_suv(np.zeros_like(array)).any()
-    per_slice = PETVolume(
-        array, GRID, "BQML", SUVDecision(2.5, factor_per_slice=(1.0, 2.0, 3.0, 4.0)), Path("x"), "dicom"
-    )
+    factors = SUVDecision(2.5, factor_per_slice=(1.0, 2.0, 3.0, 4.0))
+    per_slice = PETVolume("BQML", factors, Path("x"), "dicom", array=array, geometry=GRID)
     assert np.array_equal(per_slice.suv_array()[2], array[2] * 3)
     with pytest.raises(ValueError, match="shape"):
         volume.from_suv(array[:2])

@@ -142,7 +142,7 @@ def test_what_was_given_by_hand_is_said_beside_what_the_header_says(tmp_path):
         "RadiopharmaceuticalStartDateTime given by hand: left out (the header says 20240229100000)",
     ]
     assert volume.suv.facts["given_by_hand"]["PatientWeight"] == {"value": "70", "header": "0"}
-    assert volume.stated["PatientWeight"] == "0" and volume.stated["SeriesTime"] == "110000"
+    assert volume.header_values["PatientWeight"] == "0" and volume.header_values["SeriesTime"] == "110000"
 
 
 def test_a_refusal_tells_what_the_header_says_and_what_there_is_to_choose(tmp_path):

@@ -90,3 +90,10 @@ def pair(slicer, factor: float = 1.0):
     nodes[1].SetAttribute("DRMC.SUVFactor", repr(factor))
     nodes[1].SetNodeReferenceID("DRMC.Input", nodes[0].GetID())
     return nodes
+
+
+def readVolume(one):
+    """What the engine reads for a node."""
+    from drmc.pet.reading import read_volume
+
+    return read_volume(one.path, voxels=one.voxels, label=one.label)
