@@ -1,4 +1,4 @@
-"""One denoising from node to node: writes the engine's input, runs the engine, brings its results into the scene."""
+"""One denoising from node to node: writes the engine's input, runs the engine, loads its results."""
 
 from __future__ import annotations
 
@@ -7,13 +7,12 @@ import shutil
 import tempfile
 import time
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import slicer
 from drmc.errors import CanceledError, DRMCError, InputError
-from DRMCCoreLib.nodes.volumes import EngineInput, engineInput, inWordsOfTheScene, nodeNames
+from DRMCCoreLib.nodes.volumes import engineInput
 from DRMCCoreLib.panel.reports import showReport
 from DRMCCoreLib.process.runner import CANCELLED, Job, Process, engineCommand
 from DRMCCoreLib.process.signals import Signal
@@ -27,9 +26,8 @@ from DRMCDenoiseLib.routingnodes import showRouting
 class DenoiseJob:
     """A denoising under way. The scene changes only at the very end, and only if all went well.
 
-    After `finished`: `outputVolume`, `lesionTable` (None without lesions), `routingTable`, `report` and `summary` (as
-    summary.json), or `error`
-    (InputError: refused, CanceledError, DRMCError: failed).
+    After `finished`: `outputVolume`, `lesionTable` (None without lesions), `routingTable`, `report` and
+    `summary` (as summary.json), or `error` (InputError: refused, CanceledError, DRMCError: failed).
     """
 
     counted = "tile"  # what progress counts
@@ -46,10 +44,9 @@ class DenoiseJob:
         self.summary: dict[str, Any] = {}
         self.error: DRMCError | None = None
         self._placeNode = inputVolume  # which lies where lesions are drawn and says what the voxels are
-        self._name: str | None = None  # what messages call the input, where it is not the node's own name
+        self._label: str | None = None  # what messages call the input, where it is not the node's own name
         self._process = process
         self._job: Job | None = None
-        self._nodeNames: dict[str, str] = {}  # of each temporary file
         self._scratch: Path | None = None
         self._startTime = 0.0
         self._output: Path | None = None
@@ -69,9 +66,11 @@ class DenoiseJob:
     ) -> None:
         """Writes the input and starts the engine; returns at once.
 
-        `headerValues`: by DICOM keyword, in the place of the header's (drmc.suv.manual). `options` are options of `drmc denoise` by their long names (`model`, `device`, `accept_rule`, ...); None is left
-        out, True stands for an option without a value. `outputFolder` keeps what the engine writes (report.html, lesions.csv, ...). Raises InputError for nodes that
-        are refused before the engine starts, DRMCError where the input cannot be written.
+        `headerValues`: by DICOM keyword, in the place of the header's (drmc.suv.manual). `options` are
+        options of `drmc denoise` by their long names (`model`, `device`, `accept_rule`, ...); None is left
+        out, True stands for an option without a value. `outputFolder` keeps what the engine writes
+        (report.html, lesions.csv, ...). Raises InputError for nodes that are refused before the engine
+        starts, DRMCError where the input cannot be written.
         """
         if self._job is not None:
             raise RuntimeError("a denoising runs once")
@@ -126,14 +125,17 @@ class DenoiseJob:
     ) -> list[str]:
         assert self._scratch is not None
         folder = _made(self._scratch / "input")
-        scan = self._written(engineInput(self.inputVolume, folder, suv, proxy=self._placeNode), self._name)
+        scan = engineInput(self.inputVolume, folder, suv, proxy=self._placeNode, label=self._label)
+        passed = scan.options()
         self._output = self._scratch / "output" if outputFolder is None else Path(outputFolder)
         if lesions is not None:
-            options["lesions"] = self._written(
-                lesionFile(lesions, self._placeNode, _made(self._scratch / "lesions"))
-            )
+            marked = lesionFile(lesions, self._placeNode, _made(self._scratch / "lesions"))
+            options["lesions"] = marked.path
+            passed += marked.options("lesions")
         if reference is not None:
-            options["reference"] = self._written(engineInput(reference, _made(self._scratch / "reference")))
+            full = engineInput(reference, _made(self._scratch / "reference"))
+            options["reference"] = full.path
+            passed += full.options("reference")
         byHand = [part for item in headerValues.items() for part in ("--header", "=".join(item))]
         extra = [
             part
@@ -142,26 +144,19 @@ class DenoiseJob:
             for part in (f"--{name.replace('_', '-')}", *(() if value is True else (value,)))
         ]
         fixed = ("--format", "nrrd", "--progress", "json", "--cancel-on-eof")
-        return engineCommand("denoise", scan, "-o", self._output, *byHand, *extra, *fixed)
-
-    def _written(self, one: EngineInput, name: str | None = None) -> Path:
-        self._nodeNames.update(nodeNames(replace(one, name=name or one.name)))
-        return one.path
-
-    def _inWordsOfTheScene(self, message: str) -> str:
-        return inWordsOfTheScene(message, self._nodeNames)
+        return engineCommand("denoise", scan.path, "-o", self._output, *passed, *byHand, *extra, *fixed)
 
     def _onEvent(self, event: dict[str, Any]) -> None:
         if event["event"] == "notice":
-            self.message.emit(self._inWordsOfTheScene(event["message"]))
+            self.message.emit(event["message"])
 
     def _onFinished(self, job: Job) -> None:
         try:
             if job.cancelRequested or job.exitCode == CANCELLED:
                 raise CanceledError()
             if job.exitCode:
-                message = self._inWordsOfTheScene(job.message)
-                raise InputError(message) if job.exitCode == InputError.exit_code else DRMCError(message)
+                kind = InputError if job.exitCode == InputError.exit_code else DRMCError
+                raise kind(job.message)
             self._bringIntoScene(job.result["summary"])
         except DRMCError as error:
             self.error = error
@@ -179,7 +174,7 @@ class DenoiseJob:
         array = results.readDenoised(self._output / "denoised.nrrd", self.inputVolume)
         lesions = self._output / "lesions.csv"
         table = results.readLesionTable(lesions) if "lesions.csv" in summary["outputs"] else None
-        page = self._inWordsOfTheScene((self._output / "report.html").read_text(encoding="utf-8"))
+        page = (self._output / "report.html").read_text(encoding="utf-8")
         self.summary = summary
         self.outputVolume = results.showDenoised(array, self.inputVolume, self.outputVolume, summary)
         self.report = showReport(

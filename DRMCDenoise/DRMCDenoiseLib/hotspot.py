@@ -1,6 +1,7 @@
 """A lesion by threshold: the voxels that hang together with the hottest one near the crosshair.
 
-Looks at no more than a box around the crosshair, so that it takes a few milliseconds however large the scan is.
+Looks at no more than a box around the crosshair, so that it takes a few milliseconds however large the scan
+is.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ REACH_MM = 60.0  # from the crosshair to the faces of the box
 
 @dataclass
 class HotSpot:
-    """A segment that was added. `isCut`: it reaches a face of the box, within the scan, and may go on there."""
+    """A segment that was added; `isCut`: it reaches a face of the box within the scan and may go on there."""
 
     name: str
     segmentID: str
@@ -43,10 +44,10 @@ def newSegmentation(volumeNode):
 def addHotSpot(
     volumeNode, segmentationNode, pointRAS, *, suvPerUnit: float | None = None, suv: float | None = None
 ) -> HotSpot:
-    """Adds a segment by threshold: 41 % of the hottest voxel near the world point, or `suv`, which needs `suvPerUnit`.
+    """Adds a segment by threshold: 41 % of the hottest voxel near the world point, or `suv`.
 
-    The segment's name says what was done. Raises InputError where the point lies outside the volume, nothing near it
-    reaches the threshold, or the SUV is needed and not known.
+    `suv` needs `suvPerUnit`. The segment's name says what was done. Raises InputError where the point lies
+    outside the volume, nothing near it reaches the threshold, or the SUV is needed and not known.
     """
     if suv is not None and suvPerUnit is None:
         raise InputError(

@@ -82,10 +82,12 @@ class LesionSection(Section):
             self._say(_("No segment added: {reason}").format(reason=error))
             return
         self.parameters.lesions = node
-        said = _("Added '{name}': {count} voxels.").format(name=found.name, count=found.voxels)
+        message = _("Added '{name}': {count} voxels.").format(name=found.name, count=found.voxels)
         if found.isCut:
-            said += _(" It reaches the edge of the 12 cm box that was looked at: check it in Segment Editor.")
-        self._say(said)
+            message += _(
+                " It reaches the edge of the 12 cm box that was looked at: check it in Segment Editor."
+            )
+        self._say(message)
 
     def onRowChosen(self, row: int, column: int) -> None:
         """Goes to the SUVmax of a lesion, in the denoised image."""
@@ -138,7 +140,7 @@ class LesionSection(Section):
         ui.noLesionsLabel.setVisible(not lesions)
 
     def _suvPerUnit(self) -> float | None:
-        """SUV of one unit of the input volume: as it says itself, or as the run that made the output found it."""
+        """SUV of one unit of the input volume, by itself or by the run that made the output."""
         volume, output = self.parameters.inputVolume, self.parameters.outputVolume
         isOf = output is not None and output.GetNodeReferenceID(INPUT_REFERENCE) == volume.GetID()
         return suvPerUnit(volume) or (suvPerUnit(output) if isOf else None)
@@ -149,7 +151,7 @@ class LesionSection(Section):
 
 
 def openSegmentEditor(segmentationNode, volumeNode) -> None:
-    """Lets the module Segment Editor edit the segmentation on the volume, and shows it where there is a main window."""
+    """Sets the segmentation and its volume in the module Segment Editor, and shows it in a main window."""
     tag, className = "SegmentEditor", "vtkMRMLSegmentEditorNode"
     editor = slicer.mrmlScene.GetSingletonNode(tag, className)
     if editor is None:

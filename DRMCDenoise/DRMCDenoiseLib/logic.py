@@ -50,23 +50,23 @@ class DRMCDenoiseLogic(ScriptedLoadableModuleLogic):
 
         :param outputVolume: the node that gets the result; a new one if None
         :param model: name of an installed model or path of a weight file; the default model if None
-        :param lesions: segmentation node, label map node or file; `lesionTable` (a new node if None) gets their numbers
+        :param lesions: segmentation node, label map node or file; their numbers go into `lesionTable`
+        :param lesionTable: a new node if None
         :param report: text node that gets report.html; a new one if None
         :param routingTable: the node that gets the gates of every expert; a new one if None
         :param reference: full-dose volume on the same grid, to compare with
-        :param suv: what the voxels are if the node cannot tell: "SUV" (body weight), or the SUV of one unit
+        :param suv: what the voxels are if the node does not say: "SUV" (body weight) or the SUV of one unit
         :param acceptRule: the reference-time rule to take where a DICOM header is ambiguous
-        :param headerValues: DICOM values by keyword that take the place of the header's for the SUV (drmc.suv.manual)
-        :param allFrames: denoise all frames of the sequence that the input shows a frame of, into a new sequence
+        :param headerValues: values by DICOM keyword for the SUV, in place of the header's (drmc.suv.manual)
+        :param allFrames: denoise all frames of the input's sequence, into a new sequence
         :param device: auto, cpu, cuda or mps
         :param precision: auto, fp32 or bf16
-        :param outputFolder: folder that keeps report.html, lesions.csv, routing.csv, summary.json and the image
-        :param writeDICOM: write the result into outputFolder/denoised as a DICOM series too; the input must be one
+        :param outputFolder: folder that keeps report.html, lesions.csv, routing.csv, summary.json, the image
+        :param writeDICOM: write a DICOM series into outputFolder/denoised, too; the input must be one
         :param waitForCompletion: if False, returns the running `DenoiseJob` at once
         :param progressCallback: called with tiles done, tiles in all, and seconds left (None while unknown)
 
-        Raises InputError (refused, with the sentence of the command line), CanceledError or DRMCError; the scene is
-        then as it was.
+        Raises InputError (refused), CanceledError or DRMCError; the scene is then as it was.
         """
         from DRMCDenoiseLib.denoisejob import DenoiseJob  # SimpleITK is not needed before
         from DRMCDenoiseLib.sequencejob import SequenceJob

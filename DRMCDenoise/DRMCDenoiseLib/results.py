@@ -15,7 +15,7 @@ from drmc.errors import DRMCError
 from drmc.suv import wording
 from drmc.texts import text_of_cell
 from DRMCCoreLib.nodes import geometry
-from DRMCCoreLib.nodes.names import COMPARISON_ATTRIBUTE, INPUT_REFERENCE
+from DRMCCoreLib.nodes.names import COMPARISON_ATTRIBUTE, INPUT_REFERENCE, INTENDED_USE
 from DRMCCoreLib.nodes.suvunits import SUV_FACTOR_ATTRIBUTE, copyUnits, setSUVUnits
 
 from DRMCDenoiseLib.lesiontable import TEXT_COLUMNS
@@ -27,7 +27,10 @@ def denoisedName(inputName: str) -> str:
 
 
 def readDenoised(path: Path, inputNode) -> np.ndarray:
-    """The denoised voxels (k, j, i), float32, in the input node's order; DRMCError if they are not on its grid."""
+    """The denoised voxels (k, j, i), float32, in the input node's order.
+
+    Raises DRMCError if they are not on its grid.
+    """
     image = sitk.ReadImage(str(path), sitk.sitkFloat32)
     matrix = geometry.imageMatrix(image.GetSpacing(), image.GetOrigin(), image.GetDirection())
     array = geometry.onNodeGrid(sitk.GetArrayFromImage(image), matrix, inputNode)
@@ -37,7 +40,7 @@ def readDenoised(path: Path, inputNode) -> np.ndarray:
 
 
 def showDenoised(array: np.ndarray, inputNode, outputNode, summary: dict[str, Any]):
-    """Puts the voxels into `outputNode` (a new node if None) with all that the input node says of itself; returns it.
+    """Puts the voxels into `outputNode` (a new node if None), with the properties of the input; returns it.
 
     Same geometry, parent transform, place in the subject hierarchy, units and display as the input.
     """
@@ -53,17 +56,17 @@ def showDenoised(array: np.ndarray, inputNode, outputNode, summary: dict[str, An
 
 
 def fillDenoised(node, array: np.ndarray, inputNode, summary: dict[str, Any]) -> None:
-    """Gives a volume node, in a scene or not, the voxels with geometry, units and where they are from."""
+    """Fills a volume node, in a scene or not, with voxels, geometry, units and provenance."""
     node.CopyOrientation(inputNode)
     slicer.util.updateVolumeFromArray(node, array)
-    giveUnits(inputNode, node, summary)
+    setUnits(inputNode, node, summary)
     for key, value in _attributes(summary).items():
         node.SetAttribute(key, value)
 
 
-def giveUnits(inputNode, node, summary: dict[str, Any]) -> None:
-    """Gives a volume node the units of the input's voxels, said as Slicer's own modules read them."""
-    if _isInSUV(summary):  # also where the node said so in other words, or the user did
+def setUnits(inputNode, node, summary: dict[str, Any]) -> None:
+    """Sets the units of the input's voxels in a volume node, as Slicer's own modules read them."""
+    if _isInSUV(summary):  # also where the node or the user stated it in other words
         setSUVUnits(node)
     else:
         copyUnits(inputNode, node)
@@ -130,9 +133,10 @@ def _isInSUV(summary: dict[str, Any]) -> bool:
 
 
 def _attributes(summary: dict[str, Any]) -> dict[str, str | None]:
-    """What the saved scene keeps of the run: enough to say how the volume was made, and to measure it again."""
+    """What the saved scene keeps of the run: how the volume was made, and what to measure it again takes."""
     suv = summary["suv"]
-    # A factor that differs from slice to slice cannot be said in one number: the volume is then known by its source only.
+    # A factor that differs from slice to slice cannot be one number: the volume is then known by its
+    # source only.
     factor = {} if suv.get("factor_per_slice") else {SUV_FACTOR_ATTRIBUTE: repr(float(suv["factor"]))}
     return {
         **factor,
@@ -141,13 +145,13 @@ def _attributes(summary: dict[str, Any]) -> dict[str, str | None]:
         "DRMC.Model": str(summary["model"]["name"]),
         "DRMC.ModelSHA256": str(summary["model"]["sha256"]),
         "DRMC.Version": str(summary["versions"]["drmc"]),
-        "DRMC.IntendedUse": "Research use only",
+        INTENDED_USE[0]: INTENDED_USE[1],
         COMPARISON_ATTRIBUTE: _comparison(summary.get("reference")),
     }
 
 
 def _comparison(reference: dict[str, Any] | None) -> str | None:
-    """Bias, PSNR and SSIM of original and denoised against full dose, as JSON; None without a full-dose image."""
+    """Bias, PSNR and SSIM of original and denoised against full dose, as JSON; None without full dose."""
     if reference is None:
         return None
     found = {key: reference[key] for key in ("psnr", "ssim")}
@@ -165,7 +169,8 @@ def _copyDisplay(inputNode, node) -> None:
     with slicer.util.NodeModify(target):
         target.SetAndObserveColorNodeID(source.GetColorNodeID())
         target.SetInterpolate(source.GetInterpolate())
-        # An automatic window would follow each image's own range: the two would not look alike where they are.
+        # An automatic window would follow each image's own range: the two would not look alike where they
+        # are.
         target.SetAutoWindowLevel(False)
         target.SetWindowLevel(source.GetWindow(), source.GetLevel())
 

@@ -21,8 +21,8 @@ from DRMCDenoiseLib.sequenceresults import showDenoised
 class SequenceJob:
     """As DenoiseJob, for the sequence whose frame the input volume shows; progress counts frames.
 
-    The result is a sequence with the same index values in the same browser, `outputVolume` its proxy. The scene changes
-    only at the very end, and only if all frames went well.
+    The result is a sequence with the same index values in the same browser, `outputVolume` its proxy. The
+    scene changes only at the very end, and only if all frames went well.
     """
 
     counted = "frame"
@@ -34,7 +34,7 @@ class SequenceJob:
         self.inputVolume = inputVolume
         self.outputVolume = outputVolume
         self.lesionTable = None
-        self.routingTable = self.report = None  # of many frames there is none
+        self.routingTable = self.report = None  # not of many frames
         self.summary: dict[str, Any] = {}
         self.error: DRMCError | None = None
         self._sequence = sequenceOf(inputVolume)
@@ -93,7 +93,9 @@ class SequenceJob:
         index, count = len(self._done), self._sequence.GetNumberOfDataNodes()
         frame = _FrameJob(self._sequence.GetNthDataNode(index), self.inputVolume, index, count)
         frame.message.connect(self.message.emit)
-        frame.progress.connect(lambda done, total, left: self._tell(index, count, done / max(total, 1)))
+        frame.progress.connect(
+            lambda done, total, left: self._reportProgress(index, count, done / max(total, 1))
+        )
         frame.finished.connect(self._onFrame)
         folder = None if self._folder is None else self._folder / f"frame{index + 1:04d}"
         if folder is not None:
@@ -105,7 +107,7 @@ class SequenceJob:
             self._frame = None
             raise
 
-    def _tell(self, index: int, count: int, part: float) -> None:
+    def _reportProgress(self, index: int, count: int, part: float) -> None:
         share = (index + part) / count
         elapsed = time.time() - self._startTime
         self.progress.emit(index, count, elapsed * (1 - share) / share if share > 0 else None)
@@ -121,7 +123,7 @@ class SequenceJob:
                 raise CanceledError()
             if len(self._done) < count:
                 self.message.emit(f"frame {len(self._done)} of {count} is done")
-                self._tell(len(self._done), count, 0.0)
+                self._reportProgress(len(self._done), count, 0.0)
                 self._next()
                 return
             self._bringIntoScene()
@@ -151,12 +153,12 @@ class SequenceJob:
 
 
 class _FrameJob(DenoiseJob):
-    """One frame, whose results are kept out of the scene: `array` (k, j, i) and `table` (None without lesions)."""
+    """One frame, with results kept out of the scene: `array` (k, j, i), `table` (None without lesions)."""
 
     def __init__(self, dataNode, proxyNode, index: int, count: int):
         DenoiseJob.__init__(self, dataNode)
         self._placeNode = proxyNode
-        self._name = f"{proxyNode.GetName()}, frame {index + 1} of {count}"
+        self._label = f"{proxyNode.GetName()}, frame {index + 1} of {count}"
         self.array = self.table = None
 
     def waitForEnd(self, idle) -> None:
@@ -164,7 +166,7 @@ class _FrameJob(DenoiseJob):
         try:
             self.wait(idle)
         except DRMCError:
-            pass  # it is told by `finished`
+            pass  # `finished` says it
 
     def _bringIntoScene(self, summary: dict[str, Any]) -> None:
         self.array = results.readDenoised(self._output / "denoised.nrrd", self.inputVolume)

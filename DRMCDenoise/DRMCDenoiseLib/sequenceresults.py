@@ -9,9 +9,10 @@ from DRMCCoreLib.nodes.sequences import browserOf, sequenceOf
 
 
 def showDenoised(inputVolume, outputVolume, arrays: list[Any], summaries: list[dict[str, Any]]):
-    """Puts denoised frames (k, j, i) into a sequence beside the input's, in its browser; returns the new proxy.
+    """Puts denoised frames (k, j, i) into a sequence of the input's browser; returns the new proxy.
 
-    `outputVolume`, if it is a proxy of the same browser, gets its frames replaced; else the sequence is a new one.
+    `outputVolume`, if it is a proxy of the same browser, gets its frames replaced; else the sequence is a new
+    one.
     """
     from DRMCDenoiseLib import results  # SimpleITK is not needed before
 
@@ -33,7 +34,7 @@ def showDenoised(inputVolume, outputVolume, arrays: list[Any], summaries: list[d
         frame.SetName(results.denoisedName(inputVolume.GetName()))
         sequence.SetDataNodeAtValue(frame, source.GetNthIndexValue(index))
         # It keeps a copy, and a copy has no units.
-        results.giveUnits(inputVolume, sequence.GetNthDataNode(index), summary)
+        results.setUnits(inputVolume, sequence.GetNthDataNode(index), summary)
     if isNew:
         browser.AddSynchronizedSequenceNode(sequence)
         browser.SetOverwriteProxyName(sequence, False)
@@ -41,6 +42,6 @@ def showDenoised(inputVolume, outputVolume, arrays: list[Any], summaries: list[d
     proxy = browser.GetProxyNode(sequence)
     if isNew:
         proxy.SetName(slicer.mrmlScene.GenerateUniqueName(results.denoisedName(inputVolume.GetName())))
-    results.giveUnits(inputVolume, proxy, summaries[0])
+    results.setUnits(inputVolume, proxy, summaries[0])
     results.placeLike(inputVolume, proxy)
     return proxy

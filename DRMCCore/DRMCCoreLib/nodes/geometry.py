@@ -1,6 +1,7 @@
 """Geometry between MRML (RAS, a 4 x 4 matrix) and the engine's files (LPS, as SimpleITK), without resampling.
 
-Matrices are float64 (4, 4) from a voxel index (i, j, k) to millimeters; arrays are (k, j, i), which is (z, y, x).
+Matrices are float64 (4, 4) from a voxel index (i, j, k) to millimeters; arrays are (k, j, i), which is (z, y,
+x).
 """
 
 from __future__ import annotations
@@ -34,8 +35,8 @@ def imageMatrix(spacing: Sequence[float], origin: Sequence[float], direction: Se
     return LPS_TO_RAS @ matrix
 
 
-def imageFromNode(volumeNode) -> sitk.Image:
-    """The node's voxels as a float32 image with the node's own geometry in LPS.
+def gridOf(volumeNode) -> Geometry:
+    """The node's own geometry in LPS.
 
     Raises ValueError if the node's axes are not perpendicular: no file form of the engine can say that.
     """
@@ -46,10 +47,16 @@ def imageFromNode(volumeNode) -> sitk.Image:
         raise ValueError(
             "its axes are not perpendicular: resample it first (module Resample Scalar/Vector/DWI Volume)"
         )
+    shape = volumeNode.GetImageData().GetDimensions()[::-1]
+    # The node's matrix went through an inversion: the last digits of a spacing such as 3.27 mm come back
+    # changed.
+    return Geometry(shape, tuple(spacing), tuple(matrix[:3, 3]), tuple(direction.ravel())).rounded()
+
+
+def imageFromNode(volumeNode) -> sitk.Image:
+    """The node's voxels as a float32 image with the node's own geometry in LPS; ValueError as of `gridOf`."""
     array = np.ascontiguousarray(slicer.util.arrayFromVolume(volumeNode), dtype=np.float32)
-    # The node's matrix went through an inversion: the last digits of a spacing such as 3.27 mm come back changed.
-    grid = Geometry(array.shape, tuple(spacing), tuple(matrix[:3, 3]), tuple(direction.ravel())).rounded()
-    return grid.to_image(array)
+    return gridOf(volumeNode).to_image(array)
 
 
 def onNodeGrid(array: np.ndarray, matrix: np.ndarray, volumeNode) -> np.ndarray | None:
@@ -64,8 +71,9 @@ def onNodeGrid(array: np.ndarray, matrix: np.ndarray, volumeNode) -> np.ndarray 
 def checkTransform(volumeNode) -> None:
     """Raises ValueError if the node's parent transform changes its size or shape.
 
-    The network sees the node in its own frame, in millimeters. A rotation or a shift (a registration) changes nothing
-    there, an acquisition transform less than the engine itself passes over; scaling, shear and warping do.
+    The network sees the node in its own frame, in millimeters. A rotation or a shift (a registration) changes
+    nothing there, an acquisition transform less than the engine itself passes over; scaling, shear and
+    warping do.
     """
     transformNode = frameTransform(volumeNode, volumeNode)
     if transformNode is None:
@@ -85,7 +93,7 @@ def checkTransform(volumeNode) -> None:
 
 
 def frameTransform(node, volumeNode):
-    """The transform node that a node lies under, leaving out the acquisition transform of a volume; None if there is none.
+    """The transform node of a node without the acquisition transform of its volume; None without one.
 
     Two nodes with the same one are in one frame.
     """
@@ -96,10 +104,11 @@ def frameTransform(node, volumeNode):
 
 
 def acquisitionTransform(volumeNode):
-    """The volume's own transform node if it is a displacement grid that moves every voxel by less than half of one, else None.
+    """The volume's transform node if it is a grid that moves every voxel by less than half of one, else None.
 
-    Slicer's DICOM reader puts a series whose slices are not evenly spaced on an even grid, under such a transform
-    (DICOMScalarVolumePlugin). The engine reads the series on the same even grid, and passes over as much (drmc.dicom).
+    Slicer's DICOM reader puts a series whose slices are not evenly spaced on an even grid, under such a
+    transform (DICOMScalarVolumePlugin). The engine reads the series on the same even grid, and passes over as
+    much (drmc.dicom).
     """
     transformNode = volumeNode.GetParentTransformNode()
     isGrid = transformNode is not None and transformNode.IsA("vtkMRMLGridTransformNode")

@@ -8,9 +8,9 @@ import slicer
 
 
 def worldPoint(pointLPS: Sequence[float], volumeNode) -> tuple[float, float, float]:
-    """World coordinates (RAS, mm) of a point in the scan's own frame (LPS, mm), as the engine's tables have it.
+    """World coordinates (RAS, mm) of a point in the scan's own frame (LPS, mm).
 
-    A transform that `volumeNode` is under is applied.
+    The engine's tables have points in the scan's frame. A transform that `volumeNode` is under is applied.
     """
     x, y, z = pointLPS
     point = [0.0, 0.0, 0.0]
@@ -19,7 +19,7 @@ def worldPoint(pointLPS: Sequence[float], volumeNode) -> tuple[float, float, flo
 
 
 def jumpTo(pointRAS: Sequence[float]) -> None:
-    """Centers every slice view of the scene on a world point (mm) and puts the crosshair, made visible, there."""
+    """Centers every slice view on a world point (RAS, mm) and shows the crosshair there."""
     for sliceNode in slicer.util.getNodesByClass("vtkMRMLSliceNode"):
         sliceNode.JumpSliceByCentering(*pointRAS)
     crosshair = slicer.mrmlScene.GetFirstNodeByClass("vtkMRMLCrosshairNode")

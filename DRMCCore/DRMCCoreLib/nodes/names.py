@@ -1,4 +1,4 @@
-"""Names: under which nodes keep what belongs to a result, and of nodes as files. Loads nothing of the engine."""
+"""Names of node references and attributes, and of nodes as files. Loads nothing of the engine."""
 
 from __future__ import annotations
 
@@ -8,6 +8,10 @@ INPUT_REFERENCE = "DRMC.Input"  # of every result: the volume that was denoised
 COMPARISON_ATTRIBUTE = (
     "DRMC.FullDoseComparison"  # of a denoised volume: JSON of how near to full dose it came
 )
+INTENDED_USE = (
+    "DRMC.IntendedUse",
+    "Research use only",
+)  # attribute and value on every volume that DRMC makes
 
 
 def fileName(name: str) -> str:

@@ -1,4 +1,4 @@
-"""Slicer's reader for NRRD files that say in a field of their own that they hold SUV.
+"""Slicer's reader for NRRD files that state in a field of their own that they are in SUV.
 
 Slicer's reader of volumes passes over that field, so that nobody knows any more what the voxels are.
 """
@@ -27,26 +27,30 @@ def saysSUV(path: str | Path) -> bool:
     except OSError:
         return False
     lines = start.partition(b"\n\n")[0].decode("ascii", "replace").splitlines()
-    said = [line.removeprefix(_FIELD).strip() for line in lines if line.startswith(_FIELD)]
-    return start.startswith(b"NRRD") and len(said) == 1 and isSUV(said[0])
+    units = [line.removeprefix(_FIELD).strip() for line in lines if line.startswith(_FIELD)]
+    return start.startswith(b"NRRD") and len(units) == 1 and isSUV(units[0])
 
 
 class DRMCDenoiseFileReader:
-    """What Slicer asks of a scripted reader; `parent` is its qSlicerScriptedFileReader."""
+    """A scripted reader of Slicer; `parent` is its qSlicerScriptedFileReader."""
 
     def __init__(self, parent):
         self.parent = parent
 
     def description(self) -> str:
+        """The name of the file type in the Add Data dialog."""
         return "PET in SUV (DRMC)"
 
     def fileType(self) -> str:
+        """The key of the file type."""
         return FILE_TYPE
 
     def extensions(self) -> list[str]:
+        """The name filters of the dialog."""
         return ["PET in SUV (DRMC) (*.nrrd)"]
 
     def canLoadFileConfidence(self, filePath: str) -> float:
+        """0 to 1; Slicer takes the reader with the highest."""
         return _CONFIDENCE if saysSUV(filePath) else 0.0
 
     def load(self, properties) -> bool:

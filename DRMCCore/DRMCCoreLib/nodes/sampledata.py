@@ -25,7 +25,10 @@ FILES = {
 
 
 def sampleFolder() -> Path:
-    """Resources/SampleData in the source tree or where the extension is installed; InputError if it is not there."""
+    """The folder with the sample data, in the source tree or the installed extension.
+
+    Raises InputError where it is missing.
+    """
     here = Path(__file__).resolve()
     for level in (3, 2):
         folder = here.parents[level] / "Resources" / "SampleData"
@@ -60,8 +63,8 @@ def registerSampleData() -> None:
 def loadSample(source=None) -> list:
     """Loads the patient into the scene: low dose, full dose (volumes in SUV) and lesions (a segmentation).
 
-    Works offline, from the installed files. `source` is what Sample Data hands to the function and is not needed.
-    Raises InputError if a file is missing or damaged.
+    Works offline, from the installed files. `source` is what Sample Data passes and is not
+    needed. Raises InputError if a file is missing or damaged.
     """
     folder = sampleFolder()
     for name, checksum in _checksums(folder).items():

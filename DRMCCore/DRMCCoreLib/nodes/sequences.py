@@ -6,7 +6,7 @@ import slicer
 
 
 def browserOf(volumeNode):
-    """The sequence browser that shows its present frame in this volume node; None if there is none."""
+    """The sequence browser that shows its present frame in this volume node; None without one."""
     module = getattr(slicer.modules, "sequences", None)
     if volumeNode is None or module is None:
         return None
@@ -14,7 +14,7 @@ def browserOf(volumeNode):
 
 
 def sequenceOf(volumeNode):
-    """The sequence of which this volume node shows a frame; None if there is none, or only one frame."""
+    """The sequence of which this volume node shows a frame; None without one, or with only one frame."""
     browser = browserOf(volumeNode)
     sequence = None if browser is None else browser.GetSequenceNode(volumeNode)
     return sequence if sequence is not None and sequence.GetNumberOfDataNodes() > 1 else None

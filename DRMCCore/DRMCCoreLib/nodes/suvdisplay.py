@@ -10,7 +10,7 @@ HEAT = "vtkMRMLPETProceduralColorNodePET-Heat"
 
 
 def showWindow(volumeNode, low: float, high: float, colorNodeID: str | None = None) -> None:
-    """Shows the volume's values from `low` to `high` (in its own units), in other colors if these are given."""
+    """Shows the values from `low` to `high` (in the volume's units), with a color node if given."""
     volumeNode.CreateDefaultDisplayNodes()
     node = volumeNode.GetScalarVolumeDisplayNode()
     with slicer.util.NodeModify(node):

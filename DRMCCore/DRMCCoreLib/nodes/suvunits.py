@@ -23,7 +23,7 @@ def isSUV(units: str | None) -> bool:
 
 
 def suvPerUnit(volumeNode) -> float | None:
-    """SUV of one unit of the node, as a run has left it there or by its units; None where only its files would tell."""
+    """SUV of one unit of the node, as a run has left it there or by its units; None where unknown."""
     factor = volumeNode.GetAttribute(SUV_FACTOR_ATTRIBUTE)
     if factor:
         return float(factor)

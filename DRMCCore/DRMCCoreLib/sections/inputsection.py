@@ -22,11 +22,11 @@ AUTO, IN_SUV, BY_FACTOR = "", "SUV", "factor"
 
 
 class InputSection(Section):
-    """The input volume, the SUV decision that a run would take, and what the user says where a header does not."""
+    """The input volume, the SUV decision of a run, and what the user states where a header does not."""
 
     uiName = "DRMCCoreInput"
     resources = RESOURCES
-    _asked = None  # what the present answer is about
+    _question = None  # what the present answer is about
     _observed = None  # the input node that is observed
 
     def setup(self) -> None:
@@ -57,14 +57,14 @@ class InputSection(Section):
     def setParameters(self, parameters) -> None:
         if parameters is None:
             if self._timer.isActive() or self._inspection.state is InspectionState.ASKING:
-                self._asked = None
+                self._question = None
                 self._inspection.forget()
             self._timer.stop()
             self._observe(None)
         Section.setParameters(self, parameters)
 
     def onParametersChanged(self) -> None:
-        """The first volume is chosen if none is; what the parameters say is shown, and the engine asked about it."""
+        """Chooses a first volume, shows the parameters, and asks the engine about the SUV."""
         parameters = self.parameters
         if not parameters.inputVolume:
             first = slicer.mrmlScene.GetFirstNodeByClass("vtkMRMLScalarVolumeNode")
@@ -93,7 +93,7 @@ class InputSection(Section):
     # ---- what the user does
 
     def onVoxelsChosen(self) -> None:
-        """The user has said what the voxels are."""
+        """The user has stated what the voxels are."""
         if self.parameters is not None:
             combo = self.ui.voxelsComboBox
             self.parameters.voxels = str(combo.itemData(combo.currentIndex) or "")
@@ -111,14 +111,14 @@ class InputSection(Section):
             self.parameters.headerValues = self._fields.values()
 
     def _frames(self) -> int:
-        """How many frames the sequence has that the input shows a frame of; 0 if there is none."""
+        """How many frames the sequence has that the input shows a frame of; 0 without a sequence."""
         sequence = sequenceOf(self.parameters.inputVolume) if self.parameters.inputVolume else None
         return 0 if sequence is None else sequence.GetNumberOfDataNodes()
 
     # ---- asking the engine
 
     def _suvArguments(self) -> dict[str, Any]:
-        """What `process` is told of the SUV; only what the user has said."""
+        """The arguments of `process` on the SUV: only what the user has stated."""
         parameters = self.parameters
         if parameters.voxels == IN_SUV:
             return {"suv": "SUV"}
@@ -128,7 +128,7 @@ class InputSection(Section):
         return {"acceptRule": parameters.acceptRule or None, "headerValues": given or None}
 
     def _mistake(self) -> str:
-        """What is wrong with what the user has said, as a sentence; empty if nothing is."""
+        """What is wrong with the user's statements, as a sentence; empty if nothing is."""
         parameters = self.parameters
         if parameters.voxels == BY_FACTOR and _positive(parameters.suvFactor) is None:
             return _("Say what SUV one unit of the voxels is: a positive number")
@@ -137,11 +137,11 @@ class InputSection(Section):
     def _checkQuestion(self) -> None:
         """Asks again, a little later, if anything has changed on which the answer rests."""
         parameters, node = self.parameters, self.parameters.inputVolume
-        said = (parameters.voxels, parameters.suvFactor, parameters.acceptRule, parameters.headerValues)
-        question = None if not node else (*_stateOf(node), *said)
-        if question == self._asked:
+        choices = (parameters.voxels, parameters.suvFactor, parameters.acceptRule, parameters.headerValues)
+        question = None if not node else (*_stateOf(node), *choices)
+        if question == self._question:
             return
-        self._asked = question
+        self._question = question
         self._timer.stop()
         self._inspection.forget()
         if node and not self._mistake():
@@ -154,7 +154,7 @@ class InputSection(Section):
     def _onInspected(self) -> None:
         if self.parameters is not None:
             if self._inspection.state is InspectionState.REFUSED:
-                self.ui.suvCollapsibleButton.setProperty("collapsed", False)  # there it can be mended
+                self.ui.suvCollapsibleButton.setProperty("collapsed", False)  # there it can be corrected
             self._show()
             self.panel.onReadinessChanged()
 
@@ -206,10 +206,10 @@ class InputSection(Section):
         byFactor, isAuto = self.parameters.voxels == BY_FACTOR, self.parameters.voxels == AUTO
         for widget in (self.ui.factorLabel, self.ui.factorLineEdit):
             widget.setVisible(byFactor)
-        stated = self._inspection.stated
-        hasHeader = bool(stated or self.parameters.headerValues)
+        values = self._inspection.headerValues
+        hasHeader = bool(values or self.parameters.headerValues)
         if self._inspection.state is not InspectionState.ASKING:  # else the fields would flicker
-            self._fields.setStated(stated)
+            self._fields.setStated(values)
             self.ui.headerGroupBox.setVisible(isAuto and hasHeader)
             self._fillRules(isAuto)
 

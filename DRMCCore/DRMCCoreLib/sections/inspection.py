@@ -1,4 +1,4 @@
-"""What the engine makes of an input before anything is denoised: asked in a child process, while Slicer goes on."""
+"""The SUV decision of the engine before a run: found in a child process, while Slicer stays responsive."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import enum
 import logging
 import shutil
 import tempfile
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +17,7 @@ from DRMCCoreLib.process.signals import Signal
 
 
 class InspectionState(enum.Enum):
-    """Where a question is. REFUSED: a run would be refused; FAILED: nobody knows."""
+    """Where a question is. REFUSED: a run would be refused; FAILED: unknown."""
 
     NONE = "nothing was asked"
     ASKING = "asking"
@@ -28,11 +27,15 @@ class InspectionState(enum.Enum):
 
 
 class SUVInspection:
-    """Runs `drmc suv` on what a run would read of a node.
+    """Runs `drmc suv` on the header of what a run would read of a node.
 
-    After `changed`: `state`; `decision` (as `drmc suv --json`) if KNOWN, `message` (the sentence of the command line) if
-    REFUSED or FAILED, and for a DICOM input `stated` (what the header says where a value can be given by hand) and
-    `candidates` (reference times) in either case. A new question ends the earlier one, whose answer is not told.
+    Nothing larger than a header is written for it. Whether the node's voxels still are those of its file or
+    series shows when a run starts.
+
+    After `changed`: `state`; `decision` (as `drmc suv --json`) if KNOWN, `message` (the sentence of the
+    command line) if REFUSED or FAILED, and for a DICOM input `headerValues` (what the header says where a
+    value can be given by hand) and `candidates` (reference times) in either case. A new question ends the
+    earlier one, whose answer is dropped.
     """
 
     def __init__(self) -> None:
@@ -50,37 +53,37 @@ class SUVInspection:
         headerValues: dict[str, str] | None = None,
     ) -> None:
         """Asks; the answer comes by `changed`. The arguments are those of `DRMCDenoiseLogic.process`."""
-        from DRMCCoreLib.nodes.volumes import engineInput, inWordsOfTheScene, nodeNames
+        from DRMCCoreLib.nodes.volumes import bodyPercentile, headerInput
 
         self._cancel()
         scratch = Path(tempfile.mkdtemp(prefix="DRMC-", dir=slicer.app.temporaryPath))
         try:
-            scan = engineInput(volumeNode, scratch, suv)
+            scan = headerInput(volumeNode, scratch, suv)
+            percentile = bodyPercentile(volumeNode)
             byHand = [part for item in (headerValues or {}).items() for part in ("--header", "=".join(item))]
+            known = [] if percentile is None else [f"--body-percentile={percentile!r}"]
             accepted = ["--accept-suv", acceptRule] if acceptRule else []
-            job = Job(engineCommand("suv", scan.path, *byHand, *accepted, "--progress", "json"))
+            options = ["--header-only", *scan.options(), *known, *byHand, *accepted]
+            job = Job(engineCommand("suv", scan.path, *options, "--progress", "json"))
         except (OSError, RuntimeError, DRMCError) as error:
             shutil.rmtree(scratch, ignore_errors=True)
             refused = isinstance(error, InputError)
-            self._tell(InspectionState.REFUSED if refused else InspectionState.FAILED, message=str(error))
+            self._emit(InspectionState.REFUSED if refused else InspectionState.FAILED, message=str(error))
             return
-        names = nodeNames(scan)
         details: dict[str, Any] = {}
         job.event.connect(lambda event: details.update(event) if event["event"] == "error" else None)
-        job.finished.connect(
-            lambda job: self._onFinished(job, scratch, details, lambda text: inWordsOfTheScene(text, names))
-        )
+        job.finished.connect(lambda job: self._onFinished(job, scratch, details))
         self._job = job
-        self._tell(InspectionState.ASKING)
+        self._emit(InspectionState.ASKING)
         job.start()
 
     def forget(self) -> None:
         """Ends a question that is open and drops any answer."""
         self._cancel()
-        self._tell(InspectionState.NONE)
+        self._emit(InspectionState.NONE)
 
     def end(self) -> None:
-        """Ends a question that is open and waits until all processes are gone; nothing is told."""
+        """Ends a question that is open and waits until all processes are gone; no signal is emitted."""
         self._cancel()
         for job in list(self._ending):
             job.end()
@@ -91,25 +94,23 @@ class SUVInspection:
             self._ending.add(job)
             job.cancel()
 
-    def _onFinished(
-        self, job: Job, scratch: Path, details: dict[str, Any], inWords: Callable[[str], str]
-    ) -> None:
+    def _onFinished(self, job: Job, scratch: Path, details: dict[str, Any]) -> None:
         shutil.rmtree(scratch, ignore_errors=True)
         self._ending.discard(job)
         if job is not self._job:
             return
         self._job = None
         if job.exitCode == 0:
-            self._tell(InspectionState.KNOWN, decision=job.result)
+            self._emit(InspectionState.KNOWN, decision=job.result)
             return
-        message = inWords(details.get("message", job.message))
+        message = details.get("message", job.message)
         if job.exitCode == InputError.exit_code and details:
-            self._tell(InspectionState.REFUSED, message=message, decision=details)
+            self._emit(InspectionState.REFUSED, message=message, decision=details)
         else:
-            logging.warning(f"DRMC: the SUV could not be asked for: {job.log or message}")
-            self._tell(InspectionState.FAILED, message=message)
+            logging.warning(f"DRMC: the SUV could not be looked up: {job.log or message}")
+            self._emit(InspectionState.FAILED, message=message)
 
-    def _tell(self, state: InspectionState, **facts: Any) -> None:
+    def _emit(self, state: InspectionState, **facts: Any) -> None:
         self._set(state, **facts)
         self.changed.emit()
 
@@ -118,7 +119,7 @@ class SUVInspection:
         self.decision: dict[str, Any] = decision or {}
 
     @property
-    def stated(self) -> dict[str, str]:
+    def headerValues(self) -> dict[str, str]:
         """What the DICOM header says, by keyword; empty where the input is no DICOM or unknown."""
         return self.decision.get("stated") or {}
 
@@ -134,5 +135,5 @@ class SUVInspection:
 
     @property
     def unitsAreUnknown(self) -> bool:
-        """Whether the input was refused because nobody knows what its voxels are."""
+        """Whether the input was refused because the units of its voxels are unknown."""
         return bool(self.decision.get("unknown_units"))

@@ -5,15 +5,19 @@ from __future__ import annotations
 import argparse
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
-from drmc.cli.arguments import LESIONS, add_liver, add_reading, suv_type_of
+from drmc.cli.arguments import LESIONS, add_liver, add_passed_in, add_reading, suv_type_of
 from drmc.cli.printing import print_denoised
 from drmc.errors import InputError
 from drmc.runtime.arguments import add_network_arguments
 from drmc.runtime.cancellation import Cancellation
 from drmc.runtime.progress import Reporter, add_progress_argument
 from drmc.texts import RESEARCH_USE, shown
+
+if TYPE_CHECKING:
+    from drmc.denoising.request import DenoiseRequest
+    from drmc.dicom.catalog import Catalog
 
 EXAMPLES = (
     "  drmc denoise PET_FOLDER -o OUT\n"
@@ -68,11 +72,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--tile-batch", type=int, metavar="N", help="tiles computed at once; lower it when memory is short"
     )
     add_reading(parser)
+    _add_passed_in(parser)
     _add_batch(parser)
     add_progress_argument(parser)
     parser.add_argument(
         "--cancel-on-eof", action="store_true", help="stop when standard input ends (for a parent process)"
     )
+
+
+def _add_passed_in(parser: argparse.ArgumentParser) -> None:
+    add_passed_in(parser)
+    parser.add_argument("--reference-voxels", metavar="FILE", help="the same as --voxels for the reference")
+    parser.add_argument("--reference-label", metavar="NAME", help="what messages call the reference")
+    parser.add_argument("--lesions-label", metavar="NAME", help="what messages call the lesions")
 
 
 def _add_batch(parser: argparse.ArgumentParser) -> None:
@@ -83,14 +95,14 @@ def _add_batch(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--resume",
         action="store_true",
-        help="batch: leave out scans that are complete in OUT and were made from the same scan, lesions, reference, model "
-        "and settings, by their content",
+        help="batch: leave out scans that are complete in OUT and were made from the same scan, lesions, "
+        "reference, model and settings, by their content",
     )
     parser.add_argument(
         "--headers",
         metavar="TABLE",
-        help="batch: a CSV file with values as --header gives them, one row a scan: the column scan (its name as in "
-        "batch.csv, or its path below INPUT), and columns named by keywords",
+        help="batch: a CSV file with values as --header gives them, one row a scan: the column scan (its "
+        "name as in batch.csv, or its path below INPUT), and columns named by keywords",
     )
     parser.add_argument(
         "--jobs",
@@ -106,14 +118,14 @@ def run(options: argparse.Namespace, reporter: Reporter) -> int:
     from drmc.denoising.finding import is_batch
     from drmc.denoising.request import DenoiseRequest
     from drmc.denoising.summary import suv_warnings
-    from drmc.pet import in_memory
+    from drmc.dicom.catalog import Catalog
 
     request = DenoiseRequest(
-        input=in_memory.resolve(options.input),
+        input=options.input,
         output=options.output,
         model=options.model,
         lesions=options.lesions,
-        reference=options.reference and in_memory.resolve(options.reference),
+        reference=options.reference,
         device=options.device,
         precision=options.precision,
         format=options.format,
@@ -126,16 +138,27 @@ def run(options: argparse.Namespace, reporter: Reporter) -> int:
         liver_reference=options.liver_reference,
         tile_batch=options.tile_batch,
         header=options.header,
+        voxels=options.voxels,
+        label=options.label,
+        reference_voxels=options.reference_voxels,
+        reference_label=options.reference_label,
+        lesions_label=options.lesions_label,
     )
+    catalog = Catalog(checksums=True)
     with Cancellation() as cancel:
         if options.cancel_on_eof:
             cancel.on_end_of_input()
-        if options.match is not None or options.batch or options.resume or is_batch(Path(request.input)):
-            return _denoise_batch(request, options, reporter, cancel)
+        if (
+            options.match is not None
+            or options.batch
+            or options.resume
+            or is_batch(Path(request.input), catalog)
+        ):
+            return _denoise_batch(request, options, reporter, cancel, catalog)
         for option, value in (("--headers", options.headers), ("--jobs", options.jobs)):
             if value is not None:
                 raise InputError(f"{option}: is for a batch, and {options.input} is one scan: leave it out")
-        summary = pipeline.run(request, reporter.progress, cancel)
+        summary = pipeline.run(request, reporter.progress, cancel, catalog=catalog)
     for notice in [*summary["notices"], *suv_warnings(summary)]:
         reporter.notice(notice)
     reporter.result(output=str(options.output), outputs=summary["outputs"], summary=summary)
@@ -145,7 +168,11 @@ def run(options: argparse.Namespace, reporter: Reporter) -> int:
 
 
 def _denoise_batch(
-    request: Any, options: argparse.Namespace, reporter: Reporter, cancel: Callable[[], bool]
+    request: DenoiseRequest,
+    options: argparse.Namespace,
+    reporter: Reporter,
+    cancel: Callable[[], bool],
+    catalog: Catalog,
 ) -> int:
     from drmc.denoising.batch import run_batch
     from drmc.denoising.finding import find_scans
@@ -159,6 +186,7 @@ def _denoise_batch(
         resume=options.resume,
         headers=options.headers,
         jobs=1 if options.jobs is None else options.jobs,
+        catalog=catalog,
     )
     reporter.result(**result)
     if options.progress != "json":
@@ -168,7 +196,8 @@ def _denoise_batch(
         if warned:
             names = ", ".join(warned[:5]) + (", ..." if len(warned) > 5 else "")
             print(
-                f"SUV warnings in {len(warned)} of {len(result['scans'])} scans, see batch.csv: {shown(names)}"
+                f"SUV warnings in {len(warned)} of {len(result['scans'])} scans, see batch.csv: "
+                f"{shown(names)}"
             )
         print(f"outcome of each scan: {shown(Path(result['output']) / 'batch.csv')}")
         print(f"all scans on one page: {shown(Path(result['output']) / 'cohort.html')}")

@@ -38,7 +38,7 @@ examples:
 exit codes: 0 done, 1 failed, 2 refused (bad input or usage), 130 canceled
 {RESEARCH_USE}"""
 
-# Subcommands, each a module with `add_arguments` and `run`, imported when it is asked for: (module, help).
+# Subcommands, each a module with `add_arguments` and `run`, imported when it is used: (module, help).
 COMMANDS = {
     "denoise": ("drmc.cli.denoise", "denoise a scan, or every scan of a folder"),
     "suv": ("drmc.cli.suv", "show the SUV factor of a scan, the rule it came from and every candidate"),
@@ -135,7 +135,7 @@ def _parser(arguments: Sequence[str]) -> _Parser:
 
 
 def _add_command(commands: Any, name: str, module: str, text: str, *, chosen: bool) -> None:
-    """Adds a subcommand; its module is imported only when it is the one that was asked for."""
+    """Adds a subcommand; its module is imported only when it is the one that runs."""
     sub = commands.add_parser(
         name, help=text, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
     )

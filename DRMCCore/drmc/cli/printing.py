@@ -100,8 +100,8 @@ def print_table(titles: Sequence[str], cells: Sequence[Sequence[str]]) -> None:
 
 def _change(before: Mapping[str, Any], after: Mapping[str, Any], change: Mapping[str, Any], key: str) -> str:
     percent = change.get(key)
-    said = "" if percent is None else f" ({percent:+.1f} %{mark(change, key)})"
-    return f"{number(before.get(key))} -> {number(after.get(key))}{said}"
+    text = "" if percent is None else f" ({percent:+.1f} %{mark(change, key)})"
+    return f"{number(before.get(key))} -> {number(after.get(key))}{text}"
 
 
 def mark(row: Mapping[str, Any], key: str) -> str:
@@ -129,8 +129,8 @@ def print_volumes(rows: Sequence[LesionRow]) -> None:
                 print(f"  {row['segment']}, {row['stage']}: MTV {volume} ml, TLG {glycolysis}")
 
 
-# Not those of pages.text: a terminal without UTF-8 would show a real minus sign or a dash as "?", and programs read
-# what is printed.
+# Not those of pages.text: a terminal without UTF-8 would show a real minus sign or a dash as "?", and
+# programs read what is printed.
 def number(value: float | None) -> str:
     """A number for a table; - where undefined."""
     return "-" if value is None else f"{value:.3f}" if abs(value) < 100 else f"{value:.1f}"
@@ -142,7 +142,7 @@ def percent(fraction: float | None) -> str:
 
 
 def printed(options: argparse.Namespace, reporter: Reporter, found: dict[str, Any]) -> bool:
-    """Prints what a command has found where a program asked for it, as its --progress or --json says."""
+    """Prints what a command has found where --progress or --json says that a program reads it."""
     from drmc.files import jsonable
 
     reporter.result(**jsonable(found))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from drmc.cli.arguments import LESIONS, add_liver, add_reading, read_scan, reading_options
+from drmc.cli.arguments import LESIONS, add_liver, add_passed_in, add_reading, read_scan, reading_options
 from drmc.cli.printing import (
     FIXED_VOLUMES,
     TABLE_QUANTITIES,
@@ -33,8 +33,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "input",
         metavar="IMAGE",
-        help="DICOM folder or file, NIfTI, NRRD or MHA; or the result folder of drmc denoise, whose scan and denoised image are "
-        "both measured, without denoising again",
+        help="DICOM folder or file, NIfTI, NRRD or MHA; or the result folder of drmc denoise, whose scan and "
+        "denoised image are both measured, without denoising again",
     )
     parser.add_argument("--lesions", metavar="SEG", required=True, help=LESIONS)
     parser.add_argument(
@@ -42,6 +42,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     add_liver(parser)
     add_reading(parser)
+    add_passed_in(parser)
     parser.add_argument("--json", action="store_true", help="print JSON")
 
 
@@ -53,21 +54,20 @@ def run(options: argparse.Namespace, reporter: Reporter) -> int:
     from drmc.measures import mtv
     from drmc.measures.bias import lesion_bias
     from drmc.measures.lesions import lesion_table
-    from drmc.pet import in_memory
     from drmc.segments.reading import read_segments
     from drmc.suv import wording
 
     result = None
     if remeasure.is_result(Path(options.input)):
-        asked = {"series_uid": options.series, "series_description": options.series_description}
-        asked |= {"suv_type": options.suv_type, "accept_rule": options.accept_rule}
-        asked |= {"units": options.units, "header": options.header}
-        result = remeasure.read_result(Path(options.input), **asked)
+        other = {"series_uid": options.series, "series_description": options.series_description}
+        other |= {"suv_type": options.suv_type, "accept_rule": options.accept_rule}
+        other |= {"units": options.units, "header": options.header}
+        result = remeasure.read_result(Path(options.input), **other)
         name, volume = result.name, result.original
         volume.notices[:0] = result.notices
     else:
         path, volume = read_scan(options)
-        name = scan_name(path)
+        name = options.label or scan_name(path)
     segments, notices = read_segments(
         options.lesions, volume.geometry, volume.frame_of_reference, volume.series_uid
     )
@@ -77,7 +77,7 @@ def run(options: argparse.Namespace, reporter: Reporter) -> int:
     reference = None
     if options.reference is not None:
         reading = reading_options(options) if result is None else result.reading
-        reference = read_reference(in_memory.resolve(options.reference), volume.geometry, **reading)
+        reference = read_reference(options.reference, volume.geometry, **reading)
         stages["reference"] = reference.suv_array()
     rows = lesion_table(name, segments, stages, volume.geometry, options.liver_reference)
     notices = [*notices, *mtv.peak_notes(rows)]

@@ -10,6 +10,8 @@ from typing import Any
 from drmc.runtime.arguments import add_network_arguments
 from drmc.runtime.progress import Reporter, add_progress_argument, table_lines
 
+_TITLE = "share of their contrast that is kept"
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Arguments of `drmc spots`."""
@@ -38,14 +40,13 @@ def run(arguments: argparse.Namespace, reporter: Reporter) -> int:
     from drmc.measures.spots import RESOLUTION_MM, measure_spots
     from drmc.models.registry import find_model
     from drmc.models.weights import load_network
-    from drmc.pet import in_memory
     from drmc.pet.reading import read_volume
 
     resolution = RESOLUTION_MM if arguments.resolution is None else arguments.resolution
     if not 1 <= resolution <= 20:
         raise InputError(f"--resolution {resolution:g}: give a width from 1 to 20 mm")
     entry = find_model(arguments.model)
-    volume = read_volume(find_scan(Path(in_memory.resolve(arguments.scan))), units=arguments.units)
+    volume = read_volume(find_scan(arguments.scan), units=arguments.units)
     network, tile = load_network(entry)
     denoiser = Denoiser(network, tile, device=arguments.device, precision=arguments.precision)
     passes = 0
@@ -53,8 +54,8 @@ def run(arguments: argparse.Namespace, reporter: Reporter) -> int:
     def denoise(suv):
         nonlocal passes
         first, passes = passes, passes + 1
-        tell = lambda done, total, left: reporter.progress(first + done / total, 2, None, counted="scan")
-        result = denoiser.denoise(suv, volume.geometry, progress=tell)
+        report = lambda done, total, left: reporter.progress(first + done / total, 2, None, counted="scan")
+        result = denoiser.denoise(suv, volume.geometry, progress=report)
         return suv + result.residual
 
     found = measure_spots(
@@ -105,7 +106,7 @@ def text(found: dict[str, Any]) -> str:
     )
     return "\n".join(
         [
-            f"{found['spots']} virtual spots in {found['scan']}, model {found['model']}: share of their contrast that is kept",
+            f"{found['spots']} virtual spots in {found['scan']}, model {found['model']}: {_TITLE}",
             *table_lines(titles, cells),
             f"{beside}; spots are blurred by {found['resolution_mm']:g} mm and bring no noise of their own",
         ]

@@ -1,4 +1,4 @@
-"""Denoising from Python in one call: a volume in, a volume out, no files written. `drmc.denoise` is this function."""
+"""Denoising from Python in one call, without files. `drmc.denoise` is the function of this module."""
 
 from __future__ import annotations
 
@@ -27,20 +27,23 @@ def denoise(
 
     Args:
         volume: the scan, of `drmc.read_volume`; not changed.
-        model: a model's name, the path of its weight file, what `drmc.find_model` returned, or None for the default
-            model. Each of these is loaded anew; for several scans make a `drmc.Denoiser` once and give it here.
+        model: a model's name, the path of its weight file, what `drmc.find_model` returned, or None for the
+            default model. Each of these is loaded anew; for several scans make a `drmc.Denoiser` once and
+            give it here.
         device: "auto" (CUDA, else Apple's MPS, else CPU), "cpu", "cuda", "cuda:1", ..., "mps".
         precision: "auto", "fp32" or "bf16", as of `drmc.Denoiser`.
         progress: called as (tiles done, tiles in all, seconds left or None).
-        cancel: asked between the steps of the work; True stops it.
+        cancel: called between the steps of the work; True stops it.
 
     Returns:
-        The denoised volume, scan + residual in the scan's own units and on its own grid, never clipped; and the
-        `DenoiseResult`: the residual in SUV, the gates of the experts, device, precision, seconds, notices.
+        The denoised volume, scan + residual in the scan's own units and on its own grid, never clipped; and
+        the `DenoiseResult`: the residual in SUV, the gates of the experts, device, precision, seconds,
+        notices.
 
     Raises:
-        InputError: no such model or device, damaged weights, or a device or precision beside a ready Denoiser.
-        CanceledError: `cancel` said so.
+        InputError: no such model or device, damaged weights, or a device or precision beside a ready
+            Denoiser.
+        CanceledError: `cancel` returned True.
         DRMCError: out of memory, or values that are not finite.
     """
     from drmc.inference.denoiser import Denoiser  # torch is needed from here on only
@@ -49,6 +52,7 @@ def denoise(
         model = Denoiser.from_model(model, device=device, precision=precision)
     elif (device, precision) != ("auto", "auto"):
         raise InputError(
-            f"device {device!r}, precision {precision!r}: a ready Denoiser has its own: give them to the Denoiser"
+            f"device {device!r}, precision {precision!r}: a ready Denoiser has its own: give them to the "
+            "Denoiser"
         )
     return denoise_volume(volume, model, progress=progress, cancel=cancel)

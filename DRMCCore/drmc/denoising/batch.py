@@ -1,8 +1,9 @@
-"""A folder of scans: each is denoised into OUT/<name>/, and one that is refused or fails does not stop the rest.
+"""A folder of scans: each is denoised into OUT/<name>/; one that is refused or fails does not stop the rest.
 
-Scans are done one after the other, or by `jobs` processes, each with a model of its own. Several processes may be given the same
-OUT, on one machine or on machines that share the disk: a scan that another living process holds (`staging.Claim`) is passed over and looked at again
-at the end, and what that process has made by then is taken over. OUT/batch.csv has a row for every scan that any of them has ended.
+Scans are done one after the other, or by `jobs` processes, each with a model of its own. Several processes
+may be given the same OUT, on one machine or on machines that share the disk: a scan that another living
+process has claimed (`staging.Claim`) is passed over and looked at again at the end, and what that process has
+made by then is taken over. OUT/batch.csv has a row for every scan that any of them has ended.
 """
 
 from __future__ import annotations
@@ -24,21 +25,23 @@ from drmc.denoising.finding import companions, find_scans, of_medium
 from drmc.denoising.outputs import check_output_folder, earlier_summary
 from drmc.denoising.request import DenoiseRequest, LoadedModel, check_request
 from drmc.denoising.summary import suv_warnings
+from drmc.dicom.catalog import Catalog
 from drmc.errors import CanceledError, DRMCError, InputError, OutputInUseError
 from drmc.runtime.control import Cancel, Progress, raise_if_canceled
 from drmc.runtime.threads import limit_threads
 from drmc.runtime.workers import run_in_processes
 from drmc.texts import one_line
 
-LOOK_AGAIN_S = 2.0  # between two looks at a scan that another process holds
+LOOK_AGAIN_S = 2.0  # between two looks at a scan that another process has claimed
 LONGEST_WAIT_S = 3600.0  # for another process, while no scan ends
 BY_ANOTHER = "done by another process"
 
 
 class BatchObserver(Protocol):
-    """What `run_batch` tells while it works; drmc.runtime.progress has two of them.
+    """What `run_batch` reports to while it works; drmc.runtime.progress has two of them.
 
-    An observer may have `batch(done, total, seconds_left)` besides: scans that have ended, and an estimate for all that are left.
+    An observer may have `batch(done, total, seconds_left)` besides: scans that have ended, and an estimate
+    for all that are left.
     """
 
     def scan(self, name: str, index: int, count: int) -> None:
@@ -53,8 +56,11 @@ class BatchObserver(Protocol):
 
 @dataclass(frozen=True)
 class _Task:
-    """One scan of a batch, so that another process can do it. `others`: whether other processes have the same batch, whose results
-    since `since` (ISO, UTC) are taken over."""
+    """One scan of a batch, so that another process can do it.
+
+    `others`: whether other processes have the same batch, whose results since `since` (ISO, UTC) are taken
+    over.
+    """
 
     name: str
     index: int
@@ -67,11 +73,15 @@ class _Task:
 
 @dataclass(frozen=True)
 class _Ended:
-    """How a scan has ended: its row of the table. `held`: another process has it. `by_another`: that one's row says more."""
+    """How a scan has ended: its row of the table, and its SUV warnings.
+
+    `claimed`: another process is at work on it. `by_another`: another process has done it, and its row says
+    more.
+    """
 
     row: dict[str, Any]
     warned: list[str]
-    held: bool = False
+    claimed: bool = False
     by_another: bool = False
 
 
@@ -84,22 +94,26 @@ def run_batch(
     resume: bool = False,
     headers: str | os.PathLike[str] | None = None,
     jobs: int = 1,
+    catalog: Catalog | None = None,
 ) -> dict[str, Any]:
     """Denoises every scan of a folder.
 
-    `scans` are name and path of each (default: `find_scans` of the input). OUT/batch.csv has one row per
-    scan and is renewed after each; OUT/lesions.csv collects all lesions, OUT/cohort.html shows all scans. With `resume`, a scan is
-    skipped when OUT/<name> is complete and was made from the same content: scan, lesions, reference, model and settings.
-    `headers`: a table of header values, one row a scan (drmc.denoising.header_table). `jobs`: how many processes.
-    A row's `warnings` are the SUV warnings of its scan. Returns `scans` (the rows), `counts` (how many had which outcome),
-    `output`, and `exit_code`: 0 all done, 1 some failed, 2 some refused, 130 canceled.
-    Raises InputError when nothing at all can be done (no scan, no model, no output folder, header values for all scans at once).
+    `scans` are name and path of each (default: `find_scans` of the input). OUT/batch.csv has one row per scan
+    and is renewed after each; OUT/lesions.csv collects all lesions, OUT/cohort.html shows all scans. With
+    `resume`, a scan is skipped when OUT/<name> is complete and was made from the same content: scan, lesions,
+    reference, model and settings. `headers`: a table of header values, one row a scan
+    (drmc.denoising.header_table). `jobs`: how many processes. `catalog`, with checksums: what was read of
+    DICOM files before. A row's `warnings` are the SUV warnings of its scan. Returns `scans` (the rows),
+    `counts` (how many had which outcome), `output`, and `exit_code`: 0 all done, 1 some failed, 2 some
+    refused, 130 canceled. Raises InputError when nothing at all can be done (no scan, no model, no output
+    folder, header values for all scans at once).
     """
     output = Path(request.output)
     check_request(request, batch=True)
     if jobs < 1:
         raise InputError(f"--jobs {jobs}: must be at least 1")
-    folder = of_medium(Path(request.input))
+    catalog = catalog or Catalog(checksums=True)
+    folder = of_medium(Path(request.input), catalog)
     scans = find_scans(folder) if scans is None else scans
     _check_scans(request, scans)
     given = {} if headers is None else header_table.read(headers, scans, folder)
@@ -136,7 +150,7 @@ def run_batch(
             )
             for index, (name, one) in enumerate(requests.items(), start=1)
         ]
-        rows = _Batch(output, tasks, observer, cancel, member, model, jobs).run()
+        rows = _Batch(output, tasks, observer, cancel, member, model, jobs, catalog).run()
     counts = Counter(row["outcome"] for row in rows)
     codes = {"cancelled": 130, "failed": 1, "refused": 2}
     exit_code = next((code for outcome, code in codes.items() if counts[outcome]), 0)
@@ -150,8 +164,8 @@ def _check_scans(request: DenoiseRequest, scans: dict[str, Path]) -> None:
         )
     if request.header and len(scans) > 1:
         raise InputError(
-            f"--header {next(iter(request.header))}: would give all {len(scans)} scans of the batch the same value: give "
-            "--headers TABLE.csv, one row a scan"
+            f"--header {next(iter(request.header))}: would give all {len(scans)} scans of the batch the same "
+            "value: give --headers TABLE.csv, one row a scan"
         )
 
 
@@ -167,12 +181,14 @@ class _Batch:
         member: Member,
         model: LoadedModel,
         jobs: int,
+        catalog: Catalog,
     ):
         self._output, self._tasks, self._observer, self._cancel = output, tasks, observer, cancel
+        self._catalog = catalog
         self._member, self._model, self._jobs = member, model, jobs
         self._ended: dict[str, _Ended] = {}
         self._begun: set[str] = set()
-        self._why_held: dict[str, str] = {}
+        self._why_claimed: dict[str, str] = {}
         self._started = time.perf_counter()
 
     def run(self) -> list[dict[str, Any]]:
@@ -180,16 +196,14 @@ class _Batch:
         waiting = list(self._tasks)
         until = time.monotonic() + LONGEST_WAIT_S
         while waiting and not self._is_cancelled:
-            held = self._in_turn(waiting) if self._jobs == 1 else self._by_jobs(waiting)
-            if len(held) < len(waiting):
+            claimed = self._in_turn(waiting) if self._jobs == 1 else self._by_jobs(waiting)
+            if len(claimed) < len(waiting):
                 until = time.monotonic() + LONGEST_WAIT_S
-            waiting = [replace(task, others=True) for task in held]
+            waiting = [replace(task, others=True) for task in claimed]
             if waiting and not self._is_cancelled:
-                if (
-                    time.monotonic() > until
-                ):  # a disk that keeps no locks cannot tell the dead from the living
+                if time.monotonic() > until:  # a disk that keeps no locks cannot show whether a process lives
                     for task in waiting:
-                        self._end(task, _Ended(_row(task, "refused", self._why_held[task.name]), []))
+                        self._end(task, _Ended(_row(task, "refused", self._why_claimed[task.name]), []))
                     break
                 time.sleep(LOOK_AGAIN_S)
         rows = [self._ended[task.name].row for task in self._tasks if task.name in self._ended]
@@ -202,26 +216,27 @@ class _Batch:
         return any(ended.row["outcome"] == "cancelled" for ended in self._ended.values())
 
     def _in_turn(self, tasks: Sequence[_Task]) -> list[_Task]:
-        """One scan after the other in this process; returns those that others hold."""
-        held = []
+        """One scan after the other in this process; returns those that others have claimed."""
+        claimed = []
         for task in tasks:
             if task.name not in self._begun:
                 self._begun.add(task.name)
                 self._observer.scan(task.name, task.index, len(self._tasks))
             task = replace(task, others=task.others or self._member.has_others())
-            ended = do_scan(task, self._model, self._observer.progress, self._cancel)
-            if ended.held:
-                self._why_held[task.name] = ended.row["message"]
-                held.append(task)
+            catalog = self._catalog.split(Path(task.request.input))
+            ended = do_scan(task, self._model, self._observer.progress, self._cancel, catalog)
+            if ended.claimed:
+                self._why_claimed[task.name] = ended.row["message"]
+                claimed.append(task)
             else:
                 self._end(task, ended)
             if self._is_cancelled:
                 break
-        return held
+        return claimed
 
     def _by_jobs(self, tasks: Sequence[_Task]) -> list[_Task]:
-        """Several scans at a time, in processes of their own; returns those that others hold."""
-        held: list[_Task] = []
+        """Several scans at a time, in processes of their own; returns those that others have claimed."""
+        claimed: list[_Task] = []
         left = {task.name: task for task in tasks}
         jobs = self._jobs
         while left:
@@ -231,16 +246,16 @@ class _Batch:
             def progress(index: int, share: float, shares: dict[int, float] = shares) -> None:
                 raise_if_canceled(self._cancel)
                 shares[index] = share
-                self._tell(sum(shares.values()))
+                self._report_progress(sum(shares.values()))
 
             def finished(
                 index: int, ended: _Ended, shares: dict[int, float] = shares, present: list[_Task] = present
             ) -> None:
                 task = left.pop(present[index].name)
                 shares.pop(index, None)
-                if ended.held:
-                    self._why_held[task.name] = ended.row["message"]
-                    held.append(task)
+                if ended.claimed:
+                    self._why_claimed[task.name] = ended.row["message"]
+                    claimed.append(task)
                 else:
                     self._end(task, ended)
                 raise_if_canceled(self._cancel)
@@ -268,7 +283,7 @@ class _Batch:
                 jobs = (
                     1  # most likely memory: the rest one by one, so that it is known which scan is at fault
                 )
-        return held
+        return claimed
 
     def _sweep(self, tasks: Any) -> None:
         """Takes away what workers that were ended have left."""
@@ -288,42 +303,51 @@ class _Batch:
         names = [task.name for task in self._tasks]
         with files.disk_full_as_error(self._output):
             batch_table.write(self._output, names, mine, theirs, keep=self._member.has_others())
-        self._tell()
+        self._report_progress()
 
-    def _tell(self, part: float = 0.0) -> None:
+    def _report_progress(self, part: float = 0.0) -> None:
         """Says how far the batch is, and how long it will take by what the scans done have taken."""
-        tell: Callable[..., None] | None = getattr(self._observer, "batch", None)
-        if tell is None:
+        report: Callable[..., None] | None = getattr(self._observer, "batch", None)
+        if report is None:
             return
         outcomes = [one.row["outcome"] for one in self._ended.values()]
         computed = sum(outcome != "skipped" for outcome in outcomes) + part
         left = len(self._tasks) - len(outcomes) - part
         seconds = (time.perf_counter() - self._started) / computed * left if computed else None
-        tell(len(outcomes) + part, len(self._tasks), seconds)
+        report(len(outcomes) + part, len(self._tasks), seconds)
 
 
-def do_scan(task: _Task, model: LoadedModel, progress: Progress | None, cancel: Cancel | None) -> _Ended:
+def do_scan(
+    task: _Task,
+    model: LoadedModel,
+    progress: Progress | None,
+    cancel: Cancel | None,
+    catalog: Catalog | None = None,
+) -> _Ended:
     """Does one scan of a batch; nothing is raised but KeyboardInterrupt."""
     started = time.perf_counter()
     outcome, message = "done", ""
     summary: Mapping[str, Any] | None = None
-    held = by_another = False
+    claimed = by_another = False
     output = Path(task.request.output)
+    catalog = catalog or Catalog(checksums=True)
     try:
         raise_if_canceled(cancel)
         why: str | None = ""
         if task.resume or (task.others and _is_new(output, task.since)):
-            why = resume.why_again(task.request, model.entry)
+            why = resume.why_again(task.request, model.entry, catalog)
         if why is None:
             outcome, summary = "skipped", earlier_summary(output)
             by_another = task.others and _is_new(output, task.since)
             message = BY_ANOTHER if by_another else ""
         else:
-            summary = pipeline.run(task.request, progress, cancel, name=task.name, model=model)
-            said = (f"computed again: {why}" if why else "", _NO_LESIONS if task.without_lesions else "")
-            message = "; ".join(part for part in said if part)
+            summary = pipeline.run(
+                task.request, progress, cancel, name=task.name, model=model, catalog=catalog
+            )
+            reasons = (f"computed again: {why}" if why else "", _NO_LESIONS if task.without_lesions else "")
+            message = "; ".join(part for part in reasons if part)
     except OutputInUseError as error:
-        held, outcome, message = True, "refused", str(error)
+        claimed, outcome, message = True, "refused", str(error)
     except CanceledError as error:
         outcome, message = "cancelled", str(error)
     except InputError as error:
@@ -335,7 +359,7 @@ def do_scan(task: _Task, model: LoadedModel, progress: Progress | None, cancel: 
             traceback.print_exc()
     warned = [] if summary is None else suv_warnings(summary)
     row = _row(task, outcome, message, time.perf_counter() - started, summary)
-    return _Ended(row, warned, held, by_another)
+    return _Ended(row, warned, claimed, by_another)
 
 
 _NO_LESIONS = "no lesions of this name: no lesion table"
@@ -370,7 +394,7 @@ _model: LoadedModel | None = None  # a worker's own
 
 
 def _do_in_worker(given: tuple[_Task, int, str], report: Callable[[float], None]) -> _Ended:
-    """`do_scan` in a process of its own, whose model is loaded once; its share of the processors is `threads`."""
+    """`do_scan` in a worker process, whose model is loaded once; it computes with `threads` threads."""
     global _model
     task, threads, sha256 = given
     if _model is None:

@@ -1,7 +1,7 @@
 """Processes that work on one batch: which of them live, and who may write their common table.
 
-A member holds the lock of a hidden file in the output folder for as long as it lives; the system takes the lock away however the
-process ends, and the next batch sweeps the file (`staging.sweep_files`).
+A member holds the lock of a hidden file in the output folder for as long as it lives; the system takes the
+lock away however the process ends, and the next batch sweeps the file (`staging.sweep_files`).
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ _LONGEST_WAIT_S = 60.0  # for the table; whoever holds it writes some small file
 
 
 class Member:
-    """This process as a member of the batch in an output folder, from the beginning to the end of the context."""
+    """This process as a member of the batch in an output folder, while the context lasts."""
 
     def __init__(self, output: Path):
         self._output = output

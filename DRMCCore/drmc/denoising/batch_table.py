@@ -76,8 +76,8 @@ def write(
 ) -> None:
     """Writes both tables with the rows of this process, by scan and in the order of `names`.
 
-    `keep`: other processes write there, too; then their rows stay, and for the scans in `theirs` they come before this
-    process's own.
+    `keep`: other processes write there, too; then their rows stay, and for the scans in `theirs` they come
+    before this process's own.
     """
     output.mkdir(parents=True, exist_ok=True)
     with table_lock(output):
@@ -106,7 +106,7 @@ def _write_lesions(output: Path, names: Sequence[str], *, earlier: bool) -> None
 
 
 def _rows_below(head: str, lines: Sequence[str]) -> str:
-    """The rows of a table; those of an earlier version, which had fewer columns, with empty cells at their end."""
+    """The rows of a table; cells that an earlier version did not have are empty."""
     missing = head.count(",") - lines[0].count(",")
     if not missing:
         return "".join(lines[1:])

@@ -1,8 +1,8 @@
-"""cohort.html: all scans of a batch on one page that needs nothing outside itself, those to be looked at first.
+"""cohort.html: all scans of a batch on one self-contained page, those to be looked at first.
 
-An outlier is a scan that did not end well, one with a warning, one whose routing is unlike every training center's, or one
-whose body mean or noise changed unlike the others': robust z = 0.6745 (value - median) / MAD above 3.5 in size
-(Iglewicz and Hoaglin 1993), among at least five scans.
+An outlier is a scan that did not end well, one with a warning, one whose routing is unlike every training
+center's, or one whose body mean or noise changed unlike the others': robust z = 0.6745 (value - median) / MAD
+above 3.5 in size (Iglewicz and Hoaglin 1993), among at least five scans.
 """
 
 from __future__ import annotations
@@ -28,21 +28,23 @@ FEWEST = 5
 _JUDGED = {"body_mean_change_percent": "body mean change", "noise_reduction_percent": "noise reduction"}
 _CSS = """
 .scan { display: grid; grid-template-columns: auto minmax(0, 1fr); gap: 6px 20px; }
-.scan .pair { display: flex; gap: 6px; } .scan img { height: 160px; border: 1px solid var(--line); background: #fff; }
+.scan .pair { display: flex; gap: 6px; } \
+.scan img { height: 160px; border: 1px solid var(--line); background: #fff; }
 @media (max-width: 640px) { .scan { grid-template-columns: 1fr; } }
 """
 
 
 _NOTE = (
-    '<p class="note">First come scans that were not done, that have a warning, whose routing is unlike the training '
-    f"centers’, or whose body mean or noise changed unlike the others’: robust z = 0.6745 × (value − median) / MAD "
-    f"beyond ±{Z_LIMIT:g}, among at least {FEWEST} scans. The noise is the robust standard deviation of second "
-    "differences in the body. Pictures: maximum-intensity projections, original and denoised, 0 to 6 SUV.</p>"
+    '<p class="note">First come scans that were not done, that have a warning, whose routing is unlike the '
+    "training centers’, or whose body mean or noise changed unlike the others’: robust z = 0.6745 × "
+    f"(value − median) / MAD beyond ±{Z_LIMIT:g}, among at least {FEWEST} scans. The noise is the robust "
+    "standard deviation of second differences in the body. Pictures: maximum-intensity projections, original "
+    "and denoised, 0 to 6 SUV.</p>"
 )
 
 
 def write(output: Path, rows: Sequence[Mapping[str, str]]) -> None:
-    """Writes OUT/cohort.html atomically, from the rows of batch.csv and the summaries of the scans below OUT."""
+    """Writes OUT/cohort.html atomically, from the rows of batch.csv and the summaries of the scans."""
     summaries = {
         row["scan"]: earlier_summary(output / row["scan"]) or {}
         for row in rows
@@ -58,14 +60,14 @@ def page_html(rows: Sequence[Mapping[str, str]], summaries: Mapping[str, Mapping
     counts: dict[str, int] = {}
     for row in rows:
         counts[row["outcome"]] = counts.get(row["outcome"], 0) + 1
-    told = ", ".join(f"{count} {escape(outcome)}" for outcome, count in counts.items())
+    summary = ", ".join(f"{count} {escape(outcome)}" for outcome, count in counts.items())
     marked = sum(bool(why) for why in reasons.values())
     cards = [_scan(row, mapping(summaries.get(row["scan"])), reasons[row["scan"]]) for row in ordered]
     return page(
         "DRMC cohort",
         "\n".join(cards),
         heading=f"Cohort of {len(rows)} scans",
-        introduction=f'<p class="lead">{told}. {marked} to be looked at, shown first.</p>{_NOTE}',
+        introduction=f'<p class="lead">{summary}. {marked} to be looked at, shown first.</p>{_NOTE}',
         banner=RESEARCH_USE,
         style=_CSS,
     )
@@ -96,7 +98,7 @@ def outliers(
 
 
 def robust_z(values: Sequence[float]) -> list[float]:
-    """0.6745 (value - median) / MAD of each; 0 for all where there are fewer than FEWEST, or half of them are equal."""
+    """0.6745 (value - median) / MAD of each; all 0 with fewer than FEWEST values or half of them equal."""
     if len(values) < FEWEST:
         return [0.0] * len(values)
     array = np.asarray(values, dtype=np.float64)
@@ -129,11 +131,11 @@ def _scan(row: Mapping[str, str], summary: Mapping[str, Any], why: Sequence[str]
         ]
         if row["nearest_center"]:
             entries.append(("Nearest center", escape(row["nearest_center"])))
-    said = [*why, *([row["message"]] if row["message"] and row["outcome"] in ("done", "skipped") else [])]
+    notes = [*why, *([row["message"]] if row["message"] and row["outcome"] in ("done", "skipped") else [])]
     box = ""
-    if said:
+    if notes:
         kind = "warning" if why else "notice"
-        items = "".join(f"<li>{escape(text)}</li>" for text in said)
+        items = "".join(f"<li>{escape(text)}</li>" for text in notes)
         box = f'<div class="box {kind}" role="note"><ul>{items}</ul></div>'
     link = f'<p><a href="{quote(name)}/report.html">Report</a></p>' if summary else ""
     pair = f'<div class="pair">{shown_pictures}</div>' if shown_pictures else "<div></div>"

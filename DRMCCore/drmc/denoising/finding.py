@@ -1,31 +1,31 @@
 """What is a scan and what is a batch, which scans a folder holds, and which files go with them.
 
-A file is a scan, and so is a folder with DICOM files directly in it. Any other folder is the one PET series below it,
-however deep (CT and image files beside it do not count), or, without any DICOM PET, the one image file below it; if
-there are several, it is a batch. The DICOMDIR of a patient CD is no scan and stands for its folder.
+A file is a scan, and so is a folder with DICOM files directly in it. Any other folder is the one PET series
+below it, however deep (CT and image files beside it do not count), or, without any DICOM PET, the one image
+file below it; if there are several, it is a batch. The DICOMDIR of a patient CD is no scan and stands for its
+folder.
 """
 
 from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from drmc import files
-from drmc.dicom import finding
-from drmc.dicom.finding import is_media_directory, without_doubles
+from drmc.dicom.catalog import Catalog, FolderContent
+from drmc.dicom.finding import without_doubles
 from drmc.errors import InputError
 from drmc.imaging.formats import image_kind, stem
 
 SEGMENTATION_ENDINGS = (".seg.nrrd", ".nii.gz", ".nii", ".nrrd", ".mha", ".dcm")
 
 
-def is_batch(path: Path) -> bool:
+def is_batch(path: Path, catalog: Catalog | None = None) -> bool:
     """Whether `path` is a folder that holds several scans (see the head of this file)."""
-    path = of_medium(path)
-    return path.is_dir() and not finding.has_dicom(path) and len(_scans_below(path)) > 1
+    catalog = catalog or Catalog()
+    path = of_medium(path, catalog)
+    return path.is_dir() and not catalog.has_dicom(path) and len(_scans_below(path, catalog)) > 1
 
 
 def find_scans(folder: Path, pattern: str | None = None) -> dict[str, Path]:
@@ -36,8 +36,9 @@ def find_scans(folder: Path, pattern: str | None = None) -> dict[str, Path]:
     what matches it. The name is the path below the folder, without the image ending and with `_` between
     its parts. Raises InputError for a single scan. What is there twice, by a link, is one scan.
     """
-    folder = of_medium(folder)
-    if not folder.is_dir() or finding.has_dicom(folder):
+    catalog = Catalog()
+    folder = of_medium(folder, catalog)
+    if not folder.is_dir() or catalog.has_dicom(folder):
         raise InputError(
             f"{folder}: is one scan, not a folder of scans: leave out --batch, --match and --resume"
         )
@@ -67,40 +68,41 @@ def find_scans(folder: Path, pattern: str | None = None) -> dict[str, Path]:
     return scans
 
 
-def find_scan(path: Path) -> Path:
-    """The scan that a path means: the path itself, or the only scan below a folder without DICOM files of
-    its own.
+def find_scan(path: Path, catalog: Catalog | None = None) -> Path:
+    """The scan that a path means: itself, or the only scan below a folder without DICOM files of its own.
 
     Raises InputError if the path does not exist or there are several.
     """
     files.check_regular(path)
     if not path.exists():
         raise InputError(f"{path}: no such file or folder")
-    path = of_medium(path)
-    if path.is_file() or finding.has_dicom(path):
+    catalog = catalog or Catalog()
+    path = of_medium(path, catalog)
+    if path.is_file() or catalog.has_dicom(path):
         return path
-    found = _scans_below(path)
+    found = _scans_below(path, catalog)
     if len(found) > 1:
         names = ", ".join(str(scan.relative_to(path)) for scan in found[:2])
         raise InputError(f"{path}: holds several scans ({names}, ...): name one of them")
     return found[0] if found else path
 
 
-def scan_name(path: Path) -> str:
+def scan_name(path: Path, catalog: Catalog | None = None) -> str:
     """A scan's name: its file name without the image ending, or its folder's name."""
-    absolute = Path(os.path.abspath(of_medium(path)))
+    absolute = Path(os.path.abspath(of_medium(path, catalog or Catalog())))
     return (absolute.name if absolute.is_dir() else stem(absolute)) or "scan"
 
 
-def passed_over(path: Path, scan: Path) -> list[str]:
-    """What is to be said of the PET series below a folder that were not taken, where `scan` was (`find_scan`)."""
-    path = of_medium(path)
+def passed_over(path: Path, scan: Path, catalog: Catalog | None = None) -> list[str]:
+    """A notice of the PET series below a folder that were not taken, where `scan` was (`find_scan`)."""
+    catalog = catalog or Catalog()
+    path = of_medium(path, catalog)
     if not path.is_dir() or path == scan or scan.is_file():
         return []
     others = [
         str(found.relative_to(path))
-        for found in _walk_scans(path)
-        if found.is_dir() and found != scan and _look(found).pet
+        for found in _walk_scans(path, catalog)
+        if found.is_dir() and found != scan and catalog.look(found).pet
     ]
     if not others:
         return []
@@ -109,21 +111,21 @@ def passed_over(path: Path, scan: Path) -> list[str]:
     ]
 
 
-def _scans_below(folder: Path) -> list[Path]:
-    """The PET series below a folder; without any, the image files; without these, any DICOM (its reader
-    says why not).
+def _scans_below(folder: Path, catalog: Catalog) -> list[Path]:
+    """The PET series below a folder; without any, the image files; without these, any DICOM.
 
-    A series without correction for attenuation, or a projection, does not count beside a corrected one of the same study.
-    Stops at the second PET series that counts: that there are several is all that is asked.
+    The reader of the last says why it is no scan. A series without correction for attenuation, or a
+    projection, does not count beside a corrected one of the same study. Stops at the second PET series that
+    counts: nobody needs to know more than that there are several.
     """
-    pet: list[tuple[Path, _Content]] = []
+    pet: list[tuple[Path, FolderContent]] = []
     images: list[Path] = []
     others: list[Path] = []
-    for scan in _walk_scans(folder):
+    for scan in _walk_scans(folder, catalog):
         if scan.is_file():
             images.append(scan)
             continue
-        content = _look(scan)
+        content = catalog.look(scan)
         if content.pet:
             pet.append((scan, content))
         else:
@@ -135,7 +137,7 @@ def _scans_below(folder: Path) -> list[Path]:
     return found or images or others
 
 
-def _walk_scans(folder: Path, seen: set[str] | None = None) -> Iterator[Path]:
+def _walk_scans(folder: Path, catalog: Catalog, seen: set[str] | None = None) -> Iterator[Path]:
     """DICOM folders and image files below a folder, by name; DICOM folders are not entered.
 
     A folder that several links lead to, or that holds a link to itself, counts once.
@@ -147,10 +149,10 @@ def _walk_scans(folder: Path, seen: set[str] | None = None) -> Iterator[Path]:
             if real in seen:
                 continue
             seen.add(real)
-            if finding.has_dicom(path):
+            if catalog.has_dicom(path):
                 yield path
             else:
-                yield from _walk_scans(path, seen)
+                yield from _walk_scans(path, catalog, seen)
         elif _is_image(path):
             yield path
 
@@ -174,9 +176,9 @@ def _leads_back(path: Path, folder: Path) -> bool:
     return above in real.parents and not any(part.startswith(".") for part in real.relative_to(above).parts)
 
 
-def of_medium(path: Path) -> Path:
+def of_medium(path: Path, catalog: Catalog) -> Path:
     """The folder of a medium (a patient CD) that its DICOMDIR stands for; any other path is itself."""
-    return path.parent if is_media_directory(path) else path
+    return path.parent if path.is_file() and catalog.is_media_directory(path) else path
 
 
 def _files_below(folder: Path) -> Iterator[Path]:
@@ -189,50 +191,10 @@ def _is_image(path: Path) -> bool:
     return path.is_file() and image_kind(path) is not None and not path.name.lower().endswith(".seg.nrrd")
 
 
-@dataclass(frozen=True)
-class _Content:
-    """What a folder of DICOM files holds: whether PET, whether any of it `counts` (is corrected and no projection, or leaves it
-    to the reader), and its study."""
-
-    pet: bool
-    counts: bool
-    study: str = ""
-
-
-def _look(folder: Path) -> _Content:
-    """Looks at a folder's DICOM files up to the first PET that counts; a damaged one counts (the reader will say how)."""
-    import pydicom
-
-    from drmc.dicom.choice import is_projection  # pydicom is needed for DICOM only
-
-    pet = None
-    tags = ["Modality", "CorrectedImage", "ImageType", "StudyInstanceUID"]
-    for path in finding.dicom_files(folder):
-        try:
-            header = pydicom.dcmread(path, force=True, specific_tags=tags)
-            modality = str(header.get("Modality", ""))
-            corrected = [str(value) for value in _several(header.get("CorrectedImage"))]
-            projected = is_projection([str(value) for value in _several(header.get("ImageType"))])
-            study = str(header.get("StudyInstanceUID", ""))
-        except Exception:
-            return _Content(True, True)
-        if modality not in ("PT", ""):
-            continue
-        # A multi-frame image says elsewhere how it was corrected, and its reader looks there.
-        if not projected and (not corrected or "ATTN" in corrected):
-            return _Content(True, True, study)
-        pet = pet or _Content(True, False, study)
-    return pet or _Content(False, False)
-
-
-def _several(value: Any) -> list[Any]:
-    return [] if value in (None, "") else list(value) if not isinstance(value, str) else [value]
-
-
 def companions(
     where: str | os.PathLike[str] | None, scans: dict[str, Path], option: str
 ) -> dict[str, Path | None]:
-    """For every scan of a batch the file that goes with it, None where there is none."""
+    """For every scan of a batch the file that goes with it, None without one."""
     if where is None:
         return dict.fromkeys(scans)
     text = os.fspath(where)

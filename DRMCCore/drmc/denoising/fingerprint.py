@@ -1,7 +1,8 @@
-"""What a result was made from, by content: checksums of scan, lesions and reference, the model, and the settings.
+"""What a result was made from: checksums of scan, lesions, reference and model, and the settings.
 
-Two runs with the same fingerprint give the same result, whatever the files' dates say; where it differs, `differences`
-says in which part. Only what lies beside a file and is read with it (side-car, detached voxels) counts besides it.
+Two runs with the same fingerprint give the same result, whatever the files' dates say; where it differs,
+`differences` says in which part. Only what lies beside a file and is read with it (side-car, detached voxels)
+counts besides it.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from drmc import __version__
-from drmc.dicom import finding
+from drmc.dicom.catalog import Catalog
 from drmc.imaging.formats import image_kind, stem
 from drmc.pet import sidecars
 
@@ -25,36 +26,37 @@ PARTS = {
     "settings": "settings changed",
     "version": "made by another version of drmc",
 }
-_CHUNK = 1 << 20
 
 
-def of_files(paths: Iterable[Path]) -> str:
-    """SHA-256 over the names and contents of files, in the order of their names; unreadable ones count as such."""
+def of_files(paths: Iterable[Path], catalog: Catalog) -> str:
+    """SHA-256 over the names and contents of files, in the order of their names.
+
+    A file that cannot be read counts as such. A file whose checksum the catalog has is not read again.
+    """
     digest = hashlib.sha256()
     for path in sorted(set(paths)):
-        content = hashlib.sha256()
         if not path.is_file():  # a named pipe may be waited for for ever; the reader refuses it
             digest.update(os.fsencode(path.name) + b"\0no file\n")
             continue
         try:
-            with open(path, "rb") as file:
-                while chunk := file.read(_CHUNK):
-                    content.update(chunk)
-            said = content.hexdigest()
+            content = catalog.sha256(path)
         except OSError as error:
-            said = f"not read: {error.errno}"
-        digest.update(os.fsencode(path.name) + b"\0" + said.encode() + b"\n")
+            content = f"not read: {error.errno}"
+        digest.update(os.fsencode(path.name) + b"\0" + content.encode() + b"\n")
     return digest.hexdigest()
 
 
-def files_of(path: Path) -> list[Path]:
-    """The files that are read for a scan or a segmentation: the DICOM files of a folder, or of the folder of one DICOM
-    file; an image with its side-car and its detached voxels; all files of any other folder."""
+def files_of(path: Path, catalog: Catalog) -> list[Path]:
+    """The files that are read for a scan or a segmentation.
+
+    They are the DICOM files of a folder, or of the folder of one DICOM file; an image with its side-car and
+    its detached voxels; all files of any other folder.
+    """
     if path.is_dir():
-        found = finding.dicom_files(path)
+        found = catalog.dicom_files(path)
         return found or [Path(root) / name for root, _, names in os.walk(path) for name in names]
     if image_kind(path) is None:
-        return finding.dicom_files(path.parent) if finding.is_dicom(path) else [path]
+        return catalog.dicom_files(path.parent) if catalog.is_dicom(path) else [path]
     card, _ = sidecars.find(path, stem(path))
     # The header file of a pair (.nhdr, .mhd) names its voxels; they lie beside it under the same name.
     pair = path.suffix.lower() in (".nhdr", ".mhd")
@@ -70,15 +72,19 @@ def of_run(
     reference: str | os.PathLike[str] | None,
     model_sha256: str,
     settings: Mapping[str, Any],
+    catalog: Catalog,
 ) -> dict[str, Any]:
-    """The fingerprint of a run: a value under each of PARTS, None for what was not given. `settings`: plain values of
-    all options that change the result."""
+    """The fingerprint of a run: a value under each of PARTS, None for what was not given.
+
+    `settings`: plain values of all options that change the result; `catalog`: what was read of DICOM files
+    before.
+    """
 
     def of(path: str | os.PathLike[str] | None, one_file: bool) -> str | None:
         if path is None:
             return None
         path = Path(path)
-        return of_files([path] if one_file and path.is_file() else files_of(path))
+        return of_files([path] if one_file and path.is_file() else files_of(path, catalog), catalog)
 
     return {
         "scan": of(scan, False),
@@ -95,14 +101,14 @@ def differences(earlier: Mapping[str, Any] | None, now: Mapping[str, Any]) -> li
     if not isinstance(earlier, Mapping):
         return ["made without a fingerprint"]
     found = []
-    for part, said in PARTS.items():
+    for part, text in PARTS.items():
         before, after = earlier.get(part), now.get(part)
         if before == after:
             continue
         if part == "settings" and isinstance(before, Mapping) and isinstance(after, Mapping):
             keys = sorted(key for key in {*before, *after} if before.get(key) != after.get(key))
-            said += f" ({', '.join(keys)})"
-        found.append(said)
+            text += f" ({', '.join(keys)})"
+        found.append(text)
     return found
 
 

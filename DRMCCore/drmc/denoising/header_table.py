@@ -1,7 +1,8 @@
 """The table of `--headers`: values of DICOM headers that are given by hand, one row a scan of a batch.
 
-A CSV file with the column `scan` (the scan's name as in batch.csv, or its path below the batch folder) and columns named
-by DICOM keywords as `--header` takes them. An empty cell gives nothing; a scan without a row takes nothing.
+A CSV file with the column `scan` (the scan's name as in batch.csv, or its path below the batch folder) and
+columns named by DICOM keywords as `--header` takes them. An empty cell gives nothing; a scan without a row
+takes nothing.
 """
 
 from __future__ import annotations
@@ -23,8 +24,9 @@ SCAN = "scan"
 def read(path: str | os.PathLike[str], scans: Mapping[str, Path], folder: Path) -> dict[str, dict[str, str]]:
     """The given values by scan and keyword, in the form that DICOM writes.
 
-    `scans`: name and path of each scan of the batch; `folder`: what their paths are relative to. Raises InputError for
-    an unreadable table, unknown scans or keywords, doubled rows or columns, and values that make no sense.
+    `scans`: name and path of each scan of the batch; `folder`: what their paths are relative to. Raises
+    InputError for an unreadable table, unknown scans or keywords, doubled rows or columns, and values that
+    make no sense.
     """
     path = Path(path)
     rows = _rows(path)
@@ -62,7 +64,8 @@ def read(path: str | os.PathLike[str], scans: Mapping[str, Path], folder: Path) 
         name = next(iter(found))
         if name in given:
             raise InputError(
-                f"{path}, line {line}: the scan '{text}' has a row already (line {lines[name]}): leave one out"
+                f"{path}, line {line}: the scan '{text}' has a row already (line {lines[name]}): leave one "
+                "out"
             )
         values = {keyword: texts.text_of_cell(cell) for keyword, cell in row.items() if cell.strip()}
         try:

@@ -22,15 +22,15 @@ def write_images(folder: Path, form: str, denoised: PETVolume) -> None:
 
 
 def _sidecar(volume: PETVolume) -> dict[str, Any]:
-    """What lets read_volume take the written image with the scan's own SUV factor, and tell what was told of it.
+    """The side-car that lets read_volume take the written image with the scan's SUV factor and warnings.
 
     Stored units that it does not know (counts) it refuses by this text, rather than take them for SUV.
     """
     decision = volume.suv
-    said: dict[str, Any] = {"SUVWarnings": list(decision.warnings)} if decision.warnings else {}
+    warned: dict[str, Any] = {"SUVWarnings": list(decision.warnings)} if decision.warnings else {}
     if decision.facts.get("accepted"):
-        said["SUVAccepted"] = decision.facts["accepted"]
-    return {**_units_and_factor(volume), **_patient(volume), **said}
+        warned["SUVAccepted"] = decision.facts["accepted"]
+    return {**_units_and_factor(volume), **_patient(volume), **warned}
 
 
 def _units_and_factor(volume: PETVolume) -> dict[str, Any]:

@@ -9,14 +9,14 @@ from typing import Any
 
 from drmc.denoising.finding import find_scan, passed_over
 from drmc.denoising.request import DenoiseRequest
+from drmc.dicom.catalog import Catalog
 from drmc.errors import InputError
 from drmc.imaging.geometry import Geometry
+from drmc.paths import labeled
 from drmc.pet.reading import read_volume
 from drmc.pet.volume import PETVolume
 from drmc.segments.reading import read_segments
 from drmc.segments.segment import Segment
-
-# ---- reading and describing
 
 
 @dataclass
@@ -30,8 +30,11 @@ class Inputs:
     files: list[Path]
 
 
-def read_inputs(request: DenoiseRequest, scan_path: Path) -> Inputs:
-    """Reads scan, lesions and full-dose image of a request; InputError where one is refused."""
+def read_inputs(request: DenoiseRequest, scan_path: Path, catalog: Catalog) -> Inputs:
+    """Reads scan, lesions and full-dose image of a request; InputError where one is refused.
+
+    `catalog`: what was read of DICOM files before.
+    """
     reading: dict[str, Any] = {
         "suv_type": request.suv_type,
         "accept_rule": request.accept_rule,
@@ -42,31 +45,55 @@ def read_inputs(request: DenoiseRequest, scan_path: Path) -> Inputs:
         series_uid=request.series_uid,
         series_description=request.series_description,
         header=request.header,
+        voxels=_path(request.voxels),
+        label=request.label,
+        catalog=catalog,
         **reading,
     )
     inputs = Inputs(volume, None, None, [], [Path(request.input), scan_path, *volume.dicom_files])
+    inputs.files += [Path(path) for path in (request.voxels, request.reference_voxels) if path is not None]
     if scan_path != Path(request.input):
         inputs.notices.append(f"the scan in this folder: {scan_path}")
-        inputs.notices += passed_over(Path(request.input), scan_path)
+        inputs.notices += passed_over(Path(request.input), scan_path, catalog)
     inputs.notices += volume.notices
     if request.lesions is not None:
         inputs.segments, notices = read_segments(
-            Path(request.lesions), volume.geometry, volume.frame_of_reference, volume.series_uid
+            Path(request.lesions),
+            volume.geometry,
+            volume.frame_of_reference,
+            volume.series_uid,
+            label=request.lesions_label,
+            catalog=catalog,
         )
         inputs.notices += notices
         inputs.files.append(Path(request.lesions))
     if request.reference is not None:
-        inputs.reference = read_reference(request.reference, volume.geometry, **reading)
+        inputs.reference = read_reference(
+            request.reference,
+            volume.geometry,
+            catalog,
+            voxels=_path(request.reference_voxels),
+            label=request.reference_label,
+            **reading,
+        )
         inputs.files += [Path(request.reference), inputs.reference.source, *inputs.reference.dicom_files]
     return inputs
 
 
-def read_reference(path: str | os.PathLike[str], geometry: Geometry, **reading: Any) -> PETVolume:
+def _path(path: str | os.PathLike[str] | None) -> Path | None:
+    return None if path is None else Path(path)
+
+
+def read_reference(
+    path: str | os.PathLike[str], geometry: Geometry, catalog: Catalog | None = None, **reading: Any
+) -> PETVolume:
     """Reads a full-dose image on the scan's grid, else InputError; `reading` goes to read_volume."""
-    reference = read_volume(find_scan(Path(path)), **reading)
+    catalog = catalog or Catalog()
+    reference = read_volume(find_scan(Path(path), catalog), catalog=catalog, **reading)
     if not reference.geometry.matches(geometry):
         raise InputError(
-            f"{path}: the reference is not on the scan's grid ({reference.geometry.shape} against "
-            f"{geometry.shape} voxels (z, y, x), or another place): resample it to the scan first"
+            f"{labeled(path, reference.label)}: the reference is not on the scan's grid "
+            f"({reference.geometry.shape} against {geometry.shape} voxels (z, y, x), or another place): "
+            "resample it to the scan first"
         )
     return reference

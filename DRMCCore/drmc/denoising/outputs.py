@@ -36,8 +36,8 @@ def check_output_folder(output: Path, inputs: Sequence[Path] = ()) -> None:
 
 
 def check_free_space(output: Path, volume: PETVolume) -> None:
-    # The image (uncompressed at worst; DICOM headers), the report, and air.
-    """InputError where the disk has no room for the outputs of this scan."""
+    """Raises InputError where the disk has not enough space for the outputs of this scan."""
+    # The image (uncompressed at worst; DICOM headers), the report, and a reserve.
     needed = 2 * volume.array.nbytes + 32 * 2**20
     free = shutil.disk_usage(_nearest_folder(output)).free
     if free < needed:
@@ -60,8 +60,8 @@ def protect_inputs(output: Path, produced: Sequence[str], inputs: Sequence[Path]
         folder = output / name
         if folder.is_dir() and not (name in earlier["outputs"] and is_output(folder, None)):
             raise InputError(
-                f"{folder}: holds other files than this program's and would be replaced: move it away or choose "
-                "another folder with -o"
+                f"{folder}: holds other files than this program's and would be replaced: move it away or "
+                "choose another folder with -o"
             )
 
 
@@ -80,7 +80,9 @@ def _nearest_folder(path: Path) -> Path:
     path = Path(os.path.abspath(path))
     while not path.exists():
         if path.is_symlink():
-            raise InputError(f"{path}: is a link that leads nowhere, so no folder can be made in it: mend it")
+            raise InputError(
+                f"{path}: is a link that leads nowhere, so no folder can be made in it: correct it"
+            )
         path = path.parent
     if not path.is_dir():
         raise InputError(f"{path}: is a file, so no folder can be made in it: choose another with -o")
@@ -128,7 +130,7 @@ def move_into_place(staging: Path, output: Path, produced: Sequence[str], inputs
 
 
 def is_output(path: Path, summary: dict[str, Any] | None) -> bool:
-    """Whether a path is a file, or a folder of nothing but our slices (all of those that a summary counts)."""
+    """Whether a path is a file, or a folder of nothing but our slices (all that a summary counts)."""
     if not path.is_dir():
         return path.is_file()
     from drmc.pet.dicom_writing import is_series  # pydicom is needed for DICOM only
@@ -144,7 +146,7 @@ def _remove(path: Path) -> None:
 
 
 def earlier_summary(output: Path) -> dict[str, Any] | None:
-    """The summary of an earlier run in this folder, None if there is none that this program wrote."""
+    """The summary of an earlier run in this folder, None without one that this program wrote."""
     try:
         summary = json.loads((output / "summary.json").read_text(encoding="utf-8"))
         names = summary["outputs"]

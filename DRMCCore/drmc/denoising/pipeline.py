@@ -1,8 +1,9 @@
 """From a scan on disk to a denoised scan and its numbers: the one path of command line, batch and Slicer.
 
 `run` does one scan, `denoise_volume` the part between reading and writing; a folder of scans is done by
-drmc.denoising.batch; drmc.denoising.finding says what a scan is. All is computed first; the outputs are then written into a hidden folder on the same disk and moved into
-place by renaming, so that a failure, a refusal or a cancel leaves the output folder as it was.
+drmc.denoising.batch; drmc.denoising.finding says what a scan is. All is computed first; the outputs are then
+written into a hidden folder on the same disk and moved into place by renaming, so that a failure, a refusal
+or a cancel leaves the output folder as it was.
 """
 
 from __future__ import annotations
@@ -36,6 +37,7 @@ from drmc.denoising.summary import (
     settings_of,
     suv_by_stage,
 )
+from drmc.dicom.catalog import Catalog
 from drmc.errors import DRMCError
 from drmc.imaging.formats import image_kind
 from drmc.measures import mtv, routing
@@ -47,6 +49,7 @@ from drmc.measures.routing_profiles import NearestCenter
 from drmc.measures.rows import LesionRow, RoutingRow
 from drmc.models.card import ModelEntry
 from drmc.pages.text import unique
+from drmc.paths import labeled
 from drmc.pet.volume import PETVolume
 from drmc.report.page import write_report
 from drmc.report.summary import ComparisonRecord, FingerprintRecord, MetricByStage, Summary
@@ -69,16 +72,19 @@ def run(
     *,
     name: str | None = None,
     model: LoadedModel | None = None,
+    catalog: Catalog | None = None,
 ) -> Summary:
     """Denoises one scan and returns its summary, the content of OUT/summary.json.
 
-    `progress(done, total, seconds_left)` is called between tiles, `cancel()` between tiles and stages.
-    `name` goes into the `scan` column (default: the input's name); `model` shares a loaded one between
-    scans. Raises InputError (refused, nothing written), CanceledError, or DRMCError.
+    `progress(done, total, seconds_left)` is called between tiles, `cancel()` between tiles and stages. `name`
+    goes into the `scan` column (default: the request's label, or the input's name); `model` shares a loaded
+    one between scans; `catalog`, with checksums, is what was read of DICOM files before. Raises InputError
+    (refused, nothing written), CanceledError, or DRMCError.
     """
     output = Path(request.output)
+    catalog = catalog or Catalog(checksums=True)
     with files.disk_full_as_error(output), staging.Claim(output) as claim:
-        return _run(request, claim, progress, cancel, name=name, model=model)
+        return _run(request, claim, progress, cancel, catalog, name=name, model=model)
 
 
 def _run(
@@ -86,6 +92,7 @@ def _run(
     claim: staging.Claim,
     progress: Progress | None,
     cancel: Cancel | None,
+    catalog: Catalog,
     *,
     name: str | None,
     model: LoadedModel | None,
@@ -94,20 +101,25 @@ def _run(
     output = Path(request.output)
     with clock("prepare"):
         check_request(request)
-        scan_path = find_scan(Path(request.input))
-        name = name or scan_name(Path(request.input))
-        check_output_folder(output, inputs=(of_medium(Path(request.input)), scan_path))
+        scan_path = find_scan(Path(request.input), catalog)
+        name = name or request.label or scan_name(Path(request.input), catalog)
+        check_output_folder(output, inputs=(of_medium(Path(request.input), catalog), scan_path))
         if request.with_series:
             from drmc.pet import dicom_writing  # pydicom is needed for DICOM only
 
-            dicom_writing.refuse_image_file(scan_path, None if scan_path.is_dir() else image_kind(scan_path))
+            kind = None if scan_path.is_dir() else image_kind(scan_path)
+            dicom_writing.refuse_image_file(labeled(scan_path, request.label), kind)
         model = model or LoadedModel(request)
         folder = claim.take()
-        made_from = fingerprint_of(request, scan_path, model.entry)
     raise_if_canceled(cancel)
     with clock("read"):
-        inputs = read_inputs(request, scan_path)
-        plan = dicom_writing.plan_series(inputs.volume) if request.with_series else None
+        inputs = read_inputs(request, scan_path, catalog)
+        if inputs.volume.source != scan_path:  # the voxels that another program passed in
+            request = replace(request, input=inputs.volume.source)
+        made_from = fingerprint_of(request, inputs.volume.source, model.entry, catalog)
+        plan = dicom_writing.plan_series(inputs.volume, catalog) if request.with_series else None
+        if plan is None:
+            catalog.forget_headers()
         protected = [*inputs.files, model.entry.path]
         produced = output_names(request, with_lesions=inputs.segments is not None)
         protect_inputs(output, produced, protected)
@@ -130,7 +142,7 @@ def _run(
     with clock("write"):
         if plan is not None:
             made_by = dicom_writing.Equipment(model.entry.name, model.entry.sha256)
-            dicom_writing.write_series(folder / "denoised", denoised, plan, made_by, cancel)
+            dicom_writing.write_series(folder / "denoised", denoised, plan, made_by, cancel, catalog)
         _write_results(folder, request.format, denoised, measured, summary)
     with clock("report"):
         summary["seconds"] = clock.so_far()
@@ -220,7 +232,7 @@ def _summary_of(
         "notices": [*inputs.notices, *result.notices, *measured.unlike, *mtv.peak_notes(measured.lesions)],
         "lesions": None
         if inputs.segments is None
-        else {"input": str(request.lesions), "segments": measured.lesions},
+        else {"input": request.lesions_label or str(request.lesions), "segments": measured.lesions},
         "reference": measured.comparison,
         "routing": measured.routing,
         "routing_lesions": measured.routing_lesions,
@@ -283,8 +295,7 @@ def denoise_volume(
 def compare_with_reference(
     reference: PETVolume, stages: dict[str, np.ndarray], lesion_rows: Sequence[LesionRow] = ()
 ) -> ComparisonRecord:
-    """How near original and denoised are to the full-dose image: image metrics in the body, and the
-    lesion bias.
+    """How near original and denoised are to the full-dose image: image metrics in the body, and lesion bias.
 
     `stages` has `original`, `denoised` and `reference`, each SUV (z, y, x) on one grid; `lesion_rows` is
     their lesion table. The body is the reference's (no body, no image metrics). PSNR and SSIM have data

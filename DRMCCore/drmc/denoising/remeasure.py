@@ -1,4 +1,4 @@
-"""Measuring a result again, with other lesions, without denoising: the scan where it was, and the denoised image beside it."""
+"""Measures a result again, with other lesions, without denoising: the scan, and the denoised image."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ import SimpleITK as sitk
 from drmc.denoising import fingerprint
 from drmc.denoising.finding import find_scan
 from drmc.denoising.outputs import earlier_summary
+from drmc.dicom.catalog import Catalog
 from drmc.errors import InputError
 from drmc.imaging.files import read_image
 from drmc.imaging.geometry import Geometry
@@ -21,8 +22,15 @@ from drmc.pet.volume import PETVolume
 
 @dataclass(frozen=True)
 class Result:
-    """A result folder read back: the scan's `name`, the scan, the denoised image in SUV (z, y, x) on its grid, what is to be said;
-    `reading`: with which SUV type, accepted rule and units."""
+    """A result folder that was read.
+
+    Attributes:
+        name: the scan's name.
+        original: the scan.
+        denoised_suv: the denoised image in SUV (z, y, x), on the scan's grid.
+        notices: that the result was measured again, and from what.
+        reading: the SUV type, the accepted rule and the units of the run.
+    """
 
     name: str
     original: PETVolume
@@ -36,12 +44,12 @@ def is_result(folder: Path) -> bool:
     return folder.is_dir() and earlier_summary(folder) is not None
 
 
-def read_result(folder: Path, **asked: Any) -> Result:
+def read_result(folder: Path, **other: Any) -> Result:
     """Reads the scan and the denoised image of a result folder.
 
-    `asked`: options of `read_volume` that are to be other than in the run; None takes the run's. The denoised image has the scan's
-    SUV factor, as in the run. Raises InputError where the scan is no longer where it was, or is another one by its content, and
-    where the denoised image is gone or of another grid.
+    `other`: options of `read_volume` that are to be other than in the run; None takes the run's. The denoised
+    image has the scan's SUV factor, as in the run. Raises InputError where the scan is no longer where it
+    was, or is another one by its content, and where the denoised image is gone or of another grid.
     """
     summary = earlier_summary(folder) or {}
     settings = summary.get("settings") or {}
@@ -50,18 +58,20 @@ def read_result(folder: Path, **asked: Any) -> Result:
     source = Path(str(settings.get("input")))
     if not source.exists():
         raise InputError(f"{folder}: its scan is no longer at {source}: put it back, or {alone}")
-    scan = find_scan(source)
+    catalog = Catalog()
+    scan = find_scan(source, catalog)
     made_from = (summary.get("fingerprint") or {}).get("scan")
     if made_from is None:
         raise InputError(
-            f"{folder}: was made by an earlier version that did not keep the scan's checksum: denoise it again, or {alone}"
+            f"{folder}: was made by an earlier version that did not keep the scan's checksum: denoise it "
+            f"again, or {alone}"
         )
-    if fingerprint.of_files(fingerprint.files_of(scan)) != made_from:
+    if fingerprint.of_files(fingerprint.files_of(scan, catalog), catalog) != made_from:
         raise InputError(f"{folder}: the scan at {scan} has changed since: denoise it again, or {alone}")
     keys = ("suv_type", "accept_rule", "units", "series_uid", "series_description", "header")
-    options: dict[str, Any] = {key: asked.get(key) or settings.get(key) for key in keys}
+    options: dict[str, Any] = {key: other.get(key) or settings.get(key) for key in keys}
     options["suv_type"] = options["suv_type"] or "bw"
-    original = read_volume(scan, **options)
+    original = read_volume(scan, catalog=catalog, **options)
     return Result(
         str(summary.get("scan") or folder.name),
         original,

@@ -29,6 +29,10 @@ class DenoiseRequest:
     SUV reference-time rule to take when the rules disagree; `tile_batch` limits the tiles per network
     call (memory). `dicom` asks for the DICOM series beside an image of another format. `header`: values of
     the scan's DICOM header that are given by hand (drmc.suv.manual); the reference has its own.
+
+    Where another program passes images in: `voxels` and `reference_voxels` are files with the voxels as that
+    program has them (`drmc.pet.reading.read_volume`), and the labels are what messages, tables and the report
+    call scan, full-dose image and lesions.
     """
 
     input: str | os.PathLike[str]
@@ -48,6 +52,11 @@ class DenoiseRequest:
     liver_reference: str | None = None
     tile_batch: int | None = None
     header: Mapping[str, str] = field(default_factory=dict)
+    voxels: str | os.PathLike[str] | None = None
+    label: str | None = None
+    reference_voxels: str | os.PathLike[str] | None = None
+    reference_label: str | None = None
+    lesions_label: str | None = None
 
     @property
     def with_series(self) -> bool:
@@ -88,6 +97,9 @@ def check_request(request: DenoiseRequest, *, batch: bool = False) -> None:
     if request.tile_batch is not None and request.tile_batch < 1:
         raise InputError(f"tile batch {request.tile_batch}: must be at least 1")
     if batch:
+        for option in ("voxels", "label", "reference_voxels", "reference_label", "lesions_label"):
+            if getattr(request, option) is not None:
+                raise InputError(f"--{option.replace('_', '-')}: is for one scan, leave it out in a batch")
         return
     for path, option in ((request.lesions, "lesions"), (request.reference, "reference")):
         if path is not None and not Path(path).exists():

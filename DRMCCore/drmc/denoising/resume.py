@@ -1,4 +1,4 @@
-"""Whether a result is still what a run would give: all its files are there, and it was made from the same content."""
+"""Whether a result is still that of a run: all its files are there, and its inputs have the same content."""
 
 from __future__ import annotations
 
@@ -9,17 +9,22 @@ from drmc.denoising.finding import find_scan
 from drmc.denoising.outputs import earlier_summary, is_output, output_names
 from drmc.denoising.request import DenoiseRequest
 from drmc.denoising.summary import fingerprint_of
+from drmc.dicom.catalog import Catalog
 from drmc.models.card import ModelEntry
 
 
-def why_again(request: DenoiseRequest, entry: ModelEntry) -> str | None:
-    """Why the request has to be computed, in words ("" where there is no result yet); None where its output folder
-    holds the same result already. Raises InputError where the scan cannot be found."""
+def why_again(request: DenoiseRequest, entry: ModelEntry, catalog: Catalog | None = None) -> str | None:
+    """Why the request has to be computed; None where its output folder has the same result already.
+
+    In words, "" where there is no result yet. `catalog`: what was read of DICOM files before. Raises
+    InputError where the scan cannot be found.
+    """
+    catalog = catalog or Catalog()
     output = Path(request.output)
     earlier = earlier_summary(output)
     if earlier is None:
         return ""
-    now = fingerprint_of(request, find_scan(Path(request.input)), entry)
+    now = fingerprint_of(request, find_scan(Path(request.input), catalog), entry, catalog)
     differ = fingerprint.differences(earlier.get("fingerprint"), now)
     if differ:
         return ", ".join(differ)

@@ -1,9 +1,8 @@
-"""What a run is writing: its own while it lives, another run's business never, and swept by the next run once it was
-killed.
+"""Folders and files that a run is writing; the next run removes those of a run that was killed.
 
-Results are written into a hidden folder beside their place, `.OUT.part-XXXX`, which holds a lock for as long as the run
-lives; single files into `.part-XXXX-NAME` (`files.atomic_path`). The system takes the lock of a process away however it
-ends, so that a leftover is known by it, on whatever machine and without any clock.
+Results are written into a hidden folder beside their place, `.OUT.part-XXXX`, which holds a lock for as long
+as the run lives; single files into `.part-XXXX-NAME` (`files.atomic_path`). The system takes the lock of a
+process away however it ends, so that a leftover is known by it, on whatever machine and without any clock.
 """
 
 from __future__ import annotations
@@ -27,11 +26,10 @@ OWNER = "owner.lock"
 
 
 class Claim:
-    """One run's claim on an output folder, from `take` to the end of the context; for a training or an evaluation too,
-    which write into the folder itself.
+    """One run's claim on an output folder, from `take` to the end of the context.
 
-    The context leaves no trace but the results: the staging folder goes, and after a failure so do the folders that were
-    made for it.
+    Training and evaluation, which write into the folder itself, use it too. The context leaves no trace but
+    the results: the staging folder goes, and after a failure so do the folders that were made for it.
     """
 
     def __init__(self, output: Path):
@@ -61,8 +59,8 @@ class Claim:
                 shutil.rmtree(other, ignore_errors=True)
             elif _age(other) <= _age(staging):
                 raise OutputInUseError(
-                    f"{self.output}: another run is writing there ({_said(other)}): wait for it, or choose another "
-                    "output folder"
+                    f"{self.output}: another run is writing there ({_owner_text(other)}): wait for it, or "
+                    "choose another output folder"
                 )
         if self.output.is_dir():
             sweep_files(self.output)
@@ -86,7 +84,7 @@ class Claim:
         return f".{Path(os.path.realpath(self.output)).name}.part-"
 
     def _own(self, path: Path) -> int | None:
-        """The lock on a file in the new staging folder; None where a sweep has just taken it for a leftover."""
+        """The lock on a file in the new staging folder; None where another run has just removed that."""
         try:
             lock = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
         except FileNotFoundError:
@@ -94,12 +92,12 @@ class Claim:
         if try_lock(lock) is False or not still_there(lock, path):
             os.close(lock)
             return None
-        told = {
+        owner = {
             "process": os.getpid(),
             "computer": platform.node(),
             "since": datetime.now(timezone.utc).isoformat(timespec="seconds"),
         }
-        os.write(lock, json.dumps(told).encode())
+        os.write(lock, json.dumps(owner).encode())
         return lock
 
     def _others(self) -> list[Path]:
@@ -142,10 +140,10 @@ def _age(folder: Path) -> tuple[float, str]:
     return found.st_mtime_ns if found.st_size else math.inf, folder.name
 
 
-def _said(folder: Path) -> str:
-    """Who holds a staging folder, for a message."""
+def _owner_text(folder: Path) -> str:
+    """Whose staging folder it is, for a message."""
     try:
-        told: dict[str, Any] = json.loads((folder / OWNER).read_text(encoding="utf-8"))
-        return f"process {told['process']} on {told['computer']} since {told['since']}"
+        owner: dict[str, Any] = json.loads((folder / OWNER).read_text(encoding="utf-8"))
+        return f"process {owner['process']} on {owner['computer']} since {owner['since']}"
     except (OSError, ValueError, KeyError, TypeError):
         return folder.name

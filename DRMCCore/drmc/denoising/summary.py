@@ -10,6 +10,7 @@ from typing import Any, cast
 from drmc import files
 from drmc.denoising import fingerprint
 from drmc.denoising.request import DenoiseRequest
+from drmc.dicom.catalog import Catalog
 from drmc.measures import routing_profiles
 from drmc.measures.rows import RoutingRow
 from drmc.models.card import ModelEntry
@@ -26,7 +27,7 @@ def suv_by_stage(summary: Summary) -> dict[str, Any]:
 
 
 def suv_warnings(summary: Mapping[str, Any]) -> list[str]:
-    """The SUV warnings of a run by its summary: those of the scan, and of the full-dose image with its name."""
+    """The SUV warnings in a summary: those of the scan, and of the full-dose image as such."""
     reference = summary.get("reference") or {}
     return [
         *wording.warning_lines(summary["suv"]),
@@ -65,7 +66,7 @@ def describe_model(entry: ModelEntry, tile: int) -> ModelRecord:
 def compare_routing(
     entry: ModelEntry, rows: Sequence[RoutingRow]
 ) -> tuple[routing_profiles.NearestCenter | None, list[str]]:
-    """The nearest training center by the profiles in the model's card, if it has any, and what to tell of it."""
+    """The nearest training center by the profiles in the model's card, if it has any, and notices on it."""
     profiles = (entry.card or {}).get(routing_profiles.CARD_KEY)
     if profiles is None:
         return None, []
@@ -98,10 +99,15 @@ def settings_of(request: DenoiseRequest) -> SettingsRecord:
     return cast("SettingsRecord", chosen)
 
 
-def fingerprint_of(request: DenoiseRequest, scan_path: Path, entry: ModelEntry) -> FingerprintRecord:
-    """What the request's result is made from (drmc.denoising.fingerprint); `scan_path` as `find_scan` gives it."""
+def fingerprint_of(
+    request: DenoiseRequest, scan_path: Path, entry: ModelEntry, catalog: Catalog
+) -> FingerprintRecord:
+    """What the request's result is made from (drmc.denoising.fingerprint).
+
+    `scan_path`: what was read, or as `find_scan` finds it; `catalog`: what was read of DICOM files so far.
+    """
     paths = ("input", "lesions", "reference")  # what lies there counts, by its content
     settings = {key: value for key, value in settings_of(request).items() if key not in paths}
     return files.jsonable(
-        fingerprint.of_run(scan_path, request.lesions, request.reference, entry.sha256, settings)
+        fingerprint.of_run(scan_path, request.lesions, request.reference, entry.sha256, settings, catalog)
     )

@@ -1,7 +1,7 @@
 """Which series of a folder is meant: its only attenuation-corrected PET, or the one that the caller names.
 
-An export of a PACS has corrected and uncorrected PET, projections, CT and secondary captures in one folder. No names, IDs or
-birth dates go into messages.
+An export of a PACS has corrected and uncorrected PET, projections, CT and secondary captures in one folder.
+No names, IDs or birth dates go into messages.
 """
 
 from __future__ import annotations
@@ -11,13 +11,13 @@ from collections import Counter
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
 
 from pydicom.dataset import Dataset
 
 from drmc.dicom.enhanced import MULTI_FRAME_CLASSES, first_frame
 from drmc.dicom.header import number_of, text_of, texts_of, value_of
 from drmc.errors import InputError
+from drmc.paths import AnyPath
 
 PET_CLASS = "1.2.840.10008.5.1.4.1.1.128"
 PET_CLASSES = (PET_CLASS, *MULTI_FRAME_CLASSES)
@@ -25,7 +25,7 @@ _LISTED = 8  # series in a message
 
 
 def is_projection(image_type: Collection[str]) -> bool:
-    """Whether the values of ImageType (0008,0008) name a projection: MIP, PROJECTION IMAGE, MIP_COR and the like."""
+    """Whether the values of ImageType (0008,0008) name a projection: MIP, PROJECTION IMAGE, MIP_COR, ..."""
     return any(re.search(r"(^|[^A-Z])MIPS?([^A-Z]|$)|PROJECTION", str(value).upper()) for value in image_type)
 
 
@@ -34,7 +34,7 @@ class Group:
     """The files of one SeriesInstanceUID with their headers (no pixel data)."""
 
     uid: str
-    loaded: list[tuple[Path, Dataset]]
+    loaded: list[tuple[AnyPath, Dataset]]
 
     @property
     def modality(self) -> str:
@@ -60,7 +60,7 @@ class Group:
     def first(self) -> Dataset:
         """The header of its first image; of a multi-frame image, of its first frame."""
         path, header = self.loaded[0]
-        return first_frame(path) if self.multi_frame else header
+        return first_frame(path, header) if self.multi_frame else header
 
     @property
     def is_corrected(self) -> bool:
@@ -74,7 +74,7 @@ class Group:
 
     @property
     def description(self) -> str:
-        """SeriesDescription (0008,103E) as it stands, which may name somebody: for comparing, not for messages."""
+        """SeriesDescription (0008,103E) as it stands; it may name somebody, so never show it."""
         return text_of(value_of(self.first, "SeriesDescription"))
 
     def line(self) -> str:
@@ -120,7 +120,7 @@ _IDENTITY = (
 
 
 def _description(header: Dataset) -> str:
-    """SeriesDescription (0008,103E), cut to 40 characters; "" where it repeats a name or number of _IDENTITY."""
+    """SeriesDescription (0008,103E), cut to 40 characters; "" where it repeats a value of _IDENTITY."""
     text = text_of(value_of(header, "SeriesDescription"))
 
     def words(value: str) -> set[str]:
@@ -139,13 +139,13 @@ def _description(header: Dataset) -> str:
 
 
 def choose(
-    groups: Sequence[Group], series_uid: str | None, path: Path, description: str | None = None
+    groups: Sequence[Group], series_uid: str | None, path: AnyPath, description: str | None = None
 ) -> tuple[Group, list[str]]:
-    """The series that is meant, and what is to be said of the others.
+    """The series that is meant, and notices on the others.
 
-    `series_uid`: its UID; `description`: a part of its SeriesDescription (0008,103E), in capitals or not, which only one PET
-    series holds. Without both, the only PET series, or of several the only one that is corrected for attenuation and no
-    projection. Raises InputError with a list of those to choose from.
+    `series_uid`: its UID; `description`: a part of its SeriesDescription (0008,103E), in capitals or not,
+    which only one PET series holds. Without both, the only PET series, or of several the only one that is
+    corrected for attenuation and no projection. Raises InputError with a list of those to choose from.
     """
     if series_uid is not None:
         found = next((group for group in groups if group.uid == series_uid.strip()), None)
@@ -162,16 +162,16 @@ def choose(
         if len(groups) == 1:
             return groups[0], []
         raise InputError(
-            f"{path} holds no PET series (Modality (0008,0060) PT) but {_listing(groups)}: choose the folder of the "
-            "PET series"
+            f"{path} holds no PET series (Modality (0008,0060) PT) but {_listing(groups)}: choose the folder "
+            "of the PET series"
         )
     if description is not None:
         named = [group for group in pet if _is_described(group, description)]
         if len(named) != 1:
             how = "no PET series" if not named else f"{len(named)} PET series"
             raise InputError(
-                f"{path} holds {how} with {description!r} in the description: give a text that one alone holds, "
-                f"or its UID (--series), of {_listing(named or pet)}"
+                f"{path} holds {how} with {description!r} in the description: give a text that one alone "
+                f"holds, or its UID (--series), of {_listing(named or pet)}"
             )
         return named[0], _others(groups, named[0])
     candidates = (
@@ -181,16 +181,16 @@ def choose(
         listed = candidates or pet
         which = "PET series" if not candidates else "attenuation-corrected PET series"
         raise InputError(
-            f"{path} holds {len(listed)} {which}: choose one by its UID (--series UID) of {_listing(listed)}; or by a part of "
-            "its description (--series-description TEXT)"
+            f"{path} holds {len(listed)} {which}: choose one by its UID (--series UID) of "
+            f"{_listing(listed)}; or by a part of its description (--series-description TEXT)"
         )
     chosen = candidates[0]
     passed = [group for group in pet if group is not chosen]
     notices = []
     if passed:
         notices.append(
-            f"the only attenuation-corrected PET series of {len(pet)} was taken: {chosen.line()}; passed over: "
-            f"{_listing(passed)}"
+            f"the only attenuation-corrected PET series of {len(pet)} was taken: {chosen.line()}; passed "
+            f"over: {_listing(passed)}"
         )
     return chosen, notices + _others(groups, chosen, passed)
 
@@ -199,9 +199,9 @@ def _is_described(group: Group, text: str) -> bool:
     return text.strip().casefold() in group.description.casefold()
 
 
-def _others(groups: Sequence[Group], chosen: Group, said: Sequence[Group] = ()) -> list[str]:
+def _others(groups: Sequence[Group], chosen: Group, named: Sequence[Group] = ()) -> list[str]:
     """What was left aside, by modality."""
-    ignored = Counter(group.modality for group in groups if group is not chosen and group not in said)
+    ignored = Counter(group.modality for group in groups if group is not chosen and group not in named)
     if not ignored:
         return []
     listed = ", ".join(f"{count} {modality}" for modality, count in sorted(ignored.items()))

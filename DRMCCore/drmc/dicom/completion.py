@@ -1,7 +1,8 @@
-"""What the standard asks of a classic PET image and real headers leave out or say wrongly (DICOM PS3.3 A.21).
+"""Fills attributes that DICOM PS3.3 A.21 requires of a classic PET image and that scanners omit or get wrong.
 
-Only what is certain is said: counts of slices, the patient's orientation in today's codes, empty values where an
-attribute must be there but may be unknown (type 2). Nothing that an SUV rests on is touched, nothing invented.
+Only what is certain is filled in: counts of slices, the patient's orientation in today's codes, empty values
+where an attribute must be there but may be unknown (type 2). Nothing that an SUV rests on is touched, nothing
+invented.
 """
 
 from __future__ import annotations
@@ -50,10 +51,11 @@ _MODIFIERS = {
 _GANTRY = {"HF": ("102540008", "SCT", "headfirst"), "FF": ("102541007", "SCT", "feet-first")}
 # Body parts of PS3.16 Annex L that a patient has but one of, so that (0020,0060) Laterality has no place.
 _UNPAIRED = frozenset(
-    """ABDOMEN ABDOMENPELVIS AORTA BACK BLADDER BRAIN CEREBELLUM CHEST CHESTABDOMEN CHESTABDPELVIS COCCYX COLON
-    CSPINE DUODENUM ESOPHAGUS GALLBLADDER HEAD HEADNECK HEART JAW LARYNX LIVER LSPINE MEDIASTINUM MOUTH NECK
-    NECKCHEST NECKCHESTABDOMEN NECKCHESTABDPELV NOSE PANCREAS PELVIS PENIS PHARYNX PROSTATE RECTUM SKULL SPINE
-    SPLEEN SSPINE STERNUM STOMACH THYMUS THYROID TONGUE TRACHEA TSPINE UTERUS VAGINA VULVA WHOLEBODY""".split()
+    """ABDOMEN ABDOMENPELVIS AORTA BACK BLADDER BRAIN CEREBELLUM CHEST CHESTABDOMEN CHESTABDPELVIS
+    COCCYX COLON CSPINE DUODENUM ESOPHAGUS GALLBLADDER HEAD HEADNECK HEART JAW LARYNX LIVER LSPINE
+    MEDIASTINUM MOUTH NECK NECKCHEST NECKCHESTABDOMEN NECKCHESTABDPELV NOSE PANCREAS PELVIS PENIS
+    PHARYNX PROSTATE RECTUM SKULL SPINE SPLEEN SSPINE STERNUM STOMACH THYMUS THYROID TONGUE TRACHEA
+    TSPINE UTERUS VAGINA VULVA WHOLEBODY""".split()
 )
 
 
@@ -64,7 +66,7 @@ def code_item(value: str, scheme: str, meaning: str) -> Dataset:
     return item
 
 
-def mend(ds: Dataset, index: int, count: int) -> None:
+def complete(ds: Dataset, index: int, count: int) -> None:
     """Completes the header of slice `index` (from 0) of `count`, in place."""
     for keyword in _MAY_BE_EMPTY:
         if keyword not in ds:
@@ -84,14 +86,14 @@ def mend(ds: Dataset, index: int, count: int) -> None:
             setattr(ds, keyword, number)
     if value_of(ds, "CountsSource") in (None, ""):
         ds.CountsSource = "EMISSION"  # attenuation-corrected, else it had not been read
-    _mend_series_type(ds)
+    _complete_series_type(ds)
     if value_of(ds, "DecayCorrection") == "NONE" and "DecayFactor" in ds:
         del ds.DecayFactor
-    _mend_orientation(ds)
-    _mend_laterality(ds)
+    _complete_orientation(ds)
+    _complete_laterality(ds)
 
 
-def _mend_series_type(ds: Dataset) -> None:
+def _complete_series_type(ds: Dataset) -> None:
     """Series read here are static: attributes of dynamic and gated ones have no place."""
     kind = value_of(ds, "SeriesType")
     if isinstance(kind, list) and kind and kind[0] == "WHOLEBODY":
@@ -101,7 +103,7 @@ def _mend_series_type(ds: Dataset) -> None:
             del ds[keyword]
 
 
-def _mend_orientation(ds: Dataset) -> None:
+def _complete_orientation(ds: Dataset) -> None:
     """The patient's orientation as PET states it; where PatientPosition says nothing known, all stays."""
     position = str(value_of(ds, "PatientPosition") or "").strip().upper()
     gantry, modifier = _GANTRY.get(position[:2]), _MODIFIERS.get(position[2:])
@@ -122,7 +124,7 @@ def _mend_orientation(ds: Dataset) -> None:
         del ds.PatientPosition
 
 
-def _mend_laterality(ds: Dataset) -> None:
+def _complete_laterality(ds: Dataset) -> None:
     if value_of(ds, "Laterality") not in (None, "") or "ImageLaterality" in ds:
         return
     if "Laterality" in ds:

@@ -1,8 +1,8 @@
-"""Compressed pixel data: the stored integers of each frame, by pydicom's decoders or else by SimpleITK's (GDCM).
+"""Compressed pixel data: stored integers of each frame, by the decoders of pydicom or SimpleITK (GDCM).
 
-pydicom itself decodes RLE; JPEG Lossless, JPEG-LS and JPEG 2000 need plugins that nobody has to have. SimpleITK, which
-is always there, decodes them all. It would also rescale what it reads, so it is given the code streams alone, as a
-secondary capture without slope, intercept or anything of the patient.
+pydicom itself decodes RLE; JPEG Lossless, JPEG-LS and JPEG 2000 need plugins that nobody has to have.
+SimpleITK, which is always there, decodes them all. It would also rescale what it reads, so it is given the
+code streams alone, as a secondary capture without slope, intercept or anything of the patient.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from pydicom.uid import UID, generate_uid
 from drmc.dicom.header import number_of, value_of
 from drmc.errors import InputError
 from drmc.files import is_full_disk
+from drmc.paths import AnyPath
 
 # Transfer syntaxes that GDCM decodes (DICOM PS3.5 A.4), and those of them that always lose something.
 _BY_GDCM = {
@@ -33,11 +34,12 @@ FRAMES_AT_ONCE = 16
 _END_OF_IMAGE = b"\xff\xd9"  # of JPEG, JPEG-LS and JPEG 2000 alike
 
 
-def decompressed(path: Path, ds: Dataset, syntax: str, shape: tuple[int, int, int]) -> np.ndarray:
+def decompressed(path: AnyPath, ds: Dataset, syntax: str, shape: tuple[int, int, int]) -> np.ndarray:
     """Stored integers (frames, rows, columns) of compressed pixel data.
 
-    `ds` holds the elements of the Image Pixel module and PixelData (7FE0,0010), `syntax` is its TransferSyntaxUID
-    (0002,0010). Raises InputError where no decoder is there, and where the data are truncated or of another shape.
+    `ds` holds the elements of the Image Pixel module and PixelData (7FE0,0010), `syntax` is its
+    TransferSyntaxUID (0002,0010). Raises InputError where no decoder is there, and where the data are
+    truncated or of another shape.
     """
     name = UID(syntax).name
     tried = []
@@ -72,15 +74,15 @@ def decompressed(path: Path, ds: Dataset, syntax: str, shape: tuple[int, int, in
 
 
 def decompressed_frames(
-    path: Path, ds: Dataset, syntax: str, shape: tuple[int, int, int]
+    path: AnyPath, ds: Dataset, syntax: str, shape: tuple[int, int, int]
 ) -> Iterator[np.ndarray]:
-    """As `decompressed`, but one frame (rows, columns) after the other, so that few are in memory at a time."""
+    """As `decompressed`, frame by frame (rows, columns), so that few are in memory at a time."""
     try:
         frames = list(generate_frames(ds.PixelData, number_of_frames=shape[0]))
     except Exception as error:
         raise InputError(
-            f"{path}: its frames (PixelData (7FE0,0010)) cannot be told apart ({type(error).__name__}): it is truncated "
-            "or damaged; copy it again"
+            f"{path}: its frames (PixelData (7FE0,0010)) cannot be told apart ({type(error).__name__}): it "
+            "is truncated or damaged; copy it again"
         ) from None
     part = Dataset()
     part.update({key: ds[key] for key in ds.keys() if key >> 16 == 0x28})

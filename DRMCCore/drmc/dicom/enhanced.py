@@ -8,13 +8,14 @@ checks and SUV rules are those of the classic series. What an Enhanced PET image
     AcquisitionDateTime       FrameAcquisitionDateTime (0018,9074)
     ActualFrameDuration       FrameAcquisitionDuration (0018,9220), ms
     FrameReferenceTime        FrameReferenceDateTime (0018,9151) - DecayCorrectionDateTime (0018,9701)
-    CorrectedImage            DecayCorrected (0018,9758), AttenuationCorrected (0018,9759) and so on: YES or NO
+    CorrectedImage            DecayCorrected (0018,9758), AttenuationCorrected (0018,9759), ...: YES or NO
     DecayCorrection           DecayCorrected (0018,9758) and DecayCorrectionDateTime (0018,9701)
     DecayFactor               PET Frame Correction Factors (0018,9736)
     RadionuclideTotalDose     the same element, but in MBq (C.8.22.4)
 
-A legacy converted image keeps the classic elements that have no place in it in the Unassigned Shared (0020,9170)
-and Per-Frame (0020,9171) Converted Attributes Sequences; they win over what the converter made of them.
+A legacy converted image keeps the classic elements that have no place in it in the Unassigned Shared
+(0020,9170) and Per-Frame (0020,9171) Converted Attributes Sequences; they win over what the converter made of
+them.
 """
 
 from __future__ import annotations
@@ -22,13 +23,13 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from functools import partial
 from operator import ne
-from pathlib import Path
 from typing import Any
 
 from pydicom.dataset import Dataset
 
-from drmc.dicom.header import items_of, number_of, read_dataset, tag_of, text_of, texts_of, value_of
+from drmc.dicom.header import items_of, number_of, tag_of, text_of, texts_of, value_of
 from drmc.errors import InputError
+from drmc.paths import AnyPath
 from drmc.suv.limits import SAME_TIME_S
 from drmc.suv.times import parse_datetime, parse_offset
 
@@ -66,8 +67,8 @@ _CORRECTIONS = {
     "SensitivityCalibrated": "DCAL",
     "DetectorNormalizationCorrection": "NORM",
 }
-# UCUM codes of CID 84 (today's form, and that of older images) -> Units (0054,1001) and SUVType (0054,1006). In
-# order of preference where a frame offers several: activity first, as in most classic series.
+# UCUM codes of CID 84 (today's form, and that of older images) -> Units (0054,1001) and SUVType (0054,1006).
+# In order of preference where a frame offers several: activity first, as in most classic series.
 _UNITS: dict[str, tuple[str, str | None]] = {
     "Bq/ml": ("BQML", None),
     "g/ml{SUVbw}": ("GML", "BW"),
@@ -110,16 +111,14 @@ _MAPPING = "RealWorldValueMappingSequence"
 _EXPORT = "export the series as classic PET, one slice per file"
 
 
-def frames_of_series(loaded: Sequence[tuple[Path, Dataset]]) -> list[tuple[Path, Dataset]]:
-    """The frames of a series, each with its file and the header of a classic slice that says the same.
+def frames_of_series(loaded: Sequence[tuple[AnyPath, Dataset]]) -> list[tuple[AnyPath, Dataset]]:
+    """The frames of a series of multi-frame files, each with its file and the header of a classic slice.
 
     ReferencedFrameNumber (0008,1160) of each is its number in the file, from 1. Several files are one image
     only as the parts of one concatenation. Raises InputError where the frames are no single static volume.
     """
     _check_concatenation(loaded)
-    frames = [
-        (path, frame) for path, _ in loaded for frame in _frames(path, read_dataset(path, deferred=False))
-    ]
+    frames = [(path, frame) for path, header in loaded for frame in _frames(path, header)]
     _check_one_volume(loaded[0][0], [frame for _, frame in frames])
     _set_reference_times([frame for _, frame in frames])
     for _, frame in frames:
@@ -128,9 +127,8 @@ def frames_of_series(loaded: Sequence[tuple[Path, Dataset]]) -> list[tuple[Path,
     return frames
 
 
-def first_frame(path: Path) -> Dataset:
+def first_frame(path: AnyPath, header: Dataset) -> Dataset:
     """The first frame alone, unchecked, to describe a series; the file's header where it has none to read."""
-    header = read_dataset(path, deferred=False)
     groups = items_of(header, "PerFrameFunctionalGroupsSequence")
     try:
         return _Image(path, header).frame(groups[0], 1) if groups else header
@@ -138,7 +136,7 @@ def first_frame(path: Path) -> Dataset:
         return header
 
 
-def _frames(path: Path, header: Dataset) -> list[Dataset]:
+def _frames(path: AnyPath, header: Dataset) -> list[Dataset]:
     groups = items_of(header, "PerFrameFunctionalGroupsSequence")
     announced = number_of(value_of(header, "NumberOfFrames"))
     if not groups or announced != len(groups):
@@ -153,7 +151,7 @@ def _frames(path: Path, header: Dataset) -> list[Dataset]:
 class _Image:
     """One multi-frame image: what all its frames share."""
 
-    def __init__(self, path: Path, header: Dataset):
+    def __init__(self, path: AnyPath, header: Dataset):
         self.path = path
         self.enhanced = text_of(value_of(header, "SOPClassUID")) == ENHANCED_PET_CLASS
         self.base = Dataset()
@@ -240,9 +238,9 @@ class _Image:
         slope = number_of(value_of(chosen[0], "RealWorldValueSlope"))
         if len(chosen) > 1 or slope is None or slope < 0:
             raise InputError(
-                f"{self.path}: RealWorldValueMappingSequence (0040,9096) has {len(chosen)} mappings to {unit}, "
-                "or one without a positive RealWorldValueSlope (0040,9225): only one straight line is read; "
-                + _EXPORT
+                f"{self.path}: RealWorldValueMappingSequence (0040,9096) has {len(chosen)} mappings to "
+                f"{unit}, or one without a positive RealWorldValueSlope (0040,9225): only one straight line "
+                "is read; " + _EXPORT
             )
         units, suv_type = _UNITS.get(unit, (unit.upper(), None))
         for keyword, value in (
@@ -306,9 +304,10 @@ def _set_corrections(view: Dataset) -> None:
 
 
 def _set_reference_times(frames: Sequence[Dataset]) -> None:
-    """FrameReferenceTime, ms, from FrameReferenceDateTime: after the decay-correction time where there is one.
+    """FrameReferenceTime, ms, from FrameReferenceDateTime.
 
-    An image that is not decay-corrected counts from its first frame, as a classic series does.
+    It counts from the decay-correction time where there is one. An image that is not decay-corrected counts
+    from its first frame, as a classic series does.
     """
     starts = [_moment(frame, value_of(frame, "AcquisitionDateTime")) for frame in frames]
     known = [start for start in starts if start is not None]
@@ -346,7 +345,7 @@ def _moment(view: Dataset, text: Any) -> float | None:
 # ---------------------------------------------------------------------------------------- one static volume
 
 
-def _check_concatenation(loaded: Sequence[tuple[Path, Dataset]]) -> None:
+def _check_concatenation(loaded: Sequence[tuple[AnyPath, Dataset]]) -> None:
     """Several files must be all the parts of one concatenation (0020,9161), and one file no part of any."""
     folder = loaded[0][0].parent
     whole = {text_of(value_of(header, "ConcatenationUID")) for _, header in loaded}
@@ -354,19 +353,19 @@ def _check_concatenation(loaded: Sequence[tuple[Path, Dataset]]) -> None:
         return
     if len(whole) > 1 or "" in whole:
         raise InputError(
-            f"{folder} holds {len(loaded)} multi-frame images of one series (ConcatenationUID (0020,9161) does "
-            "not join them): choose one, in a folder of its own"
+            f"{folder} holds {len(loaded)} multi-frame images of one series (ConcatenationUID (0020,9161) "
+            "does not join them): choose one, in a folder of its own"
         )
     parts = sorted(number_of(value_of(header, "InConcatenationNumber")) or 0.0 for _, header in loaded)
     total = max(number_of(value_of(header, "InConcatenationTotalNumber")) or 0.0 for _, header in loaded)
     if parts != [float(n + 1) for n in range(len(loaded))] or total not in (0.0, len(loaded)):
         raise InputError(
-            f"{folder} has only parts {', '.join(f'{part:g}' for part in parts)} of a concatenation of {total:g} "
-            "(InConcatenationNumber (0020,9162)): copy the whole series"
+            f"{folder} has only parts {', '.join(f'{part:g}' for part in parts)} of a concatenation of "
+            f"{total:g} (InConcatenationNumber (0020,9162)): copy the whole series"
         )
 
 
-def _check_one_volume(path: Path, frames: Sequence[Dataset]) -> None:
+def _check_one_volume(path: AnyPath, frames: Sequence[Dataset]) -> None:
     """Refuses what is no single static stack of slices."""
     for keyword, what in (
         ("StackID", "holds several stacks"),
@@ -390,6 +389,6 @@ def _check_one_volume(path: Path, frames: Sequence[Dataset]) -> None:
         for keyword, (values, refused) in wrong.items():
             if any(map(refused, values)):
                 raise InputError(
-                    f"{path}: {keyword} {tag_of(keyword)} of frame {number} is {values[0]}, no slice of a static "
-                    "emission volume: choose a series of such slices"
+                    f"{path}: {keyword} {tag_of(keyword)} of frame {number} is {values[0]}, no slice of a "
+                    "static emission volume: choose a series of such slices"
                 )

@@ -5,23 +5,28 @@ Nothing that identifies a patient leaves this file: no names, IDs or birth dates
 
 from __future__ import annotations
 
+import os
 import warnings
 from collections.abc import Sequence
-from pathlib import Path
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, BinaryIO
 
 import numpy as np
 import pydicom
+from pydicom.dataelem import RawDataElement
 from pydicom.dataset import Dataset
 from pydicom.errors import InvalidDicomError
+from pydicom.filereader import read_partial
 from pydicom.uid import UID, DeflatedExplicitVRLittleEndian
-from pydicom.valuerep import PersonName
+from pydicom.valuerep import EXPLICIT_VR_LENGTH_32, PersonName
 
 from drmc.errors import InputError
+from drmc.paths import AnyPath
 
 UNDEFINED_LENGTH = 0xFFFFFFFF  # of an element that ends with a delimiter (PS3.5 7.1.1)
 DEEPEST = 16  # sequences in sequences; the standard's objects have no more than half of that
-_DEFER = 4096  # bytes; longer values, the pixel data, stay on the disk until they are asked for
+_DEFER = 4096  # bytes; longer values of private elements stay on the disk
+_FLOAT_PIXEL_DATA, _DOUBLE_FLOAT_PIXEL_DATA, _PIXEL_DATA = 0x7FE00008, 0x7FE00009, 0x7FE00010
 
 # What the SUV rules read, one plain value each, keyed by DICOM keyword.
 _SUV_KEYWORDS = (
@@ -65,48 +70,108 @@ PRIVATE = {
 }
 
 
-def read_dataset(path: Path, only: list[str] | None = None, *, deferred: bool = True) -> Dataset:
-    """The header with its long values, such as the pixel data, left on the disk until they are asked for.
+@dataclass(frozen=True)
+class Header:
+    """The header of a DICOM file as the catalog keeps it.
 
-    Or else the elements `only` (keywords), read whole; or all before the pixel data, where not `deferred`.
+    Attributes:
+        dataset: all elements before the pixel data; long values of private ones, and of all in what is no
+            PET, are left on the disk.
+        has_pixels: whether PixelData (7FE0,0010) begins before the file ends.
+        is_whole: whether the file goes on at least to the end of its pixel data, where their length says.
+        size: bytes of the file.
     """
-    options: dict[str, Any] = {"defer_size": _DEFER} if deferred else {"stop_before_pixels": True}
-    if only is not None:
-        options = {"specific_tags": only}
+
+    dataset: Dataset
+    has_pixels: bool
+    is_whole: bool
+    size: int
+
+
+def read_header(file: BinaryIO) -> Header:
+    """The header of an open file, without its pixel data.
+
+    Raises whatever pydicom does where the file is damaged.
+    """
+    pixels: list[tuple[str | None, int]] = []  # VR and length, once the pixel data are reached
+
+    def at_pixels(tag: Any, vr: str | None, length: int) -> bool:
+        if tag == _PIXEL_DATA:
+            pixels.append((vr, length))
+        return tag in (_FLOAT_PIXEL_DATA, _DOUBLE_FLOAT_PIXEL_DATA, _PIXEL_DATA)
+
+    size = os.fstat(file.fileno()).st_size
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            try:
-                dataset = pydicom.dcmread(path, **options)
-            except InvalidDicomError:
-                dataset = pydicom.dcmread(path, force=True, **options)
-            return _inflated(path) if only is None and deferred and is_deflated(dataset) else dataset
-    except Exception as error:
-        raise InputError(
-            f"{path} cannot be read as DICOM ({type(error).__name__}): it is truncated or damaged; copy the "
-            "series again"
-        ) from None
+        dataset = read_partial(file, at_pixels, defer_size=_DEFER)
+    except InvalidDicomError:
+        file.seek(0)
+        pixels.clear()
+        dataset = read_partial(file, at_pixels, defer_size=_DEFER, force=True)
+    if is_deflated(dataset):
+        file.seek(0)
+        return _read_deflated(file, size)
+    start = file.tell()
+    _read_deferred(file, dataset)
+    if not pixels:
+        return Header(dataset, False, False, size)
+    vr, length = pixels[-1]
+    # PS3.5 7.1.2: an explicit VR of bytes or words has its length in 32 bits after two reserved bytes.
+    value = start + (12 if vr is not None and vr in EXPLICIT_VR_LENGTH_32 else 8)
+    return Header(dataset, True, length == UNDEFINED_LENGTH or value + length <= size, size)
+
+
+def _read_deferred(file: BinaryIO, dataset: Dataset) -> None:
+    """Reads the long values of a PET image's public elements, which were left on the disk."""
+    if text_of(value_of(dataset, "Modality")) != "PT":
+        return  # such as contours, which may be large
+    for tag in list(dataset.keys()):
+        element = dataset.get_item(tag, keep_deferred=True)
+        if isinstance(element, RawDataElement) and element.value is None and element.length:
+            if not tag.is_private:
+                file.seek(element.value_tell)
+                dataset[tag] = element._replace(value=file.read(element.length))
+
+
+def _read_deflated(file: BinaryIO, size: int) -> Header:
+    """The header of a deflated file: no place in the file is an element's, so that it is read whole."""
+    dataset = pydicom.dcmread(file)
+    pixels: Any = dataset.get_item("PixelData")
+    if pixels is not None:
+        if len(pixels.value) < pixels.length != UNDEFINED_LENGTH:
+            raise EOFError("the pixel data are not whole")
+        del dataset["PixelData"]
+    return Header(dataset, pixels is not None, pixels is not None, size)
+
+
+def read_elements(file: BinaryIO, keywords: Sequence[str]) -> Dataset:
+    """The elements with these keywords of an open file.
+
+    Raises whatever pydicom does where the file is damaged.
+    """
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        try:
+            return pydicom.dcmread(file, specific_tags=list(keywords))
+        except InvalidDicomError:
+            file.seek(0)
+            return pydicom.dcmread(file, force=True, specific_tags=list(keywords))
+
+
+def unreadable(path: AnyPath, reason: str) -> InputError:
+    """The refusal of a DICOM file that pydicom could not read."""
+    return InputError(
+        f"{path} cannot be read as DICOM ({reason}): it is truncated or damaged; copy the series again"
+    )
 
 
 def is_deflated(dataset: Dataset) -> bool:
-    """Whether a file's data set is compressed as a whole (PS3.5 A.5), so that no place in the file is an element's."""
+    """Whether a file's data set is compressed as a whole (PS3.5 A.5)."""
     return transfer_syntax(dataset) == DeflatedExplicitVRLittleEndian
 
 
 def transfer_syntax(dataset: Dataset) -> UID:
     """TransferSyntaxUID (0002,0010) of a file that was read, an empty one where it does not say."""
     return UID(text_of(getattr(dataset, "file_meta", Dataset()).get("TransferSyntaxUID")))
-
-
-def _inflated(path: Path) -> Dataset:
-    """The header of a deflated file: nothing of it can be left on the disk, so its pixel data are emptied."""
-    dataset = pydicom.dcmread(path)
-    pixels: Any = dataset.get_item("PixelData")
-    if pixels is not None:
-        if len(pixels.value) < pixels.length != UNDEFINED_LENGTH:
-            raise EOFError("the pixel data are not whole")
-        dataset.add_new("PixelData", "OW", b"")
-    return dataset
 
 
 def value_of(dataset: Dataset, key: Any) -> Any:
@@ -154,7 +219,7 @@ def texts_of(value: Any) -> list[str]:
 
 
 def number_of(value: Any) -> float | None:
-    """A value as a finite number, None where it is none."""
+    """A value as a finite number, None for anything else."""
     try:
         number = float(text_of(value))
     except ValueError:

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import math
-from pathlib import Path
 
 import numpy as np
 from pydicom.dataset import Dataset
 
+from drmc.dicom.catalog import Catalog
 from drmc.dicom.decode import decompressed
-from drmc.dicom.header import number_of, read_dataset, transfer_syntax, value_of
+from drmc.dicom.header import number_of, transfer_syntax, value_of
 from drmc.errors import InputError
+from drmc.paths import AnyPath
 
 NATIVE_SYNTAXES = {
     "1.2.840.10008.1.2",
@@ -35,8 +36,11 @@ _PIXEL_KEYWORDS = [
 ]
 
 
-def rescaled(path: Path, stored: np.ndarray, header: Dataset) -> np.ndarray:
-    """Stored values of one slice by its RescaleSlope (0028,1053) and RescaleIntercept (0028,1052), float64."""
+def rescaled(path: AnyPath, stored: np.ndarray, header: Dataset) -> np.ndarray:
+    """Stored values of one slice rescaled, float64.
+
+    By its RescaleSlope (0028,1053) and RescaleIntercept (0028,1052); InputError without a positive slope.
+    """
     slope, intercept = (number_of(value_of(header, key)) for key in ("RescaleSlope", "RescaleIntercept"))
     if slope is None or slope < 0 or (slope == 0 and stored.any()):
         raise InputError(
@@ -45,9 +49,12 @@ def rescaled(path: Path, stored: np.ndarray, header: Dataset) -> np.ndarray:
     return stored.astype(np.float64) * slope + (intercept or 0.0)
 
 
-def stored_values(path: Path, frames: int, rows: int, columns: int) -> np.ndarray:
-    """Stored integers of the `frames` slices that a file holds, (frames, rows, columns)."""
-    ds = read_dataset(path, _PIXEL_KEYWORDS)
+def stored_values(path: AnyPath, catalog: Catalog, frames: int, rows: int, columns: int) -> np.ndarray:
+    """Stored integers of the `frames` slices that a file holds, (frames, rows, columns).
+
+    Raises InputError where the pixel data are truncated, damaged or of a form that cannot be read.
+    """
+    ds = catalog.elements(path, _PIXEL_KEYWORDS)
     shape = (frames, rows, columns)
 
     def number(keyword: str, default: int) -> int:
@@ -56,8 +63,8 @@ def stored_values(path: Path, frames: int, rows: int, columns: int) -> np.ndarra
 
     if number("SamplesPerPixel", 1) != 1 or number("NumberOfFrames", 1) != frames:
         raise InputError(
-            f"{path}: SamplesPerPixel (0028,0002) is not 1 or NumberOfFrames (0028,0008) not {frames}: export "
-            "the series again"
+            f"{path}: SamplesPerPixel (0028,0002) is not 1 or NumberOfFrames (0028,0008) not {frames}: "
+            "export the series again"
         )
     data = _pixel_bytes(ds)
     if not data:
@@ -73,12 +80,12 @@ def stored_values(path: Path, frames: int, rows: int, columns: int) -> np.ndarra
             f"{path}: BitsAllocated (0028,0100), BitsStored (0028,0101) or HighBit (0028,0102) is not that "
             "of an image: export the series again"
         )
-    said = "x".join(map(str, shape[1:] if frames == 1 else shape))
+    size = "x".join(map(str, shape[1:] if frames == 1 else shape))
     expected = math.prod(shape) * bits // 8
     if len(data) not in (expected, expected + expected % 2):
         word = "truncated" if len(data) < expected else "damaged"
         raise InputError(
-            f"{path} is {word}: {len(data)} bytes of pixel data where {said} voxels of {bits} "
+            f"{path} is {word}: {len(data)} bytes of pixel data where {size} voxels of {bits} "
             f"bits need {expected}; copy the series again"
         )
     order = ">" if syntax == BIG_ENDIAN else "<"
@@ -94,7 +101,7 @@ def _without_unused_bits(values: np.ndarray, used: int) -> np.ndarray:
 
 
 def _pixel_bytes(ds: Dataset) -> bytes | None:
-    """The bytes of PixelData, None where there are none."""
+    """The bytes of PixelData, None without any."""
     try:
         data = ds["PixelData"].value
     except Exception:

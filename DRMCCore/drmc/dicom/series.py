@@ -1,28 +1,27 @@
 """Reading a PET series from DICOM files: which belong together, where slices lie, what headers say.
 
-Classic PET, one slice per file, and multi-frame PET (`drmc.dicom.enhanced`). Nothing that identifies a patient leaves this file: no names, IDs or
-birth dates go into messages, notices or header facts.
+Classic PET, one slice per file, and multi-frame PET (`drmc.dicom.enhanced`). Nothing that identifies a
+patient leaves this file: no names, IDs or birth dates go into messages, notices or header facts.
 """
 
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from pydicom.dataset import Dataset
 
+from drmc.dicom.catalog import Catalog
 from drmc.dicom.choice import PET_CLASSES, Group, choose
 from drmc.dicom.decode import ALWAYS_LOSSY
 from drmc.dicom.enhanced import ENHANCED_PET_CLASS, SYNONYMS, frames_of_series
-from drmc.dicom.finding import folder_files, is_dicom, is_media_directory
+from drmc.dicom.finding import folder_files
 from drmc.dicom.header import (
-    UNDEFINED_LENGTH,
-    is_deflated,
+    Header,
     number_of,
-    read_dataset,
     slice_facts,
     tag_of,
     text_of,
@@ -34,6 +33,7 @@ from drmc.dicom.pixels import rescaled, stored_values
 from drmc.dicom.stack import frame_number, slice_label, stacked
 from drmc.errors import InputError
 from drmc.imaging.geometry import Geometry
+from drmc.paths import AnyPath, part, plain
 
 # What reports show, by keyword.
 _REPORTED = {
@@ -55,38 +55,71 @@ _REPORTED = {
 
 
 @dataclass
-class PETSeries:
-    """One PET series, everything in slice order.
+class SeriesHeaders:
+    """One PET series as its headers describe it, everything in slice order.
 
-    `array` float32 (z, y, x) of rescaled values; `slices` one mapping of header facts each, for `suv.decide`;
-    `header` facts for reports; `files` one per slice, or those of the multi-frame image; `synonyms` what the
-    elements that the SUV rules name are called in this series; `frame_of_reference` (0020,0052) and `uid` (0020,000E).
+    Attributes:
+        geometry: where the voxels lie.
+        slices: header facts of each slice, for `drmc.suv.rules.decide`.
+        header: facts for reports; none identifies the patient.
+        notices: what the reader of a report should know of the series.
+        files: one for each slice, or those of the multi-frame image.
+        synonyms: what the elements that the SUV rules name are called in this series.
+        frame_of_reference: FrameOfReferenceUID (0020,0052).
+        uid: SeriesInstanceUID (0020,000E).
     """
 
-    array: np.ndarray
     geometry: Geometry
     slices: list[dict[str, Any]]
     header: dict[str, Any]
     notices: list[str]
     files: list[Path]
-    synonyms: dict[str, str] = field(default_factory=dict)
-    frame_of_reference: str | None = None
-    uid: str | None = None
+    synonyms: dict[str, str]
+    frame_of_reference: str | None
+    uid: str | None
+    _path: AnyPath
+    _loaded: list[tuple[AnyPath, Dataset]]
+
+    def read_voxels(self, catalog: Catalog) -> np.ndarray:
+        """Rescaled values, float32 (z, y, x); every file is read once.
+
+        Raises InputError where pixel data are damaged or cannot be decoded, or values are not finite.
+        """
+        array = np.empty(self.geometry.shape, np.float32)
+        slices: dict[AnyPath, list[int]] = {}
+        for z, (file, _) in enumerate(self._loaded):
+            slices.setdefault(file, []).append(z)
+        with np.errstate(over="ignore"):
+            for file, indices in slices.items():
+                stored = stored_values(file, catalog, len(indices), *self.geometry.shape[1:])
+                for z in indices:
+                    header = self._loaded[z][1]
+                    array[z] = rescaled(file, stored[frame_number(header) - 1], header)
+        bad = int(array.size - np.count_nonzero(np.isfinite(array)))
+        if bad:
+            raise InputError(
+                f"{self._path} has {bad} voxels that are NaN or infinite: check RescaleSlope (0028,1053)"
+            )
+        return array
 
 
-def read_pet_series(
-    path: str | Path, series_uid: str | None = None, series_description: str | None = None
-) -> PETSeries:
-    """Reads the PET series of a folder, or the series that one file belongs to.
+def read_series_headers(
+    path: AnyPath,
+    catalog: Catalog,
+    series_uid: str | None = None,
+    series_description: str | None = None,
+) -> SeriesHeaders:
+    """Reads the headers of the PET series of a folder, or of the series that one file belongs to.
 
-    Of several series the only attenuation-corrected one is taken, or the one with this UID, or the only one whose
-    description holds this text (drmc.dicom.choice).
-    Sorts the slices by position along their normal, whatever the files' order, and rescales each by its own
-    slope. Raises InputError where there is no such series, or it is not one static, complete volume.
+    Of several series the only attenuation-corrected one is taken, or the one with this UID, or the only one
+    whose description holds this text (drmc.dicom.choice). The slices are sorted by position along their
+    normal, whatever the files' order.
+
+    Raises:
+        InputError: there is no such series, or it is not one static, complete volume.
     """
-    path = Path(path)
-    folder = path if path.is_dir() else path.parent
-    groups, notices = _scan(path, folder)
+    whole = path if path.is_dir() else path.parent
+    groups, notices = _scan(path, whole, catalog)
     if not path.is_dir():
         mine = next((g for g in groups if any(os.path.samefile(file, path) for file, _ in g.loaded)), None)
         if mine is None:
@@ -103,11 +136,41 @@ def read_pet_series(
         loaded = frames_of_series(loaded)
     _check_same(loaded)
     loaded, geometry, more = stacked(loaded)
-    notices += more
-    array = _voxels(loaded, geometry)
-    bad = int(array.size - np.count_nonzero(np.isfinite(array)))
-    if bad:
-        raise InputError(f"{path} has {bad} voxels that are NaN or infinite: check RescaleSlope (0028,1053)")
+    notices += [*more, *_series_notices(group, loaded)]
+    first = group.loaded[0][1]
+    return SeriesHeaders(
+        geometry,
+        [slice_facts(header) for _, header in loaded],
+        _reported(loaded, geometry),
+        notices,
+        list(dict.fromkeys(plain(file) for file, _ in loaded)),
+        SYNONYMS if group.sop_class == ENHANCED_PET_CLASS else {},
+        text_of(value_of(first, "FrameOfReferenceUID")) or None,
+        text_of(value_of(first, "SeriesInstanceUID")) or None,
+        path,
+        loaded,
+    )
+
+
+@dataclass
+class PETSeries(SeriesHeaders):
+    """One PET series with its voxels, `array` float32 (z, y, x) of rescaled values."""
+
+    array: np.ndarray
+
+
+def read_pet_series(
+    path: str | Path, series_uid: str | None = None, series_description: str | None = None
+) -> PETSeries:
+    """Reads headers and voxels of a PET series; arguments and errors as of `read_series_headers`."""
+    catalog = Catalog()
+    headers = read_series_headers(Path(path), catalog, series_uid, series_description)
+    return PETSeries(**vars(headers), array=headers.read_voxels(catalog))
+
+
+def _series_notices(group: Group, loaded: list[tuple[AnyPath, Dataset]]) -> list[str]:
+    """Notices on slices that seem to be missing and on lossy compression."""
+    notices = []
     announced = number_of(value_of(loaded[0][1], "NumberOfSlices"))
     if announced and int(announced) != len(loaded):
         notices.append(
@@ -116,93 +179,68 @@ def read_pet_series(
         )
     lossy = [uid for _, header in group.loaded if (uid := transfer_syntax(header)) in ALWAYS_LOSSY]
     if lossy or any(text_of(value_of(header, "LossyImageCompression")) == "01" for _, header in loaded):
-        said = f"by {lossy[0].name} (0002,0010)" if lossy else "(0028,2110)"
-        notices.append(f"the pixel data were compressed with loss {said}: SUV figures may differ from it")
-    first = group.loaded[0][1]
-    return PETSeries(
-        array,
-        geometry,
-        [slice_facts(header) for _, header in loaded],
-        _reported(loaded, geometry),
-        notices,
-        list(dict.fromkeys(file for file, _ in loaded)),
-        SYNONYMS if group.sop_class == ENHANCED_PET_CLASS else {},
-        text_of(value_of(first, "FrameOfReferenceUID")) or None,
-        text_of(value_of(first, "SeriesInstanceUID")) or None,
-    )
+        how = f"by {lossy[0].name} (0002,0010)" if lossy else "(0028,2110)"
+        notices.append(f"the pixel data were compressed with loss {how}: SUV figures may differ from it")
+    return notices
 
 
-def _voxels(loaded: list[tuple[Path, Dataset]], geometry: Geometry) -> np.ndarray:
-    """Rescaled values, float32 (z, y, x); every file is read once."""
-    array = np.empty(geometry.shape, np.float32)
-    slices: dict[Path, list[int]] = {}
-    for z, (file, _) in enumerate(loaded):
-        slices.setdefault(file, []).append(z)
-    with np.errstate(over="ignore"):
-        for file, indices in slices.items():
-            stored = stored_values(file, len(indices), *geometry.shape[1:])
-            for z in indices:
-                header = loaded[z][1]
-                array[z] = rescaled(file, stored[frame_number(header) - 1], header)
-    return array
-
-
-def _scan(path: Path, folder: Path) -> tuple[list[Group], list[str]]:
-    """Groups the DICOM files of a folder by series."""
-    if is_media_directory(path):
+def _scan(path: AnyPath, whole: AnyPath, catalog: Catalog) -> tuple[list[Group], list[str]]:
+    """Groups the DICOM files of the folder `whole` by series."""
+    if catalog.is_media_directory(plain(path)):
         raise InputError(
             f"{path} is the directory of a medium (DICOMDIR), no image: choose the folder of a PET series"
         )
-    if not path.is_dir() and not is_dicom(path):
+    if not path.is_dir() and not catalog.is_dicom(plain(path)):
         raise InputError(f"{path} is no DICOM, NIfTI, NRRD or MetaImage file: choose a PET scan")
+    folder = plain(whole)
     groups: dict[str, Group] = {}
     others = 0
     for file in folder_files(folder):
-        header = read_dataset(file) if is_dicom(file) else None
+        header = _image_header(part(whole, file), catalog)
         if header is None:
-            if file.suffix.lower() == ".dcm" and file.stat().st_size < 132:
-                raise InputError(f"{file} is truncated ({file.stat().st_size} bytes): copy the series again")
-            others += 1
-        elif "DirectoryRecordSequence" in header:
             others += 1
         else:
-            uid = text_of(value_of(header, "SeriesInstanceUID"))
-            if not uid or not text_of(value_of(header, "Modality")):
-                raise InputError(
-                    f"{file} is truncated or damaged: it lacks SeriesInstanceUID (0020,000E) or Modality "
-                    "(0008,0060); copy the series again"
-                )
-            if text_of(value_of(header, "SOPClassUID")) in PET_CLASSES:
-                _check_whole(file, header)
-            groups.setdefault(uid, Group(uid, [])).loaded.append((file, header))
+            uid = text_of(value_of(header.dataset, "SeriesInstanceUID"))
+            groups.setdefault(uid, Group(uid, [])).loaded.append((part(whole, file), header.dataset))
     if groups:
         notices = [f"{others} files that are no DICOM images were ignored"] if others else []
         return list(groups.values()), notices
     if others:
         raise InputError(
-            f"{folder} holds no DICOM image ({others} other files): choose a folder with a PET series"
+            f"{whole} holds no DICOM image ({others} other files): choose a folder with a PET series"
         )
     inside = sum(p.is_dir() for p in folder.iterdir())
     hint = f"holds only {inside} sub-folders: choose the one with the PET series"
-    raise InputError(f"{folder} {hint if inside else 'is empty: choose a folder with a PET series'}")
+    raise InputError(f"{whole} {hint if inside else 'is empty: choose a folder with a PET series'}")
 
 
-def _check_whole(path: Path, header: Dataset) -> None:
-    """Refuses a file that ends before its pixel data do: whatever is missing was written after that point."""
-    pixels = header.get_item("PixelData", keep_deferred=True)
-    if pixels is not None and is_deflated(header):
-        return  # its reader has seen them whole
-    size = path.stat().st_size
-    length = getattr(pixels, "length", 0)
-    start = getattr(pixels, "value_tell", 0)
-    if pixels is None or (length != UNDEFINED_LENGTH and start + length > size):
+def _image_header(file: AnyPath, catalog: Catalog) -> Header | None:
+    """The header of a DICOM image, None for any other file; InputError where it is truncated or damaged."""
+    if not catalog.is_dicom(plain(file)):
+        if file.suffix.lower() == ".dcm" and file.stat().st_size < 132:
+            raise InputError(f"{file} is truncated ({file.stat().st_size} bytes): copy the series again")
+        return None
+    if catalog.is_media_directory(plain(file)):
+        return None
+    header = catalog.header(file)
+    if "DirectoryRecordSequence" in header.dataset:
+        return None
+    uid, modality = (text_of(value_of(header.dataset, key)) for key in ("SeriesInstanceUID", "Modality"))
+    if not uid or not modality:
         raise InputError(
-            f"{path} is truncated: its {size} bytes end before the pixel data (7FE0,0010) do; copy the "
-            "series again"
+            f"{file} is truncated or damaged: it lacks SeriesInstanceUID (0020,000E) or Modality "
+            "(0008,0060); copy the series again"
         )
+    # Whatever is missing was written after the point where the file ends.
+    if text_of(value_of(header.dataset, "SOPClassUID")) in PET_CLASSES and not header.is_whole:
+        raise InputError(
+            f"{file} is truncated: its {header.size} bytes end before the pixel data (7FE0,0010) do; copy "
+            "the series again"
+        )
+    return header
 
 
-def _check_kind(group: Group, path: Path) -> None:
+def _check_kind(group: Group, path: AnyPath) -> None:
     if group.modality != "PT":
         raise InputError(
             f"{path} holds a {group.modality} series (Modality (0008,0060), {len(group.loaded)} images), not "
@@ -218,7 +256,7 @@ def _check_kind(group: Group, path: Path) -> None:
 _SAME = ("SOPClassUID", "Modality", "Rows", "Columns", "PixelSpacing", "FrameOfReferenceUID", "SeriesType")
 
 
-def _check_same(loaded: list[tuple[Path, Dataset]], keywords: tuple[str, ...] = _SAME) -> None:
+def _check_same(loaded: list[tuple[AnyPath, Dataset]], keywords: tuple[str, ...] = _SAME) -> None:
     """One kind of image on one matrix; static slices."""
     first = loaded[0][1]
     for keyword in keywords:
@@ -227,8 +265,8 @@ def _check_same(loaded: list[tuple[Path, Dataset]], keywords: tuple[str, ...] = 
             value = value_of(header, keyword)
             if value != expected and not _close(value, expected):
                 raise InputError(
-                    f"{keyword} {tag_of(keyword)} differs within the series ({slice_label(path, header)}: {value}, "
-                    f"{slice_label(*loaded[0])}: {expected}): keep one series per folder"
+                    f"{keyword} {tag_of(keyword)} differs within the series ({slice_label(path, header)}: "
+                    f"{value}, {slice_label(*loaded[0])}: {expected}): keep one series per folder"
                 )
     types = texts_of(value_of(first, "SeriesType"))
     if types and types[0] in ("DYNAMIC", "GATED"):
@@ -249,7 +287,7 @@ def _close(value: Any, expected: Any) -> bool:
     return all(a is not None and b is not None and abs(a - b) <= 1e-4 * abs(b) for a, b in pairs)
 
 
-def _reported(loaded: list[tuple[Path, Dataset]], geometry: Geometry) -> dict[str, Any]:
+def _reported(loaded: list[tuple[AnyPath, Dataset]], geometry: Geometry) -> dict[str, Any]:
     """Facts for reports: none of them identifies the patient."""
     first = loaded[0][1]
     header: dict[str, Any] = {}

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import numpy as np
 from pydicom.dataset import Dataset
 
@@ -11,6 +9,7 @@ from drmc.dicom.header import number_of, tag_of, text_of, value_of
 from drmc.errors import InputError
 from drmc.imaging.geometry import Geometry, triple
 from drmc.imaging.integrity import ORTHONORMAL_TOLERANCE
+from drmc.paths import AnyPath
 
 STEP_TOLERANCE = 0.10  # of the median slice step; more is a gap
 SHEAR_TOLERANCE_MM = 0.1  # slices may be shifted in their plane by this much
@@ -21,7 +20,7 @@ def frame_number(header: Dataset) -> int:
     return int(number_of(value_of(header, "ReferencedFrameNumber")) or 1)
 
 
-def slice_label(path: Path, header: Dataset) -> str:
+def slice_label(path: AnyPath, header: Dataset) -> str:
     """A slice in messages: its file's name, and the frame in a multi-frame file."""
     return path.name + (f" frame {frame_number(header)}" if "ReferencedFrameNumber" in header else "")
 
@@ -29,7 +28,7 @@ def slice_label(path: Path, header: Dataset) -> str:
 _TIMES = ("AcquisitionTime", "AcquisitionDateTime", "FrameReferenceTime")
 
 
-def vector_of(path: Path, ds: Dataset, keyword: str, length: int) -> np.ndarray:
+def vector_of(path: AnyPath, ds: Dataset, keyword: str, length: int) -> np.ndarray:
     """The `length` numbers of an element, float64; InputError where they are missing or damaged."""
     value = value_of(ds, keyword)
     numbers = [number_of(v) for v in value] if isinstance(value, list) else []
@@ -40,7 +39,7 @@ def vector_of(path: Path, ds: Dataset, keyword: str, length: int) -> np.ndarray:
     return np.array(numbers)
 
 
-def plane_axes(orientation: np.ndarray, path: Path) -> tuple[np.ndarray, np.ndarray]:
+def plane_axes(orientation: np.ndarray, path: AnyPath) -> tuple[np.ndarray, np.ndarray]:
     """The unit vectors of a row and a column, at right angles, of ImageOrientationPatient (0020,0037) (6,).
 
     Raises InputError where their lengths or their angle are off by more than ORTHONORMAL_TOLERANCE.
@@ -48,9 +47,10 @@ def plane_axes(orientation: np.ndarray, path: Path) -> tuple[np.ndarray, np.ndar
     row, column = orientation[:3], orientation[3:]
     if np.abs([row @ row - 1, column @ column - 1, row @ column]).max() > ORTHONORMAL_TOLERANCE:
         raise InputError(
-            f"{path}: ImageOrientationPatient (0020,0037) is no pair of unit vectors at right angles (lengths "
-            f"{np.linalg.norm(row):.6g} and {np.linalg.norm(column):.6g}, product {row @ column:.4g}), so its axes are "
-            "not orthonormal: export it again, or resample it onto a grid that is not sheared"
+            f"{path}: ImageOrientationPatient (0020,0037) is no pair of unit vectors at right angles "
+            f"(lengths {np.linalg.norm(row):.6g} and {np.linalg.norm(column):.6g}, product "
+            f"{row @ column:.4g}), so its axes are not orthonormal: export it again, or resample it onto a "
+            "grid that is not sheared"
         )
     row = row / np.linalg.norm(row)
     column = column - (column @ row) * row
@@ -58,8 +58,8 @@ def plane_axes(orientation: np.ndarray, path: Path) -> tuple[np.ndarray, np.ndar
 
 
 def stacked(
-    loaded: list[tuple[Path, Dataset]],
-) -> tuple[list[tuple[Path, Dataset]], Geometry, list[str]]:
+    loaded: list[tuple[AnyPath, Dataset]],
+) -> tuple[list[tuple[AnyPath, Dataset]], Geometry, list[str]]:
     """The slices in ascending position along their normal, and the grid they make."""
     path, first = loaded[0]
     orientation = vector_of(path, first, "ImageOrientationPatient", 6)
@@ -112,7 +112,7 @@ def stacked(
     return loaded, geometry, notices
 
 
-def _step(loaded: list[tuple[Path, Dataset]], along: np.ndarray) -> tuple[float, list[str]]:
+def _step(loaded: list[tuple[AnyPath, Dataset]], along: np.ndarray) -> tuple[float, list[str]]:
     steps = np.diff(along)
     median = float(np.median(steps))
     folder = loaded[0][0].parent
@@ -129,8 +129,9 @@ def _step(loaded: list[tuple[Path, Dataset]], along: np.ndarray) -> tuple[float,
     if off.any():
         worst = int(np.argmax(np.abs(steps - median)))
         raise InputError(
-            f"{folder}: slices are missing: the step after {slice_label(*loaded[worst])} is {steps[worst]:.3f} mm, "
-            f"the usual one {median:.3f} mm (ImagePositionPatient (0020,0032)); copy the whole series"
+            f"{folder}: slices are missing: the step after {slice_label(*loaded[worst])} is "
+            f"{steps[worst]:.3f} mm, the usual one {median:.3f} mm (ImagePositionPatient (0020,0032)); copy "
+            "the whole series"
         )
     notices = []
     mean = float((along[-1] - along[0]) / (len(along) - 1))

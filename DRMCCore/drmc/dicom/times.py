@@ -1,4 +1,4 @@
-"""Dates and times of a DICOM header that are none, for a refusal that would else call them missing."""
+"""Dates and times of a DICOM header that cannot be read, for a refusal that would else call them missing."""
 
 from __future__ import annotations
 
@@ -24,8 +24,10 @@ _LONGEST = 40  # characters of a value that are shown
 
 
 def unreadable_times(slices: Sequence[Mapping[str, Any]], synonyms: Mapping[str, str] | None = None) -> str:
-    """Name, tag and value of each date or time in the slices' header facts that is none, as the end of a message; "" where
-    all can be read. `synonyms`: what the elements are called in this series."""
+    """Name, tag and value of each date or time in header facts that cannot be read, as the end of a message.
+
+    "" where all can be read. `synonyms`: what the elements are called in this series.
+    """
     found = []
     for keyword, parse in _PARSERS.items():
         for value in dict.fromkeys(text_of(facts.get(keyword)) for facts in slices):

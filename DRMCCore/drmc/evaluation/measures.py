@@ -20,6 +20,7 @@ from drmc.imaging.resampling import resample_to_grid
 from drmc.measures.bias import BIAS_QUANTITIES, lesion_bias
 from drmc.measures.lesions import lesion_table
 from drmc.measures.metrics import SUV_RANGE, nrmse, psnr, ssim
+from drmc.measures.rows import LesionRow
 from drmc.segments.reading import read_segments
 from drmc.segments.segment import Segment
 from drmc.simulation.liver import inside_liver
@@ -108,14 +109,14 @@ class Pair:
         return mask if mask.any() else None
 
     @cached_property
-    def tables(self) -> dict[str, list[dict[str, Any]]]:
+    def tables(self) -> dict[str, list[LesionRow]]:
         """Lesion tables of what the images are compared with: full dose, and truth where it is known."""
         found = {"full": self._table(REFERENCE, self.full)}
         if self.truth is not None:
             found["truth"] = self._table(REFERENCE, self.truth)
         return found
 
-    def _table(self, stage: str, image: np.ndarray) -> list[dict[str, Any]]:
+    def _table(self, stage: str, image: np.ndarray) -> list[LesionRow]:
         return lesion_table(self.case.case_id, self.segments, {stage: image}, self.geometry)
 
     def metrics(self, estimate: np.ndarray) -> dict[str, float]:
@@ -154,14 +155,15 @@ class Pair:
         found = {
             row["segment"]: {
                 "lesion": row["segment"],
-                "diameter_mm": sphere_diameter(row["volume_ml"]),
+                "diameter_mm": sphere_diameter(row["volume_ml"] or 0.0),
                 **{quantity: row[quantity] for quantity in BIAS_QUANTITIES.values()},
             }
             for row in rows
         }
         for against, table in self.tables.items():
             for entry in lesion_bias([*rows, *table])["lesions"]:
-                found[entry["segment"]][against] = {q: entry[f"signed_{q}"] for q in BIAS_QUANTITIES}
+                signed = dict(entry)
+                found[entry["segment"]][against] = {q: signed[f"signed_{q}"] for q in BIAS_QUANTITIES}
         return list(found.values())
 
 

@@ -17,6 +17,7 @@ from drmc.imaging.body import LEAST_BODY_SUV, body_mask
 from drmc.imaging.geometry import Geometry
 from drmc.imaging.smoothing import smooth
 from drmc.measures.lesions import lesion_table
+from drmc.measures.rows import Quantity
 from drmc.pages.views import anatomical_spacing, to_anatomical
 from drmc.pet.reading import read_volume
 from drmc.pet.volume import PETVolume
@@ -24,7 +25,7 @@ from drmc.segments.reading import read_segments
 from drmc.segments.segment import Segment
 from drmc.simulation.liver import LESION_MARGIN_MM, find_liver
 
-QUANTITIES = ("suv_mean", "suv_max", "suv_peak")
+QUANTITIES: tuple[Quantity, ...] = ("suv_mean", "suv_max", "suv_peak")
 
 
 def measure_real_scan(

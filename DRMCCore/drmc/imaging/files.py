@@ -12,29 +12,18 @@ from drmc.errors import DRMCError, InputError, NotFiniteError
 from drmc.files import atomic_path, is_full_disk, plain_path
 from drmc.imaging.geometry import Geometry
 from drmc.imaging.integrity import check_grid, check_written, image_reader, itk_reason
+from drmc.paths import AnyPath
 
 
-def read_image(path: str | Path) -> sitk.Image:
+def read_image(path: str | AnyPath) -> sitk.Image:
     """Reads a scalar 3-D image from a NIfTI, NRRD or MetaImage file, in its own pixel type.
 
     Raises:
         InputError: the file is missing, damaged, of another format, or not one scalar real-valued 3-D image.
     """
-    path = Path(path)
+    path = Path(path) if isinstance(path, str) else path
     with image_reader(path, "an image") as reader:
-        reader.ReadImageInformation()
-        size = reader.GetSize()
-        if reader.GetNumberOfComponents() != 1:
-            raise InputError(
-                f"{path} has {reader.GetNumberOfComponents()} values per voxel: use a scalar image"
-            )
-        if "complex" in sitk.GetPixelIDValueAsString(reader.GetPixelID()):
-            raise InputError(f"{path} has complex values: use a real-valued image")
-        if len(size) < 3 or any(n != 1 for n in size[3:]):
-            shown = "x".join(map(str, size))
-            raise InputError(f"{path} is {len(size)}-D ({shown}): use one 3-D image, such as a single frame")
-        if min(size) < 1:
-            raise InputError(f"{path} is empty ({'x'.join(map(str, size))}): use an image with voxels")
+        _read_information(reader, path)
         image = reader.Execute()
     while image.GetDimension() > 3:
         image = sitk.Extract(image, [*image.GetSize()[:-1], 0], [0] * image.GetDimension())
@@ -42,7 +31,32 @@ def read_image(path: str | Path) -> sitk.Image:
     return image
 
 
-def finite_float32(array: np.ndarray, path: Path) -> np.ndarray:
+def read_image_header(path: AnyPath) -> sitk.ImageFileReader:
+    """Reads the header of such an image, with its size and its text fields, and no voxel.
+
+    Raises:
+        InputError: as `read_image`, except for what only the voxels show.
+    """
+    with image_reader(path, "an image", header_only=True) as reader:
+        _read_information(reader, path)
+        return reader
+
+
+def _read_information(reader: sitk.ImageFileReader, path: AnyPath) -> None:
+    reader.ReadImageInformation()
+    size = reader.GetSize()
+    if reader.GetNumberOfComponents() != 1:
+        raise InputError(f"{path} has {reader.GetNumberOfComponents()} values per voxel: use a scalar image")
+    if "complex" in sitk.GetPixelIDValueAsString(reader.GetPixelID()):
+        raise InputError(f"{path} has complex values: use a real-valued image")
+    if len(size) < 3 or any(n != 1 for n in size[3:]):
+        shown = "x".join(map(str, size))
+        raise InputError(f"{path} is {len(size)}-D ({shown}): use one 3-D image, such as a single frame")
+    if min(size) < 1:
+        raise InputError(f"{path} is empty ({'x'.join(map(str, size))}): use an image with voxels")
+
+
+def finite_float32(array: np.ndarray, path: AnyPath) -> np.ndarray:
     """The array as contiguous float32; `path` is for the message.
 
     Raises:

@@ -19,6 +19,7 @@ from drmc.errors import InputError, NotFiniteError
 from drmc.files import check_regular, plain_path
 from drmc.imaging import nifti_header
 from drmc.imaging.formats import MHA, NIFTI, NRRD, image_kind
+from drmc.paths import AnyPath
 
 # Named explicitly, because ITK does not recognize endings in upper case.
 _IMAGE_IO = {NIFTI: "NiftiImageIO", NRRD: "NrrdImageIO", MHA: "MetaImageIO"}
@@ -30,12 +31,13 @@ RESAMPLE = (
 
 
 @contextmanager
-def image_reader(path: Path, what: str) -> Iterator[sitk.ImageFileReader]:
+def image_reader(path: AnyPath, what: str, *, header_only: bool = False) -> Iterator[sitk.ImageFileReader]:
     """Yields an ITK reader for an image file, after the checks that its format allows.
 
     Args:
         path: the file.
         what: what it should be, for messages ("an image").
+        header_only: whether the voxels are not checked, because nobody reads them.
 
     Raises:
         InputError: the file does not exist, is truncated, contradicts itself (two transforms), or ITK cannot
@@ -45,11 +47,12 @@ def image_reader(path: Path, what: str) -> Iterator[sitk.ImageFileReader]:
     check_regular(path)
     if not path.is_file():
         raise InputError(f"{path} cannot be read: it does not exist, check the path of the image")
-    _check_whole(path)
+    if not header_only:
+        _check_whole(path)
     warned = sitk.ProcessObject.GetGlobalWarningDisplay()
     sitk.ProcessObject.SetGlobalWarningDisplay(False)
     try:
-        with plain_path(path) as plain:
+        with plain_path(Path(path)) as plain:
             reader = sitk.ImageFileReader()
             reader.SetFileName(str(plain))
             reader.SetImageIO(_IMAGE_IO.get(image_kind(path) or "", ""))
@@ -65,7 +68,7 @@ def image_reader(path: Path, what: str) -> Iterator[sitk.ImageFileReader]:
         sitk.ProcessObject.SetGlobalWarningDisplay(warned)
 
 
-def check_grid(image: sitk.Image, path: Path) -> None:
+def check_grid(image: sitk.Image, path: AnyPath) -> None:
     """Checks the first three axes of an image; `path` is for messages.
 
     Raises:
@@ -116,7 +119,7 @@ def itk_reason(error: Exception) -> str:
 _DAMAGED = (EOFError, OSError, ValueError, KeyError, IndexError, struct.error, zlib.error)
 
 
-def _check_whole(path: Path) -> None:
+def _check_whole(path: AnyPath) -> None:
     """Refuses files that ITK would silently repair.
 
     It fills the missing end of a truncated NIfTI or compressed NRRD, and sets NaN voxels of a NIfTI to 0.
@@ -140,7 +143,7 @@ def _expect(have: int, need: int) -> None:
         raise EOFError(f"{have} bytes of voxels where its header needs {need}")
 
 
-def _check_nifti(path: Path) -> None:
+def _check_nifti(path: AnyPath) -> None:
     with gzip.open(path) if path.name.lower().endswith(".gz") else open(path, "rb") as file:
         start = file.read(540)
         order = next((o for o in "<>" if struct.unpack_from(f"{o}i", start)[0] in (348, 540)), None)
@@ -179,7 +182,7 @@ _BYTES = {
 }
 
 
-def _check_nrrd(path: Path) -> None:
+def _check_nrrd(path: AnyPath) -> None:
     with open(path, "rb") as file:
         lines: list[str] = []
         while (line := file.readline(1 << 20).strip()) and len(lines) < 100_000:
@@ -200,7 +203,7 @@ def _check_nrrd(path: Path) -> None:
             _expect(path.stat().st_size - file.tell(), needed)
 
 
-def _check_metaimage(path: Path) -> None:
+def _check_metaimage(path: AnyPath) -> None:
     with open(path, "rb") as file:
         start = file.read(1 << 16)
     match = re.search(rb"ElementDataFile\s*=\s*(\S+)[ \t]*\r?\n?", start)

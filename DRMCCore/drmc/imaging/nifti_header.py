@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import math
 import struct
-from pathlib import Path
 
 import numpy as np
 
 from drmc.errors import InputError
+from drmc.paths import AnyPath
 
 TRANSFORM_TOLERANCE = 0.1  # voxels: sform and qform may place any voxel this far apart
 # Offset and type of dim, pixdim, the codes of qform and sform, the quaternion with its offset, and the sform,
@@ -35,7 +35,7 @@ _FIELDS = {
 }
 
 
-def check_transforms(path: Path, header: bytes, order: str) -> None:
+def check_transforms(path: AnyPath, header: bytes, order: str) -> None:
     """Refuses a file whose sform and qform place a voxel more than TRANSFORM_TOLERANCE apart.
 
     Args:

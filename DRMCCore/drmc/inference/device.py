@@ -34,7 +34,7 @@ def choose_device(wanted: str) -> torch.device:
 
 
 def choose_precision(wanted: str, device: torch.device, notices: list[str]) -> str:
-    """ "fp32" or "bf16" for a device; InputError where it cannot compute so."""
+    """Resolves a precision to "fp32" or "bf16". Raises InputError where the device cannot compute so."""
     if wanted not in ("auto", "fp32", "bf16"):
         raise InputError(f"precision {wanted!r}: must be auto, fp32 or bf16")
     if wanted == "auto":
@@ -61,8 +61,9 @@ def computes_in_bf16(device: torch.device) -> bool:
 def tiles_at_once(network: ResidualNetwork, tile: int, device: torch.device, precision: str) -> int:
     """Tiles to compute at once: one for each core of a CPU, on CUDA 1 to 4, as free memory allows; 1 on MPS.
 
-    A tile is taken to need 16 times the memory of its features (the fused form measured on a CPU: 8), and half of
-    what is free is used. Few at once on CUDA: an expert is skipped only where all tiles of a batch close it.
+    A tile is taken to need 16 times the memory of its features (the fused form measured on a CPU: 8), and
+    half of what is free is used. Few at once on CUDA: an expert is skipped only where all tiles of a batch
+    close it.
     """
     per_tile = 16 * tile**3 * network.config.features_per_voxel * (2 if precision == "bf16" else 4)
     if device.type == "cpu":

@@ -19,9 +19,10 @@ _OVERLAP_WEIGHT = 1e-3
 def place_tiles(mask_zyx: np.ndarray, tile: int, overlap: int, margin: int = 0) -> np.ndarray:
     """Places few cubic tiles so that every voxel of the mask lies in one, and neighbors overlap.
 
-    The mask is cut along one axis into slabs as thick as a tile, each slab along the next axis into bars, each bar
-    along the last into tiles. Where slabs and bars begin is chosen by dynamic programming so that the tiles are
-    fewest, and among equals so that the overlaps are even. Of the six orders of the axes the best is taken.
+    The mask is cut along one axis into slabs as thick as a tile, each slab along the next axis into bars,
+    each bar along the last into tiles. Where slabs and bars begin is chosen by dynamic programming so that
+    the tiles are fewest, and among equals so that the overlaps are even. Of the six orders of the axes the
+    best is taken.
 
     Args:
         mask_zyx: bool (z, y, x).
@@ -30,8 +31,9 @@ def place_tiles(mask_zyx: np.ndarray, tile: int, overlap: int, margin: int = 0) 
         margin: width of surrounding air that the tiles should take in where there is room.
 
     Returns:
-        int array (T, 3), first voxel (z, y, x) of each tile in ascending order; every tile holds some of the mask.
-        Along an axis shorter than a tile the only start is negative or zero, and the image lies in the middle.
+        int array (T, 3), first voxel (z, y, x) of each tile in ascending order; every tile holds some of the
+        mask. Along an axis shorter than a tile the only start is negative or zero, and the image lies in the
+        middle.
     """
     # Pairs of voxels are as good as voxels, and eight times fewer.
     pair = 2 if tile % 2 == 0 and tile >= 32 else 1
@@ -58,12 +60,12 @@ def _pairs(mask: np.ndarray) -> np.ndarray:
 
 
 def _within(start: int, tile: int, size: int) -> int:
-    """The start of a tile moved into the image, which it covers as before; in the middle where it is too short."""
+    """The start of a tile moved into the image; where that is too short, the image lies in its middle."""
     return -((tile - size) // 2) if size <= tile else min(max(start, 0), size - tile)
 
 
 def _place(mask: np.ndarray, tile: int, overlap: int) -> list[tuple[int, ...]]:
-    """Starts of tiles over an n-dimensional mask; the first and the last of a row may reach beyond the image."""
+    """Starts of tiles over an n-dimensional mask; at its ends they may reach beyond the image."""
     if mask.ndim == 1:
         return [(start,) for start in _place_along(mask, tile, overlap)]
     occupied = np.flatnonzero(mask.any(axis=tuple(range(1, mask.ndim))))
@@ -94,7 +96,7 @@ def _cheapest(occupied: np.ndarray, tile: int, overlap: int, cost: Callable[[int
     best, follower = np.zeros(len(starts)), np.full(len(starts), -1)
 
     def following(end: int) -> tuple[int, np.ndarray]:
-        """First candidate for a slab after all before `end` is covered, and the costs from it and each further on."""
+        """The first candidate for the slab after `end`, and the costs from it and from each later one on."""
         uncovered = occupied[np.searchsorted(occupied, end)]
         meet = uncovered == end
         latest = end - overlap if meet else uncovered

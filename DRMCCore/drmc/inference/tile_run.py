@@ -1,4 +1,4 @@
-"""The network over the tiles of one scan: on a processor several tiles at a time, one thread each; elsewhere batches.
+"""The network over the tiles of a scan: on a CPU several tiles at a time, one thread each; elsewhere batches.
 
 Axis legend: arrays (z, y, x); B tiles of a batch, T tiles of a scan, L router layers, M experts; SUV in g/ml.
 """
@@ -31,7 +31,10 @@ _POLL_SECONDS = 0.1
 
 
 class TileOutput(NamedTuple):
-    """What the network gives for B tiles: first voxels (B, 3), residual [SUV] (B, D, H, W), gates (B, L, M)."""
+    """The network's output for B tiles.
+
+    starts: first voxels (B, 3); residual: SUV (B, D, H, W); gates: (B, L, M).
+    """
 
     starts: np.ndarray
     residual: np.ndarray
@@ -41,8 +44,9 @@ class TileOutput(NamedTuple):
 class TileRun:
     """Computes the tiles of one scan; short of memory it takes fewer at once, then the CPU.
 
-    A processor computes every tile in one thread, so that a result depends neither on how many tiles are computed at
-    once nor on other programs, and threads never wait for one another. A GPU takes `at_once` tiles as one batch.
+    A processor computes every tile in one thread, so that a result depends neither on how many tiles are
+    computed at once nor on other programs, and threads never wait for one another. A GPU takes `at_once`
+    tiles as one batch.
 
     Args:
         network: in evaluation mode, on `device`.
@@ -151,7 +155,7 @@ class TileRun:
             return residual, gates_BLM.float().cpu().numpy()
 
     def _reduce_memory(self) -> None:
-        """Halves the tiles at once; at one tile goes to the CPU. Raises DRMCError where that is on it already."""
+        """Halves the tiles at once, or goes to the CPU with one. Raises DRMCError where it is there already."""
         if self.device.type == "cuda":
             torch.cuda.empty_cache()
         if self.at_once > 1:
@@ -174,7 +178,7 @@ class TileRun:
 
 @contextmanager
 def canceled_between_layers(network: torch.nn.Module, cancel: Cancel | None) -> Iterator[None]:
-    """Asks `cancel` also before each submodule of the network: a tile alone can take several seconds on a CPU."""
+    """Asks `cancel` also before each submodule of the network: a tile can take several seconds on a CPU."""
     if cancel is None:
         yield
         return

@@ -1,10 +1,11 @@
-"""Writing a denoised scan back as a DICOM PET series that a viewer loads beside the original, with the same SUV.
+"""Writes a denoised scan as a DICOM PET series that a viewer loads beside the original, with the same SUV.
 
-All that the SUV rests on (dates, times, dose, patient, decay correction and the private reference times) stays
-as the source has it, or as it was given by hand, and so do study, frame of reference, positions and orientation. Series and instance UIDs,
-series number, description and derivation are new; the moment of processing goes only into (0008,0012/0013)
-InstanceCreation and (0008,0023/0033) Content. Pixels are signed 16 bit, each slice with its own RescaleSlope
-(0028,1053), so that negative voxels stay and every voxel is within half a slope step. Module: DICOM PS3.3 C.8.9.
+All that the SUV rests on (dates, times, dose, patient, decay correction and the private reference times)
+stays as the source has it, or as it was given by hand, and so do study, frame of reference, positions and
+orientation. Series and instance UIDs, series number, description and derivation are new; the moment of
+processing goes only into (0008,0012/0013) InstanceCreation and (0008,0023/0033) Content. Pixels are signed 16
+bit, each slice with its own RescaleSlope (0028,1053), so that negative voxels stay and every voxel is within
+half a slope step. Module: DICOM PS3.3 C.8.9.
 """
 
 from __future__ import annotations
@@ -28,10 +29,12 @@ from pydicom.valuerep import format_number_as_ds
 
 from drmc import __version__
 from drmc.dicom import completion
+from drmc.dicom.catalog import Catalog
 from drmc.dicom.choice import PET_CLASS
-from drmc.dicom.header import DEEPEST, PRIVATE, read_dataset, slice_facts, value_of
+from drmc.dicom.header import DEEPEST, PRIVATE, slice_facts, value_of
 from drmc.errors import CanceledError, DRMCError, InputError
 from drmc.files import atomic_path
+from drmc.paths import AnyPath
 from drmc.pet.volume import PETVolume
 from drmc.suv import manual, wording
 from drmc.suv.limits import SSF_AGREES_PERCENT
@@ -52,7 +55,7 @@ SMOOTHING = ("113087", "DCM", "Smoothing")
 SOURCE_IMAGE = ("121322", "DCM", "Source image for image processing operation")
 MODIFYING_EQUIPMENT = ("109103", "DCM", "Modifying Equipment")
 
-# What spoke of the old pixels, their encoding or their file, or is said anew.
+# What describes the old pixels, their encoding or their file, or is written anew.
 _DROPPED = (
     "NumberOfFrames",
     "PlanarConfiguration",
@@ -78,8 +81,7 @@ _DROPPED_GROUPS = (0x0002, 0x0004, 0x5000, 0x6000, 0x7FE0, 0xFFFA, 0xFFFC)  # al
 
 @dataclass(frozen=True)
 class SeriesPlan:
-    """What is written: `units` (0054,1001) of the new series, `gain` from the scan's units to them, and what
-    is to be said about it."""
+    """What is written: `units` (0054,1001) of the series, `gain` from the scan's units to them, notices."""
 
     units: str
     gain: float = 1.0
@@ -104,17 +106,17 @@ class Equipment:
         return text.encode("ascii", "replace").decode()
 
 
-def refuse_image_file(path: Path, kind: str | None) -> None:
+def refuse_image_file(path: AnyPath, kind: str | None) -> None:
     """InputError where the scan is an image file (`kind`: "nifti", ...) and so has no DICOM header."""
     if kind is not None:
         raise InputError(
-            f"{path}: a {kind} file has no DICOM header to write a series with: use --format nifti or nrrd, or "
-            "give the DICOM series"
+            f"{path}: a {kind} file has no DICOM header to write a series with: use --format nifti or nrrd, "
+            "or give the DICOM series"
         )
 
 
-def plan_series(volume: PETVolume) -> SeriesPlan:
-    """How the scan goes back to DICOM; reads headers only.
+def plan_series(volume: PETVolume, catalog: Catalog | None = None) -> SeriesPlan:
+    """How the scan goes back to DICOM; reads headers only, and those not that the catalog has.
 
     Counts (Units CNTS, Philips) become Bq/ml by their factor (7053,xx09) where it exists and the header's
     times then give the same SUV as the SUV factor (7053,xx00), else SUVbw. Raises InputError for a scan that
@@ -122,22 +124,23 @@ def plan_series(volume: PETVolume) -> SeriesPlan:
     """
     files = volume.dicom_files
     if volume.kind != "dicom" or not files:
-        refuse_image_file(volume.source, volume.kind)
-    sop_class = str(value_of(read_dataset(files[0], deferred=False), "SOPClassUID") or "").strip()
+        refuse_image_file(volume.named_source, volume.kind)
+    catalog = catalog or Catalog()
+    sop_class = str(value_of(catalog.header(files[0]).dataset, "SOPClassUID") or "").strip()
     if sop_class != PET_CLASS or len(set(files)) != len(volume.array):
         raise InputError(
-            f"{volume.source}: DICOM is written for classic PET (one slice a file) only, this has SOPClassUID "
-            f"(0008,0016) {sop_class}: use --format nifti or nrrd"
+            f"{volume.named_source}: DICOM is written for classic PET (one slice a file) only, this has "
+            f"SOPClassUID (0008,0016) {sop_class}: use --format nifti or nrrd"
         )
     if volume.units != "CNTS":
         plan = SeriesPlan(volume.units)
     else:
-        facts = [slice_facts(read_dataset(file, deferred=False)) for file in files]
+        facts = [slice_facts(catalog.header(file).dataset) for file in files]
         plan = _plan_counts(manual.override(facts, volume.given))
     if not volume.given:
         return plan
-    said = f"the DICOM series carries the values given by hand: {', '.join(volume.given)}"
-    return replace(plan, notices=[*plan.notices, said])
+    notice = f"the DICOM series carries the values given by hand: {', '.join(volume.given)}"
+    return replace(plan, notices=[*plan.notices, notice])
 
 
 def _comments(volume: PETVolume) -> str:
@@ -155,15 +158,15 @@ def _plan_counts(facts: list[dict[str, Any]]) -> SeriesPlan:
     if to_bq is not None:
         apart = 0.0 if to_suv is None else _percent_apart(facts, to_suv / to_bq)
         if abs(apart) <= SSF_AGREES_PERCENT:
-            said = f"counts were written as Bq/ml (BQML) by {TAGS[_PHILIPS_BQ]}; {group}"
+            notice = f"counts were written as Bq/ml (BQML) by {TAGS[_PHILIPS_BQ]}; {group}"
             if to_suv is not None:
-                said += f"; by the header's times the SUV is {apart:+.2g} % of that by the SUV factor"
-            return SeriesPlan("BQML", to_bq, [said], True)
+                notice += f"; by the header's times the SUV is {apart:+.2g} % of that by the SUV factor"
+            return SeriesPlan("BQML", to_bq, [notice], True)
         why = f"in Bq/ml the header's times do not give the SUV of the factor {TAGS[_PHILIPS_SUV]}"
     if to_suv is None:  # cannot be: then there was no SUV either
         raise InputError(f"counts have neither Philips factor {TAGS[_PHILIPS_SUV]}: use --format nifti")
-    said = f"counts were written as SUVbw (Units GML): {why}; {group}"
-    return SeriesPlan("GML", to_suv, [said], True)
+    notice = f"counts were written as SUVbw (Units GML): {why}; {group}"
+    return SeriesPlan("GML", to_suv, [notice], True)
 
 
 def _percent_apart(facts: list[dict[str, Any]], suv_per_bq: float) -> float:
@@ -194,19 +197,21 @@ def write_series(
     plan: SeriesPlan,
     equipment: Equipment,
     cancel: Callable[[], bool] | None = None,
+    catalog: Catalog | None = None,
 ) -> None:
     """Writes the volume into a new folder, one file per slice, in the scan's slice order.
 
-    `volume`: the denoised scan in the scan's own units, with the source's files. Raises CanceledError between
-    slices, and DRMCError where a header cannot be written.
+    `volume`: the denoised scan in the scan's own units, with the source's files; `catalog`: what was read of
+    these before. Raises CanceledError between slices, and DRMCError where a header cannot be written.
     """
     folder.mkdir()
+    catalog = catalog or Catalog()
     comments = _comments(volume)
     series_uid = generate_uid()
     for z, source in enumerate(volume.dicom_files):
         if cancel is not None and cancel():
             raise CanceledError()
-        header = read_dataset(source, deferred=False)
+        header = catalog.header(source).dataset
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of odd values, which are the source's
             try:
@@ -215,7 +220,7 @@ def write_series(
                 _identify(ds, header, series_uid, equipment, volume.given)
                 earlier = _line(value_of(header, "ImageComments"))
                 ds.ImageComments = f"{earlier} {comments}".strip()[-LONGEST_LT:]
-                completion.mend(ds, z, len(volume.array))
+                completion.complete(ds, z, len(volume.array))
                 _set_pixels(ds, volume.array[z].astype(np.float64) * plan.gain, plan)
                 with atomic_path(folder / SLICE_NAME.format(z + 1)) as path:
                     _save(ds, path)
@@ -247,7 +252,7 @@ def _kept(header: Dataset, plan: SeriesPlan) -> Dataset:
 
 
 def _set_given(ds: Dataset, given: Mapping[str, str]) -> None:
-    """Writes what was given by hand where the SUV rules look for it, so that the new series has the same SUV."""
+    """Writes the values given by hand where the SUV rules look for them, so that the SUV is the same."""
     injections = ds.get("RadiopharmaceuticalInformationSequence")
     for keyword, text in given.items():
         place = ds
@@ -274,11 +279,10 @@ def _is_dropped(tag: Any) -> bool:
 
 
 def _public(dataset: Dataset, depth: int = 0) -> Dataset:
-    """A copy without private elements and group lengths, at every depth; beyond DEEPEST nothing is copied, because each
-    depth costs as much memory again.
+    """A copy without private elements and group lengths, at every depth.
 
-    A value that its VR forbids goes on as the bytes that it is (VR UN), so that whoever could read the source
-    reads the same.
+    Beyond DEEPEST nothing is copied, because each depth costs as much memory again. A value that its VR
+    forbids goes on as the bytes that it is (VR UN), so that whoever could read the source reads the same.
     """
     public = Dataset()
     for tag in dataset.keys():
@@ -360,7 +364,7 @@ def _ascii(text: str) -> str:
 
 
 def slope_of(values: np.ndarray) -> float:
-    """The RescaleSlope of a slice, as a DICOM decimal string (16 characters) can state it; always positive."""
+    """The RescaleSlope of a slice as a DICOM decimal string (16 characters) has it; always positive."""
     largest = float(np.max(np.abs(values), initial=0.0))
     return float(format_number_as_ds(largest / LARGEST)) if largest > 0 else 1.0
 
@@ -407,14 +411,10 @@ def _save(ds: Dataset, path: Path) -> None:
     ds.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
     ds.file_meta.MediaStorageSOPClassUID = ds.SOPClassUID
     ds.file_meta.MediaStorageSOPInstanceUID = ds.SOPInstanceUID
-    try:
-        ds.save_as(path, enforce_file_format=True)
-    except TypeError:  # pydicom 2
-        ds.is_little_endian, ds.is_implicit_VR = True, False
-        ds.save_as(path, write_like_original=False)
+    ds.save_as(path, enforce_file_format=True)
 
 
 def is_series(folder: Path, slices: int | None = None) -> bool:
-    """Whether a folder holds nothing but files named as slices of this writer, and `slices` of them if given."""
+    """Whether a folder has nothing but slices of this writer, by their names, `slices` of them if given."""
     names = {path.name for path in folder.iterdir()} - {".DS_Store", "Thumbs.db"}
     return names == {SLICE_NAME.format(z + 1) for z in range(slices or len(names))}

@@ -1,7 +1,8 @@
 """The side-car JSON of an image file: which one belongs to it, and what it says.
 
-`<stem>.json` belongs to `<stem>.nii.gz`. `pet.json` belongs to `pet.nii.gz`, or to the images of a case as the
-simulator writes them beside it (full, low_drf012, truth, ...; drmc.datasets.manifest), but never to any other image of its folder.
+`<stem>.json` belongs to `<stem>.nii.gz`. `pet.json` belongs to `pet.nii.gz`, or to the images of a case as
+the simulator writes them beside it (full, low_drf012, truth, ...; drmc.datasets.manifest), but never to any
+other image of its folder.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from typing import Any
 
 from drmc.errors import InputError
 from drmc.imaging.formats import IMAGE_ENDINGS
+from drmc.paths import AnyPath, plain
 
 CASE = "pet.json"
 # The images of a case, by the names that the manifest of a dataset gives them.
@@ -20,7 +22,7 @@ _OF_A_CASE = re.compile(r"(full|low|truth|noise_free)([_.-].*)?", re.IGNORECASE)
 
 
 def find(path: Path, stem: str) -> tuple[Path | None, list[str]]:
-    """The side-car of the image at `path`, whose name is `stem` and an ending; and what is to be said of it."""
+    """The side-car of the image at `path`, whose name is `stem` and an ending, and notices on its choice."""
     own = path.with_name(f"{stem}.json")
     if own.is_file():
         return own, []
@@ -36,10 +38,10 @@ def _is_of_an_image(case: Path) -> bool:
     return any(case.with_name(f"pet{ending}").is_file() for ending in IMAGE_ENDINGS)
 
 
-def read(path: Path) -> dict[str, Any]:
-    """The JSON object in a side-car file, with or without a byte order mark; InputError where it is none."""
+def read(path: AnyPath) -> dict[str, Any]:
+    """The JSON object in a side-car file, with or without a byte order mark; InputError without one."""
     try:
-        content = json.loads(path.read_text(encoding="utf-8-sig"))
+        content = json.loads(plain(path).read_text(encoding="utf-8-sig"))
     except (OSError, ValueError, RecursionError) as error:
         raise InputError(f"{path} is no valid JSON ({error}): repair or remove it") from None
     if not isinstance(content, dict):

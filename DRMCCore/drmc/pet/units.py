@@ -1,15 +1,13 @@
 """What the voxels of an image file are: the names of units, and where an image or its side-car states one.
 
-A unit is known because something states it: the side-car JSON, a field of the image, the caller. It is never guessed
-from the values: an activity concentration in kBq/ml has the range of an SUV.
+A unit is known because something states it: the side-car JSON, a field of the image, the caller. It is never
+guessed from the values: an activity concentration in kBq/ml has the range of an SUV.
 """
 
 from __future__ import annotations
 
 import re
-from typing import Any
-
-import SimpleITK as sitk
+from typing import Any, Protocol
 
 from drmc.errors import InputError
 from drmc.suv.sidecar import ACTIVITY_UNITS
@@ -22,8 +20,21 @@ _SHOWN = {"BQML": "Bq/ml", "KBQML": "kBq/ml", "MBQML": "MBq/ml", "NCIML": "nCi/m
 _VOLUMES = r"(ml|cc|ccm|cm3|cm\^3|milliliter)"
 
 
-def stated(text: Any) -> str | None:
-    """ "SUV" or a key of `suv.ACTIVITY_UNITS` for what side-cars, calls and image fields say; None for anything else."""
+class ImageHeader(Protocol):
+    """What the SUV of an image rests on; `sitk.Image` and `sitk.ImageFileReader` have it."""
+
+    def GetSize(self) -> tuple[int, ...]:
+        """Voxels along (x, y, z)."""
+
+    def GetMetaDataKeys(self) -> tuple[str, ...]:
+        """Names of its text fields."""
+
+    def GetMetaData(self, key: str) -> str:
+        """A text field."""
+
+
+def code_of(text: Any) -> str | None:
+    """Units in a side-car, a call or an image field as a code: SUV, a key of ACTIVITY_UNITS, or None."""
     name = "".join(str(text).lower().split()).replace("µ", "u").replace("μ", "u")
     if code := re.fullmatch(r"codevalue:([^|]*)(\|.*)?", name):  # Slicer's coded voxel units
         name = code[1]
@@ -38,11 +49,11 @@ def shown(code: str) -> str:
     return _SHOWN.get(code, code)
 
 
-def of_fields(image: sitk.Image, path: Any) -> tuple[str | None, str, str]:
+def of_fields(image: ImageHeader, path: Any) -> tuple[str | None, str, str]:
     """Units by a text field of the image (NRRD, MetaImage), the field's name, and its text.
 
-    The units are None where no field states any, or one whose text is no known unit. InputError for a field that says
-    another SUV than SUVbw.
+    The units are None where no field states any, or one whose text is no known unit. InputError for a field
+    that says another SUV than SUVbw.
     """
     unknown = (None, "", "")
     for key in image.GetMetaDataKeys():
@@ -54,7 +65,7 @@ def of_fields(image: sitk.Image, path: Any) -> tuple[str | None, str, str]:
             raise InputError(
                 f"{path} says in its field {key} that it holds SUV{other[1]}: give SUVbw or Bq/ml"
             )
-        if found := stated(text):
+        if found := code_of(text):
             return found, f"its field {key}", text
         if text.strip() and not text.strip().isdigit():
             unknown = (None, f"its field {key}", text)

@@ -9,21 +9,29 @@ from typing import Any
 import numpy as np
 
 from drmc.imaging.geometry import Geometry
+from drmc.paths import AnyPath, labeled
 from drmc.suv.decision import SUVDecision
 
 
 @dataclass
-class PETVolume:
-    """A PET image in its own units, with what turns it into SUV.
+class PETHeader:
+    """A PET scan without its voxels: what turns them into SUV, and where it is from.
 
-    `array` float32 (z, y, x); `units` the stored Units ("BQML", "CNTS", "GML", "SUV"...); `kind` "dicom",
-    "nifti", "nrrd" or "mha"; `header` facts that identify nobody; `dicom_files` in slice order, empty where
-    it is no DICOM. `stated`: what a DICOM header says where a value can be given by hand, and `given` what was.
-    `frame_of_reference`: FrameOfReferenceUID (0020,0052), `series_uid`: SeriesInstanceUID (0020,000E), of a DICOM scan.
+    Attributes:
+        units: the stored Units ("BQML", "CNTS", "GML", "SUV", ...).
+        suv: what turns stored values into SUV, and why.
+        source: the file or folder that was read.
+        kind: "dicom", "nifti", "nrrd" or "mha".
+        header: facts that identify nobody, for reports.
+        notices: what the reader of a report should know of the scan.
+        dicom_files: in slice order; empty where it is no DICOM.
+        header_values: what a DICOM header says where a value can be given by hand.
+        given: the values that were given by hand.
+        frame_of_reference: FrameOfReferenceUID (0020,0052) of a DICOM scan.
+        series_uid: SeriesInstanceUID (0020,000E) of a DICOM scan.
+        label: what messages call the scan instead of its source, if anything.
     """
 
-    array: np.ndarray
-    geometry: Geometry
     units: str
     suv: SUVDecision
     source: Path
@@ -31,10 +39,29 @@ class PETVolume:
     header: dict[str, Any] = field(default_factory=dict)
     notices: list[str] = field(default_factory=list)
     dicom_files: list[Path] = field(default_factory=list)
-    stated: dict[str, str] = field(default_factory=dict)
+    header_values: dict[str, str] = field(default_factory=dict)
     given: dict[str, str] = field(default_factory=dict)
     frame_of_reference: str | None = None
     series_uid: str | None = None
+    label: str | None = None
+
+
+@dataclass(kw_only=True)
+class PETVolume(PETHeader):
+    """A PET image in its own units, with what turns it into SUV.
+
+    Attributes:
+        array: float32 (z, y, x), in `units`.
+        geometry: where the voxels lie.
+    """
+
+    array: np.ndarray
+    geometry: Geometry
+
+    @property
+    def named_source(self) -> AnyPath:
+        """The source as messages name it."""
+        return labeled(self.source, self.label)
 
     def suv_array(self) -> np.ndarray:
         """The image in SUV, float32 (z, y, x): the stored values times the factor of their slice."""

@@ -68,7 +68,7 @@ def memory_bytes() -> int | None:
 
 
 def free_memory_bytes() -> int | None:
-    """Main memory that a new program can have, counting a container's limit; None where it cannot be asked."""
+    """Main memory that a new program can have, within a container's limit; None where it is unknown."""
     total, table = memory_bytes(), Path("/proc/meminfo")
     if not table.is_file():
         return None

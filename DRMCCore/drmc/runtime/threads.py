@@ -10,13 +10,13 @@ from drmc.runtime.hardware import physical_cores
 
 
 def allowed_cores() -> int:
-    """Cores that this process should use: as OMP_NUM_THREADS says, where it is set, else all physical ones."""
+    """Cores that this process should use: OMP_NUM_THREADS, where it is set, else all physical ones."""
     wanted = os.environ.get("OMP_NUM_THREADS", "").partition(",")[0].strip()
     return max(1, int(wanted)) if wanted.isdigit() else physical_cores()
 
 
 def limit_threads(count: int) -> None:
-    """Limits this process, a worker with a share of the cores, to `count` threads: ours, torch's and SimpleITK's."""
+    """Limits a worker process to `count` threads: its own, torch's and SimpleITK's."""
     import SimpleITK as sitk
     import torch
 

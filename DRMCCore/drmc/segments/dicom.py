@@ -3,27 +3,28 @@
 from __future__ import annotations
 
 import warnings
-from pathlib import Path
-from typing import Any
 
 import pydicom
 import SimpleITK as sitk
 from pydicom.dataelem import RawDataElement
 from pydicom.dataset import Dataset
 
-from drmc.dicom.finding import dicom_files, is_dicom
+from drmc.dicom.catalog import Catalog
+from drmc.dicom.finding import FileKind, kind_of
 from drmc.dicom.header import DEEPEST, UNDEFINED_LENGTH, value_of
 from drmc.errors import InputError
 from drmc.imaging.geometry import Geometry
+from drmc.paths import AnyPath, part, plain
 
 SEGMENTATION, STRUCTURE_SET = "SEG", "RTSTRUCT"
 
 
 def read_dicom_segments(
-    path: Path,
+    path: AnyPath,
     geometry: Geometry,
     frame_of_reference: str | None = None,
     series_uid: str | None = None,
+    catalog: Catalog | None = None,
 ) -> tuple[list[tuple[str, sitk.Image]], list[str]]:
     """Name and label image (0 and 1) of every segment or region of a DICOM object, and notices.
 
@@ -34,17 +35,17 @@ def read_dicom_segments(
         frame_of_reference: FrameOfReferenceUID (0020,0052) of the scan; an object with another one is
             refused, unless it references the scan in another way, such as by `series_uid`.
         series_uid: SeriesInstanceUID (0020,000E) of the scan.
+        catalog: what was read of DICOM files before.
 
     Raises:
         InputError: the object is missing, ambiguous, damaged, of another kind, or was not drawn on this scan.
     """
     from drmc.segments import dicom_seg, rtstruct
 
+    catalog = catalog or Catalog()
     if path.is_dir():
-        path = _only_object(path)
-    elif not is_dicom(path):
-        raise InputError(f"{path} is not a DICOM file: it is truncated or damaged, copy it again")
-    dataset = _read(path)
+        path = _only_object(path, catalog)
+    dataset = _read(path, catalog)
     modality = _modality(dataset)
     if modality == SEGMENTATION:
         return dicom_seg.read_segmentation(dataset, path, geometry, frame_of_reference, series_uid)
@@ -56,8 +57,9 @@ def read_dicom_segments(
     )
 
 
-def _only_object(folder: Path) -> Path:
-    modalities = {file: _modality(_read(file, specific_tags=["Modality"])) for file in dicom_files(folder)}
+def _only_object(folder: AnyPath, catalog: Catalog) -> AnyPath:
+    files = catalog.dicom_files(plain(folder))
+    modalities = {file: _modality(catalog.header(part(folder, file)).dataset) for file in files}
     found = [file for file, modality in modalities.items() if modality in (SEGMENTATION, STRUCTURE_SET)]
     if len(found) > 1:
         names = ", ".join(file.name for file in found[:4])
@@ -69,14 +71,17 @@ def _only_object(folder: Path) -> Path:
         raise InputError(
             f"{folder} contains no DICOM SEG or RTSTRUCT: choose the file with the lesions, or its folder"
         )
-    return found[0]
+    return part(folder, found[0])
 
 
-def _read(path: Path, **options: Any) -> Dataset:
+def _read(path: AnyPath, catalog: Catalog) -> Dataset:
     try:
-        with warnings.catch_warnings():
+        with warnings.catch_warnings(), catalog.opened(path) as file:
             warnings.simplefilter("ignore")
-            dataset = pydicom.dcmread(path, force=True, **options)
+            if kind_of(file) is FileKind.OTHER:
+                raise InputError(f"{path} is not a DICOM file: it is truncated or damaged, copy it again")
+            file.seek(0)
+            dataset = pydicom.dcmread(file, force=True)
             for tag in dataset.keys():
                 # If the file ends within a value, pydicom drops the rest silently, such as the last contours.
                 element = dataset.get_item(tag)
@@ -85,6 +90,8 @@ def _read(path: Path, **options: Any) -> Dataset:
                         raise EOFError
             _decode(dataset)  # pydicom decodes lazily: damage is to be found here, not later
         return dataset
+    except InputError:
+        raise
     except Exception as error:
         raise InputError(
             f"{path} cannot be read as DICOM ({type(error).__name__}): it is truncated or damaged, copy it "

@@ -7,7 +7,6 @@ FRACTIONAL and LABELMAP (SegmentationType (0062,0001)) are read.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import SimpleITK as sitk
@@ -17,6 +16,7 @@ from drmc.dicom.header import items_of, text_of, value_of
 from drmc.errors import InputError
 from drmc.imaging.geometry import Geometry
 from drmc.imaging.masks import bounding_box
+from drmc.paths import AnyPath
 from drmc.segments.dicom_seg_frames import Frames, functional_group, grid_of_frames, stored_frames
 
 LARGEST_SEGMENT = 1 << 30  # voxels of the box around a segment
@@ -34,7 +34,7 @@ class _Piece:
 
 def read_segmentation(
     dataset: Dataset,
-    path: Path,
+    path: AnyPath,
     geometry: Geometry,
     frame_of_reference: str | None = None,
     series_uid: str | None = None,
@@ -99,7 +99,7 @@ def read_segmentation(
 
 
 def _check_reference(
-    dataset: Dataset, path: Path, frame_of_reference: str | None, series_uid: str | None
+    dataset: Dataset, path: AnyPath, frame_of_reference: str | None, series_uid: str | None
 ) -> tuple[bool, list[str]]:
     """Whether the object references only the scan's series, and notices on its frame of reference."""
     own_frame = text_of(value_of(dataset, "FrameOfReferenceUID"))
@@ -132,7 +132,7 @@ def _names(dataset: Dataset) -> dict[int, str]:
     return names
 
 
-def _segment_number(dataset: Dataset, path: Path, frame: Dataset) -> int:
+def _segment_number(dataset: Dataset, path: AnyPath, frame: Dataset) -> int:
     group = functional_group(dataset, frame, "SegmentIdentificationSequence")
     number = value_of(group, "ReferencedSegmentNumber")
     if not isinstance(number, int):
@@ -150,7 +150,7 @@ def _piece(slice_index: int, mask: np.ndarray) -> list[_Piece]:
     return [_Piece(slice_index, box[0].start, box[1].start, mask[box].copy())]
 
 
-def _image(pieces: list[_Piece], frames: Frames, name: str, path: Path) -> sitk.Image:
+def _image(pieces: list[_Piece], frames: Frames, name: str, path: AnyPath) -> sitk.Image:
     """The pieces of a segment as an image of the box around them."""
     if not pieces:
         pieces = [_Piece(0, 0, 0, np.zeros((1, 1), dtype=bool))]

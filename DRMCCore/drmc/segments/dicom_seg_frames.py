@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 from pydicom.dataset import Dataset
@@ -15,6 +14,7 @@ from drmc.dicom.pixels import BIG_ENDIAN, NATIVE_SYNTAXES
 from drmc.dicom.stack import SHEAR_TOLERANCE_MM, STEP_TOLERANCE, plane_axes
 from drmc.errors import InputError
 from drmc.imaging.geometry import Geometry
+from drmc.paths import AnyPath
 from drmc.segments.grid import ALIGNMENT_TOLERANCE
 
 SAME_PLANE_MM = 0.01  # frames nearer to each other than this lie on one slice
@@ -37,7 +37,7 @@ class Frames:
     direction: np.ndarray
 
 
-def stored_frames(dataset: Dataset, path: Path, count: int) -> Iterator[np.ndarray]:
+def stored_frames(dataset: Dataset, path: AnyPath, count: int) -> Iterator[np.ndarray]:
     """Yields the stored values (rows, columns) of each of `count` frames.
 
     One frame at a time: a whole-body segmentation with many segments does not fit into memory.
@@ -85,7 +85,7 @@ def functional_group(dataset: Dataset, frame: Dataset, name: str) -> Dataset:
 
 
 def grid_of_frames(
-    dataset: Dataset, path: Path, per_frame: list[Dataset], scan: Geometry, drawn_on_scan: bool
+    dataset: Dataset, path: AnyPath, per_frame: list[Dataset], scan: Geometry, drawn_on_scan: bool
 ) -> tuple[Frames, list[str]]:
     """The grid that the frames are slices of, and notices; empty slices need no frame.
 
@@ -143,7 +143,7 @@ def grid_of_frames(
     return Frames(slice_index, first, spacing, np.column_stack([row, column, normal])), notices
 
 
-def _numbers(group: Dataset, keyword: str, tag: str, length: int, path: Path) -> np.ndarray:
+def _numbers(group: Dataset, keyword: str, tag: str, length: int, path: AnyPath) -> np.ndarray:
     try:
         numbers = np.array(value_of(group, keyword), dtype=float)
     except (TypeError, ValueError):
@@ -164,7 +164,7 @@ def _step_of_scan(positions: np.ndarray, normal: np.ndarray, scan: Geometry) -> 
 
 
 def _slices(
-    along: np.ndarray, measures: Dataset, path: Path, step_of_scan: float | None, on_scan: bool
+    along: np.ndarray, measures: Dataset, path: AnyPath, step_of_scan: float | None, on_scan: bool
 ) -> tuple[np.ndarray, float, list[str]]:
     """The slice index of every frame, the slice step and notices, from positions `along` the normal [mm]."""
     order = np.argsort(along, kind="stable")

@@ -5,13 +5,13 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import SimpleITK as sitk
 
 from drmc.errors import InputError
 from drmc.imaging.formats import IMAGE_ENDINGS, stem
+from drmc.paths import AnyPath, plain
 from drmc.texts import shown
 
 MAXIMUM_LABELS = 2000  # more distinct values than this is an image, not a segmentation
@@ -27,7 +27,7 @@ class Entry:
     label: int
 
 
-def layers_of(image: sitk.Image, path: Path) -> list[sitk.Image]:
+def layers_of(image: sitk.Image, path: AnyPath) -> list[sitk.Image]:
     """The scalar 3-D label images of a file; Slicer puts segments that overlap into different layers.
 
     Raises:
@@ -49,7 +49,7 @@ def layers_of(image: sitk.Image, path: Path) -> list[sitk.Image]:
     return layers
 
 
-def labels_of(layer: sitk.Image, path: Path) -> dict[int, int]:
+def labels_of(layer: sitk.Image, path: AnyPath) -> dict[int, int]:
     """Number of voxels by label value in this layer, without 0.
 
     Raises:
@@ -71,7 +71,7 @@ def labels_of(layer: sitk.Image, path: Path) -> dict[int, int]:
     return {int(value): int(count) for value, count in zip(values, counts, strict=True)}
 
 
-def entries_of(image: sitk.Image, path: Path, labels: list[dict[int, int]]) -> list[Entry]:
+def entries_of(image: sitk.Image, path: AnyPath, labels: list[dict[int, int]]) -> list[Entry]:
     """The segments of a label image or `.seg.nrrd` file, in its order, with unique names.
 
     Args:
@@ -114,7 +114,7 @@ def entries_of(image: sitk.Image, path: Path, labels: list[dict[int, int]]) -> l
         for label in sorted(present)
         if (layer, label) not in named
     ]
-    base = stem(path, ENDINGS) or path.stem
+    base = stem(path, ENDINGS) or plain(path).stem
     if len(rest) == 1 and not entries:
         entries.append(Entry(base, *rest[0]))
     else:

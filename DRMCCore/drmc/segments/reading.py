@@ -9,15 +9,16 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 import SimpleITK as sitk
 
+from drmc.dicom.catalog import Catalog
 from drmc.errors import InputError, NothingMarkedError
 from drmc.files import check_regular
 from drmc.imaging.integrity import check_grid, image_reader
+from drmc.paths import AnyPath, labeled, plain
 from drmc.segments.grid import contains, is_aligned, place_warning, resample_labels, voxels_outside
 from drmc.segments.labels import ENDINGS, Entry, entries_of, labels_of, layers_of, unique_names
 from drmc.segments.segment import Segment
@@ -31,6 +32,9 @@ def read_segments(
     geometry: Geometry,
     frame_of_reference: str | None = None,
     series_uid: str | None = None,
+    *,
+    label: str | None = None,
+    catalog: Catalog | None = None,
 ) -> tuple[list[Segment], list[str]]:
     """Reads the segments of a file onto the grid of `geometry`.
 
@@ -44,6 +48,8 @@ def read_segments(
         frame_of_reference: FrameOfReferenceUID (0020,0052) of the scan. A DICOM object with another one is
             refused, unless it references the scan in another way, such as by `series_uid`.
         series_uid: SeriesInstanceUID (0020,000E) of the scan.
+        label: what messages call the segmentation instead of its path.
+        catalog: what was read of DICOM files before.
 
     Returns:
         the segments in the order of the file, and notices for the user.
@@ -52,11 +58,22 @@ def read_segments(
         InputError: the file is not a segmentation.
         NothingMarkedError: it marks nothing in the scan, or a segment loses all its voxels by resampling.
     """
-    path = Path(path)
+    return _read_segments(
+        labeled(path, label), geometry, frame_of_reference, series_uid, catalog or Catalog()
+    )
+
+
+def _read_segments(
+    path: AnyPath,
+    geometry: Geometry,
+    frame_of_reference: str | None,
+    series_uid: str | None,
+    catalog: Catalog,
+) -> tuple[list[Segment], list[str]]:
     check_regular(path)
-    dicom = _is_dicom(path)
+    dicom = _is_dicom(path, catalog)
     if dicom:
-        layers, entries, notices = _dicom_layers(path, geometry, frame_of_reference, series_uid)
+        layers, entries, notices = _dicom_layers(path, geometry, frame_of_reference, series_uid, catalog)
         labels = [labels_of(layer, path) for layer in layers]
     else:
         image = _read(path)
@@ -83,11 +100,15 @@ def read_segments(
 
 
 def _dicom_layers(
-    path: Path, geometry: Geometry, frame_of_reference: str | None, series_uid: str | None
+    path: AnyPath,
+    geometry: Geometry,
+    frame_of_reference: str | None,
+    series_uid: str | None,
+    catalog: Catalog,
 ) -> tuple[list[sitk.Image], list[Entry], list[str]]:
     from drmc.segments.dicom import read_dicom_segments  # pydicom is needed for DICOM only
 
-    named, notices = read_dicom_segments(path, geometry, frame_of_reference, series_uid)
+    named, notices = read_dicom_segments(path, geometry, frame_of_reference, series_uid, catalog)
     entries = unique_names(Entry(name, layer, 1) for layer, (name, _) in enumerate(named))
     return [image for _, image in named], entries, notices
 
@@ -102,7 +123,7 @@ class _Placed:
     lost: list[str] = field(default_factory=list)
     changes: list[str] = field(default_factory=list)
 
-    def notices(self, path: Path) -> list[str]:
+    def notices(self, path: AnyPath) -> list[str]:
         left_out = [f"empty in {path.name} and left out: {', '.join(self.empty)}"] if self.empty else []
         if self.outside:
             left_out.append(f"outside the scan and left out: {', '.join(self.outside)}")
@@ -110,7 +131,7 @@ class _Placed:
 
 
 def _place(
-    path: Path,
+    path: AnyPath,
     layers: list[sitk.Image],
     labels: list[dict[int, int]],
     entries: list[Entry],
@@ -153,7 +174,7 @@ def _place(
     return placed
 
 
-def _resampled_notice(path: Path, layer: sitk.Image, changes: list[str]) -> str:
+def _resampled_notice(path: AnyPath, layer: sitk.Image, changes: list[str]) -> str:
     spacing = " x ".join(f"{s:.4g}" for s in layer.GetSpacing())
     more = f" and {len(changes) - 4} more" if len(changes) > 4 else ""
     return (
@@ -162,18 +183,16 @@ def _resampled_notice(path: Path, layer: sitk.Image, changes: list[str]) -> str:
     )
 
 
-def _is_dicom(path: Path) -> bool:
+def _is_dicom(path: AnyPath, catalog: Catalog) -> bool:
     """Whether a path is to be read as DICOM, whatever its name; a folder always is."""
     if path.is_dir() or path.suffix.lower() == ".dcm":
         return path.exists()
     if path.name.lower().endswith(ENDINGS):
         return False
-    from drmc.dicom.finding import is_dicom
-
-    return is_dicom(path)
+    return catalog.is_dicom(plain(path))
 
 
-def _read(path: Path) -> sitk.Image:
+def _read(path: AnyPath) -> sitk.Image:
     if not path.exists():
         raise InputError(f"{path}: there is no such segmentation file")
     with image_reader(path, "a segmentation") as reader:

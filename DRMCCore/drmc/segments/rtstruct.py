@@ -11,7 +11,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import SimpleITK as sitk
@@ -20,6 +19,7 @@ from pydicom.dataset import Dataset
 from drmc.dicom.header import items_of, text_of, value_of
 from drmc.errors import InputError
 from drmc.imaging.geometry import Geometry
+from drmc.paths import AnyPath
 from drmc.segments import contours
 
 EXCLUSIVE = "CLOSEDPLANAR_XOR"
@@ -48,7 +48,7 @@ class _Region:
 
 def read_structure_set(
     dataset: Dataset,
-    path: Path,
+    path: AnyPath,
     geometry: Geometry,
     frame_of_reference: str | None = None,
     series_uid: str | None = None,
@@ -121,7 +121,7 @@ def _reference_to_scan(dataset: Dataset, frame: str | None, series_uid: str | No
     return "its referenced SeriesInstanceUID (3006,0014), (0020,000E)" if set(series) == {series_uid} else ""
 
 
-def _regions(dataset: Dataset, path: Path, geometry: Geometry) -> tuple[list[_Region], list[str]]:
+def _regions(dataset: Dataset, path: AnyPath, geometry: Geometry) -> tuple[list[_Region], list[str]]:
     """The regions with closed contours, in the order of the file, and notices."""
     described = {
         str(value_of(item, "ROINumber")): item for item in dataset.get("StructureSetROISequence") or []
@@ -166,7 +166,7 @@ def _regions(dataset: Dataset, path: Path, geometry: Geometry) -> tuple[list[_Re
     return regions, notices
 
 
-def _points(contour: Dataset, name: str, path: Path) -> np.ndarray:
+def _points(contour: Dataset, name: str, path: AnyPath) -> np.ndarray:
     """ContourData (3006,0050) as (points, 3), LPS in mm; NumberOfContourPoints (3006,0046) must agree."""
     try:
         points = np.asarray(contour.get("ContourData") or [], dtype=float).reshape(-1, 3)
@@ -186,7 +186,7 @@ def _to_index(points: np.ndarray, geometry: Geometry) -> np.ndarray:
     return np.round((points - np.asarray(geometry.origin)) @ to_index.T, DECIMALS)
 
 
-def _slice_axis(regions: Sequence[_Region], path: Path) -> int:
+def _slice_axis(regions: Sequence[_Region], path: AnyPath) -> int:
     """The axis (0 x, 1 y, 2 z) of the scan along which no contour extends."""
     extent = np.max([np.ptp(polygon, axis=0) for region in regions for polygon in region.polygons], axis=0)
     axis = 2 if extent[2] <= FLAT_TOLERANCE else int(np.argmin(extent))
@@ -218,7 +218,7 @@ def _spacing(regions: Sequence[dict[float, list[np.ndarray]]], step_mm: float) -
 
 
 def _label_image(
-    region: _Region, axis: int, spacing: float, path: Path, geometry: Geometry, notices: list[str]
+    region: _Region, axis: int, spacing: float, path: AnyPath, geometry: Geometry, notices: list[str]
 ) -> tuple[sitk.Image, list[str]]:
     """The region on the scan's grid, and its change of volume if its planes are not the scan's slices."""
     planes = _planes(region, axis, geometry.spacing[axis])

@@ -38,8 +38,7 @@ class Finding:
 
 def check(
     decision: SUVDecision,
-    suv_zyx: np.ndarray,
-    spacing_zyx: Sequence[float],
+    body_percentile: float | None,
     source: Source,
     vouched: Collection[str] = (),
     found: Sequence[Finding] = (),
@@ -48,8 +47,7 @@ def check(
 
     Args:
         decision: the decision.
-        suv_zyx: the image in SUV, float (z, y, x).
-        spacing_zyx: voxel spacing [mm].
+        body_percentile: the 99.9th percentile of the SUV in the body (`percentile_in_body`); None if unknown.
         source: where the facts are written.
         vouched: the words of WORDS for which the caller vouches.
         found: findings of other checks.
@@ -64,7 +62,7 @@ def check(
         *_uptake(decision, source),
         *_body(decision, source),
         *_formula(decision, source),
-        *_suv(decision, suv_zyx, spacing_zyx, source),
+        *_suv(decision, body_percentile, source),
     ]
     _refuse(findings, vouched, decision.candidates)
     taken = [one.word for one in findings if one.implausible]
@@ -399,10 +397,7 @@ def percentile_in_body(suv_zyx: np.ndarray, spacing_zyx: Sequence[float]) -> flo
     return float(np.percentile(body, bounds.PERCENTILE))
 
 
-def _suv(
-    decision: SUVDecision, suv_zyx: np.ndarray, spacing_zyx: Sequence[float], source: Source
-) -> list[Finding]:
-    high = percentile_in_body(suv_zyx, spacing_zyx)
+def _suv(decision: SUVDecision, high: float | None, source: Source) -> list[Finding]:
     if high is None or high <= 0.0:
         return []
     verdict = bounds.SUV_PERCENTILE.judge(high)
