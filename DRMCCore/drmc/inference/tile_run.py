@@ -155,7 +155,7 @@ class TileRun:
             return residual, gates_BLM.float().cpu().numpy()
 
     def _reduce_memory(self) -> None:
-        """Halves the tiles at once, or goes to the CPU with one. Raises DRMCError where it is there already."""
+        """Halves the tiles at once, or goes to the CPU with one. Raises DRMCError if it is there."""
         if self.device.type == "cuda":
             torch.cuda.empty_cache()
         if self.at_once > 1:
