@@ -200,9 +200,7 @@ class Denoiser:
 
         Placed by what is used of them: every voxel of the body is in the inner part of a tile.
         """
-        body = body_mask(image, tuple(reversed(grid.spacing)))
-        if grid != geometry:
-            add_hot_voxels(body, grid, suv_zyx, geometry)
+        body = body_on_grid(image, grid, suv_zyx, geometry)
         halo = halo_width(self.tile)
         starts = place_tiles(body, self.tile - 2 * halo, overlap_width(self.tile)) - halo
         regions = [tile_region(start, self.tile, body.shape) for start in starts.tolist()]
@@ -246,3 +244,18 @@ class Denoiser:
                     left = (time.perf_counter() - began) / done * (len(starts) - done)
                     progress(done, len(starts), left)
         return blended, gates
+
+
+def body_on_grid(image: np.ndarray, grid: Geometry, suv_zyx: np.ndarray, geometry: Geometry) -> np.ndarray:
+    """The body that tiles must cover: a mask on the network's grid, with the scan's own hot voxels.
+
+    Args:
+        image: SUV (z, y, x) on the network's grid.
+        grid: that grid.
+        suv_zyx: SUV (z, y, x) of the scan.
+        geometry: its place in space.
+    """
+    body = body_mask(image, tuple(reversed(grid.spacing)))
+    if grid != geometry:
+        add_hot_voxels(body, grid, suv_zyx, geometry)
+    return body
