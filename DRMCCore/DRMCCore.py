@@ -1,4 +1,4 @@
-"""DRMC Core: what the modules of DRMC share, the engine `drmc` and the library `DRMCCoreLib`. Hidden; it has no panel."""
+"""DRMC Core: the engine `drmc` and the library `DRMCCoreLib`, which the modules share. Hidden, no panel."""
 
 from slicer.i18n import tr as _
 from slicer.i18n import translate

@@ -1,6 +1,7 @@
-"""DRMC Denoise: low-dose PET of any center denoised, with what that did to the lesions' SUV. Research use only."""
+"""DRMC Denoise: denoises low-dose PET of any center and shows the change of the lesions' SUV."""
 
 import slicer
+from drmc.texts import RESEARCH_USE
 from DRMCCoreLib.nodes.petreader import DRMCDenoiseFileReader  # noqa: F401  Slicer looks for it in this file
 from DRMCCoreLib.nodes.sampledata import registerSampleData
 from DRMCCoreLib.panel.sectionpanel import SectionPanel
@@ -29,9 +30,10 @@ class DRMCDenoise(ScriptedLoadableModule):
         self.parent.dependencies = ["DRMCCore"]
         self.parent.contributors = ["DRMC contributors"]
         self.parent.helpText = _(
-            "Denoises low-dose PET of any center with one network and shows what that did to SUVmean, SUVmax and SUVpeak "
-            'of lesions. Research use only. See the <a href="https://github.com/DRMC-PET/SlicerDRMC">documentation</a>.'
-        )
+            "Denoises low-dose PET of any center with one network and shows the change of SUVmean, SUVmax "
+            "and SUVpeak of lesions. {use} See the "
+            '<a href="https://github.com/DRMC-PET/SlicerDRMC">documentation</a>.'
+        ).format(use=RESEARCH_USE)
         self.parent.acknowledgementText = _(
             "The network is the dynamic routing model for multi-center low-dose PET (DRMC)."
         )

@@ -1,5 +1,6 @@
-"""DRMC Training: starts, follows and stops the training of a DRMC network with torchrun. Research use only."""
+"""DRMC Training: starts, follows and stops the training of a DRMC network with torchrun."""
 
+from drmc.texts import RESEARCH_USE
 from DRMCTrainingLib.selftest import DRMCTrainingTest  # noqa: F401  Slicer looks for it in this file
 from DRMCTrainingLib.traininglogic import DRMCTrainingLogic  # noqa: F401  Slicer looks for it in this file
 from DRMCTrainingLib.trainingpanel import TrainingPanel
@@ -18,10 +19,10 @@ class DRMCTraining(ScriptedLoadableModule):
         self.parent.dependencies = ["DRMCCore"]
         self.parent.contributors = ["DRMC contributors"]
         self.parent.helpText = _(
-            "Trains a DRMC network on one's own centers: checks a configuration, starts torchrun with it, follows the run and "
-            "stops it with a checkpoint, from which it goes on. Research use only. "
+            "Trains a DRMC network on one's own centers: checks a configuration, starts torchrun with it, "
+            "follows the run, stops it with a checkpoint and resumes from that. {use} "
             'See the <a href="https://github.com/DRMC-PET/SlicerDRMC">documentation</a>.'
-        )
+        ).format(use=RESEARCH_USE)
         self.parent.acknowledgementText = _(
             "The network is the dynamic routing model for multi-center low-dose PET (DRMC)."
         )

@@ -5,27 +5,30 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-# Before torch is imported, here and in every child: OpenMP's threads wait for each other by spinning, which costs a loaded
-# machine several times the work of these small tensors, and one thread adds in one order.
-for _name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS"):
-    os.environ.setdefault(_name, "1")
+# Before torch is imported, here and in every child: OpenMP's threads wait for each other by spinning, which
+# costs a loaded machine several times the work of these small tensors, and one thread adds in one order.
+# Where a test lets the engine choose its threads, they sleep while they wait.
+for _name, _value in (("OMP_NUM_THREADS", "1"), ("MKL_NUM_THREADS", "1"), ("OMP_WAIT_POLICY", "passive")):
+    os.environ.setdefault(_name, _value)
 
 import pytest  # noqa: E402
 
-REPOSITORY = Path(__file__).resolve().parents[1]
+pytest.register_assert_rewrite("support")
+
+from support import REPOSITORY  # noqa: E402
 
 
 @pytest.fixture(scope="session")
 def data_folder() -> Path:
-    """Real PET data (never committed): DRMC_TEST_DATA, or shared/data beside the checkout; skips where absent."""
+    """Real PET data, never committed: DRMC_TEST_DATA or shared/data beside the checkout; else skips."""
     folder = Path(os.environ.get("DRMC_TEST_DATA", REPOSITORY.parent / "shared" / "data"))
     if not (folder / "README.md").is_file():
         pytest.skip("no test data: set DRMC_TEST_DATA to its folder")
     return folder
 
 
-# Files that simulate, train, denoise real scans or start many processes: seconds a test, and begun first, so that no
-# process is left with one of them at the end.
+# Files that simulate, train, denoise real scans or start many processes: seconds a test, and begun first, so
+# that no process is left with one of them at the end.
 SLOW = (
     "test_trust",
     "test_audit",
@@ -36,11 +39,14 @@ SLOW = (
     "test_validate",
     "test_kinds",
     "test_cohort",
+    "test_simulate_command",
+    "test_cohort_images",
     "test_batch",
     "test_random_centers",
     "test_launch",
     "test_processes",
     "test_process",
+    "test_dicom_nodes",
     "test_sequences",
     "test_panel",
     "test_anatomy",
@@ -55,6 +61,7 @@ SLOW = (
     "test_lesions",
     "test_wheel",
     "test_spots",
+    "test_staging",
 )
 
 

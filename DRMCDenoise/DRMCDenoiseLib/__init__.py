@@ -1,4 +1,1 @@
-"""The Slicer-facing parts of DRMC: MRML nodes to the engine and back, and the runner of its child processes.
-
-Nothing here imports torch. `runner`, `processes` and `processtree` work without Slicer and Qt too.
-"""
+"""The library of DRMC Denoise: jobs, results as MRML nodes, sections of the panel. Imports no torch."""

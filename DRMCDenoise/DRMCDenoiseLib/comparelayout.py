@@ -22,8 +22,9 @@ def showLayout() -> None:
 
     Without main window there is nothing to arrange: the views of the scene are linked at once.
 
-    Views that a layout makes get their size, and reset their offset, only when they are shown first, and would tell it to
-    all that are linked with them. So nothing is linked before they have come to rest, and all are put in place again then.
+    Views that a layout makes get their size, and reset their offset, only when they are shown first, and
+    would tell it to all that are linked with them. So nothing is linked before they have come to rest, and
+    all are put in place again then.
     """
     manager = slicer.app.layoutManager()
     if manager is None:
@@ -47,8 +48,8 @@ class Place:
         self.plane.DeepCopy(sliceNode.GetSliceToRAS())
         self.width = sliceNode.GetFieldOfView()[0]
 
-    def give(self, sliceNode) -> None:
-        """Moves a slice view there."""
+    def apply(self, sliceNode) -> None:
+        """Moves a slice view to this place."""
         columns, rows, _slices = sliceNode.GetDimensions()
         with slicer.util.NodeModify(sliceNode):
             sliceNode.GetSliceToRAS().DeepCopy(self.plane)
@@ -58,7 +59,7 @@ class Place:
 
 
 class _Rest:
-    """Waits until the views keep their sizes, then puts them in place and links them; unless the layout was left."""
+    """Waits until the views keep their sizes, then places and links them, unless the layout has changed."""
 
     _waiting = None  # the one that waits; an earlier one gives up
 
@@ -66,6 +67,7 @@ class _Rest:
         self._places, self._sizes, self._patience = places, None, PATIENCE
 
     def wait(self) -> None:
+        """Starts to wait; returns at once."""
         import qt  # not where the module is only a library
 
         _Rest._waiting = self
@@ -99,7 +101,7 @@ def _arrange(places: dict[str, Place]) -> None:
         for name in (upper, VIEWS[upper][0]):
             node = _sliceNode(name)
             if node is not None:
-                place.give(node)
+                place.apply(node)
 
 
 def _setLinked(isLinked: bool) -> None:
@@ -122,8 +124,10 @@ def sides() -> list[tuple]:
 
 def _description() -> str:
     def view(tag: str, orientation: str, label: str, color: str) -> str:
-        said = {"orientation": orientation, "viewlabel": label, "viewcolor": color}
-        properties = "".join(f'<property name="{k}" action="default">{v}</property>' for k, v in said.items())
+        named = {"orientation": orientation, "viewlabel": label, "viewcolor": color}
+        properties = "".join(
+            f'<property name="{k}" action="default">{v}</property>' for k, v in named.items()
+        )
         return f'<item><view class="vtkMRMLSliceNode" singletontag="{tag}">{properties}</view></item>'
 
     above = "".join(view(tag, *rest) for tag, (_lower, *rest) in VIEWS.items())

@@ -25,7 +25,7 @@ class CompareSection(Section):
     def setup(self) -> None:
         import qt  # not where the module is only a library
 
-        self._shown: tuple | None = None  # mode, original and denoised volume that are looked after
+        self._shown: tuple | None = None  # mode, original and denoised volume of the comparison in the views
         self._isInViews = False  # a comparison of ours is in the views, also while the module is left
         self._observed: list[tuple] = []
         self._timer = qt.QTimer()
@@ -68,10 +68,10 @@ class CompareSection(Section):
         self.ui.fadeSlider.setEnabled(not reason and mode == comparison.OVERLAY)
         hasSUV = denoised is not None and suvPerUnit(denoised) is not None
         self.ui.windowSpinBox.setEnabled(hasSUV and mode != comparison.OFF)
-        self.ui.compareLabel.setText(error or reason or self._said(mode, hasSUV))
+        self.ui.compareLabel.setText(error or reason or self._description(mode, hasSUV))
 
     def setParameters(self, parameters) -> None:
-        """Without parameters (module left, scene closing) nothing flickers; the views of a closing scene go back."""
+        """Without parameters (module left, scene closing) the flicker stops; closing restores the views."""
         if parameters is None:
             self._stop()
             if slicer.mrmlScene.IsClosing():
@@ -118,7 +118,7 @@ class CompareSection(Section):
             comparison.endComparison()
 
     def _stop(self) -> None:
-        """The views stay, and are no longer looked after: the denoised volume is what a flicker leaves on top."""
+        """The views stay, and are no longer updated; a flicker leaves the denoised volume on top."""
         if self._shown is None:
             return
         mode, _original, denoised = self._shown
@@ -168,10 +168,10 @@ class CompareSection(Section):
             if (other.GetWindow(), other.GetLevel()) != (caller.GetWindow(), caller.GetLevel()):
                 other.SetWindowLevel(caller.GetWindow(), caller.GetLevel())
 
-    def _said(self, mode: str, hasSUV: bool) -> str:
-        """What the views show, in words."""
+    def _description(self, mode: str, hasSUV: bool) -> str:
+        """The content of the views, in words."""
         upTo = _(", up to {top:.3g} SUV").format(top=comparison.residualTop(self.parameters.windowSUV))
-        said = {
+        text = {
             comparison.OFF: _("The views are as you left them."),
             comparison.OVERLAY: _("Original in gray, denoised in PET-Heat over it."),
             comparison.SIDE_BY_SIDE: _("Above the original, below denoised; they move and zoom together."),
@@ -181,9 +181,9 @@ class CompareSection(Section):
             ).format(upTo=upTo if hasSUV else ""),
         }[mode]
         if hasSUV or mode == comparison.OFF:
-            return said
+            return text
         return (
-            said
+            text
             + " "
             + _("No single SUV factor is known: values are in the volume's own units, in its own window.")
         )

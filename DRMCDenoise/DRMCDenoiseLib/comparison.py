@@ -1,4 +1,4 @@
-"""Original and denoised PET in the slice views: overlay, side by side, flicker, residual. For the panel and for scripts.
+"""Original and denoised PET in the slice views: overlay, side by side, flicker, residual; also for scripts.
 
     from DRMCDenoiseLib.comparison import endComparison, showComparison
 
@@ -32,16 +32,22 @@ _RESIDUAL_SHARE = 1 / 3  # of the window, on either side of 0
 def showComparison(
     inputVolume, outputVolume, mode: str = OVERLAY, *, fade: float = 0.5, windowSUV: float = DEFAULT_WINDOW
 ):
-    """Shows the original and the denoised volume in all slice views; what they showed before comes back at the end.
+    """Shows the original and the denoised volume in all slice views, until `endComparison`.
 
-    :param mode: "overlay" (original in gray, denoised in PET-Heat over it), "sideBySide" (original above, denoised
-        below, linked), "flicker" (the original; `setFade(outputVolume, 1)` shows the denoised volume in its place;
-        these two in inverted gray), "residual" (denoised minus original in SUV, white at 0), "off" (as `endComparison`)
-    :param fade: opacity of the denoised volume in the overlay, 0 to 1
-    :param windowSUV: SUV at the upper end of the window, 0 being the lower one, for both volumes; the residual is shown
-        to a third of it on either side of 0. A volume that does not say its SUV factor gets the original's window.
+    Args:
+        inputVolume: The original.
+        outputVolume: The denoised volume.
+        mode: "overlay" (original in gray, denoised in PET-Heat over it), "sideBySide" (original above,
+            denoised below, linked), "flicker" (the original; `setFade(outputVolume, 1)` shows the denoised
+            volume; both in inverted gray), "residual" (denoised minus original in SUV, white at 0), "off" (as
+            `endComparison`).
+        fade: Opacity of the denoised volume in the overlay, 0 to 1.
+        windowSUV: SUV at the upper end of the window of both volumes, whose lower end is 0; the residual is
+            shown to a third of it on either side of 0. A volume without SUV factor gets the window of the
+            original.
 
-    Raises InputError if the mode is unknown or the residual has no common grid; the views are then as they were.
+    Raises:
+        InputError: The mode is unknown, or the volumes have no common grid; the views are then as they were.
     """
     if mode not in MODES:
         raise InputError(f"mode {mode!r} is unknown: give one of {', '.join(MODES)}")
@@ -56,7 +62,8 @@ def showComparison(
     for node in (inputVolume, outputVolume):
         viewstate.keepDisplay(node)
     setWindow(inputVolume, outputVolume, windowSUV)
-    # Heat over inverted gray would cancel: where one is white the other is black. Both of a mixture go from black up.
+    # Heat over inverted gray would cancel: where one is white the other is black. Both of a mixture go from
+    # black up.
     colors = (GRAY, HEAT) if mode == OVERLAY else (INVERTED_GRAY, INVERTED_GRAY)
     for node, color in zip((inputVolume, outputVolume), colors, strict=True):
         node.GetDisplayNode().SetAndObserveColorNodeID(color)
@@ -88,7 +95,7 @@ def setFade(outputVolume, fade: float) -> None:
 
 
 def setWindow(inputVolume, outputVolume, windowSUV: float) -> None:
-    """The same window for both volumes: 0 to `windowSUV`; and for the residual a third of it on either side of 0."""
+    """Sets the window of both volumes, 0 to `windowSUV`, and the residual's: a third of it, about 0."""
     factor = suvPerUnit(outputVolume)
     if factor is None:
         inputVolume.CreateDefaultDisplayNodes()

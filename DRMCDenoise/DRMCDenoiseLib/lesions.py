@@ -1,4 +1,4 @@
-"""Lesions for the engine: a segmentation node, a label map node or a file becomes a file in the scan's frame."""
+"""Lesions for the engine: a segmentation node, a label map node or a file as a file in the scan's frame."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from DRMCCoreLib.nodes.volumes import EngineInput
 def lesionFile(lesions, volumeNode, folder: Path) -> EngineInput:
     """The file with the lesions of `volumeNode`, written into `folder` unless `lesions` is a file already.
 
-    A segmentation keeps its segments' names, and segments that overlap; one that has only surfaces is put on the
-    volume's grid. Where its parent transform is not the volume's, it is moved into the volume's frame; an acquisition
-    transform (geometry.acquisitionTransform) counts for none.
-    Raises InputError if there is nothing to measure.
+    A segmentation keeps its segments' names, and segments that overlap; one that has only surfaces is put on
+    the volume's grid. Where its parent transform is not the volume's, it is moved into the volume's frame; an
+    acquisition transform (geometry.acquisitionTransform) counts for none. Raises InputError if there is
+    nothing to measure.
     """
     if isinstance(lesions, (str, os.PathLike)):
         return EngineInput(Path(lesions))
@@ -58,8 +58,8 @@ def _writeLabelMap(labelNode, volumeNode, path: Path) -> Path:
     here, there = (geometry.frameTransform(node, volumeNode) for node in (labelNode, volumeNode))
     if here is not there:
         raise InputError(
-            f"'{labelNode.GetName()}' is not under the same transform as '{volumeNode.GetName()}': import it into a "
-            "segmentation (module Segmentations) and choose that"
+            f"'{labelNode.GetName()}' is not under the same transform as '{volumeNode.GetName()}': import it "
+            "into a segmentation (module Segmentations) and choose that"
         )
     try:
         geometry.imageFromNode(labelNode)

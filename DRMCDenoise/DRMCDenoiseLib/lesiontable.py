@@ -1,4 +1,4 @@
-"""The lesion table for the eyes: one row per segment, each quantity before, after and its change in one cell."""
+"""The lesion table for people: a row per segment; a cell has a quantity before, after and its change."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def readLesions(tableNode) -> dict[str, Stages]:
 
 
 def suvLines(tableNode) -> list[str]:
-    """What the SUV of the table rests on, rule and factor in one line, then its warnings; empty where the table does not say."""
+    """Rule and factor of the table's SUV in one line, then its warnings; empty if the table has none."""
     table = None if tableNode is None else tableNode.GetTable()
     if table is None or table.GetColumnByName("suv_rule") is None:
         return []
@@ -155,18 +155,19 @@ def _cellTip(stages: Stages, quantity: str, label: str, flag: dict[str, Any]) ->
 
     values: list[tuple[str, Any]] = [(_("original"), "original"), (_("denoised"), "denoised")]
     values += [(_("full dose"), "reference")] if "reference" in stages else []
-    said = ", ".join(f"{name} {number(stages.get(stage, {}).get(quantity))}" for name, stage in values)
+    values_text = ", ".join(f"{name} {number(stages.get(stage, {}).get(quantity))}" for name, stage in values)
     if quantity in mtv.RELATIVE:
-        return f"{label}: {said}\n" + _(
-            "The 41 % threshold follows SUVmax: when less noise makes SUVmax lower, the volume grows by definition. The saved "
-            "table has the volumes at SUV 2.5 and 4.0, and at 41 % of the original's SUVmax."
+        return f"{label}: {values_text}\n" + _(
+            "The 41 % threshold follows SUVmax: when less noise makes SUVmax lower, the volume grows by "
+            "definition. The saved table has the volumes at SUV 2.5 and 4.0, and at 41 % of the original's "
+            "SUVmax."
         )
     if not flag:
-        return f"{label}: {said}\n" + _("No repeatability is stated for it: it is never marked.")
+        return f"{label}: {values_text}\n" + _("No repeatability is stated for it: it is never marked.")
     verdict = _("Beyond") if flag["exceeds"] else _("Within")
-    return f"{label}: {said}\n" + _(
-        "{verdict} test-retest repeatability, \u00b1{limit:.1f} %: 2.77 times the within-patient standard deviation "
-        "of {sd:g} % (Lodge et al. 2012)."
+    return f"{label}: {values_text}\n" + _(
+        "{verdict} test-retest repeatability, \u00b1{limit:.1f} %: 2.77 times the within-patient standard "
+        "deviation of {sd:g} % (Lodge et al. 2012)."
     ).format(
         verdict=verdict,
         limit=flag["coefficient_percent"],

@@ -21,9 +21,10 @@ PRESET_PARAMETERS = ("model", "device", "outputFolder", "writeDICOM", "fade", "w
 class DRMCDenoiseParameterNode:
     """What the panel shows, kept in the scene.
 
-    `model`: name of an installed model, empty for the default one. `outputFolder` empty: no files are kept. `voxels`: "" as the volume says, "SUV", or "factor":
-    `suvFactor` is then the SUV of one unit. `acceptRule`: reference-time rule, empty for automatic. `headerValues`:
-    header values by hand, one KEYWORD=VALUE a line. `allFrames`: of a sequence, not the one shown alone.
+    `model`: name of an installed model, empty for the default one. `outputFolder` empty: no files are kept.
+    `voxels`: "" as the volume says, "SUV", or "factor": `suvFactor` is then the SUV of one unit.
+    `acceptRule`: reference-time rule, empty for automatic. `headerValues`: header values by hand, one
+    KEYWORD=VALUE a line. `allFrames`: of a sequence, not the one shown alone.
     """
 
     inputVolume: vtkMRMLScalarVolumeNode

@@ -1,4 +1,4 @@
-"""What the network has added to a scan, as a volume: denoised minus original, in SUV where the factor is known."""
+"""The network's residual as a volume: denoised minus original, in SUV where the factor is known."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import slicer
 import vtk
 from drmc.errors import InputError
 from drmc.pages.colors import diverging_color
+from DRMCCoreLib.nodes.names import INTENDED_USE
 from DRMCCoreLib.nodes.suvdisplay import showWindow
 from DRMCCoreLib.nodes.suvunits import copyUnits, setSUVUnits, suvPerUnit
 from slicer.i18n import tr as _
@@ -22,12 +23,14 @@ def residualOf(outputVolume):
 
 
 def updateResidual(inputVolume, outputVolume):
-    """Computes denoised minus original into the residual's node and returns it: in SUV, or in the denoised volume's own
-    units if it does not say its SUV factor. The node says which.
+    """Computes denoised minus original into the residual's node and returns it.
 
-    The node is made on demand, lies on the output's grid and is not saved with the scene: it can be made again.
-    It is computed in place, slice by slice: a whole body of 200 x 200 x 550 voxels takes about a tenth of a second.
-    Raises InputError if the volumes are not on the same grid.
+    The node states its units: SUV, or those of the denoised volume if its SUV factor is not known. It is made
+    on demand, lies on the output's grid and is not saved with the scene. It is computed in place, slice by
+    slice: a whole body of 200 x 200 x 550 voxels takes about a tenth of a second.
+
+    Raises:
+        InputError: The volumes are not on the same grid.
     """
     original, denoised = (slicer.util.arrayFromVolume(node) for node in (inputVolume, outputVolume))
     if original.shape != denoised.shape:
@@ -80,9 +83,9 @@ def _newNode(inputVolume, outputVolume):
     )
     node.SetSaveWithScene(False)
     node.SetAttribute(_MARK, "yes")
-    node.SetAttribute("DRMC.IntendedUse", "Research use only")
+    node.SetAttribute(*INTENDED_USE)
     outputVolume.SetNodeReferenceID(REFERENCE, node.GetID())
-    node.CreateDefaultDisplayNodes()  # while there are no voxels to look for a window in, which takes its time
+    node.CreateDefaultDisplayNodes()  # before there are voxels: finding a window in them takes long
     node.GetDisplayNode().SetAutoWindowLevel(False)
     node.GetDisplayNode().SetSaveWithScene(False)
     return node

@@ -15,7 +15,7 @@ from drmc.errors import DRMCError
 from drmc.suv import wording
 from drmc.texts import text_of_cell
 from DRMCCoreLib.nodes import geometry
-from DRMCCoreLib.nodes.names import COMPARISON_ATTRIBUTE, INPUT_REFERENCE
+from DRMCCoreLib.nodes.names import COMPARISON_ATTRIBUTE, INPUT_REFERENCE, INTENDED_USE
 from DRMCCoreLib.nodes.suvunits import SUV_FACTOR_ATTRIBUTE, copyUnits, setSUVUnits
 
 from DRMCDenoiseLib.lesiontable import TEXT_COLUMNS
@@ -145,7 +145,7 @@ def _attributes(summary: dict[str, Any]) -> dict[str, str | None]:
         "DRMC.Model": str(summary["model"]["name"]),
         "DRMC.ModelSHA256": str(summary["model"]["sha256"]),
         "DRMC.Version": str(summary["versions"]["drmc"]),
-        "DRMC.IntendedUse": "Research use only",
+        INTENDED_USE[0]: INTENDED_USE[1],
         COMPARISON_ATTRIBUTE: _comparison(summary.get("reference")),
     }
 

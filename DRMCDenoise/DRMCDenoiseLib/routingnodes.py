@@ -1,20 +1,23 @@
-"""The routing of a run as MRML nodes: a table with every gate, and a bar chart over it.
+"""The routing of a run as MRML nodes: a table with every gate, and a bar chart of one region.
 
-The table has one row per region, block, bank and expert. `kind` says what a region is: BODY, LESION (its segment's
-name) or CENTER (the profile of a training center: means only). Which center is nearest is an attribute of the node.
+The table has one row per region, block, bank and expert. `kind` says what a region is: BODY, LESION (its
+segment's name) or CENTER (the profile of a training center: means only). The nearest center is an attribute
+of the node.
 """
 
 from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterable
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import slicer
 import vtk
 from drmc.measures.rows import GATE_NUMBERS, ROUTING_COLUMNS, RoutingRow
+from drmc.pages.colors import nice_top, series_rgb
 from DRMCCoreLib.nodes.names import INPUT_REFERENCE
+from DRMCCoreLib.nodes.plots import Series, fillChart, makeTable
 from slicer.i18n import tr as _
 
 if TYPE_CHECKING:
@@ -23,11 +26,13 @@ if TYPE_CHECKING:
 
 BODY, LESION, CENTER = "body", "lesion", "center"
 NEAREST_ATTRIBUTE = "DRMC.RoutingNearest"
-_TEXTS, _WHOLE = ("region", "kind", "bank"), ("block", "expert")
 COLUMNS = ("region", "kind", *ROUTING_COLUMNS)
-_CHART, _SERIES = "DRMC.RoutingChart", "DRMC.RoutingSeries"
-_LABELS = "Gate"
-_SERIES_COLORS = ((0.23, 0.51, 0.77), (0.55, 0.55, 0.55))
+_CHART = "DRMC.RoutingChart"  # from the table to its chart, then to the two tables with the chart's numbers
+_REGION = "DRMC.RoutingRegion"  # of the chart
+_BAR_SHARE = 0.8  # of the distance between two groups, which vtkChartXY gives to the bars of a group
+_LAYER, _NAME, _PLACE, _SPREAD = "Layer", "Name", "Place", "SD"  # columns of these
+_INK = (0.0, 0.0, 0.0)
+_MARKERS = ("Diamond", "Cross")
 
 
 class RegionRow(RoutingRow):
@@ -38,10 +43,11 @@ class RegionRow(RoutingRow):
 
 
 class Routing(NamedTuple):
-    """The content of a routing table node, rows in router order.
+    """The content of a routing table node.
 
-    `regions`: the body under "", then the lesions by name; `nearest`: as `routing_nearest` of summary.json without
-    its means, {} without profiles.
+    `regions`: the rows of the body under "", then those of the lesions by name, in router order. `centers`:
+    the same for the profile of each center. `nearest`: as `routing_nearest` of summary.json without its
+    means, {} without profiles.
     """
 
     regions: dict[str, list[RegionRow]]
@@ -52,7 +58,7 @@ class Routing(NamedTuple):
 def showRouting(summary: Summary, tableNode, inputNode):
     """Puts the routing of a run into `tableNode` (a new node if None) and its chart; returns the table node.
 
-    None where the summary has no routing.
+    The chart goes on to show its region. None if the summary has no routing.
     """
     if not summary.get("routing"):
         return None
@@ -65,7 +71,9 @@ def showRouting(summary: Summary, tableNode, inputNode):
         tableNode.SetAndObserveTable(_table(summary["routing"], lesions, centers))
         tableNode.SetNodeReferenceID(INPUT_REFERENCE, inputNode.GetID())
         tableNode.SetAttribute(NEAREST_ATTRIBUTE, json.dumps(nearest) if nearest else None)
-    showInChart(tableNode, "")
+    chart = tableNode.GetNodeReference(_CHART)
+    region = "" if chart is None else chart.GetAttribute(_REGION)
+    showInChart(tableNode, region if region in lesions else "")
     return tableNode
 
 
@@ -88,41 +96,59 @@ def readRouting(tableNode) -> Routing | None:
 
 
 def showInChart(tableNode, region: str):
-    """Lets the table's chart show a region (a lesion's name, "" the body); returns the chart node.
+    """Makes the table's chart show a region (a lesion's name, "" the body); returns the chart node.
 
-    Beside the body stands the nearest training center, beside a lesion the body.
+    A group of bars is a layer, a bar an expert, a line over it the standard deviation over the tiles. Markers
+    show the mean gates of the nearest training center, and beside a lesion those of the body.
     """
     routing = readRouting(tableNode)
+    layers = layersOf(routing.regions[region])
+    marks = _marks(routing, region)
     chart = _referenced(tableNode, _CHART, 0, "vtkMRMLPlotChartNode", "chart")
-    wide = _wideTable(tableNode, routing)
-    shown = [_columnName(routing, region)]
-    if region:
-        shown.append(_columnName(routing, ""))
-    elif routing.nearest.get("center") in routing.centers:
-        shown.append(_centerColumn(routing.nearest["center"]))
+    bars = _referenced(tableNode, _CHART, 1, "vtkMRMLTableNode", "chart data")
+    points = _referenced(tableNode, _CHART, 2, "vtkMRMLTableNode", "chart spread")
+    experts = [_("Expert {number}").format(number=number + 1) for number in range(len(layers[0]))]
+    for node, table in ((bars, _barTable(layers, experts)), (points, _pointTable(layers, marks))):
+        node.SetHideFromEditors(True)
+        node.SetAndObserveTable(table)
+    series = [
+        Series(name, bars, _LAYER, name, series_rgb(number), bars=True, width=1.0, labels=_NAME)
+        for number, name in enumerate(experts)
+    ]
+    series.append(Series(_SPREAD, points, _PLACE, _SPREAD, _INK, width=1.0))
+    series += [
+        Series(name, points, _PLACE, name, _INK, line=False, marker=marker)
+        for name, marker in zip(marks, _MARKERS, strict=False)
+    ]
+    ends = [
+        row["mean_gate"] + row["sd_gate"] for layer in layers for row in layer if row["mean_gate"] is not None
+    ]
+    ends += [gate for gates in marks.values() for gate in gates if gate is not None]
     with slicer.util.NodeModify(chart):
-        chart.RemoveAllPlotSeriesNodeIDs()
-        for number, column in enumerate(shown):
-            series = _referenced(tableNode, _SERIES, number, "vtkMRMLPlotSeriesNode", f"series {number + 1}")
-            series.SetName(column)
-            series.SetPlotType(series.PlotTypeBar)
-            series.SetAndObserveTableNodeID(wide.GetID())
-            series.SetLabelColumnName(_LABELS)
-            series.SetYColumnName(column)
-            series.SetColor(*_SERIES_COLORS[number])
-            chart.AddAndObservePlotSeriesNodeID(series.GetID())
-        chart.SetTitle(tableNode.GetName())
-        chart.SetXAxisTitle(_("Block, bank and expert"))
-        chart.SetYAxisTitle(_("Mean gate"))
-        chart.SetLegendVisibility(True)
+        fillChart(chart, _("Layer: attention and FFN of each block"), _("Mean gate"), series)
+        chart.SetAttribute(_REGION, region)
+        chart.SetTitle(_regionName(region))
+        chart.SetXAxisRangeAuto(False)
+        chart.SetXAxisRange(0.4, len(layers) + 0.6)
+        chart.SetYAxisRangeAuto(False)
+        chart.SetYAxisRange(0.0, nice_top(max(ends, default=0.0)))
     return chart
 
 
+def layersOf(rows: Sequence[RoutingRow]) -> list[list[RoutingRow]]:
+    """The rows of a region, layer by layer in router order; in a layer one row per expert."""
+    experts = max(row["expert"] for row in rows)
+    return [list(rows[first : first + experts]) for first in range(0, len(rows), experts)]
+
+
 def layerName(row: RoutingRow, isShort: bool = False) -> str:
-    """A layer for people: `Block 1 attention`, short `Block 1 att.`."""
-    attention = _("att.") if isShort else _("attention")
-    bank = _("FFN") if row["bank"] == "ffn" else attention
-    return _("Block {number} {bank}").format(number=row["block"], bank=bank)
+    """The name of a row's layer: `Block 1 attention`, short `Block 1 att.`."""
+    return _("Block {number} {bank}").format(number=row["block"], bank=_bankName(row, isShort))
+
+
+def layerLabel(row: RoutingRow) -> str:
+    """The name of a row's layer in two short lines, for an axis: the bank, then the number of the block."""
+    return f"{_bankName(row, isShort=True)}\n{row['block']}"
 
 
 def _profileRows(body: list[RoutingRow], means: dict[str, list[list[float]]]) -> dict[str, list[RoutingRow]]:
@@ -138,65 +164,66 @@ def _profileRows(body: list[RoutingRow], means: dict[str, list[list[float]]]) ->
 def _table(
     body: list[RoutingRow], lesions: dict[str, list[RoutingRow]], centers: dict[str, list[RoutingRow]]
 ) -> vtk.vtkTable:
-    parts: Iterable[tuple[str, str, list[RoutingRow]]] = (
+    parts = [
         (BODY, BODY, body),
         *((name, LESION, rows) for name, rows in lesions.items()),
         *((name, CENTER, rows) for name, rows in centers.items()),
+    ]
+    rows = [{**row, "region": region, "kind": kind} for region, kind, part in parts for row in part]
+    return makeTable(
+        {name: [_float(row[name]) if name in GATE_NUMBERS else row[name] for row in rows] for name in COLUMNS}
     )
-    table = vtk.vtkTable()
-    arrays = {}
-    for name in COLUMNS:
-        kind = (
-            vtk.vtkStringArray
-            if name in _TEXTS
-            else vtk.vtkIntArray
-            if name in _WHOLE
-            else vtk.vtkDoubleArray
-        )
-        arrays[name] = kind()
-        arrays[name].SetName(name)
-    for region, kind, rows in parts:
-        for row in rows:
-            for name, array in arrays.items():
-                value = {"region": region, "kind": kind, **row}[name]
-                array.InsertNextValue(float("nan") if value is None else value)
-    for array in arrays.values():
-        table.AddColumn(array)
-    return table
 
 
-def _wideTable(tableNode, routing: Routing):
-    """The node that the chart's series read: a line per gate, a column per region and per center."""
-    wide = _referenced(tableNode, _CHART, 1, "vtkMRMLTableNode", "chart data")
-    wide.SetHideFromEditors(True)
-    columns = {_columnName(routing, region): rows for region, rows in routing.regions.items()}
-    columns |= {_centerColumn(center): rows for center, rows in routing.centers.items()}
-    labels = vtk.vtkStringArray()
-    labels.SetName(_LABELS)
-    for row in routing.regions[""]:
-        labels.InsertNextValue(f"{row['block']} {row['bank'][:3]} {row['expert']}")
-    table = vtk.vtkTable()
-    table.AddColumn(labels)
-    for name, rows in columns.items():
-        array = vtk.vtkDoubleArray()
-        array.SetName(name)
-        for row in rows:
-            array.InsertNextValue(row["mean_gate"] or 0.0)
-        table.AddColumn(array)
-    wide.SetAndObserveTable(table)
-    return wide
+def _bankName(row: RoutingRow, isShort: bool) -> str:
+    attention = _("att.") if isShort else _("attention")
+    return _("FFN") if row["bank"] == "ffn" else attention
 
 
-def _columnName(routing: Routing, region: str) -> str:
-    return f"Lesion: {region}" if region in routing.regions and region else "Body"
+def _marks(routing: Routing, region: str) -> dict[str, list[float | None]]:
+    """The mean gates that stand beside a region, in router order, under the names of their series."""
+    nearest = routing.nearest.get("center")
+    shown = {_regionName(""): routing.regions[""]} if region else {}
+    if nearest in routing.centers:
+        shown[_("Center {name}").format(name=nearest)] = routing.centers[nearest]
+    return {name: [row["mean_gate"] for row in rows] for name, rows in shown.items()}
 
 
-def _centerColumn(center: str) -> str:
-    return f"Center: {center}"
+def _barTable(layers: list[list[RoutingRow]], experts: list[str]) -> vtk.vtkTable:
+    """A row per layer: number from 1, name, and the mean gate of each expert, 0 if unknown."""
+    gates = {
+        name: [float(layer[expert]["mean_gate"] or 0.0) for layer in layers]
+        for expert, name in enumerate(experts)
+    }
+    names = [layerName(layer[0]) for layer in layers]
+    return makeTable({_LAYER: list(range(1, len(layers) + 1)), _NAME: names, **gates})
+
+
+def _pointTable(layers: list[list[RoutingRow]], marks: dict[str, list[float | None]]) -> vtk.vtkTable:
+    """Three rows per bar, at its middle: the lower and the upper end of its line, and a gap."""
+    width = _BAR_SHARE / len(layers[0])
+    places: list[float | None] = []
+    ends: list[float | None] = []
+    for number, layer in enumerate(layers, start=1):
+        for expert, row in enumerate(layer):
+            place = number + (expert - (len(layer) - 1) / 2) * width
+            places += [place, place, None]
+            mean, spread = row["mean_gate"], row["sd_gate"]
+            ends += [None] * 3 if mean is None else [max(0.0, mean - spread), mean + spread, None]
+    columns = {name: [one for gate in gates for one in (gate, None, None)] for name, gates in marks.items()}
+    return makeTable({_PLACE: places, _SPREAD: ends, **columns})
+
+
+def _float(value: float | None) -> float | None:
+    return None if value is None else float(value)
+
+
+def _regionName(region: str) -> str:
+    return _("Lesion {name}").format(name=region) if region else _("Body")
 
 
 def _referenced(tableNode, role: str, number: int, className: str, what: str):
-    """The table's own node of that role and number, made where it is not (any more) in the scene."""
+    """The table's own node of that role and number; a new one if it is not in the scene."""
     node = tableNode.GetNthNodeReference(role, number)
     if node is None:
         node = _newNode(className, f"{tableNode.GetName()} {what}")
@@ -205,5 +232,4 @@ def _referenced(tableNode, role: str, number: int, className: str, what: str):
 
 
 def _newNode(className: str, name: str):
-    node = slicer.mrmlScene.AddNewNodeByClass(className, slicer.mrmlScene.GenerateUniqueName(name))
-    return node
+    return slicer.mrmlScene.AddNewNodeByClass(className, slicer.mrmlScene.GenerateUniqueName(name))

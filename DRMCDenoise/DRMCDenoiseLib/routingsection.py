@@ -1,4 +1,4 @@
-"""Which experts the network used: in the body, in each lesion, and beside the training centers."""
+"""The experts that the network used: in the body, in each lesion, and compared with the training centers."""
 
 from __future__ import annotations
 
@@ -9,28 +9,33 @@ from drmc.measures.routing_profiles import UNLIKE
 from DRMCCoreLib.panel.section import Section
 from slicer.i18n import tr as _
 
-from DRMCDenoiseLib.routingnodes import Routing, readRouting, showInChart
+from DRMCDenoiseLib.routingnodes import Routing, layerLabel, layersOf, readRouting, showInChart
 
 
 class RoutingSection(Section):
-    """The heat map and bars of a routing table node, and its chart in the plot view."""
+    """The heat map of a routing table node and its bar chart, in the panel and in a view of the layout."""
 
     uiName = "DRMCDenoiseRouting"
-    _shown: tuple[Any, ...] | None = None  # what of which node is shown, so that it is painted once
+    _shown: tuple[Any, ...] | None = (
+        None  # node, time of its table and region that are shown: each is drawn once
+    )
 
     def setup(self) -> None:
-        from DRMCDenoiseLib.routingview import RoutingBars, RoutingHeatMap
+        """Adds the heat map and the bars."""
+        from DRMCCoreLib.panel.chartview import ChartView  # Qt is not there where the module is a library
 
-        self.heatMap, self.bars = RoutingHeatMap(), RoutingBars()
+        from DRMCDenoiseLib.routingview import RoutingHeatMap
+
+        self.heatMap = RoutingHeatMap()
         self.heatMap.setToolTip(
             _(
                 "Mean gate of each expert over the tiles, and the standard deviation over them. "
-                "A gate weighs what an expert adds; 0 closes it. Right: the mean gates at the training centers."
+                "A gate weighs the output of an expert; 0 closes it. Right: the mean gates at the training "
+                "centers."
             )
         )
-        self.bars.setToolTip(_("Mean gates as bars, with the standard deviation over the tiles as a line"))
-        for widget in (self.heatMap, self.bars):
-            self.ui.routingView.layout().addWidget(widget)
+        self.ui.routingView.layout().addWidget(self.heatMap)
+        self.bars = ChartView(self.ui.routingView.layout())
         self.ui.regionComboBox.currentIndexChanged.connect(self.onRegionChosen)
         self.ui.showChartButton.clicked.connect(self.onShowChart)
 
@@ -48,14 +53,10 @@ class RoutingSection(Section):
         parameters.routingTable = job.routingTable
 
     def onRegionChosen(self) -> None:
-        """The user has chosen the body or a lesion; the chart follows."""
+        """The user has chosen the body or a lesion."""
         index = self.ui.regionComboBox.currentIndex
         if self.parameters is not None and index >= 0:
             self.parameters.routingRegion = self.ui.regionComboBox.itemData(index) or ""
-            if self.parameters.routingTable is not None:
-                showInChart(
-                    self.parameters.routingTable, self._region(readRouting(self.parameters.routingTable))
-                )
 
     def onShowChart(self) -> None:
         """Shows the chart in the plot view, in a layout that has one."""
@@ -74,15 +75,12 @@ class RoutingSection(Section):
         self._shown = shown
         self._showRegions(routing, region)
         self.heatMap.setRouting(routing, region)
-        self.bars.setRouting(routing, region)
+        layers = layersOf(routing.regions[region]) if routing else []
+        chart = showInChart(node, region) if routing else None
+        hasNumbers = bool(layers) and layers[0][0]["mean_gate"] is not None
+        self.bars.showChart(chart if hasNumbers else None, [layerLabel(layer[0]) for layer in layers])
         self.ui.noRoutingLabel.setVisible(routing is None)
-        for widget in (
-            self.heatMap,
-            self.bars,
-            self.ui.regionLabel,
-            self.ui.regionComboBox,
-            self.ui.showChartButton,
-        ):
+        for widget in (self.heatMap, self.ui.regionLabel, self.ui.regionComboBox, self.ui.showChartButton):
             widget.setVisible(routing is not None)
         nearest = routing.nearest if routing else {}
         self.ui.routingWarningLabel.setText(f"{UNLIKE}." if nearest.get("unlike") else "")

@@ -24,7 +24,7 @@ ROUNDED = 5e-3
 
 
 class DRMCDenoiseTest(SelfTest):
-    """A refusal; the sample patient from its loading to a scene that was saved and opened again; the comparison."""
+    """A refusal; the sample patient from loading to a reloaded scene; the comparison."""
 
     def test_refusal(self) -> None:
         """An empty volume is refused in one sentence, and nothing is added to the scene."""
@@ -51,7 +51,7 @@ class DRMCDenoiseTest(SelfTest):
         )
 
     def test_sample_patient(self) -> None:
-        """Loaded by script, denoised by clicks with the shipped numbers, saved, closed and opened again: all is back."""
+        """Loaded by script, denoised by clicks with the shipped numbers, saved, closed and opened again."""
         self.needsModel()
         low, full, lesions = self.sampleByScript()
         panel = self.openPanel("DRMCDenoise")
@@ -95,10 +95,12 @@ class DRMCDenoiseTest(SelfTest):
     # ---- parts
 
     def needsModel(self) -> None:
+        """Skips the test if there is no PyTorch or no model."""
         if importlib.util.find_spec("torch") is None or not list_models():
             self.skipTest("needs PyTorch and an installed model")
 
     def sampleByScript(self) -> list:
+        """The sample patient, loaded by Sample Data: low dose, full dose, lesions."""
         from SampleData import SampleDataLogic
 
         nodes = SampleDataLogic().downloadSamples(SAMPLE_NAME)
@@ -106,6 +108,7 @@ class DRMCDenoiseTest(SelfTest):
         return nodes
 
     def checkSample(self, nodes: list) -> None:
+        """Both volumes are in SUV, and there are lesions."""
         low, full, lesions = nodes
         self.assertEqual([declaredUnits(node) for node in (low, full)], ["{SUVbw}g/ml"] * 2)
         self.assertGreaterEqual(lesions.GetSegmentation().GetNumberOfSegments(), 3)
@@ -160,6 +163,7 @@ class DRMCDenoiseTest(SelfTest):
         self.say("side by side stays at its slices")
 
     def sliceNode(self, name: str):
+        """The slice node of a view."""
         return slicer.app.layoutManager().sliceWidget(name).mrmlSliceNode()
 
     def checkSavedScene(self, panel) -> None:

@@ -9,9 +9,10 @@ from DRMCCoreLib.nodes.sequences import browserOf, sequenceOf
 
 
 def showDenoised(inputVolume, outputVolume, arrays: list[Any], summaries: list[dict[str, Any]]):
-    """Puts denoised frames (k, j, i) into a sequence beside the input's, in its browser; returns the new proxy.
+    """Puts denoised frames (k, j, i) into a sequence of the input's browser; returns the new proxy.
 
-    `outputVolume`, if it is a proxy of the same browser, gets its frames replaced; else the sequence is a new one.
+    `outputVolume`, if it is a proxy of the same browser, gets its frames replaced; else the sequence is a new
+    one.
     """
     from DRMCDenoiseLib import results  # SimpleITK is not needed before
 

@@ -1,4 +1,4 @@
-"""Slice views and displays as they were: kept in the nodes themselves, so that a saved and reloaded scene has them too."""
+"""Earlier state of slice views and displays, stored in their nodes: a saved scene has it too."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def setLinked(node, isLinked: bool) -> None:
 
 
 def keepViews() -> None:
-    """Remembers what every slice view shows, and how the views are arranged, until `restoreViews`."""
+    """Stores the content of all slice views and their arrangement until `restoreViews`."""
     for node in compositeNodes():
         for name in _COMPOSITE_VOLUMES:
             node.SetNodeReferenceID(PREFIX + name, getattr(node, f"Get{name}")())
@@ -38,7 +38,7 @@ def keepViews() -> None:
 
 
 def restoreViews() -> None:
-    """Puts the views back as they were; one that did not exist then shows nothing, linked to none. Without `keepViews`: nothing."""
+    """Restores the views after `keepViews`; a view that did not exist then is emptied and unlinked."""
     nodes = compositeNodes()
     if not any(_isKept(node) for node in nodes):
         return
@@ -56,7 +56,7 @@ def restoreViews() -> None:
 
 
 def keepDisplay(volumeNode) -> None:
-    """Remembers the window and the colors of a volume until `restoreDisplays`; what is remembered already stays."""
+    """Stores window and colors of a volume until `restoreDisplays`, unless they are stored already."""
     volumeNode.CreateDefaultDisplayNodes()
     node = volumeNode.GetScalarVolumeDisplayNode()
     if not _isKept(node):
@@ -65,7 +65,7 @@ def keepDisplay(volumeNode) -> None:
 
 
 def restoreDisplays() -> None:
-    """Gives every volume its window and colors back."""
+    """Restores the windows and colors of all volumes."""
     for node in slicer.util.getNodesByClass("vtkMRMLScalarVolumeDisplayNode"):
         if _isKept(node):
             with slicer.util.NodeModify(node):

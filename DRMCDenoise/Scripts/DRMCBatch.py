@@ -1,9 +1,10 @@
-"""Denoises a scan, or a folder of scans, from Slicer without a window or from any Python; same arguments as `drmc denoise`.
+"""Denoises a scan or a folder of scans from Slicer without a window, or from any Python.
 
-    Slicer --no-splash --no-main-window --python-script DRMCBatch.py -- SCANS -o OUT --lesions SEGMENTATIONS --resume
+    Slicer --no-splash --no-main-window --python-script DRMCBatch.py -- SCANS -o OUT --lesions MASKS --resume
     python DRMCBatch.py SCANS -o OUT
 
-Shows no dialog. The exit code is the engine's: 0 done, 1 failed, 2 refused, 130 canceled.
+The arguments are those of `drmc denoise`. Shows no dialog. The exit code is the engine's: 0 done, 1 failed, 2
+refused, 130 canceled.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from pathlib import Path
 
 
 def findModules() -> None:
-    """Makes DRMCCoreLib importable: beside this module where installed, in a folder of its own in the sources."""
+    """Makes DRMCCoreLib importable: beside this module where installed, in its own folder in the sources."""
     here = Path(__file__).resolve().parents[1]
     for folder in (here.parent / "DRMCCore", here):
         if str(folder) not in sys.path:
@@ -27,7 +28,7 @@ def denoiseArguments(argv: list[str]) -> list[str]:
 
 
 def main(argv: list[str]) -> int:
-    """Runs `drmc denoise` in a child process, hands on what it says, and returns its exit code."""
+    """Runs `drmc denoise` in a child process, prints its output, and returns its exit code."""
     findModules()
     from DRMCCoreLib.process.processes import createProcess
     from DRMCCoreLib.process.runner import Job, engineCommand

@@ -1,4 +1,4 @@
-"""The Slicer-facing parts of training: the run in child processes, its records, and how the panel shows them.
+"""The library of DRMC Training: runs in child processes, and the panel. Imports no torch.
 
-Nothing here imports torch. `trainingrun` works without Slicer and Qt too.
+`trainingrun` works without Slicer and Qt too.
 """

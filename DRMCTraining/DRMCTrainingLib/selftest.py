@@ -46,15 +46,20 @@ class DRMCTrainingTest(SelfTest):
         ui.startButton.click()
         self.waitUntil(lambda: panel._history.progress or panel._run is None, "the first steps")
         self.assertTrue(ui.statusLabel.text.startswith("Step "), ui.statusLabel.text)
-        self.assertTrue(panel._view.lossCurves.curves())
+        self.assertEqual(self.plotsOf(panel._view.lossView), ["C6"])
         ui.stopButton.click()
         self.waitUntil(lambda: panel._run is None, "the stop")
         self.assertRegex(ui.statusLabel.text, r"^(Stopped and saved at step \d+|Done: \d+ steps)")
         self.assertTrue((self.folder / "data-tiny" / "checkpoint.pt").is_file())
         self.say(ui.statusLabel.text)
 
+    def plotsOf(self, view) -> list[str]:
+        """The legend of a chart view as it is drawn."""
+        chart = view.widget.plotView().chart()
+        return [chart.GetPlot(number).GetLabel() for number in range(chart.GetNumberOfPlots())]
+
     def dataset(self):
-        """The sample patient as a dataset of one center, for training and, which says nothing here, for validation."""
+        """The sample patient as a dataset of one center, both for training and for validation."""
         folder = self.folder / "data"
         folder.mkdir()
         image = lambda dose: str(sampleFolder() / f"DRMC-sample-{dose}.nrrd")

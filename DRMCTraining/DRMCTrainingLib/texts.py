@@ -1,4 +1,4 @@
-"""What the panel says in rich text: the checks, the validation table, the figures of the last steps."""
+"""Rich texts of the panel: the checks, the validation table, the figures of the last steps."""
 
 from __future__ import annotations
 
@@ -51,16 +51,16 @@ def validationText(history: History) -> str:
             lower = _of(newest, below, center) if below else 0.0
             known = is_number(value) and is_number(lower)
             sign = "+" if below else ""
-            said = format(factor * (value - lower), f"{sign}.{digits}f") if known else "–"
-            cells.append(f'<td align="right" style="padding-left:10px">{said}</td>')
+            text = format(factor * (value - lower), f"{sign}.{digits}f") if known else "–"
+            cells.append(f'<td align="right" style="padding-left:10px">{text}</td>')
         rows.append(f"<tr><td>{escape(center)}</td>{''.join(cells)}</tr>")
     title = _("Validation at step {step}").format(step=newest["step"])
     return f'<p>{title}</p><table><tr><th align="left">{_("center")}</th>{heads}</tr>{"".join(rows)}</table>'
 
 
 def figuresText(history: History) -> str:
-    """Dead gates, gradient norm, pace and use of the experts, as far as they are logged."""
-    said = []
+    """Dead gates, gradient norm, speed and use of the experts, as far as they are logged."""
+    figures = []
     for text, key, kind, form, factor in (
         (_("dead gates {value}"), "closed_gates", "progress", "{:.0f} %", 100.0),
         (_("gradient norm {value}"), "gradient_norm", "progress", "{:.3g}", 1.0),
@@ -69,16 +69,16 @@ def figuresText(history: History) -> str:
     ):
         value = history.last(kind, key)
         if is_number(value):
-            said.append(text.format(value=form.format(factor * value)))
+            figures.append(text.format(value=form.format(factor * value)))
     entropy = history.last("validation", "entropy") or history.last("progress", "entropy")
     if isinstance(entropy, dict) and all(map(is_number, entropy.values())):
         each = ", ".join(f"{center} {value:.2f}" for center, value in entropy.items())
-        said.append(_("entropy of the experts {each}").format(each=each))
-    return " · ".join(said)
+        figures.append(_("entropy of the experts {each}").format(each=each))
+    return " · ".join(figures)
 
 
 def durationText(seconds: float) -> str:
-    """A time that is left, as people say it."""
+    """A remaining time as text for people."""
     minutes = round(seconds / 60)
     if minutes < 1:
         return _("less than a minute")

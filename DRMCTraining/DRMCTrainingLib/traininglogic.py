@@ -33,8 +33,9 @@ class DRMCTrainingParameterNode:
 class DRMCTrainingLogic(ScriptedLoadableModuleLogic):
     """Starts, follows, stops and resumes trainings.
 
-    A training is named by its configuration file, or by a dataset's folder, for which a configuration of the preset is
-    written beside it. `several` are the other fields of `drmc.training.launch.Launch`: nodes, node_rank, endpoint.
+    A training is named by its configuration file, or by a dataset's folder, for which a configuration of the
+    preset is written beside it. `several` are the other fields of `drmc.training.launch.Launch`: nodes,
+    node_rank, endpoint.
 
         logic = DRMCTrainingLogic()
         for level, text in logic.check("training.json", processes=4): print(level, text)
@@ -50,9 +51,9 @@ class DRMCTrainingLogic(ScriptedLoadableModuleLogic):
     def newConfiguration(
         self, dataset: str | os.PathLike, preset: str = PRESETS[0], run: str | os.PathLike | None = None
     ) -> Path:
-        """Writes training.json for a dataset into a run's folder of its own, beside it unless `run` says where.
+        """Writes training.json for a dataset into the folder `run`, by default one beside the dataset.
 
-        One that is there already stays as it is. InputError where there is no dataset to train on.
+        An existing file stays as it is. Raises InputError if there is no dataset to train on.
         """
         return new_configuration(Path(dataset), preset, None if run is None else Path(run))
 
@@ -78,7 +79,7 @@ class DRMCTrainingLogic(ScriptedLoadableModuleLogic):
         createProcess: Callable[[], Process] | None = None,
         **several: Any,
     ) -> TrainingRun:
-        """A run that has not been started; InputError where nothing of that name is there."""
+        """A run that has not been started; raises InputError if there is no such configuration or dataset."""
         path = Path(training)
         if self.isDataset(path):
             path = self.newConfiguration(path, preset)
@@ -88,9 +89,9 @@ class DRMCTrainingLogic(ScriptedLoadableModuleLogic):
         return TrainingRun(launch, checkOnly=checkOnly, createProcess=createProcess)
 
     def check(self, training: str | os.PathLike, processes: int = 1, **options: Any) -> list[tuple[str, str]]:
-        """(level, text) of everything that can be looked at before; level ok, warning or refused. Trains nothing.
+        """Runs all checks of a training: (level, text) of each, level ok, warning or refused. Trains nothing.
 
-        DRMCError where the checks themselves could not be run.
+        Raises DRMCError if the checks could not be run.
         """
         run = self.prepare(training, processes, checkOnly=True, **options)
         run.start()
@@ -108,12 +109,18 @@ class DRMCTrainingLogic(ScriptedLoadableModuleLogic):
         eventCallback: Callable[[dict[str, Any]], Any] | None = None,
         **options: Any,
     ) -> TrainingRun:
-        """Checks and trains, or goes on from the last checkpoint; returns the run.
+        """Checks and trains, or resumes from the last checkpoint; returns the run.
 
-        :param training: configuration file or dataset folder
-        :param processes: processes on this machine, one for each GPU
-        :param waitForCompletion: if True, waits for the end and raises InputError (refused) or DRMCError (failed)
-        :param eventCallback: called with every record of the training, see training.jsonl
+        Args:
+            training: Configuration file or dataset folder.
+            processes: Processes on this machine, one for each GPU.
+            waitForCompletion: Whether to wait for the end.
+            eventCallback: Called with every record of the training, see training.jsonl.
+            **options: As for `prepare`.
+
+        Raises:
+            InputError: There is no such training or, with `waitForCompletion`, it was refused.
+            DRMCError: The training failed, with `waitForCompletion`.
         """
         run = self.prepare(training, processes, **options)
         if eventCallback is not None:

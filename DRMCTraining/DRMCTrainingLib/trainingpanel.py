@@ -26,9 +26,7 @@ class TrainingPanel(Panel):
         self.logic = None
         self._parameterNodeGuiTag = None
         self._run: TrainingRun | None = None  # the checks or the training under way
-        self._shown: tuple[str, int] | None = (
-            None  # the configuration and the processes that were checked last
-        )
+        self._checked: tuple[str, int] | None = None  # configuration and processes that were checked last
         self._history = History()
         self._output = ""
 
@@ -58,10 +56,11 @@ class TrainingPanel(Panel):
         self.initializeParameterNode()
 
     def cleanup(self) -> None:
-        """Ends a training that is under way, after its checkpoint: the application closes, or the module is reloaded."""
+        """Ends a running training after its checkpoint: Slicer closes, or the module is reloaded."""
         if self._run is not None:
             self._run.end()
         self.setParameterNode(None)
+        self._view.cleanup()
         self.removeObservers()
 
     def initializeParameterNode(self) -> None:
@@ -71,6 +70,7 @@ class TrainingPanel(Panel):
             parameterNode.configuration = str(self._run.launch.config)
             parameterNode.processes = self._run.launch.processes
         self.setParameterNode(parameterNode)
+        self._view.show(self._history)  # closing a scene removes the charts
 
     def setParameterNode(self, parameterNode: DRMCTrainingParameterNode | None) -> None:
         """Connects the panel to a parameter node, or to none."""
@@ -100,11 +100,11 @@ class TrainingPanel(Panel):
         self.ui.statusLabel.setText(_("The command is in the clipboard."))
 
     def onCheckButton(self) -> None:
-        """Looks again; trains nothing."""
+        """Checks again; trains nothing."""
         self._start(checkOnly=True)
 
     def onStartButton(self) -> None:
-        """Starts, or goes on from the last checkpoint."""
+        """Starts, or resumes from the last checkpoint."""
         self.ui.logTextEdit.clear()
         if self._run is not None:
             self._run.checkOnly = False  # its checks are under way: the training follows
@@ -132,7 +132,7 @@ class TrainingPanel(Panel):
         parameters = self._parameterNode
         if self._run is not None or not parameters:
             return
-        self._shown = self._chosen()
+        self._checked = self._chosen()
         run = self.logic.prepare(parameters.configuration, parameters.processes, checkOnly=checkOnly)
         self._run = run
         run.event.connect(self._onEvent)
@@ -147,7 +147,7 @@ class TrainingPanel(Panel):
         if run.state is RunState.CHECKING:
             self.ui.statusLabel.setText(_("Checking configuration, dataset and devices..."))
         elif run.state is RunState.TRAINING:
-            self._takeOver(run)
+            self._showRun(run)
             self.ui.statusLabel.setText(_("Starting, reading the images..."))
         elif run.state is RunState.STOPPING:
             self.ui.statusLabel.setText(_("Stopping after this step... Stop again ends it without waiting."))
@@ -161,11 +161,11 @@ class TrainingPanel(Panel):
         if self._run.state is RunState.CHECKING:
             return
         self.ui.logTextEdit.appendPlainText(json.dumps(event))
-        said = self._showHistory()
-        if said and self._run.state is RunState.TRAINING:
-            self.ui.statusLabel.setText(said)
+        step = self._showHistory()
+        if step and self._run.state is RunState.TRAINING:
+            self.ui.statusLabel.setText(step)
 
-    def _takeOver(self, run: TrainingRun) -> None:
+    def _showRun(self, run: TrainingRun) -> None:
         self._history, self._output = run.history, run.output
         self._showHistory()
 
@@ -176,7 +176,7 @@ class TrainingPanel(Panel):
 
     def _onFinished(self, run: TrainingRun) -> None:
         self._run = None
-        self._takeOver(run)
+        self._showRun(run)
         if not run.checks:
             self.ui.checksLabel.setText("")
         self.ui.statusLabel.setText(self.logic.outcome(run))
@@ -193,7 +193,7 @@ class TrainingPanel(Panel):
         line = self.logic.commandLine(*chosen) if isFile else ""
         self.ui.commandTextEdit.setPlainText(line)
         self._updateButtons()
-        if isFile and self._run is None and chosen != self._shown and not self._whyNotStart():
+        if isFile and self._run is None and chosen != self._checked and not self._whyNotStart():
             self._start(checkOnly=True)
 
     def _chosen(self) -> tuple[str, int] | None:
@@ -221,7 +221,7 @@ class TrainingPanel(Panel):
     def _whyNotStart(self) -> str:
         if self._run is not None and not self._run.checkOnly:
             return _("A training is running")
-        if self._run is not None and self._shown != self._chosen():
+        if self._run is not None and self._checked != self._chosen():
             return _("The checks are running")
         if not self._hasConfiguration():
             return _("Choose a training configuration")

@@ -39,9 +39,10 @@ class RunState(enum.Enum):
 class TrainingRun:
     """Checks a launch and, unless `checkOnly`, trains.
 
-    After `finished`: `exitCode` (0 done or stopped with a checkpoint, 1 failed, 2 refused, 130 ended without),
-    `message` (one line where the code is not 0) and `stopped` (by request, before the last step). After the checks:
-    `checks` (level, text), `output` (the run's folder, "" where the configuration cannot be read), `step`, `steps`.
+    After `finished`: `exitCode` (0 done or stopped with a checkpoint, 1 failed, 2 refused, 130 ended
+    without), `message` (one line where the code is not 0) and `stopped` (by request, before the last step).
+    After the checks: `checks` (level, text), `output` (the run's folder, "" where the configuration cannot be
+    read), `step`, `steps`.
     """
 
     def __init__(
@@ -62,7 +63,7 @@ class TrainingRun:
         self.stopRequested = False
         self._createProcess = createProcess
         self._refusal = ""
-        self._jobs: list[Job] = []  # kept: a process must not be destroyed while it says that it has ended
+        self._jobs: list[Job] = []  # kept: a process must not be destroyed while it emits `finished`
 
     def start(self) -> None:
         """Starts the checks; returns at once."""
@@ -81,35 +82,36 @@ class TrainingRun:
 
     @property
     def stopped(self) -> bool:
-        """Whether it was asked to stop and left steps to take."""
+        """Whether it was stopped by request before its last step."""
         return self.stopRequested and not (self.steps and self.history.step >= self.steps)
 
     def stop(self) -> None:
-        """Asks for a checkpoint after the step under way; asked a second time, ends what has not saved after a minute.
+        """Requests a checkpoint after the current step; a second request ends the run after a minute.
 
-        The request is a file in the output folder, which also reaches processes of Windows and on other machines.
+        The request is a file in the output folder, which also reaches processes of Windows and on other
+        machines.
         """
         if not self.isRunning():
             return
         again, self.stopRequested = self.stopRequested, True
-        if self.state is RunState.CHECKING or again or not self._leaveStopFile():
+        if self.state is RunState.CHECKING or again or not self._writeStopFile():
             self._jobs[-1].cancel()
         self._enter(RunState.STOPPING)
 
     def end(self, seconds: float = CLOSE_SECONDS) -> None:
-        """Stops, waits `seconds` at most for the checkpoint, and ends the whole process tree: for closing Slicer."""
+        """Stops, waits at most `seconds` for the checkpoint, and ends the processes; for closing Slicer."""
         if not self.isRunning():
             return
         self.stopRequested = True
         if self.state is not RunState.CHECKING:
-            self._leaveStopFile()
+            self._writeStopFile()
         self._jobs[-1].cancel()
         self.wait(seconds=seconds)
         if self.isRunning():
             self._jobs[-1].end()
 
     def wait(self, *, seconds: float | None = None, idle: Callable[[], Any] | None = None) -> bool:
-        """Waits for the end, `seconds` at most, calling `idle` a few times a second; True if the run has finished."""
+        """Waits at most `seconds` for the end, calling `idle` meanwhile; True if the run has finished."""
         deadline = None if seconds is None else time.monotonic() + seconds
         while self.isRunning():  # the job changes from the checks to the training
             left = None if deadline is None else deadline - time.monotonic()
@@ -128,7 +130,7 @@ class TrainingRun:
         self._enter(state)
         job.start()
 
-    def _leaveStopFile(self) -> bool:
+    def _writeStopFile(self) -> bool:
         try:
             (Path(self.output) / STOP_FILE).touch()
         except OSError:  # the folder is not there yet, or cannot be written any more
@@ -176,5 +178,5 @@ class TrainingRun:
 
 
 def shellLine(launch: Launch) -> str:
-    """The command with all that it needs in a shell that knows nothing of this program."""
+    """The command as a line for any shell, with the environment variables that it needs."""
     return launch.shell_line(pythonExecutable(), {"PYTHONPATH": childEnvironment()["PYTHONPATH"]})

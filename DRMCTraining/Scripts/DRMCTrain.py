@@ -3,8 +3,9 @@
     Slicer --no-splash --no-main-window --python-script DRMCTrain.py -- CONFIG --processes 4
     python DRMCTrain.py DATASET_FOLDER --preset default
 
-Started again, it goes on from the last checkpoint. SIGINT and SIGTERM save and stop, a second one ends the run. Shows no
-dialog. The exit code: 0 done, or stopped with a checkpoint, 1 failed, 2 refused, 130 ended without a checkpoint.
+Started again, it resumes from the last checkpoint. SIGINT and SIGTERM save and stop, a second one ends the
+run. Shows no dialog. The exit code: 0 done, or stopped with a checkpoint, 1 failed, 2 refused, 130 ended
+without a checkpoint.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from pathlib import Path
 
 
 def findModules() -> None:
-    """Makes the two modules' packages importable: side by side where installed, in two folders in the sources."""
+    """Makes the libraries importable: side by side where installed, in two folders in the sources."""
     here = Path(__file__).resolve().parents[1]
     for folder in (here, here.parent / "DRMCCore"):
         if str(folder) not in sys.path:
@@ -35,7 +36,7 @@ def parse(argv: list[str]) -> argparse.Namespace:
 
 
 def main(argv: list[str]) -> int:
-    """Trains, hands on what the training says, and returns the exit code."""
+    """Trains, prints the output of the training, and returns the exit code."""
     findModules()
     from drmc.errors import DRMCError
     from drmc.training.launch import Launch, new_configuration

@@ -6,8 +6,8 @@ import re
 from pathlib import Path
 
 import pytest
+from support import REPOSITORY
 
-REPOSITORY = Path(__file__).resolve().parents[2]
 ENGINE = REPOSITORY / "DRMCCore" / "drmc"
 DOCUMENTS = sorted([*REPOSITORY.glob("*.md"), *(REPOSITORY / "docs").glob("*.md")])
 

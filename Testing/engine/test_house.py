@@ -10,9 +10,10 @@ from pathlib import Path
 
 import pytest
 from drmc.models.weights import save_model
-from test_pipeline import tiny_network, write_case
+from support import REPOSITORY
+from support.engine.denoising_cases import tiny_network, write_case
 
-ENGINE = Path(__file__).resolve().parents[2] / "DRMCCore" / "drmc"
+ENGINE = REPOSITORY / "DRMCCore" / "drmc"
 SOURCES = sorted(ENGINE.rglob("*.py"))
 SHIPPED = [path for folder in ENGINE.parents[1].glob("DRMC*") for path in sorted(folder.rglob("*.py"))]
 NAMES = [str(path.relative_to(ENGINE)) for path in SOURCES]
@@ -101,6 +102,20 @@ def test_files_and_functions_are_short():
     assert len(SHIPPED) > 300 and not long
 
 
+def test_no_test_module_imports_another():
+    """What several test modules use lies in Testing/support: each can then be run, moved and read alone."""
+    found, tests = [], sorted((REPOSITORY / "Testing").rglob("*.py"))
+    names = {path.stem for path in tests if path.name.startswith(("test_", "conftest"))}
+    for path in tests:
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            modules = [node.module or ""] if isinstance(node, ast.ImportFrom) else []
+            modules += (
+                [alias.name for alias in node.names] if isinstance(node, ast.Import | ast.ImportFrom) else []
+            )
+            found += [f"{path.name}: {name}" for name in modules if names & set(name.split("."))]
+    assert len(names) > 90 and not found
+
+
 @pytest.mark.parametrize(
     "module", ["drmc", "drmc.cli.main", "drmc.denoising.pipeline", "drmc.models.registry"]
 )
@@ -120,7 +135,8 @@ def test_denoising_loads_no_room_of_training(tmp_path: Path):
     fields |= {"lesions": paths["lesions"], "reference": paths["full"], "device": "cpu"}
     texts = {key: str(value) for key, value in fields.items()}
     loaded = _loaded_after(
-        f"from drmc.denoising.request import DenoiseRequest; from drmc.denoising.pipeline import run; run(DenoiseRequest(**{texts!r}))"
+        "from drmc.denoising.request import DenoiseRequest; from drmc.denoising.pipeline import run; "
+        f"run(DenoiseRequest(**{texts!r}))"
     )
     assert (tmp_path / "out" / "summary.json").is_file() and "torch" in loaded
     assert not [name for name in loaded if name.startswith(tuple(f"drmc.{room}" for room in TRAINING_ROOMS))]

@@ -1,4 +1,4 @@
-"""Nothing that identifies a patient leaves the reader: no output, refusal, summary or report names anybody."""
+"""Nothing that identifies a patient leaves the reader: outputs, refusals, summaries, reports."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ import pydicom
 import pytest
 from drmc.cli.main import main
 from drmc.models.weights import save_model
-from engine.synthetic_dicom import write_series
 from pydicom.dataset import Dataset
-from test_pipeline import tiny_network
+from support.engine.denoising_cases import tiny_network
+from support.engine.synthetic_dicom import write_series
 
 # Distinctive words, so that finding one in any output is no accident.
 WHO = {
@@ -43,8 +43,10 @@ WHO = {
     "OperatorsName": "Operatorfamily^Name",
 }
 WORDS = (
-    "quixote zebedee 90817263 5544332 aliasfamily maidenfamily motherfamily 19310717 1931-07-17 cobblestone 5550-12345 "
-    "commentsecret 66778899 studyid-31415 hospitalname hospitalstreet departmentname stationname physicianfamily "
+    "quixote zebedee 90817263 5544332 aliasfamily maidenfamily motherfamily 19310717 1931-07-17 "
+    "cobblestone 5550-12345 "
+    "commentsecret 66778899 studyid-31415 hospitalname hospitalstreet departmentname stationname "
+    "physicianfamily "
     "performerfamily readerfamily recordfamily requesterfamily operatorfamily"
 ).split()
 

@@ -1,4 +1,4 @@
-"""What `from drmc import ...` promises: the public names, what importing them costs, and the pipeline's bits."""
+"""`from drmc import ...`: the public names, what importing them costs, and the pipeline's bits."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ from drmc.inference.denoiser import Denoiser
 from drmc.models.registry import find_model
 from drmc.models.weights import load_network, save_model
 from drmc.pet.reading import read_volume
-from test_pipeline import tiny_network, write_case
+from support import REPOSITORY
+from support.engine.denoising_cases import tiny_network, write_case
 
-REPOSITORY = Path(__file__).resolve().parents[2]
 HEAVY = {"torch", "numpy", "SimpleITK", "pydicom"}
 PUBLIC = {"denoise": denoise, "Denoiser": Denoiser, "find_model": find_model, "read_volume": read_volume}
 
@@ -122,7 +122,7 @@ def test_refusals(weights: Path, scan: Path):
 def test_the_example_of_the_readme_runs(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
 ):
-    """On the shipped sample, with a tiny model in the place of the shipped one: that one is tested elsewhere."""
+    """On the shipped sample, with a tiny model; the shipped one is tested elsewhere."""
     text = (REPOSITORY / "README.md").read_text(encoding="utf-8")
     (example,) = re.findall(r"```python\n(.*?)```", text, re.S)
     save_model(tmp_path / "drmc-small-2.pt", tiny_network(), 32, {"default": True})

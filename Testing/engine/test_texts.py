@@ -23,11 +23,11 @@ from drmc.pet.reading import read_volume
 from drmc.runtime.progress import TerminalProgress
 from drmc.segments.reading import read_segments
 from drmc.texts import ShownStream, cell, shown, text_of_cell
-from engine.synthetic_dicom import write_series
 from hypothesis import given
 from hypothesis import strategies as st
-from lesion_tables import read_lesions_csv
-from test_pipeline import GRID, lesion_mask, suv_image, tiny_network
+from support.engine.denoising_cases import GRID, lesion_mask, suv_image, tiny_network
+from support.engine.lesion_tables import read_lesions_csv
+from support.engine.synthetic_dicom import write_series
 
 FORMULAS = ('=HYPERLINK("http://x","y")', "+cmd|' /C calc'!A1", "-2+3", "@SUM(A1)", "\tx", "\r=1", "-", "=")
 EXACT = ("--device", "cpu", "--precision", "fp32")
@@ -179,7 +179,7 @@ def test_a_refusal_shows_no_control_characters(tmp_path, capfd):
     assert "\x1b" not in out + err and "?[2J" in out
 
 
-# ---------------------------------------------------------------------------------------- paths that are no text
+# ---- paths that are no text
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""The wheel: what it holds, what its metadata says, and that it denoises a scan where there is no checkout."""
+"""The wheel: its files, its metadata, and that it denoises a scan where there is no checkout."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from pathlib import Path
 
 import drmc
 import pytest
+from support import REPOSITORY
 
-REPOSITORY = Path(__file__).resolve().parents[2]
 ENGINE = REPOSITORY / "DRMCCore" / "drmc"
 HOMEPAGE = "https://github.com/DRMC-PET/SlicerDRMC"
 
@@ -29,7 +29,7 @@ def text_of(name: str) -> str:
 
 
 def without_checkout() -> dict[str, str]:
-    """The environment without what could lead Python or drmc back to the checkout, a user's models or the network."""
+    """The environment without what leads to the checkout, a user's models or the network."""
     kept = {
         key: value for key, value in os.environ.items() if not key.startswith(("PYTHON", "DRMC_", "PIP_"))
     }
@@ -71,7 +71,7 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def installed(wheel: Path) -> Path:
-    """The folder of commands of a fresh virtual environment with the wheel and, by a path file, this one's dependencies."""
+    """Commands of a fresh virtual environment with the wheel and, by a path file, our dependencies."""
     folder = wheel.parents[1] / "environment"
     call(sys.executable, "-m", "venv", "--without-pip", folder, cwd=wheel.parent)
     commands = folder / ("Scripts" if os.name == "nt" else "bin")

@@ -1,11 +1,10 @@
 """A small stand-in for 3D Slicer, so that the real module files run and are clicked without it.
 
-`start()` gives the real MRML scene and `slicer.util` of the slicer-core wheel, the modules `slicer.ScriptedLoadableModule`,
-`slicer.parameterNodeWrapper` and `slicer.i18n`, and over PySide6 `qt`, `ctk`, `slicer.app` and the qMRML widgets with
-PythonQt's behavior: properties are attributes, and what a running Slicer 5.12.3 did not have (pythonqt_api.json) raises
-AttributeError.
-Nothing here is Slicer's own code; the Python files that slicer-core leaves out are written anew, as small as the tests
-need them.
+`start()` gives the real MRML scene and `slicer.util` of the slicer-core wheel, the modules
+`slicer.ScriptedLoadableModule`, `slicer.parameterNodeWrapper` and `slicer.i18n`, and over PySide6 `qt`,
+`ctk`, `slicer.app` and the qMRML widgets with PythonQt's behavior: properties are attributes, and what a
+running Slicer 5.12.3 did not have (pythonqt_api.json) raises AttributeError. Nothing here is Slicer's own
+code; the Python files that slicer-core leaves out are written anew, as small as the tests need them.
 """
 
 from __future__ import annotations
@@ -43,8 +42,9 @@ def missingQt() -> str | None:
 def start(*, withQt: bool | None = None) -> ModuleType:
     """Makes this process look like Slicer, once; returns the module `slicer`.
 
-    Without Qt (`withQt` False, or None where it cannot be loaded) there are the scene, `slicer.util` and the bases of
-    modules, but no `qt`, `ctk` and panels: a Python that uses the modules as a library. RuntimeError says what is missing.
+    Without Qt (`withQt` False, or None where it cannot be loaded) there are the scene, `slicer.util` and the
+    bases of modules, but no `qt`, `ctk` and panels: a Python that uses the modules as a library. RuntimeError
+    says what is missing.
     """
     reason = missingCore() or (missingQt() if withQt else None)
     if reason is not None:
@@ -78,7 +78,7 @@ def start(*, withQt: bool | None = None) -> ModuleType:
 
 
 def _importSlicer() -> ModuleType:
-    """slicer-core's package `slicer`, which would import every file of any other folder of that name on sys.path."""
+    """slicer-core's package `slicer`; it would import every file of other folders of that name."""
     path = list(sys.path)
     sys.path[:] = [one for one in path if not Path(one, "slicer", "conftest.py").is_file()]
     try:
@@ -88,7 +88,7 @@ def _importSlicer() -> ModuleType:
 
 
 def loadModule(path: Path) -> tuple[ModuleType, SimpleNamespace]:
-    """Registers the scripted module at `path` as Slicer does: its folder on sys.path, then an instance of its class.
+    """Registers the scripted module at `path` as Slicer does: its folder on sys.path, then an instance.
 
     Returns the Python module and the object that Slicer calls the module (title, dependencies, ...).
     """

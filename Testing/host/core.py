@@ -1,4 +1,4 @@
-"""slicer-core's MRML scene with the logics that the tests need: what Slicer's own start-up does. Needs no Qt."""
+"""slicer-core's MRML scene with the logics that the tests need, as Slicer starts them. Needs no Qt."""
 
 from __future__ import annotations
 
@@ -87,7 +87,7 @@ def refuse(name: str, member: str) -> AttributeError:
 
 
 class Listed:
-    """An object of the application: anything not in the list raises AttributeError, what is not needed here another."""
+    """An object of the application; what is not in the list raises AttributeError."""
 
     _name = ""
 

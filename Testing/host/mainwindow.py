@@ -1,4 +1,4 @@
-"""Slicer's main window as far as scripts see it: modules are selected by name, one at a time, and the views are there."""
+"""Slicer's main window as scripts see it: modules are selected by name, one at a time, with views."""
 
 from __future__ import annotations
 

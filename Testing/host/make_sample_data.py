@@ -1,8 +1,9 @@
-"""Makes the sample data again: `make sample-data`, or python Testing/host/make_sample_data.py [--simulated DATASET | --numbers].
+"""Makes the sample data again: `make sample-data`, or this file [--simulated DATASET | --numbers].
 
-A simulated patient's trunk at low and at full dose with its lesions, cut to the body and rounded so finely that nobody
-sees it, with what says where it comes from, and the lesions' numbers that the shipped model gives. `drmc simulate` takes
-one to three minutes for it. `--numbers` measures the lesions again, after the shipped model has changed.
+A simulated patient's trunk at low and at full dose with its lesions, cut to the body and rounded so finely
+that nobody sees it, with what says where it comes from, and the lesions' numbers that the shipped model
+gives. `drmc simulate` takes one to three minutes for it. `--numbers` measures the lesions again, after the
+shipped model has changed.
 """
 
 from __future__ import annotations
@@ -86,7 +87,8 @@ def make(case: Path) -> None:
             "seed": SEED,
             "dose_reduction_factor": DRF,
             "command": " ".join(("drmc", *SIMULATE, "-o", "DATASET")),
-            "afterwards": f"cut to the body with {MARGIN_MM:g} mm around it, rounded to 1/{round(1 / STEP)} SUV "
+            "afterwards": f"cut to the body with {MARGIN_MM:g} mm around it, "
+            f"rounded to 1/{round(1 / STEP)} SUV "
             "(Testing/host/make_sample_data.py)",
             "license": "Apache-2.0, as the software; no real patient's data",
             "files": {name: hashlib.sha256((FOLDER / name).read_bytes()).hexdigest() for name in names},
@@ -97,7 +99,7 @@ def make(case: Path) -> None:
 
 
 def writeNumbers() -> None:
-    """Denoises the sample with the shipped model and keeps the lesions' numbers in the card, for the modules' self tests."""
+    """Denoises the sample with the shipped model; the lesions' numbers go into the card, for self tests."""
     card = files.read_json_object(CARD)
     with tempfile.TemporaryDirectory() as scratch:
         low, lesions = FOLDER / "DRMC-sample-low.nrrd", FOLDER / "DRMC-sample-lesions.seg.nrrd"
@@ -138,7 +140,7 @@ def bodyBox(full: sitk.Image) -> tuple[slice, slice, slice]:
 
 
 def writeLesions(labels: sitk.Image, lesions: list[dict], path: Path) -> None:
-    """The lesions within the image as a segmentation, named by host and diameter, written by Slicer's own code."""
+    """The lesions within the image as a segmentation, named by host and diameter, by Slicer's own code."""
     import host
 
     slicer = host.start(withQt=False)

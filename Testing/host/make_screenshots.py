@@ -1,7 +1,8 @@
 """Pictures of the panel in its states and of the slice views: `make screenshots`. No test; look at them.
 
-The real panel is opened in the stand-in, driven by clicks and the parameter node on the shipped sample patient, and
-denoises it with the default model. Writes Resources/Screenshots, or another folder: `--output FOLDER [--dark]`.
+The real panel is opened in the stand-in, driven by clicks and the parameter node on the shipped sample
+patient, and denoises it with the default model. Writes Resources/Screenshots, or another folder: `--output
+FOLDER [--dark]`.
 """
 
 from __future__ import annotations
@@ -31,15 +32,15 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--output", type=Path, default=REPOSITORY / "Resources" / "Screenshots")
     parser.add_argument("--dark", action="store_true", help="a dark theme, to see whether all can be read")
-    asked = parser.parse_args()
-    asked.output.mkdir(parents=True, exist_ok=True)
+    options = parser.parse_args()
+    options.output.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory() as folder:
         os.environ.update(XDG_DATA_HOME=folder, DRMC_MODELS="")  # the shipped models only
         slicer = host.start(withQt=True)
-        if asked.dark:
+        if options.dark:
             useDarkColors()
         python, _module = host.loadModule(REPOSITORY / "DRMCDenoise" / "DRMCDenoise.py")
-        Screenshots(slicer, python, asked.output).take()
+        Screenshots(slicer, python, options.output).take()
 
 
 class Screenshots:

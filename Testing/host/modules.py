@@ -1,4 +1,4 @@
-"""Slicer's Python modules that are not in the slicer-core wheel, written anew: the behavior that our modules rely on."""
+"""Slicer's Python modules that are not in the slicer-core wheel, as far as our modules rely on them."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """`slicer.parameterNodeWrapper`: typed parameters in a MRML node, and their widgets.
 
-Known types: str, int, float, bool, pathlib.Path and MRML node classes; validators Choice and WithinRange. Widgets are matched by their
-exact class, as in Slicer.
+Known types: str, int, float, bool, pathlib.Path and MRML node classes; validators Choice and WithinRange.
+Widgets are matched by their exact class, as in Slicer.
 """
 
 from __future__ import annotations
@@ -82,7 +82,8 @@ class Parameter:
 class Kept:
     """The value of a parameter of one node, read again only when the node says that it was modified.
 
-    So in Slicer: a node reference that was read while a scene is imported, when its node is not there yet, stays None.
+    So in Slicer: a node reference that was read while a scene is imported, when its node is not there yet,
+    stays None.
     """
 
     def __init__(self, parameter: Parameter, node):

@@ -1,8 +1,8 @@
 """PythonQt's view of Qt over PySide6: the module `qt`, and the base of the stand-in's own widgets.
 
-A class of this module offers the members that pythonqt_api.json lists for it, as a property (an attribute, never called),
-a method or a signal, and raises AttributeError for any other. Objects that Qt made itself come back wrapped in a
-`Wrapper` that obeys the same list.
+A class of this module offers the members that pythonqt_api.json lists for it, as a property (an attribute,
+never called), a method or a signal, and raises AttributeError for any other. Objects that Qt made itself come
+back wrapped in a `Wrapper` that obeys the same list.
 """
 
 from __future__ import annotations
@@ -23,8 +23,9 @@ from PySide6 import QtCore, QtGui, QtUiTools, QtWidgets
 from .core import API, Members, members, refuse
 
 if sys.version_info < (3, 12):
-    # PySide6 6.12 gives these away without counting them, which is right only where they are immortal: after some thousand
-    # calls an older Python ends with "deallocating None". The count is the first field of an object in CPython.
+    # PySide6 6.12 gives these away without counting them, which is right only where they are immortal: after
+    # some thousand calls an older Python ends with "deallocating None". The count is the first field of an
+    # object in CPython.
     for one in (None, True, False):
         ctypes.c_ssize_t.from_address(id(one)).value += 2**40
 
@@ -83,7 +84,7 @@ class Connection:
 
 
 def readMember(native, nativeMember, listed: Members, name: str) -> Any:
-    """The member `name` of a native object as PythonQt gives it; `nativeMember` gets a member past our own rules."""
+    """The member `name` of a native object as in PythonQt; `nativeMember` bypasses the stand-in's rules."""
     if name == "name" and "objectName" in listed.properties:
         return nativeMember("objectName")()
     if name in listed.properties:
@@ -122,7 +123,7 @@ TRUTH = json.loads((Path(__file__).parent / "pythonqt_truth.json").read_text(enc
 
 
 def truth(native) -> bool:
-    """What PythonQt answers when Python asks a Qt object for its truth: an empty layout, say, is false (pythonqt_truth.json).
+    """The truth value of a Qt object in PythonQt (pythonqt_truth.json): an empty layout, say, is false.
 
     An object that Qt has deleted is false too.
     """
@@ -168,7 +169,7 @@ def _normalized(signature: str) -> str:
 
 
 class _Type(type(QtCore.QObject)):
-    """Lets isinstance(button, qt.QWidget) hold, though the stand-in's classes derive each from its own Qt class."""
+    """Makes isinstance(button, qt.QWidget) true, although each class derives from its own Qt class only."""
 
     def __instancecheck__(cls, one) -> bool:
         native = cls.__dict__.get("_native")
@@ -187,7 +188,7 @@ class _Type(type(QtCore.QObject)):
 
 
 class PythonQtObject:
-    """Base of every class of `qt`: member access by the list; Python subclasses may add members of their own."""
+    """Base of every class of `qt`: member access by the list; Python subclasses may add members."""
 
     _offered: Members
 
@@ -302,7 +303,7 @@ def qtClass(name: str) -> type:
 
 
 def offered(name: str):
-    """Decorator: makes a PySide6 widget class the class `name` of the list, with the members of the list only.
+    """Decorator: makes a PySide6 widget class the class `name` of the list, with its members only.
 
     Inside such a class `raw(self)` is the widget without PythonQt's rules.
     """
@@ -367,7 +368,7 @@ class _NativeLoader(QtUiTools.QUiLoader):
 
 
 class UiLoader:
-    """`qt.QUiLoader`: loads a .ui file; of its connections it knows those between mrmlSceneChanged and setMRMLScene."""
+    """`qt.QUiLoader`: loads a .ui file; connects mrmlSceneChanged and setMRMLScene, no other connections."""
 
     def load(self, file):
         tree = xml.etree.ElementTree.parse(file.fileName())
@@ -384,9 +385,9 @@ class UiLoader:
         finally:
             _NativeLoader.isLoading = False
         for connection in connections if connections is not None else ():
-            said = [connection.findtext(key) for key in ("signal", "slot")]
-            if said != ["mrmlSceneChanged(vtkMRMLScene*)", "setMRMLScene(vtkMRMLScene*)"]:
-                raise NotImplementedError(f"the stand-in does not know the connection {said}")
+            names = [connection.findtext(key) for key in ("signal", "slot")]
+            if names != ["mrmlSceneChanged(vtkMRMLScene*)", "setMRMLScene(vtkMRMLScene*)"]:
+                raise NotImplementedError(f"the stand-in does not know the connection {names}")
             ends = [_named(top, connection.findtext(key)) for key in ("sender", "receiver")]
             ends[0].mrmlSceneChanged.connect(ends[1].setMRMLScene)
         return top

@@ -1,7 +1,7 @@
 """Pictures of slice views without a screen: Slicer's own slice logic blends the layers on the CPU.
 
-`sliceImage` gives the blended pixels of a slice view's MRML nodes as they are; `picture` adds letters and the outlines of
-lesions, `grid` puts pictures beside each other. No X server, no OpenGL.
+`sliceImage` gives the blended pixels of a slice view's MRML nodes as they are; `picture` adds letters and the
+outlines of lesions, `grid` puts pictures beside each other. No X server, no OpenGL.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ FONT_PIXELS = 13
 def sliceImage(name: str, size: tuple[int, int] = (256, 256), place=None, mmPerPixel: float | None = None):
     """The pixels (rows, columns, 3), uint8, of the slice view `name` with `size` (columns, rows).
 
-    `place`: RAS point through which the slice is laid and on which it is centered; where it is None the view stays where
-    it is. Air around the volume is black, as in Slicer.
+    `place`: RAS point through which the slice is laid and on which it is centered; where it is None the view
+    stays where it is. Air around the volume is black, as in Slicer.
     """
     logic = slicer.app.layoutManager().sliceWidget(name).sliceLogic()
     node = logic.GetSliceNode()

@@ -1,7 +1,8 @@
-"""Slicer's layout manager over the real layout logic and slice logics: `slicer.app` gets one while views are open.
+"""Slicer's layout manager over the real layout and slice logics; `slicer.app` has one while views are open.
 
-A view that a layout makes is not at rest at once, as in Slicer: when events are next processed it gets its size, and the
-slider of its controller sets the offset to 0, which the application broadcasts to the views that are linked by then.
+A view that a layout makes is not at rest at once, as in Slicer: when events are next processed it gets its
+size, and the slider of its controller sets the offset to 0, which the application broadcasts to the views
+that are linked by then.
 """
 
 from __future__ import annotations

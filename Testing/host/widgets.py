@@ -1,4 +1,4 @@
-"""The stand-in's own widgets: the ctk and qMRML classes that the panels use, as far as the tests need them."""
+"""The stand-in's own widgets: the ctk and qMRML classes of the panels, as far as the tests need them."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import slicer
 import vtk
 from PySide6 import QtCore, QtGui, QtWidgets
 
+from .plots import PLOTS
 from .pythonqt import offered, raw
 
 HEADER_HEIGHT = 22
@@ -150,7 +151,7 @@ class ctkSliderWidget(QtWidgets.QWidget):
 
 @offered("slicer.qMRMLWidget")
 class qMRMLWidget(QtWidgets.QWidget):
-    """A widget that hands its scene to the widgets inside it."""
+    """A widget that passes its scene to the widgets inside it."""
 
     mrmlSceneChanged = QtCore.Signal(object)
 
@@ -163,22 +164,23 @@ class qMRMLWidget(QtWidgets.QWidget):
 
 
 def _whileAlive(slot):
-    """Decorator: what a scene tells a widget that Qt has deleted is heard by nobody."""
+    """Decorator: a widget that Qt has deleted ignores the events of the scene."""
 
     @functools.wraps(slot)
-    def heard(self, *arguments):
+    def called(self, *arguments):
         return slot(self, *arguments) if shiboken6.isValid(self) else None
 
-    return heard
+    return called
 
 
 @offered("slicer.qMRMLNodeComboBox")
 class qMRMLNodeComboBox(QtWidgets.QWidget):
     """A choice of the scene's nodes of some classes, and of none where that is allowed.
 
-    Signals come when they come in Slicer: rows follow each node that is added, removed or renamed, and all are taken away
-    and put back, so that the choice is lost, when an import or the closing of a scene has ended. While a scene is imported no
-    node can be chosen that it brings. Where the chosen row goes away, its neighbor is chosen.
+    Signals come when they come in Slicer: rows follow each node that is added, removed or renamed, and all
+    are taken away and put back, so that the choice is lost, when an import or the closing of a scene has
+    ended. While a scene is imported no node can be chosen that it brings. Where the chosen row goes away, its
+    neighbor is chosen.
     """
 
     currentNodeChanged = QtCore.Signal(object)
@@ -454,6 +456,7 @@ CTK = {
     "ctkSliderWidget": ctkSliderWidget,
 }
 SLICER = {
+    **PLOTS,
     "qMRMLWidget": qMRMLWidget,
     "qMRMLNodeComboBox": qMRMLNodeComboBox,
     "qMRMLTableView": qMRMLTableView,

@@ -1,7 +1,7 @@
-"""The file lists in the CMakeLists.txt files: what they should be, and `python Testing/slicer/cmake_lists.py` writes them.
+"""The file lists of the CMakeLists.txt files; `python Testing/slicer/cmake_lists.py` writes them.
 
-Slicer's macros install exactly what is listed: a file that is not listed is silently left out, a listed one that is missing
-stops the build. The lists are the files that git tracks or would add.
+Slicer's macros install exactly what is listed: a file that is not listed is silently left out, a listed one
+that is missing stops the build. The lists are the files that git tracks or would add.
 """
 
 from __future__ import annotations

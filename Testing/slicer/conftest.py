@@ -1,7 +1,7 @@
 """Ring 2: the modules on slicer-core's real MRML scene, and their panels in the Qt stand-in of Testing/host.
 
-Where Qt cannot be loaded, the tests that need no panel run without it and the others say what to install; with
-DRMC_TEST_STRICT=1 they fail instead of being skipped.
+Where Qt cannot be loaded, the tests that need no panel run without it and the others say what to install;
+with DRMC_TEST_STRICT=1 they fail instead of being skipped.
 """
 
 from __future__ import annotations
@@ -12,10 +12,8 @@ import time
 from pathlib import Path
 
 import host
-import numpy as np
 import pytest
-
-REPOSITORY = Path(__file__).resolve().parents[2]
+from support import REPOSITORY, preloaded
 
 
 def _without(reason: str):
@@ -36,6 +34,21 @@ def application():
     return slicer
 
 
+@pytest.fixture(autouse=True)
+def preloadedEngine(request, monkeypatch):
+    """The modules' child processes fork from one that has the engine loaded, except under `real_engine`."""
+    runner = sys.modules.get("DRMCCoreLib.process.runner")
+    if runner is None or request.node.get_closest_marker("real_engine") is not None:
+        yield
+        return
+    monkeypatch.setattr(runner, "pythonExecutable", preloaded.executable)
+    yield
+    deadline = time.monotonic() + 60
+    while preloaded.running() and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert preloaded.running() == [], "the test has left processes behind"
+
+
 @pytest.fixture
 def slicer(application):
     """The module `slicer` with an empty scene."""
@@ -46,7 +59,7 @@ def slicer(application):
 
 @pytest.fixture
 def qtSlicer(slicer, monkeypatch):
-    """`slicer` with empty settings, for tests that need Qt; an exception in a slot, which Qt only prints, fails them."""
+    """`slicer` with empty settings and Qt; an exception in a slot, which Qt only prints, fails the test."""
     reason = host.missingQt()
     if reason is not None:
         _without(reason)
@@ -76,47 +89,6 @@ def model(tmp_path_factory):
         yield "tiny"
 
 
-def phantom(shape=(12, 24, 22), seed: int = 0) -> np.ndarray:
-    """A noisy ellipsoid of SUV 2 with a hot sphere, float32 (z, y, x)."""
-    middle = (np.array(shape) - 1) / 2
-    grid = (np.indices(shape) - middle[:, None, None, None]) / (middle[:, None, None, None] + 0.5)
-    array = 2.0 * (np.hypot(grid[1], grid[2]) < 0.8) + 6.0 * (np.linalg.norm(grid, axis=0) < 0.35)
-    return (array + np.random.default_rng(seed).normal(0, 0.3, shape)).astype(np.float32)
-
-
-def oblique() -> np.ndarray:
-    """IJK to RAS, 4 x 4: anisotropic voxels, turned about two axes."""
-    a, b = 0.3, -0.2
-    aboutZ = np.array([[np.cos(a), -np.sin(a), 0], [np.sin(a), np.cos(a), 0], [0, 0, 1]])
-    aboutX = np.array([[1, 0, 0], [0, np.cos(b), -np.sin(b)], [0, np.sin(b), np.cos(b)]])
-    matrix = np.eye(4)
-    matrix[:3, :3] = aboutZ @ aboutX * np.array([3.1, 2.7, 4.25])
-    matrix[:3, 3] = [-41.5, 17.25, 803.125]
-    return matrix
-
-
-def processesOf(text: str) -> list[int]:
-    """Ids of the running processes whose command line or environment holds `text` (Linux; elsewhere of none)."""
-    found = []
-    for folder in Path("/proc").glob("[0-9]*"):
-        try:
-            state = (folder / "stat").read_text(errors="replace").rpartition(")")[2].split()[0]
-            if state not in "ZX" and text.encode() in (folder / "cmdline").read_bytes():
-                found.append(int(folder.name))
-        except OSError:
-            continue
-    return found
-
-
-def waitUntil(slicer, condition, seconds: float = 300.0) -> None:
-    """Lets Qt work until the condition holds."""
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "waited in vain"
-        slicer.app.processEvents()
-        time.sleep(0.01)
-
-
 @pytest.fixture
 def panel(qtSlicer, model):
     """The open panel of DRMC Denoise over an empty scene; closed, it leaves no temporary file."""
@@ -124,31 +96,3 @@ def panel(qtSlicer, model):
     yield widget
     host.closeWidget(widget)
     assert list(Path(qtSlicer.app.temporaryPath).glob("DRMC-*")) == []
-
-
-def sectionOf(panel, name: str):
-    """The section of the panel of DRMC Denoise whose class has that name."""
-    return next(section for section in panel.sections if type(section).__name__ == name)
-
-
-class Puppet:
-    """A process that does what the test says."""
-
-    def __init__(self):
-        from DRMCCoreLib.process.signals import Signal
-
-        self.outputLine, self.errorLine, self.tick, self.finished = Signal(), Signal(), Signal(), Signal()
-        self.started = None
-        self.inputIsOpen = True
-
-    def start(self, command, environment):
-        self.started = (command, environment)
-
-    def processId(self):
-        return 0
-
-    def closeInput(self):
-        self.inputIsOpen = False
-
-    def pump(self, seconds):
-        self.tick.emit()

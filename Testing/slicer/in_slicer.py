@@ -1,4 +1,4 @@
-"""Runs the self tests of all modules; for a running Slicer (make test-slicer): Slicer --testing --python-script in_slicer.py."""
+"""Runs the modules' self tests (make test-slicer): Slicer --testing --python-script in_slicer.py."""
 
 import traceback
 import unittest

@@ -1,6 +1,7 @@
 """Takes the README's pictures in a running Slicer (make screenshots SLICER=/path/to/Slicer); look at them.
 
-Slicer --no-splash --disable-settings --additional-module-paths DRMCCore DRMCDenoise DRMCTraining --python-script pictures_in_slicer.py -- FOLDER
+Slicer --no-splash --disable-settings --additional-module-paths DRMCCore DRMCDenoise DRMCTraining
+    --python-script pictures_in_slicer.py -- FOLDER
 """
 
 import sys

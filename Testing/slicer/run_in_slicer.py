@@ -2,8 +2,8 @@
 
     python Testing/slicer/run_in_slicer.py /path/to/Slicer
 
-Exit code 0 only if Slicer ended with 0, every module's tests ran to their end and no Python error is in the log: an
-exception in a slot or in a panel's set-up is printed by Slicer, which then goes on. Needs a display.
+Exit code 0 only if Slicer ended with 0, every module's tests ran to their end and no Python error is in the
+log: an exception in a slot or in a panel's set-up is printed by Slicer, which then goes on. Needs a display.
 """
 
 from __future__ import annotations

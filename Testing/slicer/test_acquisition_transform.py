@@ -1,4 +1,4 @@
-"""Series with uneven slice steps as Slicer's DICOM reader loads them: on an even grid, under a grid transform."""
+"""Series with uneven slice steps as Slicer loads them: on an even grid, under a grid transform."""
 
 from __future__ import annotations
 
@@ -10,14 +10,15 @@ import numpy as np
 import pydicom
 import pytest
 import SimpleITK as sitk
-from conftest import REPOSITORY, phantom
-from test_process import Database, denoisedOf, drmc, logicOf, matrixOf, segmentationNode
+from support.slicer.modules import logicOf
+from support.slicer.processes import denoisedOf, drmc
+from support.slicer.scene import Database, matrixOf, phantom, segmentationNode
 
 pytestmark = pytest.mark.usefixtures("model")
 
 
 def load(slicer, files: list[Path], monkeypatch, name="PET"):
-    """Loads the files as the module DICOM does, which brings them into its database too; (volume, grid transform)."""
+    """Loads the files and enters them in the database, as Slicer does; (volume, grid transform)."""
     import vtk
 
     files = sorted(files, key=lambda path: float(header(path).ImagePositionPatient[2]))
@@ -27,7 +28,8 @@ def load(slicer, files: list[Path], monkeypatch, name="PET"):
     node = slicer.modules.volumes.logic().AddArchetypeScalarVolume(str(files[0]), name, 0, names)
     monkeypatch.setattr(slicer, "dicomDatabase", Database(files), raising=False)
     node.SetAttribute("DICOM.instanceUIDs", " ".join(slicer.dicomDatabase.files))
-    # One displacement vector for each corner of each slice, from the even grid to where the header says it is.
+    # One displacement vector for each corner of each slice, from the even grid to where the header says it
+    # is.
     columns, rows, slices = node.GetImageData().GetDimensions()
     matrix = matrixOf(slicer, node)
     displacement = np.zeros((slices, 2, 2, 3))
@@ -61,8 +63,7 @@ def header(path: Path):
 @pytest.fixture
 def uneven(slicer, tmp_path, monkeypatch):
     """A series whose slices are up to 0.2 steps away from an even grid."""
-    monkeypatch.syspath_prepend(str(REPOSITORY / "Testing" / "engine"))
-    from synthetic_dicom import write_series
+    from support.engine.synthetic_dicom import write_series
 
     array = phantom(shape=(10, 20, 22)) * 5000.0
     files = write_series(tmp_path / "series", array, positions=lambda i: 3.0 * i + 0.12 * (i % 2))
@@ -75,7 +76,7 @@ def uneven(slicer, tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("under", ["nothing", "the acquisition transform"])
 def test_it_is_denoised_from_the_node_that_was_loaded(slicer, uneven, tmp_path, under):
-    """No transform is touched, the result lies under the same one, and all numbers are those of the command line."""
+    """No transform is changed, the result is under the same one, all numbers are the command line's."""
     node = uneven.node
     mask = slicer.util.arrayFromVolume(node) > 2.5e4
     segmentation = segmentationNode(slicer, node, {"Hot": mask})
@@ -138,7 +139,19 @@ def test_a_warp_is_refused_with_a_mend_that_can_be_followed(slicer, uneven, tmp_
     assert logicOf(slicer).process(copy, model="tiny", suv=2e-4) is not None
 
 
-def test_the_real_series_has_its_published_numbers(slicer, data_folder, monkeypatch, tmp_path):
+@pytest.fixture
+def leastModel(tmp_path, monkeypatch) -> str:
+    """A model of few channels and large tiles, for a whole body."""
+    from drmc.models.weights import save_model
+    from support.engine.denoising_cases import tiny_network
+
+    (tmp_path / "models").mkdir()
+    save_model(tmp_path / "models" / "least.pt", tiny_network(), 64, {"title": "Least"})
+    monkeypatch.setenv("DRMC_MODELS", str(tmp_path / "models"))
+    return "least"
+
+
+def test_the_real_series_has_its_published_numbers(slicer, data_folder, monkeypatch, tmp_path, leastModel):
     """GE Discovery ST, 267 slices at steps of 3.19 to 3.29 mm; the tumor as in the data's README."""
     folder = data_folder / "ge_wb_sts001"
     node, transform = load(slicer, sorted((folder / "image").glob("*.dcm")), monkeypatch, name="GE")
@@ -151,7 +164,9 @@ def test_the_real_series_has_its_published_numbers(slicer, data_folder, monkeypa
     segmentation = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLSegmentationNode", "GTV")
     slicer.modules.segmentations.logic().ImportLabelmapToSegmentationNode(labels, segmentation)
 
-    output = logicOf(slicer).process(node, model="tiny", lesions=segmentation, outputFolder=tmp_path / "out")
+    output = logicOf(slicer).process(
+        node, model=leastModel, lesions=segmentation, outputFolder=tmp_path / "out"
+    )
 
     assert output.GetParentTransformNode() is node.GetParentTransformNode() is transform
     assert output.GetImageData().GetDimensions() == (128, 128, 267)

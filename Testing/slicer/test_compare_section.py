@@ -6,9 +6,9 @@ import time
 
 import numpy as np
 import pytest
-from conftest import sectionOf, waitUntil
-from test_process import nodeIDs
-from test_rendering import pair
+from support.slicer.modules import sectionOf
+from support.slicer.processes import waitUntil
+from support.slicer.scene import nodeIDs, pair
 
 pytestmark = pytest.mark.usefixtures("model")
 FACTOR = 2.5e-4
@@ -113,7 +113,7 @@ def test_side_by_side_in_linked_views_at_one_place(panel, qtSlicer, views):
 
 @pytest.mark.parametrize("wereLinked", [False, True])
 def test_side_by_side_stays_at_its_place_when_its_views_are_shown(panel, qtSlicer, views, wereLinked):
-    """The views that the layout makes reset themselves when they are shown first, and tell it to those linked with them."""
+    """Views that the layout makes reset themselves when first shown, and with them the linked ones."""
     compared(panel, qtSlicer)
     for node in qtSlicer.util.getNodesByClass("vtkMRMLSliceCompositeNode"):
         node.SetLinkedControl(wereLinked)

@@ -1,4 +1,4 @@
-"""The extension's own files: nothing is left out of the installation, and the catalog entries keep Slicer's rules."""
+"""The extension's files: the installation is complete, the catalog entries keep Slicer's rules."""
 
 from __future__ import annotations
 
@@ -13,7 +13,8 @@ from pathlib import Path
 
 import cmake_lists
 import pytest
-from conftest import REPOSITORY
+from support import REPOSITORY
+from support.slicer.modules import SLICER_FACING
 
 API = json.loads((REPOSITORY / "Testing" / "host" / "pythonqt_api.json").read_text(encoding="utf-8"))
 CMAKE = (REPOSITORY / "CMakeLists.txt").read_text(encoding="utf-8")
@@ -27,12 +28,6 @@ CATEGORIES = {
     "Training",
     "Segmentation",
 }
-SLICER_FACING = [
-    path
-    for folder in ("DRMCCore", "DRMCDenoise", "DRMCTraining")
-    for path in sorted((REPOSITORY / folder).rglob("*.py"))
-    if "drmc" not in path.relative_to(REPOSITORY).parts
-]
 
 
 def metadata(key: str) -> str:
@@ -113,7 +108,7 @@ endmacro()
 
 
 def test_an_installed_engine_finds_itself(tmp_path):
-    """CMake's own reading of our files, with stand-ins for Slicer's macros: what it installs runs from there."""
+    """What CMake installs, with stand-ins for Slicer's macros, runs from there."""
     cmake = shutil.which("cmake", path=f"{Path(sys.executable).parent}:{shutil.os.environ['PATH']}")
     version = (
         subprocess.run([cmake, "--version"], capture_output=True, text=True, check=True).stdout
@@ -146,7 +141,8 @@ def test_an_installed_engine_finds_itself(tmp_path):
     code = (
         "import sys; sys.path.insert(0, sys.argv[1])\n"
         "import drmc.cli.main, drmc.models.registry, DRMCCoreLib.process.runner as runner\n"
-        "print(runner.ENGINE_FOLDER, *[entry.path for entry in drmc.models.registry.list_models()], sep='\\n')"
+        "models = drmc.models.registry.list_models(); "
+        "print(runner.ENGINE_FOLDER, *[entry.path for entry in models], sep='\\n')"
     )
     environment = {**shutil.os.environ, "DRMC_MODELS": "", "XDG_DATA_HOME": str(tmp_path)}
     done = subprocess.run(
@@ -293,7 +289,7 @@ def test_only_functions_that_a_slicer_5_12_has(path):
 
 @pytest.mark.parametrize("path", SLICER_FACING, ids=lambda path: str(path.relative_to(REPOSITORY)))
 def test_nothing_heavy_at_file_scope(path):
-    """Slicer imports every module at its start: no torch, and SimpleITK only behind a function of the module file."""
+    """Slicer imports every module at its start: no torch, and SimpleITK only inside functions."""
     tree = ast.parse(path.read_text(encoding="utf-8"))
     names = {alias.name for node in tree.body if isinstance(node, ast.Import) for alias in node.names}
     names |= {node.module for node in tree.body if isinstance(node, ast.ImportFrom) and not node.level}
@@ -308,7 +304,8 @@ def test_module_files_load_neither_torch_nor_simpleitk():
     code = (
         f"import sys; sys.path[:0] = [{str(REPOSITORY / 'Testing')!r}]\n"
         "import host; from pathlib import Path; host.start(withQt=False); before = set(sys.modules)\n"
-        f"[host.loadModule(Path({str(REPOSITORY)!r}) / name / f'{{name}}.py') for name in ('DRMCDenoise', 'DRMCTraining')]\n"
+        f"[host.loadModule(Path({str(REPOSITORY)!r}) / name / f'{{name}}.py') "
+        "for name in ('DRMCDenoise', 'DRMCTraining')]\n"
         "print(*sorted({name.partition('.')[0] for name in set(sys.modules) - before}))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

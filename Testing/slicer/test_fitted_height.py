@@ -1,4 +1,4 @@
-"""In the scroll area of Slicer's module panel nothing is pressed below the height that it needs, and nothing overlaps."""
+"""In the scroll area of Slicer's module panel no widget is too low, and nothing overlaps."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ import sys
 
 import host
 import pytest
-from conftest import sectionOf
-from test_routing_section import shown, summaryOf
+from support.slicer.modules import sectionOf
+from support.slicer.routing import shown, summaryOf
 
 pytestmark = pytest.mark.usefixtures("model")
 DEFAULT_WIDTH = 415  # pixels, of Slicer's module panel
@@ -16,7 +16,7 @@ DEFAULT_WIDTH = 415  # pixels, of Slicer's module panel
 
 @pytest.fixture
 def scrolled(qtSlicer):
-    """Puts a panel into a scroll area as Slicer's module panel does; gives all widgets that are too low, and overlaps."""
+    """Puts a panel into a scroll area as Slicer does; returns the widgets that are too low or overlap."""
     from PySide6 import QtCore, QtWidgets
 
     area = QtWidgets.QScrollArea()

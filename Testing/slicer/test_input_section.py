@@ -1,4 +1,4 @@
-"""The input part of the panel: what is said of the SUV, asked of the engine in a child process, and mended by hand."""
+"""The panel's input: the SUV, found by the engine in a child process and corrected by hand."""
 
 from __future__ import annotations
 
@@ -9,8 +9,9 @@ from pathlib import Path
 import host
 import numpy as np
 import pytest
-from conftest import REPOSITORY, oblique, phantom, processesOf, sectionOf, waitUntil
-from test_process import Database, denoisedOf, drmc, volumeNode
+from support.slicer.modules import sectionOf
+from support.slicer.processes import denoisedOf, drmc, processesOf, waitUntil
+from support.slicer.scene import Database, oblique, phantom, volumeNode
 
 pytestmark = pytest.mark.usefixtures("model")
 
@@ -43,10 +44,7 @@ def choose(combo, data: str) -> None:
 def series(slicer, monkeypatch, folder: Path, name="PET", shape=(6, 20, 22), **header):
     """A node loaded from a DICOM series that Slicer's database knows."""
     import vtk
-
-    monkeypatch.syspath_prepend(str(REPOSITORY / "Testing" / "engine"))
-    monkeypatch.syspath_prepend(str(REPOSITORY / "Testing"))
-    from synthetic_dicom import write_series
+    from support.engine.synthetic_dicom import write_series
 
     files = write_series(folder, phantom(shape=shape) * 5000.0, **header)
     names = vtk.vtkStringArray()
@@ -235,7 +233,7 @@ def test_an_edited_series_is_refused_when_the_run_starts(panel, qtSlicer, monkey
 
 
 def test_what_is_implausible_is_taken_by_the_word_of_the_user(panel, qtSlicer, monkeypatch, tmp_path):
-    """A dose in mCi: refused with its mend; under SUV details the user can vouch for it, and the warning stays."""
+    """A dose in mCi is refused with a remedy; the user can accept it, and the warning stays."""
     series(qtSlicer, monkeypatch, tmp_path / "series", RadionuclideTotalDose=10.0)
     line = settle(qtSlicer, panel)
     assert "looks like mCi" in line and "choose to take it so under SUV details" in line and "--" not in line

@@ -1,4 +1,4 @@
-"""In a running Slicer (ctest) and in the stand-in (pytest): both modules are there, and the batch script refuses politely."""
+"""In Slicer (ctest) and in the stand-in (pytest): both modules load, the batch script refuses in a line."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The lesions in the panel: table, colors, jump, copy and save, threshold presets, comparison with full dose."""
+"""The panel's lesions: table, colors, jump, copy and save, threshold presets, comparison with full dose."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from pathlib import Path
 import host
 import numpy as np
 import pytest
-from conftest import phantom, waitUntil
-from test_process import oblique, segmentationNode, volumeNode
+from support.slicer.processes import waitUntil
+from support.slicer.scene import oblique, phantom, segmentationNode, volumeNode
 
 pytestmark = pytest.mark.usefixtures("model")
 
@@ -21,7 +21,7 @@ def scan(slicer, array=None, units="{SUVbw}g/ml", **keywords):
 
 
 def changedBy(slicer, panel, volume, changes: dict[str, tuple[float, ...]]):
-    """A lesion table of balls whose values a denoising has scaled by these factors; returns the engine's rows."""
+    """A lesion table of balls, scaled by these factors in the denoised stage; returns the engine's rows."""
     from drmc.imaging.geometry import Geometry
     from drmc.measures.lesion_files import write_lesions_csv
     from drmc.measures.lesions import lesion_table
@@ -192,7 +192,7 @@ def test_copy_and_save_give_the_raw_numbers(panel, qtSlicer, tmp_path, monkeypat
 
 
 def hotScan(slicer, factor: float = 1.0, units: str | None = "{SUVbw}g/ml"):
-    """Tissue of SUV 1 with two hot balls, 10 and 6 at their middle, divided by the factor; and the middles (world)."""
+    """Tissue of SUV 1 with two hot balls of 10 and 6, divided by the factor; and their centers (world)."""
     shape = (20, 40, 44)
     index = np.indices(shape)
     array = np.ones(shape)

@@ -11,8 +11,10 @@ from types import ModuleType, SimpleNamespace
 
 import host
 import pytest
-from conftest import REPOSITORY, phantom, sectionOf, waitUntil
-from test_process import volumeNode
+from support import REPOSITORY
+from support.slicer.modules import sectionOf
+from support.slicer.processes import waitUntil
+from support.slicer.scene import phantom, volumeNode
 
 
 @pytest.fixture
@@ -116,8 +118,8 @@ def test_a_model_that_was_begun_from_another_says_what_both_were_trained_on():
 def test_the_card_follows_the_choice(panel):
     combo = panel.ui.modelComboBox
     combo.setCurrentIndex(combo.findText("Tiny"))
-    assert "<b>Tiny</b>" in panel.ui.cardLabel.text and "Nobody says" not in panel.ui.cardLabel.text
-    assert "Trained on nobody says whether real or simulated patients." in panel.ui.cardLabel.text
+    assert "<b>Tiny</b>" in panel.ui.cardLabel.text and "no card" not in panel.ui.cardLabel.text
+    assert "Trained on patients of unknown origin." in panel.ui.cardLabel.text
     panel._parameterNode.model = "elsewhere"
     assert not shown(panel, "cardLabel") and not shown(panel, "cardCollapsibleButton")
 
@@ -265,7 +267,7 @@ def test_the_engine_itself_is_asked(qtSlicer, model):
 
 
 class Packages:
-    """Slicer's packaging and the extension PyTorch, as far as they matter here: what is installed, what was asked."""
+    """Slicer's packaging and the extension PyTorch: what is installed, what was requested."""
 
     def __init__(self, installed: set[str]):
         self.installed, self.calls = installed, []
@@ -292,7 +294,7 @@ class Packages:
 
 @pytest.fixture
 def packages(qtSlicer, monkeypatch):
-    """A Slicer with a window, slicer.packaging and the extension PyTorch, where neither torch nor pydicom is installed."""
+    """A Slicer with a window, slicer.packaging and the extension PyTorch, without torch and pydicom."""
     fake = Packages({"SimpleITK", "numpy"})
     packaging, utilities = ModuleType("slicer.packaging"), ModuleType("PyTorchUtils")
     packaging.pip_check, packaging.pip_ensure = fake.pip_check, fake.pip_ensure

@@ -7,8 +7,8 @@ import sys
 
 import numpy as np
 import pytest
-from conftest import Puppet, phantom, processesOf, waitUntil
-from test_process import matrixOf, nodeIDs, oblique, segmentationNode, volumeNode
+from support.slicer.processes import Puppet, processesOf, waitUntil
+from support.slicer.scene import matrixOf, nodeIDs, oblique, phantom, segmentationNode, volumeNode
 
 pytestmark = pytest.mark.usefixtures("model")
 
@@ -126,6 +126,7 @@ def test_an_engine_that_cannot_be_started(panel, qtSlicer, monkeypatch):
     assert panel.ui.statusLabel.text.startswith("/there/is/no/such/python") and panel.ui.applyButton.enabled
 
 
+@pytest.mark.real_engine
 def test_closing_the_scene_ends_the_run(panel, qtSlicer):
     scan(qtSlicer, shape=(70, 110, 110))
     panel.ui.applyButton.click()

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from conftest import phantom
-from test_process import oblique, volumeNode
+from support.slicer.scene import oblique, phantom, volumeNode
 
 pytestmark = pytest.mark.usefixtures("model")
 

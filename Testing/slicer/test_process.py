@@ -1,4 +1,4 @@
-"""logic.process from node to node: the command line's numbers bit for bit, geometry, units, refusals, cancel."""
+"""logic.process from node to node: the command line's bits, geometry, units, refusals, cancel."""
 
 from __future__ import annotations
 
@@ -10,74 +10,30 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
-import pydicom
 import pytest
 import SimpleITK as sitk
-from conftest import REPOSITORY, Puppet, oblique, phantom, processesOf
+from support import REPOSITORY
+from support.slicer.modules import engineErrors, logicOf
+from support.slicer.processes import Puppet, denoisedOf, drmc, processesOf
+from support.slicer.scene import (
+    loadVolume,
+    matrixOf,
+    nodeIDs,
+    oblique,
+    phantom,
+    readVolume,
+    segmentationNode,
+    volumeNode,
+)
 
 pytestmark = pytest.mark.usefixtures("model")
+
 BATCH = REPOSITORY / "DRMCDenoise" / "Scripts" / "DRMCBatch.py"
-
-
-def logicOf(slicer):
-    return sys.modules["DRMCDenoise"].DRMCDenoiseLogic()
-
-
-def engineErrors():
-    from drmc import errors
-
-    return errors
-
-
-def loadVolume(slicer, path: Path):
-    logic = slicer.modules.volumes.logic()
-    return logic.AddArchetypeVolume(str(path), path.name.partition(".")[0])
-
-
-def volumeNode(slicer, array, matrix=None, name="PET", units=None):
-    node = slicer.util.addVolumeFromArray(array, ijkToRAS=matrix, name=name)
-    if units is not None:
-        entry = slicer.vtkCodedEntry()
-        entry.SetValueSchemeMeaning(units, "UCUM", units)
-        node.SetVoxelValueUnits(entry)
-    return node
-
-
-def segmentationNode(slicer, volume, masks: dict[str, np.ndarray], name="Lesions"):
-    segmentation = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLSegmentationNode", name)
-    segmentation.SetReferenceImageGeometryParameterFromVolumeNode(volume)
-    for segment, mask in masks.items():
-        identifier = segmentation.GetSegmentation().AddEmptySegment("", segment)
-        slicer.util.updateSegmentBinaryLabelmapFromArray(
-            mask.astype(np.uint8), segmentation, identifier, volume
-        )
-    return segmentation
-
-
-def matrixOf(slicer, node) -> np.ndarray:
-    from DRMCCoreLib.nodes import geometry
-
-    return geometry.nodeMatrix(node)
-
-
-def nodeIDs(slicer) -> set[str]:
-    scene = slicer.mrmlScene
-    return {scene.GetNthNode(index).GetID() for index in range(scene.GetNumberOfNodes())}
-
-
-def drmc(*arguments) -> subprocess.CompletedProcess:
-    return subprocess.run(
-        [sys.executable, "-m", "drmc", *map(str, arguments)],
-        capture_output=True,
-        text=True,
-        check=False,
-        stdin=subprocess.DEVNULL,
-    )
 
 
 @pytest.fixture(scope="module")
 def case(application, model, tmp_path_factory):
-    """One scan in Bq/ml with a side-car and two overlapping lesions, on disk, denoised by the command line."""
+    """One scan in Bq/ml with a side-car and two overlapping lesions, denoised by the command line."""
     slicer = application
     folder = tmp_path_factory.mktemp("case")
     factor = 2.5e-4
@@ -106,6 +62,7 @@ def case(application, model, tmp_path_factory):
         "nrrd",
         "--model",
         "tiny",
+        python=sys.executable,
     )
     assert done.returncode == 0, done.stderr
     return SimpleNamespace(
@@ -118,10 +75,7 @@ def case(application, model, tmp_path_factory):
     )
 
 
-def denoisedOf(folder: Path) -> np.ndarray:
-    return sitk.GetArrayFromImage(sitk.ReadImage(str(folder / "denoised.nrrd")))
-
-
+@pytest.mark.real_engine
 def test_logic_and_command_line_are_bit_identical(slicer, case, tmp_path):
     node = loadVolume(slicer, case.scan)
     segmentation = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLSegmentationNode", "Lesions")
@@ -188,7 +142,8 @@ def test_batch_script_and_command_line_are_bit_identical(case, tmp_path):
 def asSlicerScript() -> list[str]:
     """The batch script as `Slicer --python-script` runs it: in __main__ of a process that has slicer.app."""
     code = (
-        f"import sys; sys.path.insert(0, {str(REPOSITORY / 'Testing')!r}); import host; slicer = host.start()\n"
+        f"import sys; sys.path.insert(0, {str(REPOSITORY / 'Testing')!r})\n"
+        "import host; slicer = host.start()\n"
         f"__file__ = {str(BATCH)!r}\n"
         "exec(compile(open(__file__).read(), __file__, 'exec'))\n"
         "assert not slicer.app.commandOptions().runPythonAndExit\n"
@@ -277,13 +232,6 @@ def test_a_refusal_of_an_exported_node_names_the_node(slicer):
     node = volumeNode(slicer, phantom() * np.float32(4000), name="Un/known")
     with pytest.raises(engineErrors().InputError, match=r"^'Un/known' does not say its units"):
         logicOf(slicer).process(node)
-
-
-def readVolume(one):
-    """What the engine reads for a node."""
-    from drmc.pet.reading import read_volume
-
-    return read_volume(one.path, voxels=one.voxels, label=one.label)
 
 
 def test_an_edited_node_is_not_its_file(slicer, case, tmp_path):
@@ -391,11 +339,10 @@ def test_an_output_node_is_taken_over_and_a_label_map_gives_lesions(slicer, case
     own = {"lesionTable": table, "routingTable": routing, "report": report}
     before = nodeIDs(slicer)
     assert logicOf(slicer).process(node, output, model="tiny", lesions=labels, **own) is output
-    chart = {
-        routing.GetNthNodeReferenceID(role, n)
-        for role in ("DRMC.RoutingChart", "DRMC.RoutingSeries")
-        for n in range(2)
-    } - {None}
+    chart = {routing.GetNthNodeReferenceID("DRMC.RoutingChart", number) for number in range(3)}
+    series = slicer.util.getNodesByClass("vtkMRMLPlotSeriesNode")
+    assert len(series) == 3  # two experts, and the standard deviation
+    chart |= {node.GetID() for node in series}
     assert nodeIDs(slicer) == before | chart
     assert logicOf(slicer).process(node, output, model="tiny", lesions=labels, **own) is output
     assert output.GetName() == "Mine" and slicer.util.arrayFromVolume(output).shape == phantom().shape
@@ -404,6 +351,7 @@ def test_an_output_node_is_taken_over_and_a_label_map_gives_lesions(slicer, case
     assert nodeIDs(slicer) == before | chart and routing.GetTable().GetNumberOfRows() > 0
 
 
+@pytest.mark.real_engine
 def test_cancel_leaves_no_process_and_no_node(slicer):
     from DRMCDenoiseLib.denoisejob import DenoiseJob
 
@@ -452,105 +400,10 @@ def test_results_that_are_not_there_are_a_failure(slicer):
     assert nodeIDs(slicer) == before
 
 
-class Database:
-    """What the modules ask of slicer.dicomDatabase."""
-
-    def __init__(self, files: list[Path]):
-        from pydicom import dcmread
-
-        self.files = {str(dcmread(path, stop_before_pixels=True).SOPInstanceUID): str(path) for path in files}
-
-    def fileForInstance(self, uid: str) -> str:
-        return self.files.get(uid, "")
-
-
-@pytest.fixture
-def dicom(slicer, tmp_path, monkeypatch):
-    """A series with a slope for each slice, loaded with ITK as Slicer's DICOM module does, and the database with it."""
-    import vtk
-
-    monkeypatch.syspath_prepend(str(REPOSITORY / "Testing" / "engine"))
-    from synthetic_dicom import write_series
-
-    files = write_series(tmp_path / "series", phantom(shape=(8, 20, 22)) * 5000.0)
-    names = vtk.vtkStringArray()
-    for path in files:
-        names.InsertNextValue(str(path))
-    node = slicer.modules.volumes.logic().AddArchetypeScalarVolume(str(files[0]), "DICOM PET", 0, names)
-    monkeypatch.setattr(slicer, "dicomDatabase", Database(files), raising=False)
-    node.SetAttribute("DICOM.instanceUIDs", " ".join(slicer.dicomDatabase.files))
-    return SimpleNamespace(node=node, files=files)
-
-
-def test_a_dicom_node_is_denoised_from_its_files(slicer, dicom, tmp_path):
-    output = logicOf(slicer).process(dicom.node, model="tiny", outputFolder=tmp_path / "out")
-    done = drmc(
-        "denoise", tmp_path / "series", "-o", tmp_path / "same", "--format", "nrrd", "--model", "tiny"
-    )
-    assert done.returncode == 0, done.stderr
-    expected = sitk.ReadImage(str(tmp_path / "same" / "denoised.nrrd"))
-    assert np.array_equal(denoisedOf(tmp_path / "out"), sitk.GetArrayFromImage(expected))
-    assert np.array_equal(matrixOf(slicer, output), matrixOf(slicer, dicom.node))
-    # Whatever the order of the node's slices: the same value at the same place.
-    index = (7, 11, 2)
-    ras = (
-        np.linalg.inv(matrixOf(slicer, output))
-        @ np.diag([-1, -1, 1, 1])
-        @ [*expected.TransformIndexToPhysicalPoint(index), 1]
-    )
-    i, j, k = np.round(ras[:3]).astype(int)
-    assert slicer.util.arrayFromVolume(output)[k, j, i] == expected[index]
-
-
-def test_a_script_in_slicer_gets_the_series_of_the_command_line(slicer, dicom, tmp_path):
-    logicOf(slicer).process(dicom.node, model="tiny", outputFolder=tmp_path / "out", writeDICOM=True)
-    done = drmc(
-        "denoise", tmp_path / "series", "-o", tmp_path / "same", "--format", "dicom", "--model", "tiny"
-    )
-    assert done.returncode == 0, done.stderr
-    here, there = (
-        [pydicom.dcmread(path) for path in sorted((tmp_path / name / "denoised").iterdir())]
-        for name in ("out", "same")
-    )
-    assert len(here) == len(there) == len(dicom.files)
-    for one, other in zip(here, there, strict=True):
-        assert one.PixelData == other.PixelData and one.RescaleSlope == other.RescaleSlope
-        assert one.ImagePositionPatient == other.ImagePositionPatient
-        assert one.SeriesInstanceUID != other.SeriesInstanceUID
-    assert (tmp_path / "out" / "denoised.nrrd").is_file()
-    with pytest.raises(engineErrors().InputError, match="outputFolder"):
-        logicOf(slicer).process(dicom.node, model="tiny", writeDICOM=True)
-
-
-def test_what_the_engine_gets_of_a_dicom_node(slicer, dicom, tmp_path):
-    from DRMCCoreLib.nodes.volumes import engineInput
-
-    assert readVolume(engineInput(dicom.node, tmp_path)).source == tmp_path / "series"
-    (tmp_path / "series" / "another.dcm").write_bytes(b"of another series")
-    (tmp_path / "work").mkdir()
-    staged = engineInput(dicom.node, tmp_path / "work")
-    folder = readVolume(staged).source
-    assert folder == staged.path == tmp_path / "work" / "DICOM PET"
-    assert sorted(path.read_bytes() for path in folder.iterdir()) == sorted(
-        path.read_bytes() for path in dicom.files
-    )
-    array = slicer.util.arrayFromVolume(dicom.node)
-    array[2, 3, 4] += 0.1 * array.max()
-    slicer.util.arrayFromVolumeModified(dicom.node)
-    (tmp_path / "again").mkdir()
-    again = engineInput(dicom.node, tmp_path / "again")
-    with pytest.raises(engineErrors().InputError) as refusal:
-        readVolume(again)
-    assert str(refusal.value).startswith("'DICOM PET' no longer holds what its DICOM files hold")
-    with pytest.raises(engineErrors().InputError, match="'DICOM PET' no longer holds"):
-        logicOf(slicer).process(dicom.node, model="tiny")
-    assert engineInput(dicom.node, tmp_path / "again", suv=2e-4).path.suffix == ".mha"
-
-
 @pytest.mark.parametrize("axes", [(0, 1, 2), (2, 0, 1), (1, 0, 2)])
 @pytest.mark.parametrize("flips", [(1, 1, 1), (1, 1, -1), (-1, 1, -1)])
 def test_the_same_voxels_in_another_order(slicer, axes, flips):
-    """A file whose axes run otherwise than the node's is turned, not resampled; another grid is not taken for it."""
+    """A file whose axes run otherwise than the node's is turned, not resampled; another grid is not."""
     from DRMCCoreLib.nodes import geometry
 
     array = np.arange(4 * 5 * 6, dtype=np.float32).reshape(4, 5, 6)

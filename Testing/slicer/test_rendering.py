@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from conftest import phantom
-from test_process import oblique, segmentationNode, volumeNode
+from support.slicer.scene import SUV, oblique, pair, segmentationNode, volumeNode
 
-SUV = "{SUVbw}g/ml"
 AT = {"place": (0.0, 0.0, 0.0), "mmPerPixel": 0.5}
 
 
@@ -19,22 +17,6 @@ def views(qtSlicer):
     views.openViews()
     yield rendering
     views.closeViews()
-
-
-def pair(slicer, factor: float = 1.0):
-    """An original and a smoother volume on a straight grid about the origin, 2 mm, with their SUV factor."""
-    matrix = np.diag([2.0, 2.0, 2.0, 1.0])
-    matrix[:3, 3] = -20.0
-    original = phantom((20, 20, 20))
-    denoised = (original + phantom((20, 20, 20), seed=1)) / 2
-    units = SUV if factor == 1 else "Bq/ml"
-    nodes = [
-        volumeNode(slicer, array / np.float32(factor), matrix, name, units)
-        for array, name in ((original, "PET"), (denoised, "PET denoised"))
-    ]
-    nodes[1].SetAttribute("DRMC.SUVFactor", repr(factor))
-    nodes[1].SetNodeReferenceID("DRMC.Input", nodes[0].GetID())
-    return nodes
 
 
 def alone(slicer, views, node) -> np.ndarray:
@@ -60,7 +42,7 @@ def test_the_fade_goes_from_the_original_to_the_denoised_volume(views, qtSlicer)
 
 
 def test_the_window_is_in_suv_whatever_the_unit(views, qtSlicer):
-    """Volumes in Bq/ml look as the same volumes in SUV do: black at the window's upper end in inverted gray."""
+    """Volumes in Bq/ml look like those in SUV: black at the window's upper end in inverted gray."""
     from DRMCDenoiseLib.comparison import endComparison, showComparison
 
     pictures = []

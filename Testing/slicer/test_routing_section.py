@@ -1,52 +1,46 @@
-"""The routing in the panel: table and chart nodes after a run, heat map, bars, nearest center, warning."""
+"""The routing section: table and chart nodes after a run, heat map, bar chart, nearest center, warning."""
 
 from __future__ import annotations
 
 import host
 import numpy as np
 import pytest
-from conftest import phantom, waitUntil
-from test_process import logicOf, nodeIDs, oblique, segmentationNode, volumeNode
+from support.slicer.modules import logicOf
+from support.slicer.processes import waitUntil
+from support.slicer.routing import EXPERTS, LAYERS, shown, summaryOf
+from support.slicer.scene import nodeIDs, oblique, phantom, segmentationNode, volumeNode
 
 pytestmark = pytest.mark.usefixtures("model")
-LAYERS, EXPERTS = 4, 3
-
-
-def gates(seed: int) -> np.ndarray:
-    """Gates of 6 tiles, float64 (6, LAYERS, EXPERTS)."""
-    return np.maximum(0, np.random.default_rng(seed).normal(0.3, 0.2, (6, LAYERS, EXPERTS)))
-
-
-def summaryOf(*, lesions=("Hot",), centers=(), unlike=False):
-    """The part of summary.json that says something of the routing."""
-    from drmc.measures.routing import gates_of, routing_table
-    from drmc.measures.routing_profiles import ScanGates, make_profiles, nearest_center
-
-    body = routing_table(gates(0))
-    scans = [
-        ScanGates(name, f"{name}{number}", gates_of(body) * (1 + index) + 0.01 * number + 0.4 * unlike)
-        for index, name in enumerate(centers)
-        for number in range(2)
-    ]
-    return {
-        "routing": body,
-        "routing_lesions": {name: routing_table(gates(5 + i)) for i, name in enumerate(lesions)},
-        "routing_nearest": nearest_center(make_profiles(scans), body) if centers else None,
-    }
-
-
-def shown(panel, slicer, summary):
-    """The summary's routing in the scene and in the panel; returns the table node."""
-    from DRMCDenoiseLib.routingnodes import showRouting
-
-    volume = volumeNode(slicer, phantom(), oblique(), units="{SUVbw}g/ml")
-    node = showRouting(summary, panel._parameterNode.routingTable, volume)
-    panel._parameterNode.routingTable = node
-    return node
 
 
 def section(panel):
     return next(one for one in panel.sections if one.uiName == "DRMCDenoiseRouting")
+
+
+def seriesOf(chart):
+    """The series nodes of a chart node by their names, in order."""
+    nodes = [chart.GetNthPlotSeriesNode(number) for number in range(chart.GetNumberOfPlotSeriesNodes())]
+    return {node.GetName(): node for node in nodes}
+
+
+def values(series, column: str = ""):
+    """The numbers of a column of a series, by default those on the vertical axis."""
+    found = series.GetTableNode().GetTable().GetColumnByName(column or series.GetYColumnName())
+    return [found.GetValue(row) for row in range(found.GetNumberOfTuples())]
+
+
+def gatesShown(chart):
+    """The mean gates of the bars in router order: layer by layer, in a layer expert by expert."""
+    bars = [
+        values(node) for node in seriesOf(chart).values() if node.GetPlotType() == node.PlotTypeScatterBar
+    ]
+    return [gate for layer in zip(*bars, strict=True) for gate in layer]
+
+
+def drawn(view):
+    """The names in the legend of a chart view of the panel."""
+    chart = view.widget.plotView().chart()
+    return [chart.GetPlot(number).GetLabel() for number in range(chart.GetNumberOfPlots())]
 
 
 def pixels(widget):
@@ -76,10 +70,12 @@ def test_a_run_leaves_table_and_chart_that_say_what_the_summary_says(slicer, tmp
                 if key != "segment"
             )
     chart = tableNode.GetNodeReference("DRMC.RoutingChart")
-    assert chart.IsA("vtkMRMLPlotChartNode") and chart.GetNumberOfPlotSeriesNodes() == 1
-    series = chart.GetNthPlotSeriesNode(0)
-    bars = series.GetTableNode().GetTable().GetColumnByName(series.GetYColumnName())
-    assert [bars.GetValue(i) for i in range(4)] == [row["mean_gate"] for row in routing.regions[""]]
+    assert chart.IsA("vtkMRMLPlotChartNode") and list(seriesOf(chart)) == ["Expert 1", "Expert 2", "SD"]
+    assert chart.GetXAxisTitle().startswith("Layer") and chart.GetYAxisTitle() == "Mean gate"
+    assert chart.GetTitle() == "Body"
+    assert gatesShown(chart) == [row["mean_gate"] for row in routing.regions[""]]
+    colors = {node.GetColor() for node in seriesOf(chart).values()}
+    assert len(colors) == 3
 
 
 def test_the_panel_runs_and_shows_the_chosen_region(panel, qtSlicer):
@@ -95,7 +91,8 @@ def test_the_panel_runs_and_shows_the_chosen_region(panel, qtSlicer):
     assert [ui.regionComboBox.itemText(i) for i in range(ui.regionComboBox.count)] == ["Body", "Lesion Hot"]
     assert own.heatMap.layers()[0][0]["region"] == "body"
     ui.regionComboBox.setCurrentIndex(1)
-    assert own.heatMap.layers()[0][0]["region"] == own.bars.layers()[0][0]["region"] == "Hot"
+    assert own.heatMap.layers()[0][0]["region"] == "Hot"
+    assert own.bars.chartNode().GetTitle() == "Lesion Hot"
     assert panel._parameterNode.routingRegion == "Hot"
     once = nodeIDs(qtSlicer)
     ui.applyButton.click()  # again, into the same nodes; the region stays
@@ -122,16 +119,20 @@ def test_nearest_center_and_warning_are_in_plain_words(panel, qtSlicer):
 def test_the_chart_follows_the_region_and_goes_into_the_layout(panel, qtSlicer, monkeypatch):
     node = shown(panel, qtSlicer, summaryOf(lesions=("Hot", "Liver"), centers=("C1", "C2")))
     chart = node.GetNodeReference("DRMC.RoutingChart")
-    names = lambda: [
-        chart.GetNthPlotSeriesNode(i).GetName() for i in range(chart.GetNumberOfPlotSeriesNodes())
-    ]
-    assert names() == ["Body", "Center: C1"]
+    experts = [f"Expert {number + 1}" for number in range(EXPERTS)]
+    bars = section(panel).bars
+    assert list(seriesOf(chart)) == drawn(bars) == [*experts, "SD", "Center C1"]
     panel.ui.regionComboBox.setCurrentIndex(2)
-    assert names() == ["Lesion: Liver", "Body"]
-    series = chart.GetNthPlotSeriesNode(0)
-    column = series.GetTableNode().GetTable().GetColumnByName(series.GetYColumnName())
-    expected = [row["mean_gate"] for row in summaryOf(lesions=("Hot", "Liver"))["routing_lesions"]["Liver"]]
-    assert [column.GetValue(i) for i in range(len(expected))] == expected
+    assert list(seriesOf(chart)) == [*experts, "SD", "Body", "Center C1"] and set(drawn(bars)) == {
+        *seriesOf(chart)
+    }
+    summary = summaryOf(lesions=("Hot", "Liver"), centers=("C1", "C2"))
+    expected = [row["mean_gate"] for row in summary["routing_lesions"]["Liver"]]
+    assert chart.GetTitle() == "Lesion Liver" and gatesShown(chart) == expected
+    body = values(seriesOf(chart)["Body"])[::3]
+    assert body == [row["mean_gate"] for row in summary["routing"]]
+    center = values(seriesOf(chart)["Center C1"])[::3]
+    assert center == np.ravel(summary["routing_nearest"]["means"]["C1"]).tolist()
     panel.ui.showChartButton.click()  # without a layout nothing happens
     asked = []
     monkeypatch.setattr(qtSlicer.app, "layoutManager", lambda: object(), raising=False)
@@ -139,6 +140,48 @@ def test_the_chart_follows_the_region_and_goes_into_the_layout(panel, qtSlicer, 
     monkeypatch.setattr(qtSlicer.modules, "plots", type("Module", (), {"logic": lambda self: logic})())
     panel.ui.showChartButton.click()
     assert asked == [chart]
+
+
+def test_a_line_at_the_middle_of_each_bar_is_the_standard_deviation(panel, qtSlicer):
+    summary = summaryOf()
+    node = shown(panel, qtSlicer, summary)
+    spread = seriesOf(node.GetNodeReference("DRMC.RoutingChart"))["SD"]
+    lower, upper = (np.array(values(spread)[first::3]) for first in (0, 1))
+    rows = summary["routing"]
+    np.testing.assert_array_equal(upper, [row["mean_gate"] + row["sd_gate"] for row in rows])
+    np.testing.assert_array_equal(lower, [max(0.0, row["mean_gate"] - row["sd_gate"]) for row in rows])
+    assert np.isnan(values(spread)[2::3]).all()  # a gap between two lines
+    places = np.array(values(spread, "Place")).reshape(LAYERS, EXPERTS, 3)
+    np.testing.assert_array_equal(places[..., 0], places[..., 1])
+    # vtkChartXY: the bars of a group take 0.8 of the distance between two groups, about the group's number
+    thirds = 0.8 * (np.arange(EXPERTS) - 1) / EXPERTS
+    np.testing.assert_allclose(places[..., 0], 1 + np.arange(LAYERS)[:, None] + thirds)
+
+
+def test_the_chart_in_the_panel_goes_with_the_scene_and_leaves_no_node_of_its_own(panel, qtSlicer):
+    own = section(panel)
+    shown(panel, qtSlicer, summaryOf(centers=("C1",)))
+    assert own.bars.widget.visible and own.bars.widget.mrmlScene() is qtSlicer.mrmlScene
+    assert own.bars.widget.mrmlPlotViewNode() is not None
+    assert qtSlicer.mrmlScene.GetNumberOfNodesByClass("vtkMRMLPlotViewNode") == 0
+    axis = own.bars.widget.plotView().chart().GetAxis(1)
+    assert [axis.GetTickLabels().GetValue(i) for i in range(3)] == ["att.\n1", "FFN\n1", "att.\n2"]
+    qtSlicer.mrmlScene.Clear(0)
+    assert not own.bars.widget.visible and own.bars.chartNode() is None and drawn(own.bars) == []
+    shown(panel, qtSlicer, summaryOf())
+    assert own.bars.widget.visible and "SD" in drawn(own.bars)
+
+
+def test_another_number_of_experts_keeps_the_bars_in_order(panel, qtSlicer):
+    """A plot view appends the plot of a series whose type changes: bars would stand at another's line."""
+    from drmc.measures.routing import routing_table
+
+    shown(panel, qtSlicer, summaryOf())
+    five = routing_table(np.tile(np.linspace(0.1, 0.5, 5), (6, LAYERS, 1)))
+    node = shown(panel, qtSlicer, {"routing": five, "routing_lesions": {}, "routing_nearest": None})
+    assert drawn(section(panel).bars) == [*(f"Expert {number}" for number in range(1, 6)), "SD"]
+    assert gatesShown(node.GetNodeReference("DRMC.RoutingChart")) == [row["mean_gate"] for row in five]
+    assert qtSlicer.mrmlScene.GetNumberOfNodesByClass("vtkMRMLPlotSeriesNode") == 6
 
 
 def test_lesions_named_like_a_center_or_the_body_keep_their_own_numbers(slicer):
@@ -162,7 +205,7 @@ def test_a_saved_scene_shows_the_same_when_it_is_opened_again(panel, qtSlicer, t
     panel.ui.regionComboBox.setCurrentIndex(1)
     before = readRouting(node)
     scene = qtSlicer.mrmlScene
-    for one in (node, node.GetNthNodeReference("DRMC.RoutingChart", 1)):
+    for one in (node, *(node.GetNthNodeReference("DRMC.RoutingChart", number) for number in (1, 2))):
         storage = qtSlicer.vtkMRMLTableStorageNode()
         scene.AddNode(storage)
         one.SetAndObserveStorageNodeID(storage.GetID())
@@ -184,19 +227,17 @@ def test_a_saved_scene_shows_the_same_when_it_is_opened_again(panel, qtSlicer, t
 
 
 @pytest.mark.parametrize("width", [300, 520])
-def test_heat_map_and_bars_paint_what_they_hold(panel, qtSlicer, width):
-    own = section(panel)
-    for widget in (own.heatMap, own.bars):
-        widget.setFixedWidth(width)
+def test_the_heat_map_paints_what_it_holds(panel, qtSlicer, width):
+    heatMap = section(panel).heatMap
+    heatMap.setFixedWidth(width)
     shown(panel, qtSlicer, summaryOf(centers=("C1", "C2")))
     qtSlicer.app.processEvents()
-    before = [pixels(widget) for widget in (own.heatMap, own.bars)]
-    assert all(len(np.unique(one.reshape(-1, 4), axis=0)) > 12 for one in before)
+    before = pixels(heatMap)
+    assert len(np.unique(before.reshape(-1, 4), axis=0)) > 12
     panel.ui.regionComboBox.setCurrentIndex(1)
     qtSlicer.app.processEvents()
-    after = [pixels(widget) for widget in (own.heatMap, own.bars)]
-    assert all(not np.array_equal(one, other) for one, other in zip(before, after, strict=True))
-    assert own.heatMap.minimumHeight > 23 * LAYERS
+    assert not np.array_equal(before, pixels(heatMap))
+    assert heatMap.minimumHeight > 23 * LAYERS
 
 
 def test_a_scan_of_air_and_a_lesion_without_tiles_are_shown_without_numbers(panel, qtSlicer):
@@ -208,3 +249,4 @@ def test_a_scan_of_air_and_a_lesion_without_tiles_are_shown_without_numbers(pane
     panel.ui.regionComboBox.setCurrentIndex(1)
     qtSlicer.app.processEvents()
     assert own.heatMap.layers()[0][0]["mean_gate"] is None and pixels(own.heatMap).any()
+    assert not own.bars.widget.visible

@@ -9,7 +9,8 @@ from pathlib import Path
 
 import host
 import pytest
-from conftest import REPOSITORY, Puppet, processesOf
+from support import REPOSITORY
+from support.slicer.processes import Puppet, processesOf
 
 sys.path.append(str(REPOSITORY / "DRMCDenoise"))
 
@@ -62,7 +63,8 @@ def test_a_line_that_comes_in_pieces_is_one_line(makeJob):
 def test_the_error_event_is_the_message(makeJob):
     job = makeJob(
         "import json, sys\n"
-        "print(json.dumps({'event': 'error', 'message': 'no dose', 'exit_code': 2})); print('trace', file=sys.stderr)\n"
+        "print(json.dumps({'event': 'error', 'message': 'no dose', 'exit_code': 2}))\n"
+        "print('trace', file=sys.stderr)\n"
         "sys.exit(2)"
     )
     job.start()
@@ -93,7 +95,8 @@ def test_the_engine_is_on_the_path_of_the_child_only(makeJob, monkeypatch, tmp_p
     monkeypatch.setenv("PYTHONPATH", "earlier")
     before = dict(os.environ)
     job = makeJob(
-        "import json, os, drmc; print(json.dumps({'event': 'result', 'path': os.environ['PYTHONPATH'], 'drmc': drmc.__file__}))"
+        "import json, os, drmc; path = os.environ['PYTHONPATH']; "
+        "print(json.dumps({'event': 'result', 'path': path, 'drmc': drmc.__file__}))"
     )
     job.start()
     job.wait(seconds=120)
@@ -107,7 +110,9 @@ import signal, subprocess, sys, time
 signal.signal(signal.SIGTERM, signal.SIG_IGN)
 if sys.argv[2] != "0":
     # As torchrun does with its workers: in a session of its own.
-    subprocess.Popen([sys.executable, "-c", sys.argv[1], sys.argv[1], str(int(sys.argv[2]) - 1), sys.argv[3]], start_new_session=True)
+    code, depth, mark = sys.argv[1:]
+    command = [sys.executable, "-c", code, code, str(int(depth) - 1), mark]
+    subprocess.Popen(command, start_new_session=True)
 else:
     print("all there", flush=True)
 time.sleep(300)

@@ -1,4 +1,4 @@
-"""The simulated patient that is shipped: whole, registered in Sample Data, loaded as SUV, accepted by the engine."""
+"""The shipped patient: complete, registered in Sample Data, loaded as SUV, accepted by the engine."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import REPOSITORY
+from support import REPOSITORY
 
 FOLDER = REPOSITORY / "Resources" / "SampleData"
 CARD = json.loads((FOLDER / "DRMC-sample.json").read_text(encoding="utf-8"))
@@ -132,7 +132,7 @@ def test_without_sample_data_or_without_the_files_nothing_happens(slicer, source
 
 
 def test_where_the_extension_is_installed(slicer, monkeypatch, tmp_path):
-    """There the modules' folder holds the library and the resources side by side; a damaged file is refused."""
+    """Installed, library and resources lie side by side; a damaged file is refused."""
     from drmc.errors import InputError
     from DRMCCoreLib.nodes import sampledata
 

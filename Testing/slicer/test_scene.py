@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from conftest import phantom
-from test_process import oblique, segmentationNode, volumeNode
+from support.slicer.scene import oblique, phantom, segmentationNode, volumeNode
 
 pytestmark = pytest.mark.usefixtures("model")
 
@@ -107,7 +106,7 @@ def test_another_set_than_the_scenes_own_is_left_when_a_scene_is_loaded(panel, q
 
 @pytest.mark.parametrize("name", ["outputVolume", "referenceVolume", "lesions"])
 def test_no_other_node_takes_the_place_of_one_that_was_deleted(panel, qtSlicer, name):
-    """A selector goes on to the neighbor: the next run would overwrite or measure a node that nobody chose."""
+    """A selector moves to the next node: a run would overwrite or measure a node that nobody chose."""
     parameters = filled(panel, qtSlicer)
     volumeNode(qtSlicer, phantom(), oblique(), name="Innocent")
     segmentationNode(qtSlicer, parameters.inputVolume, {"Other": phantom() > 5}, name="Innocent too")

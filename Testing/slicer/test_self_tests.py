@@ -1,4 +1,4 @@
-"""The modules' own tests, which a real Slicer runs (make test-slicer), in the stand-in with its main window."""
+"""The modules' self tests of make test-slicer, in the stand-in with its main window."""
 
 from __future__ import annotations
 

@@ -9,8 +9,9 @@ from pathlib import Path
 import host
 import numpy as np
 import pytest
-from conftest import Puppet, oblique, phantom, processesOf, sectionOf, waitUntil
-from test_process import engineErrors, logicOf, nodeIDs, segmentationNode, volumeNode
+from support.slicer.modules import engineErrors, logicOf, sectionOf
+from support.slicer.processes import Puppet, processesOf, waitUntil
+from support.slicer.scene import nodeIDs, oblique, phantom, segmentationNode, volumeNode
 
 pytestmark = pytest.mark.usefixtures("model")
 TIMES = ("0", "30.5")

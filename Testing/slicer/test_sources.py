@@ -1,4 +1,4 @@
-"""Rules for the Slicer-facing sources that PythonQt makes necessary: a Qt object has no truth of its own, a layout no name."""
+"""Rules of PythonQt for the modules' sources: a Qt object has no truth of its own, a layout no name."""
 
 from __future__ import annotations
 
@@ -8,12 +8,13 @@ import xml.etree.ElementTree
 from pathlib import Path
 
 import pytest
-from conftest import REPOSITORY
-from test_extension_files import SLICER_FACING
+from support import REPOSITORY
+from support.slicer.modules import SLICER_FACING
 
 # A name that is one of these or ends in one is a Qt object; `ui.label.text` or `combo.count` is not.
 NOUNS = (
-    "widget layout button label menu icon pixmap timer edit combo comboBox slider spinBox selector action font color dialog "
+    "widget layout button label menu icon pixmap timer edit combo comboBox slider "
+    "spinBox selector action font color dialog "
     "box view bar process url rect size"
 ).split()
 QT_NAME = re.compile(rf"^_*({'|'.join(NOUNS)})$|({'|'.join(noun[0].upper() + noun[1:] for noun in NOUNS)})$")
@@ -65,7 +66,7 @@ def isQtObject(expression: ast.expr) -> bool:
 
 
 def faults(source: str, layouts: set[str]) -> list[str]:
-    """What in a source rests on the truth of a Qt object, or takes a layout by its name: line and expression."""
+    """Where a source uses the truth of a Qt object or a layout by its name: line and expression."""
     tree = ast.parse(source)
     found = [one for one in asked(tree) if isQtObject(one)]
     found += [node for node in ast.walk(tree) if isinstance(node, ast.Attribute) and node.attr in layouts]
@@ -74,7 +75,7 @@ def faults(source: str, layouts: set[str]) -> list[str]:
 
 @pytest.mark.parametrize("path", SLICER_FACING, ids=lambda path: str(path.relative_to(REPOSITORY)))
 def test_no_source_asks_a_qt_object_for_its_truth_or_takes_a_layout_by_name(path):
-    """In PythonQt an empty layout, menu or icon is false, and `ui` has no layout that was empty when it was loaded."""
+    """In PythonQt an empty layout, menu or icon is false, and `ui` has no layout that was empty at first."""
     assert faults(path.read_text(encoding="utf-8"), layoutNames(UI_FILES)) == [], (
         "compare Qt objects with `is not None`; take a layout from its widget: ui.box.layout()"
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import shlex
 import signal
@@ -13,7 +14,8 @@ from pathlib import Path
 
 import host
 import pytest
-from conftest import REPOSITORY, Puppet, processesOf, waitUntil
+from support import REPOSITORY
+from support.slicer.processes import Puppet, processesOf, waitUntil
 
 SCRIPT = REPOSITORY / "DRMCTraining" / "Scripts" / "DRMCTrain.py"
 CHECKS = (("ok", "configuration: tiny"), ("warning", "device: CPU only, 2 cores"), ("ok", "disk: 3 GB free"))
@@ -240,6 +242,20 @@ def test_the_time_left_follows_the_pace_of_the_last_records(slicer):
     assert history.seconds_left() == pytest.approx(200.0)
 
 
+def seriesOf(chart) -> dict:
+    """The series nodes of a chart node by their names, in order."""
+    nodes = [chart.GetNthPlotSeriesNode(number) for number in range(chart.GetNumberOfPlotSeriesNodes())]
+    return {node.GetName(): node for node in nodes}
+
+
+def pointsOf(series) -> list[tuple[float, float]]:
+    """The points of a series that are drawn: without the rows where it has no value."""
+    table = series.GetTableNode().GetTable()
+    columns = [table.GetColumnByName(name) for name in (series.GetXColumnName(), series.GetYColumnName())]
+    rows = [tuple(column.GetValue(row) for column in columns) for row in range(table.GetNumberOfRows())]
+    return [(step, value) for step, value in rows if not math.isnan(value)]
+
+
 def test_the_curves_become_plots_of_the_scene(slicer):
     from drmc.training.history import History
 
@@ -247,19 +263,50 @@ def test_the_curves_become_plots_of_the_scene(slicer):
     for step in (50, 100):
         history.add(progress(step))
         history.add(validation(step, psnr_gaussian={"C1": 30.7, "C2": 29.0}))
+    loss, _gain = logicOf().showCharts(history)
+    assert not loss.GetYAxisLogScale()  # 0.007 to 0.018
+    history.add(progress(400))
     loss, gain = logicOf().showCharts(history)
-    assert loss.GetNumberOfPlotSeriesNodes() == 2 and loss.GetYAxisLogScale()
-    assert gain.GetNumberOfPlotSeriesNodes() == 4
-    one = gain.GetNthPlotSeriesNode(1)
-    table = one.GetTableNode().GetTable()
-    assert one.GetXColumnName() == "step" and one.GetYColumnName() == "C2"
+    assert list(seriesOf(loss)) == ["C1", "C2"] and loss.GetYAxisLogScale()
+    assert (loss.GetXAxisTitle(), loss.GetYAxisTitle()) == ("Step", "Loss [network units]")
+    assert list(seriesOf(gain)) == ["C1", "C2", "low dose", "C1 Gaussian", "C2 Gaussian"]
+    assert gain.GetYAxisTitle() == "PSNR over low dose [dB]"
+    losses = [loss for node in seriesOf(loss).values() for _step, loss in pointsOf(node)]
+    low, high = (loss.GetYAxisRange()[number] for number in (0, 1))
+    assert 0 < low <= min(losses) < max(losses) <= high <= 2.5 * max(losses) and low >= min(losses) / 2.5
+    curves = seriesOf(gain)
+    table = curves["C2"].GetTableNode().GetTable()
+    assert curves["C2"].GetXColumnName() == "step" and curves["C2"].GetYColumnName() == "C2"
     column = table.GetColumnByName("C2")
     assert [column.GetValue(row) for row in range(2)] == [pytest.approx(1.0), pytest.approx(2.0)]
+    assert pointsOf(curves["low dose"]) == [(50, 0.0), (100, 0.0)]
+    assert curves["C1"].GetColor() == curves["C1 Gaussian"].GetColor() != curves["C2"].GetColor()
+    assert curves["C1 Gaussian"].GetLineStyle() == curves["C1"].LineStyleDash != curves["C1"].GetLineStyle()
     before = slicer.mrmlScene.GetNumberOfNodes()
-    history.add(progress(150))
+    history.add(progress(450))
     logicOf().showCharts(history)
     assert slicer.mrmlScene.GetNumberOfNodes() == before
-    assert loss.GetNthPlotSeriesNode(0).GetTableNode().GetTable().GetNumberOfRows() == 3
+    assert loss.GetNthPlotSeriesNode(0).GetTableNode().GetTable().GetNumberOfRows() == 4
+
+
+def test_a_center_that_is_not_in_every_record_has_an_unbroken_line(slicer):
+    """No line is drawn through a missing value; and one point needs a marker."""
+    from drmc.training.history import History
+
+    history = History()
+    for step in range(10, 80, 10):
+        loss = {"C1": 1.0 / step, "C2": 2.0 / step if step % 20 else None, "C3": 0.5 if step == 30 else None}
+        history.add(progress(step, loss=loss))
+    (chart,) = logicOf().showCharts(history)
+    curves = seriesOf(chart)
+    assert pointsOf(curves["C2"]) == [(step, 2.0 / step) for step in (10, 30, 50, 70)]
+    assert pointsOf(curves["C1"]) == [(step, 1.0 / step) for step in range(10, 80, 10)]
+    for name, count in (("C1", 7), ("C2", 4), ("C3", 1)):
+        column = curves[name].GetTableNode().GetTable().GetColumnByName(name)
+        there = [not math.isnan(column.GetValue(row)) for row in range(column.GetNumberOfTuples())]
+        first = there.index(True)
+        assert sum(there) == count and all(there[first : first + count])
+    assert curves["C3"].GetMarkerStyle() != curves["C1"].GetMarkerStyle() == curves["C1"].MarkerStyleNone
 
 
 # ---- the panel
@@ -284,7 +331,7 @@ def test_a_chosen_configuration_is_checked_at_once(panel, puppets, configuration
 
 
 def test_nothing_is_chosen_in_a_new_scene(panel, qtSlicer, monkeypatch, tmp_path):
-    """No "." stands where nothing was chosen, and a dataset that Slicer happens to be started in is not taken."""
+    """Without a choice there is no ".", and a dataset in the current folder is not taken."""
     (tmp_path / "dataset.json").write_text('{"cases": []}')
     monkeypatch.chdir(tmp_path)
     for clear in (False, True):
@@ -322,8 +369,8 @@ def test_the_panel_follows_and_stops(panel, puppets, configuration, tmp_path):
     for record in ({"event": "started", "step": 0, "steps": 200}, progress(50), validation(50)):
         say(puppets[2], **record)
     assert ui.statusLabel.text == "Step 50 of 200, 5 min left" and ui.progressBar.value == 50
-    assert [curve.name for curve in panel._view.lossCurves.curves()] == ["C1", "C2"]
-    assert [curve.name for curve in panel._view.gainCurves.curves()] == ["C1", "C2", "low dose"]
+    assert drawn(panel._view.lossView) == ["C1", "C2"]
+    assert drawn(panel._view.gainView) == ["C1", "C2", "low dose"]
     assert "C2" in ui.validationLabel.text and "+1.00" in ui.validationLabel.text
     assert "dead gates 25 %" in ui.figuresLabel.text and ui.chartsButton.enabled
     ui.stopButton.click()
@@ -331,6 +378,48 @@ def test_the_panel_follows_and_stops(panel, puppets, configuration, tmp_path):
     puppets[2].finished.emit(0)
     assert ui.statusLabel.text == "Stopped and saved at step 50; Start goes on from there."
     assert ui.startButton.enabled and not ui.stopButton.enabled and ui.folderButton.enabled
+
+
+def drawn(view) -> list[str]:
+    """The names in the legend of a chart view of the panel."""
+    chart = view.widget.plotView().chart()
+    return [chart.GetPlot(number).GetLabel() for number in range(chart.GetNumberOfPlots())]
+
+
+def test_the_curves_of_the_panel_are_its_own(qtSlicer, puppets, configuration, tmp_path):
+    """They are hidden and not saved, come back after the scene is closed, and go away with the panel."""
+    scene = qtSlicer.mrmlScene
+    widget = host.openWidget(sys.modules["DRMCTraining"], "DRMCTraining")
+    assert not widget._view.lossView.widget.visible and drawn(widget._view.lossView) == []
+    widget.ui.configurationPathEdit.setCurrentPath(str(configuration))
+    widget.ui.startButton.click()
+    passChecks(puppets[0], tmp_path)
+    for record in (progress(50), validation(50), progress(100)):
+        say(puppets[1], **record)
+    assert widget._view.lossView.widget.visible and drawn(widget._view.lossView) == ["C1", "C2"]
+
+    def plotNodes() -> list:
+        return [
+            node
+            for kind in ("vtkMRMLPlotChartNode", "vtkMRMLPlotSeriesNode", "vtkMRMLTableNode")
+            for node in qtSlicer.util.getNodesByClass(kind)
+        ]
+
+    assert len(plotNodes()) == 2 + 5 + 2
+    assert not any(node.GetSaveWithScene() for node in plotNodes())
+    assert all(node.GetHideFromEditors() for node in plotNodes())
+    assert scene.GetNumberOfNodesByClass("vtkMRMLPlotViewNode") == 0
+    scene.Clear(0)
+    assert drawn(widget._view.lossView) == ["C1", "C2"]
+    own = plotNodes()
+    widget.ui.chartsButton.click()
+    saved = [node for node in plotNodes() if node not in own]
+    assert len(saved) == 2 + 5 + 2 and all(node.GetSaveWithScene() for node in saved)
+    say(puppets[1], **progress(150))
+    assert saved[0].GetNthPlotSeriesNode(0).GetTableNode().GetTable().GetNumberOfRows() == 2
+    puppets[1].finished.emit(0)
+    host.closeWidget(widget)
+    assert plotNodes() == saved
 
 
 def test_start_during_the_checks_trains_after_them(panel, puppets, configuration, tmp_path):
@@ -414,9 +503,8 @@ def test_the_report_is_opened_when_there_is_one(panel, puppets, configuration, t
 def small(tmp_path_factory) -> Path:
     """A configuration that trains in seconds, of a dataset of balls; its output is beside it."""
     pytest.importorskip("torch")
-    sys.path.append(str(REPOSITORY / "Testing" / "engine"))
     from drmc.files import write_json
-    from test_training import make_dataset, tiny_config
+    from support.engine.small_training import make_dataset, tiny_config
 
     folder = tmp_path_factory.mktemp("training")
     (folder / "data").mkdir()
@@ -434,7 +522,7 @@ def savedStep(output: Path) -> int:
 
 
 def test_a_run_is_followed_stopped_resumed_and_ended(qtSlicer, small):
-    """The real thing twice: a stop that saves, then a close of Slicer, both with torchrun's whole tree gone."""
+    """A stop that saves, then a close of Slicer; both end torchrun's whole process tree."""
     output = small.parent / "run"
     events = []
     run = logicOf().start(small, eventCallback=events.append)
@@ -460,7 +548,7 @@ def test_a_run_is_followed_stopped_resumed_and_ended(qtSlicer, small):
 
 
 def test_the_script_trains_over_night_and_says_how_it_ended(slicer, small, tmp_path):
-    """From any Python: SIGTERM saves and gives 0; a bad configuration gives 2 and the command line's sentence."""
+    """SIGTERM saves and exits with 0; a bad configuration exits with 2 and the command line's sentence."""
     environment = {**os.environ, "PYTHONPATH": ""}
     bad = tmp_path / "bad.json"
     bad.write_text(json.dumps({"dataset": "d", "output": "o", "no_such_key": 1}))

@@ -1,4 +1,4 @@
-"""What a user relies on: the panel's numbers are the command line's, its refusals too, and it leaves nothing behind."""
+"""Numbers and refusals of the panel are the command line's, and it leaves nothing behind."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import SimpleITK as sitk
-from conftest import phantom, processesOf, waitUntil
-from test_process import drmc, loadVolume, nodeIDs, oblique, volumeNode
+from support.slicer.processes import drmc, processesOf, waitUntil
+from support.slicer.scene import loadVolume, nodeIDs, oblique, phantom, volumeNode
 
 pytestmark = pytest.mark.usefixtures("model")
 
@@ -43,16 +43,22 @@ def _observersOf(one) -> int:
     return len(tags)
 
 
+@pytest.mark.real_engine
 def test_panel_batch_and_command_line_are_bit_identical(panel, qtSlicer, model, tmp_path):
     scan, out = tmp_path / "scan.nrrd", tmp_path / "out"
     sitk.WriteImage(sitk.GetImageFromArray(phantom(seed=3) * np.float32(4000)), str(scan))
     (tmp_path / "scan.json").write_text('{"Units": "Bq/mL", "SUVFactor": 0.00025}')
     options = ("--format", "nrrd", "--model", model, "--device", "cpu")
-    assert drmc("denoise", scan, "-o", out / "one", *options).returncode == 0
+    assert drmc("denoise", scan, "-o", out / "one", *options, python=sys.executable).returncode == 0
     (tmp_path / "scans").mkdir()
     for file in ("scan.nrrd", "scan.json"):
         (tmp_path / "scans" / file).write_bytes((tmp_path / file).read_bytes())
-    assert drmc("denoise", tmp_path / "scans", "-o", out / "all", "--batch", *options).returncode == 0
+    assert (
+        drmc(
+            "denoise", tmp_path / "scans", "-o", out / "all", "--batch", *options, python=sys.executable
+        ).returncode
+        == 0
+    )
     loadVolume(qtSlicer, scan)
     assert run(panel, qtSlicer).startswith("Done in")
     expected = sitk.GetArrayFromImage(sitk.ReadImage(str(out / "one" / "denoised.nrrd")))
@@ -73,6 +79,7 @@ def test_the_panel_refuses_in_the_command_lines_words(panel, qtSlicer, tmp_path)
     assert nodeIDs(qtSlicer) == before
 
 
+@pytest.mark.real_engine
 @pytest.mark.parametrize("moment", ["at once", "while the engine starts", "between tiles"])
 def test_cancel_leaves_nothing_behind_at_any_moment(panel, qtSlicer, moment):
     volumeNode(qtSlicer, phantom((70, 110, 110)), oblique(), units="{SUVbw}g/ml")

@@ -5,10 +5,11 @@ from __future__ import annotations
 import ast
 
 import pytest
-from conftest import REPOSITORY
+from support import REPOSITORY
 
 ENGINE = REPOSITORY / "DRMCCore" / "drmc"
-# What the panel's child process never runs: other commands, batches, and the parser of the command line itself.
+# What the panel's child process never runs: other commands, batches, and the parser of the command line
+# itself.
 NOT_OF_A_RUN = (
     "denoising/batch.py",
     "denoising/header_table.py",
@@ -26,7 +27,7 @@ NOT_OF_A_RUN = (
 
 
 def messages() -> list[str]:
-    """Every text of the engine that names an option and that a run of the panel can give; X stands for what is filled in."""
+    """Every text of the engine that names an option and that a panel can show; X: what is filled in."""
     found = []
     for path in sorted(ENGINE.rglob("*.py")):
         if path.relative_to(ENGINE).as_posix().startswith(NOT_OF_A_RUN):
@@ -92,9 +93,18 @@ def test_an_image_without_units_is_mended_in_the_panel(slicer, tmp_path):
 @pytest.mark.parametrize(
     ("lines", "sentence"),
     [
-        ("PatientWeight=abc", "Weight [kg]: 'abc' cannot be used: write a positive number of at most 16 characters, in kg"),
+        (
+            "PatientWeight=abc",
+            "Weight [kg]: 'abc' cannot be used: write a positive number of at most 16 characters, in kg",
+        ),
         ("PatientWeight=70\nPatientSex=Q", "Sex: 'Q' cannot be used: write one of M, F, O"),
-        ("RadionuclideTotalDose=-3e8", "Injected dose [MBq]: '-300' cannot be used: write a positive number of at most 16 characters, in MBq"),
+        (
+            "RadionuclideTotalDose=-3e8",
+            (
+                "Injected dose [MBq]: '-300' cannot be used: "
+                "write a positive number of at most 16 characters, in MBq"
+            ),
+        ),
         ("PatientName=X", "PatientName: cannot be given by hand, only PatientWeight"),
         ("PatientWeight=70", ""),
     ],

@@ -8,6 +8,10 @@ INPUT_REFERENCE = "DRMC.Input"  # of every result: the volume that was denoised
 COMPARISON_ATTRIBUTE = (
     "DRMC.FullDoseComparison"  # of a denoised volume: JSON of how near to full dose it came
 )
+INTENDED_USE = (
+    "DRMC.IntendedUse",
+    "Research use only",
+)  # attribute and value on every volume that DRMC makes
 
 
 def fileName(name: str) -> str:

@@ -38,15 +38,19 @@ class DRMCDenoiseFileReader:
         self.parent = parent
 
     def description(self) -> str:
+        """The name of the file type in the Add Data dialog."""
         return "PET in SUV (DRMC)"
 
     def fileType(self) -> str:
+        """The key of the file type."""
         return FILE_TYPE
 
     def extensions(self) -> list[str]:
+        """The name filters of the dialog."""
         return ["PET in SUV (DRMC) (*.nrrd)"]
 
     def canLoadFileConfidence(self, filePath: str) -> float:
+        """0 to 1; Slicer takes the reader with the highest."""
         return _CONFIDENCE if saysSUV(filePath) else 0.0
 
     def load(self, properties) -> bool:

@@ -8,9 +8,9 @@ import qt
 class FittedHeight(qt.QObject):
     """Keeps the minimum height of a widget at what its layout needs at its present width.
 
-    Labels that wrap their words need more height the narrower they are. Slicer takes a module's widget out of the scroll
-    area of its module panel when another module is opened; put back, it no longer makes the area's content higher, and the
-    widgets would be pressed below their minimum heights, one over the other.
+    Labels that wrap their words need more height the narrower they are. Slicer takes a module's widget out of
+    the scroll area of its module panel when another module is opened; put back, it no longer makes the area's
+    content higher, and the widgets would be pressed below their minimum heights, one over the other.
     """
 
     def __init__(self, widget):

@@ -1,8 +1,8 @@
-"""The Python packages that the engine needs in Slicer: what is missing, and installing it when the user asks for it.
+"""The Python packages that the engine needs in Slicer: which are missing, and their installation on request.
 
 PyTorch comes through the extension PyTorch, which knows the version for the graphics card; the others through
-slicer.packaging. SimpleITK and numpy are Slicer's own and are never replaced. Without a main window nothing is ever
-installed.
+slicer.packaging. SimpleITK and numpy are Slicer's own and are never replaced. Without a main window nothing
+is ever installed.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ TORCH = "torch"
 
 @dataclass(frozen=True)
 class Missing:
-    """What the engine lacks: requirements such as `torch>=2.4`; `sentence` says it to the user, and what to do."""
+    """Missing requirements such as `torch>=2.4`; `sentence` is for the user and has the remedy."""
 
     requirements: tuple[str, ...]
     sentence: str
@@ -33,22 +33,22 @@ class Missing:
 
     @property
     def names(self) -> str:
-        """The packages' names, as the user knows them."""
+        """The names of the packages, as the user knows them."""
         return ", ".join("PyTorch" if name == TORCH else name for name in map(_nameOf, self.requirements))
 
 
 def whatIsMissing(requirementsFile: str) -> Missing | None:
-    """What of the requirements file is not installed here, None if nothing; imports none of it."""
+    """The requirements of the file that are not installed, None if all are; imports none of them."""
     requirements = tuple(one for one in _read(requirementsFile) if not _isInstalled(one))
     if not requirements:
         return None
     own = [one for one in requirements if _nameOf(one) in SLICERS_OWN]
     names = Missing(requirements, "", False).names
     if own:
-        said = _("{names}: Slicer's own, but missing or too old. Install Slicer again.").format(
+        text = _("{names}: Slicer's own, but missing or too old. Install Slicer again.").format(
             names=", ".join(own)
         )
-        return Missing(requirements, said, False)
+        return Missing(requirements, text, False)
     if not _isInteractive():
         return Missing(requirements, _howToInstall(names, requirements), False)
     if any(_nameOf(one) == TORCH for one in requirements) and not _hasExtension():
@@ -59,7 +59,7 @@ def whatIsMissing(requirementsFile: str) -> Missing | None:
 
 
 def install(requirementsFile: str) -> Missing | None:
-    """Asks the user, installs what is missing, and returns what is missing still; blocks meanwhile.
+    """Asks the user, installs what is missing, and returns what is still missing; blocks meanwhile.
 
     Raises DRMCError where an installation fails, InputError where it cannot be started.
     """
@@ -127,11 +127,12 @@ def _howToInstall(names: str, requirements: tuple[str, ...]) -> str:
 
 def _withoutExtension() -> str:
     return _(
-        "PyTorch is missing, and so is the extension that installs it: open View > Extensions Manager, install "
+        "PyTorch is missing, and so is the extension that installs it: open View > Extensions Manager, "
+        "install "
         "'PyTorch', restart Slicer and come back here. Without a network: on another computer download the "
-        "extension's package from extensions.slicer.org (here: Extensions Manager > Install from file), and with "
-        "'pip download torch' for the same system and Python {version} the wheel files; put these into a folder here "
-        "and run: PythonSlicer -m pip install --no-index --find-links FOLDER torch"
+        "extension's package from extensions.slicer.org (here: Extensions Manager > Install from file), and "
+        "with 'pip download torch' for the same system and Python {version} the wheel files; put these into "
+        "a folder here and run: PythonSlicer -m pip install --no-index --find-links FOLDER torch"
     ).format(version=_pythonVersion())
 
 

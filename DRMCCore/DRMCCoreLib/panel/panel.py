@@ -15,10 +15,11 @@ FIRST, LAST = 1.0, -1.0  # observers of a higher priority are called earlier
 class Panel(ScriptedLoadableModuleWidget, VTKObservationMixin):
     """A module's panel that shows a parameter node of the scene, and none while the scene is being replaced.
 
-    Node selectors fill their lists anew when an import or a closing has ended, lose their choice with that and would write
-    that loss into a parameter node they are connected to. So it is disconnected before anything happens, and connected
-    after all selectors have been filled. `nodeParameters`: names of the parameters that hold a node which no other may
-    replace: a selector goes on to the neighbor of a node that is deleted.
+    Node selectors fill their lists anew when an import or a closing has ended, lose their choice with that
+    and would write that loss into a parameter node they are connected to. So it is disconnected before
+    anything happens, and connected after all selectors have been filled. `nodeParameters`: names of the
+    parameters that hold a node which no other may replace: a selector goes on to the neighbor of a node that
+    is deleted.
     """
 
     nodeParameters: tuple[str, ...] = ()

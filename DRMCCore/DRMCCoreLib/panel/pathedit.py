@@ -1,17 +1,17 @@
-"""A ctkPathLineEdit for a text parameter. Slicer's own connector wants a Path, and an empty Path shows as "."."""
+"""A ctkPathLineEdit for a text parameter: Slicer's connector wants a Path, and an empty one shows as "."."""
 
 from __future__ import annotations
 
 
 class PathEdit:
-    """Keeps a path line edit and the parameter `name` of the parameter node that is shown the same; empty stays empty."""
+    """Keeps a path line edit and the parameter `name` of the parameter node equal; empty stays empty."""
 
     def __init__(self, edit, name: str):
         self._edit, self._name, self._parameters = edit, name, None
         edit.currentPathChanged.connect(self._onEdited)
 
     def show(self, parameters) -> None:
-        """Shows what a parameter node says; None: no node from now on."""
+        """Shows the path of a parameter node; None disconnects the edit."""
         self._parameters = parameters
         if parameters is not None and self._edit.currentPath != getattr(parameters, self._name):
             self._edit.setCurrentPath(getattr(parameters, self._name))

@@ -1,4 +1,4 @@
-"""Named settings of the panel, kept in the application's settings: what is the same for every scan."""
+"""Presets: settings of the panel that are the same for every scan, in the application's settings."""
 
 from __future__ import annotations
 
@@ -16,19 +16,19 @@ def presetNames() -> list[str]:
 
 
 def savePreset(name: str, values: dict[str, Any]) -> None:
-    """Keeps the values (texts, numbers, booleans) under that name; the built-in name is refused with ValueError."""
+    """Stores values (texts, numbers, booleans) under a name; raises ValueError for the built-in name."""
     if not name or name == DEFAULTS:
         raise ValueError(name)
     _store({**_stored(), name: values})
 
 
 def removePreset(name: str) -> None:
-    """Forgets a preset; one that is not there is ignored."""
+    """Removes a preset; an unknown name is ignored."""
     _store({key: values for key, values in _stored().items() if key != name})
 
 
 def presetValues(name: str, defaults: dict[str, Any]) -> dict[str, Any]:
-    """The values of a preset; `defaults` where it says nothing, or something of another type."""
+    """The values of a preset; those of `defaults` where it has none, or one of another type."""
     stored = _stored().get(name, {})
     return {
         key: stored[key] if type(stored.get(key)) is type(default) else default

@@ -10,13 +10,14 @@ import vtk
 from slicer.util import VTKObservationMixin
 
 RESOURCES = Path(__file__).resolve().parents[2] / "Resources"
-"""Of the sections that several panels show."""
+"""The .ui files of the sections that several panels show."""
 
 
 class Section(VTKObservationMixin):
-    """Shows and changes some of the parameters; sections know of each other only through these and the panel's signals.
+    """Shows and changes some of the parameters; sections share only these and the panel.
 
-    `ui`: the widgets of Resources/UI/<uiName>.ui by name; `parameters`: the parameter node that is shown, or None.
+    `ui`: the widgets of Resources/UI/<uiName>.ui by name; `parameters`: the parameter node that is shown, or
+    None.
     """
 
     uiName = ""
@@ -51,7 +52,7 @@ class Section(VTKObservationMixin):
         """Shows the parameters (never None here); called at each change of the parameter node."""
 
     def onRunChanged(self) -> None:
-        """Called when a run (`panel.job`, None when there is none) has started or ended; `parameters` may be None."""
+        """Called when a run has started (`panel.job`) or ended (None); `parameters` may be None."""
 
     def whyNotApply(self) -> str:
         """Why a run cannot start, as a sentence for the user; empty if this section has no objection."""
@@ -62,10 +63,10 @@ class Section(VTKObservationMixin):
         return {}
 
     def takeResults(self, job, parameters) -> None:
-        """Keeps what a run has brought into the scene in the parameters that it was started with; it went well."""
+        """Stores the nodes of a successful run in the parameters that it was started with."""
 
     def setParameters(self, parameters) -> None:
-        """Connects another parameter node, or none; the panel calls `onParametersChanged` when all sections have it."""
+        """Connects another parameter node, or none; the panel calls `onParametersChanged` afterwards."""
         if self.parameters is not None:
             self.parameters.disconnectGui(self._guiTag)
             self.removeObserver(self.parameters, vtk.vtkCommand.ModifiedEvent, self._onModified)

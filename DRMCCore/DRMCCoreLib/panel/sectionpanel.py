@@ -12,10 +12,11 @@ from DRMCCoreLib.panel.section import Section
 
 
 class SectionPanel(Panel):
-    """Builds its sections, gives them the parameter node that is shown, and starts a run with what they say.
+    """Builds its sections, connects them to the shown parameter node, and starts runs with their arguments.
 
-    `Logic`: the class of the module's logic, with `getParameterNode` and `process`; `ParameterNode`: the class that wraps a
-    MRML node; `Sections`: classes in the order in which they are shown. `job`: the run under way, or None.
+    `Logic`: the class of the module's logic, with `getParameterNode` and `process`; `ParameterNode`: the
+    class that wraps a MRML node; `Sections`: classes in the order in which they are shown. `job`: the run
+    under way, or None.
     """
 
     Logic: type
@@ -62,9 +63,8 @@ class SectionPanel(Panel):
 
     def initializeParameterNode(self) -> None:
         """Shows the parameter node that was shown last, or the scene's own."""
-        own = (
-            self.logic.getParameterNode().parameterNode
-        )  # gets back its attribute, which closing a scene takes
+        # getParameterNode restores the node's attribute, which closing a scene removes.
+        own = self.logic.getParameterNode().parameterNode
         self.showParameterNode(self._shownNode if slicer.mrmlScene.IsNodePresent(self._shownNode) else own)
 
     def showParameterNode(self, node) -> None:
@@ -82,7 +82,7 @@ class SectionPanel(Panel):
             section.onParametersChanged()
 
     def onReadinessChanged(self) -> None:
-        """For a section to call when something other than a parameter has changed on which `whyNotApply` rests."""
+        """For a section to call when anything else than a parameter changes the result of `whyNotApply`."""
         for section in self.sections if self._parameterNode is not None else ():
             section.onParametersChanged()
 
@@ -93,7 +93,7 @@ class SectionPanel(Panel):
         return next((reason for section in self.sections if (reason := section.whyNotApply())), "")
 
     def startRun(self):
-        """Starts a run with what the sections say and returns its job; raises DRMCError if it is refused."""
+        """Starts a run with the arguments of all sections; returns its job. Raises DRMCError if refused."""
         arguments = {key: value for section in self.sections for key, value in section.runArguments().items()}
         self.job = job = self.logic.process(**arguments, waitForCompletion=False)
         self._runParameterNode = self._parameterNode

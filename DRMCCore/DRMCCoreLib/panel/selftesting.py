@@ -1,4 +1,4 @@
-"""What the modules' self tests share: opening a panel, waiting, a folder that goes away, and telling what ran."""
+"""The base of the modules' self tests: opens panels, waits, removes its folder, prints the tests that ran."""
 
 from __future__ import annotations
 
@@ -18,11 +18,12 @@ PATIENCE = 600.0  # seconds that a run may take on a machine that is busy
 class SelfTest(ScriptedLoadableModuleTest):
     """Runs in a Slicer with a main window (`slicer.selfTests`, Reload and Test, ctest, make test-slicer).
 
-    Each method `test_...` begins with an empty scene. Names of those that ran are printed, so that nothing passes unseen.
+    Each method `test_...` begins with an empty scene. Names of those that ran are printed, so that nothing
+    passes unseen.
     """
 
     def runTest(self, **_ignored) -> None:
-        """Runs every test; Slicer calls this, and hands over a delay that is not needed."""
+        """Runs every test; Slicer calls this with a delay that is not needed."""
         for name in sorted(name for name in dir(self) if name.startswith("test_")):
             print(f"DRMC self test {type(self).__name__}.{name}: started", flush=True)
             self.setUp()
@@ -33,10 +34,12 @@ class SelfTest(ScriptedLoadableModuleTest):
             print(f"DRMC self test {type(self).__name__}.{name}: passed", flush=True)
 
     def setUp(self) -> None:
+        """Empties the scene and makes a folder for the test's files."""
         slicer.mrmlScene.Clear()
         self.folder = Path(tempfile.mkdtemp(prefix="DRMC-", dir=slicer.app.temporaryPath))
 
     def tearDown(self) -> None:
+        """Removes the folder and empties the scene."""
         shutil.rmtree(self.folder, ignore_errors=True)
         slicer.mrmlScene.Clear()
 
@@ -49,7 +52,7 @@ class SelfTest(ScriptedLoadableModuleTest):
         return slicer.util.getModuleWidget(name)
 
     def openPanel(self, name: str):
-        """A panel of ours; fails if its set-up did not come to its end."""
+        """The panel of a DRMC module; fails if its set-up did not finish."""
         panel = self.openModule(name)
         self.assertTrue(panel.isSetUp, f"the panel of {name} did not open: see the error above")
         return panel
@@ -58,7 +61,7 @@ class SelfTest(ScriptedLoadableModuleTest):
         """Lets Slicer work until the condition holds."""
         deadline = time.monotonic() + seconds
         while not condition():
-            self.assertLess(time.monotonic(), deadline, f"waited in vain: {what}")
+            self.assertLess(time.monotonic(), deadline, f"timed out waiting for {what}")
             slicer.app.processEvents()
             time.sleep(0.01)
 
@@ -69,5 +72,5 @@ class SelfTest(ScriptedLoadableModuleTest):
             time.sleep(0.01)
 
     def say(self, text: str) -> None:
-        """Tells how far a long test is."""
+        """Logs the progress of a long test."""
         logging.info(f"DRMC self test: {text}")

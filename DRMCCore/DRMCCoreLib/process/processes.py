@@ -1,6 +1,7 @@
 """The two ways to run a child process: through QProcess in Slicer, through subprocess where there is no Qt.
 
-Both keep the protocol of `runner.Process`. There are no worker threads in Slicer: its Qt event loop starves them.
+Both keep the protocol of `runner.Process`. There are no worker threads in Slicer: its Qt event loop starves
+them.
 """
 
 from __future__ import annotations
@@ -47,7 +48,7 @@ class LineReader:
 
 
 class QtProcess:
-    """A child process through QProcess: its output arrives with Slicer's event loop, or while `pump` waits."""
+    """A child process through QProcess: its output arrives in Slicer's event loop, or while `pump` waits."""
 
     def __init__(self) -> None:
         self.outputLine = Signal()

@@ -1,7 +1,8 @@
 """A process with all its descendants, found and ended as one.
 
-PythonSlicer is a launcher and torchrun starts its workers in sessions of their own: neither ending the direct child
-nor ending its process group reaches every process that does the work, so the tree is read from the system's table.
+PythonSlicer is a launcher and torchrun starts its workers in sessions of their own: neither ending the direct
+child nor ending its process group reaches every process that does the work, so the tree is read from the
+system's table.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from typing import NamedTuple
 
 
 class RunningProcess(NamedTuple):
-    """A process: its id, and its start time so that an id given to another process later is not mistaken for it."""
+    """A process: its id, and its start time, since the system reuses ids."""
 
     pid: int
     started: str
@@ -25,7 +26,8 @@ class RunningProcess(NamedTuple):
 def processTree(pid: int) -> set[RunningProcess]:
     """The process and all its living descendants; empty on Windows, where taskkill finds the tree itself.
 
-    Empty too for an id that is none of a started child (0, 1, negative): those have the whole system below them.
+    Empty too for an id that is none of a started child (0, 1, negative): those have the whole system below
+    them.
     """
     table = _processTable() if pid > 1 else {}
     found: set[int] = set()
@@ -39,7 +41,7 @@ def processTree(pid: int) -> set[RunningProcess]:
 
 
 def living(processes: Iterable[RunningProcess]) -> set[RunningProcess]:
-    """Those of the processes that still run (zombies do not)."""
+    """The processes that still run; zombies do not count."""
     table = _processTable()
     return {process for process in processes if table.get(process.pid, (0, None))[1] == process.started}
 
@@ -52,7 +54,8 @@ def askToStop(processes: Iterable[RunningProcess]) -> None:
 def endTree(pid: int, remembered: Iterable[RunningProcess] = ()) -> None:
     """Ends the process, its descendants and the `remembered` ones at once, without asking.
 
-    `remembered` is an earlier `processTree`: the children of a process that has ended already are not found any more.
+    `remembered` is an earlier `processTree`: the children of a process that has ended already are not found
+    any more.
     """
     if sys.platform == "win32" and pid > 1:
         subprocess.run(
@@ -90,7 +93,8 @@ def _processTableOfLinux() -> dict[int, tuple[int, str]]:
         if not folder.name.isdigit():
             continue
         try:
-            # The name, in parentheses, may hold anything; after it come state, parent, ... and the start time as 20th.
+            # The name, in parentheses, may hold anything; after it come state, parent, ... and the start time
+            # as 20th.
             fields = (folder / "stat").read_text(errors="replace").rpartition(")")[2].split()
         except OSError:
             continue

@@ -1,4 +1,4 @@
-"""A short command of the engine that answers with facts, run in a child process."""
+"""A short query command of the engine, run in a child process."""
 
 from __future__ import annotations
 
@@ -9,9 +9,10 @@ from DRMCCoreLib.process.runner import Job, engineCommand
 
 
 def ask(answer: Callable[[dict[str, Any] | None, str], Any], *arguments: object) -> Job | None:
-    """Runs `drmc ARGUMENTS`; then calls `answer` with its result, or with None and the sentence why there is none.
+    """Runs `drmc ARGUMENTS`; then calls `answer` with its result, or with None and the reason.
 
-    Returns the job, to end it with the panel; after a cancel nothing is told. None where it cannot be run at all.
+    Returns the job, to end it with the panel, or None if it cannot be started. A canceled job does not
+    answer.
     """
 
     def onFinished(job: Job) -> None:

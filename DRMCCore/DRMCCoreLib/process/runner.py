@@ -1,13 +1,14 @@
-"""Runs the engine in a child process: start, follow, cancel. The one runner of both modules and of the batch script.
+"""Runs the engine in a child process: start, follow, cancel. All modules and the batch script use it.
 
     job = Job(engineCommand("denoise", "scan.nrrd", "-o", "out", "--progress", "json", "--cancel-on-eof"))
     job.progress.connect(lambda done, total, secondsLeft: ...)
     job.finished.connect(lambda job: print(job.exitCode, job.result or job.message))
     job.start()
 
-The engine tells its progress in JSON lines on standard output (drmc/progress.py); standard error is for people.
-Canceling closes the child's standard input, asks every process of its tree to stop, and ends what is left of the tree
-after `graceSeconds`. With a Qt event loop the signals come by themselves; without one, call `wait`.
+The engine reports its progress in JSON lines on standard output (drmc/runtime/progress.py); standard error is
+for people. Canceling closes the child's standard input, sends SIGTERM to every process of its tree, and kills
+what is left of the tree after `graceSeconds`. With a Qt event loop the signals are emitted by themselves;
+without one, call `wait`.
 """
 
 from __future__ import annotations
@@ -29,22 +30,31 @@ from DRMCCoreLib.process.signals import Signal
 ENGINE_FOLDER = Path(__file__).resolve().parents[2]
 CANCELLED = 130
 _KEPT_LINES = 40
-_running: set[Job] = set()  # keeps a job that nobody else holds from being destroyed, and its child with it
+_running: set[Job] = set()  # a job without another reference would be destroyed, and its child with it
 
 
 class Process(Protocol):
-    """A child process. `QtProcess` and `PlainProcess` are two; a test can give its own to a Job."""
+    """A child process: `QtProcess`, `PlainProcess`, or a test's own."""
 
     outputLine: Signal  # text
     errorLine: Signal  # text
     tick: Signal  # a few times a second while the child runs and somebody waits or a Qt event loop runs
     finished: Signal  # exit code, once, after the last line
 
-    def start(self, command: Sequence[str], environment: dict[str, str]) -> None: ...
-    def processId(self) -> int: ...
-    def isRunning(self) -> bool: ...
-    def closeInput(self) -> None: ...
-    def pump(self, seconds: float) -> None: ...
+    def start(self, command: Sequence[str], environment: dict[str, str]) -> None:
+        """Starts the command with `environment` added to this process's own."""
+
+    def processId(self) -> int:
+        """The operating system's id of the child, 0 while there is none."""
+
+    def isRunning(self) -> bool:
+        """Whether the child has been started and `finished` has not been emitted."""
+
+    def closeInput(self) -> None:
+        """Ends the child's standard input."""
+
+    def pump(self, seconds: float) -> None:
+        """Waits until the child has ended, `seconds` at most; its output is emitted meanwhile."""
 
 
 class JobState(enum.Enum):
@@ -59,9 +69,9 @@ class JobState(enum.Enum):
 class Job:
     """One run of a command that speaks the engine's JSON lines.
 
-    After `finished`: `exitCode` (0 done, 1 failed, 2 refused, 130 canceled), `result` (the fields of the result event,
-    {} without one) and `message` (why there is no result; one line). A job that was done before the request to cancel
-    reached it has exit code 0 and `cancelRequested`.
+    After `finished`: `exitCode` (0 done, 1 failed, 2 refused, 130 canceled), `result` (the fields of the
+    result event, {} without one) and `message` (why there is no result; one line). A job that was done before
+    the request to cancel reached it has exit code 0 and `cancelRequested`.
     """
 
     def __init__(
@@ -125,7 +135,7 @@ class Job:
         self.wait(seconds=5.0)
 
     def wait(self, *, seconds: float | None = None, idle: Callable[[], Any] | None = None) -> bool:
-        """Waits for the end, `seconds` at most, calling `idle` a few times a second; True if the job has finished."""
+        """Waits at most `seconds` for the end, calling `idle` meanwhile; True if the job has finished."""
         deadline = None if seconds is None else time.monotonic() + seconds
         while self.isRunning():
             if deadline is not None and time.monotonic() >= deadline:
@@ -178,7 +188,7 @@ class Job:
 
     @property
     def log(self) -> str:
-        """The last lines that were no JSON, for a report of what went wrong."""
+        """The last lines that are not JSON, for an error report."""
         return "\n".join(self._lastLines)
 
 
@@ -198,7 +208,7 @@ def pythonExecutable() -> str:
 
 
 def childEnvironment() -> dict[str, str]:
-    """What a child needs on top of this process's environment: the engine's place, UTF-8, and prompt output."""
+    """Environment variables to add for a child: the engine's folder, UTF-8, unbuffered output."""
     earlier = os.environ.get("PYTHONPATH")
     return {
         "PYTHONPATH": os.pathsep.join([str(ENGINE_FOLDER), *([earlier] if earlier else [])]),

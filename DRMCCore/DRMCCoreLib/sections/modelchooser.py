@@ -1,4 +1,4 @@
-"""The combo box with the installed models: the text is a model's title, the data its name, empty for the default one."""
+"""The combo box of the installed models: its text is a model's title, its data the name, "" the default."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from slicer.i18n import tr as _
 
 
 def fillModels(combo) -> list:
-    """Lists the models that are installed now and returns them. The choice is to be shown again afterwards."""
+    """Lists the models that are installed now and returns them; the caller then shows the choice again."""
     models = list_models()
     wasBlocked = combo.blockSignals(True)
     combo.clear()

@@ -35,7 +35,7 @@ class ModelSection(Section):
     _devices = None  # as `drmc devices --json`
     _deviceProblem = ""
     _isAsked = False
-    _adding = ""  # what is said of a model that is being added, or could not be
+    _adding = ""  # status of the model that is being added, or the reason why it could not be
     _missing = None
     _deviceJob = _addJob = None
 

@@ -44,7 +44,7 @@ class ParameterSection(Section):
         self.panel.showParameterNode(node)
 
     def onPresetChosen(self, index: int) -> None:
-        """The user has chosen a preset: its settings are taken over, nodes and what belongs to a scan stay."""
+        """The user has chosen a preset: its settings are applied, nodes and settings of a scan stay."""
         values = presetValues(self.ui.presetComboBox.itemText(index), self.panel.logic.presetDefaults())
         with slicer.util.NodeModify(self.parameters.parameterNode):
             for name, value in values.items():

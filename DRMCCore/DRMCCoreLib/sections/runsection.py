@@ -1,4 +1,4 @@
-"""Apply, Cancel, what a run says while it works, and its report."""
+"""Apply, Cancel, the progress and messages of a run, and its report."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from drmc.errors import CanceledError, DRMCError, InputError
+from drmc.texts import RESEARCH_USE
 from slicer.i18n import tr as _
 
 from DRMCCoreLib.panel import reports
@@ -44,7 +45,7 @@ class RunSection(Section):
         if self.panel.job is None and inputID != self._inputID:
             self._inputID = inputID
             self._shown = None
-            self.ui.statusLabel.setText(_("Research use only."))
+            self.ui.statusLabel.setText(RESEARCH_USE)
         self._checkCanApply()
 
     def onRunChanged(self) -> None:

@@ -1,1 +1,1 @@
-"""What panels say: the engine's facts and messages in their words."""
+"""Texts of the panels: the engine's facts and messages in their words."""

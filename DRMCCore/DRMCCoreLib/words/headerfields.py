@@ -1,4 +1,4 @@
-"""Line edits for values of a DICOM header that the user gives by hand."""
+"""Line edits for values of a DICOM header that the user enters by hand."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from slicer.i18n import tr as _
 
 from DRMCCoreLib.words.wording import inPanelWords
 
-MEGA = 1e6  # the dose is said in MBq here, and in Bq in the header
+MEGA = 1e6  # the dose is in MBq here, and in Bq in the header
 
 
 def labels() -> dict[str, str]:
-    """What each field is called, with its unit, in the order in which they are shown."""
+    """The label of each field, with its unit, in the order in which they are shown."""
     return {
         "PatientWeight": _("Weight [kg]:"),
         "PatientSize": _("Height [m]:"),
@@ -38,7 +38,7 @@ def labels() -> dict[str, str]:
 
 
 class HeaderFields:
-    """One line edit for each value that can be given by hand, in a form layout; empty means the header's own."""
+    """A line edit for each value that can be entered, in a form layout; empty keeps the header's value."""
 
     def __init__(self, formLayout, onEdited: Callable[[], None]):
         import qt  # the module file is imported where there is no Qt, too
@@ -61,12 +61,12 @@ class HeaderFields:
             self.edits[keyword] = edit
 
     def values(self) -> str:
-        """What was given, one KEYWORD=VALUE a line, in the header's units."""
+        """The entered values, one KEYWORD=VALUE a line, in the header's units."""
         texts = {keyword: edit.text.strip() for keyword, edit in self.edits.items()}
         return "\n".join(f"{keyword}={_toHeader(keyword, text)}" for keyword, text in texts.items() if text)
 
     def setValues(self, lines: str) -> None:
-        """Shows what was given."""
+        """Shows entered values, one KEYWORD=VALUE a line."""
         given = split(lines)
         for keyword, edit in self.edits.items():
             text = _fromHeader(keyword, given[keyword]) or "-" if keyword in given else ""
@@ -74,10 +74,10 @@ class HeaderFields:
                 edit.setText(text)
 
     def setStated(self, stated: dict[str, str]) -> None:
-        """Shows in gray what the header says."""
+        """Shows the header's values in gray."""
         for keyword, edit in self.edits.items():
-            said = _readable(_fromHeader(keyword, stated.get(keyword, "")), manual.KINDS[keyword].form)
-            edit.setPlaceholderText(said or (_("not in the header") if stated else ""))
+            text = _readable(_fromHeader(keyword, stated.get(keyword, "")), manual.KINDS[keyword].form)
+            edit.setPlaceholderText(text or (_("not in the header") if stated else ""))
 
 
 def split(lines: str) -> dict[str, str]:
@@ -87,12 +87,12 @@ def split(lines: str) -> dict[str, str]:
 
 
 def checked(lines: str) -> dict[str, str]:
-    """The values as `DRMCDenoiseLogic.process` takes them; InputError where one makes no sense."""
+    """The values as `DRMCDenoiseLogic.process` takes them; raises InputError for an invalid one."""
     return manual.checked(split(lines))
 
 
 def mistake(lines: str) -> str:
-    """What is wrong with the first value that makes no sense, in the words and the unit of its field; empty if nothing is."""
+    """The error of the first invalid value, in the words and unit of its field; empty if all are valid."""
     for keyword, text in split(lines).items():
         try:
             manual.checked({keyword: text})
@@ -124,7 +124,7 @@ def _fromHeader(keyword: str, text: str) -> str:
 
 
 def _scaled(text: str, factor: float) -> str:
-    """A number times the factor; a text that is none stays, to be refused where it is used."""
+    """A number times the factor; any other text stays, to be refused where it is used."""
     try:
         return f"{float(text) * factor:.10g}"
     except ValueError:

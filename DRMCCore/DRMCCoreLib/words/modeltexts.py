@@ -7,19 +7,18 @@ from html import escape
 from typing import Any
 
 from drmc.models.card import earlier_trainings
+from drmc.texts import RESEARCH_USE
 from slicer.i18n import tr as _
 
 
 def cardText(entry) -> str:
-    """What a reader needs to know of a model before using it, as rich text; `entry` is a ModelEntry."""
+    """The facts that a reader needs before using a model, as rich text; `entry` is a ModelEntry."""
     card = entry.card
     problem = card.get("problem") or _damage(entry)
     if problem:
         return f"<b>{escape(problem)}</b>"
     if not card:
-        return escape(
-            _("{name} has no card: nobody says what it was trained on.").format(name=entry.path.name)
-        )
+        return escape(_("{name} has no card: its training data is unknown.").format(name=entry.path.name))
     training = card.get("training") or {}
     facts = [
         entry.name,
@@ -36,7 +35,7 @@ def cardText(entry) -> str:
             for name, earlier in earlier_trainings(training)
         ),
         escape(", ".join(fact for fact in facts if fact)),
-        escape(str(card.get("intended_use") or _("Research use only."))),
+        escape(str(card.get("intended_use") or RESEARCH_USE)),
     ]
     return "<br>".join(lines)
 
@@ -47,7 +46,7 @@ def wholeCard(entry) -> str:
 
 
 def deviceText(found: dict[str, Any], wanted: str) -> str:
-    """What `--device wanted` computes on here and why; `found` as `drmc devices --json`."""
+    """The device that `--device wanted` uses on this computer, and why; `found` as `drmc devices --json`."""
     one = chosenDevice(found, wanted)
     if one is None:
         return missingDevice(wanted)
@@ -65,13 +64,13 @@ def deviceText(found: dict[str, Any], wanted: str) -> str:
 
 
 def chosenDevice(found: dict[str, Any], wanted: str) -> dict[str, Any] | None:
-    """The device that `--device wanted` takes, None where there is none of it."""
+    """The device that `--device wanted` uses, None if this computer has none."""
     name = found["auto"] if wanted == "auto" else wanted
     return next((one for one in found["devices"] if name in (one["name"], one["kind"])), None)
 
 
 def missingDevice(wanted: str) -> str:
-    """That a device was chosen which is not here."""
+    """The error of a chosen device that this computer does not have."""
     title = {"cuda": _("CUDA graphics card"), "mps": _("Apple GPU")}.get(wanted, wanted)
     return _("PyTorch finds no {title} here: choose auto or cpu").format(title=title)
 
@@ -79,7 +78,7 @@ def missingDevice(wanted: str) -> str:
 def _trainedOn(training: dict[str, Any]) -> str:
     simulated = training.get("simulated")
     kind = {True: _("Simulated patients"), False: _("Real patients")}.get(
-        simulated, _("Nobody says whether real or simulated patients")
+        simulated, _("Patients of unknown origin")
     )
     patients = training.get("patients")
     centers = ""

@@ -1,4 +1,4 @@
-"""How long the last run took on a device with a model, kept in Slicer's settings: the only honest ground for a guess."""
+"""The time of the last run on a device with a model, kept in Slicer's settings to estimate the next one."""
 
 from __future__ import annotations
 
@@ -10,19 +10,19 @@ GROUP = "DRMC/LastRun"
 
 
 class LastRun(NamedTuple):
-    """Seconds that the network took, and for how many tiles."""
+    """Seconds that the network took, and the number of tiles."""
 
     seconds: float
     tiles: int
 
     @property
     def time(self) -> str:
-        """The seconds as people say them."""
+        """The seconds as text for people."""
         return duration(self.seconds)
 
 
 def remember(summary: dict[str, Any]) -> None:
-    """Keeps what a run's summary.json says of its speed."""
+    """Stores the speed in a run's summary.json."""
     tiles, seconds = summary["tiles"]["count"], summary["seconds"]["denoise"]
     if tiles:
         import qt  # the module file is imported where there is no Qt, too

@@ -9,7 +9,7 @@ from slicer.i18n import tr as _
 
 
 def ruleWords(rule: str) -> str:
-    """What the reference time rests on, in a few words."""
+    """The source of the reference time, in a few words."""
     return {
         "ST": _("series time"),
         "PRIVATE": _("the vendor's private time"),
@@ -23,7 +23,7 @@ def ruleWords(rule: str) -> str:
 
 
 def oneLine(decision: dict[str, Any], *, isByHand: bool = False) -> str:
-    """How the voxels become SUV, in one line; `isByHand`: the factor was given in the panel, for a unit that it leaves open."""
+    """How the voxels become SUV, in one line; `isByHand`: the factor was entered in the panel."""
     units, kind, factor = decision["units"], decision["type"], decision["factor"]
     stored = decision["facts"].get("stored_suv_type") or "SUVbw"
     if units in ("SUV", "GML", "CM2ML") and factor == 1:
@@ -43,7 +43,7 @@ def oneLine(decision: dict[str, Any], *, isByHand: bool = False) -> str:
 
 
 def detailsText(decision: dict[str, Any]) -> str:
-    """Rule, reference times, dose, weight and times, and all that is to be said about them, as rich text."""
+    """Rule, reference times, dose, weight, times and notes, as rich text."""
     parts = [_list(_("Warnings"), decision["warnings"]), _facts(decision)]
     candidates = decision["candidates"]
     if candidates:
@@ -53,14 +53,14 @@ def detailsText(decision: dict[str, Any]) -> str:
 
 
 def candidateWords(candidate: dict[str, Any]) -> tuple[str, str]:
-    """A reference time's rule, and what it says."""
+    """A reference time's rule, and its result."""
     percent = candidate["difference_percent"]
-    said = [(candidate["time"] or _("no time")).partition(".")[0].replace("T", " ")]
+    parts = [(candidate["time"] or _("no time")).partition(".")[0].replace("T", " ")]
     if percent is not None:
-        said.append(f"SUV {percent:+.2f} %")
+        parts.append(f"SUV {percent:+.2f} %")
     if not candidate["plausible"]:
-        said.append(candidate["note"] or _("for the record"))
-    return f"{candidate['rule']} ({ruleWords(candidate['rule'])})", ", ".join(said)
+        parts.append(candidate["note"] or _("for the record"))
+    return f"{candidate['rule']} ({ruleWords(candidate['rule'])})", ", ".join(parts)
 
 
 def _factors(decision: dict[str, Any]) -> str:

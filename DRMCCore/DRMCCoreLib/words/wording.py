@@ -1,4 +1,4 @@
-"""The engine's messages in the words of the panel: what a command line mends with an option is mended with a widget here."""
+"""The engine's messages in the words of the panel: remedies name widgets in place of options."""
 
 from __future__ import annotations
 
@@ -6,12 +6,13 @@ import re
 
 from slicer.i18n import tr as _
 
-# Every option that a message of the engine names where a panel's run can meet it (Testing/slicer/test_wording.py).
+# Every option that a message of the engine names where a panel's run can meet it
+# (Testing/slicer/test_wording.py).
 _SIDECAR = r'write a side-car .*?\.json with "Units": "SUV" or "Bq/mL"'
 
 
 def _phrases() -> tuple[tuple[str, str], ...]:
-    """What is looked for, and what is said in its place."""
+    """Patterns of messages, each with its replacement."""
     place = _("under SUV details, Reference time")
     formats = r"use --format nifti(?: or nrrd)?"
     return (

@@ -1,1 +1,1 @@
-"""How fast the engine is on this machine, and how much memory it takes, against the literal form of the equations."""
+"""Speed and memory of the engine on this machine, against the literal form of the equations."""

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Any
 
 import torch
 
 from drmc.benchmark.measure import Timing, alternate, free_memory, peak_memory, profile
+from drmc.benchmark.records import Compared, Memories, SamePrecision, TileRow, TrainingRow
 from drmc.benchmark.workload import Workload, gradient, measurable_open_gates, multiply_adds, prepare
 from drmc.errors import DRMCError
 from drmc.networks.drmc import NetworkConfig
@@ -20,25 +20,27 @@ Report = Callable[[str], None]
 
 @dataclass(frozen=True)
 class Setting:
-    """On what is measured: the network, the edge of its tiles, device, precisions, repeats of each timing, and by
-    precision the GFLOP/s of a large matrix product."""
+    """What is measured, and on what."""
 
     config: NetworkConfig
     edge: int
+    """Edge of the tiles, voxels."""
     device: str
     precisions: tuple[str, ...]
     repeats: int
+    """Repeats of each timing."""
     ceilings: dict[str, float]
+    """GFLOP/s of a large matrix product, by precision."""
 
 
-def measure_tiles(setting: Setting, report: Report) -> list[dict[str, Any]]:
+def measure_tiles(setting: Setting, report: Report) -> list[TileRow]:
     """One row per precision and number of open gates.
 
     `relative_error` is that of the residual against the oracle's in float64, in the Euclidean norm;
     `oracle_seconds` is the oracle's in float32, the precision of the authors' code; in bf16 there is also
     `oracle_same_precision_seconds`, the oracle under autocast.
     """
-    rows = []
+    rows: list[TileRow] = []
     for open_gates in measurable_open_gates(setting.config):
         product = Workload(
             "tile", "product", setting.config, setting.edge, "fp32", setting.device, open_gates
@@ -60,32 +62,39 @@ def measure_tiles(setting: Setting, report: Report) -> list[dict[str, Any]]:
             opened = (gates > 0).sum(-1)
             if not bool((opened == open_gates).all()):
                 raise DRMCError(f"{open_gates} gates per bank were to be open, found {opened.tolist()}")
-            row = {
-                "precision": precision,
-                "open_gates": open_gates,
-                "experts": setting.config.experts,
-                "tile": setting.edge,
-                **_compared(taken[precision], taken["oracle"]),
-                "relative_error": _relative(residual, expected),
-                **_memories(peak_memory(works[precision]), oracle_memory),
-                "operations": profile(runs[precision], setting.device),
-            }
+            seconds = taken[precision].seconds
+            same_precision: SamePrecision = {}
             if f"oracle {precision}" in taken:
-                same = taken[f"oracle {precision}"].seconds
-                row["oracle_same_precision_seconds"] = same
-                row["ratio_same_precision"] = same / row["seconds"]
-            done = 2e-9 * multiply_adds(setting.config, setting.edge, open_gates) / row["seconds"]
-            ceiling = setting.ceilings[precision]
-            rows.append({**row, "gflop_per_second": done, "ceiling_share": done / ceiling})
+                oracle_seconds = taken[f"oracle {precision}"].seconds
+                same_precision = {
+                    "oracle_same_precision_seconds": oracle_seconds,
+                    "ratio_same_precision": oracle_seconds / seconds,
+                }
+            done = 2e-9 * multiply_adds(setting.config, setting.edge, open_gates) / seconds
+            rows.append(
+                {
+                    "precision": precision,
+                    "open_gates": open_gates,
+                    "experts": setting.config.experts,
+                    "tile": setting.edge,
+                    **_compared(taken[precision], taken["oracle"]),
+                    "relative_error": _relative(residual, expected),
+                    **_memories(peak_memory(works[precision]), oracle_memory),
+                    "operations": profile(runs[precision], setting.device),
+                    **same_precision,
+                    "gflop_per_second": done,
+                    "ceiling_share": done / setting.ceilings[precision],
+                }
+            )
     return rows
 
 
-def measure_training(setting: Setting, report: Report) -> list[dict[str, Any]]:
+def measure_training(setting: Setting, report: Report) -> list[TrainingRow]:
     """Forward, backward and Adam's step on one patch, product and oracle in the same precision.
 
     `relative_error` is that of all gradients against the oracle's. Where the memory does not suffice for the
-    oracle's step, the row has no oracle, and a second row compares networks of as many blocks as it suffices for
-    (every block costs the same).
+    oracle's step, the row has no oracle, and a second row compares networks of as many blocks as it suffices
+    for (every block costs the same).
     """
     rows = []
     for precision in setting.precisions:
@@ -100,7 +109,7 @@ def measure_training(setting: Setting, report: Report) -> list[dict[str, Any]]:
     return rows
 
 
-def _training_row(product: Workload, setting: Setting, *, with_oracle: bool) -> dict[str, Any]:
+def _training_row(product: Workload, setting: Setting, *, with_oracle: bool) -> TrainingRow:
     works = {"product": product}
     if with_oracle:
         works["oracle"] = replace(product, side="oracle")
@@ -144,18 +153,21 @@ def _relative(found: torch.Tensor, expected: torch.Tensor) -> float:
     return float((found - expected).norm() / expected.norm())
 
 
-def _compared(product: Timing, oracle: Timing | None) -> dict[str, Any]:
+def _compared(product: Timing, oracle: Timing | None) -> Compared:
+    oracle_cpu = oracle.cpu_seconds if oracle else None
     return {
         "seconds": product.seconds,
-        "oracle_seconds": oracle and oracle.seconds,
-        "ratio": oracle and oracle.seconds / product.seconds,
+        "oracle_seconds": oracle.seconds if oracle else None,
+        "ratio": oracle.seconds / product.seconds if oracle else None,
         "cpu_seconds": product.cpu_seconds,
-        "oracle_cpu_seconds": oracle and oracle.cpu_seconds,
-        "cpu_ratio": oracle and product.cpu_seconds and oracle.cpu_seconds / product.cpu_seconds,
+        "oracle_cpu_seconds": oracle_cpu,
+        "cpu_ratio": oracle_cpu / product.cpu_seconds
+        if oracle_cpu is not None and product.cpu_seconds
+        else None,
     }
 
 
-def _memories(product: int | None, oracle: int | None) -> dict[str, Any]:
+def _memories(product: int | None, oracle: int | None) -> Memories:
     return {
         "peak_memory_bytes": product,
         "oracle_peak_memory_bytes": oracle,

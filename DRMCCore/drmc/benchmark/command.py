@@ -1,8 +1,8 @@
 """Measures this machine: the engine's speed and memory against the literal form of the paper's equations.
 
 PART is any of: tile (one 64^3 tile, per precision and number of open gates), training (forward, backward and
-optimizer's step on a 64^3 patch), scan SCAN (a scan end to end, by stage), scaling (seconds against the body's
-volume). Without any: tile training. Run it on a machine that does nothing else.
+optimizer's step on a 64^3 patch), scan SCAN (a scan end to end, by stage), scaling (seconds against the
+body's volume). Without any: tile training. Run it on a machine that does nothing else.
 """
 
 from __future__ import annotations
@@ -11,9 +11,14 @@ import argparse
 import json
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING, cast
 
 from drmc.errors import InputError
+from drmc.runtime.arguments import add_cpu_or_cuda_argument
 from drmc.runtime.progress import Reporter
+
+if TYPE_CHECKING:
+    from drmc.benchmark.records import Result
 
 PARTS = ("tile", "training", "scan", "scaling")
 DEFAULT_PARTS = ("tile", "training")
@@ -34,9 +39,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="the size of network and tile of this model (default: the paper's); for a scan the model itself "
         "(default: drmc models)",
     )
-    parser.add_argument(
-        "--device", choices=("auto", "cpu", "cuda"), default="auto", help="where to compute (default auto)"
-    )
+    add_cpu_or_cuda_argument(parser)
     parser.add_argument(
         "--repeats", type=int, default=3, metavar="N", help="runs of which the median is taken (default 3)"
     )
@@ -100,7 +103,7 @@ def run(arguments: argparse.Namespace, reporter: Reporter) -> int:
 
 
 def _parts(words: Sequence[str]) -> tuple[tuple[str, ...], Path | None]:
-    """The parts that were asked for, and the scan that follows the word `scan`."""
+    """The chosen parts, and the scan that follows the word `scan`."""
     parts: list[str] = []
     scan: Path | None = None
     rest = iter(words)
@@ -120,12 +123,14 @@ def _print_page(paths: Sequence[Path]) -> int:
     from drmc.benchmark.tables import page
     from drmc.files import read_json_object
 
-    results = [read_json_object(path) for path in paths]
+    # `page` raises where a file is not such a result.
+    results = [cast("Result", read_json_object(path)) for path in paths]
     try:
         text = page(results)
     except (KeyError, TypeError, AttributeError) as error:
         raise InputError(
-            f"{', '.join(map(str, paths))}: not what drmc benchmark --json prints, or of another version ({error!r})"
+            f"{', '.join(map(str, paths))}: not what drmc benchmark --json prints, or of another version "
+            f"({error!r})"
         ) from None
     print(text, end="")
     return 0

@@ -13,6 +13,7 @@ from typing import Any
 
 import torch
 
+from drmc.benchmark.records import Operation
 from drmc.benchmark.workload import DTYPES, Workload, prepare
 from drmc.errors import DRMCError
 from drmc.runtime import hardware
@@ -26,10 +27,12 @@ WARM_UP_EDGE = 8  # of the tile that loads a fresh process' libraries
 
 @dataclass(frozen=True)
 class Timing:
-    """Medians over the repeats: seconds by the clock, and by the processor (all threads; None where a GPU works)."""
+    """Medians over the repeats."""
 
     seconds: float
+    """Wall-clock time."""
     cpu_seconds: float | None
+    """Processor time of all threads; None where a GPU computes."""
 
 
 def alternate(runs: Mapping[str, Callable[[], Any]], repeats: int, device: str) -> dict[str, Timing]:
@@ -64,8 +67,8 @@ def matrix_product_ceiling(precision: str, device: str, repeats: int = 5) -> flo
 def peak_memory(work: Workload) -> int | None:
     """Bytes that the workload takes at most, above a process (or a GPU) that holds network and input.
 
-    On a CPU the resident set of a fresh process, which allocator and thread pools cannot hide from; None where
-    the memory does not suffice.
+    On a CPU the resident set of a fresh process, which allocator and thread pools cannot hide from; None
+    where the memory does not suffice.
     """
     if torch.device(work.device).type == "cuda":
         return _peak_on_gpu(work)
@@ -79,19 +82,19 @@ def peak_memory(work: Workload) -> int | None:
             progress=lambda *_: None,
             finished=lambda _, peak: found.append(peak),
         )
-    except DRMCError:  # the system has ended it
+    except DRMCError:  # the system killed the process
         return None
     return found[0]
 
 
 def free_memory(device: str) -> int | None:
-    """Bytes that can be had now; None where that cannot be asked."""
+    """Bytes that are free now; None where the system does not say."""
     if torch.device(device).type == "cuda":
         return torch.cuda.mem_get_info(device)[0]
     return _kibibytes("/proc/meminfo", "MemAvailable") or hardware.memory_bytes()
 
 
-def profile(run: Callable[[], Any], device: str) -> list[dict[str, Any]]:
+def profile(run: Callable[[], Any], device: str) -> list[Operation]:
     """The operations of one run that take longest by themselves: `operation`, `seconds`, `share` of all."""
     activities = [torch.profiler.ProfilerActivity.CPU]
     on_gpu = torch.device(device).type == "cuda"

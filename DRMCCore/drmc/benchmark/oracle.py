@@ -1,19 +1,26 @@
-"""The network written literally from equations 1 and 2 of the paper, expert by expert: what the engine is checked against.
+"""The network written literally from equations 1 and 2 of the paper: the reference of the engine.
 
-The tests ask it for equality, `drmc benchmark` for the time and the memory that the engine saves. Slow and
-memory-hungry on purpose. Modules carry the names and shapes of the authors' code, so that `state_dict()` has
-exactly the keys of a checkpoint of theirs. Nothing is shared with `drmc.networks.drmc` but the meaning of its settings.
+Tests compare outputs and gradients with it, `drmc benchmark` the time and the memory that the engine saves.
+Slow and memory-hungry on purpose. Modules carry the names and shapes of the authors' code, so that
+`state_dict()` has exactly the keys of one of their checkpoints. Only the meaning of the settings is shared
+with `drmc.networks.drmc`. Features are (B, C, D, H, W), gates (B, M, 1, 1, 1), hidden activations
+(B, R, 1, 1, 1).
 """
 
 from __future__ import annotations
+
+from typing import TYPE_CHECKING
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+if TYPE_CHECKING:
+    from drmc.networks.drmc import NetworkConfig
+
 
 class Routing(nn.Module):
-    """Equation 1: W = ReLU(MLP([GAP(X), H])); the hidden activation is handed to the next router as its H."""
+    """Equation 1: W = ReLU(MLP([GAP(X), H])); the hidden activation is the next router's H."""
 
     def __init__(self, channels: int, hidden: int, experts: int, gate: str, use_hidden: bool):
         super().__init__()
@@ -22,8 +29,13 @@ class Routing(nn.Module):
         self.conv3 = nn.Conv3d(hidden, experts, 1)
 
     def forward(self, x: Tensor, hidden: Tensor | None) -> tuple[Tensor, Tensor]:
+        """Gates of the experts and the hidden activation."""
         pooled = F.adaptive_avg_pool3d(x, 1)
-        hidden = F.gelu(self.conv1(torch.cat([pooled, hidden], dim=1) if self.use_hidden else pooled))
+        if self.use_hidden:
+            if hidden is None:
+                raise ValueError("this router needs the hidden activation of the router before it")
+            pooled = torch.cat([pooled, hidden], dim=1)
+        hidden = F.gelu(self.conv1(pooled))
         logits = self.conv3(hidden)
         if self.gate == "relu":
             return torch.relu(logits), hidden
@@ -35,7 +47,7 @@ class Routing(nn.Module):
 
 
 class AttentionExpert(nn.Module):
-    """Attention over the channels of a head, then a depth-wise 3x3x3 convolution, then a 1x1x1 projection; no biases."""
+    """Attention over the channels of a head, depth-wise 3x3x3 convolution, 1x1x1 projection; no biases."""
 
     def __init__(self, channels: int, heads: int):
         super().__init__()
@@ -45,6 +57,7 @@ class AttentionExpert(nn.Module):
         self.project_out = nn.Conv3d(channels, channels, 1, bias=False)
 
     def forward(self, x: Tensor) -> Tensor:
+        """Features of the same shape."""
         heads = len(self.temperature)
         q, k, v = (
             part.reshape(len(x), heads, x.shape[1] // heads, -1) for part in self.qkv(x).chunk(3, dim=1)
@@ -62,6 +75,7 @@ class FFNExpert(nn.Module):
         self.fc1, self.fc2 = nn.Conv3d(channels, width, 1), nn.Conv3d(width, channels, 1)
 
     def forward(self, x: Tensor) -> Tensor:
+        """Features of the same shape."""
         return self.fc2(F.gelu(self.fc1(x)))
 
 
@@ -69,8 +83,10 @@ class Bank(nn.Module):
     """Equation 2: the sum of the experts' outputs, each times its gate."""
 
     experts_name: str
+    routing: Routing  # no such attribute: every expert counts in full
 
     def forward(self, x: Tensor, hidden: Tensor | None) -> tuple[Tensor, Tensor | None, Tensor]:
+        """Features of the same shape, the hidden activation for the next router, and the gates (B, M)."""
         experts = getattr(self, self.experts_name)
         if hasattr(self, "routing"):
             gates, hidden = self.routing(x, hidden)
@@ -85,7 +101,7 @@ class AttentionBank(Bank):
 
     experts_name = "att_experts"
 
-    def __init__(self, config):
+    def __init__(self, config: NetworkConfig):
         super().__init__()
         self.att_experts = nn.ModuleList(
             AttentionExpert(config.channels, config.heads) for _ in range(config.experts)
@@ -98,7 +114,7 @@ class FFNBank(Bank):
 
     experts_name = "mpl_experts"  # the authors' spelling
 
-    def __init__(self, config):
+    def __init__(self, config: NetworkConfig):
         super().__init__()
         self.mpl_experts = nn.ModuleList(
             FFNExpert(config.channels, config.ffn_ratio * config.channels) for _ in range(config.experts)
@@ -106,8 +122,8 @@ class FFNBank(Bank):
         add_routing(self, config)
 
 
-def add_routing(bank: Bank, config) -> None:
-    """Gives a bank its router, unless the network has none."""
+def add_routing(bank: Bank, config: NetworkConfig) -> None:
+    """Adds its router to a bank, unless the network has none."""
     if config.gate != "none":
         bank.routing = Routing(config.channels, config.hidden, config.experts, config.gate, config.use_hidden)
 
@@ -120,6 +136,7 @@ class ChannelNorm(nn.Module):
         self.norm = nn.LayerNorm(channels)
 
     def forward(self, x: Tensor) -> Tensor:
+        """Features of the same shape."""
         mean = x.mean(dim=1, keepdim=True)
         variance = ((x - mean) ** 2).mean(dim=1, keepdim=True)
         shape = (1, -1, 1, 1, 1)
@@ -130,7 +147,7 @@ class ChannelNorm(nn.Module):
 class Block(nn.Module):
     """x = attention bank(norm1(x)) + beta x; x = FFN bank(norm2(x)) + gamma x."""
 
-    def __init__(self, config):
+    def __init__(self, config: NetworkConfig):
         super().__init__()
         self.beta = nn.Parameter(torch.ones(1, config.channels, 1, 1, 1))
         self.gamma = nn.Parameter(torch.ones(1, config.channels, 1, 1, 1))
@@ -138,6 +155,7 @@ class Block(nn.Module):
         self.attention, self.mlp = AttentionBank(config), FFNBank(config)
 
     def forward(self, x: Tensor, hidden: Tensor | None) -> tuple[Tensor, Tensor | None, list[Tensor]]:
+        """Features of the same shape, the hidden activation, and the gates of both banks, each (B, M)."""
         mixed, hidden, attention_gates = self.attention(self.norm1(x), hidden)
         x = mixed + self.beta * x
         mixed, hidden, ffn_gates = self.mlp(self.norm2(x), hidden)
@@ -150,7 +168,7 @@ class Oracle(nn.Module):
     With voxel_unshuffle = k every k-th voxel of each axis is a channel, from each of the k^3 first voxels.
     """
 
-    def __init__(self, config):
+    def __init__(self, config: NetworkConfig):
         super().__init__()
         if config.use_hidden and config.gate != "none":
             self.hidden = nn.Parameter(torch.ones(1, config.hidden, 1, 1, 1))
@@ -161,6 +179,7 @@ class Oracle(nn.Module):
         self.tail_conv = nn.Conv3d(config.channels, len(self.firsts), 3, padding=1)
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Residual of the shape of x, and the gates (B, 2 blocks, M)."""
         hidden = self.hidden.repeat(len(x), 1, 1, 1, 1) if hasattr(self, "hidden") else None
         wanted, k, gates = x.shape, self.k, []
         filled = x.new_zeros(len(x), 1, *(-(-n // k) * k for n in wanted[2:]))

@@ -1,4 +1,4 @@
-"""The whole benchmark: the parts that were asked for, on one machine, as one result."""
+"""The whole benchmark: the chosen parts on one machine, as one result."""
 
 from __future__ import annotations
 
@@ -6,12 +6,20 @@ import os
 from collections.abc import Callable, Sequence
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import Any
 
 import torch
 
 from drmc.benchmark.against_oracle import Setting, measure_tiles, measure_training
 from drmc.benchmark.measure import matrix_product_ceiling
+from drmc.benchmark.records import (
+    Measurements,
+    Result,
+    ScalingResult,
+    ScanResult,
+    SettingsRecord,
+    TileRow,
+    TrainingRow,
+)
 from drmc.benchmark.targets import TILE, verdicts
 from drmc.benchmark.whole_scan import measure_scaling, measure_scan
 from drmc.benchmark.workload import new_network
@@ -24,8 +32,8 @@ from drmc.models.registry import find_model
 from drmc.models.weights import load_network
 from drmc.networks.drmc import NetworkConfig
 from drmc.runtime import hardware
+from drmc.runtime.arguments import cpu_or_cuda
 from drmc.runtime.usage import versions
-from drmc.simulation.command import devices
 
 
 def measure(
@@ -38,37 +46,41 @@ def measure(
     edge: int | None = None,
     notes: Sequence[str] = (),
     report: Callable[[str], None] = lambda text: None,
-) -> dict[str, Any]:
+) -> Result:
     """What `drmc benchmark --json` prints.
 
     Args:
         parts: of "tile", "training", "scan", "scaling".
         scan: for the part "scan".
-        model: an installed model or weight file, of which the size of network and tile is taken, and for the
-            scan the model itself; None: the paper's network on tiles of 64^3, the default model for the scan.
+        model: an installed model or weight file: its sizes of network and tile are measured, and for the scan
+            the model itself. None: the paper's network on tiles of 64^3, the default model for the scan.
         device: "auto" (CUDA, else CPU), "cpu" or "cuda".
         repeats: runs of which the median is taken.
         edge: of the tiles and patches in voxels; None: the model's.
         notes: sentences to keep with the result.
         report: called with a line of text as each measurement begins.
 
-    Returns `hardware`, `versions`, `created`, `settings`; by part `tile` and `training_step` (rows), `scan` and
-    `scaling` (empty or None where not asked for); and `asked`, the verdicts. Plain JSON types.
+    Returns:
+        `hardware`, `versions`, `created`, `settings`; by part `tile` and `training_step` (rows), `scan` and
+        `scaling` (empty or None for parts that were left out); and `asked`, the verdicts. Plain JSON types.
 
-    Raises InputError where scan, model or device cannot be had, before anything is measured.
+    Raises:
+        InputError: scan, model or device cannot be found; raised before anything is measured.
     """
     if scan is not None:
         find_scan(scan)
         find_model(model)
-    device = devices(device)[-1]
-    config, tile = _size_of(model)
-    tile = edge or tile
+    device = cpu_or_cuda(device)[-1]
+    config, tile = _size_of(model, edge)
     load = os.getloadavg()[0] if hasattr(os, "getloadavg") else None
     machine = hardware.describe(device) | {"load_average": load}
-    result: dict[str, Any] = {"tile": [], "training_step": [], "scan": None, "scaling": None}
+    tiles: list[TileRow] = []
+    steps: list[TrainingRow] = []
+    scan_result: ScanResult | None = None
+    scaling: ScalingResult | None = None
     with on_physical_cores():
-        if "scan" in parts:  # first, while this process holds little memory
-            result["scan"] = measure_scan(scan, model, device, report)
+        if "scan" in parts and scan is not None:  # first, while this process holds little memory
+            scan_result = measure_scan(scan, model, device, report)
         denoiser = Denoiser(new_network(config), tile, device=device)
         precisions = tuple(dict.fromkeys(("fp32", denoiser.precision)))
         ceilings = {}
@@ -77,36 +89,45 @@ def measure(
             ceilings = {precision: matrix_product_ceiling(precision, device) for precision in precisions}
         setting = Setting(config, tile, device, precisions, repeats, ceilings)
         if "tile" in parts:
-            result["tile"] = measure_tiles(setting, report)
+            tiles = measure_tiles(setting, report)
         if "training" in parts:
-            result["training_step"] = measure_training(setting, report)
+            steps = measure_training(setting, report)
         if "scaling" in parts:
-            result["scaling"] = measure_scaling(denoiser, repeats, report)
+            scaling = measure_scaling(denoiser, repeats, report)
         threads = torch.get_num_threads()
-    result |= {
+    result: Measurements = {
+        "tile": tiles,
+        "training_step": steps,
+        "scan": scan_result,
+        "scaling": scaling,
         "hardware": machine,
         "versions": versions(),
         "created": datetime.now(timezone.utc).isoformat(timespec="seconds"),
-        "settings": {
-            "network": config.to_dict(),
-            "tile": tile,
-            "device": device,
-            "threads": threads,
-            "repeats": repeats,
-            "ceiling_gflop_per_second": ceilings,
-            "notes": list(notes),
-        },
+        "settings": _settings(setting, threads, notes),
     }
     return jsonable({**result, "asked": verdicts(result)})
 
 
-def _size_of(model: str | None) -> tuple[NetworkConfig, int]:
-    """The size of the network and the edge of its tiles: the model's, or the paper's."""
+def _settings(setting: Setting, threads: int, notes: Sequence[str]) -> SettingsRecord:
+    return {
+        "network": setting.config.to_dict(),
+        "tile": setting.edge,
+        "device": setting.device,
+        "threads": threads,
+        "repeats": setting.repeats,
+        "ceiling_gflop_per_second": setting.ceilings,
+        "notes": list(notes),
+    }
+
+
+def _size_of(model: str | None, edge: int | None) -> tuple[NetworkConfig, int]:
+    """The size of the network and the edge of its tiles: `edge`, else the model's, else the paper's."""
     if model is None:
-        return NetworkConfig(), TILE
+        return NetworkConfig(), edge or TILE
     network, tile = load_network(find_model(model))
     if not isinstance(network.config, NetworkConfig):
         raise InputError(
-            f"model {model}: the benchmark has no oracle of networks of kind {network.config.kind}: name another"
+            f"model {model}: the benchmark has no oracle of networks of kind {network.config.kind}: name "
+            "another"
         )
-    return network.config, tile
+    return network.config, edge or tile

@@ -3,29 +3,38 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from collections.abc import Iterator, Sequence
 
+from drmc.benchmark.records import (
+    Compared,
+    Measurements,
+    Memories,
+    Result,
+    ScalingResult,
+    ScanResult,
+    TileRow,
+    TrainingRow,
+)
 from drmc.runtime.progress import table_lines
 
-DISTURBED = (
-    0.9  # share of the asked-for threads that the engine got, below which it did not have the cores alone
-)
+DISTURBED = 0.9
+"""Share of its threads' time that the engine got, below which other work ran on the same cores."""
 PREAMBLE = """\
 # Speed and memory
 
-Written by `drmc benchmark --page` from what `drmc benchmark --json` measured. The engine is compared with the literal
-oracle, equations 1 and 2 of the paper computed expert by expert (`drmc/benchmark/oracle.py`), in the same process, in turn.
-Seconds are medians after a warm-up; memory is the peak of a fresh process (on a GPU: of the allocator) above network and
-input; the error of a tile is that of its residual against the oracle in float64, that of a training step is that of all
-gradients against the oracle in the same precision. A ratio is how many times as fast as the oracle in float32 (training:
-in the same precision); the ratio by processor time beside it changes less where other work disturbs the clock.
-GFLOP/s count the engine's own multiply-adds, their share is of a large matrix product measured in the same process.
+Written by `drmc benchmark --page` from what `drmc benchmark --json` measured. The engine is compared with the
+literal oracle, equations 1 and 2 of the paper computed expert by expert (`drmc/benchmark/oracle.py`), in the
+same process, in turn. Seconds are medians after a warm-up; memory is the peak of a fresh process (on a GPU:
+of the allocator) above network and input; the error of a tile is that of its residual against the oracle in
+float64, that of a training step is that of all gradients against the oracle in the same precision. A ratio is
+how many times as fast as the oracle in float32 (training: in the same precision); the ratio by processor time
+beside it changes less where other work disturbs the clock. GFLOP/s count the engine's own multiply-adds,
+their share is of a large matrix product measured in the same process.
 """
 Table = tuple[str, list[str], list[list[str]], list[str]]  # heading, titles, cells, lines below
 
 
-def terminal(result: Mapping[str, Any]) -> str:
+def terminal(result: Result) -> str:
     """The result as text for a terminal."""
     lines = [machine(result), *_remarks(result)]
     for heading, titles, cells, below in [*_tables(result), *_verdicts([result])]:
@@ -33,8 +42,8 @@ def terminal(result: Mapping[str, Any]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def page(results: Sequence[Mapping[str, Any]]) -> str:
-    """A Markdown page of the results of one or several machines; those of one machine in a row are one section."""
+def page(results: Sequence[Result]) -> str:
+    """A Markdown page of the results of several machines; successive ones of one machine are one section."""
     parts = [PREAMBLE]
     for name, group in itertools.groupby(results, machine):
         of_machine = list(group)
@@ -54,7 +63,7 @@ def _markdown(table: Table) -> str:
     return "\n".join([*lines, *(f"{text}\n" for text in below)])
 
 
-def machine(result: Mapping[str, Any]) -> str:
+def machine(result: Measurements) -> str:
     """The hardware on one line."""
     hardware = result["hardware"]
     gpu = f"{hardware['gpu']}, {_bytes(hardware['gpu_memory_bytes'])}; " if "gpu" in hardware else ""
@@ -63,7 +72,7 @@ def machine(result: Mapping[str, Any]) -> str:
     return f"{gpu}{hardware['processor']}, {cores}{memory}"
 
 
-def _remarks(result: Mapping[str, Any]) -> list[str]:
+def _remarks(result: Measurements) -> list[str]:
     hardware, settings = result["hardware"], result["settings"]
     network, measured = settings["network"], [*result["tile"], *result["training_step"]]
     made = [result["created"][:10], *(f"{name} {result['versions'][name]}" for name in ("drmc", "torch"))]
@@ -75,16 +84,16 @@ def _remarks(result: Mapping[str, Any]) -> list[str]:
         size = [_count(network[name], name[:-1]) for name in ("channels", "blocks", "experts")]
         remarks.append(f"Network of {', '.join(size)}; medians of {settings['repeats']}.")
     if settings["ceiling_gflop_per_second"]:
-        said = ", ".join(
+        speeds = ", ".join(
             f"{speed:.0f} {name}" for name, speed in settings["ceiling_gflop_per_second"].items()
         )
-        remarks.append(f"A large matrix product here: {said} GFLOP/s.")
+        remarks.append(f"A large matrix product here: {speeds} GFLOP/s.")
     if measured and {row["precision"] for row in measured} == {"fp32"}:
         remarks.append("No bf16: this device only emulates its arithmetic.")
     shares = [
-        row["cpu_seconds"] / row["seconds"] / settings["threads"]
+        cpu_seconds / row["seconds"] / settings["threads"]
         for row in measured
-        if settings["device"] == "cpu" and row["seconds"]
+        if settings["device"] == "cpu" and row["seconds"] and (cpu_seconds := row["cpu_seconds"]) is not None
     ]
     if shares and min(shares) < DISTURBED:
         worst = f"{100 * min(shares):.0f} %"
@@ -92,7 +101,7 @@ def _remarks(result: Mapping[str, Any]) -> list[str]:
     return remarks + list(settings["notes"])
 
 
-def _tables(result: Mapping[str, Any]) -> Iterator[Table]:
+def _tables(result: Measurements) -> Iterator[Table]:
     if result["tile"]:
         yield _tile_table(result["tile"])
     if result["training_step"]:
@@ -103,7 +112,7 @@ def _tables(result: Mapping[str, Any]) -> Iterator[Table]:
         yield _scaling_table(result["scaling"])
 
 
-def _tile_table(rows: Sequence[Mapping[str, Any]]) -> Table:
+def _tile_table(rows: Sequence[TileRow]) -> Table:
     edge = rows[0]["tile"]
     return (
         f"One tile of {edge}^3",
@@ -130,7 +139,7 @@ def _tile_table(rows: Sequence[Mapping[str, Any]]) -> Table:
     )
 
 
-def _training_table(rows: Sequence[Mapping[str, Any]]) -> Table:
+def _training_table(rows: Sequence[TrainingRow]) -> Table:
     return (
         f"Training step on a patch of {rows[0]['patch']}^3",
         ["precision", "blocks", *_COMPARED, "error", *_MEMORY],
@@ -153,7 +162,7 @@ def _training_table(rows: Sequence[Mapping[str, Any]]) -> Table:
     )
 
 
-def _scan_table(scan: Mapping[str, Any]) -> Table:
+def _scan_table(scan: ScanResult) -> Table:
     total = scan["seconds"]["total"]
     gpu = scan["gpu_peak_memory_bytes"]
     tiles, name = scan["tiles"], scan["model"]["name"]
@@ -175,7 +184,7 @@ def _scan_table(scan: Mapping[str, Any]) -> Table:
     )
 
 
-def _scaling_table(scaling: Mapping[str, Any]) -> Table:
+def _scaling_table(scaling: ScalingResult) -> Table:
     return (
         f"Scaling with the body's volume, tiles of {scaling['tile']}^3, {_where(scaling)}",
         ["body [ml]", "tiles", "seconds", "ratio"],
@@ -189,7 +198,7 @@ def _scaling_table(scaling: Mapping[str, Any]) -> Table:
     )
 
 
-def _verdicts(results: Sequence[Mapping[str, Any]]) -> Iterator[Table]:
+def _verdicts(results: Sequence[Result]) -> Iterator[Table]:
     if asked := [one for result in results for one in result["asked"]]:
         yield (
             "Asked and reached",
@@ -211,7 +220,7 @@ _COMPARED = ["seconds", "oracle [s]", "ratio", "by processor"]
 _MEMORY = ["memory", "oracle's", "share"]
 
 
-def _compared(row: Mapping[str, Any]) -> list[str]:
+def _compared(row: Compared) -> list[str]:
     return [
         _seconds(row["seconds"]),
         _seconds(row["oracle_seconds"]),
@@ -220,7 +229,7 @@ def _compared(row: Mapping[str, Any]) -> list[str]:
     ]
 
 
-def _memory(row: Mapping[str, Any]) -> list[str]:
+def _memory(row: Memories) -> list[str]:
     share = row["memory_ratio"]
     return [
         _bytes(row["peak_memory_bytes"]),
@@ -229,12 +238,12 @@ def _memory(row: Mapping[str, Any]) -> list[str]:
     ]
 
 
-def _operations(row: Mapping[str, Any], name: str) -> str:
+def _operations(row: TileRow | TrainingRow, name: str) -> str:
     listed = ", ".join(f"{one['operation']} {100 * one['share']:.0f} %" for one in row["operations"])
     return f"Where the time goes ({name}): {listed}."
 
 
-def _where(part: Mapping[str, Any]) -> str:
+def _where(part: ScanResult | ScalingResult) -> str:
     return f"{part['precision']} on {part['device']}"
 
 

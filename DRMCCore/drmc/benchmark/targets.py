@@ -1,13 +1,13 @@
-"""What the project asks of its own speed and memory, and whether a measurement reaches it."""
+"""Performance targets, and whether a result meets them."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from typing import Any
+from collections.abc import Iterator
 
+from drmc.benchmark.records import Measurements, TileRow, TrainingRow, Verdict
 from drmc.networks.drmc import NetworkConfig
 
-TILE = 64  # edge in voxels: ratios are asked of the paper's network on the paper's tile
+TILE = 64  # edge in voxels: targets of ratios are for the paper's network and tile
 TILE_RATIO = {  # (device, precision, whether all gates are open): times as fast as the oracle in float32
     ("cpu", "fp32", True): 6.0,
     ("cpu", "bf16", True): 11.0,
@@ -25,27 +25,30 @@ SCAN = {  # device: total seconds, the network's seconds, bytes of main memory
 DOUBLING = 2.1
 
 
-def verdicts(result: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """Every demand that the measurement bears on: `what`, `bound` ("at least" or "at most"), `asked`, `measured`,
-    `unit` and `reached`.
+def verdicts(result: Measurements) -> list[Verdict]:
+    """The targets that a result can be compared with, and whether it meets them.
 
-    `result` is the benchmark's whole result. Ratios count only for the paper's network on tiles of 64^3.
+    Args:
+        result: the whole result of the benchmark. Ratios count only for the paper's network on tiles of 64^3.
+
+    Returns:
+        Per target `what`, `bound` ("at least" or "at most"), `asked`, `measured`, `unit` and `reached`.
     """
     return [
         {
             "what": what,
             "bound": bound,
-            "asked": asked,
+            "asked": target,
             "measured": measured,
             "unit": unit,
-            "reached": measured >= asked if bound == "at least" else measured <= asked,
+            "reached": measured >= target if bound == "at least" else measured <= target,
         }
-        for what, bound, asked, measured, unit in _demands(result)
+        for what, bound, target, measured, unit in _targets(result)
         if measured is not None
     ]
 
 
-def _demands(result: Mapping[str, Any]) -> Iterator[tuple[str, str, float, float | None, str]]:
+def _targets(result: Measurements) -> Iterator[tuple[str, str, float, float | None, str]]:
     device = result["settings"]["device"].partition(":")[0]
     if result["settings"]["network"] == NetworkConfig().to_dict():
         yield from _of_tiles(result["tile"], device)
@@ -71,23 +74,21 @@ def _demands(result: Mapping[str, Any]) -> Iterator[tuple[str, str, float, float
         yield "seconds for twice the body", "at most", DOUBLING, scaling["largest_ratio"], "times"
 
 
-def _of_tiles(
-    rows: list[Mapping[str, Any]], device: str
-) -> Iterator[tuple[str, str, float, float | None, str]]:
+def _of_tiles(rows: list[TileRow], device: str) -> Iterator[tuple[str, str, float, float | None, str]]:
     for row in rows:
         if row["tile"] != TILE:
             continue
         name = f"tile, {row['precision']}, {row['open_gates']} of {row['experts']} gates open"
         all_open = row["open_gates"] == row["experts"]
-        asked = TILE_RATIO.get((device, row["precision"], all_open))
-        if asked is not None:
-            yield f"{name}: speed", "at least", asked, row["ratio"], "times"
+        target = TILE_RATIO.get((device, row["precision"], all_open))
+        if target is not None:
+            yield f"{name}: speed", "at least", target, row["ratio"], "times"
         if device == "cuda" and row["precision"] == "bf16" and all_open:
             yield f"{name}: speed", "at least", GPU_RATIO_BF16, row.get("ratio_same_precision"), "times"
         yield f"{name}: memory", "at most", TILE_MEMORY, row["memory_ratio"], "of the oracle"
 
 
-def _of_training(rows: list[Mapping[str, Any]]) -> Iterator[tuple[str, str, float, float | None, str]]:
+def _of_training(rows: list[TrainingRow]) -> Iterator[tuple[str, str, float, float | None, str]]:
     for row in rows:
         if row["patch"] == TILE:
             name = f"training step, {row['precision']}, {row['blocks']} blocks"

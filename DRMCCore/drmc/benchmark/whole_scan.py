@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from drmc.benchmark.records import ScalingResult, ScanResult
 from drmc.denoising.finding import scan_name
 from drmc.denoising.pipeline import run as denoise_scan
 from drmc.denoising.request import DenoiseRequest
@@ -27,12 +28,12 @@ SLICE_MM = 2 * GRID_MM  # not the grid's own: resampling both ways is part of th
 TISSUE_SUV = 1.0
 
 
-def measure_scan(scan: Path, model: str | None, device: str, report: Callable[[str], None]) -> dict[str, Any]:
+def measure_scan(scan: Path, model: str | None, device: str, report: Callable[[str], None]) -> ScanResult:
     """Denoises a scan as `drmc denoise` does, in a fresh process, and throws the result away.
 
-    Returns what was denoised (`scan`, `model`, `tiles`, ...), `seconds` by stage and in total, `shares` of the
-    total, `largest_other_stage` and its share (of all but the network), `peak_memory_bytes` of the process and
-    on a GPU `gpu_peak_memory_bytes`. Raises what `drmc.denoising.pipeline.run` raises.
+    Returns what was denoised (`scan`, `model`, `tiles`, ...), `seconds` by stage and in total, `shares` of
+    the total, `largest_other_stage` and its share (of all but the network), `peak_memory_bytes` of the
+    process and on a GPU `gpu_peak_memory_bytes`. Raises what `drmc.denoising.pipeline.run` raises.
     """
     report(f"scan {scan_name(scan)}, end to end")
     done: list[dict[str, Any]] = []
@@ -52,7 +53,10 @@ def measure_scan(scan: Path, model: str | None, device: str, report: Callable[[s
     largest = max(others, key=others.__getitem__)
     return {
         "scan": summary["scan"],
-        **{key: summary[key] for key in ("model", "device", "precision", "tiles")},
+        "model": summary["model"],
+        "device": summary["device"],
+        "precision": summary["precision"],
+        "tiles": summary["tiles"],
         "seconds": seconds,
         "shares": shares,
         "network_seconds": seconds[NETWORK_STAGE],
@@ -79,10 +83,11 @@ def _by_stage(seconds: dict[str, float]) -> dict[str, float]:
 
 def measure_scaling(
     denoiser: Denoiser, repeats: int, report: Callable[[str], None], tiles: tuple[int, ...] = (2, 4, 8)
-) -> dict[str, Any]:
+) -> ScalingResult:
     """Seconds for a body of twice and four times the length; `largest_ratio` is the worst of the doublings.
 
-    The body is a cylinder of noisy tissue that fills the image from end to end, as long as so many tiles reach.
+    The body is a cylinder of noisy tissue that fills the image from end to end, as long as so many tiles
+    reach.
     """
     scans = [synthetic_body(denoiser.tile, count) for count in tiles]
     denoiser.denoise(*scans[0][:2])  # the warm-up
@@ -110,10 +115,18 @@ def measure_scaling(
 
 
 def synthetic_body(tile: int, tiles: int) -> tuple[np.ndarray, Geometry, float]:
-    """SUV (z, y, x) of a cylinder of noisy tissue that takes so many tiles in a row, its geometry, its volume [ml]."""
+    """A cylinder of noisy tissue that takes `tiles` tiles in a row.
+
+    Args:
+        tile: edge of a tile in voxels of the network's grid.
+        tiles: number of tiles along z.
+
+    Returns:
+        SUV, float32 (z, y, x), its geometry, and the volume of the cylinder in ml.
+    """
     inner = tile - 2 * halo_width(tile)
     stride = inner - round(OVERLAP * inner)
-    # of the image's own slices; a stride for each tile lies between what tiles - 1 and what tiles of them reach
+    # In slices of the image. One stride per tile: more than tiles - 1 of them cover, less than all do.
     slices = round(tiles * stride * GRID_MM / SLICE_MM)
     radius_mm = 0.3 * inner * GRID_MM
     offsets_mm = (np.arange(tile) - (tile - 1) / 2) * SLICE_MM

@@ -1,7 +1,7 @@
-"""What is measured: one tile through the network, or one training step on a patch, by the engine or by the oracle.
+"""What is measured: one tile, or one training step on a patch, by the engine or by the oracle.
 
-Speed does not depend on the weights: networks are new ones, from a fixed seed, so that a workload is a handful
-of settings that a fresh process can build again. Axes as in `drmc.networks.drmc`.
+Speed does not depend on the weights: networks are new ones, from a fixed seed, so that a workload is a
+handful of settings that a fresh process can build again. Axes as in `drmc.networks.drmc`.
 """
 
 from __future__ import annotations
@@ -46,14 +46,14 @@ class Workload:
 
 
 def measurable_open_gates(config: NetworkConfig) -> list[int]:
-    """How many gates per bank can be open, of what is measured: all, and a single one where a router can close them."""
+    """Numbers of open gates per bank that are measured: all, and one where a router can close the others."""
     if config.gate == "relu":
         return sorted({config.experts, 1}, reverse=True)
     return [min(2, config.experts) if config.gate == "top2" else config.experts]
 
 
 def new_network(config: NetworkConfig, open_gates: int | None = None) -> DRMC:
-    """A network of the fixed seed; with `open_gates` its routers open just so many experts, whatever the tile."""
+    """A network of the fixed seed; with `open_gates` its routers open that many experts for every tile."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(SEED)
         network = DRMC(config)
@@ -66,13 +66,13 @@ def new_network(config: NetworkConfig, open_gates: int | None = None) -> DRMC:
     return network
 
 
-def prepare(work: Workload) -> tuple[nn.Module, Callable[[], tuple[Tensor, Tensor]]]:
+def prepare(work: Workload) -> tuple[DRMC | Oracle, Callable[[], tuple[Tensor, Tensor]]]:
     """The network and a function that computes once: residual (1, 1, D, H, W) and gates (1, L, M)."""
-    network = new_network(work.config, work.open_gates)
+    product = new_network(work.config, work.open_gates)
+    network: DRMC | Oracle = product
     if work.side == "oracle":
-        oracle = Oracle(work.config)
-        oracle.load_state_dict(network.authors_state_dict())
-        network = oracle
+        network = Oracle(work.config)
+        network.load_state_dict(product.authors_state_dict())
     dtype, device = DTYPES[work.precision], torch.device(work.device)
     exact = torch.float64 if dtype == torch.float64 else torch.float32
     network = network.to(device, exact).train(work.kind == "training")
@@ -109,23 +109,32 @@ def prepare(work: Workload) -> tuple[nn.Module, Callable[[], tuple[Tensor, Tenso
     return network, step
 
 
-def gradient(network: nn.Module) -> Tensor:
+def gradient(network: DRMC | Oracle) -> Tensor:
     """All gradients that the last step left, in the order of the authors' names: the same for both sides."""
     if isinstance(network, Oracle):
-        named = {name: parameter.grad for name, parameter in network.named_parameters()}
+        named = {name: _grad(parameter) for name, parameter in network.named_parameters()}
     else:
+        if not isinstance(network.config, NetworkConfig):
+            raise TypeError(f"no oracle of networks of kind {network.config.kind}")
         like = DRMC(network.config)  # the authors' names and shapes are a linear view of ours
         with torch.no_grad():
             for own, parameter in zip(like.parameters(), network.parameters(), strict=True):
-                own.copy_(parameter.grad)
+                own.copy_(_grad(parameter))
         named = like.authors_state_dict()
     return torch.cat([named[name].flatten().cpu().double() for name in sorted(named)])
 
 
-def multiply_adds(config: NetworkConfig, edge: int, open_gates: int) -> int:
-    """Multiply-adds of one tile in the engine's form (one Gram matrix, map, depth-wise kernel, projection, FFN).
+def _grad(parameter: nn.Parameter) -> Tensor:
+    if parameter.grad is None:
+        raise ValueError("a parameter has no gradient: take a training step first")
+    return parameter.grad
 
-    Those over the voxels alone: the algebra of C x C matrices is smaller by the number of voxels.
+
+def multiply_adds(config: NetworkConfig, edge: int, open_gates: int) -> int:
+    """Multiply-adds of one tile in the engine's form.
+
+    Gram matrix, map, depth-wise kernel, projection and FFN. Those over the voxels alone: the algebra of
+    C x C matrices is smaller by the number of voxels.
     """
     C, fold = config.channels, getattr(config, "voxel_unshuffle", 1) ** 3
     attention = C * C + open_gates * (C * C + 27 * C + C * C)

@@ -80,14 +80,6 @@ class _HeaderValue(argparse.Action):
         namespace.header = manual.parse([*earlier, values])
 
 
-def device(text: str) -> str:
-    """A device name; argparse.ArgumentTypeError for any other."""
-    head, _, number = text.partition(":")
-    if head not in ("auto", "cpu", "cuda", "mps") or (number and not (head == "cuda" and number.isdecimal())):
-        raise argparse.ArgumentTypeError(f"{text!r} is not auto, cpu, cuda, cuda:N or mps")
-    return text
-
-
 def add_passed_in(sub: argparse.ArgumentParser) -> None:
     """Adds --voxels and --label, for a program that has loaded the scan."""
     sub.add_argument(

@@ -7,9 +7,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from drmc.cli.arguments import LESIONS, add_liver, add_passed_in, add_reading, device, suv_type_of
+from drmc.cli.arguments import LESIONS, add_liver, add_passed_in, add_reading, suv_type_of
 from drmc.cli.printing import print_denoised
 from drmc.errors import InputError
+from drmc.runtime.arguments import add_network_arguments
 from drmc.runtime.cancellation import Cancellation
 from drmc.runtime.progress import Reporter, add_progress_argument
 from drmc.texts import RESEARCH_USE, shown
@@ -57,19 +58,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="full-dose image on the same grid, to compare with; in a batch as --lesions",
     )
     add_liver(parser)
-    parser.add_argument(
-        "--device",
-        type=device,
-        default="auto",
-        metavar="{auto,cpu,cuda,mps}",
-        help="where to compute (default auto)",
-    )
-    parser.add_argument(
-        "--precision",
-        choices=("auto", "fp32", "bf16"),
-        default="auto",
-        help="arithmetic (default auto: bf16 on CUDA cards that compute in it, else fp32)",
-    )
+    add_network_arguments(parser)
     parser.add_argument(
         "--format",
         choices=("nifti", "nrrd", "dicom"),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any, cast
 
 from drmc.cli.arguments import add_json
 from drmc.cli.printing import printed
@@ -13,6 +13,9 @@ from drmc.models.card import ModelEntry
 from drmc.models.evaluation import SUMMARY_KEY, evaluation_path, read_evaluation
 from drmc.runtime.progress import Reporter
 from drmc.texts import shown
+
+if TYPE_CHECKING:
+    from drmc.evaluation.records import EvaluationResult
 
 EXAMPLES = "  drmc models\n  drmc models --add mine.pt\n  drmc models --evaluation mine"
 
@@ -86,7 +89,7 @@ def _print_evaluation(entry: ModelEntry, result: Mapping[str, Any]) -> None:
     try:
         text = (
             f"model {entry.name}, measured by drmc {result['version']} on {result['data']} data "
-            f"({result['precision']} on {result['device']})\n\n{markdown(result)}"
+            f"({result['precision']} on {result['device']})\n\n{markdown(cast('EvaluationResult', result))}"
         )
     except (KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
         raise InputError(

@@ -7,6 +7,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+from drmc.runtime.arguments import add_network_arguments
 from drmc.runtime.progress import Reporter, add_progress_argument, table_lines
 
 _TITLE = "share of their contrast that is kept"
@@ -26,10 +27,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--seed", type=int, default=0, help="the same seed gives the same spots (default 0)")
     parser.add_argument("--units", metavar="UNITS", help="as in drmc denoise: suv, bqml, kbqml, ...")
-    parser.add_argument("--device", default="auto", help="auto, cpu, cuda or mps (default auto)")
-    parser.add_argument(
-        "--precision", choices=("auto", "fp32", "bf16"), default="auto", help="as in drmc denoise"
-    )
+    add_network_arguments(parser)
     parser.add_argument("--json", action="store_true", help="print the table as JSON")
     add_progress_argument(parser)
 

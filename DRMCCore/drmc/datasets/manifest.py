@@ -4,11 +4,12 @@
     DATASET/CENTER/CASE/full.nii.gz  low_drf012.nii.gz  lesions.nii.gz  organs.nii.gz  truth.nii.gz  pet.json
                         full_nac.nii.gz  low_drf012_nac.nii.gz  noise_free.nii.gz
 
-The manifest is the contract; training, evaluation and validation read nothing else. Per case it names `id`, `center`,
-`split`, `full` and `low` (by dose reduction factor), and where there are such files `lesions` and `organs` (labels),
-`truth` (the activity in SUV, of simulated cases), `noise_free` (full dose as its expected counts give it), `uncorrected` (images without correction for attenuation, of no unit, by dose
-reduction factor, "1" for the full dose) and `facts` (side-car with BIDS-PET keys); `patient`, if the same person was scanned
-more than once. Paths are relative to the manifest. NumPy and SimpleITK only.
+The manifest is the contract; training, evaluation and validation read nothing else. Per case it names `id`,
+`center`, `split`, `full` and `low` (by dose reduction factor), and where there are such files `lesions` and
+`organs` (labels), `truth` (the activity in SUV, of simulated cases), `noise_free` (full dose as its expected
+counts give it), `uncorrected` (images without correction for attenuation, of no unit, by dose reduction
+factor, "1" for the full dose) and `facts` (side-car with BIDS-PET keys); `patient`, if the same person was
+scanned more than once. Paths are relative to the manifest. NumPy and SimpleITK only.
 """
 
 from __future__ import annotations
@@ -45,8 +46,8 @@ _LOW = re.compile(r"low_drf(\d+(?:\.\d+)?)")
 class Case:
     """One patient of a manifest: absolute paths; `low` maps the dose reduction factor to its image.
 
-    `units` are those of the manifest, for images whose side-car does not say; `patient` is the case unless the
-    manifest says that several cases are one person.
+    `units` are those of the manifest, for images whose side-car does not say; `patient` is the case unless
+    the manifest says that several cases are one person.
     """
 
     case_id: str
@@ -81,19 +82,26 @@ class Case:
     def read(self, path: Path) -> PETVolume:
         """One of the case's PET images, in SUV or Bq/ml by its side-car, else by the manifest, else in SUV.
 
-        Whether its SUV can be true is for `drmc validate` to say of the whole dataset: here it is only a warning.
+        Whether its SUV can be true is for `drmc validate` to say of the whole dataset: here it is only a
+        warning.
         """
         units = None if stated_units(path, self.facts) else (self.units or "suv")
         return read_volume(path, units=units, accept_rule="SUV", case=self.facts)
 
     def read_truth(self) -> tuple[np.ndarray, Geometry]:
-        """The truth, always SUV: float32 (z, y, x) and its grid. Only where the case has one."""
+        """The truth in SUV, float32 (z, y, x), and its grid. Raises InputError where the case has none."""
+        if self.truth is None:
+            raise InputError(f"case {self.case_id} has no image of the truth")
         image = read_image(self.truth)
         return sitk.GetArrayFromImage(image).astype(np.float32), Geometry.from_image(image)
 
 
 def read_manifest(dataset: Path) -> list[Case]:
-    """The cases of DATASET/dataset.json; InputError names what is missing."""
+    """The cases of DATASET/dataset.json.
+
+    Raises:
+        InputError: the manifest is missing or bad, lists no cases, or names an image that does not exist.
+    """
     path, manifest = load_manifest(dataset)
     cases = []
     for entry in manifest.get("cases", []):
@@ -108,7 +116,11 @@ def read_manifest(dataset: Path) -> list[Case]:
 
 
 def load_manifest(dataset: Path) -> tuple[Path, dict[str, Any]]:
-    """Path and content of the manifest, unchecked but for being a JSON object with a list of cases."""
+    """Path and content of the manifest; only that it is a JSON object with a list of cases is checked.
+
+    Raises:
+        InputError: it is missing, or not that.
+    """
     path = Path(dataset) / MANIFEST
     if not path.is_file():
         raise InputError(
@@ -122,7 +134,11 @@ def load_manifest(dataset: Path) -> tuple[Path, dict[str, Any]]:
 
 
 def parse_case(path: Path, entry: Any, units: str | None = None) -> Case:
-    """The case of one entry of the manifest at `path`; InputError says what is wrong with it."""
+    """The case of one entry of the manifest at `path`.
+
+    Raises:
+        InputError: the entry is bad, or lacks a key.
+    """
     name = entry.get("id", "?") if isinstance(entry, dict) else "?"
     at = lambda key: path.parent / entry[key] if entry.get(key) else None
     try:
@@ -153,9 +169,15 @@ def parse_case(path: Path, entry: Any, units: str | None = None) -> Case:
 
 
 def select(cases: list[Case], split: str, centers: tuple[str, ...]) -> dict[str, list[Case]]:
-    """Cases of a split per center; InputError where a center has none.
+    """Cases of a split, by center.
 
-    A name may be a pattern, such as `R2041-*`: all centers that match it are taken for one.
+    Args:
+        cases: those to choose from.
+        split: one of `SPLITS`.
+        centers: names, or patterns such as `R2041-*`: all centers that match one count as a single center.
+
+    Raises:
+        InputError: a center has no case in the split.
     """
     chosen = {
         c: [case for case in cases if case.split == split and fnmatchcase(case.center, c)] for c in centers
@@ -177,7 +199,7 @@ def low_name(dose_reduction_factor: float) -> str:
 
 
 def uncorrected_name(dose_reduction_factor: float) -> str:
-    """File name of an image without correction for attenuation, e.g. full_nac.nii.gz, low_drf012_nac.nii.gz."""
+    """File name of an image without attenuation correction, e.g. full_nac.nii.gz, low_drf012_nac.nii.gz."""
     dose = "full" if dose_reduction_factor == 1 else stem(Path(low_name(dose_reduction_factor)))
     return f"{dose}{_UNCORRECTED}.nii.gz"
 
@@ -189,7 +211,7 @@ def factor_of(path: Path) -> float | None:
 
 
 def case_entry(dataset: Path, folder: Path, *, center: str, split: str) -> dict[str, Any]:
-    """The manifest's entry for the files that are in a case's folder, in the layout of this module."""
+    """The manifest's entry for the files in a case's folder, which has the layout of this module."""
     images = {stem(path): path for path in sorted(folder.iterdir()) if image_kind(path)}
     place = lambda path: path.relative_to(dataset).as_posix()
     low = {factor: path for path in images.values() if (factor := factor_of(path)) is not None}

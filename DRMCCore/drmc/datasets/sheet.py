@@ -1,9 +1,10 @@
-"""Contact sheets: the cases of each center at a glance, truth, full dose and every low dose on one gray scale."""
+"""Contact sheets: truth, full dose and every low dose of the cases of a center, on one gray scale."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from html import escape
 from pathlib import Path
 
@@ -32,7 +33,8 @@ main { max-width: none; } .sheet { position: relative; padding-top: 22px; }
 .sheet img { display: block; width: 100%; height: auto; }
 .sheet span { position: absolute; font: 600 11px/1.2 system-ui, sans-serif; white-space: nowrap; }
 .sheet .column { top: 4px; transform: translateX(-50%); color: var(--soft); }
-.sheet .row { left: 4px; transform: translateY(-100%); color: #17262c; background: rgba(255, 255, 255, 0.75); padding: 1px 3px; }
+.sheet .row { left: 4px; transform: translateY(-100%); color: #17262c; \
+background: rgba(255, 255, 255, 0.75); padding: 1px 3px; }
 """
 
 
@@ -78,9 +80,10 @@ def write_sheets(cases: Sequence[Case], folder: Path, *, title: str, limit: int 
 def contact_sheet(cases: Sequence[Case], path: Path, *, limit: int = 12) -> Sheet:
     """Draws the first `limit` cases of one center into a PNG.
 
-    A row is a patient; its columns are, by view (maximum-intensity projection from the front, a coronal and an axial
-    slice through the center of the uptake), truth where it is stored, full dose, and the low doses. All are on one gray
-    scale, 0 to `gray_top` SUV, in true proportions, cut to the body; the patient's right is on the left.
+    A row is a patient; its columns are, by view (maximum-intensity projection from the front, a coronal and
+    an axial slice through the center of the uptake), truth where it is stored, full dose, and the low doses.
+    All are on one gray scale, 0 to `gray_top` SUV, in true proportions, cut to the body; the patient's right
+    is on the left.
     """
     shown = list(cases[:limit])
     step, gray_top = _scale(shown)
@@ -94,7 +97,8 @@ def contact_sheet(cases: Sequence[Case], path: Path, *, limit: int = 12) -> Shee
     height = [max(panel.shape[0] for panel in row.panels.values()) for row in rows]
     total = (sum(height) + _GAP * (len(rows) + 1), sum(width.values()) + _GAP * (len(names) + 1))
     canvas = np.full(total, _GROUND, np.uint8)
-    columns, labels = [], []
+    columns: list[tuple[str, float]] = []
+    labels: list[tuple[str, float]] = []
     y = _GAP
     for row, tall in zip(rows, height, strict=True):
         x = _GAP
@@ -138,16 +142,22 @@ def _row(case: Case, step: float) -> _Row:
     box = tuple(extent(body, axis, spacing[axis]) for axis in range(3))
     point = uptake_center(suv[box])
     panels: dict[tuple[str, str], np.ndarray] = {}
-    suvs = {"truth": lambda: case.read_truth()[0]} if case.truth is not None else {}
-    suvs |= {"full": full.suv_array}
-    suvs |= {f"1/{f:g}": lambda f=f: case.read(case.low[f]).suv_array() for f in sorted(case.low)}
-    for dose, read in suvs.items():
-        cut = to_anatomical(read(), direction)[box]
+    doses: dict[str, Callable[[], np.ndarray]] = {}  # read one at a time
+    if case.truth is not None:
+        doses["truth"] = lambda: case.read_truth()[0]
+    doses["full"] = full.suv_array
+    doses |= {f"1/{factor:g}": partial(_suv, case, case.low[factor]) for factor in sorted(case.low)}
+    for dose, suv_array in doses.items():
+        cut = to_anatomical(suv_array(), direction)[box]
         coronal = (spacing[0], spacing[2])
         panels["MIP", dose] = resized(cut.max(axis=1), coronal, step)
         panels["coronal", dose] = resized(cut[:, point[1]], coronal, step)
         panels["axial", dose] = resized(cut[point[0]], (spacing[1], spacing[2]), step)
     return _Row(case, panels)
+
+
+def _suv(case: Case, path: Path) -> np.ndarray:
+    return case.read(path).suv_array()
 
 
 def _dose_order(dose: str) -> float:
@@ -171,8 +181,9 @@ def _page(title: str, sheets: dict[str, Sheet]) -> str:
         content = (
             f'<p class="note">White is SUV 0, black SUV {sheet.gray_top:g} and above, '
             "the same in every picture; cut to the body, true proportions, patient’s right on the left."
-            f'{left} <a href="{escape(sheet.path.name)}">The picture alone</a></p><div class="scroll"><div class="sheet" style="min-width:{95 * len(sheet.columns)}px">'
-            f'{columns}<img alt="{escape(center)}" src="{escape(sheet.path.name)}">{rows}</div></div>'
+            f'{left} <a href="{escape(sheet.path.name)}">The picture alone</a></p><div class="scroll"><div '
+            f'class="sheet" style="min-width:{95 * len(sheet.columns)}px">{columns}<img '
+            f'alt="{escape(center)}" src="{escape(sheet.path.name)}">{rows}</div></div>'
         )
         parts.append(section(escape(center), content))
     return page(title, "".join(parts), style=_STYLE)

@@ -1,13 +1,13 @@
-"""What the method is meant to reach, and what it reached: computed from the results, misses said as misses."""
+"""The aims of the method, and what it reached: computed from the results, misses included."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import numpy as np
 
 from drmc.evaluation.config import FILTERS
+from drmc.evaluation.records import Aim, RealResult
 from drmc.evaluation.results import Results, groups
 from drmc.evaluation.tables import number, percent
 
@@ -20,13 +20,21 @@ BASELINE = "baseline"
 
 def aims(
     results: Results,
-    real: Mapping[str, Sequence[Mapping[str, Any]]],
+    real: Mapping[str, Sequence[RealResult]],
     reference: str,
     known: Sequence[str] | None,
-) -> list[dict[str, Any]]:
-    """One record per aim: `aim`, `limit`, `reached` (a number; None: not assessed), `unit`, `passed`, `detail`.
+) -> list[Aim]:
+    """Whether each aim was reached.
 
-    Means are over patients; where an aim speaks of every center, the lowest counts.
+    Args:
+        results: of the test patients.
+        real: records of the networks, by real scan.
+        reference: the method whose aims they are.
+        known: the centers that it was trained on; None where nothing states them.
+
+    Returns:
+        Per aim `aim`, `limit`, `reached` (a number; None: not assessed), `unit`, `passed` and `detail`. Means
+        are over patients; where an aim is about every center, the lowest counts.
     """
     centers = groups((center for center, _ in results.doses()), known)
     found = [_share(results, reference, centers.get(group, []), group) for group in SHARE]
@@ -45,13 +53,13 @@ def _aim(
     unit: str,
     passes: Callable[[float], bool],
     detail: str = "",
-) -> dict[str, Any]:
+) -> Aim:
     passed = None if reached is None else bool(passes(reached))
-    said = detail or "nothing to measure it on" * (reached is None)
-    return {"aim": text, "limit": limit, "reached": reached, "unit": unit, "passed": passed, "detail": said}
+    detail = detail or "nothing to measure it on" * (reached is None)
+    return {"aim": text, "limit": limit, "reached": reached, "unit": unit, "passed": passed, "detail": detail}
 
 
-def _share(results: Results, reference: str, centers: Sequence[str], group: str) -> dict[str, Any]:
+def _share(results: Results, reference: str, centers: Sequence[str], group: str) -> Aim:
     limit = SHARE[group]
     shares = results.patient_means(reference, "psnr_share", centers)
     by_center = _by_center(shares)
@@ -66,7 +74,7 @@ def _share(results: Results, reference: str, centers: Sequence[str], group: str)
     )
 
 
-def _above_filters(results: Results, reference: str, centers: Sequence[str]) -> dict[str, Any]:
+def _above_filters(results: Results, reference: str, centers: Sequence[str]) -> Aim:
     """Against the better filter of each center and dose, chosen after the fact: in the filters' favor."""
     differences: dict[tuple[str, str], list[float]] = {}
     for center, factor in results.doses():
@@ -94,7 +102,7 @@ def _above_filters(results: Results, reference: str, centers: Sequence[str]) -> 
     )
 
 
-def _above_baseline(results: Results, reference: str, centers: Sequence[str]) -> dict[str, Any]:
+def _above_baseline(results: Results, reference: str, centers: Sequence[str]) -> Aim:
     differences = {}
     for center in centers:
         mine, base = (results.patient_means(method, "psnr", [center]) for method in (reference, BASELINE))
@@ -112,10 +120,8 @@ def _above_baseline(results: Results, reference: str, centers: Sequence[str]) ->
     )
 
 
-def _lesions(
-    results: Results, reference: str, quantity: str, centers: Mapping[str, Sequence[str]]
-) -> dict[str, Any]:
-    """By group of centers, so that what is too low at known ones does not make up for what is too high at others."""
+def _lesions(results: Results, reference: str, quantity: str, centers: Mapping[str, Sequence[str]]) -> Aim:
+    """By group of centers, so that a negative bias at known ones does not cancel a positive one at others."""
     limit = LESION_BIAS[quantity]
     of = lambda chosen: results.lesion_biases(reference, quantity, chosen)
     means = [float(np.mean(values)) for chosen in centers.values() if (values := of(chosen))]
@@ -128,8 +134,8 @@ def _lesions(
     )
     spread = f"{each}; mean absolute {percent(float(np.mean(np.abs(every))), 1)}" if every else ""
     return _aim(
-        f"{reference}: bias of SUV{quantity} of lesions over 15 mm against full dose, at most {100 * limit:g} % "
-        "(the larger of known and unknown centers counts)",
+        f"{reference}: bias of SUV{quantity} of lesions over 15 mm against full dose, at most "
+        f"{100 * limit:g} % (the larger of known and unknown centers counts)",
         limit,
         max(means, key=abs, default=None),
         "fraction",
@@ -138,7 +144,7 @@ def _lesions(
     )
 
 
-def _real(scan: str, records: Sequence[Mapping[str, Any]], reference: str) -> list[dict[str, Any]]:
+def _real(scan: str, records: Sequence[RealResult], reference: str) -> list[Aim]:
     record = next((one for one in records if one["method"] == reference), None)
     if record is None:
         return []
@@ -155,7 +161,8 @@ def _real(scan: str, records: Sequence[Mapping[str, Any]], reference: str) -> li
             lambda reached: abs(reached) < BODY_PERCENT,
         ),
         _aim(
-            f"{scan}: SUVpeak of the tumours changes by less than {PEAK_PERCENT:g} % (the largest change counts)",
+            f"{scan}: SUVpeak of the tumours changes by less than {PEAK_PERCENT:g} % (the largest change "
+            "counts)",
             PEAK_PERCENT,
             None if worst is None else peaks[worst],
             "%",
@@ -180,6 +187,6 @@ def _by_center(values: Mapping[tuple[str, str], float]) -> dict[str, float]:
     return {center: float(np.mean(own)) for center, own in found.items()}
 
 
-def _mean(values: Any) -> float | None:
-    values = list(values)
-    return float(np.mean(values)) if values else None
+def _mean(values: Iterable[float]) -> float | None:
+    found = list(values)
+    return float(np.mean(found)) if found else None

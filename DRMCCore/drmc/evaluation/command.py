@@ -1,7 +1,7 @@
-"""The command `drmc evaluate CONFIG`: the table of a network beside filters and other networks, on unseen patients.
+"""The command `drmc evaluate CONFIG`: a network beside filters and other networks, on unseen patients.
 
 Writes table.md, evaluation.html, evaluation.json, results.csv and lesions.csv into the output folder of the
-configuration. What is done is kept there: the same command goes on where it was stopped.
+configuration. Finished cases are kept there: the same command continues where it was stopped.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace, reporter: Reporter) -> int:
-    """Prints the tables, and meanwhile what is under way; returns the exit code."""
+    """Evaluates and prints the tables; returns the exit code."""
     from drmc.denoising.staging import Claim
     from drmc.evaluation.config import EvaluationConfig
     from drmc.evaluation.estimators import Methods

@@ -22,9 +22,9 @@ _POSITIVE = {"not_empty": True, "above": 0}
 class Method:
     """One row of the table: a filter by its name, a network (`model`), or one network per center (`models`).
 
-    A specialist serves its own center. At a center that none was trained for, `unknown` says what stands in the table:
-    "mean", every specialist is applied and the mean of their results is given, what a hospital may expect that picks one
-    blindly; or "leave out".
+    A specialist serves its own center. `unknown` is what stands in the table at a center without a
+    specialist: "mean", the mean over the results of all specialists, which a hospital may expect that picks
+    one at random; or "leave out".
     """
 
     name: str
@@ -40,7 +40,7 @@ class Method:
 
 @dataclass(frozen=True)
 class RealScan:
-    """A real full-dose scan (`scan`: any form that drmc denoise takes) and a segmentation of its tumours."""
+    """A real full-dose scan (`scan`: any form that drmc denoise takes) and a segmentation of its tumors."""
 
     scan: str
     lesions: str | None = None
@@ -51,16 +51,17 @@ class RealScan:
 class EvaluationConfig:
     """What is compared, on what.
 
-    `dataset` holds the test patients (split `split`). `methods` are the rows beside the low dose, in order; `reference`
-    is the one that the others are tested against (default: "drmc", else the first network). The short form `model` is
-    the Gaussian filter and that model, named "drmc". Filters are tuned per center and dose on the patients of the split
-    `tuning_split` of `tuning_dataset`, by mean PSNR: the Gaussian over the widths `gaussian_fwhm_mm`; non-local means over
-    all combinations of `nlm_strength` (multiples of the noise level), `nlm_patch` and `nlm_reach` (voxels), on at most
-    `nlm_patients` patients, in slabs of `nlm_slab_mm` at a quarter, a half and three quarters of the body's height.
-    Centers without tuning patients get no filter row.
+    `dataset` holds the test patients (split `split`). `methods` are the rows beside the low dose, in order;
+    `reference` is the one that the others are tested against (default: "drmc", else the first network). The
+    short form `model` is the Gaussian filter and that model, named "drmc". Filters are tuned per center and
+    dose on the patients of the split `tuning_split` of `tuning_dataset`, by mean PSNR: the Gaussian over the
+    widths `gaussian_fwhm_mm`; non-local means over all combinations of `nlm_strength` (multiples of the noise
+    level), `nlm_patch` and `nlm_reach` (voxels), on at most `nlm_patients` patients, in slabs of
+    `nlm_slab_mm` at a quarter, a half and three quarters of the body's height. Centers without tuning
+    patients get no filter row.
 
-    `known_centers`: those that the reference was trained on; default: the patients that its card names. `real_scans` are
-    full-dose scans that the networks should leave as they are, but for the noise.
+    `known_centers`: those that the reference was trained on; default: the patients that its card names.
+    `real_scans` are full-dose scans that the networks should leave as they are, but for the noise.
     """
 
     dataset: str | None
@@ -91,9 +92,12 @@ class EvaluationConfig:
 
     @classmethod
     def read(cls, path: Path) -> EvaluationConfig:
-        """Reads a JSON file; relative folders and model files are taken from the file's folder, null is as left out.
+        """Reads a JSON file.
 
-        Raises InputError in one line.
+        Relative folders and model files are taken from the file's folder; null counts as left out.
+
+        Raises:
+            InputError: a key or value is wrong; one line says which.
         """
         values = read_json_object(path)
         if values.get("real_scans"):  # which may be all that is evaluated
@@ -115,7 +119,7 @@ class EvaluationConfig:
             raise InputError(f"two real scans are named '{twice[0]}': give each a 'name' of its own")
 
     def rows(self) -> tuple[Method, ...]:
-        """The methods, the short form written out; InputError where they do not go together."""
+        """The methods, the short form written out. Raises InputError where they contradict each other."""
         if not self.methods:
             return (
                 *[Method("gaussian")] * (self.tuning_dataset is not None),
@@ -160,7 +164,7 @@ def _resolved(values: dict[str, Any], folder: Path) -> dict[str, Any]:
 
 @contextmanager
 def _located(where: str) -> Iterator[None]:
-    """Says before an InputError where it is."""
+    """Adds the place to the message of an InputError."""
     with located(where):
         try:
             yield

@@ -12,7 +12,12 @@ import numpy as np
 
 from drmc.errors import InputError
 from drmc.evaluation.config import EvaluationConfig, Method
-from drmc.evaluation.filters import gaussian_filter, nonlocal_means, require_nonlocal_means
+from drmc.evaluation.filters import (
+    gaussian_filter,
+    nonlocal_means,
+    nonlocal_means_parameters,
+    require_nonlocal_means,
+)
 from drmc.imaging.geometry import Geometry
 from drmc.inference.denoiser import Denoiser
 from drmc.models.card import ModelEntry
@@ -23,37 +28,66 @@ Share = Callable[[float], None]
 
 
 @dataclass(frozen=True)
+class NetworkFile:
+    """A weight file, its checksum, and the device and precision that it is computed on and with."""
+
+    path: str
+    sha256: str
+    device: str
+    precision: str
+
+
+@dataclass(frozen=True)
 class Estimator:
     """One way to get an image from a low dose: `kind` low, full, gaussian, nlm or network.
 
-    `method` is the row that it belongs to; `center` whose specialist it is. `parameters` of a filter, `sha256` of a network
-    and its `precision` are what the image depends on; `model` is the weight file and `device` where it is computed.
+    `method` is the row that it belongs to, `center` the one whose specialist it is. A filter has
+    `parameters`, a network what is in `network`.
     """
 
     method: str
     kind: str
     parameters: Mapping[str, float] = field(default_factory=dict)
-    model: str | None = None
-    sha256: str | None = None
-    precision: str | None = None
-    device: str | None = None
+    network: NetworkFile | None = None
     center: str | None = None
+
+    @property
+    def sha256(self) -> str | None:
+        """Checksum of the network's weight file."""
+        return self.network.sha256 if self.network else None
 
     def depends_on(self) -> list[Any]:
         """What a stored result of it depends on beside the images; neither names nor places."""
-        return [self.kind, dict(self.parameters), self.sha256, self.precision]
+        precision = self.network.precision if self.network else None
+        return [self.kind, dict(self.parameters), self.sha256, precision]
 
     def estimate(
         self, low: np.ndarray, full: np.ndarray, geometry: Geometry, share: Share | None = None
     ) -> tuple[np.ndarray, str | None]:
-        """The image, SUV (z, y, x), and the device that a network ran on; `share` is told how much is done."""
+        """Applies it.
+
+        Args:
+            low: low dose, SUV (z, y, x).
+            full: full dose, on the same grid.
+            geometry: that grid.
+            share: called with the share (0 to 1) that is done.
+
+        Returns:
+            The image, SUV (z, y, x), and the device that a network ran on.
+        """
         if self.kind in ("low", "full"):
             return (low if self.kind == "low" else full), None
         if self.kind == "gaussian":
-            return gaussian_filter(low, geometry.spacing_zyx, **self.parameters), None
+            return gaussian_filter(low, geometry.spacing_zyx, self.parameters["fwhm_mm"]), None
         if self.kind == "nlm":
-            return nonlocal_means(low, geometry.spacing_zyx, **self.parameters, progress=share), None
-        denoiser = _denoiser(self.model, self.sha256, self.device, self.precision)
+            patch, reach, strength = nonlocal_means_parameters(self.parameters)
+            image = nonlocal_means(
+                low, geometry.spacing_zyx, patch=patch, reach=reach, strength=strength, progress=share
+            )
+            return image, None
+        if self.network is None:
+            raise ValueError(f"an estimator of kind '{self.kind}' has no network")
+        denoiser = _denoiser(self.network)
         tiles = (lambda done, total, left: share(done / total)) if share else None
         result = denoiser.denoise(low, geometry, progress=tiles)
         return low + result.residual, result.device
@@ -72,16 +106,17 @@ FULL = Estimator("full", "full")
 
 
 @lru_cache(maxsize=8)
-def _denoiser(path: str, sha256: str, device: str, precision: str) -> Denoiser:
-    network, tile = load_network(ModelEntry(Path(path).stem, Path(path), {}, sha256))
-    return Denoiser(network, tile, device=device, precision=precision)
+def _denoiser(file: NetworkFile) -> Denoiser:
+    path = Path(file.path)
+    network, tile = load_network(ModelEntry(path.stem, path, {}, file.sha256))
+    return Denoiser(network, tile, device=file.device, precision=file.precision)
 
 
 class Methods:
     """The methods of a configuration with their models found, verified and once read.
 
-    `entries`: model by method, or by method and center for specialists. `device_name` and `precision`: what networks
-    are computed on and with. InputError where a model, a package or a device is missing.
+    `entries`: model by method, or by method and center for specialists. `device_name` and `precision`: what
+    networks are computed on and with. Raises InputError where a model, a package or a device is missing.
     """
 
     def __init__(self, config: EvaluationConfig):
@@ -127,17 +162,14 @@ class Methods:
             Estimator(
                 method.name,
                 "network",
-                model=str(entry.path),
-                sha256=entry.sha256,
-                precision=self.precision,
-                device=self.device,
+                network=NetworkFile(str(entry.path), entry.sha256, self.device, self.precision),
                 center=trained_on,
             )
             for trained_on, entry in entries.items()
         ]
 
     def estimators(self, center: str, filters: Mapping[str, Mapping[str, float]]) -> list[Estimator]:
-        """All of a center, low dose first and full dose last; `filters`: the parameters that were chosen for it."""
+        """All of a center, low dose first and full dose last; `filters`: the parameters chosen for it."""
         found = [LOW]
         for method in self.rows:
             if not method.is_filter:

@@ -30,8 +30,10 @@ def gain_svg(
     paint: Mapping[str, str],
     attainable: float,
 ) -> str:
-    """Gain in PSNR of every patient of a center at one dose, by method; a line at the mean, a dashed one at what is
-    attainable."""
+    """Gain in PSNR of every patient of a center at one dose, by method.
+
+    A line marks the mean, a dashed one the attainable gain, in dB.
+    """
     found = {m: results.patient_means(m, "psnr_gain", [center], factor) for m in methods}
     values = [value for patients in found.values() for value in patients.values()]
     low, high = min([0.0, *values]), 1.08 * max([0.1, attainable, *values])
@@ -56,7 +58,7 @@ def gain_svg(
 def lesion_svg(
     results: Results, quantity: str, methods: Sequence[str], paint: Mapping[str, str], limit: float
 ) -> str:
-    """Signed difference of every lesion from full dose against its diameter, by method; the band is the aim."""
+    """Signed difference of every lesion from full dose over its diameter, by method; the band is the aim."""
     points = [
         (lesion["diameter_mm"], 100 * lesion["full"][quantity], method, f"{case}, lesion {lesion['lesion']}")
         for (_, case, _, _, method), lesions in results.lesions.items()
@@ -68,9 +70,8 @@ def lesion_svg(
         return ""
     widest = max(LARGE_MM * 1.3, *(point[0] for point in points)) * 1.05
     ordered = sorted(abs(point[1]) for point in points)
-    reach = max(
-        20.0, 1.1 * ordered[math.ceil(0.98 * len(ordered)) - 1]
-    )  # a few beyond do not press the others flat
+    # A few outliers do not set the scale of all.
+    reach = max(20.0, 1.1 * ordered[math.ceil(0.98 * len(ordered)) - 1])
     plot = Plot(f"{SHORT[quantity]} of the lesions", (0.0, widest), (-reach, reach))
     marks = {mark: f"{mark:g}" for mark in ticks(0, widest)}
     plot.axes(marks, ticks(-reach, reach), "diameter [mm]", "difference from full dose [%]")
@@ -81,8 +82,8 @@ def lesion_svg(
     )
     plot.line([(0.0, 0.0), (widest, 0.0)], "currentColor", width=1)
     for diameter, difference, method, name in sorted(points, key=lambda point: -methods.index(point[2])):
-        held = max(-reach, min(reach, difference))
+        clipped = max(-reach, min(reach, difference))
         title = f"{name}, {diameter:.0f} mm, {method}: {difference:+.1f} %"
-        plot.dot(diameter, held, paint[method], title, radius=3)
+        plot.dot(diameter, clipped, paint[method], title, radius=3)
     plot.legend([(method, paint[method]) for method in methods])
     return plot.svg(f"Difference of {SHORT[quantity]} from full dose against the lesions' diameter")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -26,7 +26,7 @@ def gaussian_filter(suv_zyx: np.ndarray, spacing_zyx: Sequence[float], fwhm_mm: 
 
 
 def require_nonlocal_means() -> Callable[..., np.ndarray]:
-    """scikit-image's filter; InputError where that package is not installed."""
+    """The filter of scikit-image. Raises InputError where that package is not installed."""
     try:
         from skimage.restoration import denoise_nl_means
     except ImportError:
@@ -35,6 +35,11 @@ def require_nonlocal_means() -> Callable[..., np.ndarray]:
             "or leave 'nlm' out of the methods"
         ) from None
     return denoise_nl_means
+
+
+def nonlocal_means_parameters(parameters: Mapping[str, float]) -> tuple[int, int, float]:
+    """Patch and reach [voxels] and strength, as a configuration and a grid name them."""
+    return int(parameters["patch"]), int(parameters["reach"]), parameters["strength"]
 
 
 def nonlocal_means(
@@ -48,9 +53,10 @@ def nonlocal_means(
 ) -> np.ndarray:
     """Non-local means (Buades et al. 2005; scikit-image's fast form) in 3D on the scan's own grid.
 
-    Patches of `patch` voxels (odd) a side are compared with those up to `reach` voxels away along each axis; `strength` is
-    the decay h in multiples of `noise_level`. Only the box around the body is filtered, a few slices at a time with the
-    margin that they need: the result is that of the whole box. `progress` is told the share that is done.
+    Patches of `patch` voxels (odd) a side are compared with those up to `reach` voxels away along each axis;
+    `strength` is the decay h in multiples of `noise_level`. Only the box around the body is filtered, a few
+    slices at a time with the margin that they need: the result is that of the whole box. `progress` is called
+    with the share that is done.
     """
     body = body_mask(suv_zyx, spacing_zyx)
     box = bounding_box(body)
@@ -71,7 +77,7 @@ def nonlocal_means_slices(
     slices: slice | None = None,
     progress: Callable[[float], None] | None = None,
 ) -> np.ndarray:
-    """Non-local means of some slices (all by default) of an image, seen with what lies around them.
+    """Non-local means of some slices (all by default) of an image, with the voxels around them as context.
 
     `decay` is scikit-image's h, in the image's units; 0 returns the image.
     """

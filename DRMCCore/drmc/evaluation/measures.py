@@ -1,4 +1,4 @@
-"""What is measured in one image of a patient, against the full-dose image and, where there is one, the truth."""
+"""What is measured in one image of a patient, against full dose and, where it is known, the truth."""
 
 from __future__ import annotations
 
@@ -20,20 +20,18 @@ from drmc.imaging.resampling import resample_to_grid
 from drmc.measures.bias import BIAS_QUANTITIES, lesion_bias
 from drmc.measures.lesions import lesion_table
 from drmc.measures.metrics import SUV_RANGE, nrmse, psnr, ssim
+from drmc.measures.rows import LesionRow
 from drmc.segments.reading import read_segments
 from drmc.segments.segment import Segment
 from drmc.simulation.liver import inside_liver
 
-LARGE_MM = 15.0  # lesions over this diameter are those that the aims speak of
+LARGE_MM = 15.0  # the aims are about lesions over this diameter
 BEFORE, REFERENCE = "original", "reference"  # the stages of the lesion table
 
 
 @dataclass
 class Pair:
-    """One patient at one dose: low and full dose as SUV (z, y, x), and what the images are measured with.
-
-    InputError where the images do not lie on one grid, or no body is seen.
-    """
+    """One patient at one dose: low and full dose as SUV (z, y, x), and what the images are measured with."""
 
     case: Case
     low: np.ndarray
@@ -43,14 +41,24 @@ class Pair:
 
     @classmethod
     def read(cls, case: Case, factor: float, *, simulated: bool) -> Pair:
-        """Reads a case at a dose reduction factor; only a simulated one has organs and a truth that are used."""
+        """Reads a case at a dose reduction factor.
+
+        Args:
+            case: the patient.
+            factor: the dose reduction factor of the low dose.
+            simulated: organs and truth are used; those of real patients are not.
+
+        Raises:
+            InputError: an image cannot be read, the images do not lie on one grid, or no body is seen.
+        """
         low, full = case.read(case.low[factor]), case.read(case.full)
         if not low.geometry.matches(full.geometry):
             raise InputError(f"case {case.case_id}: low and full dose lie on different grids")
         pair = cls(case, low.suv_array(), full.suv_array(), full.geometry, simulated)
         if not pair.body.any():
             raise InputError(
-                f"case {case.case_id}: the full-dose image shows no body (nothing above SUV {LEAST_BODY_SUV:g})"
+                f"case {case.case_id}: the full-dose image shows no body (nothing above SUV "
+                f"{LEAST_BODY_SUV:g})"
             )
         return pair
 
@@ -101,19 +109,23 @@ class Pair:
         return mask if mask.any() else None
 
     @cached_property
-    def tables(self) -> dict[str, list[dict[str, Any]]]:
+    def tables(self) -> dict[str, list[LesionRow]]:
         """Lesion tables of what the images are compared with: full dose, and truth where it is known."""
         found = {"full": self._table(REFERENCE, self.full)}
         if self.truth is not None:
             found["truth"] = self._table(REFERENCE, self.truth)
         return found
 
-    def _table(self, stage: str, image: np.ndarray) -> list[dict[str, Any]]:
+    def _table(self, stage: str, image: np.ndarray) -> list[LesionRow]:
         return lesion_table(self.case.case_id, self.segments, {stage: image}, self.geometry)
 
     def metrics(self, estimate: np.ndarray) -> dict[str, float]:
-        """PSNR, NRMSE, SSIM inside the body on the scan's own grid, PSNR on the network's grid (SUV, range 20, unclipped);
-        mean SUV of the body relative to low and full dose; coefficient of variation in the liver."""
+        """The measures of an image, SUV (z, y, x), by name.
+
+        Inside the body on the scan's own grid PSNR [dB], NRMSE and SSIM (SUV, range 20, unclipped), PSNR on
+        the network's grid; relative change of the body's mean SUV from low and full dose; coefficient of
+        variation in the liver, where that is known.
+        """
         full_2mm, body_2mm = self.on_grid
         mean = float(estimate[self.body].mean(dtype=np.float64))
         found = {
@@ -133,25 +145,30 @@ class Pair:
         return {} if self.liver is None else {"liver_cov": variation(estimate, self.liver)}
 
     def lesions(self, estimate: np.ndarray) -> list[dict[str, Any]]:
-        """Per lesion: name, diameter of the sphere of its volume [mm], SUVmean, SUVmax and SUVpeak, and their signed
-        relative differences from full dose (`full`) and truth (`truth`, where it is known)."""
+        """The lesions in an image, SUV (z, y, x), one record each.
+
+        `lesion` (its name), `diameter_mm` of the sphere of its volume, `suv_mean`, `suv_max`, `suv_peak`, and
+        their signed relative differences from full dose (`full`) and, where it is known, from the truth
+        (`truth`).
+        """
         rows = self._table(BEFORE, estimate)
         found = {
             row["segment"]: {
                 "lesion": row["segment"],
-                "diameter_mm": sphere_diameter(row["volume_ml"]),
+                "diameter_mm": sphere_diameter(row["volume_ml"] or 0.0),
                 **{quantity: row[quantity] for quantity in BIAS_QUANTITIES.values()},
             }
             for row in rows
         }
         for against, table in self.tables.items():
             for entry in lesion_bias([*rows, *table])["lesions"]:
-                found[entry["segment"]][against] = {q: entry[f"signed_{q}"] for q in BIAS_QUANTITIES}
+                signed = dict(entry)
+                found[entry["segment"]][against] = {q: signed[f"signed_{q}"] for q in BIAS_QUANTITIES}
         return list(found.values())
 
 
 def lesion_metrics(lesions: Sequence[Mapping[str, Any]]) -> dict[str, float]:
-    """B_mean, B_max and B_peak of a patient (mean over lesions of the absolute differences from full dose)."""
+    """B_mean, B_max and B_peak: mean over a patient's lesions of the absolute differences from full dose."""
     found = {}
     for quantity in BIAS_QUANTITIES:
         values = biases(lesions, quantity, larger_than_mm=0.0)
@@ -167,7 +184,10 @@ def biases(
     against: str = "full",
     larger_than_mm: float = LARGE_MM,
 ) -> list[float]:
-    """Signed relative differences of a quantity (mean, max, peak) of the lesions over a diameter, where defined."""
+    """Signed relative differences of a quantity (mean, max, peak) of the lesions over a diameter.
+
+    Lesions without a defined difference are left out.
+    """
     values = [
         lesion[against][quantity]
         for lesion in lesions

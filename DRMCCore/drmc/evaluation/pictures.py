@@ -19,10 +19,10 @@ _TALLEST, _FINEST_MM = 300, 1.5
 
 
 def pictures(image: np.ndarray, pair: Pair) -> dict[str, str]:
-    """Maximum-intensity projection and slice through the center of the full dose's uptake, coronal, cut to the body.
+    """Coronal projection and slice through the center of the full dose's uptake, cut to the body.
 
-    Head up, patient's right on the left, square pixels, inverted gray on one scale for all images of the patient; as data
-    addresses under `VIEWS`.
+    Head up, patient's right on the left, square pixels, inverted gray on one scale for all images of the
+    patient; as data addresses under `VIEWS`.
     """
     direction = pair.geometry.direction
     spacing = anatomical_spacing(pair.geometry.spacing_zyx, direction)

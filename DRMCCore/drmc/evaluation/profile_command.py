@@ -1,9 +1,9 @@
 """The command `drmc profile MODEL DATASET`: which experts a network uses at each training center.
 
-Every low-dose image of the split goes whole through the denoiser; the mean gates over its body make the profile of
-its center. With --card they go into the model's card (NAME.json), and `drmc denoise` then says to which center a
-scan's routing is nearest, and when it is unlike all of them. What is measured, and how far is far: the head of
-drmc/routing_profiles.py.
+Every low-dose image of the split goes whole through the denoiser; the mean gates over its body make the
+profile of its center. With --card they go into the model's card (NAME.json), and `drmc denoise` then says to
+which center a scan's routing is nearest, and when it is unlike all of them. What is measured, and how far is
+far: the head of drmc/routing_profiles.py.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 
 from drmc.datasets.manifest import SPLITS, read_manifest, select
 from drmc.errors import InputError
+from drmc.runtime.arguments import add_network_arguments
 from drmc.runtime.progress import Reporter, add_progress_argument
 
 if TYPE_CHECKING:
@@ -36,10 +37,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--centers", metavar="C1,C2", help="centers to measure (default: those that the model was trained on)"
     )
     parser.add_argument("--card", action="store_true", help="write the profiles into the model's card")
-    parser.add_argument("--device", default="auto", help="auto, cpu, cuda or mps (default auto)")
-    parser.add_argument(
-        "--precision", choices=("auto", "fp32", "bf16"), default="auto", help="as in drmc denoise"
-    )
+    add_network_arguments(parser)
     parser.add_argument("--json", action="store_true", help="print the profiles as JSON")
     add_progress_argument(parser)
 
@@ -79,21 +77,24 @@ def run(arguments: argparse.Namespace, reporter: Reporter) -> int:
 
 
 def _centers(arguments: argparse.Namespace, entry: ModelEntry, manifest: list[Case]) -> tuple[str, ...]:
-    """The centers asked for, else those of the split that the card says the model was trained on, else all."""
+    """The centers of --centers, else those of the split that the model's card names, else all of it."""
     if arguments.centers:
         return tuple(name for part in arguments.centers.split(",") if (name := part.strip()))
     found = {case.center for case in manifest if case.split == arguments.split}
     training = entry.card.get("training")
-    trained = training.get("patients") if isinstance(training, dict) else None
-    names = tuple(sorted(found & set(trained) if isinstance(trained, dict) else found))
+    patients = training.get("patients") if isinstance(training, dict) else None
+    trained = set(patients) if isinstance(patients, dict) else found
+    names = tuple(sorted(found & trained))
     if not names:
-        which = "" if not found else f" of the centers that the model was trained on ({', '.join(trained)})"
+        which = (
+            f" of the centers that the model was trained on ({', '.join(patients or ())})" if found else ""
+        )
         raise InputError(f"{arguments.dataset}: has no patient in the split '{arguments.split}'{which}")
     return names
 
 
 def measure(cases: list[Case], denoiser: Denoiser, reporter: Reporter) -> list[ScanGates]:
-    """The mean gates of every low-dose image of these cases, one after the other; a scan without body is left out."""
+    """The mean gates of every low-dose image of these cases; a scan without a body is left out."""
     from drmc.measures.routing_profiles import ScanGates, body_gates
 
     todo = [(case, factor) for case in cases for factor in sorted(case.low)]

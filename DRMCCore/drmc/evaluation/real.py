@@ -12,30 +12,34 @@ from drmc.errors import InputError
 from drmc.evaluation.config import RealScan
 from drmc.evaluation.estimators import Estimator
 from drmc.evaluation.measures import variation
+from drmc.evaluation.records import RealRecord
 from drmc.imaging.body import LEAST_BODY_SUV, body_mask
 from drmc.imaging.geometry import Geometry
 from drmc.imaging.smoothing import smooth
 from drmc.measures.lesions import lesion_table
+from drmc.measures.rows import Quantity
 from drmc.pages.views import anatomical_spacing, to_anatomical
 from drmc.pet.reading import read_volume
 from drmc.pet.volume import PETVolume
 from drmc.segments.reading import read_segments
+from drmc.segments.segment import Segment
 from drmc.simulation.liver import LESION_MARGIN_MM, find_liver
 
-QUANTITIES = ("suv_mean", "suv_max", "suv_peak")
+QUANTITIES: tuple[Quantity, ...] = ("suv_mean", "suv_max", "suv_peak")
 
 
 def measure_real_scan(
     scan: RealScan, estimators: Sequence[Estimator], share: Callable[[float], None]
-) -> list[dict[str, Any]]:
+) -> list[RealRecord]:
     """What each network changes in a scan.
 
-    Per network: change of the body's mean SUV, of SUVmean, SUVmax and SUVpeak of every segment [%]; coefficient of variation
-    in the liver before and after (None where no liver is found, e.g. in a scan of the brain); seconds and device.
+    Per network: change of the body's mean SUV, of SUVmean, SUVmax and SUVpeak of every segment [%];
+    coefficient of variation in the liver before and after (None where no liver is found, e.g. in a scan of
+    the brain); seconds and device.
     """
     volume = read_volume(scan.scan)
     suv, geometry = volume.suv_array(), volume.geometry
-    segments = []
+    segments: list[Segment] = []
     if scan.lesions is not None:
         segments, _ = read_segments(scan.lesions, geometry, volume.frame_of_reference, volume.series_uid)
     body = body_mask(suv, geometry.spacing_zyx)
@@ -45,7 +49,7 @@ def measure_real_scan(
         )
     liver = _liver(suv, geometry, [segment.mask for segment in segments])
     before = None if liver is None else variation(_standing(suv, geometry), liver)
-    records = []
+    records: list[RealRecord] = []
     for done, estimator in enumerate(estimators):
         start = time.monotonic()
         part = lambda inner, done=done: share((done + 0.9 * inner) / len(estimators))

@@ -10,6 +10,7 @@ from drmc.evaluation.aims import LESION_BIAS
 from drmc.evaluation.figures import colors, gain_svg, lesion_svg
 from drmc.evaluation.paired_tests import PRIMARY, star
 from drmc.evaluation.pictures import VIEWS
+from drmc.evaluation.records import Aim, CasePictures, EvaluationResult, RealResult, Tuning
 from drmc.evaluation.results import Results
 from drmc.evaluation.tables import (
     LESION_NAMES,
@@ -35,17 +36,24 @@ main { max-width: 1400px; } .figures { display: flex; flex-wrap: wrap; gap: 12px
 .figures svg { max-width: 560px; flex: 1 1 420px; }
 .pictures { display: flex; flex-wrap: wrap; gap: 10px 14px; margin-bottom: 14px; }
 .pictures figure { margin: 0; } .pictures div { display: flex; gap: 3px; }
-.pictures img { display: block; border: 1px solid var(--line); max-height: 230px; max-width: 250px; width: auto;
+.pictures img { display: block; border: 1px solid var(--line); \
+max-height: 230px; max-width: 250px; width: auto;
   height: auto; background: #fff; }
-tr.group td { border-top: 1.5px solid var(--line); } td.wide { white-space: normal; text-align: left; min-width: 220px; }
-.main table { font-size: 13px; } .main td, .main th { padding: 3px 5px; } tr.reference td { font-weight: 650; } .pass { color: var(--series-2); font-weight: 650; }
+tr.group td { border-top: 1.5px solid var(--line); } \
+td.wide { white-space: normal; text-align: left; min-width: 220px; }
+.main table { font-size: 13px; } .main td, .main th { padding: 3px 5px; } \
+tr.reference td { font-weight: 650; } .pass { color: var(--series-2); font-weight: 650; }
 """
 
 
-def evaluation_html(
-    result: Mapping[str, Any], results: Results, pictures: Sequence[Mapping[str, Any]]
-) -> str:
-    """The whole page from what evaluation.json holds, the results in long form and the pictures of some patients."""
+def evaluation_html(result: EvaluationResult, results: Results, pictures: Sequence[CasePictures]) -> str:
+    """The whole page.
+
+    Args:
+        result: the content of evaluation.json.
+        results: the results in long form.
+        pictures: of some patients.
+    """
     data = "Simulated data. " * (result["data"] == "simulated")
     cards = [
         section("What was measured", _facts(result)),
@@ -66,7 +74,7 @@ def evaluation_html(
     )
 
 
-def _facts(result: Mapping[str, Any]) -> str:
+def _facts(result: EvaluationResult) -> str:
     known = result["known_centers"]
     patients = ", ".join(f"{center} {n}" for center, n in result["patients"].items())
     entries = [
@@ -87,18 +95,18 @@ def _facts(result: Mapping[str, Any]) -> str:
 
 
 def _models(method: Mapping[str, Any]) -> str:
-    said = [
+    lines = [
         f"{escape(model['center'] + ': ') if model['center'] else ''}{escape(model['name'])} "
         f"<code>{model['sha256']}</code>"
         for model in method.get("models", [])
     ]
     if "unknown_centers" in method:
         mean = method["unknown_centers"] == "mean"
-        said.append("at other centers: " + ("mean over all specialists" if mean else "left out"))
-    return "<br>".join(said)
+        lines.append("at other centers: " + ("mean over all specialists" if mean else "left out"))
+    return "<br>".join(lines)
 
 
-def _tuning(tuning: Mapping[str, Any] | None) -> str:
+def _tuning(tuning: Tuning | None) -> str:
     if tuning is None:
         return ""
     lines = []
@@ -109,23 +117,26 @@ def _tuning(tuning: Mapping[str, Any] | None) -> str:
         lines.append(
             "<tr>"
             + "".join(f'<td class="text">{escape(cell)}</td>' for cell in cells)
-            + f'<td class="text">{escape(plain(choice["parameters"]))}</td><td>{number(choice["psnr"], 2)}</td>'
+            + f'<td class="text">{escape(plain(choice["parameters"]))}</td>'
+            f"<td>{number(choice['psnr'], 2)}</td>"
             f'<td>{choice["patients"]}</td><td class="wide">{escape(edge)}</td></tr>'
         )
     head = "".join(f'<th class="text">{name}</th>' for name in ("Center", "DRF", "Filter", "Chosen"))
     head += '<th>PSNR [dB]</th><th>Tuning patients</th><th class="text">Note</th>'
     rules = "; ".join(f"{escape(tuning[name])}" for name in ("rule", "gaussian", "nlm"))
-    return f'<details><summary>Parameters of the filters</summary>{table(head, lines)}<p class="note">{rules}.</p></details>'
+    content = f'{table(head, lines)}<p class="note">{rules}.</p>'
+    return f"<details><summary>Parameters of the filters</summary>{content}</details>"
 
 
-def _aims(aims: Sequence[Mapping[str, Any]]) -> str:
+def _aims(aims: Sequence[Aim]) -> str:
     outcomes = {
         True: '<td class="pass">pass</td>',
         False: '<td class="beyond">miss</td>',
         None: "<td>not assessed</td>",
     }
     lines = [
-        f'<tr><td class="wide">{escape(aim["aim"])}</td><td>{reached(aim) or "–"}</td>{outcomes[aim["passed"]]}'
+        f'<tr><td class="wide">{escape(aim["aim"])}</td>'
+        f"<td>{reached(aim) or '–'}</td>{outcomes[aim['passed']]}"
         f'<td class="wide">{escape(aim["detail"])}</td></tr>'
         for aim in aims
     ]
@@ -133,17 +144,17 @@ def _aims(aims: Sequence[Mapping[str, Any]]) -> str:
     return table(head, lines)
 
 
-def _main(result: Mapping[str, Any]) -> str:
+def _main(result: EvaluationResult) -> str:
     if not result["table"]:
         return ""
-    said, lines, place = result["comparisons"], [], None
+    comparisons, lines, place = result["comparisons"], [], None
     for record in [*result["table"], *result["pooled"]]:
         group = record.get("center") or record["group"]
         dose = f"{record['dose_reduction_factor']:g}" if "center" in record else ""
         kinds = ["group"] * ((group, dose) != place) + ["reference"] * (
             record["method"] == result["reference"]
         )
-        name = record.get("label", record["method"]) + star(said, group, record["method"])
+        name = record.get("label", record["method"]) + star(comparisons, group, record["method"])
         texts = [group_name(group) if (group, dose) != place else "", dose, name]
         place = (group, dose)
         cells = "".join(f'<td class="text">{escape(text)}</td>' for text in texts)
@@ -157,7 +168,7 @@ def _main(result: Mapping[str, Any]) -> str:
     return numbers + f'<p class="note">{escape(MAIN_NOTE.format(psnr=result["psnr"]))}</p>'
 
 
-def _gains(result: Mapping[str, Any], results: Results) -> str:
+def _gains(result: EvaluationResult, results: Results) -> str:
     methods = [method for method in results.methods() if method not in ("low", "full")]
     paint = colors(methods, result["reference"])
     figures = [
@@ -166,11 +177,14 @@ def _gains(result: Mapping[str, Any], results: Results) -> str:
     ]
     if not figures:
         return ""
-    note = "A dot is a patient, the bar their mean; the dashed line is 10 log10(DRF), which no method exceeds in expectation."
+    note = (
+        "A dot is a patient, the bar their mean; the dashed line is 10 log10(DRF), which no method exceeds "
+        "in expectation."
+    )
     return f'<div class="figures">{"".join(figures)}</div><p class="note">{note}</p>'
 
 
-def _lesions(result: Mapping[str, Any], results: Results) -> str:
+def _lesions(result: EvaluationResult, results: Results) -> str:
     methods = [method for method in results.methods() if method not in ("low", "full")]
     methods = sorted(methods, key=lambda method: method != result["reference"])
     paint = colors(methods, result["reference"])
@@ -180,13 +194,14 @@ def _lesions(result: Mapping[str, Any], results: Results) -> str:
     if not any(figures):
         return ""
     note = (
-        "A dot is a lesion in the same segment on both images; lesions beyond the picture lie on its edge. The gray band is "
-        "the aim for the mean of lesions over 15 mm. The full-dose image is noisy too. All lesions: lesions.csv."
+        "A dot is a lesion in the same segment on both images; lesions beyond the picture lie on its edge. "
+        "The gray band is the aim for the mean of lesions over 15 mm. The full-dose image is noisy too. All "
+        "lesions: lesions.csv."
     )
     return f'<div class="figures">{"".join(figures)}</div><p class="note">{note}</p>'
 
 
-def _comparisons(result: Mapping[str, Any]) -> str:
+def _comparisons(result: EvaluationResult) -> str:
     lines = [
         f'<tr><td class="text">{escape(group_name(record["group"]))}</td><td class="text">'
         f"{escape(record['method'])}{'*' * record['significant']}</td><td>{record['n']}</td>"
@@ -197,16 +212,16 @@ def _comparisons(result: Mapping[str, Any]) -> str:
     ]
     if not lines:
         return ""
-    head = '<th class="text">Centers</th><th class="text">Against</th><th>n</th><th>Median difference in PSNR [dB]</th>'
-    head += "<th>p</th><th>p (Holm)</th><th>Smallest p possible</th>"
+    head = '<th class="text">Centers</th><th class="text">Against</th><th>n</th>'
+    head += "<th>Median difference in PSNR [dB]</th><th>p</th><th>p (Holm)</th><th>Smallest p possible</th>"
     return table(head, lines) + "".join(f'<p class="note">{escape(rule)}</p>' for rule in result["tests"])
 
 
-def _real(scans: Mapping[str, Sequence[Mapping[str, Any]]]) -> str:
+def _real(scans: Mapping[str, Sequence[RealResult]]) -> str:
     lines = []
     for scan, records in scans.items():
         for record in records:
-            before, after = (number(record[f"liver_cov_{when}"], 3) for when in ("before", "after"))
+            before, after = number(record["liver_cov_before"], 3), number(record["liver_cov_after"], 3)
             for lesion in record["lesions"] or [{"lesion": "–"}]:
                 texts = (scan, record["method"], lesion["lesion"])
                 cells = "".join(f'<td class="text">{escape(text)}</td>' for text in texts)
@@ -222,11 +237,14 @@ def _real(scans: Mapping[str, Sequence[Mapping[str, Any]]]) -> str:
     head += "".join(
         f"<th>{name}</th>" for name in ("Body mean", "SUVmean", "SUVmax", "SUVpeak", "Liver COV", "Seconds")
     )
-    note = "Changes from the full-dose scan to the same scan after the network. Liver COV: inside the liver as found in the scan."
+    note = (
+        "Changes from the full-dose scan to the same scan after the network. Liver COV: inside the liver as "
+        "found in the scan."
+    )
     return table(head, lines) + f'<p class="note">{note}</p>'
 
 
-def _pictures(patients: Sequence[Mapping[str, Any]]) -> str:
+def _pictures(patients: Sequence[CasePictures]) -> str:
     parts = []
     for patient in patients:
         figures = "".join(
@@ -241,8 +259,9 @@ def _pictures(patients: Sequence[Mapping[str, Any]]) -> str:
     if not parts:
         return ""
     note = (
-        "The first patient of each center: coronal maximum-intensity projection, and slice through the center of the uptake. "
-        "White is SUV 0; black is SUV 7 and above in bodies, 12 in brains. Patient’s right on the left, head up."
+        "The first patient of each center: coronal maximum-intensity projection, and slice through the "
+        "center of the uptake. White is SUV 0; black is SUV 7 and above in bodies, 12 in brains. Patient’s "
+        "right on the left, head up."
     )
     return "".join(parts) + f'<p class="note">{note}</p>'
 

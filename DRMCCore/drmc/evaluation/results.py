@@ -1,4 +1,4 @@
-"""The results in long form, and their means: over patients, per center and dose, and over groups of centers."""
+"""The results in long form, and their means over patients: per center and dose, and per group of centers."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ import numpy as np
 from drmc.datasets.manifest import Case
 from drmc.evaluation.estimators import Estimator
 from drmc.evaluation.measures import biases, lesion_metrics
+from drmc.evaluation.records import CaseRecord, Summary
 from drmc.measures.metrics import attainable_gain_db, share_of_attainable
 
 MEANS = (
@@ -24,7 +25,7 @@ GROUPS = ("known", "unknown")
 
 @dataclass(frozen=True)
 class Row:
-    """One result in long form; `value` in dB for PSNR and its gain, a fraction for shares, changes and biases."""
+    """One result in long form; `value` in dB for PSNR and its gain, else a fraction."""
 
     center: str
     case: str
@@ -42,16 +43,17 @@ class Results:
     rows: list[Row] = field(default_factory=list)
     lesions: dict[tuple[str, str, str, float, str], list[dict[str, Any]]] = field(default_factory=dict)
 
-    def add(self, case: Case, factor: float, found: Sequence[tuple[Estimator, Mapping[str, Any]]]) -> None:
+    def add(self, case: Case, factor: float, found: Sequence[tuple[Estimator, CaseRecord]]) -> None:
         """Adds what was measured of a case at one dose; several networks of one method give their mean."""
-        methods: dict[str, list[Mapping[str, Any]]] = {}
+        methods: dict[str, list[CaseRecord]] = {}
         for estimator, record in found:
             methods.setdefault(estimator.method, []).append(record)
         place = (case.center, case.case_id, case.patient, factor)
         before = _mean_of([record["metrics"] for record in methods["low"]])
         for method, records in methods.items():
             lesions = _mean_lesions([record["lesions"] for record in records])
-            self.lesions[(*place, method)] = lesions
+            key = (*place, method)
+            self.lesions[key] = lesions
             metrics = _mean_of([record["metrics"] for record in records])
             for grid in ("psnr", "psnr_2mm"):
                 if metrics.get(grid) is not None and before.get(grid) is not None:
@@ -74,7 +76,7 @@ class Results:
     def patient_means(
         self, method: str, metric: str, centers: Iterable[str], factor: float | None = None
     ) -> dict[tuple[str, str], float]:
-        """(center, patient) -> mean over the patient's cases and doses: a patient at several doses counts once."""
+        """Mean over a patient's cases and doses, by (center, patient): each patient counts once."""
         values: dict[tuple[str, str], list[float]] = defaultdict(list)
         wanted = set(centers)
         for row in self.rows:
@@ -100,19 +102,18 @@ class Results:
             for value in biases(lesions, quantity, against=against)
         ]
 
-    def summary(
-        self, method: str, centers: Sequence[str], factor: float | None = None
-    ) -> dict[str, Any] | None:
-        """Means over patients of `MEANS`, spread of the gain, and of lesions over 15 mm; None without patients.
+    def summary(self, method: str, centers: Sequence[str], factor: float | None = None) -> Summary | None:
+        """Means over patients of `MEANS`, spread of the gain, and biases of lesions over 15 mm.
 
-        `bias_mean`, `bias_peak`: mean over lesions of (SUV - SUV of the full dose) / SUV of the full dose; `truth_bias_*`
-        the same against the truth of simulated patients, small lesions' loss by blur included.
+        None without patients.
+        `bias_mean`, `bias_peak`: mean over lesions of (SUV - SUV of the full dose) / SUV of the full dose;
+        `truth_bias_*` the same against the truth of simulated patients, small lesions' loss by blur included.
         """
         means = {metric: self.patient_means(method, metric, centers, factor) for metric in MEANS}
         if not means["psnr"]:
             return None
         gains = list(means["psnr_gain"].values())
-        record: dict[str, Any] = {"method": method, "patients": len(means["psnr"])}
+        record: Summary = {"method": method, "patients": len(means["psnr"])}
         record |= {metric: float(np.mean(list(v.values()))) if v else None for metric, v in means.items()}
         record["psnr_gain_sd"] = float(np.std(gains, ddof=1)) if len(gains) > 1 else None
         record["lesions"] = len(self.lesion_biases(method, "mean", centers, factor))
@@ -125,8 +126,8 @@ class Results:
 
 def table(
     results: Results, known: Sequence[str] | None, labels: Mapping[tuple[str, float, str], str] | None = None
-) -> list[dict[str, Any]]:
-    """One record per center, dose reduction factor and method: `Results.summary`, the attainable gain, the label."""
+) -> list[Summary]:
+    """`Results.summary`, attainable gain and label of every center, dose reduction factor and method."""
     records = []
     for center, factor in results.doses():
         for method in results.methods():
@@ -146,7 +147,10 @@ def table(
 
 
 def groups(centers: Iterable[str], known: Sequence[str] | None) -> dict[str, list[str]]:
-    """The centers by group: known and unknown ones, or all where nothing says which are known; empty ones left out."""
+    """The centers by group, `known` and `unknown`, or `all` where nothing states which are known.
+
+    Empty groups are left out.
+    """
     every = sorted(set(centers))
     if known is None:
         return {"all": every}
@@ -154,7 +158,7 @@ def groups(centers: Iterable[str], known: Sequence[str] | None) -> dict[str, lis
     return {name: found for name, found in parted.items() if found}
 
 
-def pooled(results: Results, known: Sequence[str] | None) -> list[dict[str, Any]]:
+def pooled(results: Results, known: Sequence[str] | None) -> list[Summary]:
     """One record per group of centers and method; every patient counts alike."""
     records = []
     for group, centers in groups((center for center, _ in results.doses()), known).items():

@@ -1,9 +1,10 @@
-"""The comparison on unseen patients, and of real full-dose scans: from the configuration to the files of the result."""
+"""The comparison on unseen patients and of real full-dose scans: from configuration to result files."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,15 @@ from drmc.evaluation.aims import aims
 from drmc.evaluation.config import EvaluationConfig
 from drmc.evaluation.estimators import Estimator, Methods
 from drmc.evaluation.paired_tests import comparisons, rules
+from drmc.evaluation.records import (
+    CasePictures,
+    CaseRecord,
+    Choice,
+    EvaluationResult,
+    RealRecord,
+    RealResult,
+    Tuning,
+)
 from drmc.evaluation.report import evaluation_html
 from drmc.evaluation.results import Results, pooled, table
 from drmc.evaluation.store import file_in
@@ -34,14 +44,26 @@ PSNR_RULE = "inside the body, SUV, range 20, unclipped, scan's own grid (psnr_2m
 
 def evaluate(
     config: EvaluationConfig, reporter: Reporter | None = None, *, workers: int = 1
-) -> dict[str, Any]:
-    """Runs the comparison; returns what evaluation.json holds.
+) -> EvaluationResult:
+    """Runs the comparison and writes its files.
 
-    Writes results.csv, lesions.csv, table.md, evaluation.json and evaluation.html into the output folder. What each case
-    gave is kept under `cases`, `tuning` and `real_scans` there as soon as it is known, by the content of its files, the
-    method's parameters and the model's checksum: a run that was broken off goes on, and a new method computes only its own.
-    `workers` processes share the patients. InputError: something is missing or does not go together; models, packages and
-    the choice of patients are looked at before anything is computed.
+    Writes results.csv, lesions.csv, table.md, evaluation.json and evaluation.html into the output folder. The
+    results of each case are kept under `cases`, `tuning` and `real_scans` there as soon as they are known, by
+    the content of its files, the method's parameters and the model's checksum: an interrupted run continues,
+    and a new method computes only its own.
+
+    Args:
+        config: what is compared, on what.
+        reporter: shows the progress.
+        workers: processes that share the patients.
+
+    Returns:
+        The content of evaluation.json.
+
+    Raises:
+        InputError: something is missing or contradicts the rest. Models, packages and the choice of patients
+            are checked before anything is computed.
+        DRMCError: the result cannot be written.
     """
     if workers < 1:
         raise InputError(f"--workers {workers}: at least 1")
@@ -49,7 +71,7 @@ def evaluate(
     cases = _cases(config)
     tuning_cases = _tuning_cases(config, methods, cases)
     known = _known_centers(config, methods)
-    simulated = bool(cases) and is_simulated(Path(config.dataset))
+    simulated = config.dataset is not None and bool(cases) and is_simulated(Path(config.dataset))
     run = _Run(Path(config.output), reporter, workers)
 
     tuning = run.tuning_tasks(config, methods, cases, tuning_cases)
@@ -62,22 +84,9 @@ def evaluate(
         for factor, estimators in task.jobs.items():
             results.add(task.case, factor, list(zip(estimators, records[factor], strict=True)))
     pictures = _pictures(tasks, records_of_tasks)
-    scans = {
-        task.scan.name: [
-            {"method": estimator.method, **record}
-            for estimator, record in zip(task.estimators, records, strict=True)
-        ]
-        for task, records in zip(real, run(real), strict=True)
-    }
-
-    labels = {
-        (task.case.center, factor, estimator.method): estimator.label()
-        for task in tasks
-        for factor, estimators in task.jobs.items()
-        for estimator in estimators
-    }
+    scans = _real_results(real, run(real))
     model = methods.reference_model
-    result = {
+    result: EvaluationResult = {
         "model": {"name": model.name, "sha256": model.sha256},
         "data": "simulated" if simulated else "as given",
         "version": drmc.__version__,
@@ -91,7 +100,7 @@ def evaluate(
         "device": methods.device_name,
         "hardware": hardware.describe(),
         "precision": methods.precision,
-        "table": table(results, known, labels),
+        "table": table(results, known, _labels(tasks)),
         "pooled": pooled(results, known),
         "comparisons": comparisons(results, methods.reference, known),
         "aims": aims(results, scans, methods.reference, known),
@@ -101,7 +110,9 @@ def evaluate(
     return result
 
 
-def _write(output: Path, result: dict[str, Any], results: Results, pictures: Any) -> None:
+def _write(
+    output: Path, result: EvaluationResult, results: Results, pictures: Sequence[CasePictures]
+) -> None:
     try:
         write_text(output / "results.csv", results_csv(results))
         write_text(output / "lesions.csv", lesions_csv(results))
@@ -113,6 +124,29 @@ def _write(output: Path, result: dict[str, Any], results: Results, pictures: Any
             f"{output}: cannot be written ({error.strerror}): make room and run the same command again, "
             "what was computed is kept"
         ) from None
+
+
+def _real_results(
+    tasks: Sequence[RealTask], records_of_tasks: Sequence[Sequence[RealRecord]]
+) -> dict[str, list[RealResult]]:
+    """The records of the real scans by name, each with its method."""
+    return {
+        task.scan.name: [
+            {"method": estimator.method, **record}
+            for estimator, record in zip(task.estimators, records, strict=True)
+        ]
+        for task, records in zip(tasks, records_of_tasks, strict=True)
+    }
+
+
+def _labels(tasks: Sequence[CaseTask]) -> dict[tuple[str, float, str], str]:
+    """Method with its parameters by center, dose reduction factor and method."""
+    return {
+        (task.case.center, factor, estimator.method): estimator.label()
+        for task in tasks
+        for factor, estimators in task.jobs.items()
+        for estimator in estimators
+    }
 
 
 # ---- what is compared
@@ -211,7 +245,10 @@ class _Run:
         return CaseTask(case, jobs, store, simulated, shown, self._threads)
 
     def real_tasks(self, config: EvaluationConfig, methods: Methods) -> list[RealTask]:
-        """A task per real scan: networks that serve every center; filters and specialists have none to be chosen by."""
+        """A task per real scan, with the networks that serve every center.
+
+        A real scan has no center by which filters and specialists could be chosen.
+        """
         networks: list[Estimator] = [
             estimator
             for method in methods.rows
@@ -232,7 +269,7 @@ class _Run:
         def progress(index: int, share: float) -> None:
             began[index] = began[index] or time.monotonic()
             shares[index] = max(shares[index], min(share, 0.999))
-            self._tell(before + sum(shares))
+            self._report_progress(before + sum(shares))
 
         def finished(index: int, result: Any) -> None:
             results[index] = result
@@ -243,12 +280,12 @@ class _Run:
                 self._reporter.outcome(
                     tasks[index].name, "done", f"{duration(seconds)} ({self._done}/{self.total})"
                 )
-            self._tell(before + sum(shares))
+            self._report_progress(before + sum(shares))
 
         try:
             if self._workers == 1 or len(tasks) < 2:
                 for index, task in enumerate(tasks):
-                    finished(index, run_task(task, lambda share, index=index: progress(index, share)))
+                    finished(index, run_task(task, partial(progress, index)))
             else:
                 run_in_processes(run_task, tasks, self._workers, progress=progress, finished=finished)
         except BaseException:
@@ -257,7 +294,7 @@ class _Run:
             raise
         return results
 
-    def _tell(self, done: float) -> None:
+    def _report_progress(self, done: float) -> None:
         if self._reporter is None:
             return
         seconds = time.monotonic() - self._start
@@ -266,7 +303,7 @@ class _Run:
 
 
 def _choices(config: EvaluationConfig, tasks: Sequence[TuningTask], scores: Sequence[list[float]]) -> Choices:
-    found: dict[tuple[str, float], dict[str, dict[str, Any]]] = {}
+    found: dict[tuple[str, float], dict[str, Choice]] = {}
     rows: dict[tuple[str, float, str], list[list[float]]] = {}
     for task, one in zip(tasks, scores, strict=True):
         rows.setdefault((task.case.center, task.factor, task.filter), []).append(one)
@@ -277,7 +314,7 @@ def _choices(config: EvaluationConfig, tasks: Sequence[TuningTask], scores: Sequ
     return found
 
 
-def _tuning_facts(config: EvaluationConfig, choices: Choices) -> dict[str, Any] | None:
+def _tuning_facts(config: EvaluationConfig, choices: Choices) -> Tuning | None:
     if not choices:
         return None
     return {
@@ -293,16 +330,19 @@ def _tuning_facts(config: EvaluationConfig, choices: Choices) -> dict[str, Any] 
     }
 
 
-def _pictures(tasks: Sequence[CaseTask], results: Sequence[Any]) -> list[dict[str, Any]]:
-    """What the report shows: of the first patient of each center, at its lowest dose, the pictures of every image."""
-    found = []
+def _pictures(
+    tasks: Sequence[CaseTask], results: Sequence[Mapping[float, Sequence[CaseRecord]]]
+) -> list[CasePictures]:
+    """The pictures for the report: every image of the first patient of each center at its lowest dose."""
+    found: list[CasePictures] = []
     for task, records in zip(tasks, results, strict=True):
         if not task.shown:
             continue
         factor = max(task.jobs)
         shown = [
-            (estimator.label() + (f" of {estimator.center}" if estimator.center else ""), record["pictures"])
+            (estimator.label() + (f" of {estimator.center}" if estimator.center else ""), views)
             for estimator, record in zip(task.jobs[factor], records[factor], strict=True)
+            if (views := record["pictures"])
         ]
         found.append(
             {

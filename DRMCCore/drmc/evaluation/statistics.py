@@ -14,23 +14,28 @@ LEVEL = 0.05
 
 @dataclass(frozen=True)
 class SignedRank:
-    """Result of `signed_rank`: pairs that differ, sum of the ranks of the positive differences, two-sided p."""
+    """Result of `signed_rank`."""
 
     n: int
+    """Pairs that differ."""
     statistic: float
+    """Sum of the ranks of the positive differences."""
     p: float
+    """Two-sided."""
     exact: bool
 
 
 def signed_rank(differences: Iterable[float]) -> SignedRank:
     """Wilcoxon's signed-rank test of paired differences against a median of 0, two-sided.
 
-    Pairs without a difference are left out (Wilcoxon 1945), ties share their mean rank. Up to 25 pairs the distribution
-    is exact: every assignment of signs to these very ranks, tied ones included, counts alike. Beyond, the normal
-    approximation, with the variance corrected for ties and no correction for continuity. p is 1 where nothing differs.
+    Pairs without a difference are left out (Wilcoxon 1945), ties share their mean rank. Up to 25 pairs the
+    distribution is exact: every assignment of signs to these very ranks, tied ones included, counts alike.
+    Beyond, the normal approximation, with the variance corrected for ties and no correction for continuity. p
+    is 1 where nothing differs.
 
-    Not scipy.stats.wilcoxon, which gives the same p but where up to 25 pairs have ties: there its exact distribution leaves
-    them out of account, and all assignments of signs are practicable for about 14 pairs only.
+    Not scipy.stats.wilcoxon, which gives the same p but where up to 25 pairs have ties: there its exact
+    distribution leaves them out of account, and all assignments of signs are practicable for about 14 pairs
+    only.
     """
     values = np.asarray([d for d in differences if d != 0], dtype=np.float64)
     if not np.isfinite(values).all():
@@ -63,7 +68,7 @@ def smallest_p(n: int) -> float:
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
-    """Holm's step-down correction: adjusted p values, in the order given, of all comparisons of one family."""
+    """P values of one family of comparisons after Holm's step-down correction, in the same order."""
     adjusted, largest = [0.0] * len(p_values), 0.0
     for done, index in enumerate(sorted(range(len(p_values)), key=lambda i: p_values[i])):
         largest = max(largest, min(1.0, (len(p_values) - done) * p_values[index]))

@@ -1,11 +1,11 @@
-"""What has been computed already: one JSON file per case, written atomically, each record under all it depends on."""
+"""Results that were computed before: a JSON file per case, records under a key of all they depend on."""
 
 from __future__ import annotations
 
 import hashlib
 import json
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +30,7 @@ class Store:
         """The record of that key, if there is one."""
         return self._records.get(key)
 
-    def put(self, key: str, record: dict[str, Any]) -> dict[str, Any]:
+    def put(self, key: str, record: Mapping[str, object]) -> dict[str, Any]:
         """Keeps a record on disk; returns it as it reads back, with null for what is not finite."""
         self._records[key] = jsonable(record)
         try:
@@ -45,7 +45,7 @@ class Store:
 
 
 def file_in(folder: Path, *names: str) -> Path:
-    """The JSON file of a case in a folder of the output: its names, made safe for every file system and kept apart."""
+    """The JSON file of a case in the output folder; its name is safe on every file system, and unique."""
     parts = []
     for name in names:
         plain = re.sub(r"[^A-Za-z0-9_-]", "_", name)[:80]

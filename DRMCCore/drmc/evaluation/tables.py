@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
 
 from drmc.evaluation.paired_tests import PRIMARY, star
+from drmc.evaluation.records import Aim, Comparison, EvaluationResult, RealResult, Summary
 from drmc.evaluation.results import GROUPS, Results
 from drmc.files import csv_text
 from drmc.pages import text
@@ -15,15 +15,16 @@ MAIN = (
     *("B_mean", "B_max", "B_peak", "lesions", "bias SUVmean", "bias SUVpeak", "body mean", "liver COV"),
 )
 MAIN_NOTE = (
-    "PSNR: {psnr}. Share: gain over 10 log10(DRF) dB. B_mean, B_max, B_peak: mean absolute relative difference of the lesions "
-    "from full dose; bias: mean signed one of the lesions over 15 mm, of which there are as many as said. Body mean: change of the body's mean SUV "
-    "from low dose. Liver COV: coefficient of variation 8 mm inside the liver. n: patients."
+    "PSNR: {psnr}. Share: gain over 10 log10(DRF) dB. B_mean, B_max, B_peak: mean absolute relative "
+    "difference of the lesions from full dose; bias: mean signed one of the lesions over 15 mm, of which "
+    "there are as many as said. Body mean: change of the body's mean SUV from low dose. Liver COV: "
+    "coefficient of variation 8 mm inside the liver. n: patients."
 )
 ROW_NAMES = ("center", "case", "dose_reduction_factor", "method", "metric", "value")
 LESION_NAMES = ("suv_mean", "suv_max", "suv_peak")
 
 
-def main_cells(record: Mapping[str, Any]) -> list[str]:
+def main_cells(record: Summary) -> list[str]:
     """The cells of `MAIN`; empty where there is no number."""
     return [
         number(record["psnr"], 2),
@@ -40,16 +41,16 @@ def main_cells(record: Mapping[str, Any]) -> list[str]:
     ]
 
 
-def markdown(result: Mapping[str, Any]) -> str:
-    """The tables for people: results, comparisons, aims, real scans. `drmc models --evaluation` prints the same."""
-    said = result["comparisons"]
+def markdown(result: EvaluationResult) -> str:
+    """The tables of results, comparisons, aims and real scans, as `drmc models --evaluation` prints them."""
+    comparisons = result["comparisons"]
     parts = []
     if result["table"]:
         lines = [
             [
                 record["center"],
                 f"{record['dose_reduction_factor']:g}",
-                record["label"] + star(said, record["center"], record["method"]),
+                record["label"] + star(comparisons, record["center"], record["method"]),
                 str(record["patients"]),
                 *main_cells(record),
             ]
@@ -59,7 +60,7 @@ def markdown(result: Mapping[str, Any]) -> str:
             [
                 group_name(record["group"]),
                 "",
-                record["method"] + star(said, record["group"], record["method"]),
+                record["method"] + star(comparisons, record["group"], record["method"]),
                 str(record["patients"]),
                 *main_cells(record),
             ]
@@ -69,8 +70,8 @@ def markdown(result: Mapping[str, Any]) -> str:
             _table(["center", "DRF", "method", "n", *MAIN], lines),
             MAIN_NOTE.format(psnr=result["psnr"]),
         ]
-    if said:
-        parts += [f"### {result['reference']} against the others, PSNR", comparison_table(said)]
+    if comparisons:
+        parts += [f"### {result['reference']} against the others, PSNR", comparison_table(comparisons)]
         parts += result["tests"]
     parts += ["### Aims", aims_table(result["aims"])]
     if result["real_scans"]:
@@ -78,7 +79,7 @@ def markdown(result: Mapping[str, Any]) -> str:
     return "\n\n".join(parts) + "\n"
 
 
-def comparison_table(records: Sequence[Mapping[str, Any]]) -> str:
+def comparison_table(records: Sequence[Comparison]) -> str:
     """Markdown of the comparisons of PSNR."""
     head = ["centers", "against", "n", "median difference [dB]", "p", "p (Holm)", "smallest p possible"]
     lines = [
@@ -97,14 +98,14 @@ def comparison_table(records: Sequence[Mapping[str, Any]]) -> str:
     return _table(head, lines)
 
 
-def aims_table(records: Sequence[Mapping[str, Any]]) -> str:
+def aims_table(records: Sequence[Aim]) -> str:
     """Markdown of the aims."""
     lines = [[record["aim"], reached(record), outcome(record), record["detail"]] for record in records]
     return _table(["aim", "reached", "outcome", "detail"], lines)
 
 
-def real_table(scans: Mapping[str, Sequence[Mapping[str, Any]]]) -> str:
-    """Markdown of the real scans: a line per network and tumour."""
+def real_table(scans: Mapping[str, Sequence[RealResult]]) -> str:
+    """Markdown of the real scans: a line per network and tumor."""
     lines = []
     for scan, records in scans.items():
         for record in records:
@@ -119,7 +120,7 @@ def real_table(scans: Mapping[str, Sequence[Mapping[str, Any]]]) -> str:
     return _table(head, lines)
 
 
-def reached(aim: Mapping[str, Any]) -> str:
+def reached(aim: Aim) -> str:
     """The value of an aim with its unit."""
     value = aim["reached"]
     if aim["unit"] == "fraction":
@@ -127,7 +128,7 @@ def reached(aim: Mapping[str, Any]) -> str:
     return f"{number(value, 2, sign=True)} {aim['unit']}" if value is not None else ""
 
 
-def outcome(aim: Mapping[str, Any]) -> str:
+def outcome(aim: Aim) -> str:
     """pass, miss or not assessed."""
     return {True: "pass", False: "**miss**", None: "not assessed"}[aim["passed"]]
 
@@ -167,7 +168,7 @@ def results_csv(results: Results) -> str:
 
 
 def lesions_csv(results: Results) -> str:
-    """A line per lesion, dose and method: its numbers and their signed differences from full dose and truth."""
+    """A line per lesion, dose and method: SUVs and their signed differences from full dose and truth."""
     head = ["center", "case", "dose_reduction_factor", "method", "lesion", "diameter_mm", *LESION_NAMES]
     head += [f"{against}_{quantity}" for against in ("full", "truth") for quantity in ("mean", "max", "peak")]
     lines = (

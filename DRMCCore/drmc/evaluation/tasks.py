@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from multiprocessing import parent_process
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import SimpleITK as sitk
 import torch
@@ -19,6 +19,7 @@ from drmc.evaluation.estimators import Estimator
 from drmc.evaluation.measures import Pair
 from drmc.evaluation.pictures import pictures
 from drmc.evaluation.real import measure_real_scan
+from drmc.evaluation.records import CaseRecord, RealRecord
 from drmc.evaluation.store import Store, checksums, key_of
 from drmc.evaluation.tuning import Grid, score
 
@@ -41,11 +42,11 @@ class CaseTask:
         """Name for people."""
         return self.case.case_id
 
-    def run(self, share: Share) -> dict[float, list[dict[str, Any]]]:
-        """The records by dose, in the order of the estimators; those that are stored are not computed again."""
+    def run(self, share: Share) -> dict[float, list[CaseRecord]]:
+        """The records by dose, in the order of the estimators; stored ones are not computed again."""
         store, total = Store(self.store), sum(map(len, self.jobs.values()))
         files = checksums(self.case.files())
-        results: dict[float, list[dict[str, Any]]] = {}
+        results: dict[float, list[CaseRecord]] = {}
         done = 0
         for factor, estimators in self.jobs.items():
             pair: Pair | None = None
@@ -62,10 +63,12 @@ class CaseTask:
                     record = store.put(key, self._measure(pair, estimator, part))
                 done += 1
                 share(done / total)
-                results[factor].append(record)
+                results[factor].append(
+                    cast(CaseRecord, record)
+                )  # what the store holds is a CaseRecord in JSON
         return results
 
-    def _measure(self, pair: Pair, estimator: Estimator, share: Share) -> dict[str, Any]:
+    def _measure(self, pair: Pair, estimator: Estimator, share: Share) -> CaseRecord:
         start = time.monotonic()
         image, device = estimator.estimate(pair.low, pair.full, pair.geometry, share)
         seconds = time.monotonic() - start
@@ -129,19 +132,20 @@ class RealTask:
         """Name for people."""
         return self.scan.name
 
-    def run(self, share: Share) -> list[dict[str, Any]]:
+    def run(self, share: Share) -> list[RealRecord]:
         """The records, in the order of the estimators."""
         store = Store(self.store)
         places = [("scan", self.scan.scan), *([("lesions", self.scan.lesions)] if self.scan.lesions else [])]
         files = checksums((name, Path(path)) for name, path in places)
         keys = [key_of("real", files, *estimator.depends_on()) for estimator in self.estimators]
-        missing = [k for k, key in enumerate(keys) if store.get(key) is None]
+        records = {key: record for key in keys if (record := store.get(key)) is not None}
+        missing = [k for k, key in enumerate(keys) if key not in records]
         if missing:
             measured = measure_real_scan(self.scan, [self.estimators[k] for k in missing], share)
-            for index, record in zip(missing, measured, strict=True):
-                store.put(keys[index], record)
+            for index, found in zip(missing, measured, strict=True):
+                records[keys[index]] = store.put(keys[index], found)
         share(1.0)
-        return [store.get(key) for key in keys]
+        return [cast(RealRecord, records[key]) for key in keys]
 
 
 Task = CaseTask | TuningTask | RealTask

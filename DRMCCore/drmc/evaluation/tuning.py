@@ -11,8 +11,9 @@ from typing import Any
 import numpy as np
 
 from drmc.evaluation.config import EvaluationConfig
-from drmc.evaluation.filters import gaussian_filter, nonlocal_means_slices
+from drmc.evaluation.filters import gaussian_filter, nonlocal_means_parameters, nonlocal_means_slices
 from drmc.evaluation.measures import Pair
+from drmc.evaluation.records import Choice
 from drmc.imaging.body import body_mask
 from drmc.imaging.masks import bounding_box
 from drmc.imaging.smoothing import noise_level
@@ -24,10 +25,11 @@ SLABS = "slabs of {:g} mm at a quarter, a half and three quarters of the body's 
 
 @dataclass(frozen=True)
 class Grid:
-    """The combinations of parameters that are tried, and the height of the slabs (None: the whole patient)."""
+    """The combinations of parameters that are tried."""
 
     parameters: tuple[tuple[tuple[str, float], ...], ...]
     slab_mm: float | None = None
+    """Height of the slabs that they are tried on; None: the whole patient."""
 
     def depends_on(self) -> list[Any]:
         """What a stored score depends on, JSON-able."""
@@ -46,8 +48,8 @@ def grid_of(config: EvaluationConfig, name: str) -> Grid:
 def score(pair: Pair, name: str, grid: Grid, share: Callable[[float], None]) -> list[float]:
     """PSNR [dB] inside the body of every combination, in the order of the grid.
 
-    The Gaussian on the whole patient; non-local means in the slabs of the grid, each seen with what lies around it, as
-    they are in the whole patient. `share` is told how much is done.
+    The Gaussian on the whole patient; non-local means in the slabs of the grid, each seen with what lies
+    around it, as they are in the whole patient. `share` is called with the share that is done.
     """
     spacing = pair.geometry.spacing_zyx
     scores = []
@@ -63,19 +65,16 @@ def score(pair: Pair, name: str, grid: Grid, share: Callable[[float], None]) -> 
         return [math.nan] * len(grid.parameters)
     low, full, body = pair.low[box], pair.full[box], pair.body[box]
     level = noise_level(pair.low, low_body, spacing)
-    parts = slabs(low.shape[0], spacing[0], grid.slab_mm)
+    parts = [slice(None)] if grid.slab_mm is None else slabs(low.shape[0], spacing[0], grid.slab_mm)
     for done, combination in enumerate(grid.parameters, 1):
-        chosen = dict(combination)
-        filtered = [
-            nonlocal_means_slices(
-                low, chosen["strength"] * level, chosen["patch"], chosen["reach"], slices=part
-            )
-            for part in parts
+        patch, reach, strength = nonlocal_means_parameters(dict(combination))
+        slab_images = [
+            nonlocal_means_slices(low, strength * level, patch, reach, slices=part) for part in parts
         ]
         together = lambda image: np.concatenate([image[part] for part in parts])
         mask = together(body)
         value = (
-            psnr(np.concatenate(filtered), together(full), data_range=SUV_RANGE, mask=mask)
+            psnr(np.concatenate(slab_images), together(full), data_range=SUV_RANGE, mask=mask)
             if mask.any()
             else math.nan
         )
@@ -97,13 +96,16 @@ def slabs(slices: int, step_mm: float, height_mm: float) -> list[slice]:
     return found
 
 
-def choose(grid: Grid, scores: Sequence[Sequence[float | None]]) -> dict[str, Any] | None:
+def choose(grid: Grid, scores: Sequence[Sequence[float | None]]) -> Choice | None:
     """The combination of the highest mean score over the patients; None where no patient has one.
 
-    Returns `parameters`, the mean `psnr` [dB], the number of `patients`, and `at_the_end_of`: parameters whose chosen value
-    is the smallest or the largest of more than two that were tried, so that a better one may lie beyond.
+    Returns `parameters`, the mean `psnr` [dB], the number of `patients`, and `at_the_end_of`: parameters
+    whose chosen value is the smallest or the largest of more than two that were tried, so that a better one
+    may lie beyond.
     """
-    table = np.array([row for row in scores if None not in row and np.isfinite(row).all()], dtype=np.float64)
+    complete = [[value for value in row if value is not None and math.isfinite(value)] for row in scores]
+    rows = [values for values, row in zip(complete, scores, strict=True) if len(values) == len(row)]
+    table = np.array(rows, dtype=np.float64)
     if not table.size:
         return None
     means = table.mean(axis=0)
@@ -121,5 +123,5 @@ def _at_an_end(grid: Grid, name: str, value: float) -> bool:
     return len(tried) > 2 and value in (min(tried), max(tried))
 
 
-Choices = Mapping[tuple[str, float], Mapping[str, dict[str, Any]]]
+Choices = Mapping[tuple[str, float], Mapping[str, Choice]]
 """By center and dose reduction factor: filter -> what `choose` returned."""

@@ -1,4 +1,4 @@
-"""Whole-volume inference: the network's grid, body tiles, blended residual, and that back on the scan's own grid.
+"""Whole-volume inference: the network's grid, body tiles, blended residual, and that on the scan's own grid.
 
 Axis legend: arrays (z, y, x); B tiles of a batch, T tiles of a scan, L router layers, M experts; SUV in g/ml;
 mm, LPS.
@@ -49,15 +49,17 @@ _OutOfMemoryError = getattr(torch, "OutOfMemoryError", torch.cuda.OutOfMemoryErr
 class DenoiseResult:
     """What the network would add to a scan, and how it came about.
 
-    residual: SUV (z, y, x), float32, on the scan's own grid; exactly 0 wherever no tile lies.
-    gates_TLM: gate of every expert, float32, L router layers in the order of computation; (T, 0, 0) without routing.
-    tile_centers_mm: (T, 3) physical centers of the tiles, LPS, (x, y, z).
-    tile_body_fraction: (T,) share of the tile's voxels, within the image, that are body.
-    layout: where the tiles' used parts lie.
-    device, precision: what the last tile was computed on and with ("cpu", "cuda:0 ...", "mps"; "fp32",
-    "bf16").
-    seconds: of the stages resample, mask, network, blend, resample_back.
-    notices: what the user should know, one line each.
+    Attributes:
+        residual: SUV (z, y, x), float32, on the scan's own grid; exactly 0 wherever no tile lies.
+        gates_TLM: gate of every expert, float32, L router layers in the order of computation; (T, 0, 0)
+            without routing.
+        tile_centers_mm: (T, 3) physical centers of the tiles, LPS, (x, y, z).
+        tile_body_fraction: (T,) share of the tile's voxels, within the image, that are body.
+        layout: where the tiles' used parts lie.
+        device: where the last tile was computed: "cpu", "cuda:0 ..." or "mps".
+        precision: with what: "fp32" or "bf16".
+        seconds: of the stages resample, mask, network, blend, resample_back.
+        notices: what the user should know, one line each.
     """
 
     residual: np.ndarray
@@ -78,8 +80,8 @@ class Denoiser:
         network: the network; it is moved to the device and put into evaluation mode.
         tile: edge of the tiles that it was trained on, in voxels of the grid: its statistics are per tile.
         device: "auto" (CUDA, else Apple's MPS, else CPU), "cpu", "cuda", "cuda:1", ..., "mps".
-        precision: "auto" (bf16 where CUDA computes in it; fp32 on every processor, so that figures do not depend on
-            which one), "fp32" or "bf16".
+        precision: "auto" (bf16 where CUDA computes in it; fp32 on every processor, so that figures do not
+            depend on which one), "fp32" or "bf16".
         tile_batch: tiles computed at once; None: one on CPU and MPS, on CUDA as free memory allows.
 
     Attributes:
@@ -118,8 +120,8 @@ class Denoiser:
     ) -> Denoiser:
         """A model's network, ready on a device.
 
-        model: a name or the path of a weight file, as for `drmc.models.registry.find_model`, or what that returned;
-        None: the default model. The rest as in the constructor.
+        model: a name or the path of a weight file, as for `drmc.models.registry.find_model`, or what that
+        returned; None: the default model. The rest as in the constructor.
 
         Raises InputError: no such model, its weights are damaged, or the device is not to be had here.
         """
@@ -129,7 +131,7 @@ class Denoiser:
 
     @property
     def device_name(self) -> str:
-        """ "cpu", "mps", or "cuda:0 " and the name of the GPU."""
+        """The device: "cpu", "mps", or "cuda:0 " and the name of the GPU."""
         return device_name(self._device)
 
     def denoise(
@@ -142,10 +144,10 @@ class Denoiser:
     ) -> DenoiseResult:
         """Predicts the residual of a scan: denoised = scan + residual.
 
-        The scan is brought to the network's grid and cut into tiles over the body, beyond its faces mirrored; the
-        network's residuals are blended (each tile, without its halo, weighted by a Hann window in every
-        direction, divided by the sum of the weights of the tiles that are there) and brought back to the scan's
-        own voxels (`resample_from_grid`). Nothing is clipped.
+        The scan is brought to the network's grid and cut into tiles over the body, beyond its faces mirrored;
+        the network's residuals are blended (each tile, without its halo, weighted by a Hann window in every
+        direction, divided by the sum of the weights of the tiles that are there) and brought back to the
+        scan's own voxels (`resample_from_grid`). Nothing is clipped.
 
         Args:
             suv_zyx: SUV [g/ml], float32 (z, y, x), finite, any size; not changed.
@@ -310,7 +312,7 @@ class _Run:
 
 @contextmanager
 def cancelled_between_layers(network: torch.nn.Module, cancel: Cancel | None) -> Iterator[None]:
-    """Asks `cancel` also before each submodule of the network: a tile alone can take several seconds on a CPU."""
+    """Asks `cancel` also before each submodule of the network: a tile can take several seconds on a CPU."""
     if cancel is None:
         yield
         return

@@ -37,7 +37,7 @@ def choose_device(wanted: str) -> torch.device:
 
 
 def choose_precision(wanted: str, device: torch.device, notices: list[str]) -> str:
-    """ "fp32" or "bf16" for a device; InputError where it cannot compute so."""
+    """Resolves a precision to "fp32" or "bf16". Raises InputError where the device cannot compute so."""
     if wanted not in ("auto", "fp32", "bf16"):
         raise InputError(f"precision {wanted!r}: must be auto, fp32 or bf16")
     if wanted == "auto":

@@ -14,10 +14,10 @@ from drmc.runtime import hardware
 def list_devices() -> dict[str, Any]:
     """The devices of this machine as plain JSON values.
 
-    `devices`: one mapping each with `name` (as `--device` takes it), `kind` ("cpu", "cuda", "mps"), `title` (as its
-    maker calls it), `cores` (of a processor), `free_bytes` and `total_bytes` of its memory (None where it cannot be
-    asked), `bf16` (whether it computes in bfloat16); `auto`: the name that auto takes, `why`, `torch`: the version.
-    Raises InputError without PyTorch.
+    `devices`: one mapping each with `name` (as `--device` takes it), `kind` ("cpu", "cuda", "mps"), `title`
+    (as its maker calls it), `cores` (of a processor), `free_bytes` and `total_bytes` of its memory (None
+    where it cannot be asked), `bf16` (whether it computes in bfloat16); `auto`: the name that auto takes,
+    `why`, `torch`: the version. Raises InputError without PyTorch.
     """
     if importlib.util.find_spec("torch") is None:
         raise InputError("PyTorch is missing: install it (torch>=2.4), in Slicer by the extension PyTorch")

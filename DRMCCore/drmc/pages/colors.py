@@ -29,6 +29,13 @@ def series_color(index: int) -> str:
     return f"var(--series-{index % SERIES_COUNT})"
 
 
+def series_rgb(index: int) -> tuple[float, float, float]:
+    """The same color on a light ground as RGB, each 0 to 1, for charts that are not pages."""
+    color = _SERIES[index % SERIES_COUNT]
+    red, green, blue = (int(color[first : first + 2], 16) / 255.0 for first in (1, 3, 5))
+    return red, green, blue
+
+
 def series_css() -> str:
     """The part of the style sheet with the variables of `series_color`."""
     light, dark = (

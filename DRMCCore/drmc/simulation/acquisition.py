@@ -1,4 +1,4 @@
-"""From activity to prompts: trues, scatter, randoms, the beds, and low dose as a subset of the full-dose events."""
+"""From activity to prompts: trues, scatter, randoms, beds, and low dose as a subset of full-dose events."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def _smooth_over_views(sinogram: torch.Tensor, fwhm: float) -> torch.Tensor:
 
 
 def expected_scatter(trues: torch.Tensor, center: Center) -> torch.Tensor:
-    """Scatter (views, bins, z): the trues smoothed over bins, angle and slices, scaled to the scatter fraction."""
+    """Scatter (views, bins, z): trues smoothed over bins, angle and slices, times the scatter share."""
     bins, nz = trues.shape[1:]
     device = trues.device
     scatter = torch.matmul(
@@ -52,12 +52,12 @@ def expected_scatter(trues: torch.Tensor, center: Center) -> torch.Tensor:
 
 
 class Acquisition:
-    """A patient in a scanner: what nature expects to count, and what the reconstruction believes, slab by slab.
+    """A patient in a scanner: the true expected counts, and the model of the reconstruction, slab by slab.
 
-    activity (SUV) and mu (1/mm) are (z, y, x) on the center's voxels with its reconstruction matrix; `z_start_mm` is the
-    position of their first slice as `axial_profile` takes it (beds and scatter belong to the patient, not to a slab).
-    `believed_mu` is the attenuation map of the reconstruction if it is not `mu`. `calibration` multiplies all counts.
-    `counts`: expected trues, scatter and randoms of all slices.
+    activity (SUV) and mu (1/mm) are (z, y, x) on the center's voxels with its reconstruction matrix;
+    `z_start_mm` is the position of their first slice as `axial_profile` takes it (beds and scatter belong to
+    the patient, not to a slab). `assumed_mu` is the attenuation map of the reconstruction if it is not `mu`.
+    `calibration` multiplies all counts. `counts`: expected trues, scatter and randoms of all slices.
     """
 
     def __init__(
@@ -69,7 +69,7 @@ class Acquisition:
         weight_kg: float,
         z_start_mm: float,
         rng: np.random.Generator,
-        believed_mu: torch.Tensor | None = None,
+        assumed_mu: torch.Tensor | None = None,
         calibration: float = 1.0,
         tof: bool = False,
         device: str = "cpu",
@@ -94,16 +94,16 @@ class Acquisition:
         self._scale = scale
 
         block = columns(mu)
-        self._nature = [attenuated(block, s) * calibration for s in range(center.subsets)]
-        if believed_mu is not None:
-            block = columns(believed_mu)
-        same = believed_mu is None and calibration == 1.0
-        self._believed = self._nature if same else [attenuated(block, s) for s in range(center.subsets)]
+        self._true = [attenuated(block, s) * calibration for s in range(center.subsets)]
+        if assumed_mu is not None:
+            block = columns(assumed_mu)
+        same = assumed_mu is None and calibration == 1.0
+        self._assumed = self._true if same else [attenuated(block, s) for s in range(center.subsets)]
         del block
 
         trues = torch.empty(center.views, projector.bins, nz, device=device)
         for s in range(center.subsets):
-            part = self._nature[s] * projector.forward(self._activity, s)
+            part = self._true[s] * projector.forward(self._activity, s)
             trues[s :: center.subsets] = part.view(-1, projector.bins, nz)
         self._scatter = expected_scatter(trues, center)
         # randoms are flat within a slice; of a coincidence window only the TOF bins in use are looked at
@@ -111,8 +111,8 @@ class Acquisition:
         if self._tof:
             share *= min(1.0, self._tof.bins * self._tof.bin_mm / COINCIDENCE_WINDOW_MM)
         self._randoms = (trues + self._scatter).mean((0, 1)) * share
-        self._scatter_belief = 1.0 + SCATTER_SCALE_ERROR * float(rng.normal())
-        self._trues = None if self._tof else trues
+        self._scatter_scale = 1.0 + SCATTER_SCALE_ERROR * float(rng.normal())
+        self._trues = trues.new_empty(0) if self._tof else trues  # with TOF they are projected slab by slab
         self.counts = {
             "trues": float(trues.sum(dtype=torch.float64)),
             "scatter": float(self._scatter.sum(dtype=torch.float64)),
@@ -120,27 +120,27 @@ class Acquisition:
         }
 
     def slab(self, z: slice) -> tuple[AcquisitionModel, list[torch.Tensor]]:
-        """The reconstruction's model of a range of slices, and the expected prompts there, per subset (rows, z)."""
+        """The reconstruction's model of a range of slices, and its expected prompts, per subset (rows, z)."""
         subsets = self.center.subsets
         prompts, additive = [], []
         for s in range(subsets):
             scatter = self._scatter[s::subsets, :, z].reshape(self._projector.lines, -1)
             randoms = self._randoms[z]
-            if self._tof:
-                trues, scatter = self._over_tof(s, z, scatter)
+            if self._tof is not None:
+                trues, scatter = self._over_tof(self._tof, s, z, scatter)
                 randoms = randoms / self._tof.bins
             else:
                 trues = self._trues[s::subsets, :, z].reshape(scatter.shape)
             prompts.append(trues + scatter + randoms)
-            additive.append(scatter * self._scatter_belief + randoms)
-        believed = [part[:, z].contiguous() for part in self._believed]
-        return AcquisitionModel(self._projector, self._psf, believed, additive), prompts
+            additive.append(scatter * self._scatter_scale + randoms)
+        assumed = [part[:, z].contiguous() for part in self._assumed]
+        return AcquisitionModel(self._projector, self._psf, assumed, additive), prompts
 
     def without_attenuation_correction(self, z: slice) -> AcquisitionModel:
-        """The model of a reconstruction that knows nothing of attenuation and scatter: geometry and randoms are all it has.
+        """The model of a reconstruction without attenuation and scatter: geometry and randoms only.
 
-        Scanners subtract randoms without a correction for attenuation too. Its images have no unit: attenuation
-        dims them, most in the middle of the body.
+        Scanners subtract randoms without a correction for attenuation too. Its images have no unit:
+        attenuation dims them, most in the middle of the body.
         """
         lines, rows = self._projector.lines, self._projector.rows
         scale, randoms = self._scale[z], self._randoms[z]
@@ -150,11 +150,13 @@ class Acquisition:
         additive = [randoms.expand(rows, -1).contiguous()] * self.center.subsets
         return AcquisitionModel(self._projector, self._psf, multiplicative, additive)
 
-    def _over_tof(self, s: int, z: slice, scatter: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Trues and scatter (rows, z) of a subset; scatter lies along a line as the view's trues do, but wider."""
-        bins, tof = self._projector.bins, self._tof
+    def _over_tof(
+        self, tof: TimeOfFlight, s: int, z: slice, scatter: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Trues and scatter (rows, z) of a subset; along a line scatter is as the view's trues, but wider."""
+        bins = self._projector.bins
         trues = self._projector.forward(self._activity[:, z].contiguous(), s)
-        trues = trues.view(self._projector.lines, tof.bins, -1) * self._nature[s][:, None, z]
+        trues = trues.view(self._projector.lines, tof.bins, -1) * self._true[s][:, None, z]
         along = trues.view(-1, bins, tof.bins, trues.shape[-1]).sum(1)
         along = torch.matmul(
             _smoothing_matrix(tof.bins, SCATTER_FWHM_BINS_MM, tof.bin_mm).to(trues.device), along
@@ -168,8 +170,8 @@ class Acquisition:
 class Events:
     """The events of one scan at full dose and at reduced doses, drawn where a slab of slices asks for them.
 
-    Every block of slices and every dose has a random stream of its own: an event is the same in whichever slab it is
-    asked for, and an image at one dose does not depend on which other doses are made.
+    Every block of slices and every dose has a random stream of its own: an event is the same in whichever
+    slab it is drawn, and an image at one dose does not depend on which other doses are made.
     """
 
     BLOCK = 8
@@ -182,7 +184,14 @@ class Events:
         *,
         expected: bool = False,
     ):
-        """`expected`: after the drawn prompts come those that were expected at full dose, whose image has no noise."""
+        """Prepares the events of an acquisition.
+
+        Args:
+            acquisition: the patient in the scanner.
+            dose_reduction_factors: those of the low doses.
+            seed: of all random streams.
+            expected: after the drawn prompts come the expected ones of full dose, whose image has no noise.
+        """
         self._acquisition, self._factors, self._seed = acquisition, dose_reduction_factors, seed
         self._expected = expected
         self._prompts: dict[int, float] = {}
@@ -193,8 +202,12 @@ class Events:
         return sum(self._prompts.values())
 
     def __call__(self, z: slice) -> tuple[AcquisitionModel, list[torch.Tensor]]:
-        """The model of a range of slices and its prompts, per subset (rows, images, z): full dose, then each factor's
-        low dose times that factor, which the full-dose model turns into an image on the same SUV scale."""
+        """The model of a range of slices and its prompts, per subset (rows, images, z).
+
+        Full dose comes first, then the low dose of each factor, times that factor: the full-dose model makes
+        images on the same SUV scale of all of them. Raises ValueError where the range is not one of whole
+        blocks.
+        """
         if z.start % self.BLOCK or (z.stop % self.BLOCK and z.stop != self._acquisition.slices):
             raise ValueError(f"slices {z.start} to {z.stop} are not whole blocks of {self.BLOCK}")
         model, expected = self._acquisition.slab(z)
@@ -219,7 +232,7 @@ class Events:
         return model, prompts
 
     def without_attenuation_correction(self, z: slice) -> tuple[AcquisitionModel, list[torch.Tensor]]:
-        """As the call, with the model of a reconstruction without correction for attenuation: the same events."""
+        """The same events with the model of a reconstruction without attenuation correction."""
         _corrected, prompts = self(z)
         return self._acquisition.without_attenuation_correction(z), prompts
 
@@ -237,7 +250,10 @@ def sample_prompts(expected: torch.Tensor, generator: torch.Generator | None = N
 def thin_prompts(
     prompts: torch.Tensor, dose_reduction_factor: float, generator: torch.Generator | None = None
 ) -> torch.Tensor:
-    """Keeps each event with probability 1 / dose reduction factor: binomial thinning, low is a subset of full."""
+    """Keeps each event with probability 1 / dose reduction factor: low is a subset of full.
+
+    Binomial thinning. Raises ValueError for a factor below 1.
+    """
     if dose_reduction_factor < 1:
         raise ValueError(f"a dose reduction factor is at least 1, not {dose_reduction_factor}")
     share = torch.full_like(prompts, 1.0 / dose_reduction_factor)

@@ -1,7 +1,7 @@
 """Procedural patients: whole body with lesions, and head. A seed is one patient, on every voxel grid.
 
-The patient's frame is LPS in mm (x to the left, y posterior, z superior) with z = 0 at the trunk base. All draws are made
-when a patient is created; `rasterize` only looks at the result.
+The patient's frame is LPS in mm (x to the left, y posterior, z superior) with z = 0 at the trunk base. All
+draws are made when a patient is created; `rasterize` only looks at the result.
 """
 
 from __future__ import annotations
@@ -10,12 +10,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 
+from drmc.imaging.geometry import triple
 from drmc.simulation.brain import draw_brain
-from drmc.simulation.brain_maps import MappedBrain, read_maps
+from drmc.simulation.brain_maps import MappedBrain, Maps, read_maps
 from drmc.simulation.deformation import Deformation, Proportions
 from drmc.simulation.drawing import Drawing, Layers
 from drmc.simulation.habitus import Habitus
@@ -30,7 +32,7 @@ from drmc.simulation.regions.pelvis import draw_pelvis
 from drmc.simulation.regions.skeleton import draw_skeleton
 from drmc.simulation.regions.thorax import draw_thorax
 from drmc.simulation.regions.vessels import draw_vessels
-from drmc.simulation.shapes import Canvas, LatticeField, Superellipsoid, Union, tube
+from drmc.simulation.shapes import Canvas, LatticeField, Shape, Superellipsoid, Triple, Union, Vector, tube
 from drmc.simulation.tracers import draw_uptake, find_tracer, widen
 from drmc.simulation.variants import draw_variants, paint_variants
 
@@ -43,9 +45,8 @@ BODY_LOWER, BODY_UPPER = (-420.0, -330.0, -520.0), (420.0, 330.0, 1150.0)
 HEAD_LOWER, HEAD_UPPER = (-150.0,) * 3, (150.0,) * 3
 TEXTURE_LATTICE_MM = (9.0, 26.0)  # heterogeneity at about 14 and 40 mm
 FINE_LATTICE_MM = 5.3  # at about 8 mm
-LUNG_GRADIENT = (
-    0.15  # the lung of a patient on the back is denser behind, by this from the middle to either side
-)
+LUNG_GRADIENT = 0.15
+"""The lung of a supine patient is denser behind, by this share from the middle to either side."""
 LUNG_MIDDLE_MM = 15.0
 LANDMARKS = {
     "thigh": -230.0,
@@ -61,7 +62,7 @@ _SLAB = 32  # slices that are textured at a time
 
 @contextmanager
 def one_thread() -> Iterator[None]:
-    """Rounding of products of matrices and of powers depends on how many threads share them; a patient must not."""
+    """Computes in one thread: rounding depends on the number of threads, and a patient must not."""
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
@@ -78,11 +79,11 @@ class Phantom:
     mu: torch.Tensor
     organs: torch.Tensor
     lesions: torch.Tensor
-    facts: dict = field(default_factory=dict)
+    facts: dict[str, Any] = field(default_factory=dict)
 
 
 def fresh(seed: int | np.random.SeedSequence) -> np.random.SeedSequence:
-    """A sequence that spawns from the beginning: spawning changes the one that was given."""
+    """A sequence that spawns from the beginning: spawning changes the original."""
     if isinstance(seed, np.random.SeedSequence):
         return np.random.SeedSequence(seed.entropy, spawn_key=seed.spawn_key)
     return np.random.SeedSequence(seed)
@@ -91,13 +92,22 @@ def fresh(seed: int | np.random.SeedSequence) -> np.random.SeedSequence:
 class _Patient:
     """What body and head share: streams of draws, random fields, texture, and painting on a grid."""
 
+    female: bool
+    height_m: float
+    weight_kg: float
+
     def __init__(
-        self, seed: int | np.random.SeedSequence, tracer: str, lower, upper, wide_uptake: float = 0.0
+        self,
+        seed: int | np.random.SeedSequence,
+        tracer: str,
+        lower: Vector,
+        upper: Vector,
+        wide_uptake: float = 0.0,
     ):
         self.tracer = find_tracer(tracer)
         build, fields, self._lesion_seed, uptake, self._finding_seed, wide = fresh(seed).spawn(6)
         self.rng = np.random.default_rng(build)
-        self._bounds = lower, upper
+        self._lower, self._upper = lower, upper
         self.fields = torch.Generator().manual_seed(int(fields.generate_state(1)[0]))
         rng = np.random.default_rng(uptake)
         self.uptake = draw_uptake(rng, self.tracer)
@@ -109,7 +119,7 @@ class _Patient:
         self.drawing = Drawing()
 
     def _lattice(self, spacing: float) -> LatticeField:
-        return LatticeField(self.fields, *self._bounds, spacing)
+        return LatticeField(self.fields, self._lower, self._upper, spacing)
 
     def _draw_fields(
         self,
@@ -125,7 +135,7 @@ class _Patient:
         self._texture = [self._lattice(s) for s in TEXTURE_LATTICE_MM]
         self._fine = self._lattice(FINE_LATTICE_MM)
 
-    def _painted(self, shape_zyx, spacing_zyx, origin_zyx) -> Canvas:
+    def _painted(self, shape_zyx: Shape, spacing_zyx: Triple, origin_zyx: Triple) -> Canvas:
         """The anatomy without texture and lesions."""
         canvas = Canvas(shape_zyx, spacing_zyx, origin_zyx, self.deformation)
         self.drawing.paint(canvas, self.uptake)
@@ -144,8 +154,8 @@ class _Patient:
         """Multiplies the activity by 1 + CV * texture; returns the texture without its fine part."""
         strength, fine = torch.zeros(256), torch.zeros(256)
         for organ in ORGANS.values():
-            for label in (organ.label, organ.label + LEFT):
-                strength[label], fine[label] = organ.texture, organ.fine
+            for value in (organ.label, organ.label + LEFT):
+                strength[value], fine[value] = organ.texture, organ.fine
         sagging = label_table("lung").float() * LUNG_GRADIENT
         back = ((canvas.y - LUNG_MIDDLE_MM) / 75.0).clamp(-1, 1).view(1, -1, 1)
         texture = self._texture_on(canvas.z, canvas.y, canvas.x)
@@ -164,7 +174,7 @@ class _Patient:
         """F or M."""
         return "F" if self.female else "M"
 
-    def _facts(self) -> dict:
+    def _facts(self) -> dict[str, Any]:
         return {
             "sex": self.sex,
             "height_m": self.height_m,
@@ -175,10 +185,10 @@ class _Patient:
         }
 
 
-def _padded(shape_zyx, spacing_zyx, origin_zyx) -> tuple[tuple, tuple]:
+def _padded(shape_zyx: Shape, spacing_zyx: Triple, origin_zyx: Triple) -> tuple[Shape, Triple]:
     """Shape and origin with a voxel more at every end: slopes at the border need their neighbors."""
-    shape = tuple(n + 2 for n in shape_zyx)
-    return shape, tuple(o - s for o, s in zip(origin_zyx, spacing_zyx, strict=True))
+    nz, ny, nx = shape_zyx
+    return (nz + 2, ny + 2, nx + 2), triple(o - s for o, s in zip(origin_zyx, spacing_zyx, strict=True))
 
 
 def _inner(volume: torch.Tensor) -> torch.Tensor:
@@ -188,8 +198,8 @@ def _inner(volume: torch.Tensor) -> torch.Tensor:
 class Head(_Patient):
     """Head of one patient (center C5); no lesions.
 
-    `maps`: folder of the ICBM152 gray and white matter maps; None draws a procedural brain. `tracer`: a name of
-    `tracers.TRACERS`. InputError for an unknown tracer or a folder without the maps.
+    `maps`: folder of the ICBM152 gray and white matter maps; None draws a procedural brain. `tracer`: a name
+    of `tracers.TRACERS`. Raises InputError for an unknown tracer or a folder without the maps.
     """
 
     region = "brain"
@@ -211,7 +221,7 @@ class Head(_Patient):
         self.brain = "ICBM152" if template else "procedural"
         self._draw(template)
 
-    def _draw(self, template) -> None:
+    def _draw(self, template: Maps | None) -> None:
         a, center = self.brain_axes, [0.0, 0.0, 5.0]
         middle = center[2] - 16
         at = lambda x, y, z: [x * a[0] / 68, y * a[1] / 86, z]
@@ -231,7 +241,7 @@ class Head(_Patient):
         return -98.0, 82.0
 
     @one_thread()
-    def rasterize(self, shape_zyx, spacing_zyx, origin_zyx) -> Phantom:
+    def rasterize(self, shape_zyx: Shape, spacing_zyx: Triple, origin_zyx: Triple) -> Phantom:
         """The head on a voxel grid; origin is the center of the first voxel in mm."""
         shape, origin = _padded(shape_zyx, spacing_zyx, origin_zyx)
         canvas = self._painted(shape, spacing_zyx, origin)
@@ -261,7 +271,7 @@ class Body(_Patient):
 
     @one_thread()
     def draw_many_lesions(self, lower: float, upper: float) -> None:
-        """Gives the range from `lower` to `upper` (mm) tens of lesions in the place of the body's own (`ManyLesions`)."""
+        """Replaces the lesions by tens of them between `lower` and `upper` (mm), see `ManyLesions`."""
         draws = ManyLesions(upper - lower, self.hosts_without)
         self._place_lesions(draws, self._coarse(SITE_GRID_MM, lower, upper), (lower, upper))
 
@@ -275,7 +285,7 @@ class Body(_Patient):
         measure(self.lesions, self._close_up)
 
     @one_thread()
-    def rasterize(self, shape_zyx, spacing_zyx, origin_zyx) -> Phantom:
+    def rasterize(self, shape_zyx: Shape, spacing_zyx: Triple, origin_zyx: Triple) -> Phantom:
         """The patient on a voxel grid; origin is the center of the first voxel in mm."""
         shape, origin = _padded(shape_zyx, spacing_zyx, origin_zyx)
         canvas = self._painted(shape, spacing_zyx, origin)
@@ -301,21 +311,21 @@ class Body(_Patient):
 
     def _coarse(self, spacing: float, lower: float, upper: float) -> Canvas:
         shape = (int((upper - lower) / spacing), int(400 / spacing), int(640 / spacing))
-        origin = (lower, *(-(n - 1) / 2 * spacing for n in shape[1:]))
+        origin = (lower, -(shape[1] - 1) / 2 * spacing, -(shape[2] - 1) / 2 * spacing)
         return self._painted(shape, (spacing,) * 3, origin)
 
     def _normalize(self, coarse: Canvas) -> None:
-        """What a patient takes up is what was injected, less what was voided: a plausible sum(SUV * ml) / weight."""
+        """Scales the uptake to a plausible sum(SUV * ml) / weight: the injected less the voided activity."""
         ml = SITE_GRID_MM**3 / 1000
         share = float(coarse.activity.sum()) * ml / 1000 / self.weight_kg
         low, high = self.tracer.share
         scale = min(max(share, low), high) / share
         self.uptake = {organ: suv * scale for organ, suv in self.uptake.items()}
 
-    def _cube(self, center, half_mm: float) -> tuple[tuple, tuple, tuple]:
+    def _cube(self, center: Vector, half_mm: float) -> tuple[Shape, Triple, Triple]:
         """Shape, spacing and origin (z, y, x) of CHECK_MM voxels around a point (x, y, z)."""
         n = 2 * int(np.ceil(half_mm / CHECK_MM)) + 1
-        origin = tuple(float(c) - (n - 1) / 2 * CHECK_MM for c in reversed(list(center)))
+        origin = triple(float(c) - (n - 1) / 2 * CHECK_MM for c in reversed(list(center)))
         return (n,) * 3, (CHECK_MM,) * 3, origin
 
     def _look(self, center: np.ndarray, half_mm: float) -> Canvas:
@@ -329,9 +339,10 @@ class Body(_Patient):
 class WholeBody(Body):
     """Thigh to vertex of one patient: habitus, organ uptake, anatomy and lesions at 1 to `max_lesions` sites.
 
-    `diaphragm_mm` is the height z of the top of the liver. `tracer`: a name of `tracers.TRACERS`; InputError lists them.
-    `wide_uptake`: chance that every organ's uptake is drawn far beyond the tracer's table (see `tracers.widen`).
-    `wide_build`: height and body mass index are drawn far beyond the usual (see `habitus.Habitus`).
+    `diaphragm_mm` is the height z of the top of the liver. `tracer`: a name of `tracers.TRACERS`, else
+    InputError is raised. `wide_uptake`: chance that every organ's uptake is drawn far beyond the tracer's
+    table (see `tracers.widen`). `wide_build`: height and body mass index are drawn far beyond the usual (see
+    `habitus.Habitus`).
     """
 
     @one_thread()
@@ -366,7 +377,7 @@ class WholeBody(Body):
         """Height z (mm) of one of LANDMARKS in the middle of the body."""
         return self.deformation.world([0.0, 0.0, LANDMARKS[name] * self.habitus.sz])[2]
 
-    def _facts(self) -> dict:
+    def _facts(self) -> dict[str, Any]:
         return {
             **super()._facts(),
             "arms_up": self.arms_up,

@@ -1,8 +1,9 @@
-"""The anatomy of simulated patients against references: position, size and volume of every organ over N patients.
+"""The anatomy of simulated patients against references: position, size and volume of organs over N patients.
 
-Position is told in a frame that any label map has: x and y from the centroid of the spinal cord, z
-below the top of the brain, all z scaled to a height of 1.74 m. A reference anatomy lies well within the simulated ones
-where each of its organs is within LIMIT_SD of their standard deviations in x, y, z and in the logarithm of the volume.
+Positions are in a frame that any label map has: x and y from the centroid of the spinal cord, z below the
+top of the brain, all z scaled to a height of 1.74 m. A reference anatomy lies well within the simulated ones
+where each of its organs is within LIMIT_SD of their standard deviations in x, y, z and in the logarithm of
+the volume.
 """
 
 from __future__ import annotations
@@ -57,20 +58,28 @@ def audited_organs() -> dict[str, list[int]]:
 
 @dataclass(frozen=True)
 class Measured:
-    """One organ of one patient: centroid (mm, in the frame above), its top and bottom below the brain's top (mm), volume."""
+    """One organ of one patient, in the frame above."""
 
     x: float
+    """Centroid, mm."""
     y: float
     z: float
     top: float
+    """Below the top of the brain, mm."""
     bottom: float
     volume_ml: float
 
 
 def measure(labels_zyx: np.ndarray, spacing_zyx: Sequence[float], height_m: float) -> dict[str, Measured]:
-    """Every audited organ of a label map (z, y, x; x to the patient's left, y backward, z upward), spacing in mm.
+    """Every audited organ of a label map; organs that it does not contain are left out.
 
-    Organs that the map does not hold are left out. InputError where it has no brain or no spinal cord: the frame needs both.
+    Args:
+        labels_zyx: x to the patient's left, y backward, z upward.
+        spacing_zyx: mm.
+        height_m: body height.
+
+    Raises:
+        InputError: the map has no brain or no spinal cord, which the frame needs.
     """
     organs = audited_organs()
     z, y, x = (np.arange(n) * s for n, s in zip(labels_zyx.shape, spacing_zyx, strict=True))
@@ -87,13 +96,13 @@ def measure(labels_zyx: np.ndarray, spacing_zyx: Sequence[float], height_m: floa
         if not count:
             continue
         along = [mask.sum(tuple(a for a in range(3) if a != axis)) for axis in range(3)]
-        held = z[along[0] > 0]
+        heights = z[along[0] > 0]
         found[name] = Measured(
             x=float(along[2] @ x / count) - middle[0],
             y=float(along[1] @ y / count) - middle[1],
             z=(vertex - float(along[0] @ z / count)) * scale,
-            top=(vertex - held.max() - spacing_zyx[0] / 2) * scale,
-            bottom=(vertex - held.min() + spacing_zyx[0] / 2) * scale,
+            top=(vertex - heights.max() - spacing_zyx[0] / 2) * scale,
+            bottom=(vertex - heights.min() + spacing_zyx[0] / 2) * scale,
             volume_ml=count * math.prod(spacing_zyx) / 1000,
         )
     return found
@@ -122,11 +131,23 @@ def audit(
     workers: int = 1,
     progress: Callable[[float, int], None] | None = None,
 ) -> dict[str, Any]:
-    """Measures whole bodies (the first ones of center C1 for that seed) and holds the references against them.
+    """Measures whole bodies (the first ones of center C1 for that seed) and compares references with them.
 
-    Returns a JSON-able dict: `organs` (per organ the number of patients that have it, mean and standard deviation of every
-    quantity), `anatomies` (per reference and organ the offsets from the mean in standard deviations), `ranges` (per organ
-    and quantity the simulated mean, the range and whether it holds it) and `passes`. InputError for too few patients.
+    Args:
+        patients: number of bodies.
+        seed: of the patients.
+        tracer: a name of `tracers.TRACERS`.
+        workers: processes that share the patients.
+        progress: called with (done, total).
+
+    Returns:
+        JSON-able: `organs` (per organ the number of patients that have it, mean and standard deviation of
+        every quantity), `anatomies` (per reference and organ the offsets from the mean in standard
+        deviations), `ranges` (per organ and quantity the simulated mean, the range and whether it contains
+        the mean) and `passes`.
+
+    Raises:
+        InputError: there are too few patients.
     """
     if patients < LEAST_PATIENTS:
         raise InputError(f"--patients {patients}: an audit needs at least {LEAST_PATIENTS}")
@@ -149,15 +170,17 @@ def audit(
 
 
 def judged(patients: Sequence[dict[str, Measured]]) -> dict[str, Any]:
-    """The distribution over measured patients, and the references held against it (see `audit`)."""
+    """The distribution over measured patients, and the references compared with it (see `audit`)."""
     references = json.loads(REFERENCES.read_text(encoding="utf-8"))
     organs = {name: _distribution([p[name] for p in patients if name in p]) for name in audited_organs()}
     anatomies = {
         anatomy: {
-            "source": said["source"],
-            "offsets": {organ: _offsets(values, organs[organ]) for organ, values in said["organs"].items()},
+            "source": described["source"],
+            "offsets": {
+                organ: _offsets(values, organs[organ]) for organ, values in described["organs"].items()
+            },
         }
-        for anatomy, said in references["anatomies"].items()
+        for anatomy, described in references["anatomies"].items()
     }
     ranges = [
         _within(organ, quantity, limits, patients)
@@ -207,7 +230,7 @@ def _offsets(reference: dict[str, float], simulated: dict[str, Any]) -> dict[str
 def _within(
     organ: str, quantity: str, limits: Sequence[float], patients: Sequence[dict[str, Measured]]
 ) -> dict[str, Any]:
-    """Whether the simulated mean lies within a range; `lungs` are both together, `height_mm` is from top to bottom."""
+    """Whether the simulated mean lies within a range; `lungs` are both, `height_mm` is from top to bottom."""
     parts = [f"lung {side}" for side in ("left", "right")] if organ == "lungs" else [organ]
     values = []
     for patient in patients:

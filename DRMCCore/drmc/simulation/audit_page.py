@@ -34,8 +34,8 @@ def text(found: dict[str, Any]) -> str:
         worst = [_worst(anatomy["offsets"].get(organ)) for anatomy in found["anatomies"].values()]
         rows.append([organ, str(one["n"]), *(spread(key) for key in ("x", "y", "z", "volume_ml")), *worst])
     ranges = [
-        f"{one['organ']} {one['quantity']}: mean {one['mean']:.0f}, range {one['range'][0]:g} to {one['range'][1]:g}"
-        + ("" if one["holds"] else ": MISS")
+        f"{one['organ']} {one['quantity']}: mean {one['mean']:.0f}, range {one['range'][0]:g} to "
+        f"{one['range'][1]:g}" + ("" if one["holds"] else ": MISS")
         for one in found["ranges"]
     ]
     verdict = "within" if found["passes"] else "MISS:"
@@ -68,8 +68,8 @@ def page(found: dict[str, Any]) -> str:
         f"<li><b>{escape(name)}</b>: {escape(one['source'])}</li>" for name, one in found["anatomies"].items()
     )
     offsets = (
-        f'<p class="note">{escape(found["frame"])}. Shaded: within {found["limit_sd"]:g}. An offset beyond the axis stands '
-        f'at its end.</p>{pictures}<ul class="note">{sources}</ul>'
+        f'<p class="note">{escape(found["frame"])}. Shaded: within {found["limit_sd"]:g}. An offset beyond '
+        f'the axis stands at its end.</p>{pictures}<ul class="note">{sources}</ul>'
     )
     numbers = (
         f'<div class="scroll"><pre>{escape(text(found))}</pre></div>'

@@ -6,6 +6,7 @@ import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 
@@ -31,17 +32,17 @@ def benchmark(
     *,
     seed: int,
     progress: Callable[[float, int, float | None], None] | None = None,
-) -> dict:
-    """One patient of every center with every one of `options` (devices), each in a fresh process; writes nothing.
+) -> dict[str, Any]:
+    """Simulates a patient of every center with each of `options`, each in a fresh process; writes nothing.
 
-    All doses of a patient are simulated together, as a cohort is. Returns `{"hardware", "versions", "simulation": [...]}`:
-    per run the seconds (`prepare`: patient and expected counts; `reconstruct`: drawn counts and OSEM of all doses), the most main
-    memory [bytes] and, on a GPU, the most of its memory.
+    All doses of a patient are simulated together, as a cohort is. Returns `{"hardware", "versions",
+    "simulation": [...]}`: per run the seconds (`prepare`: patient and expected counts; `reconstruct`: drawn
+    counts and OSEM of all doses), the most main memory [bytes] and, on a GPU, the most of its memory.
     """
     runs = [_Run(c, o, seed, torch.get_num_threads()) for o in options for c in centers]
-    rows: list[dict] = []
+    rows: list[dict[str, Any]] = []
 
-    def tell(share: float) -> None:
+    def report_share(share: float) -> None:
         if progress is not None:
             progress(len(rows) + min(share, 0.99), len(runs), None)
 
@@ -50,10 +51,10 @@ def benchmark(
             _measure,
             [one],
             1,
-            progress=lambda _, share: tell(share),
+            progress=lambda _, share: report_share(share),
             finished=lambda _, row: rows.append(row),
         )
-        tell(0)
+        report_share(0)
     return {
         "hardware": hardware.describe(options[-1].device),
         "versions": {"drmc": drmc.__version__, "torch": str(torch.__version__)},
@@ -61,7 +62,7 @@ def benchmark(
     }
 
 
-def _measure(run: _Run, progress: Callable[[float], None]) -> dict:
+def _measure(run: _Run, progress: Callable[[float], None]) -> dict[str, Any]:
     torch.set_num_threads(run.threads)
     center, options = run.center, run.options
     cuda = options.device.startswith("cuda")

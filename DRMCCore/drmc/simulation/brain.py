@@ -10,7 +10,16 @@ import torch
 
 from drmc.simulation.drawing import SIDES, Drawing, Uptake
 from drmc.simulation.organs import MU_PER_MM, ORGANS
-from drmc.simulation.shapes import Canvas, LatticeField, Superellipsoid, Vector, rotation, sample_grid, tube
+from drmc.simulation.shapes import (
+    Box,
+    Canvas,
+    LatticeField,
+    Superellipsoid,
+    Vector,
+    rotation,
+    sample_grid,
+    tube,
+)
 
 SKULL_MM, CSF_MM = 8.0, 2.0
 FOLD_MM = 23.0  # wavelength: a sulcus every half of it
@@ -57,7 +66,7 @@ class _Mix:
     canvas: Canvas
     uptake: Uptake
 
-    def blend(self, box, share: torch.Tensor, organ: str, factor: torch.Tensor | float = 1.0) -> None:
+    def blend(self, box: Box, share: torch.Tensor, organ: str, factor: torch.Tensor | float = 1.0) -> None:
         mu = MU_PER_MM[ORGANS[organ].tissue]
         self.canvas.blend(box, share, self.uptake[organ] * factor, mu, ORGANS[organ].label)
 
@@ -75,22 +84,27 @@ class _InHull:
 class Cortex(_InHull):
     """Gray matter along the hull and the walls of the sulci, white matter inside.
 
-    Sulci are the zero set of a band-pass field that is looked up where a line from the middle meets the hull: walls that
-    run inwards, as real ones do.
+    Sulci are the zero set of a band-pass field that is looked up where a line from the middle meets the hull:
+    walls that run inwards, as real ones do.
     """
 
-    def __init__(self, hull: Superellipsoid, fields: torch.Generator, bounds, asymmetry: float):
+    def __init__(
+        self,
+        hull: Superellipsoid,
+        fields: torch.Generator,
+        bounds: tuple[Vector, Vector],
+        asymmetry: float,
+    ):
         self.hull, self.asymmetry = hull, asymmetry
-        make = lambda spacing, band=None: LatticeField(fields, *bounds, spacing, band)
+        lower, upper = bounds
+        make = lambda spacing, band=None: LatticeField(fields, lower, upper, spacing, band)
         fold = make(FOLD_MM / 4, FOLD_MM)
         self.depth, self.thickness, self.region = make(26.0), make(20.0), make(30.0)
-        self._low = [float(v) for v in bounds[0]]
-        axes = [
-            torch.arange(low, high, _STEP_MM) for low, high in zip(bounds[0], bounds[1], strict=True)
-        ]  # x, y, z
+        self._low = [float(v) for v in lower]
+        axes = [torch.arange(low, high, _STEP_MM) for low, high in zip(lower, upper, strict=True)]  # x, y, z
         folds = fold.sample(axes[2], axes[1], axes[0])
         slopes = torch.gradient(folds, spacing=_STEP_MM)
-        steepness = sum(slope**2 for slope in slopes).sqrt()
+        steepness = (slopes[0] ** 2 + slopes[1] ** 2 + slopes[2] ** 2).sqrt()
         self._maps = torch.stack([folds, steepness])
 
     def paint(self, canvas: Canvas, uptake: Uptake) -> None:
@@ -126,7 +140,7 @@ class Cortex(_InHull):
         mix.blend(box, brain, "gray_matter", metabolism)
         mix.blend(box, white, "white_matter")
 
-    def _sylvian(self, dx, dy, dz) -> torch.Tensor:
+    def _sylvian(self, dx: torch.Tensor, dy: torch.Tensor, dz: torch.Tensor) -> torch.Tensor:
         """Distance to the lateral fissure, which rises to the back and ends at the insula."""
         a = self.hull.axes
         surface = dz - a[2] * (-0.12 + 0.30 * dy / a[1])

@@ -1,12 +1,13 @@
 """Brain of the ICBM152 gray and white matter maps, warped into one patient's.
 
-The maps are given as a folder (`mni_icbm152_gm_*.nii.gz`, `mni_icbm152_wm_*.nii.gz`, 1 mm); they are not part of the
-project.
+The maps are given as a folder (`mni_icbm152_gm_*.nii.gz`, `mni_icbm152_wm_*.nii.gz`, 1 mm); they are not part
+of the project.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -19,7 +20,7 @@ from drmc.errors import InputError
 from drmc.imaging.integrity import image_reader
 from drmc.simulation.drawing import Uptake
 from drmc.simulation.organs import MU_PER_MM, ORGANS
-from drmc.simulation.shapes import Canvas, LatticeField, Vector, rotation, sample_grid
+from drmc.simulation.shapes import Box, Canvas, LatticeField, Vector, rotation, sample_grid
 
 SKULL_MM, CSF_MM = 9.0, 2.5  # outer and inner surface of the skull, from the brain's outline
 SCALP_MM = 14.0
@@ -42,7 +43,7 @@ class Maps:
 
 @lru_cache(maxsize=2)
 def read_maps(folder: Path) -> Maps:
-    """Reads the two maps of a folder; InputError if they are not there or cannot be read."""
+    """Reads the two maps of a folder. Raises InputError where one is missing or cannot be read."""
     images = {}
     for tissue in ("gm", "wm"):
         found = sorted(Path(folder).glob(f"mni_icbm152_{tissue}_*.nii*"))
@@ -143,7 +144,9 @@ class MappedBrain:
         tissue = torch.where(stem, name("brainstem"), tissue).to(torch.uint8)
         label.copy_(torch.where(total > 0.5, tissue, label))
 
-    def _mapped(self, canvas: Canvas, box, grid) -> list[torch.Tensor]:
+    def _mapped(
+        self, canvas: Canvas, box: Box, grid: tuple[torch.Tensor, torch.Tensor, torch.Tensor]
+    ) -> list[torch.Tensor]:
         """Position x, y, z of every voxel in the maps' space (LPS of the template), mm."""
         moved = [
             axis - float(c)
@@ -156,7 +159,7 @@ class MappedBrain:
             for i in range(3)
         ]  # fmt: skip
 
-    def _average(self, spacing_zyx, mapped: list[torch.Tensor]) -> torch.Tensor:
+    def _average(self, spacing_zyx: Sequence[float], mapped: list[torch.Tensor]) -> torch.Tensor:
         """The maps (3, z, y, x) at the mapped positions, averaged over voxels that are larger than theirs."""
         size = [max(1, round(s)) for s in spacing_zyx]
         volumes = torch.nn.functional.avg_pool3d(self.maps.volumes[None], size, stride=1)[0]

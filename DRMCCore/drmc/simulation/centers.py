@@ -1,24 +1,27 @@
-"""Centers as simulation parameters. The six of the paper's Table 1 are in centers.json, each value with its source.
+"""Centers as simulation parameters; those of the paper's Table 1 are in centers.json, with their sources.
 
 A hospital describes its own scanner in the same form:
 
-    {"schema": 1, "centers": {"MyHospital": {"like": "C1", "seconds": {"value": 120, "source": "our protocol"}}}}
+    {"schema": 1,
+     "centers": {"MyHospital": {"like": "C1", "seconds": {"value": 120, "source": "our protocol"}}}}
 
-`like` takes every parameter that is not given from a known center.
+`like` takes all other parameters from a known center.
 """
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from typing import Any, get_args, get_origin, get_type_hints
+from typing import TYPE_CHECKING, Any, get_args, get_origin, get_type_hints
 
 from drmc.errors import InputError
 from drmc.files import read_json_object
 from drmc.settings import SettingError, check_values, from_json, located, refuse_unknown, setting
+
+if TYPE_CHECKING:
+    import torch
 
 F18_HALF_LIFE_MINUTES = 109.77
 MM_PER_PS = 0.15  # position along the line per time difference: half the speed of light
@@ -38,9 +41,8 @@ class Center:
     region: str = setting(choices=REGIONS, what=" or ".join(REGIONS))
     voxel_mm: tuple[float, float, float] = setting(above=0, what=_TRIPLE + "above 0")
     matrix: int = setting(above=0)  # stored matrix
-    reconstruction_matrix: int = setting(
-        above=0
-    )  # larger than `matrix` where that would cut off arms at the side
+    # Larger than `matrix` where that would cut off arms at the side.
+    reconstruction_matrix: int = setting(above=0)
     # The first is the center's own.
     dose_reduction_factors: tuple[float, ...] = setting(above=1, not_empty=True, what="numbers above 1")
     injected_mbq: float = setting(above=0)
@@ -93,14 +95,22 @@ class Center:
         volume = self.voxel_mm[0] / 1000.0 * self.voxel_mm[2] / self.views
         return self.sensitivity * bq_per_ml * volume * self.seconds
 
-    def to_dict(self) -> dict:
+    def to_dict(self) -> dict[str, Any]:
         """Every parameter, JSON-able, without sources."""
         return asdict(self)
 
 
 # ------------------------------------------------------------------------------------------------------ files
 def load_centers(path: str | Path, known: Mapping[str, Center] | None = None) -> dict[str, Center]:
-    """The centers of a file by name; InputError says which parameter is wrong. `known` are those for `like`."""
+    """The centers of a file by name.
+
+    Args:
+        path: JSON file of centers.
+        known: centers that `like` may name.
+
+    Raises:
+        InputError: the file does not describe centers, or a parameter is wrong.
+    """
     content = read_json_object(path)
     described = content.get("centers")
     if content.get("schema") != SCHEMA or not isinstance(described, dict) or not described:
@@ -135,7 +145,7 @@ def find_centers(names: str) -> list[Center]:
 
 
 def find_center(name: str) -> Center:
-    """The center of Table 1 of that name; InputError lists the known ones."""
+    """The center of Table 1 of that name. Raises InputError for any other name."""
     if name not in CENTERS:
         raise InputError(
             f"unknown center '{name}': choose from {', '.join(CENTERS)}, or name a file of centers (.json)"
@@ -178,7 +188,7 @@ def _center(where: str, name: str, parameters: dict[str, Any], known: Mapping[st
 
 
 def _shaped(key: str, value: Any) -> Any:
-    """A parameter before it is checked: one number stands for all three axes or for a list, 2.0 for a whole number."""
+    """A parameter in its own type: one number stands for all three axes or for a list, 2.0 for an integer."""
     kind = _ANNOTATIONS[key]
     if get_origin(kind) is tuple:
         numbers = tuple(value) if isinstance(value, (list, tuple)) else (value,)
@@ -228,38 +238,30 @@ TABLE = Path(__file__).with_name("centers.json")
 CENTERS: dict[str, Center] = load_centers(TABLE)
 
 
-def parameter_sources(path: str | Path = TABLE) -> dict[str, dict[str, str]]:
-    """Center -> parameter -> where its value is from."""
-    described = json.loads(Path(path).read_text(encoding="utf-8"))["centers"]
-    return {
-        name: {key: entry["source"] for key, entry in parameters.items() if key != "like"}
-        for name, parameters in described.items()
-    }
-
-
 # ------------------------------------------------------------------------------------------------ sensitivity
-def axial_profile(center: Center, z_mm):
-    """Relative sensitivity at axial positions `z_mm` (tensor), mean 1 over what `Center.sensitivity` is a mean of.
+def axial_profile(center: Center, z_mm: torch.Tensor) -> torch.Tensor:
+    """Relative sensitivity at axial positions (mm), mean 1 over the range of `Center.sensitivity`.
 
-    Several beds: mm from the center of the first bed; single bed: mm from the lower end of the axial field. A slice at
-    distance e from the nearer end of the field sees lines up to an axial distance of min(2 e, acceptance) between their
-    ends, hence a triangle for short scanners and a trapezoid for long ones.
+    Several beds: mm from the center of the first bed; single bed: mm from the lower end of the axial field. A
+    slice at distance e from the nearer end of the field sees lines up to an axial distance of min(2 e,
+    acceptance) between their ends, hence a triangle for short scanners and a trapezoid for long ones.
     """
     import torch
 
     length, step = center.axial_field_mm, center.bed_step_mm
     plateau = min(center.acceptance_mm, length) / 2
 
-    def bed(position):
+    def bed(position: torch.Tensor) -> torch.Tensor:
         """Sensitivity at mm from the lower end of a bed."""
         edge = torch.minimum(position, length - position)
         inside = (edge.clamp(max=plateau) / plateau).clamp(min=LEAST_SENSITIVITY)
         return torch.where(edge >= 0, inside, torch.zeros_like(position))
 
-    def beds(position):
+    def beds(position: torch.Tensor) -> torch.Tensor:
         reach = math.ceil(length / 2 / step) + 1
         offset = position.remainder(step) + length / 2
-        return sum(bed(offset - k * step) for k in range(-reach, reach + 1))
+        contributions = (bed(offset - k * step) for k in range(-reach, reach + 1))
+        return sum(contributions, torch.zeros_like(position))
 
     fraction = (torch.arange(512, dtype=z_mm.dtype) + 0.5) / 512
     if step > 0:

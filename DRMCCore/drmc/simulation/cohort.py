@@ -1,7 +1,7 @@
 """Simulated patients: from a seed and a center to full-dose and low-dose scans on disk, with their truth.
 
-The layout is that of `drmc.datasets.manifest`: float32 SUV on the center's own grid, never clipped; uint8 labels; the truth is the
-activity in SUV before the scanner.
+The layout is that of `drmc.datasets.manifest`: float32 SUV on the center's own grid, never clipped; uint8
+labels; the truth is the activity in SUV before the scanner.
 """
 
 from __future__ import annotations
@@ -15,7 +15,10 @@ import time
 import zlib
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass, field, fields
+from functools import partial
+from itertools import product
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import SimpleITK as sitk
@@ -65,7 +68,7 @@ def _seed_key(seed: int, center: str, split: str, index: int) -> list[int]:
 
 
 def _center_key(name: str) -> int:
-    """0 to 5 for the centers of Table 1, a hash of its name for any other: always one word, never one of the six."""
+    """0 to 5 for the centers of Table 1; for any other a hash of its name, 32 bits, never one of the six."""
     known = list(CENTERS)
     if name in known:
         return known.index(name)
@@ -74,9 +77,12 @@ def _center_key(name: str) -> int:
 
 
 def check_centers(centers: Iterable[Center]) -> list[Center]:
-    """The centers, each once; InputError where a name is no safe name of a folder, or two centers share one.
+    """The centers, each once.
 
     Two names that differ in upper and lower case only would share a folder on some systems.
+
+    Raises:
+        InputError: a name cannot be that of a folder, or two centers share one.
     """
     found: dict[str, Center] = {name.casefold(): CENTERS[name] for name in CENTERS}
     chosen: dict[str, Center] = {}
@@ -120,7 +126,7 @@ class ScanOptions:
         patient = self.source.patient(center, anatomy_seed(seed), self.axial_mm)
         return simulate_patient(center, seed, patient=patient, progress=progress, **own)
 
-    def to_dict(self) -> dict:
+    def to_dict(self) -> dict[str, Any]:
         """JSON-able; what pet.json says of the run, the doses apart."""
         return {
             "axial_mm": self.axial_mm,
@@ -141,7 +147,7 @@ def write_case(
     temporary = Path(tempfile.mkdtemp(prefix=_part_prefix(folder), dir=folder.parent))
     try:
 
-        def write(name: str, array: np.ndarray, dtype) -> None:
+        def write(name: str, array: np.ndarray, dtype: type[np.generic]) -> None:
             image = sitk.GetImageFromArray(np.ascontiguousarray(array, dtype=dtype))
             image.SetSpacing(scan.spacing_xyz)
             image.SetOrigin(scan.origin_xyz)
@@ -170,7 +176,7 @@ def _part_prefix(folder: Path) -> str:
     return f".part-{folder.name}-"
 
 
-def _sidecar(scan: Scan, center: Center, seed: Sequence[int], options: ScanOptions) -> dict:
+def _sidecar(scan: Scan, center: Center, seed: Sequence[int], options: ScanOptions) -> dict[str, Any]:
     """Key names of BIDS-PET where it has them."""
     return {
         "Simulated": True,
@@ -205,7 +211,7 @@ def _sidecar(scan: Scan, center: Center, seed: Sequence[int], options: ScanOptio
     }
 
 
-def _uncorrected(scan: Scan) -> dict:
+def _uncorrected(scan: Scan) -> dict[str, Any]:
     """What the images without correction for attenuation are: the same events, reconstructed again."""
     return {
         "Files": [uncorrected_name(factor) for factor in sorted(scan.uncorrected)],
@@ -264,11 +270,27 @@ def write_cohort(
     report: Callable[[int, int, str, float], None] | None = None,
     progress: Callable[[float, int, float | None], None] | None = None,
 ) -> Path:
-    """Simulates `patients` per center into `dataset` and returns the manifest's path.
+    """Simulates patients of several centers into a dataset.
 
-    Resumable: cases already there are kept; the same seed gives the same patients. `report(done, total, case, seconds)`
-    is called after every case, `progress(done, total, seconds_left)` while they run, with the share of those that run
-    counted in. A signal or an exception ends all workers and leaves no half-written case.
+    Existing cases are kept. A signal or an exception ends all workers and leaves no half-written case.
+
+    Args:
+        dataset: folder of the manifest.
+        centers: whose patients are simulated.
+        patients: number per center.
+        seed: the same seed gives the same patients.
+        split: one of `SPLITS`.
+        options: doses, source of the patients and so on.
+        workers: patients that are simulated at the same time.
+        threads: of each worker; None: its share of the cores.
+        report: called with (done, total, case, seconds) after every case.
+        progress: called with (done, total, seconds left); `done` includes the shares of unfinished cases.
+
+    Returns:
+        The path of the manifest.
+
+    Raises:
+        InputError: the options contradict each other or the dataset, or the disk is too full.
     """
     options = options or ScanOptions()
     if split not in SPLITS:
@@ -276,22 +298,14 @@ def write_cohort(
     if patients < 1:
         raise InputError(f"--patients {patients}: at least one patient per center is needed")
     threads = threads or max(1, (torch.get_num_threads() // workers))
+    folder = lambda center, index: dataset / center.name / f"{center.name}-{split}-{index:04d}"
     tasks = [
-        CaseTask(
-            center,
-            split,
-            index,
-            seed,
-            dataset / center.name / f"{center.name}-{split}-{index:04d}",
-            threads,
-            options,
-        )
-        for center in centers
-        for index in range(1, patients + 1)
+        CaseTask(center, split, index, seed, folder(center, index), threads, options)
+        for center, index in product(centers, range(1, patients + 1))
     ]
     _check_same_study(tasks)
     waiting = [t for t in tasks if not (t.folder / SIDECAR).is_file()]
-    _check_room(dataset, waiting)
+    _check_disk_space(dataset, waiting)
     dataset.mkdir(parents=True, exist_ok=True)
     state = _Progress([_bytes_of(t.center, options) for t in waiting], len(tasks), progress)
 
@@ -302,11 +316,11 @@ def write_cohort(
             report(state.count, len(tasks), waiting[index].case_id, seconds)
 
     _remove_parts(waiting)  # of a run that was killed
-    state.tell()
+    state.report()
     try:
         if workers == 1:
             for index, task in enumerate(waiting):
-                finished(index, _run_task(task, lambda share, index=index: state.share(index, share)))
+                finished(index, _run_task(task, partial(state.share, index)))
         elif waiting:
             run_in_processes(_run_task, waiting, workers, progress=state.share, finished=finished)
     except BaseException:
@@ -319,9 +333,9 @@ class _Progress:
     """Share of the cohort that is done and the time that is left, from the shares of its patients."""
 
     def __init__(
-        self, work: Sequence[float], total: int, tell: Callable[[float, int, float | None], None] | None
+        self, work: Sequence[float], total: int, report: Callable[[float, int, float | None], None] | None
     ):
-        self._work, self._total, self._tell = work, total, tell
+        self._work, self._total, self._report = work, total, report
         self._shares = [0.0] * len(work)
         self._start = time.monotonic()
 
@@ -333,26 +347,26 @@ class _Progress:
     def share(self, index: int, share: float) -> None:
         """Patient `index` of this run is simulated by `share`; it still has to be written."""
         self._shares[index] = min(share, 0.99)
-        self.tell()
+        self.report()
 
     def finish(self, index: int) -> None:
         """Patient `index` of this run is written."""
         self._shares[index] = 1.0
-        self.tell()
+        self.report()
 
-    def tell(self) -> None:
-        """Tells how far the cohort is."""
-        if self._tell is None:
+    def report(self) -> None:
+        """Reports the progress of the cohort."""
+        if self._report is None:
             return
         done = sum(share * work for share, work in zip(self._shares, self._work, strict=True))
         whole, seconds = sum(self._work), time.monotonic() - self._start
         left = seconds * (whole - done) / done if done > 0.01 * whole else None
         patients = self._total - len(self._shares) + math.fsum(self._shares)
-        self._tell(patients if patients < self._total else self._total, self._total, left)
+        self._report(patients if patients < self._total else self._total, self._total, left)
 
 
 def _bytes_of(center: Center, options: ScanOptions) -> float:
-    """About the room that a case takes on disk; its work grows alike."""
+    """Approximate size of a case on disk, bytes; its computing time grows in proportion."""
     height = min(options.axial_mm or math.inf, SCAN_MM.get(center.region, SCAN_MM["wholebody"]))
     voxels = center.matrix**2 * height / center.voxel_mm[0]
     doses = 1 + len(options.doses(center))
@@ -360,8 +374,8 @@ def _bytes_of(center: Center, options: ScanOptions) -> float:
     return voxels * 4 * _STORED_SHARE * images
 
 
-def _check_room(dataset: Path, waiting: Sequence[CaseTask]) -> None:
-    """Refuses a cohort that the disk has no room for."""
+def _check_disk_space(dataset: Path, waiting: Sequence[CaseTask]) -> None:
+    """Raises InputError where the disk is too full for the cohort."""
     if not waiting:
         return
     folder = next(path for path in (dataset.absolute(), *dataset.absolute().parents) if path.exists())
@@ -370,8 +384,8 @@ def _check_room(dataset: Path, waiting: Sequence[CaseTask]) -> None:
     needed, free = sum(_bytes_of(t.center, t.options) for t in waiting), shutil.disk_usage(folder).free
     if needed > free:
         raise InputError(
-            f"{dataset}: {len(waiting)} patients take about {needed / 1e9:.1f} GB, and {free / 1e9:.1f} GB are free: "
-            "choose another disk or fewer patients"
+            f"{dataset}: {len(waiting)} patients take about {needed / 1e9:.1f} GB, and {free / 1e9:.1f} GB "
+            "are free: choose another disk or fewer patients"
         )
 
 
@@ -390,7 +404,8 @@ def _check_same_study(tasks: Sequence[CaseTask]) -> None:
         facts = json.loads(sidecar.read_text(encoding="utf-8"))
         if facts["Seed"][0] != task.seed:
             raise InputError(
-                f"{sidecar}: made with seed {facts['Seed'][0]}, not {task.seed}; choose another folder or that seed"
+                f"{sidecar}: made with seed {facts['Seed'][0]}, not {task.seed}; choose another folder or "
+                "that seed"
             )
         if facts["DoseReductionFactors"] != (wanted := task.options.doses(task.center)):
             raise InputError(
@@ -398,9 +413,9 @@ def _check_same_study(tasks: Sequence[CaseTask]) -> None:
                 "choose another folder or those factors"
             )
         made = {"Center": task.center.to_dict(), "Options": task.options.to_dict()}
-        for said, values in json.loads(json.dumps(made)).items():
-            before = facts.get(said, {})  # a key that one of the two does not know decides nothing
-            if said == "Options":
+        for group, values in json.loads(json.dumps(made)).items():
+            before = facts.get(group, {})  # a key that one of the two does not know decides nothing
+            if group == "Options":
                 before = {"uncorrected": False, "noise_free": False, **before}
             for key in sorted((values.keys() & before.keys()) - {"device"}):
                 if _differ(values[key], before[key]):

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from drmc.errors import InputError
+from drmc.runtime.arguments import add_cpu_or_cuda_argument, cpu_or_cuda
 from drmc.runtime.progress import Reporter, add_progress_argument, duration, table_lines
 from drmc.simulation.fields import FIELD_NAMES, WHOLE
 
@@ -27,12 +28,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--workers", type=int, default=1, help="patients simulated at the same time (default 1)"
     )
-    parser.add_argument(
-        "--device",
-        choices=("auto", "cpu", "cuda"),
-        default="auto",
-        help="where to compute (default auto); the patients are the same, their noise is drawn on the device",
-    )
+    add_cpu_or_cuda_argument(parser, "; the patients are the same, their noise is drawn on the device")
     parser.add_argument("-o", "--output", type=Path, metavar="DATASET", help="dataset folder")
     add_progress_argument(parser)
     parser.add_argument(
@@ -43,7 +39,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--audit",
         action="store_true",
-        help="simulate no scan: hold the anatomy of --patients whole bodies against references; -o FOLDER keeps the page",
+        help="simulate no scan: hold the anatomy of --patients whole bodies against references; -o FOLDER "
+        "keeps the page",
     )
     parser.add_argument("--json", action="store_true", help="print the benchmark or the audit as JSON")
 
@@ -58,7 +55,8 @@ def _add_centers(group: argparse._ArgumentGroup) -> None:
         "--random-centers",
         type=int,
         metavar="N",
-        help="N centers drawn from wide ranges, by --seed, in the place of --centers; with --tof all have time of flight",
+        help="N centers drawn from wide ranges, by --seed, in the place of --centers; with --tof all have "
+        "time of flight",
     )
     group.add_argument(
         "--tof", action="store_true", help="sort counts by time of flight; three to four times as long"
@@ -102,7 +100,8 @@ def _add_patients(group: argparse._ArgumentGroup) -> None:
         type=float,
         default=0.0,
         metavar="SHARE",
-        help="share of the patients (0 to 1) whose organs take up far more or less than the tracer's table says",
+        help="share of the patients (0 to 1) whose organs take up far more or less than the tracer's table "
+        "says",
     )
     group.add_argument(
         "--wide-build",
@@ -116,7 +115,8 @@ def _add_patients(group: argparse._ArgumentGroup) -> None:
         type=float,
         default=0.0,
         metavar="SHARE",
-        help="share of the patients with tens of lesions of every size and contrast in what is scanned of them",
+        help="share of the patients with tens of lesions of every size and contrast in what is scanned of "
+        "them",
     )
 
 
@@ -145,7 +145,8 @@ def _add_given_patient(group: argparse._ArgumentGroup) -> None:
         "--label-names",
         type=Path,
         metavar="NAMES",
-        help='with --labels: JSON of its values, {"5": "liver", "13": "kidney_left"}; names as here or in TotalSegmentator',
+        help='with --labels: JSON of its values, {"5": "liver", "13": "kidney_left"}; names as here or in '
+        "TotalSegmentator",
     )
     group.add_argument(
         "--weight",
@@ -182,7 +183,8 @@ def run(arguments: argparse.Namespace, reporter: Reporter) -> int:
     """Simulates a cohort; returns the exit code."""
     if arguments.axial_mm is not None and not 20 <= arguments.axial_mm < math.inf:
         raise InputError(
-            f"--axial-mm {arguments.axial_mm:g}: a window shorter than 20 mm holds no patient; give a length in mm"
+            f"--axial-mm {arguments.axial_mm:g}: a window shorter than 20 mm holds no patient; give a length "
+            "in mm"
         )
     if arguments.seed < 0 or arguments.workers < 1:
         raise InputError("--seed must be at least 0 and --workers at least 1")
@@ -193,7 +195,8 @@ def run(arguments: argparse.Namespace, reporter: Reporter) -> int:
         return _benchmark(arguments, factors, reporter)
     if arguments.output is None or (arguments.centers is None and arguments.random_centers is None):
         raise InputError(
-            "-o and --centers or --random-centers are needed, or --benchmark or --audit; see drmc simulate --help"
+            "-o and --centers or --random-centers are needed, or --benchmark or --audit; see drmc simulate "
+            "--help"
         )
     if arguments.json:
         raise InputError("--json belongs to --benchmark and --audit; the progress as JSON is --progress json")
@@ -207,7 +210,7 @@ def run(arguments: argparse.Namespace, reporter: Reporter) -> int:
         arguments.patients,
         seed=arguments.seed,
         split=arguments.split,
-        options=_options(arguments, centers, factors, devices(arguments.device)[-1]),
+        options=_options(arguments, centers, factors, cpu_or_cuda(arguments.device)[-1]),
         workers=arguments.workers,
         report=lambda done, total, case, seconds: reporter.outcome(
             case, "done", f"{duration(seconds)} ({done}/{total})"
@@ -257,7 +260,7 @@ def _benchmark(arguments: argparse.Namespace, factors: tuple[float, ...] | None,
         centers,
         [
             _options(arguments, centers, factors, device)
-            for device in devices(arguments.device, every=arguments.device == "auto")
+            for device in cpu_or_cuda(arguments.device, every=arguments.device == "auto")
         ],
         seed=arguments.seed,
         progress=lambda done, total, left: reporter.progress(done, total, left, "patient"),
@@ -371,7 +374,7 @@ def _source(arguments: argparse.Namespace, centers: list[Center]) -> PatientSour
             "--semi-real: a real scan has breathed already; leave --breathing and the mismatch out"
         )
     source = PatientSource(scan=arguments.semi_real, lesions=arguments.lesions, units=arguments.units)
-    source.patient(centers[0], None)
+    source.check()
     return source
 
 
@@ -426,18 +429,6 @@ def _centers(arguments: argparse.Namespace) -> list[Center]:
     if arguments.centers is not None:
         raise InputError("--random-centers draws its own centers: leave --centers out")
     return check_centers(random_centers(arguments.seed, arguments.random_centers, tof=arguments.tof))
-
-
-def devices(asked: str, *, every: bool = False) -> list[str]:
-    """The device to compute on, the best one last; `every`: all that there are."""
-    import torch
-
-    there = ["cpu", *(["cuda"] if torch.cuda.is_available() else [])]
-    if asked == "auto":
-        return there if every else there[-1:]
-    if asked not in there:
-        raise InputError(f"--device {asked}: this computer has no CUDA device that PyTorch can use; take cpu")
-    return [asked]
 
 
 def _factors(text: str | None) -> tuple[float, ...] | None:

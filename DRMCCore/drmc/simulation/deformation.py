@@ -1,7 +1,8 @@
-"""How one person differs from the drawing in proportion and posture: a smooth map from the world into the drawing's space.
+"""Proportion and posture of one person: a smooth map from the world into the drawing's space.
 
-Along z the segments of the body are longer or shorter; each height has a width, a depth and a place of the middle of its
-own; over that lies a smooth random displacement. Labels, uptake and attenuation go along, and every voxel grid sees the same.
+Along z the segments of the body are longer or shorter; each height has a width, a depth and a place of the
+middle of its own; over that lies a smooth random displacement. Labels, uptake and attenuation go along, and
+every voxel grid sees the same.
 """
 
 from __future__ import annotations
@@ -13,7 +14,8 @@ import torch
 
 from drmc.simulation.shapes import LatticeField
 
-# Vertex, base of the skull, thoracic inlet, dome, iliac crest, floor of the pelvis: heights (mm) of an adult of 1.74 m.
+# Vertex, base of the skull, thoracic inlet, dome, iliac crest, floor of the pelvis: heights (mm) of an adult
+# of 1.74 m.
 LANDMARKS_MM = (960.0, 800.0, 670.0, 500.0, 265.0, 105.0)
 LENGTH_SD = (0.03, 0.08, 0.08, 0.08, 0.08)  # of the segments between them
 # At the landmarks:
@@ -49,8 +51,11 @@ class Proportions:
         self._rows = torch.from_numpy(np.stack([smooth(row) for row in rows])).float()
 
     def at(self, z: torch.Tensor) -> tuple[torch.Tensor, ...]:
-        """At heights z (mm): what they lie too low by (mm), 1 / width, 1 / depth, place of the middle in x and y (mm), and the
-        share of the random displacement."""
+        """The six rows of a body at heights z (mm).
+
+        How much too low they lie (mm), 1 / width, 1 / depth, middle in x and y (mm), and the share of the
+        random displacement.
+        """
         position = ((z - self._heights[0]) / _STEP_MM).clamp(0, len(self._heights) - 1.001)
         first = position.long()
         return tuple(torch.lerp(self._rows[:, first], self._rows[:, first + 1], position - first))

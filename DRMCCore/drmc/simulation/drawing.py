@@ -1,15 +1,16 @@
-"""A patient as a list of strokes: what is painted, with which organ, in which order. Independent of any voxel grid."""
+"""A patient as a list of strokes: what is painted, with which organ, in which order; on no voxel grid."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 import torch
 
 from drmc.simulation.organs import MU_PER_MM, ORGANS, label_table, organ_label
-from drmc.simulation.shapes import Canvas, Capsule, Union, Vector, flat
+from drmc.simulation.shapes import Canvas, Capsule, Primitive, Primitives, Union, Vector, flat
 
 SIDES = (-1, 1)  # the patient's right and left
 
@@ -18,16 +19,19 @@ Uptake = dict[str, float]
 
 @dataclass
 class Stroke:
-    """Primitives painted with one organ, `factor` times its uptake; `only` limits it to labels, without `relabel` the
-    label map stays, with `label` it shows that organ instead."""
+    """Primitives painted with one organ."""
 
     organ: str
-    primitives: list
+    primitives: list[Primitive]
     factor: float = 1.0
+    """Of the organ's uptake."""
     side: int = 0
     only: torch.Tensor | None = None
+    """Labels that may be painted over, bool (256,); None: all."""
     relabel: bool = True
+    """False: the label map stays as it is."""
     label: str = ""
+    """Organ that the label map shows, if not `organ`."""
 
     def __post_init__(self) -> None:
         self._bounds = np.array([primitive.bounds() for primitive in self.primitives])  # (n, 2, 3)
@@ -79,17 +83,27 @@ class Layers:
             canvas.blend(box, share, uptake[organ], MU_PER_MM[ORGANS[organ].tissue], organ_label(organ))
 
 
+class Paintable(Protocol):
+    """Anything that a drawing holds."""
+
+    def bounds(self) -> tuple[np.ndarray, np.ndarray]:
+        """Lower and upper corner (x, y, z) in mm."""
+
+    def paint(self, canvas: Canvas, uptake: Uptake) -> None:
+        """Paints it on a canvas, with the patient's uptake (SUV) by organ."""
+
+
 class Drawing:
     """The strokes of a patient in the order of painting."""
 
     def __init__(self) -> None:
-        self.strokes: list = []
+        self.strokes: list[Paintable] = []
         self._bounds: np.ndarray | None = None
 
     def add(
         self,
         organ: str,
-        primitives,
+        primitives: Primitives,
         *,
         factor: float = 1.0,
         side: int = 0,
@@ -99,15 +113,23 @@ class Drawing:
     ) -> None:
         """One more stroke; `only` names the organs that it may cover."""
         table = label_table(*only) if only else None
-        self.append(Stroke(organ, list(flat([primitives])), factor, side, table, relabel, label))
+        self.append(Stroke(organ, list(flat(primitives)), factor, side, table, relabel, label))
 
-    def pair(self, organ: str, make: Callable[[int], object], **options) -> None:
+    def pair(
+        self,
+        organ: str,
+        make: Callable[[int], Primitives],
+        *,
+        factor: float = 1.0,
+        only: Iterable[str] = (),
+        label: str = "",
+    ) -> None:
         """Two strokes: `make(side)` of the right (-1) and of the left (+1)."""
         for side in SIDES:
-            self.add(organ, make(side), side=side, **options)
+            self.add(organ, make(side), factor=factor, side=side, only=only, label=label)
 
-    def append(self, stroke) -> None:
-        """Anything with bounds() and paint(canvas, uptake)."""
+    def append(self, stroke: Paintable) -> None:
+        """One more stroke of any kind."""
         self.strokes.append(stroke)
         self._bounds = None
 
@@ -131,7 +153,7 @@ def tree(
     shorter: float = 0.80,
     thinner: float = 0.74,
 ) -> list[Capsule]:
-    """Capsules of a tree of vessels that forks in two; `spread` is the sine of the angle between fork and stem."""
+    """Capsules of a tree of vessels that forks in two; `spread`: sine of the angle between fork and stem."""
     start, way = np.array(root, float), np.array(direction, float)
     way /= np.linalg.norm(way)
     end = start + way * length * rng.uniform(0.8, 1.2)

@@ -22,14 +22,18 @@ FIELDS = {
 """Lower and upper end of each field: landmarks of `WholeBody.landmark`."""
 
 MIXED = {"skull_base_to_thigh": 0.55, WHOLE: 0.25, "head_and_neck": 0.1, "thorax": 0.1}
-"""Share of the patients in each field where fields are mixed (assumed: most departments scan skull base to thigh)."""
+"""Share of the patients in each field of `mixed` (assumed: most departments scan skull base to thigh)."""
 
 _LOOSE_MM = 15.0  # technologists set the ends by hand
 FIELD_NAMES = (*FIELDS, "mixed")
 
 
 def in_field(patient: WholeBody, name: str, rng: np.random.Generator) -> WholeBody | Window:
-    """The patient with no more than a field to scan; its ends vary by 15 mm (standard deviation). InputError for no field."""
+    """The patient, cut to a field whose ends vary by 15 mm (standard deviation).
+
+    Raises:
+        InputError: `name` is none of `FIELD_NAMES`.
+    """
     from drmc.simulation.window import Window
 
     if name not in FIELD_NAMES:

@@ -1,4 +1,4 @@
-"""Build of a patient: sex, height, weight, posture, and the scale from the reference adult of 1.74 m to this one."""
+"""Build of a patient: sex, height, weight, posture, and the scale from the reference adult of 1.74 m."""
 
 from __future__ import annotations
 
@@ -26,14 +26,18 @@ LEVELS_MM = np.array(
     ],
     dtype=float,
 )
-"""Heights of the mathematical phantoms, who stand and breathe in, and where people on their backs who breathe out have them
-(between the man and the woman of ICRP 110, both scaled to 1.74 m)."""
+"""Heights of the mathematical phantoms, standing and inspired, and the same in supine, expired people.
+
+The latter lie between the man and the woman of ICRP 110, both scaled to 1.74 m.
+"""
 
 
 class Habitus:
-    """Draws the build from `rng`, which the regions go on to draw their organs' sizes from, and `findings` from the other.
+    """The build of one patient.
 
-    `wide`: any adult, height 1.42 to 2.05 m, body mass index log-uniform in 15.5 to 45, in the place of the usual draws.
+    It is drawn from `rng`, from which the regions then draw the sizes of their organs; findings have their
+    own generator. `wide`: any adult, height 1.42 to 2.05 m, body mass index log-uniform in 15.5 to 45, in the
+    place of the usual draws.
     """
 
     def __init__(

@@ -1,7 +1,8 @@
-"""What the reconstruction does not know: breathing, an attenuation map of another breath, a wrong calibration.
+"""Effects that the reconstruction does not model: breathing, a mismatched attenuation map, calibration.
 
-All are off by default. Breathing moves slices along the body axis, fully at the dome of the diaphragm and less away from
-it; every phase of it has its share in the counts, while the truth that is stored stays that of end expiration.
+All are off by default. Breathing moves slices along the body axis, fully at the dome of the diaphragm and
+less away from it; every phase of it has its share in the counts, while the truth that is stored stays that of
+end expiration.
 """
 
 from __future__ import annotations
@@ -19,12 +20,14 @@ PHASES = 9
 
 @dataclass(frozen=True)
 class Imperfections:
-    """Breathing excursion of the diaphragm (mm), how much lower it stood in the attenuation map (mm), and the standard
-    deviation of the scanner's calibration (1 = 100 %)."""
+    """Imperfections of one scan. Raises InputError for values out of range."""
 
     breathing_mm: float = 0.0
+    """Excursion of the diaphragm."""
     attenuation_mismatch_mm: float = 0.0
+    """How much lower the diaphragm was in the attenuation map."""
     calibration_sd: float = 0.0
+    """Standard deviation of the scanner's calibration; 1 = 100 %."""
 
     def __post_init__(self) -> None:
         limits = {"breathing_mm": 60, "attenuation_mismatch_mm": 60, "calibration_sd": 0.5}

@@ -1,4 +1,4 @@
-"""How many lesions a patient has, where, how large and how hot: as patients have them, or many of every kind."""
+"""Number, place, size and uptake of a patient's lesions: as in clinical patients, or many of every kind."""
 
 from __future__ import annotations
 
@@ -20,8 +20,9 @@ HOSTS: dict[str, tuple[str, ...]] = {
     **{
         name: (name,)
         for name in (
-            "liver", "lung", "vertebra", "pelvis_marrow", "rib", "adrenal", "spleen", "femur_marrow", "sternum",
-            "pancreas", "kidney_cortex", "small_bowel", "colon", "prostate_uterus", "thyroid", "breast",
+            "liver", "lung", "vertebra", "pelvis_marrow", "rib", "adrenal", "spleen", "femur_marrow",
+            "sternum", "pancreas", "kidney_cortex", "small_bowel", "colon", "prostate_uterus", "thyroid",
+            "breast",
         )
     },
 }  # fmt: skip
@@ -42,12 +43,14 @@ _UPTAKE = Mapping[str, float]
 
 
 class LesionDraws(Protocol):
-    """Draws of one patient's lesions. `smallest_mm`: no lesion is drawn smaller."""
+    """Draws of one patient's lesions."""
 
-    smallest_mm: float
+    @property
+    def smallest_mm(self) -> float:
+        """Diameter below which no lesion is drawn, mm."""
 
     def hosts(self, volume_ml: Callable[[str], float]) -> dict[str, float]:
-        """Weights of the hosts; `volume_ml` tells how much there is of one where lesions are placed."""
+        """Weights of the hosts; `volume_ml`: volume of a host where lesions are placed."""
 
     def sites(self, rng: np.random.Generator) -> int:
         """Number of sites."""
@@ -64,10 +67,11 @@ class LesionDraws(Protocol):
 
 @dataclass(frozen=True)
 class ClinicalLesions:
-    """Lesions as the tracer's table has them, at 1 to `max_sites` sites (0: none), 6 to 60 mm, well above their surroundings."""
+    """Lesions of the tracer's table, 6 to 60 mm, well above their surroundings."""
 
     tracer: LesionUptake
     max_sites: int = MAX_SITES
+    """0: no lesions."""
     without: tuple[str, ...] = ()  # hosts that this patient cannot have
     smallest_mm: float = 6.0
 
@@ -97,10 +101,11 @@ class ClinicalLesions:
 
 @dataclass(frozen=True)
 class ManyLesions:
-    """Lesions of every size and contrast in all hosts, tens of them in a range of `length_mm`: material for training.
+    """Tens of lesions of every size and contrast in all hosts in a range of `length_mm`, for training.
 
-    Diameters are lognormal, median 11 mm, 4 to 40 mm. The excess over the surroundings, relative to them, is log-uniform from
-    0.3 (barely visible) to 29 (contrast 30), at least 0.15 and with the surroundings at most 80 SUV.
+    Diameters are lognormal, median 11 mm, 4 to 40 mm. The excess over the surroundings, relative to them, is
+    log-uniform from 0.3 (barely visible) to 29 (contrast 30), at least 0.15 and with the surroundings at most
+    80 SUV.
     """
 
     length_mm: float

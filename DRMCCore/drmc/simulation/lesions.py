@@ -1,15 +1,17 @@
-"""Lesions: hosts, sites, shapes and uptake, drawn in mm and painted at the recorded place, inside their host."""
+"""Lesions: hosts, sites, shapes and uptake, drawn in mm and painted inside their host."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
+from typing import Any
 
 import numpy as np
 import SimpleITK as sitk
 import torch
 
+from drmc.imaging.geometry import triple
 from drmc.simulation.drawing import Uptake
 from drmc.simulation.lesion_draws import BACKGROUND, HOSTS, LesionDraws
 from drmc.simulation.organs import MU_PER_MM, label_table, organ_mask
@@ -26,7 +28,7 @@ SPICULATED_HOSTS = ("lung", "soft_tissue")
 NECROSIS = 0.55  # of the axes
 CLUSTERED = {"nodal": 0.35, "liver": 0.30, "lung": 0.20, "vertebra": 0.10}
 CLUSTER_SIZE = (2, 5)
-MOST_LESIONS = 255  # that a label map of bytes tells apart
+MOST_LESIONS = 255  # that a label map of bytes can distinguish
 
 _BONY_HOSTS = ("vertebra", "pelvis_marrow", "rib", "femur_marrow", "sternum")
 _STATIONS = (
@@ -52,10 +54,11 @@ _STATIONS = (
 class Lesion:
     """One lesion as painted.
 
-    `site` is shared by the members of a cluster. `diameter_mm` is that of the ball of the same volume before it is
-    clipped to its host, `center_mm` (x, y, z) its middle in the patient frame, `suv` what it was painted with; `suv_mean`,
-    `suv_max` (no noise, no blur, 1.5 mm voxels) and `volume_ml` are measured where it is labeled. `lobes` and `spikes` are
-    its parts: (center, axes, angles) of ellipsoids and (end, radius) of cones from the center.
+    `site` is shared by the members of a cluster. `diameter_mm` is that of the ball of the same volume before
+    it is clipped to its host, `center_mm` (x, y, z) its middle in the patient frame, `suv` what it was
+    painted with; `suv_mean`, `suv_max` (no noise, no blur, 1.5 mm voxels) and `volume_ml` are measured where
+    it is labeled. `lobes` and `spikes` are its parts: (center, axes, angles) of ellipsoids and (end, radius)
+    of cones from the center.
     """
 
     label: int
@@ -95,7 +98,7 @@ class Lesion:
         lower, upper = self.body().bounds()
         return float(np.max([np.array(self.center_mm) - lower, upper - np.array(self.center_mm)]))
 
-    def to_dict(self) -> dict:
+    def to_dict(self) -> dict[str, Any]:
         """All of it, JSON-able."""
         return asdict(self)
 
@@ -116,10 +119,10 @@ def paint_lesions(
 ) -> torch.Tensor:
     """Paints the lesions on the anatomy of `canvas`, clipped to their hosts; returns the label map (uint8).
 
-    `texture` on the canvas and, by `texture_at`, in a lesion's middle: it varies around the lesion's own uptake.
+    `texture` on the canvas and, by `texture_at`, in a lesion's middle: it varies around the lesion's own
+    uptake.
     """
-    origin_zyx = [float(axis[0]) for axis in (canvas.z, canvas.y, canvas.x)]
-    straight = Canvas(canvas.shape, canvas.spacing, origin_zyx, paint=False)
+    straight = _undeformed(canvas)
     labels = torch.zeros(canvas.shape, dtype=torch.uint8)
     for lesion in lesions:
         covered = straight.coverage(lesion.body())
@@ -142,6 +145,12 @@ def paint_lesions(
     return labels
 
 
+def _undeformed(canvas: Canvas) -> Canvas:
+    """The voxel grid of a canvas, for coverage in the world's own space."""
+    origin_zyx = triple(float(axis[0]) for axis in (canvas.z, canvas.y, canvas.x))
+    return Canvas(canvas.shape, canvas.spacing, origin_zyx, paint=False)
+
+
 class LesionPlacer:
     """Draws the lesions of one patient: sites on a coarse map of the body, checked in a close-up of each.
 
@@ -153,7 +162,7 @@ class LesionPlacer:
         rng: np.random.Generator,
         coarse: Canvas,
         look: Look,
-        at: Station | None,
+        at: Station,
         uptake: Uptake,
         draws: LesionDraws,
         within: tuple[float, float] | None = None,
@@ -161,17 +170,17 @@ class LesionPlacer:
         self.rng, self.coarse, self.look, self.at = rng, coarse, look, at
         self.uptake, self.draws, self.within = uptake, draws, within
         self.lesions: list[Lesion] = []
-        self._depths: dict[str, tuple] = {}
+        self._depths: dict[str, tuple[np.ndarray, np.ndarray]] = {}
 
     def place(self) -> list[Lesion]:
-        """As many sites as are drawn, each with one lesion or a cluster; at least one lesion if a site is drawn."""
+        """The lesions of all sites, one or a cluster each; at least one lesion if a site is drawn."""
         hosts = self.draws.hosts(self._volume)
         names, weights = list(hosts), np.array(list(hosts.values()))
         sites = self.draws.sites(self.rng)
         for site in range(1, sites + 1):
             host = str(self.rng.choice(names, p=weights / weights.sum()))
             self._site(site, host)
-        for host in sorted(names, key=hosts.get, reverse=True) if sites else ():
+        for host in sorted(names, key=lambda name: hosts[name], reverse=True) if sites else ():
             if self.lesions or self._site(1, host):  # at least one, wherever it fits
                 break
         return self.lesions
@@ -227,9 +236,8 @@ class LesionPlacer:
         lobes, spikes = [(vector(center), vector(radius * stretch), angles())], []
         if kind == "lobulated":
             count = int(rng.integers(2, 5))
-            size = (
-                radius * {2: 0.86, 3: 0.80, 4: 0.76}[count]
-            )  # so that the union has about the volume of the ball
+            # The union has about the volume of the ball.
+            size = radius * {2: 0.86, 3: 0.80, 4: 0.76}[count]
             ways = _directions(rng, count)
             ways -= ways.mean(0)
             lobes = [
@@ -244,7 +252,7 @@ class LesionPlacer:
             lobes = [(vector(center), vector(0.88 * radius * stretch), angles())]
             for way in _directions(rng, int(rng.integers(6, 11))):
                 spikes.append((vector(center + way * radius * rng.uniform(1.25, 1.6)), 0.6))
-        at = tuple(float(v) for v in center)
+        at = triple(center)
         return Lesion(
             len(self.lesions) + 1, site, host, kind, diameter, suv, at, lobes, spikes, kind == "necrotic"
         )
@@ -258,10 +266,10 @@ class LesionPlacer:
             if np.linalg.norm(center - other.center_mm) < reach + other.reach_mm() + 2.0:
                 return False
         canvas = self.look(center, reach + 3)
-        straight = Canvas(
-            canvas.shape, canvas.spacing, [float(a[0]) for a in (canvas.z, canvas.y, canvas.x)], paint=False
-        )
-        box, share = straight.coverage(lesion.body())
+        covered = _undeformed(canvas).coverage(lesion.body())
+        if covered is None:
+            raise ValueError("a lesion lies outside the cube around it")
+        box, share = covered
         host = organ_mask(canvas.label, *HOSTS[lesion.host])
         volume = float(share.sum())
         lesion.inside_share = float((share * host[box]).sum()) / volume
@@ -279,9 +287,8 @@ class LesionPlacer:
         """A candidate: near its cluster, at a nodal station, or anywhere deep enough in its host."""
         rng = self.rng
         if near is not None:
-            along = (
-                np.array([0.5, 0.5, 1.0]) if host == "nodal" else np.ones(3)
-            )  # chains run along the vessels
+            # Chains of nodes run along the vessels.
+            along = np.array([0.5, 0.5, 1.0]) if host == "nodal" else np.ones(3)
             way = rng.normal(size=3) * along
             way /= np.linalg.norm(way)
             return np.array(near.center_mm) + way * (
@@ -322,7 +329,12 @@ class LesionPlacer:
 
 
 def measure(lesions: list[Lesion], look: Callable[[Lesion], tuple[torch.Tensor, torch.Tensor]]) -> None:
-    """Fills in the measured facts; `look` gives activity and lesion labels around a lesion on CHECK_MM voxels."""
+    """Fills in the measured facts.
+
+    Args:
+        lesions: those to measure.
+        look: activity (SUV) and lesion labels around a lesion, on voxels of CHECK_MM.
+    """
     for lesion in lesions:
         activity, labels = look(lesion)
         chosen = activity[labels == lesion.label]

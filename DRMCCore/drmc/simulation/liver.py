@@ -1,4 +1,4 @@
-"""The liver's inside: of a label map, and of an FDG scan without one as the largest even region on the patient's right."""
+"""The inside of the liver, in a label map, or in an FDG scan as the largest even region on the right."""
 
 from __future__ import annotations
 
@@ -26,7 +26,17 @@ LESION_MARGIN_MM = 10.0
 def inside_liver(
     organs: torch.Tensor, lesions: np.ndarray, spacing_zyx: Sequence[float], margin_mm: float = MARGIN_MM
 ) -> np.ndarray:
-    """The liver of a label map (z, y, x), `margin_mm` inside its surface and away from lesions (bool); bool (z, y, x)."""
+    """The liver, `margin_mm` inside its surface and away from lesions.
+
+    Args:
+        organs: organ labels (z, y, x).
+        lesions: bool (z, y, x).
+        spacing_zyx: mm.
+        margin_mm: depth below the surface.
+
+    Returns:
+        bool (z, y, x).
+    """
     mask = organ_mask(organs, "liver").numpy()
     if margin_mm:
         mask = eroded(mask, spacing_zyx, margin_mm)
@@ -37,12 +47,22 @@ def inside_liver(
 
 
 def find_liver(suv_zyx: np.ndarray, spacing_zyx: Sequence[float]) -> np.ndarray:
-    """Mask of the liver's inside, bool (z, y, x); the axes run to the patient's left, back and head (LPS).
+    """Finds the inside of the liver in an FDG scan.
 
-    Rule: smooth by 8 mm; of the voxels on the right half of the body (by the body's own middle) with a smoothed SUV of 1.0
-    to 4.5 take the mode, weighting every value by how much of it lies deep inside even tissue; keep the band of +-25 %
-    around it in the whole body; open by 12 mm; keep the largest part that reaches into the right half; erode by 8 mm.
-    InputError where less than 300 ml is left before the erosion.
+    Rule: smooth by 8 mm; of the voxels on the right half of the body (by the body's own middle) with a
+    smoothed SUV of 1.0 to 4.5 take the mode, weighting every value by how much of it lies deep inside even
+    tissue; keep the band of +-25 % around it in the whole body; open by 12 mm; keep the largest part that
+    reaches into the right half; erode by 8 mm.
+
+    Args:
+        suv_zyx: SUV (z, y, x) on axes to the patient's left, back and head (LPS).
+        spacing_zyx: mm.
+
+    Returns:
+        bool (z, y, x).
+
+    Raises:
+        InputError: less than 300 ml is left before the erosion.
     """
     body = body_mask(suv_zyx, spacing_zyx)
     smoothed = smooth(suv_zyx, [SMOOTHING_MM / step for step in spacing_zyx]).numpy()

@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -34,10 +35,11 @@ _CHUNK = 256
 def udpet_terms(
     suv_zyx: np.ndarray | torch.Tensor, spacing_zyx: Sequence[float], *, end_mm: float = 0.0
 ) -> tuple[float, float]:
-    """Noise metric of the UDPET study, sum |v - G(v)| / #(G(v) > 0.1) with v = log1p(SUV) on voxels of 1.65 mm: its
-    numerator and denominator; those of the slabs of one scan add up.
+    """Numerator and denominator of the noise metric of the UDPET study; those of slabs of one scan add up.
 
-    G is a Gaussian of 2 voxels standard deviation; the image is resampled linearly. `end_mm`: what a slab carries at both axial ends beyond its own share, smoothed over but not counted.
+    The metric is sum |v - G(v)| / #(G(v) > 0.1) with v = log1p(SUV) on voxels of 1.65 mm. G is a Gaussian of
+    2 voxels standard deviation; the image is resampled linearly. `end_mm`: what a slab carries at both axial
+    ends beyond its own share, smoothed over but not counted.
     """
     volume = torch.as_tensor(suv_zyx, dtype=torch.float32)[None, None].clamp(min=0)
     size = [
@@ -56,7 +58,7 @@ def udpet_terms(
 
 
 def eroded(mask_zyx: np.ndarray, spacing_zyx: Sequence[float], margin_mm: float) -> np.ndarray:
-    """The voxels of a mask whose surrounding sphere of that radius lies inside it; outside the array is outside."""
+    """The voxels of a mask around which a sphere of radius `margin_mm` lies inside it and the array."""
     return _fits(mask_zyx, sphere_offsets(2 * margin_mm, spacing_zyx))
 
 
@@ -70,7 +72,7 @@ def sphere_offsets(diameter_mm: float, spacing_zyx: Sequence[float]) -> np.ndarr
 def sphere_centers(
     mask_zyx: np.ndarray, spacing_zyx: Sequence[float], diameter_mm: float = SPHERE_MM
 ) -> np.ndarray:
-    """Voxels (n, 3) around which a whole sphere fits inside the mask; on fine voxels those of a grid of about 3 mm."""
+    """Voxels (n, 3) around which a sphere fits inside the mask; on fine voxels on a grid of about 3 mm."""
     inside = _fits(mask_zyx, sphere_offsets(diameter_mm, spacing_zyx))
     steps = [max(1, round(_SPHERE_GRID_MM / step)) for step in spacing_zyx]
     centers = np.argwhere(inside)
@@ -101,7 +103,7 @@ def _fits(mask: np.ndarray, offsets: np.ndarray) -> np.ndarray:
 
 @dataclass(frozen=True)
 class SphereStatistics:
-    """Coefficient of variation over the spheres of an organ; `detrended_*` without each sphere's quadratic trend."""
+    """Coefficient of variation over the spheres of an organ; `detrended_*`: without quadratic trends."""
 
     spheres: int
     mean_suv: float
@@ -114,7 +116,7 @@ class SphereStatistics:
     detrended_p95: float
     detrended_quietest: float
 
-    def to_dict(self) -> dict:
+    def to_dict(self) -> dict[str, Any]:
         """The fields, JSON-able."""
         return asdict(self)
 
@@ -140,11 +142,26 @@ def sphere_statistics(
         means.append(mean)
         raw.append(values.std(1, ddof=1) / mean)
         detrended.append(np.sqrt(rest.clip(min=0) / max(1, len(offsets) - terms.shape[1])) / mean)
-    raw, detrended = np.concatenate(raw), np.concatenate(detrended)
-    summary = lambda cv: [float(v) for v in (*np.percentile(cv, (50, 5, 95)), cv.min())]
+    median, p05, p95, quietest = _summary(np.concatenate(raw))
+    detrended_median, detrended_p05, detrended_p95, detrended_quietest = _summary(np.concatenate(detrended))
     return SphereStatistics(
-        len(centers), float(np.concatenate(means).mean()), *summary(raw), *summary(detrended)
+        len(centers),
+        float(np.concatenate(means).mean()),
+        median,
+        p05,
+        p95,
+        quietest,
+        detrended_median,
+        detrended_p05,
+        detrended_p95,
+        detrended_quietest,
     )
+
+
+def _summary(cv: np.ndarray) -> tuple[float, float, float, float]:
+    """Median, 5th and 95th percentile, and minimum."""
+    median, p05, p95 = (float(v) for v in np.percentile(cv, (50, 5, 95)))
+    return median, p05, p95, float(cv.min())
 
 
 # ---- correlation
@@ -152,14 +169,14 @@ def sphere_statistics(
 
 @dataclass(frozen=True)
 class Autocorrelation:
-    """Mean and standard deviation over `positions` boxes of the correlation at `lags` voxels, per axis (z, y, x)."""
+    """Mean and SD over `positions` boxes of the correlation at `lags` voxels, per axis (z, y, x)."""
 
     positions: int
     lags: tuple[int, ...]
     mean: dict[str, list[float]]
     sd: dict[str, list[float]]
 
-    def to_dict(self) -> dict:
+    def to_dict(self) -> dict[str, Any]:
         """The fields, JSON-able."""
         return {**asdict(self), "lags": list(self.lags)}
 
@@ -198,10 +215,11 @@ def lag_autocorrelation(
     lags: Sequence[int] = (1, 2, 3),
     positions: int = POSITIONS,
 ) -> Autocorrelation | None:
-    """Correlation of neighbors in boxes of +-18 mm around spheres that fit inside the mask; None where none fits.
+    """Correlation of neighbors in boxes of +-18 mm around spheres inside the mask; None where none fits.
 
-    A box is cut out and a Gaussian of sigma 12 mm of the box itself is subtracted (its edges repeated), so that nothing
-    outside the organ takes part; the lag's correlation is Pearson's over all its pairs of voxels.
+    A box is cut out and a Gaussian of sigma 12 mm of the box itself is subtracted (its edges repeated), so
+    that nothing outside the organ takes part; the lag's correlation is Pearson's over all its pairs of
+    voxels.
     """
     centers = spread(sphere_centers(mask_zyx, spacing_zyx), positions)
     if not len(centers):
@@ -221,10 +239,12 @@ def lag_autocorrelation(
 def correlation_width(
     noise_zyx: np.ndarray, mask_zyx: np.ndarray, spacing_zyx: Sequence[float]
 ) -> dict[str, float] | None:
-    """Full width at half maximum (mm, per axis) of the autocorrelation of a pure noise image; None where nothing fits.
+    """Full width at half maximum (mm, per axis) of the autocorrelation of a pure noise image.
 
-    `noise_zyx` holds no anatomy, such as a low-dose less a full-dose image of the same events. The mean correlation over
-    boxes of +-18 mm is interpolated linearly; infinity where it stays above one half inside the box.
+    None where no sphere fits inside the mask.
+    `noise_zyx` holds no anatomy, such as a low-dose less a full-dose image of the same events. The mean
+    correlation over boxes of +-18 mm is interpolated linearly; infinity where it stays above one half inside
+    the box.
     """
     centers = spread(sphere_centers(mask_zyx, spacing_zyx))
     if not len(centers):
@@ -269,7 +289,7 @@ class PowerSpectrum:
     power: list[float]
 
     def half_power(self) -> float:
-        """Frequency (1/mm) above its maximum at which the power has fallen to one half; NaN where it does not."""
+        """Frequency (1/mm) beyond the maximum at which the power is one half; NaN where it stays above."""
         first = int(np.argmax(self.power))
         for i in range(first + 1, len(self.power)):
             if self.power[i] < 0.5:
@@ -285,10 +305,10 @@ class PowerSpectrum:
 def noise_power(
     noise_zyx: np.ndarray, mask_zyx: np.ndarray, spacing_zyx: Sequence[float]
 ) -> PowerSpectrum | None:
-    """Power spectrum of a pure noise image in regions of 32 x 32 voxels with a Hann window, one per slice of the organ.
+    """Power spectrum of a pure noise image in Hann windows of 32 x 32 voxels, one per slice of the organ.
 
-    A region lies around the middle of the organ's slice and counts where half of it, weighted by the window, is organ.
-    None where no slice has one.
+    A region lies around the middle of the organ's slice and counts where half of it, weighted by the window,
+    is organ. None where no slice has one.
     """
     n = POWER_VOXELS
     window = np.hanning(n + 2)[1:-1]

@@ -26,14 +26,17 @@ LEFT = 100
 
 @dataclass(frozen=True)
 class Organ:
-    """One tissue: label value, attenuation class, CV of the uptake inside it at 14 to 40 mm and at 8 mm, and whether
-    it is a pair whose left one has a label of its own."""
+    """One tissue."""
 
     label: int
     tissue: str
+    """Attenuation class, a key of `MU_PER_MM`."""
     texture: float
+    """Coefficient of variation of the uptake at 14 to 40 mm."""
     fine: float = 0.0
+    """The same at 8 mm."""
     paired: bool = False
+    """Whether the left one has a label of its own."""
 
 
 ORGANS = {

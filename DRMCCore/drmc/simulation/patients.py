@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
+from drmc.errors import InputError
 from drmc.simulation.anatomy import Body, Head, WholeBody, fresh
 from drmc.simulation.centers import Center
 from drmc.simulation.fields import WHOLE, in_field
@@ -22,36 +23,50 @@ from drmc.simulation.window import Window
 
 @dataclass(frozen=True, kw_only=True)
 class PatientSource:
-    """Procedural patients; or with `scan` that real scan (and `lesions`, a segmentation of it; `units`, where nothing says
-    them), or with `label_map` the body
-    of that map (named by `label_names`, of `weight_kg` if given), at every index.
+    """Procedural patients, or with `scan` that real scan, or with `label_map` the body of that map.
 
-    `brain_maps`: folder of the ICBM152 gray and white matter maps for heads; without it their brains are procedural.
-    `tracer`: a name of `tracers.TRACERS`, or `mixed` (heads: FDG). `wide_uptake`: share of the patients whose uptake is drawn far beyond
-    the tracer's table; `wide_build`: of those whose height and weight are; `many_lesions`: of those with tens of lesions of every
-    size and contrast in what is scanned of them. `field`: what of procedural bodies is scanned, a name of `fields.FIELD_NAMES`.
+    A real scan and a label map are the patient at every index. Raises InputError for a label map without
+    names.
     """
 
     tracer: str = "FDG"
+    """A name of `tracers.TRACERS`, or `mixed` (heads: FDG)."""
     brain_maps: Path | None = None
+    """Folder of the ICBM152 gray and white matter maps for heads; None: their brains are procedural."""
     scan: Path | None = None
     lesions: Path | None = None
+    """Segmentation of the lesions of `scan`."""
     units: str | None = None
+    """Of the voxels of `scan`, where the file does not state them."""
     label_map: Path | None = None
     label_names: Path | None = None
+    """JSON file that names the labels of the map."""
     weight_kg: float | None = None
+    """Of the map's body; None: the mass of its tissues."""
     wide_uptake: float = 0.0
+    """Share of the patients whose uptake is drawn far beyond the tracer's table."""
     wide_build: float = 0.0
+    """Share of those whose height and weight are drawn far beyond the usual."""
     many_lesions: float = 0.0
+    """Share of those with tens of lesions of every size and contrast in the scanned range."""
     field: str = WHOLE
+    """The scanned part of procedural bodies, a name of `fields.FIELD_NAMES`."""
 
-    def patient(
-        self, center: Center, seed: np.random.SeedSequence | None, axial_mm: float | None = None
-    ) -> Patient:
-        """The patient whom a center scans; `seed` is that of the anatomy. InputError where the scan or map is refused.
+    def __post_init__(self) -> None:
+        if (self.label_map is None) != (self.label_names is None):
+            raise InputError("a label map and the names of its labels belong together")
 
-        `axial_mm`: how much of the patient is scanned at most (None: all). Patients with many lesions are cut to such a
-        window here, so that their lesions lie in it.
+    def patient(self, center: Center, seed: np.random.SeedSequence, axial_mm: float | None = None) -> Patient:
+        """The patient whom a center scans.
+
+        Args:
+            center: the center.
+            seed: of the anatomy.
+            axial_mm: how much of the patient is scanned at most (None: all). Patients with many lesions are
+                cut to such a window here, so that their lesions lie in it.
+
+        Raises:
+            InputError: the scan or the map is refused.
         """
         if self.scan is not None:
             return _real_scan(self.scan, self.lesions, self.units)
@@ -60,24 +75,33 @@ class PatientSource:
         if self.label_map is None and center.region == "brain":
             return Head(seed, tracer="FDG" if self.tracer == MIXED else self.tracer, maps=self.brain_maps)
         many = bool(lesions.random() < self.many_lesions)
-        uptake = {
-            "tracer": draw_tracer(tracer, self.tracer),
-            "wide_uptake": self.wide_uptake,
-            "max_lesions": 0 if many else MAX_SITES,
-        }
+        name, max_lesions = draw_tracer(tracer, self.tracer), 0 if many else MAX_SITES
         body: Body
         if self.label_map is not None:
             label_map = read_label_map(self.label_map, self.label_names)
-            body = LabeledBody(label_map, seed, weight_kg=self.weight_kg, **uptake)
+            body = LabeledBody(
+                label_map,
+                seed,
+                max_lesions=max_lesions,
+                tracer=name,
+                wide_uptake=self.wide_uptake,
+                weight_kg=self.weight_kg,
+            )
             seen: Patient = body
         else:
-            body = WholeBody(seed, wide_build=bool(build.random() < self.wide_build), **uptake)
+            wide_build = bool(build.random() < self.wide_build)
+            body = WholeBody(seed, max_lesions, name, self.wide_uptake, wide_build)
             seen = in_field(body, self.field, field)
         return _with_many_lesions(body, seen, center, axial_mm, lesions) if many else seen
 
+    def check(self) -> None:
+        """Reads the real scan, if there is one. Raises InputError where it is refused."""
+        if self.scan is not None:
+            _real_scan(self.scan, self.lesions, self.units)
+
     @property
     def patient_id(self) -> str | None:
-        """The one person behind all cases, by the content of scan or map; None where each case is a person of its own."""
+        """The one person behind all cases, by the content of scan or map; None for procedural patients."""
         if self.label_map is not None:
             return read_label_map(self.label_map, self.label_names).patient_id
         if self.scan is None:

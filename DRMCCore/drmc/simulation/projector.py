@@ -1,8 +1,9 @@
-"""Slices to sinograms and back: sparse 2D system matrix times a block of slices, and the Gaussian resolution model.
+"""Slices to sinograms and back: a sparse 2D system matrix times a block of slices; Gaussian resolution.
 
-With time of flight (TOF) every line has several rows, one per TOF bin, and each shares the line's weights by a Gaussian
-along the line. An image inside the projector is a dense block (pixels, columns), pixels = y * matrix + x; one column is one slice of one
-image, so a single sparse product projects every slice of every image. The adjoint is the stored transpose.
+With time of flight (TOF) every line has several rows, one per TOF bin, and each shares the line's weights by
+a Gaussian along the line. An image inside the projector is a dense block (pixels, columns), pixels = y *
+matrix + x; one column is one slice of one image, so a single sparse product projects every slice of every
+image. The adjoint is the stored transpose.
 """
 
 from __future__ import annotations
@@ -26,8 +27,8 @@ def joseph_system_matrix(
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Line integrals in mm by Joseph's method inside the inscribed circle: (row, column, value) triplets.
 
-    row = view * bins + bin, column = y * matrix + x. The ray of bin position r at angle t is x cos t + y sin t = r.
-    Joseph 1982, IEEE Trans Med Imaging 1:192.
+    row = view * bins + bin, column = y * matrix + x. The ray of bin position r at angle t is x cos t + y sin
+    t = r. Joseph 1982, IEEE Trans Med Imaging 1:192.
     """
     index = np.arange(matrix)
     center = (matrix - 1) / 2
@@ -55,7 +56,9 @@ def joseph_system_matrix(
     return np.concatenate(rows), np.concatenate(columns), np.concatenate(values).astype(np.float32)
 
 
-def _csr(row, column, value, shape, device) -> torch.Tensor:
+def _csr(
+    row: np.ndarray, column: np.ndarray, value: np.ndarray, shape: tuple[int, int], device: torch.device
+) -> torch.Tensor:
     """CSR tensor of triplets without duplicates; int32 indices, which the CPU kernels need."""
     order = np.argsort(row, kind="stable")
     first = np.zeros(shape[0] + 1, np.int32)
@@ -71,7 +74,7 @@ def _csr(row, column, value, shape, device) -> torch.Tensor:
 
 @dataclass(frozen=True)
 class TimeOfFlight:
-    """TOF bins along a line, symmetric about its middle: FWHM of the resolution, number of bins and bin width in mm."""
+    """TOF bins along a line, symmetric about its middle; `fwhm_mm` is that of the resolution."""
 
     fwhm_mm: float
     bins: int
@@ -94,9 +97,10 @@ class TimeOfFlight:
 
 
 class Projector:
-    """Parallel-beam projector of (pixels, columns) blocks, in `subsets` sets of interleaved views over 180 degrees.
+    """Parallel-beam projector of (pixels, columns) blocks, in subsets of interleaved views over 180 degrees.
 
-    Rows of a subset are (view, bin) without and (view, bin, TOF bin) with time of flight; `lines` counts (view, bin).
+    Rows of a subset are (view, bin) without and (view, bin, TOF bin) with time of flight; `lines` counts
+    (view, bin).
     """
 
     LEAST_TOF_WEIGHT = 2e-3  # smaller shares of a line weight are dropped
@@ -127,8 +131,10 @@ class Projector:
             self._forward.append(_csr(row, column, value, shape, self.device))
             self._adjoint.append(_csr(column, row, value, shape[::-1], self.device))
 
-    def _over_tof(self, tof: TimeOfFlight, angles, row, column, value) -> tuple[np.ndarray, ...]:
-        """Triplets with every weight shared over its TOF bins, where what is dropped goes to the bins that stay."""
+    def _over_tof(
+        self, tof: TimeOfFlight, angles: np.ndarray, row: np.ndarray, column: np.ndarray, value: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Triplets with every weight shared over its TOF bins; dropped shares go to the bins that stay."""
         center = (self.matrix - 1) / 2
         theta = angles[row // self.bins]
         x, y = (
@@ -139,7 +145,8 @@ class Projector:
         keep = share > self.LEAST_TOF_WEIGHT
         share *= share.sum(0) / (share * keep).sum(0).clip(1e-6)
         parts = [(row[k] * tof.bins + t, column[k], value[k] * share[t, k]) for t, k in enumerate(keep)]
-        return tuple(np.concatenate(part) for part in zip(*parts, strict=True))
+        rows, columns, values = (np.concatenate(part) for part in zip(*parts, strict=True))
+        return rows, columns, values
 
     @property
     def lines(self) -> int:
@@ -179,10 +186,10 @@ def gaussian_kernel(fwhm_mm: float, voxel_mm: float) -> torch.Tensor:
 
 
 class GaussianPSF:
-    """Separable stationary Gaussian on blocks (y, x, images, z), zero outside: symmetric, hence its own adjoint.
+    """Separable stationary Gaussian on blocks (y, x, images, z), zero outside; it is its own adjoint.
 
-    One banded matrix product per axis, in row blocks that touch only the band; on CPUs this is several times faster than
-    shifted additions.
+    One banded matrix product per axis, in row blocks that touch only the band; on CPUs this is several times
+    faster than shifted additions.
     """
 
     ROWS = 32
@@ -217,6 +224,7 @@ class GaussianPSF:
         return result
 
     def __call__(self, block: torch.Tensor) -> torch.Tensor:
+        """The smoothed block, of the same shape."""
         ny, nx, images, nz = block.shape
         block = (block.reshape(-1, nz) @ self._band(0, nz, block.device)).view(ny, nx, images * nz)
         block = self._product(2, block)

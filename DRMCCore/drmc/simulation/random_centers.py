@@ -1,7 +1,7 @@
 """Scanners that nobody owns: centers drawn from ranges, for networks that are to meet any scanner.
 
-The ranges are meant to hold what departments reconstruct today and some more on either side; all of them are assumed. A seed and
-a number are one center, on any computer.
+The ranges are meant to hold what departments reconstruct today and some more on either side; all of them are
+assumed. A seed and a number are one center, on any computer.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from dataclasses import replace
 import numpy as np
 
 from drmc.errors import InputError
+from drmc.imaging.geometry import triple
 from drmc.simulation.centers import MM_PER_PS, Center
 
 BODY_PIXEL_MM, BRAIN_PIXEL_MM, SLICE_MM = (1.6, 5.5), (1.2, 3.0), (1.6, 5.0)
@@ -22,8 +23,10 @@ UPDATES = (16, 80)
 TIMING_PS = (210.0, 550.0)
 DOSE_REDUCTION = ((2.0, 9.9), (10.0, 50.0))  # of the low doses of each center
 NOISE = (0.04, 0.18)
-"""Standard deviation over mean of the noise in the liver at full dose; sets the count multiplier. Brains take up more and dim
-less: theirs is that of a liver with BRAIN_NOISE times as much."""
+"""Standard deviation over mean of the noise in the liver at full dose, which sets the count multiplier.
+
+Brains have more uptake and attenuate less: theirs is that of a liver with BRAIN_NOISE times as much.
+"""
 BRAIN_NOISE = 2.5
 MULTIPLIER = (0.02, 20.0)
 BRAIN_SHARE, FILTERED_SHARE, MODELLED_SHARE, BY_WEIGHT_SHARE = 0.15, 0.8, 0.6, 0.7
@@ -42,18 +45,27 @@ _RINGS = (
 
 
 def random_centers(seed: int, count: int, *, tof: bool = False) -> list[Center]:
-    """`count` centers of a seed; InputError for fewer than one. `tof`: every scanner has time of flight."""
+    """Draws centers.
+
+    Args:
+        seed: of the draws.
+        count: 1 to 9999.
+        tof: every scanner has time of flight.
+
+    Raises:
+        InputError: `count` is out of range.
+    """
     if not 1 <= count <= 9999:
         raise InputError(f"--random-centers {count}: give a number of scanners from 1 to 9999")
     return [random_center(seed, number, tof=tof) for number in range(1, count + 1)]
 
 
 def random_center(seed: int, number: int, *, tof: bool = False) -> Center:
-    """Center `R<seed>-<number>`, with time of flight `T<seed>-<number>`: scanner, protocol and reconstruction, each drawn on
-    its own.
+    """Center `R<seed>-<number>`, with time of flight `T<seed>-<number>`.
 
-    Without time of flight the same parameters stand for a scanner that has it as well as for one that has not: it has the more
-    counts for it.
+    Scanner, protocol and reconstruction are drawn independently.
+    Without time of flight the same parameters stand for a scanner that has it as well as for one that has
+    not: it has the more counts for it.
     """
     rng = np.random.default_rng([seed, number, int(tof)])
     brain = bool(rng.random() < BRAIN_SHARE)
@@ -63,7 +75,8 @@ def random_center(seed: int, number: int, *, tof: bool = False) -> Center:
     voxel = (round(_between(rng, *SLICE_MM), 2), pixel, pixel)
     length, acceptance, step, sensitivity, scatter, randoms = _RINGS[int(rng.integers(len(_RINGS)))]
     plane = _between(rng, *RESOLUTION_MM)
-    resolution = tuple(round(v, 2) for v in (plane * rng.uniform(0.95, 1.25), plane, plane))
+    axial, in_plane = round(plane * rng.uniform(0.95, 1.25), 2), round(plane, 2)
+    resolution = (axial, in_plane, in_plane)
     modelled = bool(rng.random() < MODELLED_SHARE)
     filtered = rng.random() < FILTERED_SHARE or pixel < LEAST_UNFILTERED_MM
     width = round(float(rng.uniform(*POST_FILTER_MM)), 1) if filtered else 0.0
@@ -99,7 +112,7 @@ def random_center(seed: int, number: int, *, tof: bool = False) -> Center:
         subsets=subsets,
         iterations=iterations,
         tof_iterations=iterations,
-        modelled_psf_mm=tuple(round(0.95 * v, 2) for v in resolution) if modelled else (0.0, 0.0, 0.0),
+        modelled_psf_mm=triple(round(0.95 * v, 2) for v in resolution) if modelled else (0.0, 0.0, 0.0),
         post_filter_mm=(width,) * 3,
         count_multiplier=1.0,
         tof_count_multiplier=1.0,
@@ -118,8 +131,8 @@ def _between(rng: np.random.Generator, low: float, high: float) -> float:
 def _multiplier(center: Center, noise: float) -> float:
     """Count multiplier for that much noise in the liver of an adult.
 
-    ln noise = -0.48 - 0.475 ln(counts per SUV and mm^3) - 1.19 ln(transverse times root of axial smoothing in mm) + 0.68 ln(updates), fitted to 35
-    drawn scanners with a residual of 13 % (standard deviation).
+    ln noise = -0.48 - 0.475 ln(counts per SUV and mm^3) - 1.19 ln(transverse times root of axial smoothing in
+    mm) + 0.68 ln(updates), fitted to 35 drawn scanners with a residual of 13 % (standard deviation).
     """
     dz, _dy, dx = center.voxel_mm
     modelled = 0.76 * center.system_psf_mm[1] if any(center.modelled_psf_mm) else 0.0

@@ -91,20 +91,34 @@ def reconstruct(
     halo: int = 8,
     progress: Callable[[float], None] | None = None,
 ) -> torch.Tensor:
-    """OSEM in axial slabs of `slab` slices plus `halo` on each side, so that memory does not grow with the patient.
+    """OSEM in axial slabs: memory does not grow with the patient.
 
-    `slab_of` gives the model of a range of slices and its prompts, per subset (rows, images, z). The resolution model
-    and post-filter couple slices over a few millimeters only; the halo covers that. `progress` is called with the share
-    done (0..1) after every update. Returns (images, z, y, x).
+    The resolution model and post-filter couple slices over a few millimeters only, which the halo covers.
+
+    Args:
+        slab_of: the model of a range of slices, and its prompts per subset (rows, images, z).
+        slices: number of slices, at least one.
+        iterations: over all subsets.
+        post_filter: of the images.
+        slab: slices of a slab.
+        halo: further slices on each side of it.
+        progress: called with the share done (0..1) after every update.
+
+    Returns:
+        Images (images, z, y, x).
+
+    Raises:
+        ValueError: there are no slices.
     """
-    result, done = None, 0
+    result: torch.Tensor | None = None
+    done = 0
     for start in range(0, slices, slab):
         stop = min(start + slab, slices)
         low, high = max(0, start - halo), min(slices, stop + halo)
         model, prompts = slab_of(slice(low, high))
         updates = math.ceil(slices / slab) * iterations * model.projector.subsets
 
-        def after_subset(updates=updates) -> None:
+        def after_subset(updates: int = updates) -> None:
             nonlocal done
             done += 1
             if progress is not None:
@@ -117,4 +131,6 @@ def reconstruct(
             result = torch.empty(part.shape[0], slices, *part.shape[2:])
         result[:, start:stop] = part[:, start - low : stop - low].cpu()
         del model, prompts, part
+    if result is None:
+        raise ValueError("there are no slices to reconstruct")
     return result

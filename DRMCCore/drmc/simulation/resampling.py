@@ -1,4 +1,4 @@
-"""Volumes of another grid on a scanner's grid: both have the axes of the patient (LPS), arrays (z, y, x), lengths in mm."""
+"""Volumes of another grid on a scanner's grid, both on the patient's axes (LPS); (z, y, x), mm."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ Grid = tuple[Sequence[int], Sequence[float], Sequence[float]]
 
 
 def to_lps(array: np.ndarray, geometry: Geometry, interpolator: int) -> tuple[np.ndarray, Geometry]:
-    """The array on axes that run to the patient's left, back and head; turned where it can be, else resampled."""
+    """The array on axes to the patient's left, back and head; reordered where possible, else resampled."""
     image = sitk.DICOMOrient(geometry.to_image(array), "LPS")
     turn = np.array(image.GetDirection()).reshape(3, 3)
     if np.abs(turn - np.eye(3)).max() > 1e-4:
@@ -44,7 +44,10 @@ def to_lps(array: np.ndarray, geometry: Geometry, interpolator: int) -> tuple[np
 
 
 def interpolation(position: np.ndarray, length: int, *, repeat: bool) -> torch.Tensor:
-    """Linear interpolation at fractional voxel positions as a matrix (positions, length); 0 or the end voxel outside."""
+    """Linear interpolation at fractional voxel positions as a matrix (positions, length).
+
+    Outside it is 0, or with `repeat` the end voxel.
+    """
     inside = (position >= -0.5) & (position <= length - 0.5)
     position = position.clip(0, length - 1)
     below = np.minimum(np.floor(position).astype(int), max(0, length - 2))
@@ -85,7 +88,7 @@ def nearest(labels: np.ndarray, grid: Grid, own: Grid) -> torch.Tensor:
 
 
 def averages(grid: Grid, own: Grid) -> tuple[tuple[slice, slice, slice], list[torch.Tensor]]:
-    """The part of a volume on the grid `own` that `grid` shows, and the matrices that bring it there; 0 outside.
+    """The part of a volume on the grid `own` that `grid` covers, and matrices that resample it; 0 outside.
 
     Linear interpolation; where the voxels of `grid` are larger, weighted means over their width.
     """

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -17,6 +17,7 @@ from drmc.simulation.centers import Center
 from drmc.simulation.imperfections import Imperfections, breathing_phases, descend
 from drmc.simulation.projector import GaussianPSF
 from drmc.simulation.reconstruction import reconstruct
+from drmc.simulation.shapes import Shape, Triple
 
 END_SLICES = 8  # simulated beyond each end and dropped: the resolution model and filters lose activity there
 HEAD_MARGIN_MM = 100.0  # from the vertex to the end of a long axial field
@@ -26,10 +27,11 @@ PERFECT = Imperfections()
 
 @dataclass
 class Scan:
-    """One simulated examination, arrays (z, y, x): SUV of full dose and per dose reduction factor, and the truth.
+    """One simulated examination, arrays (z, y, x): SUV of full dose and of each low dose, and the truth.
 
-    `uncorrected`: images of the same events without correction for attenuation, of no unit, by dose reduction factor (1 for
-    the full dose); empty where they were not asked for. `noise_free`: full dose as the mean of its Poisson counts would give it.
+    `uncorrected`: images of the same events without correction for attenuation, of no unit, by dose reduction
+    factor (1 for the full dose); empty where they are not wanted. `noise_free`: full dose as the mean of
+    its Poisson counts would give it.
     """
 
     full: np.ndarray
@@ -37,7 +39,7 @@ class Scan:
     phantom: Phantom
     spacing_xyz: tuple[float, float, float]
     origin_xyz: tuple[float, float, float]
-    facts: dict
+    facts: dict[str, Any]
     uncorrected: dict[float, np.ndarray] = field(default_factory=dict)
     noise_free: np.ndarray | None = None
 
@@ -51,7 +53,7 @@ class Patient(Protocol):
     def axial_range(self) -> tuple[float, float]:
         """Scan range (z_lower, z_upper) in mm."""
 
-    def rasterize(self, shape_zyx, spacing_zyx, origin_zyx) -> Phantom:
+    def rasterize(self, shape_zyx: Shape, spacing_zyx: Triple, origin_zyx: Triple) -> Phantom:
         """The patient on a voxel grid; origin is the center of the first voxel in mm."""
 
 
@@ -71,11 +73,22 @@ def simulate_patient(
 ) -> Scan:
     """Scans one patient at one center.
 
-    `patient` is the procedural one of the seed if it is not given. `axial_mm` limits the scan to a random axial window
-    of that length (training material at a fraction of the time); None scans the patient's whole range, or as much of it
-    as a single bed holds. `uncorrected`: images without correction for attenuation too, of the same events; the corrected ones
-    stay what they are, bit for bit. `noise_free`: the image of the expected counts too. `progress` is called with the share done (0..1) after every OSEM update; it may raise to
-    cancel.
+    Args:
+        center: scanner, protocol and reconstruction.
+        seed: of anatomy, physics and noise.
+        patient: None: the procedural one of the seed.
+        dose_reduction_factors: of the low doses; None: the center's own.
+        axial_mm: length of a random axial window, training data at a fraction of the time; None: the
+            patient's whole range, or as much of it as a single bed covers.
+        tof: with time of flight.
+        imperfections: what the reconstruction does not model.
+        uncorrected: also images of the same events without attenuation correction.
+        noise_free: also the image of the expected counts.
+        device: "cpu" or "cuda"; the noise depends on it.
+        progress: called with the share done (0..1) after every OSEM update; it may raise to cancel.
+
+    Raises:
+        InputError: the scanner has no time of flight, or its field does not reach the patient's window.
     """
     own_seed, physics_seed, noise_seed = fresh(seed).spawn(3)
     patient = patient or (WholeBody if center.region == "wholebody" else Head)(own_seed)
@@ -87,20 +100,9 @@ def simulate_patient(
     n, nz = center.reconstruction_matrix, math.ceil((upper - lower) / dz) + 2 * END_SLICES
     origin = (lower - END_SLICES * dz, -(n - 1) / 2 * dy, -(n - 1) / 2 * dx)
     phantom = patient.rasterize((nz, n, n), center.voxel_mm, origin)
-    moved, believed_mu = _imperfect(phantom, patient, imperfections, origin[0] + torch.arange(nz) * dz)
-    calibration = 1.0 + imperfections.calibration_sd * float(physics.normal())
-    acquisition = Acquisition(
-        *moved,
-        center,
-        weight_kg=patient.weight_kg,
-        z_start_mm=origin[0] - dz / 2 - field_start,
-        rng=physics,
-        believed_mu=believed_mu,
-        calibration=calibration,
-        tof=tof,
-        device=device,
+    acquisition, calibration = _acquire(
+        phantom, patient, center, imperfections, physics, origin[0], field_start, tof=tof, device=device
     )
-    del moved, believed_mu
     factors = [float(f) for f in (dose_reduction_factors or center.dose_reduction_factors)]
     events = Events(acquisition, factors, noise_seed, expected=noise_free)
     images, raw = _reconstructions(events, center, nz, tof=tof, uncorrected=uncorrected, progress=progress)
@@ -125,6 +127,38 @@ def simulate_patient(
         uncorrected={} if raw is None else {f: cut(raw[i]).numpy() for i, f in enumerate((1.0, *factors))},
         noise_free=cut(images[-1]).numpy() if noise_free else None,
     )
+
+
+def _acquire(
+    phantom: Phantom,
+    patient: Patient,
+    center: Center,
+    imperfections: Imperfections,
+    physics: np.random.Generator,
+    first_mm: float,
+    field_start: float,
+    *,
+    tof: bool,
+    device: str,
+) -> tuple[Acquisition, float]:
+    """The acquisition of a phantom whose first slice is at `first_mm`, and the scanner's calibration."""
+    dz = center.voxel_mm[0]
+    z_mm = first_mm + torch.arange(len(phantom.activity)) * dz
+    (activity, mu), assumed_mu = _imperfect(phantom, patient, imperfections, z_mm)
+    calibration = 1.0 + imperfections.calibration_sd * float(physics.normal())
+    acquisition = Acquisition(
+        activity,
+        mu,
+        center,
+        weight_kg=patient.weight_kg,
+        z_start_mm=first_mm - dz / 2 - field_start,
+        rng=physics,
+        assumed_mu=assumed_mu,
+        calibration=calibration,
+        tof=tof,
+        device=device,
+    )
+    return acquisition, calibration
 
 
 def _window(
@@ -155,8 +189,8 @@ def _reconstructions(
     tof: bool,
     uncorrected: bool,
     progress: Callable[[float], None] | None,
-) -> tuple[list[torch.Tensor], list[torch.Tensor] | None]:
-    """Images of the events by dose, and those without correction for attenuation where they are asked for."""
+) -> tuple[torch.Tensor, torch.Tensor | None]:
+    """Images of the events by dose, and those without correction for attenuation where they are wanted."""
     post_filter = GaussianPSF(center.post_filter_mm, center.voxel_mm) if any(center.post_filter_mm) else None
     iterations = center.tof_iterations if tof else center.iterations
     passes = 2 if uncorrected else 1
@@ -169,11 +203,12 @@ def _reconstructions(
 
 
 def _cropped(phantom: Phantom, cut: Callable[[torch.Tensor], torch.Tensor]) -> Phantom:
-    volumes = (phantom.activity, phantom.mu, phantom.organs, phantom.lesions)
-    return Phantom(*(cut(volume) for volume in volumes), facts=phantom.facts)
+    return Phantom(
+        cut(phantom.activity), cut(phantom.mu), cut(phantom.organs), cut(phantom.lesions), phantom.facts
+    )
 
 
-def _counts(center: Center, tof: bool, expected: float, prompts: int) -> dict:
+def _counts(center: Center, tof: bool, expected: dict[str, float], prompts: float) -> dict[str, Any]:
     """Counts of the full dose: `count_multiplier` are simulated for one that a scanner would count."""
     multiplier = center.tof_count_multiplier if tof else center.count_multiplier
     return {
@@ -190,15 +225,16 @@ def anatomy_seed(seed: np.random.SeedSequence) -> np.random.SeedSequence:
 
 
 def scan_range(center: Center, lower: float, upper: float) -> tuple[float, float]:
-    """What a center scans of a patient's range: all of it, or as much below the vertex as its single bed holds (mm)."""
+    """The part of a patient's range (mm) that a center scans: all, or what one bed covers from the vertex."""
     return (lower if center.bed_step_mm > 0 else max(lower, _field_start(center, lower, upper))), upper
 
 
 def _field_start(center: Center, lower: float, upper: float) -> float:
     """Where positions of `axial_profile` count from, in mm of the patient frame.
 
-    Beds are centered on the lower end of the range and every step up. A single bed holds the range in its middle, but
-    the vertex is no further than HEAD_MARGIN_MM from its end; what does not fit is cut off at the thighs.
+    Beds are centered on the lower end of the range and every step up. A single bed holds the range in its
+    middle, but the vertex is no further than HEAD_MARGIN_MM from its end; what does not fit is cut off at the
+    thighs.
     """
     if center.bed_step_mm > 0:
         return lower
@@ -209,14 +245,14 @@ def _field_start(center: Center, lower: float, upper: float) -> float:
 def _imperfect(
     phantom: Phantom, patient: Patient, imperfections: Imperfections, z_mm: torch.Tensor
 ) -> tuple[tuple[torch.Tensor, torch.Tensor], torch.Tensor | None]:
-    """(activity, mu) as the scanner meets them, and the attenuation map that it is given (None: the right one)."""
-    activity, mu, believed = phantom.activity, phantom.mu, None
+    """Activity and mu during the scan, and the attenuation map of the reconstruction (None: the same mu)."""
+    activity, mu, assumed = phantom.activity, phantom.mu, None
     dome = getattr(patient, "diaphragm_mm", None)
     if dome is None:
         return (activity, mu), None
     if imperfections.breathing_mm or imperfections.attenuation_mismatch_mm:
-        believed = descend(mu, z_mm, dome, [imperfections.attenuation_mismatch_mm])
+        assumed = descend(mu, z_mm, dome, [imperfections.attenuation_mismatch_mm])
     if imperfections.breathing_mm:
         phases = breathing_phases(imperfections.breathing_mm)
         activity, mu = (descend(volume, z_mm, dome, phases) for volume in (activity, mu))
-    return (activity, mu), believed
+    return (activity, mu), assumed

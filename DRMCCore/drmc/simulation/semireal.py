@@ -1,12 +1,14 @@
 """A real scan as a patient: its uptake is scanned again at another center, with known truth and new noise.
 
-The result is semi-real: real anatomy and uptake, simulated acquisition. What the first scanner blurred stays blurred.
+The result is semi-real: real anatomy and uptake, simulated acquisition. What the first scanner blurred stays
+blurred.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import SimpleITK as sitk
@@ -21,19 +23,19 @@ from drmc.simulation.liver import find_liver
 from drmc.simulation.noise import eroded
 from drmc.simulation.organs import MU_PER_MM, ORGANS
 from drmc.simulation.resampling import interpolation, nearest, positions, resampled, to_lps
+from drmc.simulation.shapes import Shape, Triple
 
 SMOOTHING_MM = 8.0
 ASSUMED_WEIGHT_KG = 70.0
-LUNG_SHARE_OF_LIVER = (
-    0.45  # lung and muscle lie at .2 to .35 of the liver's uptake, the mediastinum at .6 to .8
-)
+LUNG_SHARE_OF_LIVER = 0.45
+"""Lung and muscle have .2 to .35 of the liver's uptake, the mediastinum .6 to .8."""
 CHEST_WALL_MM = 25.0
 THORAX_MM = 150.0
 _LUNG_SMOOTHING_MM = 5.0
 _LUNG_OPENING_MM = 9.0
 MU_RULE = (
-    "from the PET alone: soft tissue inside the body contour, air outside; lung where, from the liver's dome to "
-    f"{THORAX_MM:g} mm above it and {CHEST_WALL_MM:g} mm inside the body, the smoothed uptake is below "
+    "from the PET alone: soft tissue inside the body contour, air outside; lung where, from the liver's dome "
+    f"to {THORAX_MM:g} mm above it and {CHEST_WALL_MM:g} mm inside the body, the smoothed uptake is below "
     f"{LUNG_SHARE_OF_LIVER:g} of the liver's"
 )
 
@@ -41,18 +43,19 @@ MU_RULE = (
 class RealScan:
     """A real scan as a patient of `simulate_patient`.
 
-    The scan is turned to LPS axes, smoothed by a Gaussian of `smoothing_mm` FWHM so that its own noise does not pass for
-    anatomy, cut at 0 and at the body contour. The attenuation map follows `MU_RULE`: it need not be this patient's in
-    every voxel, since the simulated scanner measures and corrects with the same map; it sets how much is attenuated.
-    Frame: x left, y back (0 in the middle of the body), z toward the head as in the scan, mm. `lps_suv` is the scan before
-    smoothing and `liver` the inside of its liver (none found: empty), (z, y, x) with `spacing` (z, y, x).
+    The scan is reordered to LPS axes, smoothed by a Gaussian of `smoothing_mm` FWHM so that its own noise
+    does not pass for anatomy, cut at 0 and at the body contour. The attenuation map follows `MU_RULE`: it
+    need not be this patient's in every voxel, since the simulated scanner measures and corrects with the same
+    map; it sets how much is attenuated. Frame: x left, y back (0 in the middle of the body), z toward the
+    head as in the scan, mm. `lps_suv` is the scan before smoothing and `liver` the inside of its liver (none
+    found: empty), (z, y, x) with `spacing` (z, y, x).
 
-    `weight_kg`: of the scan's header if it is not given, else 70 kg, and the facts say which. `lesions`: an integer label
-    image on the scan's own grid. InputError where the scan shows no body.
+    `weight_kg`: of the scan's header if it is not given, else 70 kg, and the facts say which. `lesions`: an
+    integer label image on the scan's own grid. Raises InputError where the scan shows no body.
     """
 
     region = "wholebody"
-    diaphragm_mm = None  # the scan has breathed already
+    diaphragm_mm: float | None = None  # the scan has breathed already
 
     def __init__(
         self,
@@ -72,7 +75,8 @@ class RealScan:
         body = body_mask(suv, self.spacing)
         if not body.any():
             raise InputError(
-                f"{volume.source}: shows no body (no uptake above SUV {LEAST_BODY_SUV:g}): give a scan of a patient"
+                f"{volume.source}: shows no body (no uptake above SUV {LEAST_BODY_SUV:g}): give a scan of a "
+                "patient"
             )
         try:
             self.liver = find_liver(self.lps_suv, self.spacing)
@@ -108,7 +112,7 @@ class RealScan:
             "lesions": self._lesion_facts(lesion_names),
         }
 
-    def _lesion_facts(self, names: Sequence[str]) -> list[dict]:
+    def _lesion_facts(self, names: Sequence[str]) -> list[dict[str, Any]]:
         facts = []
         for label in np.unique(self._lesions[self._lesions > 0]).tolist():
             inside = self._lesions == label
@@ -136,11 +140,11 @@ class RealScan:
         lower = self.origin[0] - step / 2
         return lower, lower + self._activity.shape[0] * step
 
-    def rasterize(self, shape_zyx, spacing_zyx, origin_zyx) -> Phantom:
+    def rasterize(self, shape_zyx: Shape, spacing_zyx: Triple, origin_zyx: Triple) -> Phantom:
         """The patient on a voxel grid; origin is the center of the first voxel in mm.
 
-        Linear interpolation (labels: nearest voxel); air outside the scan's transverse field, the last slice repeated
-        beyond its ends.
+        Linear interpolation (labels: nearest voxel); air outside the scan's transverse field, the last slice
+        repeated beyond its ends.
         """
         grid = (shape_zyx, spacing_zyx, origin_zyx)
         own = (self._activity.shape, self.spacing, self.origin)
@@ -148,18 +152,23 @@ class RealScan:
             interpolation(p, n, repeat=axis == 0)
             for axis, (p, n) in enumerate(zip(positions(grid, own), self._activity.shape, strict=True))
         ]
-        labels = [nearest(volume, grid, own) for volume in (self._organs, self._lesions)]
+        organs, lesions = (nearest(volume, grid, own) for volume in (self._organs, self._lesions))
         activity, mu = (resampled(volume, weights) for volume in (self._activity, self._mu))
-        return Phantom(activity, mu, *labels, facts=dict(self.facts))
+        return Phantom(activity, mu, organs, lesions, facts=dict(self.facts))
 
 
 def semi_real_patient(
     path: str | Path, lesions: str | Path | None = None, *, units: str | None = None
 ) -> RealScan:
-    """The scan at `path` (any form `read_volume` takes) as a patient; `lesions`: a segmentation of it; `units`: what it holds
-    where nothing says so.
+    """A real scan as a patient.
 
-    InputError where the scan, its SUV or the segmentation is refused.
+    Args:
+        path: in any form that `read_volume` takes.
+        lesions: a segmentation of its lesions.
+        units: of its voxels, where the file does not state them.
+
+    Raises:
+        InputError: the scan, its SUV or the segmentation is refused.
     """
     from drmc.segments.reading import read_segments
 

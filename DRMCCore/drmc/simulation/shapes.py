@@ -1,18 +1,51 @@
 """Primitives of procedural anatomy: signed distances in mm, painted with soft edges on a voxel grid.
 
-World frame in mm, LPS: x to the patient's left, y posterior, z superior. Everything random lives on lattices fixed in
-mm, so that a patient is the same on every voxel grid.
+World frame in mm, LPS: x to the patient's left, y posterior, z superior. Everything random lives on lattices
+fixed in mm, so that a patient is the same on every voxel grid.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
+from typing import Protocol, TypeAlias
 
 import numpy as np
 import torch
 
-Vector = Sequence[float]
+from drmc.imaging.geometry import triple
+
+Vector: TypeAlias = Sequence[float] | np.ndarray
+"""Three numbers, (x, y, z)."""
+Box: TypeAlias = tuple[slice, slice, slice]
+"""Part of a voxel grid, (z, y, x)."""
+Shape: TypeAlias = tuple[int, int, int]
+Triple: TypeAlias = tuple[float, float, float]
+
+
+class Solid(Protocol):
+    """Anything with a signed distance."""
+
+    def distance(self, x: torch.Tensor, y: torch.Tensor, z: torch.Tensor) -> torch.Tensor:
+        """Signed distance in mm at points (tensors that broadcast), negative inside."""
+
+
+class Primitive(Solid, Protocol):
+    """A solid of finite size."""
+
+    def bounds(self) -> tuple[np.ndarray, np.ndarray]:
+        """Lower and upper corner (x, y, z) in mm."""
+
+
+Primitives: TypeAlias = "Primitive | Sequence[Primitives]"
+"""A primitive, or lists of them in lists."""
+
+
+class Displacement(Protocol):
+    """Moves the points that primitives are evaluated at."""
+
+    def sample(self, z: torch.Tensor, y: torch.Tensor, x: torch.Tensor) -> list[torch.Tensor]:
+        """Displacements in x, y and z, each (z, y, x), at the grid of axis positions (mm)."""
 
 
 def rotation(rx: float = 0, ry: float = 0, rz: float = 0) -> np.ndarray:
@@ -25,9 +58,20 @@ def rotation(rx: float = 0, ry: float = 0, rz: float = 0) -> np.ndarray:
 
 
 class Superellipsoid:
-    """|x/a|^n + |y/b|^n + |z/c|^n <= 1, with optional rotation, hollow core and half-space cuts v.p <= t (local frame)."""
+    """|x/a|^n + |y/b|^n + |z/c|^n <= 1, with optional rotation, hollow core and half-space cuts.
 
-    def __init__(self, center: Vector, axes: Vector, n: float = 2.0, rotation=None, cuts=(), inner=None):
+    `cuts` are (v, t) with v.p <= t in the local frame.
+    """
+
+    def __init__(
+        self,
+        center: Vector,
+        axes: Vector,
+        n: float = 2.0,
+        rotation: np.ndarray | None = None,
+        cuts: Sequence[tuple[Vector, float]] = (),
+        inner: Vector | None = None,
+    ):
         self.center, self.axes, self.n, self.rotation = center, axes, n, rotation
         self.cuts, self.inner = cuts, inner
 
@@ -37,7 +81,7 @@ class Superellipsoid:
         extent = axes if self.rotation is None else np.abs(self.rotation) @ axes
         return np.array(self.center) - extent, np.array(self.center) + extent
 
-    def distance(self, x, y, z) -> torch.Tensor:
+    def distance(self, x: torch.Tensor, y: torch.Tensor, z: torch.Tensor) -> torch.Tensor:
         """Approximate signed distance in mm, negative inside."""
         x, y, z = x - self.center[0], y - self.center[1], z - self.center[2]
         if self.rotation is not None:
@@ -50,7 +94,7 @@ class Superellipsoid:
             result = torch.maximum(result, direction[0] * x + direction[1] * y + direction[2] * z - offset)
         return result
 
-    def _shell(self, x, y, z, axes) -> torch.Tensor:
+    def _shell(self, x: torch.Tensor, y: torch.Tensor, z: torch.Tensor, axes: Vector) -> torch.Tensor:
         u, v, w = (x / axes[0]).abs(), (y / axes[1]).abs(), (z / axes[2]).abs()
         n = self.n
         if n == 2.0:
@@ -66,7 +110,7 @@ class Superellipsoid:
 
 
 def _power(values: torch.Tensor, exponent: float) -> torch.Tensor:
-    """values ** exponent, without the slow power where the exponent is a small integer."""
+    """The power values ** exponent, by products where the exponent is a small integer."""
     if exponent == 2:
         return values * values
     return values * values * values if exponent == 3 else values**exponent
@@ -83,7 +127,7 @@ class Capsule:
         widest = max(self.radius_a, self.radius_b)
         return np.minimum(self.a, self.b) - widest, np.maximum(self.a, self.b) + widest
 
-    def distance(self, x, y, z) -> torch.Tensor:
+    def distance(self, x: torch.Tensor, y: torch.Tensor, z: torch.Tensor) -> torch.Tensor:
         """Signed distance in mm, negative inside."""
         a, d = [float(v) for v in self.a], [float(v) for v in self.b - self.a]
         length2 = max(sum(v * v for v in d), 1e-6)
@@ -92,7 +136,7 @@ class Capsule:
         return r - (self.radius_a + t * (self.radius_b - self.radius_a))
 
 
-def tube(points: Sequence[Vector], radius: float | Sequence[float]) -> list[Capsule]:
+def tube(points: Sequence[Vector], radius: float | Vector) -> list[Capsule]:
     """Chain of capsules through the points, with one radius or one per point."""
     p = np.asarray(points, np.float32)
     r = np.broadcast_to(np.asarray(radius, np.float32), (len(p),))
@@ -102,29 +146,28 @@ def tube(points: Sequence[Vector], radius: float | Sequence[float]) -> list[Caps
 class Common:
     """What several primitives have in common; the first one bounds it."""
 
-    def __init__(self, *primitives):
-        self.primitives = primitives
+    def __init__(self, first: Primitive, *others: Solid):
+        self.first, self.others = first, others
 
     def bounds(self) -> tuple[np.ndarray, np.ndarray]:
         """Lower and upper corner (x, y, z) in mm."""
-        return self.primitives[0].bounds()
+        return self.first.bounds()
 
-    def distance(self, x, y, z) -> torch.Tensor:
+    def distance(self, x: torch.Tensor, y: torch.Tensor, z: torch.Tensor) -> torch.Tensor:
         """Signed distance in mm, negative inside all of them."""
-        first, *others = self.primitives
-        result = first.distance(x, y, z)
-        for primitive in others:
-            result = torch.maximum(result, primitive.distance(x, y, z))
+        result = self.first.distance(x, y, z)
+        for solid in self.others:
+            result = torch.maximum(result, solid.distance(x, y, z))
         return result
 
 
 class Outside:
     """Everything but a primitive: for use in `Common`, it has no bounds."""
 
-    def __init__(self, primitive):
+    def __init__(self, primitive: Solid):
         self.primitive = primitive
 
-    def distance(self, x, y, z) -> torch.Tensor:
+    def distance(self, x: torch.Tensor, y: torch.Tensor, z: torch.Tensor) -> torch.Tensor:
         """Signed distance in mm, negative outside the primitive."""
         return -self.primitive.distance(x, y, z)
 
@@ -138,7 +181,7 @@ class Slab:
         self.offset = sum(n * float(p) for n, p in zip(self.normal, point, strict=True))
         self.thickness = thickness
 
-    def distance(self, x, y, z) -> torch.Tensor:
+    def distance(self, x: torch.Tensor, y: torch.Tensor, z: torch.Tensor) -> torch.Tensor:
         """Signed distance in mm, negative inside."""
         n = self.normal
         return (n[0] * x + n[1] * y + n[2] * z - self.offset).abs() - self.thickness / 2
@@ -147,7 +190,7 @@ class Slab:
 class Shell:
     """The skin of a primitive: within half a thickness of its surface."""
 
-    def __init__(self, primitive, thickness: float):
+    def __init__(self, primitive: Primitive, thickness: float):
         self.primitive, self.thickness = primitive, thickness
 
     def bounds(self) -> tuple[np.ndarray, np.ndarray]:
@@ -155,7 +198,7 @@ class Shell:
         lower, upper = self.primitive.bounds()
         return lower - self.thickness / 2, upper + self.thickness / 2
 
-    def distance(self, x, y, z) -> torch.Tensor:
+    def distance(self, x: torch.Tensor, y: torch.Tensor, z: torch.Tensor) -> torch.Tensor:
         """Signed distance in mm, negative inside."""
         return self.primitive.distance(x, y, z).abs() - self.thickness / 2
 
@@ -163,7 +206,7 @@ class Shell:
 class Union:
     """Several primitives as one body, so that layers can follow its surface."""
 
-    def __init__(self, primitives: Sequence):
+    def __init__(self, primitives: Primitives):
         self.primitives = list(flat(primitives))
 
     def bounds(self) -> tuple[np.ndarray, np.ndarray]:
@@ -171,7 +214,7 @@ class Union:
         lower, upper = zip(*(p.bounds() for p in self.primitives), strict=True)
         return np.min(lower, axis=0), np.max(upper, axis=0)
 
-    def distance(self, x, y, z) -> torch.Tensor:
+    def distance(self, x: torch.Tensor, y: torch.Tensor, z: torch.Tensor) -> torch.Tensor:
         """Signed distance in mm, negative inside; outside it is the distance to the nearest part."""
         result = self.primitives[0].distance(x, y, z)
         for primitive in self.primitives[1:]:
@@ -179,7 +222,7 @@ class Union:
         return result
 
 
-def volume_ml(primitive, step_mm: float = 5.0) -> float:
+def volume_ml(primitive: Primitive, step_mm: float = 5.0) -> float:
     """Volume of a primitive in ml, on a grid of its own."""
     lower, upper = primitive.bounds()
     x, y, z = (
@@ -193,8 +236,8 @@ def volume_ml(primitive, step_mm: float = 5.0) -> float:
 class LatticeField:
     """Smooth random field with unit variance, given by cubic B-splines on a lattice fixed in mm.
 
-    `spacing_mm` is the lattice constant: the correlation length is about 1.5 of it. `band_mm` filters the lattice noise
-    to a band around that wavelength (cortical folds).
+    `spacing_mm` is the lattice constant: the correlation length is about 1.5 of it. `band_mm` filters the
+    lattice noise to a band around that wavelength (cortical folds).
     """
 
     def __init__(
@@ -244,10 +287,21 @@ class LatticeField:
         return field.view(len(z), len(y), len(x)) * self.gain
 
 
-def sample_grid(maps: torch.Tensor, lower: Vector, step_mm: float, x, y, z) -> torch.Tensor:
-    """Trilinear values (channels, z, y, x) of maps on a fixed grid at the positions x, y, z (mm, tensors of one shape).
+def sample_grid(
+    maps: torch.Tensor, lower: Vector, step_mm: float, x: torch.Tensor, y: torch.Tensor, z: torch.Tensor
+) -> torch.Tensor:
+    """Trilinear interpolation of maps at positions; beyond the edge the edge value continues.
 
-    `maps` (channels, z, y, x) with `lower` (x, y, z) the middle of its first voxel; beyond its edge the edge goes on.
+    Args:
+        maps: (channels, z, y, x).
+        lower: (x, y, z) of the middle of the first voxel, mm.
+        step_mm: voxel size of the maps.
+        x: positions in mm, tensors of one shape (z, y, x).
+        y: as x.
+        z: as x.
+
+    Returns:
+        (channels, z, y, x).
     """
     sizes = reversed(maps.shape[1:])
     position = [
@@ -259,7 +313,9 @@ def sample_grid(maps: torch.Tensor, lower: Vector, step_mm: float, x, y, z) -> t
 
 
 class Canvas:
-    """Activity (SUV), attenuation (1/mm) and organ label on a voxel grid; the last paint wins, edges are anti-aliased.
+    """Activity (SUV), attenuation (1/mm) and organ label on a voxel grid; the last paint wins.
+
+    Edges are anti-aliased.
 
     `deformation` (`deformation.Deformation`) displaces the points that every primitive is evaluated at.
     `paint`: without it the canvas is only good for coverage.
@@ -267,14 +323,13 @@ class Canvas:
 
     def __init__(
         self,
-        shape_zyx: tuple[int, int, int],
-        spacing_zyx: tuple[float, float, float],
-        origin_zyx: tuple[float, float, float],
-        deformation=None,
+        shape_zyx: Shape,
+        spacing_zyx: Triple,
+        origin_zyx: Triple,
+        deformation: Displacement | None = None,
         paint: bool = True,
     ):
-        self.shape, self.spacing = shape_zyx, tuple(float(s) for s in spacing_zyx)
-        self.origin = tuple(float(o) for o in origin_zyx)
+        self.shape, self.spacing, self.origin = shape_zyx, triple(spacing_zyx), triple(origin_zyx)
         axes = zip(shape_zyx, spacing_zyx, origin_zyx, strict=True)
         self.z, self.y, self.x = (torch.arange(n, dtype=torch.float32) * s + o for n, s, o in axes)
         self.voxel_mm = float(np.prod(spacing_zyx)) ** (1 / 3)
@@ -285,20 +340,25 @@ class Canvas:
             self.mu = torch.zeros(shape_zyx)
             self.label = torch.zeros(shape_zyx, dtype=torch.uint8)
 
-    def box(self, lower: Vector, upper: Vector) -> tuple[slice, slice, slice] | None:
-        """Slices (z, y, x) around corners (x, y, z) of the primitives' space, with a margin; None outside the grid."""
-        lower, upper = np.asarray(lower, float), np.asarray(upper, float)
-        box = tuple(slice(0, n) for n in self.shape)
+    def box(self, lower: Vector, upper: Vector) -> Box | None:
+        """Slices around corners (x, y, z) of the primitives' space, with a margin; None outside the grid."""
+        low, high = np.asarray(lower, float), np.asarray(upper, float)
         if self._extremes is None:
-            return self._slices(lower, upper)
+            return self._slices(low, high)
+        box = self._whole()
         for _ in range(3):  # the smaller the box, the less the displacement varies in it
             least, most = self._extremes.within(box)
-            box = self._slices(lower - most, upper - least)
-            if box is None:
+            smaller = self._slices(low - most, high - least)
+            if smaller is None:
                 return None
+            box = smaller
         return box
 
-    def _slices(self, lower: np.ndarray, upper: np.ndarray) -> tuple[slice, slice, slice] | None:
+    def _whole(self) -> Box:
+        nz, ny, nx = self.shape
+        return slice(0, nz), slice(0, ny), slice(0, nx)
+
+    def _slices(self, lower: np.ndarray, upper: np.ndarray) -> Box | None:
         """Slices (z, y, x) around world corners (x, y, z), with a margin; None outside the grid."""
         margin = 2 * max(self.spacing)
         slices = []
@@ -313,18 +373,18 @@ class Canvas:
         return slices[0], slices[1], slices[2]
 
     def near(self, bounds: np.ndarray) -> np.ndarray:
-        """Indices of the bounds (n, 2, 3), lower and upper corner (x, y, z) in mm, that may reach this canvas."""
+        """Indices of the bounds (n, 2, 3), corners (x, y, z) in mm, that may reach this canvas."""
         margin = 2 * max(self.spacing)
         lower = np.array(self.origin[::-1])
         upper = lower + (np.array(self.shape[::-1]) - 1) * self.spacing[::-1]
         if self._extremes is not None:
-            least, most = self._extremes.within(tuple(slice(0, n) for n in self.shape))
+            least, most = self._extremes.within(self._whole())
             lower, upper = lower + least, upper + most
         return np.flatnonzero(
             (bounds[:, 0] <= upper + margin).all(1) & (bounds[:, 1] >= lower - margin).all(1)
         )
 
-    def coordinates(self, box: tuple[slice, slice, slice]) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    def coordinates(self, box: Box) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """(x, y, z) in mm inside the box, displaced."""
         z, y, x = self.z[box[0]].view(-1, 1, 1), self.y[box[1]].view(1, -1, 1), self.x[box[2]].view(1, 1, -1)
         if self._moved is None:
@@ -332,9 +392,7 @@ class Canvas:
         dx, dy, dz = (field[box] for field in self._moved)
         return x + dx, y + dy, z + dz
 
-    def coverage(
-        self, primitive, depth_mm: float = 0.0
-    ) -> tuple[tuple[slice, slice, slice], torch.Tensor] | None:
+    def coverage(self, primitive: Primitive, depth_mm: float = 0.0) -> tuple[Box, torch.Tensor] | None:
         """Box and share (0..1) of each of its voxels inside the primitive; None outside the grid."""
         box = self.box(*primitive.bounds())
         if box is None:
@@ -345,14 +403,15 @@ class Canvas:
     def share(self, distance: torch.Tensor, depth_mm: float = 0.0) -> torch.Tensor:
         """Share (0..1) of each voxel that lies deeper than `depth_mm`, by the signed distance of its center.
 
-        A plane crosses a voxel of edges d along a path of the width sqrt(sum (n d)^2), n its normal: the ramp that has
-        the variance of the exact one, in every direction of an anisotropic voxel.
+        A plane crosses a voxel of edges d along a path of the width sqrt(sum (n d)^2), n its normal: the ramp
+        that has the variance of the exact one, in every direction of an anisotropic voxel.
         """
-        width = self.spacing[1]
-        if any(abs(s - width) > 1e-6 for s in self.spacing):
-            square = torch.full((), width**2)
+        edge = self.spacing[1]
+        width: float | torch.Tensor = edge
+        if any(abs(s - edge) > 1e-6 for s in self.spacing):
+            square = torch.full((), edge**2)
             for axis in (0, 2):
-                extra = self.spacing[axis] ** 2 - width**2
+                extra = self.spacing[axis] ** 2 - edge**2
                 if abs(extra) > 1e-6 and distance.shape[axis] > 1:
                     slope = torch.gradient(distance, spacing=self.spacing[axis], dim=axis)[0]
                     square = square + extra * slope.square_().clamp_(max=1)
@@ -360,20 +419,26 @@ class Canvas:
         return (0.5 - (distance + depth_mm) / width).clamp_(0, 1)
 
     def blend(
-        self, box: tuple[slice, slice, slice], share: torch.Tensor, suv, mu: float, label: int | None
+        self, box: Box, share: torch.Tensor, suv: float | torch.Tensor, mu: float, label: int | None
     ) -> None:
-        """Mixes activity (a number or a tensor of the box) and attenuation in; sets the label above a half."""
+        """Mixes in activity (a number or a tensor of the box) and attenuation; label where over a half."""
         self.activity[box] += share * (suv - self.activity[box])
         self.mu[box] += share * (mu - self.mu[box])
         if label is not None:
             self.label[box].masked_fill_(share > 0.5, label)
 
     def paint(
-        self, primitives, suv: float, mu: float, label: int | None, only: torch.Tensor | None = None
+        self,
+        primitives: Primitives,
+        suv: float,
+        mu: float,
+        label: int | None,
+        only: torch.Tensor | None = None,
     ) -> None:
-        """Blends activity and attenuation inside the primitives and sets the label where they cover more than half.
+        """Blends in activity and attenuation, and sets the label where primitives cover more than half.
 
-        `only`: bool tensor (256,) of the labels that may be painted over; None for all. `label` None keeps the label.
+        `only`: bool tensor (256,) of the labels that may be painted over; None for all. `label` None keeps
+        the label.
         """
         for primitive in flat(primitives):
             covered = self.coverage(primitive)
@@ -386,7 +451,7 @@ class Canvas:
 
 
 class _Extremes:
-    """Least and greatest displacement in blocks of a grid: with them the bounds of a primitive become a tight box."""
+    """Least and greatest displacement in blocks of a grid, for tight boxes around displaced primitives."""
 
     BLOCK = 8  # voxels
 
@@ -397,15 +462,15 @@ class _Extremes:
         self._most = np.stack([pool(volume).numpy() for volume in moved])
         self._least = np.stack([-pool(-volume).numpy() for volume in moved])
 
-    def within(self, box: tuple[slice, slice, slice]) -> tuple[np.ndarray, np.ndarray]:
+    def within(self, box: Box) -> tuple[np.ndarray, np.ndarray]:
         """Least and greatest displacement (x, y, z) in a box of voxels."""
         blocks = (slice(None), *(slice(s.start // self.BLOCK, math.ceil(s.stop / self.BLOCK)) for s in box))
         return self._least[blocks].min((1, 2, 3)), self._most[blocks].max((1, 2, 3))
 
 
-def flat(primitives) -> Iterator:
+def flat(primitives: Primitives) -> Iterator[Primitive]:
     """The primitives of nested lists, one after the other."""
-    if isinstance(primitives, (list, tuple)):
+    if isinstance(primitives, Sequence):
         for p in primitives:
             yield from flat(p)
     else:

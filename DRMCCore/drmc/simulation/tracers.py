@@ -1,9 +1,9 @@
 """Uptake of the tracers: SUV per organ, how much it varies between patients, and of lesions.
 
-Source: "read" in a publication, everything else assumed. FDG: Wang 2007 (Mol Imaging Biol 9:83), Liu 2019 (Iran J
-Radiol 16:e84881). PSMA-11: mean SUVmax of 55 men (Clin Nucl Med, July 2017), times 0.65 for a mean (assumed). DOTATATE:
-mean SUVmax of 120 patients (Ann Nucl Med 2013, doi 10.1007/s12149-013-0718-4), times 0.7 for a mean (assumed). FAPI:
-SUVmean of FAPI-04 in 20 patients (Front Nucl Med 2022;2:927843).
+Source: "read" in a publication, everything else assumed. FDG: Wang 2007 (Mol Imaging Biol 9:83), Liu 2019
+(Iran J Radiol 16:e84881). PSMA-11: mean SUVmax of 55 men (Clin Nucl Med, July 2017), times 0.65 for a mean
+(assumed). DOTATATE: mean SUVmax of 120 patients (Ann Nucl Med 2013, doi 10.1007/s12149-013-0718-4), times 0.7
+for a mean (assumed). FAPI: SUVmean of FAPI-04 in 20 patients (Front Nucl Med 2022;2:927843).
 """
 
 from __future__ import annotations
@@ -21,11 +21,12 @@ READ, ASSUMED = "read", "assumed"
 
 @dataclass(frozen=True)
 class Uptake:
-    """SUV of an organ over patients: normal with `spread` as its sd, or lognormal with `median` as its median, `spread`
-    as the sd of its logarithm, clipped to `limits`."""
+    """SUV of an organ over patients: normal, or lognormal and clipped to `limits`."""
 
     suv: float
+    """Mean, or median of the lognormal."""
     spread: float
+    """Standard deviation, of the logarithm for the lognormal."""
     lognormal: bool = False
     limits: tuple[float, float] = (0.0, math.inf)
     source: str = ASSUMED
@@ -42,20 +43,23 @@ class Uptake:
 
 @dataclass(frozen=True)
 class LesionUptake:
-    """SUV of lesions, lognormal: `median` times the SUV of the host (of blood where the host holds little) if
-    `relative`, else SUV; at most `most`. `hosts`: weights."""
+    """SUV of lesions, lognormal."""
 
     median: float
+    """SUV, or if `relative` a factor of the SUV of the host (of blood where the host has little)."""
     spread: float
+    """Standard deviation of the logarithm."""
     relative: bool
     most: float
+    """Largest SUV."""
     hosts: dict[str, float]
+    """Weights."""
     source: str = ASSUMED
 
 
 @dataclass(frozen=True)
 class Tracer:
-    """One tracer: uptake per organ and of lesions, and which share of the injected activity may lie in the scan range."""
+    """One tracer: uptake per organ and of lesions, and the share of its activity in the scan range."""
 
     name: str
     uptake: dict[str, Uptake]
@@ -343,7 +347,7 @@ MIXED_TRACERS = {"FDG": 0.55, "PSMA-11": 0.15, "DOTATATE": 0.15, "FAPI": 0.15}
 
 
 def find_tracer(name: str) -> Tracer:
-    """The tracer of that name; InputError lists the known ones."""
+    """The tracer of that name. Raises InputError for any other name."""
     if name not in TRACERS:
         raise InputError(f"unknown tracer '{name}': choose from {', '.join(TRACERS)}")
     return TRACERS[name]
@@ -362,15 +366,15 @@ def draw_uptake(rng: np.random.Generator, tracer: Tracer) -> dict[str, float]:
 
 
 def _follow(uptake: dict[str, float]) -> None:
-    """Gives the organs that follow another one its uptake."""
+    """Sets the uptake of organs that follow another one."""
     uptake.update((name, uptake["blood_pool"]) for name in BLOOD)
     uptake.update((part, uptake[whole]) for part, whole in PARTS.items())
 
 
 def widen(rng: np.random.Generator, uptake: dict[str, float]) -> None:
-    """Takes every organ's uptake far from its table, each on its own: a lognormal factor, at most 4 either way.
+    """Multiplies every organ's uptake by its own lognormal factor, at most 4 either way.
 
-    What is trained on such patients cannot rely on the ranks of organs that one tracer has.
+    A network trained on such patients cannot rely on the order of organs that one tracer has.
     """
     for name in uptake:
         factor = float(np.exp(np.clip(WIDE_SD * rng.standard_normal(), -math.log(4), math.log(4))))

@@ -1,4 +1,4 @@
-"""Physiological variants of FDG uptake that a reader meets: bowel, brown fat, muscle, thyroid, thymus, marrow."""
+"""Physiological variants of FDG uptake: bowel, brown fat, muscle, thyroid, thymus, marrow."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from drmc.simulation.drawing import SIDES, Drawing, Uptake
 from drmc.simulation.habitus import Habitus
 from drmc.simulation.regions.envelope import MUSCLE_GROUPS, muscle_group
 from drmc.simulation.regions.skeleton import spine_y
-from drmc.simulation.shapes import Superellipsoid, tube
+from drmc.simulation.shapes import Primitive, Superellipsoid, tube
 
 VARIANTS = {
     "metformin_bowel": 0.20,
@@ -28,7 +28,7 @@ AVID_MYOCARDIUM, HOT_BLADDER = 7.0, 25.0
 
 
 def draw_variants(rng: np.random.Generator, uptake: Uptake, tracer: str) -> list[str]:
-    """Names of the variants of one patient; changes `uptake`. Tracers other than FDG only have the hot bladder."""
+    """Names of the variants of one patient; changes `uptake`. Other tracers only have hot bladders."""
     names = []
     for name, share in VARIANTS.items():
         chance, strength = rng.random(), rng.random()
@@ -62,7 +62,7 @@ def paint_variants(drawing: Drawing, h: Habitus, names: list[str]) -> list[str]:
     if "muscle_group" in names:
         drawing.add("muscle", muscle_group(h, group), factor=factor, only=["muscle"])
     if "brown_fat" in names:
-        patches = []
+        patches: list[Primitive] = []
         for s in SIDES:
             patches += [
                 Superellipsoid(h.at(s * 62, 8, 694), h.axes(30, 11, 9)),

@@ -1,1 +1,1 @@
-"""Checks of a dataset before a network is trained on it: files, pairs, units, doses, duplicates, fingerprint."""
+"""Checks of a dataset before training: files, pairs, units, doses, duplicates, fingerprint."""

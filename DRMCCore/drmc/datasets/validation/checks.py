@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,7 @@ import numpy as np
 import SimpleITK as sitk
 
 from drmc.datasets.manifest import NOISE_FREE, SIDECAR, SPLITS, Case, factor_of, load_manifest, parse_case
-from drmc.datasets.validation.findings import Finding, Findings
+from drmc.datasets.validation.findings import Finding, Findings, Note
 from drmc.datasets.validation.measures import PERCENTILES, coarse, content_hash, foreground_median, noise
 from drmc.errors import InputError, NotFiniteError
 from drmc.imaging.body import body_mask, body_mask_of_any_scale
@@ -28,13 +28,12 @@ PLAUSIBLE_MEDIAN_SUV = (0.1, 20.0)
 PLAUSIBLE_KG = (2.0, 300.0)
 PLAUSIBLE_MBQ = (1.0, 2000.0)
 NOISE_PER_SQRT_FACTOR = (0.5, 1.35)
-"""Noise of low over full dose, in units of sqrt(DRF); simulated scans have 0.76 to 0.92. Edges of anatomy lower it."""
+"""Noise of low over full dose, in units of sqrt(DRF); simulated scans: 0.76 to 0.92, anatomy lowers it."""
 _ACTIVITY = (0.05, 0.2)  # relative difference that is a warning, an error
 _LEAST_BODY = 0.6  # Dice of the body with and without correction for attenuation; 0.75 to 0.9 is usual
 _NEGATIVE = 0.01
-_NEAR = (
-    0.08  # of two coarse pictures of norm 1: one patient at two doses 0.01 to 0.06, two patients from 0.2 (m)
-)
+# Of two coarse pictures of norm 1; measured: one patient at two doses 0.01 to 0.06, two patients from 0.2
+_NEAR = 0.08
 _MBQ = {"bq": 1e-6, "kbq": 1e-3, "mbq": 1.0, "gbq": 1e3}
 
 
@@ -42,8 +41,8 @@ _MBQ = {"bq": 1e-6, "kbq": 1e-3, "mbq": 1.0, "gbq": 1e3}
 class Measured:
     """What was measured of one case, for the comparison with others and the fingerprint.
 
-    `hashes` by the manifest's name of the image; `noise` and `activity` (SUV ml in the body) by dose; `negative` voxels
-    over all doses of `voxels`.
+    `hashes` by the manifest's name of the image; `noise` and `activity` (SUV ml in the body) by dose;
+    `negative` voxels over all doses of `voxels`.
     """
 
     case: Case
@@ -74,7 +73,18 @@ class Measured:
 def examine(
     dataset: Path, progress: Callable[[int, int], None] = lambda done, total: None
 ) -> tuple[list[Finding], list[Measured]]:
-    """Checks all cases of a dataset; `progress(done, total)` after each. InputError where there is no manifest."""
+    """Checks all cases of a dataset.
+
+    Args:
+        dataset: folder with the manifest.
+        progress: called with (done, total) after each case.
+
+    Returns:
+        The findings, errors first, and what was measured of each case.
+
+    Raises:
+        InputError: the folder has no manifest, or one that is no JSON object.
+    """
     path, manifest = load_manifest(dataset)
     findings = Findings()
     error, warning = findings.of("")
@@ -117,7 +127,7 @@ def _examine_case(case: Case, findings: Findings) -> Measured:
             error("facts.unreadable", str(refusal))
             return measured
     _check_facts(measured, error, warning)
-    _check_units_said(case, warning)
+    _check_units_stated(case, warning)
     gone = {path for _, path in missing}
     full = None if case.full in gone else _read(case, case.full, error)
     if full is not None:
@@ -128,7 +138,7 @@ def _examine_case(case: Case, findings: Findings) -> Measured:
     return measured
 
 
-def _check_facts(measured: Measured, error: Callable, warning: Callable) -> None:
+def _check_facts(measured: Measured, error: Note, warning: Note) -> None:
     facts, case = measured.facts, measured.case
     for key, value, (low, high), unit, code in (
         ("weight", measured.kilograms, PLAUSIBLE_KG, "kg", "facts.weight"),
@@ -138,17 +148,20 @@ def _check_facts(measured: Measured, error: Callable, warning: Callable) -> None
             warning(
                 code, f"{key} {value:g} {unit} in {case.facts} is not between {low:g} and {high:g} {unit}"
             )
-    unit = facts.get("InjectedRadioactivityUnits")
     if "InjectedRadioactivity" in facts and measured.megabecquerel is None:
         warning(
-            "facts.activity", f"injected activity {facts['InjectedRadioactivity']!r} {unit} cannot be read"
+            "facts.activity",
+            f"injected activity {facts['InjectedRadioactivity']!r} {facts.get('InjectedRadioactivityUnits')} "
+            "cannot be read",
         )
-    if said := facts.get("DoseReductionFactors"):
-        stated = sorted(v for v in map(_number, said if isinstance(said, list) else [said]) if v is not None)
+    if case.facts is not None and (value := facts.get("DoseReductionFactors")):
+        values = map(_number, value if isinstance(value, list) else [value])
+        stated = sorted(factor for factor in values if factor is not None)
         if stated != sorted(case.low):
             error(
                 "dose.factor",
-                f"the manifest has dose reduction factors {_list(case.low)}, {case.facts.name} {_list(stated)}",
+                f"the manifest has dose reduction factors {_list(case.low)}, "
+                f"{case.facts.name} {_list(stated)}",
             )
     for factor, path in sorted(case.low.items()):
         named = factor_of(path)
@@ -158,16 +171,16 @@ def _check_facts(measured: Measured, error: Callable, warning: Callable) -> None
             error("dose.factor", f"{path.name} is listed with dose reduction factor {factor:g}")
 
 
-def _check_units_said(case: Case, warning: Callable) -> None:
+def _check_units_stated(case: Case, warning: Note) -> None:
     try:
-        said = all(stated_units(path, case.facts) or case.units for _, path in case.doses())
-    except InputError:  # reading the image says it again
+        stated = all(stated_units(path, case.facts) or case.units for _, path in case.doses())
+    except InputError:  # reported when the image is read
         return
-    if not said:
+    if not stated:
         warning("units.unstated", f'nothing says the units: taken as SUV; write "Units" into {SIDECAR}')
 
 
-def _read(case: Case, path: Path, error: Callable) -> PETVolume | None:
+def _read(case: Case, path: Path, error: Note) -> PETVolume | None:
     try:
         return case.read(path)
     except InputError as refusal:
@@ -180,13 +193,11 @@ def _read(case: Case, path: Path, error: Callable) -> PETVolume | None:
     return None
 
 
-def _note_unreadable(refusal: InputError, error: Callable) -> None:
+def _note_unreadable(refusal: InputError, error: Note) -> None:
     error("voxels.not-finite" if isinstance(refusal, NotFiniteError) else "file.unreadable", str(refusal))
 
 
-def _examine_images(
-    measured: Measured, full: PETVolume, gone: set[Path], error: Callable, warning: Callable
-) -> None:
+def _examine_images(measured: Measured, full: PETVolume, gone: set[Path], error: Note, warning: Note) -> None:
     case, geometry = measured.case, full.geometry
     suv = full.suv_array()
     measured.geometry = geometry
@@ -196,16 +207,17 @@ def _examine_images(
     median = foreground_median(suv)
     low, high = PLAUSIBLE_MEDIAN_SUV
     if not low <= median <= high:
-        looks = "Bq/ml labelled as SUV" if median > high else "SUV labelled as Bq/ml"
+        looks = "Bq/ml labeled as SUV" if median > high else "SUV labeled as Bq/ml"
         error(
             "units.implausible",
-            f"full: the median of all but air is SUV {median:.4g}, not between {low:g} and {high:g}: {looks}?",
+            f"full: the median of all but air is SUV {median:.4g}, not between {low:g} and {high:g}: "
+            f"{looks}?",
         )
         return
     body = body_mask(suv, geometry.spacing_zyx)
     measured.percentiles = [float(v) for v in np.percentile(suv[body], PERCENTILES)]
     measured.picture = coarse(suv)
-    _measure_dose(measured, "full", suv, body, warning)
+    _measure_dose(measured, "full", suv, body, geometry, warning)
     for factor in sorted(case.low):
         path, name = case.low[factor], f"low {factor:g}"
         volume = None if path in gone else _read(case, path, error)
@@ -217,20 +229,23 @@ def _examine_images(
             continue
         low_suv = volume.suv_array()
         if not _is_constant(low_suv, name, error):
-            _measure_dose(measured, name, low_suv, body, warning)
+            _measure_dose(measured, name, low_suv, body, geometry, warning)
     _check_doses(measured, error, warning)
-    _check_truth(measured, body, gone, error, warning)
+    if case.truth is not None and case.truth not in gone:
+        _check_truth(measured, body, geometry, error, warning)
     for name, path in case.files():
         if (name.endswith(" uncorrected") or name == NOISE_FREE) and path not in gone:
-            _check_same_body(measured, name, path, body, error)
+            _check_same_body(measured, name, path, body, geometry, error)
     for name in ("lesions", "organs"):
         path = getattr(case, name)
         if path is not None and path not in gone:
-            _check_labels(measured, name, path, error)
+            _check_labels(measured, name, path, geometry, error)
 
 
-def _check_same_body(measured: Measured, name: str, path: Path, body: np.ndarray, error: Callable) -> None:
-    """Grid and body of an image that may have no unit, as without correction for attenuation: all that can be looked at."""
+def _check_same_body(
+    measured: Measured, name: str, path: Path, body: np.ndarray, grid: Geometry, error: Note
+) -> None:
+    """Grid and body of an image that may have no unit, for example one without attenuation correction."""
     try:
         image = read_image(path)
     except InputError as refusal:
@@ -238,19 +253,20 @@ def _check_same_body(measured: Measured, name: str, path: Path, body: np.ndarray
         return
     array, geometry = sitk.GetArrayFromImage(image).astype(np.float32), Geometry.from_image(image)
     measured.hashes[name] = content_hash(array, geometry)
-    if not geometry.matches(measured.geometry):
-        error("geometry.differs", f"{name}: {geometry}, full: {measured.geometry}")
+    if not geometry.matches(grid):
+        error("geometry.differs", f"{name}: {geometry}, full: {grid}")
     elif not _is_constant(array, name, error):
         found = body_mask_of_any_scale(array, geometry.spacing_zyx)
-        both = 2 * np.count_nonzero(found & body) / max(1, np.count_nonzero(found) + np.count_nonzero(body))
-        if both < _LEAST_BODY:
+        common, voxels = np.count_nonzero(found & body), np.count_nonzero(found) + np.count_nonzero(body)
+        dice = 2 * common / max(1, int(voxels))
+        if dice < _LEAST_BODY:
             error(
                 "body.differs",
-                f"{name}: its body is not that of full (Dice {both:.2f}): another patient?",
+                f"{name}: its body is not that of full (Dice {dice:.2f}): another patient?",
             )
 
 
-def _is_constant(suv: np.ndarray, name: str, error: Callable) -> bool:
+def _is_constant(suv: np.ndarray, name: str, error: Note) -> bool:
     lowest = float(suv.min())
     if lowest != float(suv.max()):
         return False
@@ -259,18 +275,18 @@ def _is_constant(suv: np.ndarray, name: str, error: Callable) -> bool:
 
 
 def _measure_dose(
-    measured: Measured, name: str, suv: np.ndarray, body: np.ndarray, warning: Callable
+    measured: Measured, name: str, suv: np.ndarray, body: np.ndarray, geometry: Geometry, warning: Note
 ) -> None:
     measured.noise[name] = noise(suv, body)
-    measured.activity[name] = float(suv[body].sum(dtype=np.float64)) * measured.geometry.voxel_ml
+    measured.activity[name] = float(suv[body].sum(dtype=np.float64)) * geometry.voxel_ml
     measured.negative += int(np.count_nonzero(suv < 0))
     measured.voxels += suv.size
-    share = np.count_nonzero(suv[body] < 0) / max(1, np.count_nonzero(body))
+    share = np.count_nonzero(suv[body] < 0) / max(1, int(np.count_nonzero(body)))
     if share > _NEGATIVE:
         warning("voxels.negative", f"{name}: {100 * share:.1f} % of the body is below 0")
 
 
-def _check_doses(measured: Measured, error: Callable, warning: Callable) -> None:
+def _check_doses(measured: Measured, error: Note, warning: Note) -> None:
     names = {f"low {factor:g}": factor for factor in sorted(measured.case.low)}
     seen: dict[str, str] = {}
     same = set()
@@ -296,7 +312,8 @@ def _check_doses(measured: Measured, error: Callable, warning: Callable) -> None
         if ratio < 1:
             error(
                 "dose.noise",
-                f"{name} has {ratio:.2f} times the noise of full, not about {expected:.1f} times: are they swapped?",
+                f"{name} has {ratio:.2f} times the noise of full, not about {expected:.1f} times: are they "
+                "swapped?",
             )
         elif not NOISE_PER_SQRT_FACTOR[0] <= ratio / expected <= NOISE_PER_SQRT_FACTOR[1]:
             warning(
@@ -309,20 +326,15 @@ def _check_doses(measured: Measured, error: Callable, warning: Callable) -> None
         before = name, here
 
 
-def _check_truth(
-    measured: Measured, body: np.ndarray, gone: set[Path], error: Callable, warning: Callable
-) -> None:
-    path = measured.case.truth
-    if path is None or path in gone:
-        return
+def _check_truth(measured: Measured, body: np.ndarray, grid: Geometry, error: Note, warning: Note) -> None:
     try:
         truth, geometry = measured.case.read_truth()
     except InputError as refusal:
         _note_unreadable(refusal, error)
         return
     measured.hashes["truth"] = content_hash(truth, geometry)
-    if not geometry.matches(measured.geometry):
-        error("geometry.differs", f"truth: {geometry}, full: {measured.geometry}")
+    if not geometry.matches(grid):
+        error("geometry.differs", f"truth: {geometry}, full: {grid}")
         return
     total = float(truth[body].sum(dtype=np.float64)) * geometry.voxel_ml
     change = total / measured.activity["full"] - 1
@@ -330,7 +342,7 @@ def _check_truth(
         warning("truth.activity", f"truth holds {100 * change:+.1f} % of the activity of full")
 
 
-def _check_labels(measured: Measured, name: str, path: Path, error: Callable) -> None:
+def _check_labels(measured: Measured, name: str, path: Path, grid: Geometry, error: Note) -> None:
     try:
         image = read_image(path)
     except InputError as refusal:
@@ -339,8 +351,8 @@ def _check_labels(measured: Measured, name: str, path: Path, error: Callable) ->
     geometry = Geometry.from_image(image)
     labels = sitk.GetArrayViewFromImage(image)
     measured.hashes[name] = content_hash(labels, geometry)
-    if not geometry.matches(measured.geometry):
-        error("labels.grid", f"{name}: {geometry}, full: {measured.geometry}")
+    if not geometry.matches(grid):
+        error("labels.grid", f"{name}: {geometry}, full: {grid}")
     whole = np.issubdtype(labels.dtype, np.integer) or bool(np.all(labels == np.round(labels)))
     if not whole or labels.min() < 0:
         error("labels.values", f"{name}: labels are whole numbers from 0 up, {path.name} holds others")
@@ -361,17 +373,17 @@ def _compare_cases(measured: Sequence[Measured], findings: Findings) -> None:
             )
     for seed, group in _groups(measured, lambda m: _seed(m.facts)):
         error("duplicate.seed", f"seed {seed}: {_ids(group)} are the same simulated patient")
-    places = defaultdict(list)
+    by_hash: dict[str, list[tuple[Measured, str]]] = defaultdict(list)
     for one in measured:
         for name, digest in one.hashes.items():
             if name == "full" or name.startswith("low "):
-                places[digest].append((one, name))
-    copied = set()
-    for group in places.values():
-        if len({id(one) for one, _ in group}) > 1:
-            copied.update((id(a), id(b)) for a, _ in group for b, _ in group)
-            told = ", ".join(f"{one.case.case_id} ({name}, {one.case.split})" for one, name in group)
-            error("duplicate.image", f"the same image: {told}")
+                by_hash[digest].append((one, name))
+    copied: set[tuple[int, int]] = set()
+    for images in by_hash.values():
+        if len({id(one) for one, _ in images}) > 1:
+            copied.update((id(a), id(b)) for a, _ in images for b, _ in images)
+            listed = ", ".join(f"{one.case.case_id} ({dose}, {one.case.split})" for one, dose in images)
+            error("duplicate.image", f"the same image: {listed}")
     for a, b, difference in _alike(measured):
         if (id(a), id(b)) not in copied:
             note = warning if a.case.split == b.case.split else error
@@ -384,25 +396,32 @@ def _compare_cases(measured: Sequence[Measured], findings: Findings) -> None:
 
 def _alike(measured: Sequence[Measured]) -> list[tuple[Measured, Measured, float]]:
     """Pairs whose coarse pictures nearly agree, whatever their scale and their number of voxels."""
+    by_shape: dict[tuple[int, ...], list[tuple[Measured, np.ndarray]]] = defaultdict(list)
+    for one in measured:
+        if one.picture is not None:
+            by_shape[one.picture.shape].append((one, one.picture))
     found = []
-    for _, group in _groups(measured, lambda m: None if m.picture is None else m.picture.shape):
-        pictures = np.stack([one.picture.ravel() / np.linalg.norm(one.picture) for one in group])
-        for row, one in enumerate(group):
-            away = np.linalg.norm(pictures[row + 1 :] - pictures[row], axis=1)
-            found += [(one, group[row + 1 + k], float(away[k])) for k in np.flatnonzero(away < _NEAR)]
+    for group in by_shape.values():
+        pictures = np.stack([picture.ravel() / np.linalg.norm(picture) for _, picture in group])
+        for row, (one, _) in enumerate(group):
+            differences = np.linalg.norm(pictures[row + 1 :] - pictures[row], axis=1)
+            near = np.flatnonzero(differences < _NEAR)
+            found += [(one, group[row + 1 + k][0], float(differences[k])) for k in near]
     return found
 
 
-def _groups(measured: Sequence[Measured], key: Callable[[Measured], Any]) -> list[tuple[Any, list[Measured]]]:
+def _groups(
+    measured: Sequence[Measured], key: Callable[[Measured], Hashable]
+) -> list[tuple[Hashable, list[Measured]]]:
     """Cases that share a key, where it is not None; in order of their first."""
-    found = defaultdict(list)
+    found: dict[Hashable, list[Measured]] = defaultdict(list)
     for one in measured:
         if (value := key(one)) is not None:
             found[value].append(one)
     return [(value, group) for value, group in found.items() if len(group) > 1]
 
 
-def _seed(facts: dict[str, Any]) -> tuple | None:
+def _seed(facts: dict[str, Any]) -> tuple[str, ...] | None:
     seed = facts.get("Seed")
     return tuple(map(str, seed)) if isinstance(seed, list) else None
 
@@ -411,7 +430,7 @@ def _ids(group: Sequence[Measured]) -> str:
     return ", ".join(one.case.case_id for one in group)
 
 
-def _list(values: Any) -> str:
+def _list(values: Iterable[float]) -> str:
     return ", ".join(f"{value:g}" for value in sorted(values)) or "none"
 
 

@@ -1,8 +1,8 @@
 """The command `drmc validate DATASET`: whether a dataset is fit to train on, and what is in it.
 
-Checks every case of DATASET/dataset.json: files, pairs, units, voxels, doses, labels and side-cars, and the cases against
-each other (copies, patients in two splits). Prints what each center holds, a hash of the content, and the findings, errors
-first; the exit code is 0 without errors, 2 with.
+Checks every case of DATASET/dataset.json: files, pairs, units, voxels, doses, labels and side-cars, and the
+cases against each other (copies, patients in two splits). Prints what each center holds, a hash of the
+content, and the findings, errors first; the exit code is 0 without errors, 2 with.
 """
 
 from __future__ import annotations
@@ -10,11 +10,15 @@ from __future__ import annotations
 import argparse
 import json
 import time
+from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from drmc.errors import InputError
 from drmc.runtime.progress import Reporter, add_progress_argument, table_lines
+
+if TYPE_CHECKING:
+    from drmc.datasets.validation.fingerprint import Fingerprint
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -34,8 +38,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--index",
         type=Path,
         metavar="FOLDER",
-        help="first write the manifest of FOLDER/CENTER/CASE/{full,low_drfNNN,lesions,organs}.nii.gz (or .nii, .nrrd, "
-        ".mha) with pet.json; the split follows from a hash of the patient's name",
+        help="first write the manifest of FOLDER/CENTER/CASE/{full,low_drfNNN,lesions,organs}.nii.gz "
+        "(or .nii, .nrrd, .mha) with pet.json; the split follows from a hash of the patient's name",
     )
     parser.add_argument(
         "--test-share",
@@ -77,33 +81,34 @@ def run(arguments: argparse.Namespace, reporter: Reporter) -> int:
 
     findings, measured = examine(dataset, progress)
     errors = sum(finding.severity == ERROR for finding in findings)
+    content = fingerprint(measured)
     result: dict[str, Any] = {
         "dataset": str(dataset),
         "errors": errors,
         "warnings": len(findings) - errors,
         "findings": [finding.to_dict() for finding in findings],
-        **fingerprint(measured),
+        **content,
     }
     if arguments.sheet is not None:
         from drmc.datasets.sheet import write_sheets
 
         readable = [one.case for one in measured if one.complete]
         result["sheet"] = str(write_sheets(readable, arguments.sheet, title=f"Dataset {dataset.name}"))
-    result["exit_code"] = 2 if errors else 0
-    result = jsonable(result)
+    exit_code = 2 if errors else 0
+    result = jsonable({**result, "exit_code": exit_code})
     reporter.result(**result)
     if arguments.json and arguments.progress != "json":
         print(json.dumps(result, indent=2, allow_nan=False))
     elif arguments.progress != "json":
-        print("\n".join(_lines(result)))
+        print("\n".join(_lines(content)))
         print("\n".join(finding.line() for finding in findings) or "no findings")
         print(f"{dataset}: {errors} errors, {len(findings) - errors} warnings in {len(measured)} cases")
         if "sheet" in result:
             print(f"pictures: {result['sheet']}")
-    return result["exit_code"]
+    return exit_code
 
 
-def _lines(result: dict[str, Any]) -> list[str]:
+def _lines(result: Fingerprint) -> list[str]:
     titles = [
         "center",
         "train/val/test",
@@ -130,7 +135,10 @@ def _lines(result: dict[str, Any]) -> list[str]:
                 *(_short(uptake.get(key)) for key in ("p50", "p95", "p99")),
                 _short(center["noise_full"], 3),
                 ", ".join(_short(value) for value in center["noise_ratio"].values()),
-                *(_short(None if found is None else found[1], 0) for found in _dose_and_weight(center)),
+                *(
+                    _short(None if found is None else found[1], 0)
+                    for found in (center["injected_mbq"], center["weight_kg"])
+                ),
                 ", ".join(center["scanners"]) or "-",
             ]
         )
@@ -138,11 +146,7 @@ def _lines(result: dict[str, Any]) -> list[str]:
     return [*lines, f"content (SHA-256): {result['sha256'] or 'not known: a case cannot be read'}"]
 
 
-def _dose_and_weight(center: dict[str, Any]) -> tuple[Any, Any]:
-    return center["injected_mbq"], center["weight_kg"]
-
-
-def _several(texts: Any) -> str:
+def _several(texts: Iterable[str]) -> str:
     found = list(texts)
     return "-".join(found) if len(found) < 3 else f"{len(found)} kinds"
 

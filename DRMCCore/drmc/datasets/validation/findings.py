@@ -7,6 +7,9 @@ from dataclasses import asdict, dataclass
 
 ERROR, WARNING = "error", "warning"
 
+Note = Callable[[str, str], None]
+"""Notes a finding: its code, a key of CODES, and a message."""
+
 CODES = {
     "manifest.entry": "an entry of the manifest is bad, or lacks a key",
     "manifest.split": "a split that training does not know",
@@ -42,11 +45,14 @@ CODES = {
 
 @dataclass(frozen=True)
 class Finding:
-    """One fault: `severity` error or warning, `code` a key of CODES, `case` empty where it is the dataset's."""
+    """One fault of a dataset."""
 
     severity: str
+    """`ERROR` or `WARNING`."""
     code: str
+    """A key of `CODES`."""
     case: str
+    """Empty where the fault concerns the whole dataset."""
     message: str
 
     def to_dict(self) -> dict[str, str]:
@@ -65,10 +71,10 @@ class Findings:
     def __init__(self) -> None:
         self._found: list[Finding] = []
 
-    def of(self, case: str) -> tuple[Callable[[str, str], None], Callable[[str, str], None]]:
+    def of(self, case: str) -> tuple[Note, Note]:
         """Two functions (code, message) that note an error and a warning of a case."""
 
-        def noting(severity: str) -> Callable[[str, str], None]:
+        def noting(severity: str) -> Note:
             def note(code: str, message: str) -> None:
                 if code not in CODES:
                     raise KeyError(code)

@@ -1,11 +1,11 @@
-"""What a dataset is: per center its cases, grids, doses, uptake and noise, and one hash over the content of all."""
+"""What a dataset contains: per center cases, grids, doses, uptake and noise, and one hash of all content."""
 
 from __future__ import annotations
 
 import hashlib
 from collections import Counter
 from collections.abc import Sequence
-from typing import Any
+from typing import TypedDict
 
 import numpy as np
 
@@ -14,10 +14,44 @@ from drmc.datasets.validation.checks import Measured
 from drmc.datasets.validation.measures import PERCENTILES, quartiles
 
 
-def fingerprint(measured: Sequence[Measured]) -> dict[str, Any]:
-    """`{"sha256", "cases", "centers": {name: {...}}}`; independent of the manifest's order and the files' format.
+class CenterFingerprint(TypedDict):
+    """The cases of one center; ranges are None where no case states the value."""
 
-    The hash covers id, center, split and every image of every case; None where a case could not be read whole.
+    cases: dict[str, int]
+    """Number of cases by split."""
+    scanners: list[str]
+    voxel_mm_zyx: list[tuple[float, ...]]
+    matrix: list[tuple[int, int]]
+    """Rows and columns of a slice."""
+    slices: list[int] | None
+    """Fewest and most."""
+    dose_reduction_factors: list[float]
+    suv_percentiles: dict[str, float] | None
+    """In the body of the full dose, median over cases; keys `p5` to `p99`."""
+    noise_full: float | None
+    """Median over cases, SUV."""
+    noise_ratio: dict[str, float | None]
+    """Noise of a low dose over that of the full dose, by dose reduction factor."""
+    injected_mbq: list[float] | None
+    """Quartiles."""
+    weight_kg: list[float] | None
+    """Quartiles."""
+    negative_share: float | None
+
+
+class Fingerprint(TypedDict):
+    """What a dataset contains."""
+
+    sha256: str | None
+    cases: int
+    centers: dict[str, CenterFingerprint]
+
+
+def fingerprint(measured: Sequence[Measured]) -> Fingerprint:
+    """What a dataset contains; independent of the manifest's order and the files' format.
+
+    The hash covers id, center, split and every image of every case; None where a case could not be read
+    whole.
     """
     complete = bool(measured) and all(one.complete for one in measured)
     centers = sorted({one.case.center for one in measured})
@@ -37,7 +71,7 @@ def _content(measured: Sequence[Measured]) -> str:
     return hashlib.sha256("\n".join(lines).encode("utf-8")).hexdigest()
 
 
-def _center(cases: Sequence[Measured]) -> dict[str, Any]:
+def _center(cases: Sequence[Measured]) -> CenterFingerprint:
     grids = [one.geometry for one in cases if one.geometry is not None]
     splits = Counter(one.case.split for one in cases)
     factors = sorted({factor for one in cases for factor in one.case.low})
@@ -68,8 +102,8 @@ def _center(cases: Sequence[Measured]) -> dict[str, Any]:
 def _ratio(cases: Sequence[Measured], name: str) -> float | None:
     """Median over cases of the noise of a low dose over that of the full dose."""
     ratios = [
-        one.noise[name] / one.noise["full"]
+        low / full
         for one in cases
-        if one.noise.get("full") and one.noise.get(name) is not None
+        if (full := one.noise.get("full")) and (low := one.noise.get(name)) is not None
     ]
     return float(np.median(ratios)) if ratios else None

@@ -1,4 +1,4 @@
-"""Writes the manifest of a folder of one's own scans: CENTER/CASE/{full, low_drfNNN, lesions, organs}.{nii.gz, ...}."""
+"""Writes the manifest of a folder of scans: CENTER/CASE/{full, low_drfNNN, lesions, organs}.{nii.gz, ...}."""
 
 from __future__ import annotations
 
@@ -14,18 +14,31 @@ RULE = "SHA-256 of CENTER/PATIENT as a fraction of 1: the lowest are test, then 
 
 
 def write_index(folder: Path, *, test_share: float = 0.2, validation_share: float = 0.1) -> Path:
-    """Writes FOLDER/dataset.json from the cases that lie there; returns its path.
+    """Writes FOLDER/dataset.json from the cases in the folder.
 
-    The split of a case follows from its patient's name alone, so that it stays when cases are added, and the scans of
-    one patient (`"PatientID"` in pet.json, else the case's name) stay together. A simulated case keeps the split that it
-    was simulated for. InputError where there is a manifest already, or a case lacks its full or low dose.
+    The split of a case follows from its patient's name alone, so that it stays when cases are added, and the
+    scans of one patient (`"PatientID"` in pet.json, else the case's name) stay together. A simulated case
+    keeps the split that it was simulated for.
+
+    Args:
+        folder: of CENTER/CASE folders.
+        test_share: share of the patients in the split "test".
+        validation_share: share of those in the split "validation".
+
+    Returns:
+        The path of the manifest.
+
+    Raises:
+        InputError: there is a manifest already, there are no cases, a case lacks its full or low dose, or the
+            shares are out of range.
     """
     path = folder / MANIFEST
     if path.exists():
         raise InputError(f"{path} is there already: remove it to write it again")
     if not (test_share >= 0 and validation_share >= 0 and test_share + validation_share < 1):
         raise InputError(
-            f"--test-share {test_share:g} and --validation-share {validation_share:g}: shares from 0, with a sum below 1"
+            f"--test-share {test_share:g} and --validation-share {validation_share:g}: shares from 0, with a "
+            "sum below 1"
         )
     if not folder.is_dir():
         raise InputError(f"{folder}: no such folder")

@@ -34,8 +34,8 @@ def content_hash(array: np.ndarray, geometry: Geometry) -> str:
 def noise(suv: np.ndarray, body: np.ndarray) -> float | None:
     """Standard deviation of what a Laplacian leaves inside the body: voxel noise, nearly free of anatomy.
 
-    By the median of the magnitudes, so that edges and hot organs do not count; scaled so that white noise of standard
-    deviation 1 gives 1. None where the body has fewer than 100 voxels.
+    By the median of the magnitudes, so that edges and hot organs do not count; scaled so that white noise of
+    standard deviation 1 gives 1. None where the body has fewer than 100 voxels.
     """
     if min(suv.shape) < 3:
         return None
@@ -52,7 +52,7 @@ def noise(suv: np.ndarray, body: np.ndarray) -> float | None:
 
 
 def foreground_median(suv: np.ndarray) -> float:
-    """Median of the voxels that are no air, by a threshold that does not depend on the units; 0 where all are air."""
+    """Median of the voxels that are not air, by a threshold relative to the image; 0 where all are air."""
     top = float(np.percentile(suv, 99.9))
     return float(np.median(suv[suv > _FOREGROUND * top])) if top > 0 else 0.0
 

@@ -9,6 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from drmc.errors import InputError
+from drmc.runtime.arguments import add_cpu_or_cuda_argument, cpu_or_cuda
 from drmc.runtime.progress import Reporter, add_progress_argument, duration
 
 
@@ -37,9 +38,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--seed", type=int, default=1, help="the same seed gives the same patients (default 1)"
     )
     parser.add_argument("--tof", action="store_true", help="with time of flight where the scanner has it")
-    parser.add_argument(
-        "--device", choices=("auto", "cpu", "cuda"), default="auto", help="where to compute (default auto)"
-    )
+    add_cpu_or_cuda_argument(parser)
     add_progress_argument(parser)
     parser.add_argument("--quick", action="store_true", help="a few small windows: a smoke test, no evidence")
 
@@ -50,7 +49,6 @@ def run(arguments: argparse.Namespace, reporter: Reporter) -> int:
     from drmc.simulation.calibration.rows import MISS, comparison, outcome_counts
     from drmc.simulation.calibration.study import Plan, calibrate, ge_scan
     from drmc.simulation.centers import find_centers
-    from drmc.simulation.command import devices
 
     if arguments.data is not None and not arguments.data.is_dir():
         raise InputError(f"--data {arguments.data}: is no folder")
@@ -63,7 +61,7 @@ def run(arguments: argparse.Namespace, reporter: Reporter) -> int:
         tuple(find_centers(arguments.centers)),
         seed=arguments.seed,
         tof=arguments.tof,
-        device=devices(arguments.device)[-1],
+        device=cpu_or_cuda(arguments.device)[-1],
         data=arguments.data,
     )
     if arguments.quick:
@@ -73,21 +71,22 @@ def run(arguments: argparse.Namespace, reporter: Reporter) -> int:
             plan = replace(plan, **{name: getattr(arguments, name)})
     if ge_scan(plan) is None and not any(center.region == "wholebody" for center in plan.centers):
         raise InputError(
-            f"--centers {arguments.centers}: only brain centers, which have no liver; name a whole-body center"
+            f"--centers {arguments.centers}: only brain centers, which have no liver; name a whole-body "
+            "center"
         )
     arguments.output.mkdir(parents=True, exist_ok=True)
     measures = calibrate(plan, arguments.output, _reported(reporter))
     rows = comparison(plan, measures)
     written = write_report(arguments.output, plan, rows, measures, quick=arguments.quick)
-    told = lambda done, total, case, seconds: reporter.outcome(
+    report = lambda done, total, case, seconds: reporter.outcome(
         case, "done", f"{duration(seconds)} ({done}/{total})"
     )
-    sheet = contact_sheets(plan, arguments.output, told)
-    counts = outcome_counts(rows)
-    reporter.result(output=str(written), counts=counts)
+    sheet = contact_sheets(plan, arguments.output, report)
+    outcomes = outcome_counts(rows)
+    reporter.result(output=str(written), counts=outcomes)
     if arguments.progress == "json":
         return 0
-    print(f"calibration: {', '.join(f'{count} {outcome}' for outcome, count in counts.items())}")
+    print(f"calibration: {', '.join(f'{count} {outcome}' for outcome, count in outcomes.items())}")
     for row in rows:
         if row.outcome == MISS:
             print(f"  miss: {row.subject}, {row.measure}: {row.value:.3g}, accepted {row.accepted}")

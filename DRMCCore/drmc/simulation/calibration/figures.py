@@ -19,7 +19,7 @@ _REAL, _SIMULATED, _THIRD = ACCENT, series_color(1), series_color(3)
 def law_svg(
     title: str, simulated: Mapping[str, Sequence[float]], real: Mapping[float, NoiseStatistics]
 ) -> str:
-    """Noise metric over full dose against the dose reduction factor: real median and 5 to 95 %, simulated patients."""
+    """Noise metric over that of full dose, by dose reduction factor: real (5 to 95 %) and simulated."""
     factors = sorted({*(float(f) for f in simulated), *real})
     top = max([v for values in simulated.values() for v in values] + [r.p95 for r in real.values()])
     plot = Plot(title, (0.8 * min(factors), 1.25 * max(factors)), (1.0, math.ceil(top + 0.2)), log_x=True)
@@ -58,7 +58,7 @@ def liver_svg(rows: Sequence[Row]) -> str:
 
 
 def correlation_svg(scans: Mapping[str, Sequence[Mapping[str, Any]]]) -> str:
-    """Lag-1 autocorrelation along x, y and z: the real scan with its spread over positions, and the simulated ones."""
+    """Lag-1 autocorrelation along x, y and z: the real scan (SD over positions) and the simulated ones."""
     colors = dict(zip(scans, (_REAL, _SIMULATED, _THIRD), strict=False))
     plot = Plot("Correlation of neighboring voxels in the liver", (0.0, 3.0), (0.0, 1.0))
     plot.axes({0.5: "x", 1.5: "y", 2.5: "z"}, [0, 0.2, 0.4, 0.6, 0.8, 1], "axis", "lag-1 autocorrelation")

@@ -1,7 +1,7 @@
 """Noise of real low-dose scans at reduced dose, from the public table of the UDPET study (data_stats.csv).
 
-One row per study and dose: scanner, tracer, `recon` ("ref" or the dose reduction factor) and `noise_metric`, the measure
-of `noise.udpet_terms`.
+One row per study and dose: scanner, tracer, `recon` ("ref" or the dose reduction factor) and `noise_metric`,
+the measure of `noise.udpet_terms`.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ class NoiseStatistics:
 def noise_ratios(path: str | Path) -> dict[str, dict[float, NoiseStatistics]]:
     """Scanner -> dose reduction factor -> noise metric over that of the full dose, of its FDG studies.
 
-    InputError where the table is none.
+    Raises InputError where the file is no such table.
     """
     return {
         scanner: {
@@ -49,7 +49,7 @@ def noise_ratios(path: str | Path) -> dict[str, dict[float, NoiseStatistics]]:
 
 
 def full_dose_metrics(path: str | Path) -> dict[str, NoiseStatistics]:
-    """Scanner -> noise metric of the full dose of its FDG studies; InputError where the table is none."""
+    """Noise metric of the full dose of its FDG studies, by scanner. Raises InputError for any other file."""
     return {
         scanner: found
         for scanner, studies in _fdg_studies(path).items()

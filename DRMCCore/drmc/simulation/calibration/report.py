@@ -31,9 +31,9 @@ from drmc.texts import RESEARCH_USE
 
 QUICK = "A quick run: a few small windows show that the command works; the numbers are no evidence."
 LIMITS = (
-    "The simulated scans are measured with the same rules as the real ones. A row passes inside its accepted range and is a "
-    "miss outside it; where nothing is published, the value is stated only. Windows are single noise realizations of few "
-    "patients: the spread over the patients is given."
+    "The simulated scans are measured with the same rules as the real ones. A row passes inside its accepted "
+    "range and is a miss outside it; where nothing is published, the value is stated only. Windows are "
+    "single noise realizations of few patients: the spread over the patients is given."
 )
 
 
@@ -58,7 +58,7 @@ def write_report(
 def contact_sheets(
     plan: Plan, folder: Path, report: Callable[[int, int, str, float], None] | None = None
 ) -> Path:
-    """Simulates a patient of each center in `folder` and draws truth, full and low dose; returns the page's path.
+    """Simulates a patient of each center and draws truth, full and low dose; returns the page's path.
 
     `report(done, total, case, seconds)` is called after each. Patients that are there are kept.
     """
@@ -107,8 +107,8 @@ def missing_data(plan: Plan) -> list[str]:
 def markdown(rows: Sequence[Row], facts: Mapping[str, Any], quick: bool) -> str:
     """The rows as Markdown tables, one per section."""
     tof = "with" if facts["time_of_flight"] else "without"
-    said = f"{facts['patients']} patients per center, {tof} time of flight"
-    text = [f"Measured by `drmc calibrate` {facts['version']}, seed {facts['seed']}, {said}.", ""]
+    patients = f"{facts['patients']} patients per center, {tof} time of flight"
+    text = [f"Measured by `drmc calibrate` {facts['version']}, seed {facts['seed']}, {patients}.", ""]
     if quick:
         text += [f"**{QUICK}**", ""]
     for name, group in groupby(rows, key=lambda row: row.section):
@@ -177,7 +177,8 @@ def html(plan: Plan, rows: Sequence[Row], measures: Measures, facts: Mapping[str
 _OWN_CSS = """
 .sheet { display: flex; flex-wrap: wrap; gap: 14px; } .sheet figure { margin: 0; max-width: 100%; }
 .sheet .views { display: flex; flex-wrap: wrap; gap: 4px; }
-.sheet img { display: block; border: 1px solid var(--line); width: 290px; max-width: 100%; height: auto; background: #fff; }
+.sheet img { display: block; border: 1px solid var(--line); \
+width: 290px; max-width: 100%; height: auto; background: #fff; }
 .figures { display: flex; flex-wrap: wrap; gap: 12px 24px; } .figures svg { max-width: 480px; }
 td.subject, td.measure { white-space: normal; text-align: left; } td.subject { min-width: 95px; }
 td.measure { min-width: 190px; }
@@ -203,11 +204,13 @@ def _table(rows: Sequence[Row]) -> str:
         outcome = (
             f'<td class="beyond">{row.outcome}</td>' if row.outcome == MISS else f"<td>{row.outcome}</td>"
         )
-        said = "; ".join(part for part in (row.source, row.note) if part)
+        source = "; ".join(part for part in (row.source, row.note) if part)
         lines.append(
-            f'<tr><td class="subject">{escape(row.subject)}</td><td class="measure">{escape(row.measure)}</td>'
-            f"<td>{_number(row.value)}</td><td>{_number(row.reference)}</td><td>{escape(row.accepted)}</td>{outcome}"
-            f'<td class="source">{escape(said)}</td></tr>'
+            f'<tr><td class="subject">{escape(row.subject)}</td>'
+            f'<td class="measure">{escape(row.measure)}</td>'
+            f"<td>{_number(row.value)}</td><td>{_number(row.reference)}</td>"
+            f"<td>{escape(row.accepted)}</td>{outcome}"
+            f'<td class="source">{escape(source)}</td></tr>'
         )
     return table(head, lines)
 
@@ -250,12 +253,14 @@ def _contact_sheet(measures: Measures) -> str:
         )
         views = ", ".join(found["pictures"])
         figures.append(
-            f'<figure><div class="views">{pictures}</div><figcaption>{escape(name)}: {escape(views)}</figcaption></figure>'
+            f'<figure><div class="views">{pictures}</div><figcaption>{escape(name)}: '
+            f"{escape(views)}</figcaption></figure>"
         )
     if not figures:
         return ""
     return (
-        f'<div class="sheet">{"".join(figures)}</div><p class="note">Coronal slices through the middle, SUV 0 (white) '
-        "to 6 (black), patient’s right on the left of the picture, head up. A window of the low-dose law shows the "
-        "lowest dose.</p>"
+        f'<div class="sheet">{"".join(figures)}</div><p class="note">Coronal slices through the middle, SUV '
+        "0 (white) "
+        "to 6 (black), patient’s right on the left of the picture, head up. A window of the low-dose law "
+        "shows the lowest dose.</p>"
     )

@@ -1,11 +1,12 @@
-"""The calibration's verdict: what was measured beside what was published, row by row, with the accepted range."""
+"""The calibration's verdict: measured beside published values, row by row, with the accepted range."""
 
 from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -28,7 +29,7 @@ LIVER_CV = {
 }
 """Liver variation at full dose, accepted from, to, and why."""
 WIDTHS_MM = {"C1": ((9.0, 12.0), (5.6, 8.4)), "C3": ((5.0, 9.0),) * 2, "C4": ((5.0, 9.0),) * 2}
-"""Width of the noise autocorrelation: accepted in plane, and along the axis (a single value: 20 % either way)."""
+"""Accepted width of the noise autocorrelation in plane and along the axis."""
 TEXTURE_SOURCE = "texture literature (Razifar 2005, Castro 2018), as the project's reference states it"
 LIVER_SECTION = "Liver variation at full dose"
 TEXTURE_SECTION = "Low dose and texture"
@@ -46,7 +47,7 @@ PASS, MISS, STATED, ABSENT = "pass", "miss", "stated only", "not measured"
 
 @dataclass(frozen=True)
 class Row:
-    """One comparison, all but texts plain numbers. `lower` and `upper` bound what is accepted; None where nothing is published for it."""
+    """One comparison; `lower` and `upper` bound the accepted values, None where nothing is published."""
 
     section: str
     subject: str
@@ -72,13 +73,11 @@ class Row:
     @property
     def accepted(self) -> str:
         """The accepted range in words."""
-        if self.lower is None and self.upper is None:
-            return ""
-        if self.upper is None:
+        if self.lower is not None and self.upper is not None:
+            return f"{short_number(self.lower)} to {short_number(self.upper)}"
+        if self.lower is not None:
             return f"above {short_number(self.lower)}"
-        if self.lower is None:
-            return f"below {short_number(self.upper)}"
-        return f"{short_number(self.lower)} to {short_number(self.upper)}"
+        return "" if self.upper is None else f"below {short_number(self.upper)}"
 
     def to_dict(self) -> dict[str, Any]:
         """The fields and the outcome, JSON-able."""
@@ -107,10 +106,10 @@ def comparison(plan: Plan, measures: Measures) -> list[Row]:
     rows += [row for center, liver in livers for row in _texture_rows(center.name, liver)]
     for center in plan.centers:
         if center.name in SCANNERS:
-            found = law_rows(center.name, measures, real.get(SCANNERS[center.name], {}))
-            if found and SCANNERS[center.name] in full:
-                found.append(_full_dose_row(center.name, measures, full[SCANNERS[center.name]]))
-            rows += found
+            law = law_rows(center.name, measures, real.get(SCANNERS[center.name], {}))
+            if law and SCANNERS[center.name] in full:
+                law.append(_full_dose_row(center.name, measures, full[SCANNERS[center.name]]))
+            rows += law
     return rows + _ge_rows(measures)
 
 
@@ -158,7 +157,8 @@ def _liver_rows(name: str, target: float, pieces: Sequence[Mapping[str, Any]]) -
 def noise_cv(piece: Mapping[str, Any], dose: str) -> float | None:
     """Variation in the spheres less that of the true uptake, seen at the scanner's resolution, in quadrature.
 
-    None where the anatomy makes more than half of the variance: what remains would hang on its exact resolution.
+    None where the anatomy makes more than half of the variance: what remains would hang on its exact
+    resolution.
     """
     total, anatomy = (piece[key]["spheres"]["median"] for key in (dose, "truth"))
     return math.sqrt(total**2 - anatomy**2) if total**2 > 2 * anatomy**2 else None
@@ -172,9 +172,7 @@ def _texture_rows(name: str, pieces: Sequence[Mapping[str, Any]]) -> list[Row]:
         if low is not None and full
     ]
     wanted = math.sqrt(factor)
-    row = lambda measure, value, reference, lower, upper, source, note="": Row(
-        TEXTURE_SECTION, name, measure, value, reference, lower, upper, source, note
-    )
+    row = partial(Row, TEXTURE_SECTION, name)
     rows = [
         row(
             f"liver noise at DRF {factor:g} over full dose",
@@ -212,13 +210,14 @@ def _texture_rows(name: str, pieces: Sequence[Mapping[str, Any]]) -> list[Row]:
             source,
         )
     )
-    power = (0.04, 0.06) if name == "C1" else (None, None)
+    lowest, highest = (0.04, 0.06) if name == "C1" else (None, None)
     rows.append(
         row(
             "half power of the noise spectrum [1/mm]",
             _median([p["half_power"] for p in pieces]),
             None,
-            *power,
+            lowest,
+            highest,
             TEXTURE_SOURCE if name == "C1" else "none",
         )
     )
@@ -228,18 +227,21 @@ def _texture_rows(name: str, pieces: Sequence[Mapping[str, Any]]) -> list[Row]:
     widths = [p["noise_width_mm"] for p in pieces]
     plane = _median([(w["x"] + w["y"]) / 2 for w in widths if w and w["x"] and w["y"]])
     axial = _median([w["z"] for w in widths if w])
-    ranges = WIDTHS_MM.get(name, ((None, None), (None, None)))
+    (low, high), (axial_low, axial_high) = WIDTHS_MM.get(name, ((None, None), (None, None)))
     source = TEXTURE_SOURCE if name in WIDTHS_MM else "none"
-    rows.append(row("width of the noise correlation in plane [mm]", plane, None, *ranges[0], source))
-    rows.append(row("width of the noise correlation along the axis [mm]", axial, None, *ranges[1], source))
+    rows.append(row("width of the noise correlation in plane [mm]", plane, None, low, high, source))
+    rows.append(
+        row("width of the noise correlation along the axis [mm]", axial, None, axial_low, axial_high, source)
+    )
     return rows
 
 
 def worst_bias(pieces: Sequence[Mapping[str, Any]]) -> tuple[str, float | None]:
-    """Organ and relative shift of its low-dose mean against full dose, the largest of the organs large enough to tell.
+    """The organ whose mean shifts most from full to low dose, and its relative shift.
 
-    Volumes are pooled over the pieces, means weighted by volume. Large enough is where the standard error of the mean, by
-    the noise in the liver and the volume over which noise is correlated, is below LEAST_CERTAINTY.
+    Volumes are pooled over the pieces, means weighted by volume. Only organs count that are large enough:
+    where the standard error of the mean, by the noise in the liver and the volume over which noise is
+    correlated, is below LEAST_CERTAINTY.
     """
     least_ml = least_volume_ml(pieces)
     if least_ml is None:
@@ -260,17 +262,17 @@ def worst_bias(pieces: Sequence[Mapping[str, Any]]) -> tuple[str, float | None]:
 
 
 def least_volume_ml(pieces: Sequence[Mapping[str, Any]]) -> float | None:
-    """Volume whose mean at low dose has a standard error of LEAST_CERTAINTY; None where the noise was not measured.
+    """Volume (ml) whose mean at low dose has a standard error of LEAST_CERTAINTY.
 
+    None where the noise was not measured.
     A correlation that falls like a Gaussian of full widths w fills (pi / (4 ln 2))^1.5 w_x w_y w_z.
     """
     noise = _median([p["low"]["spheres"]["median"] for p in pieces])
     found = [w for p in pieces if (w := p["noise_width_mm"]) and None not in w.values()]
     if noise is None or not found:
         return None
-    correlated = (math.pi / (4 * math.log(2))) ** 1.5 * math.prod(
-        _median([w[axis] for w in found]) for axis in "xyz"
-    )
+    widths = [float(np.median([w[axis] for w in found])) for axis in "xyz"]
+    correlated = (math.pi / (4 * math.log(2))) ** 1.5 * math.prod(widths)
     return (noise / LEAST_CERTAINTY) ** 2 * correlated / 1000
 
 
@@ -309,7 +311,7 @@ def law_rows(name: str, measures: Measures, real: Mapping[float, NoiseStatistics
         known = real.get(float(factor))
         value = _median(values)
         note = _spread(values, ".2f")
-        if known:
+        if known and value is not None:
             inside = known.p05 <= value <= known.p95
             note += (
                 f"; real 5 to 95 %: {known.p05:.2f} to {known.p95:.2f}, {'inside' if inside else 'outside'}"
@@ -331,7 +333,7 @@ def law_rows(name: str, measures: Measures, real: Mapping[float, NoiseStatistics
 
 
 def _full_dose_row(name: str, measures: Measures, real: NoiseStatistics) -> Row:
-    """The metric of the full dose, mostly anatomy: whether phantoms are as finely structured as patients. Stated only."""
+    """The metric of the full dose, mostly of the anatomy: how finely phantoms are structured. Stated only."""
     values = [_pooled([slab["full"] for slab in slabs]) for slabs in _law_patients(name, measures)]
     note = f"{_spread(values)}; real 5 to 95 %: {real.p05:.3f} to {real.p95:.3f}"
     source = f"UDPET, median of {real.studies} FDG studies"
@@ -355,11 +357,13 @@ def _ge_rows(measures: Measures) -> list[Row]:
         found = [m for m in measures.values() if m["kind"] == kind]
         for measure, get in measured.items() if found else ():
             known, values = get(real), [get(m) for m in found]
-            bounds = (known * (1 - GE_TOLERANCE), known * (1 + GE_TOLERANCE)) if known else (None, None)
+            lower, upper = (known * (1 - GE_TOLERANCE), known * (1 + GE_TOLERANCE)) if known else (None, None)
             note = _spread(values, ".3g") if kind == "twin" else ""
-            rows.append(Row(GE_SECTION, subject, measure, _median(values), known, *bounds, GE_SOURCE, note))
+            rows.append(
+                Row(GE_SECTION, subject, measure, _median(values), known, lower, upper, GE_SOURCE, note)
+            )
     return rows
 
 
-def _lag_one(axis: str):
+def _lag_one(axis: str) -> Callable[[Mapping[str, Any]], float]:
     return lambda piece: piece["full"]["correlation"]["mean"][axis][0]

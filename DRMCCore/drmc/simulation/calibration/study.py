@@ -1,7 +1,8 @@
 """How noisy the simulated scans are: the pieces that are simulated, and what is measured in each.
 
-A piece is one axial window of one patient at one center, or the real scan. Its measures are a JSON file in the folder's
-`pieces`; a piece that is there, made from the same center, patient and window, is not made again.
+A piece is one axial window of one patient at one center, or the real scan. Its measures are a JSON file in
+the folder's `pieces`; a piece that is there, made from the same center, patient and window, is not made
+again.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ import hashlib
 import json
 import math
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
@@ -80,12 +81,12 @@ class Piece:
     kind: str  # "liver", "law", "real", "semi-real" or "twin"
     center: Center
     patient: int
-    window: tuple[float, float] | None
+    window: tuple[float, float] | None  # of a "law" piece, mm
     key: str
 
 
 def pieces(plan: Plan) -> Iterator[Piece]:
-    """The pieces of a plan, in the order in which they are made: those of the same patient follow each other."""
+    """The pieces of a plan in the order of their simulation: those of a patient follow each other."""
     for center in plan.centers:
         if center.region != "wholebody":
             continue
@@ -118,7 +119,7 @@ def _piece(
 
 
 def law_windows(plan: Plan, center: Center, patient: int) -> list[tuple[float, float]]:
-    """Slabs of what a center scans of a patient, one in `plan.every`; the patients begin at different ones."""
+    """One slab in `plan.every` of the range (mm) that a center scans of a patient; the first one differs."""
     lower, upper = scan_range(center, *procedural_patient(plan.seed, patient).axial_range())
     count = max(1, math.floor((upper - lower) / plan.slab_mm))
     first = (patient - 1) % min(plan.every, count)
@@ -139,7 +140,7 @@ def noise_table(plan: Plan) -> Path | None:
     return path if path is not None and path.is_file() else None
 
 
-# ---------------------------------------------------------------------------------------------------- patients
+# ---- patients
 @lru_cache(maxsize=4)
 def procedural_patient(seed: int, index: int) -> WholeBody:
     """Patient `index` (from 1) of a calibration; the same at every center."""
@@ -147,7 +148,11 @@ def procedural_patient(seed: int, index: int) -> WholeBody:
 
 
 def twin_patient(seed: int, index: int, weight_kg: float, liver_suv: float) -> WholeBody:
-    """The `index`-th procedural patient within 3 kg and 15 % of a scan's weight and liver uptake; InputError after 600."""
+    """The `index`-th procedural patient within 3 kg and 15 % of a scan's weight and liver uptake.
+
+    Raises:
+        InputError: there are not so many among the first 600.
+    """
     return _twin(seed, index, weight_kg, liver_suv)[1]
 
 
@@ -170,7 +175,7 @@ def _real_scan(folder: Path) -> tuple[PETVolume, RealScan]:
 
 
 def liver_window(patient: Patient, length_mm: float) -> tuple[float, float]:
-    """Window of that length around the middle of a patient's liver; InputError where there is none."""
+    """Window (mm) around the middle of a patient's liver. Raises InputError where there is no liver."""
     lower, upper = patient.axial_range()
     step = _LIVER_GRID_MM
     shape = (math.ceil((upper - lower) / step), 70, 70)
@@ -182,29 +187,47 @@ def liver_window(patient: Patient, length_mm: float) -> tuple[float, float]:
     return max(lower, middle - length_mm / 2), min(upper, middle + length_mm / 2)
 
 
-# ---------------------------------------------------------------------------------------------------- measuring
+# ---- measuring
 def run_piece(plan: Plan, piece: Piece, progress: Callable[[float], None] | None = None) -> dict[str, Any]:
     """Simulates (or reads) one piece and measures it; JSON-able."""
     if piece.kind == "real":
         return _measure_real(plan)
-    if piece.kind == "law":
+    if piece.window is not None:
         lower, upper = piece.window
-        patient = procedural_patient(plan.seed, piece.patient)
-        window = Window(patient, lower - SLAB_END_MM, upper + SLAB_END_MM)
-        return _measure_law(_simulated(plan, piece, window, plan.law_factors, progress))
-    if piece.kind == "liver":
-        patient: Patient = procedural_patient(plan.seed, piece.patient)
-    else:
-        patient = _real_scan(ge_scan(plan))[1]
-        if piece.kind == "twin":
-            spheres = noise.sphere_statistics(patient.lps_suv, patient.liver, patient.spacing)
-            patient = twin_patient(plan.seed, piece.patient, patient.weight_kg, spheres.mean_suv)
+        slab = Window(procedural_patient(plan.seed, piece.patient), lower - SLAB_END_MM, upper + SLAB_END_MM)
+        return _measure_law(_simulated(plan, piece, slab, plan.law_factors, progress))
+    patient = _patient_with_liver(plan, piece)
     window = Window(patient, *liver_window(patient, plan.liver_mm))
     scan = _simulated(plan, piece, window, piece.center.dose_reduction_factors[:1], progress)
     return _measure_liver(scan, piece.center, MARGIN_MM if piece.kind != "semi-real" else 0.0)
 
 
-def _simulated(plan: Plan, piece: Piece, patient: Patient, factors, progress) -> Scan:
+def _patient_with_liver(plan: Plan, piece: Piece) -> Patient:
+    if piece.kind == "liver":
+        return procedural_patient(plan.seed, piece.patient)
+    volume, real = _ge_patient(plan)
+    if piece.kind == "semi-real":
+        return real
+    spheres = noise.sphere_statistics(real.lps_suv, real.liver, real.spacing)
+    if spheres is None:
+        raise InputError(f"{volume.source}: no 3 cm sphere fits into its liver, nothing to compare with")
+    return twin_patient(plan.seed, piece.patient, real.weight_kg, spheres.mean_suv)
+
+
+def _ge_patient(plan: Plan) -> tuple[PETVolume, RealScan]:
+    folder = ge_scan(plan)
+    if folder is None:
+        raise InputError(f"--data {plan.data}: holds no scan {GE_SCAN.as_posix()}")
+    return _real_scan(folder)
+
+
+def _simulated(
+    plan: Plan,
+    piece: Piece,
+    patient: Patient,
+    factors: Sequence[float],
+    progress: Callable[[float], None] | None,
+) -> Scan:
     seed = np.random.SeedSequence([plan.seed, 43, zlib.crc32(piece.name.encode())])
     return simulate_patient(
         piece.center,
@@ -266,12 +289,12 @@ def liver_inside(scan: Scan, margin_mm: float) -> np.ndarray:
     return inside_liver(phantom.organs, phantom.lesions.numpy() > 0, scan.spacing_xyz[::-1], margin_mm)
 
 
-def _texture(image: np.ndarray, mask: np.ndarray, spacing) -> dict[str, Any]:
+def _texture(image: np.ndarray, mask: np.ndarray, spacing: Sequence[float]) -> dict[str, Any]:
     correlation = noise.lag_autocorrelation(image, mask, spacing)
-    return {
-        "spheres": noise.sphere_statistics(image, mask, spacing).to_dict(),
-        "correlation": correlation.to_dict(),
-    }
+    spheres = noise.sphere_statistics(image, mask, spacing)
+    if spheres is None or correlation is None:
+        raise InputError("no 3 cm sphere fits into the liver: nothing to measure")
+    return {"spheres": spheres.to_dict(), "correlation": correlation.to_dict()}
 
 
 def _organ_means(scan: Scan, low: np.ndarray) -> dict[str, list[float]]:
@@ -288,7 +311,7 @@ def _organ_means(scan: Scan, low: np.ndarray) -> dict[str, list[float]]:
 
 
 def _measure_real(plan: Plan) -> dict[str, Any]:
-    volume, patient = _real_scan(ge_scan(plan))
+    volume, patient = _ge_patient(plan)
     suv, spacing = patient.lps_suv, patient.spacing
     liver = patient.liver
     if not liver.any():
@@ -305,7 +328,7 @@ def _measure_real(plan: Plan) -> dict[str, Any]:
 
 
 def _header_prompts(volume: PETVolume, slices: np.ndarray) -> float | None:
-    """Mean Primary (Prompts) Counts Accumulated (0054,1310) of these slices; None where the header has none."""
+    """Mean Primary (Prompts) Counts Accumulated (0054,1310) of these slices; None where they are missing."""
     import pydicom
 
     counts = []
@@ -323,7 +346,7 @@ def _pictures(scan: Scan, low: np.ndarray | None = None) -> dict[str, str]:
     return {name: _coronal(image, spacing) for name, image in {**shown, "low": low}.items()}
 
 
-def _coronal(volume: np.ndarray, spacing) -> str:
+def _coronal(volume: np.ndarray, spacing: Sequence[float]) -> str:
     """Coronal slice through the middle, head up, square pixels, as a data address."""
     plane = volume[::-1, volume.shape[1] // 2]
     pixels = inverted_gray(plane, _PICTURE_SUV)
@@ -335,7 +358,7 @@ def _coronal(volume: np.ndarray, spacing) -> str:
     return data_uri(pixels[np.ix_(rows, columns)])
 
 
-# ---------------------------------------------------------------------------------------------------- running
+# ---- running
 def calibrate(
     plan: Plan,
     folder: Path,
@@ -343,7 +366,8 @@ def calibrate(
 ) -> dict[str, dict[str, Any]]:
     """Makes what is missing of a plan's pieces in `folder` and returns all measures by piece name.
 
-    `report(done, total, piece, share)` is called as a piece proceeds; it may raise to cancel. Pieces that are done stay.
+    `report(done, total, piece, share)` is called as a piece proceeds; it may raise to cancel. Pieces that are
+    done stay.
     """
     store = folder / "pieces"
     store.mkdir(parents=True, exist_ok=True)
@@ -355,7 +379,7 @@ def calibrate(
         if found is None:
             say = None
             if report is not None:
-                # 1 is said once, when the piece is on disk
+                # 1 is reported once, when the piece is on disk
                 say = lambda share, n=done, name=piece.name: report(n, len(todo), name, min(share, 0.999))
                 say(0.0)
             found = run_piece(plan, piece, say)

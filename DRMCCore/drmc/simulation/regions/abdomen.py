@@ -8,7 +8,17 @@ from drmc.simulation.drawing import SIDES, Drawing, tree
 from drmc.simulation.habitus import Habitus, ellipsoid_axes
 from drmc.simulation.regions.envelope import cavity
 from drmc.simulation.regions.thorax import DIAPHRAGM_MM, DOME_BASE_MM, domes
-from drmc.simulation.shapes import Common, Outside, Superellipsoid, Union, rotation, tube, volume_ml
+from drmc.simulation.shapes import (
+    Common,
+    Outside,
+    Primitive,
+    Primitives,
+    Superellipsoid,
+    Union,
+    rotation,
+    tube,
+    volume_ml,
+)
 
 _CAVITY = ["fat", "fluid"]  # organs fill the fat of the cavity, and stop at wall and diaphragm
 STOMACH_ML = (150.0, 1200.0)
@@ -101,9 +111,10 @@ def _stomach(drawing: Drawing, h: Habitus) -> None:
     axes = [full * one for one in h.axes(46, 37, 68)]
     wall = Superellipsoid(h.shifted(70, -26, 346 + 0.5 * h.dome_mm, (6, 6, 7)), axes, 2, rotation(0, 28, 0))
     antrum = tube([h.at(40, -40, 310), h.at(-14, -34, 322)], [20, 13])
-    drawing.add("stomach_wall", [wall, *antrum], only=_CAVITY)
+    stomach: list[Primitive] = [wall, *antrum]
+    drawing.add("stomach_wall", stomach, only=_CAVITY)
     lumen = Superellipsoid(wall.center, [max(8, t - 6.0) for t in wall.axes], 2, wall.rotation)
-    content = [lumen, *tube([h.at(40, -40, 310), h.at(-10, -34, 321)], [14, 7])]
+    content: list[Primitive] = [lumen, *tube([h.at(40, -40, 310), h.at(-10, -34, 321)], [14, 7])]
     drawing.add("stomach_content", content, only=["stomach_wall"])
     bubble = [wall.axes[0] * 0.5 * h.jitter(0.2), 9 * h.jitter(0.3), wall.axes[2] * 0.4]
     gas = [wall.center[0] + 6, wall.center[1] - wall.axes[1] + 16, wall.center[2] + 10]
@@ -136,7 +147,7 @@ def _kidneys(drawing: Drawing, h: Habitus) -> list[Superellipsoid]:
     return outlines
 
 
-def _adrenal(h: Habitus, s: int) -> list:
+def _adrenal(h: Habitus, s: int) -> Primitives:
     """Two limbs that meet above the kidney."""
     x, y, z = h.shifted(s * 41, 36, 346, (6, 4, 5))
     ridge, limbs = (

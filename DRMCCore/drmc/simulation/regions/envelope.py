@@ -6,7 +6,17 @@ import math
 
 from drmc.simulation.drawing import SIDES, Drawing, Layers
 from drmc.simulation.habitus import Habitus
-from drmc.simulation.shapes import Capsule, Common, Shell, Slab, Superellipsoid, Union, tube
+from drmc.simulation.shapes import (
+    Capsule,
+    Common,
+    Primitive,
+    Primitives,
+    Shell,
+    Slab,
+    Superellipsoid,
+    Union,
+    tube,
+)
 
 SKIN_MM = 2.0
 PLANE_MM = 2.4  # fat between neighboring muscles
@@ -19,7 +29,7 @@ def draw_envelope(drawing: Drawing, h: Habitus, head: Superellipsoid) -> None:
     """Body from the skin to the inner side of the muscles; `head` is the outline of its soft tissue."""
     e = h.fat_mm
     wide, deep = 165 * h.sxy, 98 * h.sxy
-    outer = [
+    outer: list[Primitive] = [
         *_trunk(h, e, 0.85 * e),
         *_legs(h, 0.45 * e),
         *_arms(h, 0.25 * e),
@@ -37,10 +47,10 @@ def draw_envelope(drawing: Drawing, h: Habitus, head: Superellipsoid) -> None:
     if h.female:
         outer += breasts.values()
     drawing.append(Layers(Union(outer), [(0.0, "skin"), (SKIN_MM, "fat")]))
-    for s, breast in breasts.items():
+    for s, one in breasts.items():
         if h.female:
-            drawing.add("breast", _grown(breast, -BREAST_SKIN_MM), side=s)
-    limbs = [*_legs(h, 0), *_arms(h, 0), *_shoulders(h, 0), *_neck(h, 0), head]
+            drawing.add("breast", _grown(one, -BREAST_SKIN_MM), side=s)
+    limbs: list[Primitive] = [*_legs(h, 0), *_arms(h, 0), *_shoulders(h, 0), *_neck(h, 0), head]
     drawing.append(Layers(Union(limbs), [(0.0, "muscle")]))
     wall = [(0.0, "muscle"), (WALL_MM, "fat"), (WALL_MM + 1.8, "muscle")]
     drawing.append(Layers(Union(_trunk(h, 0, 0)), wall))
@@ -78,31 +88,31 @@ def thigh(h: Habitus, side: int, grow: float = 0.0) -> list[Capsule]:
 
 
 def back_y(h: Habitus, z: float) -> float:
-    """y in mm of the back's muscles in the middle plane, at a height in mm of an adult of 1.74 m."""
+    """The y (mm) of the back's muscles in the middle plane, at a height (mm) of an adult of 1.74 m."""
     trunk = max(0.0, 1 - abs((z - TRUNK_MM[0]) / TRUNK_MM[1]) ** 3) ** (1 / 3) * 103 + 5
     return max(trunk, 72.0) * h.sxy  # the neck's
 
 
-def _trunk(h: Habitus, wide: float, deep: float) -> list:
+def _trunk(h: Habitus, wide: float, deep: float) -> list[Superellipsoid]:
     axes = [165 * h.sxy + wide, 103 * h.sxy + deep, TRUNK_MM[1] * h.sz + wide]
     return [Superellipsoid([0, 5 * h.sxy, TRUNK_MM[0] * h.sz], axes, 3)]
 
 
-def _legs(h: Habitus, grow: float) -> list:
+def _legs(h: Habitus, grow: float) -> list[Capsule]:
     return [capsule for s in SIDES for capsule in thigh(h, s, grow)]
 
 
-def _arms(h: Habitus, grow: float) -> list:
+def _arms(h: Habitus, grow: float) -> list[Capsule]:
     radii = [r * h.sxy + grow for r in (46, 40, 33 if h.arms_up else 30)]
     return [capsule for s in SIDES for capsule in tube(arm_points(h, s), radii)]
 
 
-def _shoulders(h: Habitus, grow: float) -> list:
+def _shoulders(h: Habitus, grow: float) -> list[Capsule]:
     points = [h.at(-165, 10, 655), h.at(0, 15, 690), h.at(165, 10, 655)]
     return tube(points, [r * h.sxy + grow for r in (52, 60, 52)])
 
 
-def _neck(h: Habitus, grow: float) -> list:
+def _neck(h: Habitus, grow: float) -> list[Capsule]:
     return tube([h.at(0, 20, 690), h.at(0, 12, 800)], [58 * h.sxy + grow, 56 * h.sxy + grow])
 
 
@@ -113,7 +123,7 @@ def _grown(body: Superellipsoid, mm: float) -> Superellipsoid:
 def _muscle_planes(drawing: Drawing, h: Habitus) -> None:
     """Thin sheets of fat between the muscles of back, buttock, thigh and arm."""
     turn = lambda degrees: [math.cos(math.radians(degrees)), math.sin(math.radians(degrees)), 0.0]
-    sheets = []
+    sheets: list[Primitive] = []
     for s in SIDES:
         spine = Superellipsoid(h.at(s * 36, 72, 330), h.scaled(30, 24, 255), 2.6)
         sheets.append(Shell(spine, PLANE_MM))
@@ -130,7 +140,7 @@ def _muscle_planes(drawing: Drawing, h: Habitus) -> None:
     drawing.add("fat", sheets, only=["muscle"])
 
 
-def muscle_group(h: Habitus, name: str) -> list:
+def muscle_group(h: Habitus, name: str) -> Primitives:
     """Where a muscle group lies, for patients who used it: to be painted over muscle only."""
     if name == "paraspinal":
         return [Superellipsoid(h.at(s * 36, 72, 330), h.scaled(30, 25, 255), 2.6) for s in SIDES]

@@ -18,7 +18,7 @@ def draw_neck(drawing: Drawing, h: Habitus) -> None:
 
 
 def draw_face(drawing: Drawing, at: Callable[[float, float, float], list[float]], middle: float) -> None:
-    """`at` scales a position of the reference adult, relative to the head whose middle lies at the height `middle`."""
+    """Jaw, glands, tongue and air; `at` scales positions of the reference adult, around height `middle`."""
     pair = lambda organ, x, y, z, axes, **more: drawing.pair(
         organ, lambda s: Superellipsoid(at(s * x, y, middle + z), axes), **more
     )

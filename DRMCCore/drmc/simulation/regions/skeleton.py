@@ -9,7 +9,7 @@ import numpy as np
 from drmc.simulation.drawing import SIDES, Drawing
 from drmc.simulation.habitus import Habitus
 from drmc.simulation.regions.envelope import arm_points, back_y
-from drmc.simulation.shapes import Superellipsoid, rotation, tube
+from drmc.simulation.shapes import Primitives, Superellipsoid, rotation, tube
 
 VERTEBRAE = 24
 PROCESS_DEPTH_MM = 10.0  # of the tips of the spinous processes below the muscles of the back
@@ -49,7 +49,7 @@ def draw_skeleton(drawing: Drawing, h: Habitus) -> None:
 
 
 def spine_y(h: Habitus, z: float) -> float:
-    """y in mm of the middle of the vertebral bodies at a height in mm of an adult of 1.74 m."""
+    """The y (mm) of the middle of the vertebral bodies, at a height (mm) of an adult of 1.74 m."""
     return float(np.interp(z, *_CURVE_MM.T)) * h.sxy
 
 
@@ -88,19 +88,23 @@ def _ribs(drawing: Drawing, h: Habitus) -> None:
         z = 440 + i * 23
         lateral = (148 - 5.2 * abs(i - 3) - (i > 6) * (i - 6) * 9) * h.sxy
         deep = (88 - 3 * abs(i - 3)) * h.sxy
-        point = lambda s, t, z=z, lateral=lateral, deep=deep: [
-            s * lateral * math.cos(t),
-            deep * math.sin(t) + 3,
-            (z - 30 * (1 - math.sin(t))) * h.sz + 8,
-        ]
-        drawing.pair("rib", lambda s, point=point: tube([point(s, t) for t in arc], 4.6))
+        for s in SIDES:
+            points = [
+                [
+                    s * lateral * math.cos(t),
+                    deep * math.sin(t) + 3,
+                    (z - 30 * (1 - math.sin(t))) * h.sz + 8,
+                ]
+                for t in arc
+            ]
+            drawing.add("rib", tube(points, 4.6), side=s)
 
 
 def _scapula(h: Habitus, s: int) -> Superellipsoid:
     return Superellipsoid(h.at(s * 105, 66, 590), [42 * h.sxy, 5, 68 * h.sz], 2.5, rotation(0, 0, -s * 22))
 
 
-def _hip(h: Habitus, s: int) -> list:
+def _hip(h: Habitus, s: int) -> Primitives:
     ilium = Superellipsoid(h.at(s * 72, 26, 145), h.scaled(14, 52, 66), 2.6, rotation(0, 0, s * 32))
     pubis = tube([h.at(s * 8, -42, 52), h.at(s * 50, -28, 70), h.at(s * 85, 10, 90)], [9, 12, 18])
     ischium = tube([h.at(s * 82, 22, 80), h.at(s * 60, 44, 18)], [17, 13])

@@ -99,7 +99,7 @@ def _airways(drawing: Drawing, h: Habitus) -> None:
 
 
 def _heart(drawing: Drawing, h: Habitus) -> None:
-    """Left ventricle as a thick shell, right ventricle around its septum with a thin wall, atria, pericardial fat."""
+    """Left ventricle as a thick shell, right ventricle with a thin wall, atria, pericardial fat."""
     tilt = np.clip(h.rng.normal(0, 0.14, 3), -0.3, 0.3)
     axis = np.array([0.62, -0.52, -0.58]) + tilt  # from the base to the apex: left, anterior, inferior
     axis /= np.linalg.norm(axis)

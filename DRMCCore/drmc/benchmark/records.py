@@ -1,0 +1,150 @@
+"""The result of a benchmark, as `drmc benchmark --json` prints it."""
+
+from __future__ import annotations
+
+from typing import Any, TypedDict
+
+
+class Operation(TypedDict):
+    """An operation of the profile of one run."""
+
+    operation: str
+    seconds: float
+    share: float
+    """Of the time of all operations."""
+
+
+class Compared(TypedDict):
+    """Times of the engine and the oracle; None where there is no oracle, or no processor time on a GPU."""
+
+    seconds: float
+    oracle_seconds: float | None
+    ratio: float | None
+    cpu_seconds: float | None
+    oracle_cpu_seconds: float | None
+    cpu_ratio: float | None
+
+
+class Memories(TypedDict):
+    """Peak memory of the engine and the oracle; None where the memory does not suffice."""
+
+    peak_memory_bytes: int | None
+    oracle_peak_memory_bytes: int | None
+    memory_ratio: float | None
+
+
+class SamePrecision(TypedDict, total=False):
+    """The oracle in the precision of the row, where that is not float32."""
+
+    oracle_same_precision_seconds: float
+    ratio_same_precision: float
+
+
+class TileRow(Compared, Memories, SamePrecision):
+    """One tile through the network, in one precision and with one number of open gates."""
+
+    precision: str
+    open_gates: int
+    experts: int
+    tile: int
+    """Edge in voxels."""
+    relative_error: float
+    """Of the residual, against the oracle in float64, in the Euclidean norm."""
+    operations: list[Operation]
+    gflop_per_second: float
+    ceiling_share: float
+    """Of a large matrix product."""
+
+
+class TrainingRow(Compared, Memories):
+    """One training step on one patch."""
+
+    precision: str
+    patch: int
+    """Edge in voxels."""
+    blocks: int
+    relative_error: float | None
+    """Of all gradients, against the oracle in the same precision."""
+    operations: list[Operation]
+
+
+class ScanResult(TypedDict):
+    """A scan denoised end to end."""
+
+    scan: str
+    model: dict[str, Any]
+    device: str
+    precision: str
+    tiles: dict[str, Any]
+    seconds: dict[str, float]
+    """By stage, and `total`."""
+    shares: dict[str, float]
+    network_seconds: float
+    largest_other_stage: str
+    """The longest stage but the network."""
+    largest_other_share: float
+    peak_memory_bytes: int
+    gpu_peak_memory_bytes: int | None
+
+
+class BodyTime(TypedDict):
+    """Time for a body of one size."""
+
+    body_ml: float
+    tiles: int
+    seconds: float
+
+
+class ScalingResult(TypedDict):
+    """Time against the volume of the body."""
+
+    tile: int
+    device: str
+    precision: str
+    bodies: list[BodyTime]
+    ratios: list[float]
+    """Of each doubling."""
+    largest_ratio: float
+
+
+class SettingsRecord(TypedDict):
+    """What was measured, and how."""
+
+    network: dict[str, Any]
+    tile: int
+    device: str
+    threads: int
+    repeats: int
+    ceiling_gflop_per_second: dict[str, float]
+    notes: list[str]
+
+
+class Measurements(TypedDict):
+    """What was measured; parts that were left out are empty or None."""
+
+    tile: list[TileRow]
+    training_step: list[TrainingRow]
+    scan: ScanResult | None
+    scaling: ScalingResult | None
+    hardware: dict[str, Any]
+    versions: dict[str, str]
+    created: str
+    settings: SettingsRecord
+
+
+class Verdict(TypedDict):
+    """One target, and whether the result meets it."""
+
+    what: str
+    bound: str
+    """ "at least" or "at most"."""
+    asked: float
+    measured: float
+    unit: str
+    reached: bool
+
+
+class Result(Measurements):
+    """Measurements and verdicts."""
+
+    asked: list[Verdict]

@@ -1,0 +1,349 @@
+"""`drmc benchmark`: what it compares is what it says it compares, and its figures follow from its parts."""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+import json
+import re
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from drmc.benchmark import against_oracle, measure, tables, targets, whole_scan, workload
+from drmc.benchmark.workload import Workload, prepare
+from drmc.cli import main as cli
+from drmc.errors import DRMCError
+from drmc.inference.denoiser import Denoiser
+from drmc.models.weights import save_model
+from drmc.networks.drmc import DRMC, NetworkConfig
+from support.engine.denoising_cases import tiny_network, tree, write_case
+
+TINY = NetworkConfig(channels=8, blocks=2, experts=3, heads=2, hidden=4)
+TILE = Workload("tile", "product", TINY, 10, "fp32", "cpu", 3)
+STEP = dataclasses.replace(TILE, kind="training", open_gates=None)
+
+
+@pytest.fixture(scope="module")
+def measured(tmp_path_factory) -> tuple[dict[str, Any], Path]:
+    """One run of every part by the command line, on a tiny model: what it printed, and where it wrote."""
+    folder = tmp_path_factory.mktemp("benchmark")
+    save_model(folder / "tiny.pt", tiny_network(), 16)
+    case = write_case(folder / "case")
+    arguments = ["tile", "training", "scan", case["low"], "scaling", "--model", folder / "tiny.pt"]
+    options = ["--device", "cpu", "--repeats", "1", "--note", "a note", "--json", "-o", folder / "out"]
+    with pytest.MonkeyPatch.context() as patch:
+        printed: list[str] = []
+        patch.setattr("builtins.print", lambda text="", **_: printed.append(text))
+        patch.setitem(measure.MATRIX_EDGE, "cpu", 64)
+        # in this process: a fresh one for each, which has a test of its own, takes seconds to start
+        patch.setattr(against_oracle, "peak_memory", lambda work: measure._peak_of_process((work, 1), None))
+        assert cli.main(["benchmark", *map(str, arguments), *map(str, options)]) == 0
+    return json.loads(printed[0]), folder / "out"
+
+
+# ---- the contract
+
+
+def test_json_holds_the_contract(measured):
+    result, output = measured
+    assert {"hardware", "tile", "training_step", "scan"} <= set(result)
+    assert {"processor", "physical_cores", "memory_bytes", "load_average"} <= set(result["hardware"])
+    compared = {"precision", "seconds", "oracle_seconds", "ratio", "relative_error", "peak_memory_bytes"}
+    assert result["tile"] and result["training_step"]
+    for row in result["tile"]:
+        assert compared | {"open_gates"} <= set(row)
+    for row in result["training_step"]:
+        assert compared | {"patch", "blocks"} <= set(row)
+    assert result["settings"]["notes"] == ["a note"]
+    assert json.loads((output / "benchmark.json").read_text()) == result
+    assert sorted(path.name for path in output.iterdir()) == ["benchmark.json", "benchmark.md"]
+
+
+def test_ratios_follow_from_their_parts(measured):
+    result, _ = measured
+    for row in [*result["tile"], *result["training_step"]]:
+        assert row["ratio"] == pytest.approx(row["oracle_seconds"] / row["seconds"])
+        assert row["cpu_ratio"] == pytest.approx(row["oracle_cpu_seconds"] / row["cpu_seconds"])
+        if row["oracle_peak_memory_bytes"]:
+            expected = row["peak_memory_bytes"] / row["oracle_peak_memory_bytes"]
+            assert row["memory_ratio"] == pytest.approx(expected)
+        assert 0 < sum(one["share"] for one in row["operations"]) <= 1 + 1e-9
+    for row in result["tile"]:
+        ceiling = result["settings"]["ceiling_gflop_per_second"][row["precision"]]
+        assert row["ceiling_share"] == pytest.approx(row["gflop_per_second"] / ceiling)
+    bodies = result["scaling"]["bodies"]
+    seconds = [body["seconds"] for body in bodies]
+    assert result["scaling"]["ratios"] == pytest.approx([seconds[1] / seconds[0], seconds[2] / seconds[1]])
+    assert result["scaling"]["largest_ratio"] == max(result["scaling"]["ratios"])
+
+
+def test_every_open_gates_is_compared_and_within_the_tolerance(measured):
+    result, _ = measured
+    assert [row["open_gates"] for row in result["tile"] if row["precision"] == "fp32"] == [2, 1]
+    for row in result["tile"]:
+        assert 0 < row["relative_error"] < {"fp32": 1e-4, "bf16": 3e-2}[row["precision"]]
+    for row in result["training_step"]:
+        assert 0 < row["relative_error"] < {"fp32": 1e-4, "bf16": 5e-2}[row["precision"]]
+
+
+def test_the_stages_of_a_scan_are_all_of_its_time(measured):
+    scan = measured[0]["scan"]
+    stages = {stage: taken for stage, taken in scan["seconds"].items() if stage != "total"}
+    assert {"read", "load_model", "denoise_network", "denoise_blend", "write", "report", "other"} <= set(
+        stages
+    )
+    assert "denoise" not in stages  # its own stages stand for it
+    assert sum(stages.values()) == pytest.approx(scan["seconds"]["total"], abs=0.01)
+    assert sum(scan["shares"].values()) == pytest.approx(1, abs=0.01)
+    others = {stage: share for stage, share in scan["shares"].items() if stage != "denoise_network"}
+    assert scan["largest_other_share"] == max(others.values()) == others[scan["largest_other_stage"]]
+    assert 50e6 < scan["peak_memory_bytes"] < 50e9 and scan["tiles"]["edge"] == 16
+    assert len(scan["model"]["sha256"]) == 64
+
+
+# ---- that it measures what it says
+
+
+@pytest.mark.parametrize("open_gates", [3, 1])
+@pytest.mark.parametrize("side", ["product", "oracle"])
+def test_just_so_many_gates_are_open(side, open_gates):
+    work = dataclasses.replace(TILE, side=side, open_gates=open_gates)
+    _, gates = prepare(work)[1]()
+    assert gates.shape == (1, 4, 3) and ((gates > 0).sum(-1) == open_gates).all()
+
+
+@pytest.mark.parametrize("gate, counts", [("relu", [3, 1]), ("softmax", [3]), ("top2", [2]), ("none", [3])])
+def test_only_gates_that_a_router_can_close_are_closed(gate, counts):
+    config = dataclasses.replace(TINY, gate=gate)
+    assert workload.measurable_open_gates(config) == counts
+    for count in counts:
+        _, gates = prepare(dataclasses.replace(TILE, config=config, open_gates=count))[1]()
+        assert ((gates > 0).sum(-1) == count).all()
+
+
+def test_gates_that_are_not_as_asked_stop_the_benchmark(monkeypatch):
+    monkeypatch.setattr(against_oracle, "measurable_open_gates", lambda config: [2])
+    setting = against_oracle.Setting(
+        dataclasses.replace(TINY, gate="none"), 8, "cpu", ("fp32",), 1, {"fp32": 1.0}
+    )
+    monkeypatch.setattr(against_oracle, "peak_memory", lambda work: 1)
+    with pytest.raises(DRMCError, match="2 gates"):
+        against_oracle.measure_tiles(setting, lambda text: None)
+
+
+def test_product_and_oracle_compute_the_same_tile_and_take_the_same_step():
+    for work in (TILE, STEP):
+        found = {}
+        for side in ("product", "oracle"):
+            network, run = prepare(dataclasses.replace(work, side=side))
+            before = [parameter.detach().clone() for parameter in network.parameters()]
+            residual, _ = run()
+            found[side] = residual
+            moved = [bool((a != b).any()) for a, b in zip(before, network.parameters(), strict=True)]
+            assert any(moved) is (work.kind == "training")
+            if work.kind == "training":
+                found[f"{side} gradient"] = workload.gradient(network)
+        for name in ["", " gradient"] if work.kind == "training" else [""]:
+            difference = found[f"product{name}"] - found[f"oracle{name}"]
+            assert 0 < difference.norm() < 1e-4 * found[f"oracle{name}"].norm()
+
+
+def test_bf16_is_that_precision_on_both_sides():
+    exact = {side: prepare(dataclasses.replace(TILE, side=side))[1]()[0] for side in ("product", "oracle")}
+    for side, residual in exact.items():
+        coarse = prepare(dataclasses.replace(TILE, side=side, precision="bf16"))[1]()[0]
+        error = (coarse.float() - residual).norm() / residual.norm()
+        assert 1e-4 < error < 5e-2, side
+
+
+def test_measuring_leaves_the_random_numbers_alone():
+    torch.manual_seed(5)
+    expected = torch.rand(3)
+    torch.manual_seed(5)
+    prepare(TILE)[1]()
+    assert torch.equal(torch.rand(3), expected)
+
+
+def test_multiply_adds_are_those_of_the_paper_s_network():
+    # 418,496 a voxel, counted by hand: head and tail 27 C each; a block: Gram C^2, three experts of
+    # map C^2, kernel 27 C, projection C^2, and of 2 x 2 C^2 in the FFN
+    assert workload.multiply_adds(NetworkConfig(), 64, 3) == 418_496 * 64**3
+    one, three = (workload.multiply_adds(NetworkConfig(), 1, count) for count in (1, 3))
+    assert three - one == 2 * 5 * (64 * 64 * 2 + 27 * 64 + 4 * 64 * 64)
+
+
+def test_peak_memory_is_that_of_the_workload_alone():
+    wide = dataclasses.replace(TILE, config=dataclasses.replace(TINY, channels=32), edge=48, side="oracle")
+    held = np.ones(100_000_000)  # 800 MB of this process are none of it
+    tokens = 4 * 32 * 48**3
+    peak = measure.peak_memory(wide)
+    # q, k, v, the normalized q and k, and what the block keeps: several times the tokens, not hundreds
+    assert 6 * tokens < peak < 40 * tokens < held.nbytes
+
+
+def test_runs_take_turns_and_the_median_counts(monkeypatch):
+    order: list[str] = []
+    clock = iter(np.cumsum([0, 1, 0, 10, 0, 5, 0, 30, 0, 2, 0, 20]).tolist())
+    monkeypatch.setattr(measure.time, "perf_counter", lambda: next(clock))
+    monkeypatch.setattr(measure.time, "process_time", lambda: 0.0)
+    taken = measure.alternate({"a": lambda: order.append("a"), "b": lambda: order.append("b")}, 3, "cpu")
+    assert order == ["a", "b"] * 3
+    assert taken["a"].seconds == median([1, 5, 2]) and taken["b"].seconds == median([10, 30, 20])
+
+
+def test_short_of_memory_the_oracle_gets_fewer_blocks(monkeypatch):
+    measured_edges = []
+
+    def peak(work: Workload) -> int:
+        measured_edges.append((work.side, work.edge, work.config.blocks))
+        return 1000 * work.config.blocks * (4 if work.side == "oracle" else 1)
+
+    monkeypatch.setattr(against_oracle, "peak_memory", peak)
+    # half the edge took 8000 bytes, the whole would take 64000: 40000 that may be used hold one of two blocks
+    monkeypatch.setattr(against_oracle, "free_memory", lambda device: 50_000)
+    setting = against_oracle.Setting(TINY, 8, "cpu", ("fp32",), 1, {})
+    whole, part = against_oracle.measure_training(setting, lambda text: None)
+    assert measured_edges[0] == ("oracle", 4, 2) and ("oracle", 8, 2) not in measured_edges
+    assert whole["blocks"] == 2 and whole["ratio"] is None and whole["oracle_peak_memory_bytes"] is None
+    assert whole["seconds"] > 0 and whole["peak_memory_bytes"] == 2000 and whole["memory_ratio"] is None
+    assert part["blocks"] == 1 and part["ratio"] > 0 and part["memory_ratio"] == 0.25
+
+
+@pytest.mark.parametrize("tile", [32, 64])
+def test_the_synthetic_bodies_double_in_volume_and_in_tiles(tile):
+    class Still(DRMC):
+        """Changes nothing, at once."""
+
+        def forward(self, x_BCDHW, compute_dtype=None):
+            return torch.zeros_like(x_BCDHW), torch.zeros(len(x_BCDHW), 4, 3)
+
+    found = whole_scan.measure_scaling(Denoiser(Still(TINY), tile, device="cpu"), 1, lambda text: None)
+    first, second, third = found["bodies"]
+    assert [body["tiles"] for body in found["bodies"]] == [2, 4, 8]
+    assert first["body_ml"] == pytest.approx(second["body_ml"] / 2) == pytest.approx(third["body_ml"] / 4)
+
+
+# ---- what is asked
+
+
+def _result(**parts: Any) -> dict[str, Any]:
+    settings = {"device": "cpu", "network": NetworkConfig().to_dict()}
+    return {"settings": settings, "tile": [], "training_step": [], "scan": None, "scaling": None, **parts}
+
+
+def _tile_row(**fields: Any) -> dict[str, Any]:
+    row = {"precision": "fp32", "open_gates": 3, "experts": 3, "tile": 64, "ratio": 6.5, "memory_ratio": 0.4}
+    return row | fields
+
+
+def test_verdicts_say_what_is_reached():
+    rows = [_tile_row(), _tile_row(open_gates=1, ratio=12.9), _tile_row(precision="bf16", ratio=11.0)]
+    step = {"precision": "fp32", "patch": 64, "blocks": 5, "ratio": None, "memory_ratio": 0.5}
+    found = targets.verdicts(_result(tile=rows, training_step=[step], scaling={"largest_ratio": 2.2}))
+    reached = {one["what"]: (one["asked"], one["reached"]) for one in found}
+    assert reached["tile, fp32, 3 of 3 gates open: speed"] == (6.0, True)
+    assert reached["tile, fp32, 1 of 3 gates open: speed"] == (13.0, False)
+    assert reached["tile, bf16, 3 of 3 gates open: speed"] == (11.0, True)
+    assert reached["tile, fp32, 3 of 3 gates open: memory"] == (pytest.approx(1 / 3), False)
+    assert reached["training step, fp32, 5 blocks: memory"] == (0.5, True)
+    assert "training step, fp32, 5 blocks: speed" not in reached  # not measured, not judged
+    assert reached["seconds for twice the body"] == (2.1, False)
+
+
+def test_other_networks_and_tiles_are_not_judged_by_the_ratios_asked_of_the_paper_s():
+    assert targets.verdicts(_result(tile=[_tile_row(tile=32)])) == []
+    other = {"device": "cpu", "network": TINY.to_dict()}
+    assert targets.verdicts(_result(tile=[_tile_row()]) | {"settings": other}) == []
+
+
+# ---- what people read
+
+
+def test_the_page_is_made_of_the_figures(measured):
+    result, output = measured
+    page = (output / "benchmark.md").read_text()
+    assert page == tables.page([result])
+    row = result["tile"][0]
+    assert f"{row['relative_error']:.1e}" in page and "a note" in page
+    assert result["hardware"]["processor"] in page and "2 of 2" in page and "1 of 2" in page
+    tables_of_page = re.findall(r"(?:^\|.*\n)+", page, re.M)
+    assert len(tables_of_page) == 5  # one of each part, and what was asked
+    for table in tables_of_page:
+        assert len({line.count("|") for line in table.splitlines()}) == 1
+    text = tables.terminal(result)
+    assert "One tile of 16^3" in text and "Scan low" in text and "seconds for twice the body" in text
+
+
+def test_a_disturbed_machine_is_told(measured):
+    result = copy.deepcopy(measured[0])
+    row = result["tile"][0]
+    row["cpu_seconds"], row["seconds"] = 0.3, 1.0
+    result["settings"]["threads"] = 1
+    for other in [*result["tile"][1:], *result["training_step"]]:
+        other["cpu_seconds"] = other["seconds"]
+    assert "got 30 % of its cores' time" in tables.terminal(result)
+    row["cpu_seconds"] = 1.0
+    assert "Disturbed" not in tables.terminal(result)
+
+
+def test_a_page_has_a_section_for_each_machine(measured, tmp_path, capsys):
+    result, output = measured
+    other = copy.deepcopy(result)
+    other["hardware"]["processor"] = "another processor"
+    (tmp_path / "other.json").write_text(json.dumps(other))
+    path = str(output / "benchmark.json")
+    assert cli.main(["benchmark", "--page", path, path, str(tmp_path / "other.json")]) == 0
+    page = capsys.readouterr().out
+    assert page.count("### One tile of 16^3") == 3
+    assert page.count("\n## ") == page.count("### Asked and reached") == 2  # what was asked: once a machine
+    assert page.count("seconds for twice the body") == 3
+
+
+@pytest.mark.parametrize("computes", [False, True])
+def test_a_page_without_bf16_says_why(computes, measured):
+    result = copy.deepcopy(measured[0])
+    for row in result["tile"] + result["training_step"]:
+        row["precision"] = "fp32"
+    if computes:
+        result["tile"][0]["precision"] = "bf16"
+    assert ("only emulates" in tables.page([result])) is not computes
+
+
+# ---- refusals
+
+
+@pytest.mark.parametrize(
+    "arguments, word",
+    [
+        (["frobnicate"], "'frobnicate'"),
+        (["scan"], "PET_FOLDER"),
+        (["scan", "a", "scan", "b"], "PET_FOLDER"),
+        (["scan", "nowhere.nii.gz"], "nowhere.nii.gz"),
+        (["--repeats", "0"], "--repeats 0"),
+        (["--model", "nowhere.pt"], "nowhere.pt"),
+        (["--device", "abacus"], "abacus"),
+        (["-o", "file"], "file"),
+        (["--page", "nowhere.json"], "nowhere.json"),
+        (["--page", "other.json"], "other.json"),
+        (["tile", "--page", "other.json"], "measures nothing"),
+        pytest.param(
+            ["--device", "cuda"],
+            "no CUDA device",
+            marks=pytest.mark.skipif(torch.cuda.is_available(), reason="there is one"),
+        ),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
+)
+def test_refusals_are_one_line(arguments, word, tmp_path, monkeypatch, capfd):
+    monkeypatch.chdir(tmp_path)
+    Path("file").touch()
+    Path("other.json").write_text('{"tile": []}')
+    before = tree(tmp_path)
+    assert cli.main(["benchmark", *arguments]) == 2
+    out, err = capfd.readouterr()
+    assert out == "" and err.startswith("drmc: ") and err.count("\n") == 1 and word in err
+    assert tree(tmp_path) == before

@@ -1,0 +1,177 @@
+"""Pairs kept on disk are those in memory, and what training aims at is what it says."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import SimpleITK as sitk
+import torch
+from drmc.datasets.manifest import read_manifest, select
+from drmc.errors import InputError
+from drmc.networks.protocol import INPUT_SCALE
+from drmc.training.loop import train
+from drmc.training.pairs import Pair, Wanted, fingerprint, kept_pairs, load_pairs
+from drmc.training.trainer import charbonnier
+from support.engine.small_training import (
+    CENTERS,
+    checkpoint,
+    made_pair,
+    make_dataset,
+    same,
+    sampler_of,
+    tiny_config,
+    write_nifti,
+)
+
+ALL = Wanted(lesions=True, noise_free=True)
+
+
+@pytest.fixture
+def dataset(tmp_path) -> Path:
+    """The small dataset with a second dose, an image without noise and lesions in every case."""
+    folder = make_dataset(tmp_path / "data")
+    manifest = json.loads((folder / "dataset.json").read_text())
+    for entry in manifest["cases"]:
+        place = folder / entry["id"]
+        full = sitk.GetArrayFromImage(sitk.ReadImage(str(place / "full.nii.gz")))
+        write_nifti(
+            place / "lower.nii.gz",
+            full + 0.5 * np.sign(full) * np.sin(np.arange(full.size)).reshape(full.shape),
+        )
+        write_nifti(place / "noise_free.nii.gz", 0.9 * full)
+        labels = np.zeros(full.shape, np.uint8)
+        labels[12:15, 12:15, 16:19] = 1
+        image = sitk.GetImageFromArray(labels)
+        image.SetSpacing((2.0,) * 3)
+        sitk.WriteImage(image, str(place / "lesions.nii.gz"))
+        entry["low"]["9"] = f"{entry['id']}/lower.nii.gz"
+        entry |= {name: f"{entry['id']}/{name}.nii.gz" for name in ("noise_free", "lesions")}
+    (folder / "dataset.json").write_text(json.dumps(manifest))
+    return folder
+
+
+def equal(one: Pair, other: Pair) -> bool:
+    arrays = all(
+        (a is None) == (b is None) and (a is None or (np.array_equal(a, b) and a.dtype == b.dtype))
+        for a, b in (
+            (getattr(one, f), getattr(other, f)) for f in vars(one) if f not in ("case_id", "lesions")
+        )
+        if isinstance(a, (np.ndarray, type(None)))
+    )
+    lesions = [tuple(map(np.ndarray.tolist, pair.lesions)) for pair in (one, other)]
+    return arrays and lesions[0] == lesions[1] and one.dose_reduction_factor == other.dose_reduction_factor
+
+
+def test_kept_pairs_are_those_in_memory_and_are_read_only_once(dataset, tmp_path):
+    case = read_manifest(dataset)[0]
+    made, kept = load_pairs(case, wanted=ALL), kept_pairs(case, tmp_path / "kept", wanted=ALL)
+    assert [pair.dose_reduction_factor for pair in made] == [4.0, 9.0]
+    assert len(made[0].lesions) == 1 and made[0].lesion_mask.sum() == 27 + 6 * 9
+    assert all(equal(a, b) for a, b in zip(made, kept, strict=True))
+    assert isinstance(kept[0].low, np.memmap) and not list((tmp_path / "kept").glob(".part-*"))
+    case.full.with_name("low.nii.gz").write_bytes(b"")  # is not looked into again but for its content's hash
+    with pytest.raises(InputError):
+        kept_pairs(case, tmp_path / "kept", wanted=ALL)
+    assert len(list((tmp_path / "kept").iterdir())) == 1
+
+
+@pytest.mark.parametrize("name", ["low", "noise_free"])
+@pytest.mark.parametrize("change", ["moved", "flipped", "cut"])
+def test_an_image_that_lies_elsewhere_is_not_learned_from(name, change, dataset):
+    case = read_manifest(dataset)[0]
+    path = case.low[4.0] if name == "low" else case.noise_free
+    image = sitk.ReadImage(str(path))
+    if change == "moved":
+        image.SetOrigin((0.0, 0.0, 20.0))
+    elif change == "flipped":
+        image = sitk.Flip(image, (False, False, True))
+    else:
+        image = image[:-1]
+    sitk.WriteImage(image, str(path))
+    with pytest.raises(InputError, match=f"{case.case_id}: {name} .* lie on different grids") as refusal:
+        load_pairs(case, wanted=ALL)
+    assert "\n" not in str(refusal.value)
+
+
+def test_a_header_that_was_rounded_is_the_same_place(dataset):
+    case = read_manifest(dataset)[0]
+    image = sitk.ReadImage(str(case.low[4.0]))
+    image.SetOrigin((0.004, 0.0, -0.01))
+    sitk.WriteImage(image, str(case.low[4.0]))
+    assert load_pairs(case)[0].low.shape == load_pairs(case)[0].full.shape
+
+
+def test_a_changed_image_gets_new_arrays(dataset, tmp_path):
+    case = read_manifest(dataset)[0]
+    before = kept_pairs(case, tmp_path / "kept")[0]
+    image = sitk.ReadImage(str(case.low[4.0]))
+    sitk.WriteImage(image + 0.25, str(case.low[4.0]))
+    after = kept_pairs(case, tmp_path / "kept")[0]
+    assert not np.array_equal(before.low, after.low) and np.array_equal(before.full, after.full)
+
+
+def test_a_run_from_kept_pairs_takes_the_same_steps(dataset, tmp_path):
+    plain = tiny_config(dataset, tmp_path / "plain", target="expected_full", lesion_weight=3.0)
+    train(plain)
+    train(replace(plain, output=str(tmp_path / "other"), prepared=str(tmp_path / "kept")))
+    one, other = (checkpoint(tmp_path / name)["sites"] for name in ("plain", "other"))
+    assert same(one, other)
+    train(replace(plain, output=str(tmp_path / "full"), target="full"))
+    assert not same(one, checkpoint(tmp_path / "full")["sites"])
+
+
+def test_the_expected_full_dose_is_the_mean_of_full_doses_for_a_low_dose():
+    """Poisson counts, low is a tenth of the events: the mean of full doses with one low dose is that one."""
+    rng = np.random.default_rng(4)
+    mean, factor, shape = 200.0, 10.0, (9, 9, 9)
+    low_counts = rng.poisson(mean / factor, shape)
+    rest = np.stack([rng.poisson(mean * (1 - 1 / factor), shape) for _ in range(3000)]).mean(0)
+    low, full = low_counts * factor / mean, (low_counts + rest) / mean
+    pair = made_pair(full, low)
+    pair.noise_free, pair.dose_reduction_factor = np.ones(shape, np.float32), factor
+    options = {"patch": 9, "flips": False, "scale_range": 1.0}
+    drawn = sampler_of({"A": [pair]}, target="expected_full", **options).draw(0, "A", 0)
+    assert np.abs(drawn.target * INPUT_SCALE - full).max() < 5 * np.sqrt(0.9 * mean / 3000) / mean
+    drawn = sampler_of({"A": [pair]}, target="noise_free", **options).draw(0, "A", 0)
+    assert drawn.target == pytest.approx(np.full(shape, 1 / INPUT_SCALE)) and drawn.weight is None
+
+
+def test_lesions_weigh_more_where_they_are():
+    full = np.ones((8, 8, 8), np.float32)
+    pair = made_pair(full, full)
+    pair.lesion_mask = np.zeros(full.shape, bool)
+    pair.lesion_mask[2:4, 5, 1] = True
+    weight = sampler_of({"A": [pair]}, patch=8, flips=False, lesion_weight=4.0).draw(0, "A", 0).weight
+    assert np.array_equal(weight, np.where(pair.lesion_mask, 4, 1)) and weight.dtype == np.float32
+    residual, wanted = torch.zeros(8, 8, 8), torch.from_numpy(full)
+    plain = charbonnier(residual, wanted, 1e-3)
+    assert charbonnier(residual, wanted, 1e-3, 0, torch.from_numpy(weight)) / plain == pytest.approx(
+        1 + 3 * 2 / 512
+    )
+    inner = charbonnier(residual, wanted, 1e-3, 2, torch.from_numpy(weight))
+    assert inner == pytest.approx(float(plain))  # the lesion lies in the margin
+
+
+def test_a_pattern_is_one_center(dataset, tmp_path):
+    cases = read_manifest(dataset)
+    pooled = select(cases, "train", ("*",))
+    assert [case.center for case in pooled["*"]] == ["A", "A", "B", "B"]
+    assert fingerprint(pooled) == fingerprint(select(cases, "train", CENTERS))
+    with pytest.raises(InputError, match="center R"):
+        select(cases, "train", ("R*",))
+    train(tiny_config(dataset, tmp_path / "out", centers=("*",), steps=2))
+    assert (tmp_path / "out" / "tiny.pt").is_file()
+
+
+def test_what_the_data_cannot_give_is_refused(dataset, tmp_path):
+    case = replace(read_manifest(dataset)[0], noise_free=None)
+    with pytest.raises(InputError, match="has no image without noise; simulate with --noise-free"):
+        load_pairs(case, wanted=ALL)
+    with pytest.raises(InputError, match="dose_mixing"):
+        tiny_config(dataset, tmp_path, target="expected_full", dose_mixing=0.5)
+    with pytest.raises(InputError, match="target"):
+        tiny_config(dataset, tmp_path, target="truth")

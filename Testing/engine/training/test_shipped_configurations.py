@@ -1,0 +1,43 @@
+"""The configurations that `make weights` runs: valid, and a fair comparison."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from drmc.evaluation.config import EvaluationConfig
+from drmc.training.config import TrainingConfig
+from support import REPOSITORY
+
+FOLDER = REPOSITORY / "Resources" / "Training"
+EQUAL = ("drmc-small-2", "baseline", "specialists")  # what the table compares at equal steps
+
+
+def read(name: str) -> TrainingConfig:
+    return TrainingConfig.read(FOLDER / f"{name}.json")
+
+
+def test_every_configuration_is_valid():
+    assert {path.stem for path in FOLDER.glob("*.json")} == {*EQUAL, "evaluation"}
+    for name in EQUAL:
+        assert read(name).output.endswith(f"output/weights/{name}")
+
+
+@pytest.mark.parametrize("name", EQUAL[1:])
+def test_what_is_compared_differs_in_nothing_but_what_is_compared(name):
+    ours, other = (read(one).to_dict() for one in (EQUAL[0], name))
+    differing = {key for key in ours if ours[key] != other[key]} - {"name", "output", "card"}
+    assert differing == {"baseline": {"network"}, "specialists": {"strategy"}}[name]
+
+
+def test_the_evaluation_takes_what_the_trainings_make():
+    config = EvaluationConfig.read(FOLDER / "evaluation.json")
+    named = [path for method in config.rows() for path in (method.model, *method.models.values()) if path]
+    files = {tuple(Path(path).parts[-2:]) for path in named if path.endswith(".pt")}
+    made = set()
+    for name in EQUAL[1:]:
+        training = read(name)
+        centers = [f"-{c}" for c in training.centers] if training.strategy == "specialist" else [""]
+        made |= {(name, f"{training.name}{center}.pt") for center in centers}
+    assert files == made and config.reference_name() == "drmc"
+    assert Path(config.tuning_dataset) == Path(config.dataset).with_name("data")
