@@ -71,7 +71,7 @@ def test_the_panel_refuses_in_the_command_lines_words(panel, qtSlicer, tmp_path)
     scan = tmp_path / "unknown.nrrd"
     sitk.WriteImage(sitk.GetImageFromArray(phantom() * np.float32(4000)), str(scan))
     (tmp_path / "unknown.json").write_text('{"Units": "Bq/mL"}')
-    said = drmc("denoise", scan, "-o", tmp_path / "out")
+    said = drmc("denoise", scan, "-o", tmp_path / "out", "--label", "unknown")  # the node's name
     assert said.returncode == 2 and said.stderr.count("\n") == 1
     loadVolume(qtSlicer, scan)
     before = nodeIDs(qtSlicer)

@@ -14,6 +14,7 @@ NOT_OF_A_RUN = (
     "denoising/batch.py",
     "denoising/header_table.py",
     "cli",
+    "runtime/arguments.py",
     "runtime/progress.py",
     "runtime/workers.py",
     "datasets",

@@ -69,7 +69,8 @@ def engineInput(
     sitk.WriteImage(geometry.imageFromNode(volumeNode), str(path))
     if sidecar:
         files.write_json(path.with_suffix(".json"), sidecar)
-    return EngineInput(path, label or name) if source is None else EngineInput(source, label or name, path)
+    label = name if label is None else label
+    return EngineInput(path, label) if source is None else EngineInput(source, label, path)
 
 
 def headerInput(volumeNode, folder: Path, suv: str | float | None = None) -> EngineInput:

@@ -97,9 +97,6 @@ def check_request(request: DenoiseRequest, *, batch: bool = False) -> None:
     if request.tile_batch is not None and request.tile_batch < 1:
         raise InputError(f"tile batch {request.tile_batch}: must be at least 1")
     if batch:
-        for option in ("voxels", "label", "reference_voxels", "reference_label", "lesions_label"):
-            if getattr(request, option) is not None:
-                raise InputError(f"--{option.replace('_', '-')}: is for one scan, leave it out in a batch")
         return
     for path, option in ((request.lesions, "lesions"), (request.reference, "reference")):
         if path is not None and not Path(path).exists():

@@ -13,10 +13,10 @@ import pydicom
 import pytest
 import SimpleITK as sitk
 from drmc.pet.reading import read_volume
-from synthetic_dicom import write_series
-from test_cli import EXACT, models  # noqa: F401  (a fixture)
-from test_dicom_segments import segmentation
-from test_pipeline import suv_image
+from support.engine.command_line import EXACT
+from support.engine.denoising_cases import suv_image
+from support.engine.dicom_segmentations import segmentation
+from support.engine.synthetic_dicom import write_series
 
 # Runs commands after each other in one process and prints for each its exit code and which files it opened.
 COUNTING = """
@@ -89,7 +89,7 @@ def test_the_question_for_the_suv_opens_a_file_once(tmp_path):
 
 
 @pytest.mark.parametrize("form", ["classic", "enhanced", "legacy"])
-def test_denoising_opens_a_file_twice(models, tmp_path, form):  # noqa: F811
+def test_denoising_opens_a_file_twice(models, tmp_path, form):
     series = scan_in(tmp_path / "series", form=form)
     volume = read_volume(series)
     voxels = tmp_path / "voxels.mha"
@@ -106,7 +106,7 @@ def test_denoising_opens_a_file_twice(models, tmp_path, form):  # noqa: F811
     assert ways[0]["fingerprint"] == ways[1]["fingerprint"]
 
 
-def test_a_study_with_lesions_and_full_dose_too(models, tmp_path):  # noqa: F811
+def test_a_study_with_lesions_and_full_dose_too(models, tmp_path):
     study = tmp_path / "study"
     files = write_series(study / "pet", suv_image() * 4000.0, StudyInstanceUID=STUDY)
     other_series(study / "pet", "CT", 0)
@@ -126,7 +126,7 @@ def test_a_study_with_lesions_and_full_dose_too(models, tmp_path):  # noqa: F811
     assert most(counts, full, lesions) == (2, 2) and most(counts, study)[1] == 2
 
 
-def test_a_batch_opens_each_file_twice(models, tmp_path):  # noqa: F811
+def test_a_batch_opens_each_file_twice(models, tmp_path):
     cohort = tmp_path / "cohort"
     for name in ("a", "b", "c"):
         scan_in(cohort / name)
