@@ -17,8 +17,8 @@ from torch.autograd.function import once_differentiable
 from torch.nn.grad import conv3d_weight
 
 Space = tuple[int, int, int]  # D, H, W
-CACHE_VALUES = 2**19  # intermediate values of a chunk of voxels in an FFN bank on a CPU, measured
-SLAB_VALUES = 2**21  # the same for a slab of planes in an attention bank
+CACHE_VALUES = 2**19  # intermediate values of a chunk of voxels in a bank on a CPU, measured
+SLAB_VALUES = 2**21  # the same for a slab of planes in the head and the tail
 SMALL_IMAGE = 20480  # C * D * H of a single image up to which PyTorch does not use oneDNN
 
 
@@ -234,17 +234,31 @@ def _kernel_gradient(x_NC: Tensor, grad_NC: Tensor, space: Space) -> Tensor:
 def _add_factored(
     total_BNC: Tensor, x_BNC: Tensor, map_BKC: Tensor, depthwise_K1333: Tensor, out_BCK: Tensor, space: Space
 ) -> None:
-    """Adds out depthwise(map x) to total, in slabs of planes to save memory.
+    """Adds out depthwise(map x) to total; on a CPU in slabs of planes that stay in cache.
 
-    Where slabs would be thin, expert by expert.
+    Where slabs would be thin, expert by expert. The planes that two slabs share are mapped once.
     """
-    K, C, on_cpu = len(depthwise_K1333), x_BNC.shape[2], x_BNC.device.type == "cpu"
-    width = C if on_cpu and 8 * space[1] * space[2] * K > SLAB_VALUES else K
-    for k in (slice(first, first + width) for first in range(0, K, width)):
-        for b, slab, wider, inside, planes in _slabs(x_BNC, space, width):
-            v_1NK = (x_BNC[b, wider] @ map_BKC[b, k].T)[None]
-            v_1NK = convolve(v_1NK, depthwise_K1333[k], (planes, *space[1:]), groups=width)
-            total_BNC[b, slab].addmm_(v_1NK[0, inside], out_BCK[b, :, k].T)
+    (D, H, W), K, C = space, len(depthwise_K1333), x_BNC.shape[2]
+    plane, step, width = H * W, D, K
+    if x_BNC.device.type == "cpu":
+        width = C if 2 * plane * K > CACHE_VALUES else K
+        step = max(2, -(-D // max(1, D * plane * width // CACHE_VALUES)))
+    v_PNK = x_BNC.new_empty(step + 2, plane, width)  # map x on planes z - 1 ... z + step
+    for b, k in ((b, slice(k, k + width)) for b in range(len(x_BNC)) for k in range(0, K, width)):
+        x_DNC, total_DNC = x_BNC[b].view(D, plane, C), total_BNC[b].view(D, plane, C)
+        for z in range(0, D, step):
+            first, end, last = z + 1 if z else 0, min(D, z + step), min(D, z + step + 1)
+            if z:
+                v_PNK[:2] = v_PNK[step:]
+            else:
+                v_PNK[0] = 0
+            new_PNK = v_PNK[first - z + 1 : last - z + 1]
+            torch.mm(x_DNC[first:last].flatten(0, 1), map_BKC[b, k].T, out=new_PNK.flatten(0, 1))
+            v_PNK[last - z + 1 :] = 0
+            v_1KDHW = v_PNK[: end - z + 2].view(1, -1, H, W, width).permute(0, 4, 1, 2, 3)
+            w_1KDHW = F.conv3d(v_1KDHW, depthwise_K1333[k], padding=(0, 1, 1), groups=width)
+            w_NK = w_1KDHW.permute(0, 2, 3, 4, 1).reshape(-1, width)
+            total_DNC[z:end].flatten(0, 1).addmm_(w_NK, out_BCK[b, :, k].T)
 
 
 def _slabs(x_BNC: Tensor, space: Space, width: int) -> Iterator[tuple[int, slice, slice, slice, int]]:
