@@ -276,8 +276,8 @@ def _slabs(x_BNC: Tensor, space: Space, width: int) -> Iterator[tuple[int, slice
 
 def _chunks(x_BNC: Tensor, width: int) -> list[tuple[int, slice]]:
     """All (tile, voxels) in order, on a CPU so few that `width` values for each voxel stay in its cache."""
-    size = max(1, (CACHE_VALUES if x_BNC.device.type == "cpu" else 2**27) // width)
-    return [(b, slice(n, n + size)) for b in range(len(x_BNC)) for n in range(0, x_BNC.shape[1], size)]
+    N, size = x_BNC.shape[1], max(1, (CACHE_VALUES if x_BNC.device.type == "cpu" else 2**27) // width)
+    return [(b, slice(n, min(N, n + size))) for b in range(len(x_BNC)) for n in range(0, N, size)]
 
 
 class ChunkedFFN(torch.autograd.Function):
@@ -296,9 +296,12 @@ class ChunkedFFN(torch.autograd.Function):
         """Adds the FFN's output to total, in place."""
         ctx.save_for_backward(x_BNC, weight1_KC, bias1_K, weight2_BKC)
         ctx.mark_dirty(total_BNC)
-        for b, n in _chunks(x_BNC, len(bias1_K)):
-            hidden_nK = F.gelu(torch.addmm(bias1_K, x_BNC[b, n], weight1_KC.T))
-            total_BNC[b, n].add_(bias2_BC[b]).addmm_(hidden_nK, weight2_BKC[b])
+        chunks = _chunks(x_BNC, len(bias1_K))
+        buffer_nK = x_BNC.new_empty(chunks[0][1].stop, len(bias1_K))  # new memory would be slower on a CPU
+        for b, n in chunks:
+            x_nC = x_BNC[b, n]
+            hidden_nK = torch.addmm(bias1_K, x_nC, weight1_KC.T, out=buffer_nK[: len(x_nC)])
+            total_BNC[b, n].add_(bias2_BC[b]).addmm_(torch.ops.aten.gelu_(hidden_nK), weight2_BKC[b])
         return total_BNC
 
     @staticmethod
