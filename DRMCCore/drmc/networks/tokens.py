@@ -141,11 +141,27 @@ def convolve_in_slabs(x_BNC: Tensor, layer: nn.Conv3d, space: Space) -> Tensor:
     """The same as `convolve`; on a CPU without gradients in slabs of planes to save memory."""
     if torch.is_grad_enabled() or x_BNC.device.type != "cpu":
         return convolve(x_BNC, layer.weight, space, bias=layer.bias)
+    if layer.out_channels == 1:
+        return torch.stack([_convolve_to_one_channel(x_NC, layer, space) for x_NC in x_BNC])
     result_BNC = x_BNC.new_empty(*x_BNC.shape[:2], layer.out_channels)
     for b, slab, wider, inside, planes in _slabs(x_BNC, space, max(layer.in_channels, layer.out_channels)):
         part_1NC = convolve(x_BNC[b : b + 1, wider], layer.weight, (planes, *space[1:]), bias=layer.bias)
         result_BNC[b, slab] = part_1NC[0, inside]
     return result_BNC
+
+
+def _convolve_to_one_channel(x_NC: Tensor, layer: nn.Conv3d, space: Space) -> Tensor:
+    """The same for one tile: a product gives what each voxel adds to its 27 neighbors, shifts add it.
+
+    The convolution of oneDNN takes six times as long, because it computes sixteen channels.
+    """
+    (D, H, W), weight_TC = space, layer.weight[0].flatten(1).T
+    sum_DHW, step = x_NC.new_zeros(D + 2, H + 2, W + 2), max(1, CACHE_VALUES // (27 * H * W))
+    for z in range(0, D, step):
+        terms_TDHW = (weight_TC @ x_NC[z * H * W : (z + step) * H * W].T).view(27, -1, H, W)
+        for term_DHW, (i, j, k) in zip(terms_TDHW, product((2, 1, 0), repeat=3), strict=True):
+            sum_DHW[z + i : z + i + len(term_DHW), j : j + H, k : k + W] += term_DHW
+    return sum_DHW[1:-1, 1:-1, 1:-1].reshape(-1, 1) + layer.bias
 
 
 class FactoredConvolution(torch.autograd.Function):
