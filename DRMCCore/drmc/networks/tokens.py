@@ -161,7 +161,8 @@ def _convolve_to_one_channel(x_NC: Tensor, layer: nn.Conv3d, space: Space) -> Te
         terms_TDHW = (weight_TC @ x_NC[z * H * W : (z + step) * H * W].T).view(27, -1, H, W)
         for term_DHW, (i, j, k) in zip(terms_TDHW, product((2, 1, 0), repeat=3), strict=True):
             sum_DHW[z + i : z + i + len(term_DHW), j : j + H, k : k + W] += term_DHW
-    return sum_DHW[1:-1, 1:-1, 1:-1].reshape(-1, 1) + layer.bias
+    result_N1 = sum_DHW[1:-1, 1:-1, 1:-1].reshape(-1, 1)
+    return result_N1 if layer.bias is None else result_N1 + layer.bias
 
 
 class FactoredConvolution(torch.autograd.Function):
