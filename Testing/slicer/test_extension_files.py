@@ -265,7 +265,8 @@ def test_requirements_are_what_the_engine_imports():
                 imported |= {alias.name.partition(".")[0] for alias in node.names}
             elif isinstance(node, ast.ImportFrom) and not node.level:
                 imported.add(node.module.partition(".")[0])
-    outside = imported - set(sys.stdlib_module_names) - {"drmc"} - {"skimage"}  # of the extra `evaluation`
+    of_extras = {"skimage", "onnxruntime", "openvino"}  # `evaluation` and `benchmark`
+    outside = imported - set(sys.stdlib_module_names) - {"drmc"} - of_extras
     lines = (
         (REPOSITORY / "DRMCCore" / "Resources" / "requirements.txt").read_text(encoding="utf-8").splitlines()
     )
@@ -276,6 +277,8 @@ def test_requirements_are_what_the_engine_imports():
     assert sorted(required) == sorted(dependencies)
     extra = ast.literal_eval(re.search(r"^evaluation = (\[.*?\])$", project, re.M | re.S)[1])
     assert [line.startswith("scikit-image") for line in extra] == [True]
+    extra = ast.literal_eval(re.search(r"^benchmark = (\[.*?\])$", project, re.M | re.S)[1])
+    assert {re.match(r"[\w-]+", line)[0] for line in extra} == {"onnx", "onnxruntime", "openvino"}
 
 
 @pytest.mark.parametrize("path", SLICER_FACING, ids=lambda path: str(path.relative_to(REPOSITORY)))

@@ -1,14 +1,16 @@
-"""The parts `tile` and `training`: the engine against the oracle, in one process, in turn."""
+"""The parts `tile` and `training`: the engine against the oracle and its rivals, in one process, in turn."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 
-from drmc.benchmark.measure import Timing, alternate, free_memory, peak_memory, profile
-from drmc.benchmark.records import Compared, Memories, SamePrecision, TileRow, TrainingRow
+from drmc.benchmark.measure import Timing, alternate, free_memory, peak_memory, profile, relative_error
+from drmc.benchmark.records import Compared, Memories, RivalTime, SamePrecision, TileRow, TrainingRow
+from drmc.benchmark.rivals import LoadedRival, load_rivals
 from drmc.benchmark.workload import Workload, gradient, measurable_open_gates, multiply_adds, prepare
 from drmc.errors import DRMCError
 from drmc.networks.drmc import NetworkConfig
@@ -38,54 +40,56 @@ def measure_tiles(setting: Setting, report: Report) -> list[TileRow]:
 
     `relative_error` is that of the residual against the oracle's in float64, in the Euclidean norm;
     `oracle_seconds` is the oracle's in float32, the precision of the authors' code; in bf16 there is also
-    `oracle_same_precision_seconds`, the oracle under autocast.
+    `oracle_same_precision_seconds`, the oracle under autocast. On a CPU the row in float32 has
+    `rivals`, other libraries on the oracle's graph.
     """
+    return [
+        row
+        for open_gates in measurable_open_gates(setting.config)
+        for row in _tile_rows(setting, open_gates, report)
+    ]
+
+
+def _tile_rows(setting: Setting, open_gates: int, report: Report) -> list[TileRow]:
+    """The rows of one number of open gates: everything is timed in the same rounds."""
+    product = Workload("tile", "product", setting.config, setting.edge, "fp32", setting.device, open_gates)
+    oracle = replace(product, side="oracle")
+    report(f"tile of {setting.edge}^3, {open_gates} of {setting.config.experts} gates open")
+    expected = _output(replace(oracle, precision="fp64"))
+    works = {"oracle": oracle}
+    for precision in setting.precisions:
+        works[precision] = replace(product, precision=precision)
+        if precision != "fp32":
+            works[f"oracle {precision}"] = replace(oracle, precision=precision)
+    runs: dict[str, Callable[[], Any]] = {name: prepare(work)[1] for name, work in works.items()}
+    outputs = {name: run() for name, run in runs.items()}  # the warm-up
+    rivals = load_rivals(oracle, expected) if torch.device(setting.device).type == "cpu" else []
+    runs |= {rival.name: rival.run for rival in rivals if rival.run is not None}
+    taken = alternate(runs, setting.repeats, setting.device)
+    oracle_memory = peak_memory(oracle)
     rows: list[TileRow] = []
-    for open_gates in measurable_open_gates(setting.config):
-        product = Workload(
-            "tile", "product", setting.config, setting.edge, "fp32", setting.device, open_gates
+    for precision in setting.precisions:
+        residual, gates = outputs[precision]
+        opened = (gates > 0).sum(-1)
+        if not bool((opened == open_gates).all()):
+            raise DRMCError(f"{open_gates} gates per bank were to be open, found {opened.tolist()}")
+        done = 2e-9 * multiply_adds(setting.config, setting.edge, open_gates) / taken[precision].seconds
+        rows.append(
+            {
+                "precision": precision,
+                "open_gates": open_gates,
+                "experts": setting.config.experts,
+                "tile": setting.edge,
+                **_compared(taken[precision], taken["oracle"]),
+                "relative_error": relative_error(residual, expected),
+                **_memories(peak_memory(works[precision]), oracle_memory),
+                "rivals": [_rival(one, taken, precision) for one in rivals if precision == "fp32"],
+                "operations": profile(runs[precision], setting.device),
+                **_same_precision(taken, precision),
+                "gflop_per_second": done,
+                "ceiling_share": done / setting.ceilings[precision],
+            }
         )
-        oracle = replace(product, side="oracle")
-        report(f"tile of {setting.edge}^3, {open_gates} of {setting.config.experts} gates open")
-        expected = _output(replace(oracle, precision="fp64"))
-        works = {"oracle": oracle}
-        for precision in setting.precisions:
-            works[precision] = replace(product, precision=precision)
-            if precision != "fp32":
-                works[f"oracle {precision}"] = replace(oracle, precision=precision)
-        runs = {name: prepare(work)[1] for name, work in works.items()}
-        outputs = {name: run() for name, run in runs.items()}  # the warm-up
-        taken = alternate(runs, setting.repeats, setting.device)
-        oracle_memory = peak_memory(oracle)
-        for precision in setting.precisions:
-            residual, gates = outputs[precision]
-            opened = (gates > 0).sum(-1)
-            if not bool((opened == open_gates).all()):
-                raise DRMCError(f"{open_gates} gates per bank were to be open, found {opened.tolist()}")
-            seconds = taken[precision].seconds
-            same_precision: SamePrecision = {}
-            if f"oracle {precision}" in taken:
-                oracle_seconds = taken[f"oracle {precision}"].seconds
-                same_precision = {
-                    "oracle_same_precision_seconds": oracle_seconds,
-                    "ratio_same_precision": oracle_seconds / seconds,
-                }
-            done = 2e-9 * multiply_adds(setting.config, setting.edge, open_gates) / seconds
-            rows.append(
-                {
-                    "precision": precision,
-                    "open_gates": open_gates,
-                    "experts": setting.config.experts,
-                    "tile": setting.edge,
-                    **_compared(taken[precision], taken["oracle"]),
-                    "relative_error": _relative(residual, expected),
-                    **_memories(peak_memory(works[precision]), oracle_memory),
-                    "operations": profile(runs[precision], setting.device),
-                    **same_precision,
-                    "gflop_per_second": done,
-                    "ceiling_share": done / setting.ceilings[precision],
-                }
-            )
     return rows
 
 
@@ -127,7 +131,7 @@ def _training_row(product: Workload, setting: Setting, *, with_oracle: bool) -> 
         "patch": product.edge,
         "blocks": product.config.blocks,
         **_compared(taken["product"], taken.get("oracle")),
-        "relative_error": _relative(gradients["product"], gradients["oracle"]) if with_oracle else None,
+        "relative_error": relative_error(gradients["product"], gradients["oracle"]) if with_oracle else None,
         **_memories(memory["product"], memory.get("oracle")),
         "operations": operations,
     }
@@ -148,9 +152,30 @@ def _output(work: Workload) -> torch.Tensor:
     return prepare(work)[1]()[0]
 
 
-def _relative(found: torch.Tensor, expected: torch.Tensor) -> float:
-    found, expected = found.double(), expected.double()
-    return float((found - expected).norm() / expected.norm())
+def _same_precision(taken: Mapping[str, Timing], precision: str) -> SamePrecision:
+    """The oracle's time in the precision of the row, where that is not float32."""
+    if f"oracle {precision}" not in taken:
+        return {}
+    seconds = taken[f"oracle {precision}"].seconds
+    return {
+        "oracle_same_precision_seconds": seconds,
+        "ratio_same_precision": seconds / taken[precision].seconds,
+    }
+
+
+def _rival(rival: LoadedRival, taken: Mapping[str, Timing], precision: str) -> RivalTime:
+    """The rival's time beside the engine's in `precision`."""
+    timed = _compared(taken[precision], taken.get(rival.name))
+    return {
+        "name": rival.name,
+        "version": rival.version,
+        "problem": rival.problem,
+        "seconds": timed["oracle_seconds"],
+        "cpu_seconds": timed["oracle_cpu_seconds"],
+        "ratio": timed["ratio"],
+        "cpu_ratio": timed["cpu_ratio"],
+        "relative_error": rival.relative_error,
+    }
 
 
 def _compared(product: Timing, oracle: Timing | None) -> Compared:

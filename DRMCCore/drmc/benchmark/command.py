@@ -1,8 +1,10 @@
 """Measures this machine: the engine's speed and memory against the literal form of the paper's equations.
 
-PART is any of: tile (one 64^3 tile, per precision and number of open gates), training (forward, backward and
-optimizer's step on a 64^3 patch), scan SCAN (a scan end to end, by stage), scaling (seconds against the
-body's volume). Without any: tile training. Run it on a machine that does nothing else.
+PART is any of: tile (one 64^3 tile, per precision and number of open gates; on a CPU also by ONNX Runtime and
+OpenVINO where they are installed: pip install drmc[benchmark]), training (forward, backward and optimizer's
+step on a 64^3 patch), scan SCAN (a scan end to end, by stage; also several times), scaling (seconds against
+the body's volume), parallel (1, 2, 4 and 8 tiles at once on a CPU, quiet and beside busy processes). Without
+any: tile training. Run it on a machine that does nothing else.
 """
 
 from __future__ import annotations
@@ -20,9 +22,9 @@ from drmc.runtime.progress import Reporter
 if TYPE_CHECKING:
     from drmc.benchmark.records import Result
 
-PARTS = ("tile", "training", "scan", "scaling")
+PARTS = ("tile", "training", "scan", "scaling", "parallel")
 DEFAULT_PARTS = ("tile", "training")
-QUICK_EDGE = 32
+QUICK_EDGE, QUICK_TILES = 32, 8
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -31,7 +33,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "parts",
         nargs="*",
         metavar="PART",
-        help="tile, training, scan SCAN, scaling (default: tile training)",
+        help="tile, training, scan SCAN, scaling, parallel (default: tile training)",
     )
     parser.add_argument(
         "--model",
@@ -43,7 +45,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--repeats", type=int, default=3, metavar="N", help="runs of which the median is taken (default 3)"
     )
-    parser.add_argument("--quick", action="store_true", help="tiles of 32^3: an eighth of the time")
+    parser.add_argument(
+        "--quick", action="store_true", help="tiles of 32^3, an eighth of the time; parallel: half as many"
+    )
     parser.add_argument(
         "--note", action="append", default=[], metavar="TEXT", help="a sentence to keep with the result"
     )
@@ -68,25 +72,27 @@ def run(arguments: argparse.Namespace, reporter: Reporter) -> int:
                 "--page measures nothing: give no PART and no -o; the page goes to standard output"
             )
         return _print_page(arguments.page)
-    parts, scan = _parts(arguments.parts)
+    parts, scans = _parts(arguments.parts)
     if arguments.repeats < 1:
         raise InputError(f"--repeats {arguments.repeats}: at least 1")
     if arguments.output is not None:
         from drmc.denoising.outputs import check_output_folder
 
-        check_output_folder(arguments.output, () if scan is None else (scan,))
+        check_output_folder(arguments.output, scans)
 
+    from drmc.benchmark.parallel import TILES
     from drmc.benchmark.suite import measure
     from drmc.benchmark.tables import page, terminal
     from drmc.files import write_json, write_text
 
     result = measure(
         parts,
-        scan=scan,
+        scans=scans,
         model=arguments.model,
         device=arguments.device,
         repeats=arguments.repeats,
         edge=QUICK_EDGE if arguments.quick else None,
+        parallel_tiles=QUICK_TILES if arguments.quick else TILES,
         notes=arguments.note,
         report=reporter.notice,
     )
@@ -102,21 +108,23 @@ def run(arguments: argparse.Namespace, reporter: Reporter) -> int:
     return 0
 
 
-def _parts(words: Sequence[str]) -> tuple[tuple[str, ...], Path | None]:
-    """The chosen parts, and the scan that follows the word `scan`."""
+def _parts(words: Sequence[str]) -> tuple[tuple[str, ...], tuple[Path, ...]]:
+    """The chosen parts, and the scans that follow the words `scan`."""
     parts: list[str] = []
-    scan: Path | None = None
+    scans: list[Path] = []
     rest = iter(words)
     for word in rest:
         if word not in PARTS:
-            raise InputError(f"'{word}': no part of the benchmark; give tile, training, scan SCAN or scaling")
+            raise InputError(
+                f"'{word}': no part of the benchmark; give tile, training, scan SCAN, scaling or parallel"
+            )
         parts.append(word)
         if word == "scan":
             path = next(rest, None)
-            if path is None or scan is not None:
-                raise InputError("scan: give one scan after it, e.g. drmc benchmark scan PET_FOLDER")
-            scan = Path(path)
-    return tuple(dict.fromkeys(parts)) or DEFAULT_PARTS, scan
+            if path is None:
+                raise InputError("scan: give a scan after it, e.g. drmc benchmark scan PET_FOLDER")
+            scans.append(Path(path))
+    return tuple(dict.fromkeys(parts)) or DEFAULT_PARTS, tuple(scans)
 
 
 def _print_page(paths: Sequence[Path]) -> int:

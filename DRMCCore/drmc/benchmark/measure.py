@@ -114,6 +114,12 @@ def profile(run: Callable[[], Any], device: str) -> list[Operation]:
     return [{"operation": name, "seconds": taken / 1e6, "share": taken / total} for name, taken in longest]
 
 
+def relative_error(found: torch.Tensor, expected: torch.Tensor) -> float:
+    """Distance of `found` from `expected` in the Euclidean norm, as a share of that of `expected`."""
+    found, expected = found.double(), expected.double()
+    return float((found - expected).norm() / expected.norm())
+
+
 def _wait_for(device: str) -> None:
     if torch.device(device).type == "cuda":
         torch.cuda.synchronize(device)

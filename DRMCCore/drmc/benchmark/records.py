@@ -40,6 +40,22 @@ class SamePrecision(TypedDict, total=False):
     ratio_same_precision: float
 
 
+class RivalTime(TypedDict):
+    """Another library on the oracle's graph in float32; its times are None where there is a `problem`."""
+
+    name: str
+    version: str | None
+    """None where it is not installed."""
+    problem: str | None
+    seconds: float | None
+    cpu_seconds: float | None
+    ratio: float | None
+    """How many times as fast the engine is."""
+    cpu_ratio: float | None
+    relative_error: float | None
+    """Of the residual, as for the engine."""
+
+
 class TileRow(Compared, Memories, SamePrecision):
     """One tile through the network, in one precision and with one number of open gates."""
 
@@ -50,6 +66,8 @@ class TileRow(Compared, Memories, SamePrecision):
     """Edge in voxels."""
     relative_error: float
     """Of the residual, against the oracle in float64, in the Euclidean norm."""
+    rivals: list[RivalTime]
+    """Empty where the row is not of a CPU in float32."""
     operations: list[Operation]
     gflop_per_second: float
     ceiling_share: float
@@ -76,8 +94,13 @@ class ScanResult(TypedDict):
     device: str
     precision: str
     tiles: dict[str, Any]
+    body_voxels: int
+    """Of the network's grid."""
+    computed_per_body_voxel: float | None
+    """Voxels of all tiles over those of the body; None without a body."""
     seconds: dict[str, float]
     """By stage, and `total`."""
+    cpu_seconds: float
     shares: dict[str, float]
     network_seconds: float
     largest_other_stage: str
@@ -107,9 +130,36 @@ class ScalingResult(TypedDict):
     largest_ratio: float
 
 
+class ParallelRow(TypedDict):
+    """The tiles of one scan, so many at once."""
+
+    at_once: int
+    threads: int
+    """In each tile."""
+    busy_processes: int
+    """That were started beside it."""
+    seconds: float
+    seconds_per_tile: float
+    cpu_seconds: float
+    same_bits: bool
+    """Whether the residuals are bit by bit those of one tile at a time in one thread."""
+
+
+class ParallelResult(TypedDict):
+    """The tiles of one scan computed side by side on a CPU."""
+
+    tile: int
+    """Edge in voxels."""
+    tiles: int
+    precision: str
+    rows: list[ParallelRow]
+
+
 class SettingsRecord(TypedDict):
     """What was measured, and how."""
 
+    model: str | None
+    """Whose sizes of network and tile are measured; None: the paper's."""
     network: dict[str, Any]
     tile: int
     device: str
@@ -124,8 +174,9 @@ class Measurements(TypedDict):
 
     tile: list[TileRow]
     training_step: list[TrainingRow]
-    scan: ScanResult | None
+    scans: list[ScanResult]
     scaling: ScalingResult | None
+    parallel: ParallelResult | None
     hardware: dict[str, Any]
     versions: dict[str, str]
     created: str

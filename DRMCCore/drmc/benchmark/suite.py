@@ -11,15 +11,8 @@ import torch
 
 from drmc.benchmark.against_oracle import Setting, measure_tiles, measure_training
 from drmc.benchmark.measure import matrix_product_ceiling
-from drmc.benchmark.records import (
-    Measurements,
-    Result,
-    ScalingResult,
-    ScanResult,
-    SettingsRecord,
-    TileRow,
-    TrainingRow,
-)
+from drmc.benchmark.parallel import TILES, Body, measure_parallel
+from drmc.benchmark.records import Measurements, Result, SettingsRecord
 from drmc.benchmark.targets import TILE, verdicts
 from drmc.benchmark.whole_scan import measure_scaling, measure_scan
 from drmc.benchmark.workload import new_network
@@ -27,60 +20,57 @@ from drmc.denoising.finding import find_scan
 from drmc.errors import InputError
 from drmc.files import jsonable
 from drmc.inference.denoiser import Denoiser
-from drmc.inference.device import on_physical_cores
 from drmc.models.registry import find_model
 from drmc.models.weights import load_network
 from drmc.networks.drmc import NetworkConfig
 from drmc.runtime import hardware
 from drmc.runtime.arguments import cpu_or_cuda
+from drmc.runtime.threads import allowed_cores, torch_threads
 from drmc.runtime.usage import versions
 
 
 def measure(
     parts: Sequence[str],
     *,
-    scan: Path | None = None,
+    scans: Sequence[Path] = (),
     model: str | None = None,
     device: str = "auto",
     repeats: int = 3,
     edge: int | None = None,
+    parallel_tiles: int = TILES,
     notes: Sequence[str] = (),
     report: Callable[[str], None] = lambda text: None,
 ) -> Result:
     """What `drmc benchmark --json` prints.
 
     Args:
-        parts: of "tile", "training", "scan", "scaling".
-        scan: for the part "scan".
+        parts: of "tile", "training", "scan", "scaling", "parallel".
+        scans: for the part "scan".
         model: an installed model or weight file: its sizes of network and tile are measured, and for the scan
             the model itself. None: the paper's network on tiles of 64^3, the default model for the scan.
         device: "auto" (CUDA, else CPU), "cpu" or "cuda".
         repeats: runs of which the median is taken.
         edge: of the tiles and patches in voxels; None: the model's.
+        parallel_tiles: tiles of the part "parallel".
         notes: sentences to keep with the result.
         report: called with a line of text as each measurement begins.
 
     Returns:
-        `hardware`, `versions`, `created`, `settings`; by part `tile` and `training_step` (rows), `scan` and
-        `scaling` (empty or None for parts that were left out); and `asked`, the verdicts. Plain JSON types.
+        `hardware`, `versions`, `created`, `settings`; by part `tile` and `training_step` (rows), `scans`,
+        `scaling` and `parallel` (empty or None for parts that were left out); and `asked`, the verdicts.
+        Plain JSON types.
 
     Raises:
-        InputError: scan, model or device cannot be found; raised before anything is measured.
+        InputError: scan, model or device cannot be found, or the part "parallel" is not for this device;
+            raised before anything is measured.
     """
-    if scan is not None:
-        find_scan(scan)
-        find_model(model)
-    device = cpu_or_cuda(device)[-1]
-    config, tile = _size_of(model, edge)
+    device = _check(parts, scans, model, device)
+    name, config, tile = _size_of(model, edge)
     load = os.getloadavg()[0] if hasattr(os, "getloadavg") else None
     machine = hardware.describe(device) | {"load_average": load}
-    tiles: list[TileRow] = []
-    steps: list[TrainingRow] = []
-    scan_result: ScanResult | None = None
-    scaling: ScalingResult | None = None
-    with on_physical_cores():
-        if "scan" in parts and scan is not None:  # first, while this process holds little memory
-            scan_result = measure_scan(scan, model, device, report)
+    with torch_threads(allowed_cores()):
+        # Scans first, while this process holds little memory.
+        scan_results = [measure_scan(scan, model, device, report) for scan in scans]
         denoiser = Denoiser(new_network(config), tile, device=device)
         precisions = tuple(dict.fromkeys(("fp32", denoiser.precision)))
         ceilings = {}
@@ -88,28 +78,37 @@ def measure(
             report("large matrix product")
             ceilings = {precision: matrix_product_ceiling(precision, device) for precision in precisions}
         setting = Setting(config, tile, device, precisions, repeats, ceilings)
-        if "tile" in parts:
-            tiles = measure_tiles(setting, report)
-        if "training" in parts:
-            steps = measure_training(setting, report)
-        if "scaling" in parts:
-            scaling = measure_scaling(denoiser, repeats, report)
-        threads = torch.get_num_threads()
-    result: Measurements = {
-        "tile": tiles,
-        "training_step": steps,
-        "scan": scan_result,
-        "scaling": scaling,
-        "hardware": machine,
-        "versions": versions(),
-        "created": datetime.now(timezone.utc).isoformat(timespec="seconds"),
-        "settings": _settings(setting, threads, notes),
-    }
+        result: Measurements = {
+            "tile": measure_tiles(setting, report) if "tile" in parts else [],
+            "training_step": measure_training(setting, report) if "training" in parts else [],
+            "scans": scan_results,
+            "scaling": measure_scaling(denoiser, repeats, report) if "scaling" in parts else None,
+            "parallel": measure_parallel(Body(config, tile, parallel_tiles), report)
+            if "parallel" in parts
+            else None,
+            "hardware": machine,
+            "versions": versions(),
+            "created": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+            "settings": _settings(setting, name, torch.get_num_threads(), notes),
+        }
     return jsonable({**result, "asked": verdicts(result)})
 
 
-def _settings(setting: Setting, threads: int, notes: Sequence[str]) -> SettingsRecord:
+def _check(parts: Sequence[str], scans: Sequence[Path], model: str | None, device: str) -> str:
+    """The device; raises InputError for what cannot be measured."""
+    for scan in scans:
+        find_scan(scan)
+    if scans:
+        find_model(model)
+    device = cpu_or_cuda(device)[-1]
+    if "parallel" in parts and device != "cpu":
+        raise InputError("parallel: tiles are computed side by side on a CPU only; use --device cpu")
+    return device
+
+
+def _settings(setting: Setting, model: str | None, threads: int, notes: Sequence[str]) -> SettingsRecord:
     return {
+        "model": model,
         "network": setting.config.to_dict(),
         "tile": setting.edge,
         "device": setting.device,
@@ -120,14 +119,18 @@ def _settings(setting: Setting, threads: int, notes: Sequence[str]) -> SettingsR
     }
 
 
-def _size_of(model: str | None, edge: int | None) -> tuple[NetworkConfig, int]:
-    """The size of the network and the edge of its tiles: `edge`, else the model's, else the paper's."""
+def _size_of(model: str | None, edge: int | None) -> tuple[str | None, NetworkConfig, int]:
+    """The model's name, the size of its network, and the edge of the tiles: `edge`, else the model's.
+
+    Without a model the paper's network and tile.
+    """
     if model is None:
-        return NetworkConfig(), edge or TILE
-    network, tile = load_network(find_model(model))
+        return None, NetworkConfig(), edge or TILE
+    entry = find_model(model)
+    network, tile = load_network(entry)
     if not isinstance(network.config, NetworkConfig):
         raise InputError(
             f"model {model}: the benchmark has no oracle of networks of kind {network.config.kind}: name "
             "another"
         )
-    return network.config, edge or tile
+    return entry.name, network.config, edge or tile

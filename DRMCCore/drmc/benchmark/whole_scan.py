@@ -14,13 +14,14 @@ import numpy as np
 import torch
 
 from drmc.benchmark.records import ScalingResult, ScanResult
-from drmc.denoising.finding import scan_name
+from drmc.denoising.finding import find_scan, scan_name
 from drmc.denoising.pipeline import run as denoise_scan
 from drmc.denoising.request import DenoiseRequest
 from drmc.imaging.geometry import Geometry
-from drmc.imaging.resampling import GRID_MM
-from drmc.inference.denoiser import Denoiser
-from drmc.inference.tiles import OVERLAP, halo_width
+from drmc.imaging.resampling import GRID_MM, resample_to_grid
+from drmc.inference.denoiser import Denoiser, body_on_grid
+from drmc.inference.tiles import halo_width, overlap_width
+from drmc.pet.reading import read_volume
 from drmc.runtime.workers import run_in_processes
 
 NETWORK_STAGE = "denoise_network"
@@ -31,9 +32,10 @@ TISSUE_SUV = 1.0
 def measure_scan(scan: Path, model: str | None, device: str, report: Callable[[str], None]) -> ScanResult:
     """Denoises a scan as `drmc denoise` does, in a fresh process, and throws the result away.
 
-    Returns what was denoised (`scan`, `model`, `tiles`, ...), `seconds` by stage and in total, `shares` of
-    the total, `largest_other_stage` and its share (of all but the network), `peak_memory_bytes` of the
-    process and on a GPU `gpu_peak_memory_bytes`. Raises what `drmc.denoising.pipeline.run` raises.
+    Returns what was denoised (`scan`, `model`, `tiles`, `body_voxels`, ...), `seconds` by stage and in total,
+    `shares` of the total, `largest_other_stage` and its share (of all but the network), `cpu_seconds` and
+    `peak_memory_bytes` of the process and on a GPU `gpu_peak_memory_bytes`. Raises what
+    `drmc.denoising.pipeline.run` raises.
     """
     report(f"scan {scan_name(scan)}, end to end")
     done: list[dict[str, Any]] = []
@@ -51,13 +53,18 @@ def measure_scan(scan: Path, model: str | None, device: str, report: Callable[[s
     shares = {stage: taken / seconds["total"] for stage, taken in seconds.items() if stage != "total"}
     others = {stage: share for stage, share in shares.items() if stage != NETWORK_STAGE}
     largest = max(others, key=others.__getitem__)
+    body_voxels = summary["body_voxels"]
+    computed = summary["tiles"]["count"] * summary["tiles"]["edge"] ** 3
     return {
         "scan": summary["scan"],
         "model": summary["model"],
         "device": summary["device"],
         "precision": summary["precision"],
         "tiles": summary["tiles"],
+        "body_voxels": body_voxels,
+        "computed_per_body_voxel": computed / body_voxels if body_voxels else None,
         "seconds": seconds,
+        "cpu_seconds": summary["cpu_seconds"],
         "shares": shares,
         "network_seconds": seconds[NETWORK_STAGE],
         "largest_other_stage": largest,
@@ -68,9 +75,23 @@ def measure_scan(scan: Path, model: str | None, device: str, report: Callable[[s
 
 
 def _denoise(request: DenoiseRequest, progress: Callable[[float], None]) -> dict[str, Any]:
+    began = time.process_time()
     summary = denoise_scan(request, lambda done, total, left: progress(done / total))
+    cpu_seconds = time.process_time() - began
     on_gpu = summary["device"].startswith("cuda")
-    return {**summary, "gpu_peak_memory_bytes": torch.cuda.max_memory_allocated() if on_gpu else None}
+    return {
+        **summary,
+        "cpu_seconds": cpu_seconds,
+        "gpu_peak_memory_bytes": torch.cuda.max_memory_allocated() if on_gpu else None,
+        "body_voxels": _body_voxels(request),
+    }
+
+
+def _body_voxels(request: DenoiseRequest) -> int:
+    """Voxels of the scan's body on the network's grid, found as the denoiser finds it."""
+    volume = read_volume(find_scan(Path(request.input)))
+    suv_zyx, geometry = volume.suv_array(), volume.geometry.rounded()
+    return int(np.count_nonzero(body_on_grid(*resample_to_grid(suv_zyx, geometry), suv_zyx, geometry)))
 
 
 def _by_stage(seconds: dict[str, float]) -> dict[str, float]:
@@ -125,7 +146,7 @@ def synthetic_body(tile: int, tiles: int) -> tuple[np.ndarray, Geometry, float]:
         SUV, float32 (z, y, x), its geometry, and the volume of the cylinder in ml.
     """
     inner = tile - 2 * halo_width(tile)
-    stride = inner - round(OVERLAP * inner)
+    stride = inner - overlap_width(tile)
     # In slices of the image. One stride per tile: more than tiles - 1 of them cover, less than all do.
     slices = round(tiles * stride * GRID_MM / SLICE_MM)
     radius_mm = 0.3 * inner * GRID_MM

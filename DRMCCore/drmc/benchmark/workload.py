@@ -76,11 +76,7 @@ def prepare(work: Workload) -> tuple[DRMC | Oracle, Callable[[], tuple[Tensor, T
     dtype, device = DTYPES[work.precision], torch.device(work.device)
     exact = torch.float64 if dtype == torch.float64 else torch.float32
     network = network.to(device, exact).train(work.kind == "training")
-    draw = torch.Generator().manual_seed(SEED)
-    x_BCDHW, target_BCDHW = (
-        (scale * torch.rand((1, 1, *3 * (work.edge,)), generator=draw)).to(device, exact)
-        for scale in (0.1, 0.01)  # SUV 0 to 2, and noise of a tenth of it
-    )
+    x_BCDHW, target_BCDHW = inputs(work)
 
     def forward() -> tuple[Tensor, Tensor]:
         if work.side == "product":
@@ -107,6 +103,17 @@ def prepare(work: Workload) -> tuple[DRMC | Oracle, Callable[[], tuple[Tensor, T
         return residual_BCDHW.detach(), gates_BLM.detach()
 
     return network, step
+
+
+def inputs(work: Workload) -> tuple[Tensor, Tensor]:
+    """The tile in SUV/20 and the residual to learn, both (1, 1, D, H, W); float32, or float64 for "fp64"."""
+    exact = torch.float64 if work.precision == "fp64" else torch.float32
+    draw = torch.Generator().manual_seed(SEED)
+    x_BCDHW, target_BCDHW = (
+        (scale * torch.rand((1, 1, *3 * (work.edge,)), generator=draw)).to(work.device, exact)
+        for scale in (0.1, 0.01)  # SUV 0 to 2, and noise of a tenth of it
+    )
+    return x_BCDHW, target_BCDHW
 
 
 def gradient(network: DRMC | Oracle) -> Tensor:

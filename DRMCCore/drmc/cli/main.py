@@ -76,6 +76,8 @@ KEEP_STDERR = ("train", "evaluate")
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs the command line `argv` (default: the process's) and returns its exit code; nothing is raised."""
     arguments = list(sys.argv[1:] if argv is None else argv)
+    # Read when torch is loaded: threads that spin while they wait take the cores from those they wait for.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     if os.environ.get("DRMC_DEBUG") == "1":
         with shown_output():
             return _run(arguments)

@@ -28,6 +28,7 @@ from drmc.denoising.summary import suv_warnings
 from drmc.dicom.catalog import Catalog
 from drmc.errors import CanceledError, DRMCError, InputError, OutputInUseError
 from drmc.runtime.control import Cancel, Progress, raise_if_canceled
+from drmc.runtime.threads import limit_threads
 from drmc.runtime.workers import run_in_processes
 from drmc.texts import one_line
 
@@ -400,9 +401,7 @@ def _do_in_worker(given: tuple[_Task, int, str], report: Callable[[float], None]
     global _model
     task, threads, sha256 = given
     if _model is None:
-        import torch
-
-        torch.set_num_threads(threads)
+        limit_threads(threads)
         _model = LoadedModel(task.request)
         if _model.entry.sha256 != sha256:
             raise InputError(f"{_model.entry.path}: was changed while the batch ran: start it again")

@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from multiprocessing import parent_process
 from pathlib import Path
 from typing import Any, cast
-
-import SimpleITK as sitk
-import torch
 
 from drmc.datasets.manifest import Case
 from drmc.evaluation.config import RealScan
@@ -22,6 +18,7 @@ from drmc.evaluation.real import measure_real_scan
 from drmc.evaluation.records import CaseRecord, RealRecord
 from drmc.evaluation.store import Store, checksums, key_of
 from drmc.evaluation.tuning import Grid, score
+from drmc.runtime.threads import limit_threads
 
 Share = Callable[[float], None]
 
@@ -154,7 +151,5 @@ Task = CaseTask | TuningTask | RealTask
 def run_task(task: Task, share: Share) -> Any:
     """Runs a task in this process with as many threads as it may have."""
     if parent_process() is not None:  # else networks would take all cores in every one of the workers
-        os.environ["OMP_NUM_THREADS"] = str(task.threads)
-    torch.set_num_threads(task.threads)
-    sitk.ProcessObject.SetGlobalDefaultNumberOfThreads(task.threads)
+        limit_threads(task.threads)
     return task.run(share)

@@ -1,13 +1,11 @@
-"""The body in a PET image, and the tiles that cover it.
+"""Where the body is in a PET image.
 
 Axis legend: arrays (z, y, x); SUV in g/ml; spacings in mm. NumPy and SimpleITK only.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
-from itertools import permutations
 
 import numpy as np
 import SimpleITK as sitk
@@ -138,84 +136,12 @@ def _smoothed_blocks(image_zyx: np.ndarray, spacing_zyx: Sequence[float]) -> tup
     return sitk.DiscreteGaussian(image, [_SMOOTHING_MM**2] * 3), factors
 
 
-def body_tiles(mask_zyx: np.ndarray, tile: int, overlap: float = 0.25, margin: int = 2) -> np.ndarray:
-    """Places few cubic tiles so that every voxel of the mask lies in one, and neighbors overlap.
-
-    The mask is sliced along one axis into slabs of a tile's thickness, each slab along the next axis, each
-    bar along the last; at every level the tiles are spread evenly over each stretch that the mask occupies
-    there. Of the six orders of the axes the one with the fewest tiles is used. Tiles without a voxel of the
-    mask are left out.
-
-    Args:
-        mask_zyx: bool (z, y, x).
-        tile: edge of a tile in voxels.
-        overlap: least fraction of a tile's edge by which neighbors in a row overlap.
-        margin: voxels of surrounding air that the tiles should include if the image is large enough.
-
-    Returns:
-        int array (T, 3), first voxel (z, y, x) of each tile in ascending order. Along an axis shorter than a
-        tile the only start is negative or zero, and the image is in the middle of the tile.
-    """
-    wanted = grow(mask_zyx, (margin,) * 3)
-    found: list[tuple[int, ...]] | None = None
-    for order in permutations(range(3)):
-        # A transposed view: slabs are always cut along the first remaining axis.
-        starts = _place(wanted.transpose(order), tile, overlap)
-        tiles = [tuple(int(start[order.index(axis)]) for axis in range(3)) for start in starts]
-        tiles = sorted(start for start in tiles if mask_zyx[tile_region(start, tile, mask_zyx.shape)].any())
-        if found is None or len(tiles) < len(found):
-            found = tiles
-    return np.array(found, dtype=int).reshape(-1, 3)
-
-
 def tile_region(start: Sequence[int], tile: int, shape: Sequence[int]) -> tuple[slice, slice, slice]:
     """The part of an image of `shape` that the tile beginning at `start` covers, as slices (z, y, x)."""
     z, y, x = (
         slice(max(first, 0), min(first + tile, size)) for first, size in zip(start, shape, strict=True)
     )
     return z, y, x
-
-
-def _place(mask: np.ndarray, tile: int, overlap: float) -> list[tuple[int, ...]]:
-    """Starts of tiles over an n-dimensional mask, slab by slab along its first axis."""
-    occupied = np.asarray(mask if mask.ndim == 1 else mask.any(axis=tuple(range(1, mask.ndim))))
-    starts = _place_along(occupied, tile, round(overlap * tile))
-    if mask.ndim == 1:
-        return [(start,) for start in starts]
-    placed = []
-    for start in starts:
-        slab = np.asarray(mask[max(start, 0) : start + tile].any(axis=0))
-        placed += [(start, *rest) for rest in _place(slab, tile, overlap)]
-    return placed
-
-
-def _place_along(occupied: np.ndarray, tile: int, overlap: int) -> list[int]:
-    """Starts of the fewest intervals of length `tile` over an axis' occupied stretches, evenly spread."""
-    size = occupied.size
-    edges = np.flatnonzero(np.diff(np.concatenate(([0], occupied.astype(np.int8), [0]))))
-    if not edges.size:
-        return []
-    if size <= tile:
-        return [-((tile - size) // 2)]
-
-    def count(first: int, end: int) -> int:
-        return max(1, math.ceil((end - first - overlap) / (tile - overlap)))
-
-    stretches: list[tuple[int, int]] = []
-    for first, end in edges.reshape(-1, 2).tolist():
-        if stretches and count(stretches[-1][0], end) <= count(*stretches[-1]) + count(first, end):
-            stretches[-1] = (stretches[-1][0], end)
-        else:
-            stretches.append((first, end))
-    starts: list[int] = []
-    for first, end in stretches:
-        number = count(first, end)
-        if number == 1:
-            spread = [(first + end - tile) // 2]
-        else:
-            spread = [first + round(i * (end - first - tile) / (number - 1)) for i in range(number)]
-        starts += [min(max(start, 0), size - tile) for start in spread]
-    return sorted(set(starts))
 
 
 def grow(mask: np.ndarray, voxels: Sequence[int]) -> np.ndarray:

@@ -8,41 +8,35 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
 
-from drmc.errors import DRMCError, InputError
-from drmc.imaging.body import LEAST_BODY_SUV, body_mask, body_tiles, tile_region
+from drmc.errors import InputError
+from drmc.imaging.body import LEAST_BODY_SUV, body_mask, tile_region
 from drmc.imaging.resampling import resample_from_grid, resample_to_grid
-from drmc.inference.device import batch_for_memory, choose_device, choose_precision, on_physical_cores
+from drmc.inference.device import choose_device, choose_precision
+from drmc.inference.placement import place_tiles
+from drmc.inference.tile_run import TileRun
 from drmc.inference.tiles import (
-    OVERLAP,
     Blend,
     TileLayout,
     add_hot_voxels,
     halo_width,
+    overlap_width,
     physical_points,
-    tile_at,
 )
 from drmc.models.card import ModelEntry
 from drmc.models.registry import find_model
 from drmc.models.weights import load_network
-from drmc.networks.protocol import INPUT_SCALE, ResidualNetwork
+from drmc.networks.protocol import ResidualNetwork
 from drmc.runtime.control import Cancel, Progress, Stopwatch, raise_if_canceled
 from drmc.runtime.hardware import device_name
-from drmc.runtime.precision import float32_products
 
 if TYPE_CHECKING:
     from drmc.imaging.geometry import Geometry
-
-
-_OUT_OF_MEMORY_WORDS = ("out of memory", "can't allocate memory", "not enough memory", "ALLOC_FAILED")
-_OutOfMemoryError = getattr(torch, "OutOfMemoryError", torch.cuda.OutOfMemoryError)
 
 
 @dataclass(frozen=True)
@@ -82,7 +76,8 @@ class Denoiser:
         device: "auto" (CUDA, else Apple's MPS, else CPU), "cpu", "cuda", "cuda:1", ..., "mps".
         precision: "auto" (bf16 where CUDA computes in it; fp32 on every processor, so that figures do not
             depend on which one), "fp32" or "bf16".
-        tile_batch: tiles computed at once; None: one on CPU and MPS, on CUDA as free memory allows.
+        tile_batch: tiles computed at once; None: as cores (CPU) and free memory (CPU, CUDA) allow, one on
+            MPS.
 
     Attributes:
         device_name, precision: as chosen.   notices: what the user should know about the choice.
@@ -174,8 +169,7 @@ class Denoiser:
                 f"no body found (nothing above SUV {LEAST_BODY_SUV:g}): the scan is returned unchanged"
             )
 
-        run = _Run(self, notices)
-        with run, on_physical_cores(), cancelled_between_layers(self._network, cancel):
+        with self._run(notices) as run:
             blended, gates = self._compute(run, image, starts, clock, progress, cancel)
         del image
         with clock("blend"):
@@ -206,17 +200,26 @@ class Denoiser:
 
         Placed by what is used of them: every voxel of the body is in the inner part of a tile.
         """
-        body = body_mask(image, tuple(reversed(grid.spacing)))
-        if grid != geometry:
-            add_hot_voxels(body, grid, suv_zyx, geometry)
+        body = body_on_grid(image, grid, suv_zyx, geometry)
         halo = halo_width(self.tile)
-        starts = body_tiles(body, self.tile - 2 * halo, OVERLAP) - halo
+        starts = place_tiles(body, self.tile - 2 * halo, overlap_width(self.tile)) - halo
         regions = [tile_region(start, self.tile, body.shape) for start in starts.tolist()]
         return starts, np.array([body[region].mean() for region in regions], dtype=np.float32)
 
+    def _run(self, notices: list[str]) -> TileRun:
+        return TileRun(
+            self._network,
+            self.tile,
+            self._device,
+            self.precision,
+            self._wanted_precision,
+            self._tile_batch,
+            notices,
+        )
+
     def _compute(
         self,
-        run: _Run,
+        run: TileRun,
         image: np.ndarray,
         starts: np.ndarray,
         clock: Stopwatch,
@@ -226,101 +229,33 @@ class Denoiser:
         """The network over all tiles: their blended residual, and the gates (L, M) of each."""
         blended = Blend(image.shape, self.tile)
         gates: list[np.ndarray] = []
-        done, began = 0, time.perf_counter()
-        while done < len(starts):
-            raise_if_canceled(cancel)
-            batch = starts[done : done + run.batch]
-            tiles = np.stack([tile_at(image, start, self.tile) for start in batch])
-            with clock("network"):
-                output = run.evaluate(tiles)
-            if output is None:
-                continue
-            with clock("blend"):
-                for start, residual in zip(batch, output[0], strict=True):
-                    blended.add(start, residual)
-            gates.extend(output[1])
-            done += len(batch)
-            if progress is not None:
-                left = (time.perf_counter() - began) / done * (len(starts) - done)
-                progress(done, len(starts), left)
+        began = time.perf_counter()
+        outputs = run.outputs(image, starts, cancel)
+        with closing(outputs):
+            while len(gates) < len(starts):
+                with clock("network"):
+                    output = next(outputs)
+                with clock("blend"):
+                    for start, residual in zip(output.starts, output.residual, strict=True):
+                        blended.add(start, residual)
+                gates.extend(output.gates)
+                if progress is not None:
+                    done = len(gates)
+                    left = (time.perf_counter() - began) / done * (len(starts) - done)
+                    progress(done, len(starts), left)
         return blended, gates
 
 
-class _Run:
-    """The network over one scan's tiles; short of memory it takes a smaller batch, then the CPU."""
+def body_on_grid(image: np.ndarray, grid: Geometry, suv_zyx: np.ndarray, geometry: Geometry) -> np.ndarray:
+    """The body that tiles must cover: a mask on the network's grid, with the scan's own hot voxels.
 
-    def __init__(self, denoiser: Denoiser, notices: list[str]):
-        self._denoiser = denoiser
-        self._network = denoiser._network
-        self._notices = notices
-        self.device = denoiser._device
-        self.precision = denoiser.precision
-        self.batch = denoiser._tile_batch or batch_for_memory(
-            self._network, denoiser.tile, self.device, self.precision
-        )
-
-    def __enter__(self) -> _Run:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        # The next scan starts on the chosen device again.
-        if self.device != self._denoiser._device:
-            self._network.to(self._denoiser._device)
-
-    def evaluate(self, tiles_BDHW: np.ndarray) -> tuple[np.ndarray, np.ndarray] | None:
-        """Residual [SUV] (B, D, H, W) and gates (B, L, M) of tiles in SUV; None: try again, smaller."""
-        try:
-            return self._forward(tiles_BDHW)
-        except _OutOfMemoryError:
-            pass
-        except RuntimeError as error:
-            # MPS, cuBLAS and the CPU's allocator say it in words only.
-            if not any(words in str(error) for words in _OUT_OF_MEMORY_WORDS):
-                raise
-        self._reduce_memory(len(tiles_BDHW))
-        return None
-
-    def _forward(self, tiles_BDHW: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        dtype = torch.bfloat16 if self.precision == "bf16" else None
-        with torch.inference_mode(), float32_products(self.device, deterministic=True):
-            x_BCDHW = torch.from_numpy(tiles_BDHW[:, None] / np.float32(INPUT_SCALE)).to(self.device)
-            residual_BCDHW, gates_BLM = self._network(x_BCDHW, compute_dtype=dtype)
-            residual = residual_BCDHW[:, 0].float().cpu().numpy() * np.float32(INPUT_SCALE)
-            return residual, gates_BLM.float().cpu().numpy()
-
-    def _reduce_memory(self, tried: int) -> None:
-        if self.device.type == "cuda":
-            torch.cuda.empty_cache()
-        if tried > 1:
-            self.batch = tried // 2
-            self._notices.append(
-                f"memory of {self.device} was short: {self.batch} tile(s) at a time from there on"
-            )
-        elif self.device.type != "cpu":
-            name = device_name(self.device)
-            self.device, self.batch = torch.device("cpu"), 1
-            self._network.to(self.device)
-            self.precision = choose_precision(self._denoiser._wanted_precision, self.device, [])
-            self._notices.append(
-                f"memory of {name} was too small for one tile: continued on the CPU ({self.precision})"
-            )
-        else:
-            raise DRMCError(
-                f"out of memory for one tile of {self._denoiser.tile} voxels: close other programs"
-            )
-
-
-@contextmanager
-def cancelled_between_layers(network: torch.nn.Module, cancel: Cancel | None) -> Iterator[None]:
-    """Asks `cancel` also before each submodule of the network: a tile can take several seconds on a CPU."""
-    if cancel is None:
-        yield
-        return
-    hooks = [
-        module.register_forward_pre_hook(lambda *_: raise_if_canceled(cancel)) for module in network.modules()
-    ]
-    try:
-        yield
-    finally:
-        for hook in hooks:
-            hook.remove()
+    Args:
+        image: SUV (z, y, x) on the network's grid.
+        grid: that grid.
+        suv_zyx: SUV (z, y, x) of the scan.
+        geometry: its place in space.
+    """
+    body = body_mask(image, tuple(reversed(grid.spacing)))
+    if grid != geometry:
+        add_hot_voxels(body, grid, suv_zyx, geometry)
+    return body

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Iterator
-from contextlib import contextmanager
-
 import torch
 
 from drmc.errors import InputError
 from drmc.networks.protocol import ResidualNetwork
-from drmc.runtime.hardware import physical_cores
+from drmc.runtime.hardware import free_memory_bytes
+from drmc.runtime.threads import allowed_cores
 
 
 def choose_device(wanted: str) -> torch.device:
@@ -61,26 +58,17 @@ def computes_in_bf16(device: torch.device) -> bool:
     )
 
 
-def batch_for_memory(network: ResidualNetwork, tile: int, device: torch.device, precision: str) -> int:
-    """Tiles at once: 1 on CPU and MPS, so that cancel stays quick; on CUDA 1 to 4 by its free memory.
+def tiles_at_once(network: ResidualNetwork, tile: int, device: torch.device, precision: str) -> int:
+    """Tiles to compute at once: one for each core of a CPU, on CUDA 1 to 4, as free memory allows; 1 on MPS.
 
     A tile is taken to need 16 times the memory of its features (the fused form measured on a CPU: 8), and
-    half of what is free is used. Few at once: an expert is skipped only where all tiles of a batch close it.
+    half of what is free is used. Few at once on CUDA: an expert is skipped only where all tiles of a batch
+    close it.
     """
-    if device.type != "cuda":
-        return 1
-    free, _ = torch.cuda.mem_get_info(device)
     per_tile = 16 * tile**3 * network.config.features_per_voxel * (2 if precision == "bf16" else 4)
-    return int(min(4, max(1, free // 2 // per_tile)))
-
-
-@contextmanager
-def on_physical_cores() -> Iterator[None]:
-    """Lets torch use as many threads as there are physical cores; OMP_NUM_THREADS, where set, holds."""
-    before = torch.get_num_threads()
-    if "OMP_NUM_THREADS" not in os.environ:
-        torch.set_num_threads(physical_cores())
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
+    if device.type == "cpu":
+        most, free = allowed_cores(), free_memory_bytes()
+        return most if free is None else int(min(most, max(1, free // 2 // per_tile)))
+    if device.type == "cuda":
+        return int(min(4, max(1, torch.cuda.mem_get_info(device)[0] // 2 // per_tile)))
+    return 1

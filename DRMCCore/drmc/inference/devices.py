@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib.util
 import sys
-from pathlib import Path
 from typing import Any
 
 from drmc.errors import InputError
@@ -36,7 +35,9 @@ def list_devices() -> dict[str, Any]:
     cores, memory = hardware.physical_cores(), hardware.memory_bytes()
     processor = torch.device("cpu")
     devices.append(
-        _device(processor, hardware.processor_name(), free=_free_bytes(memory), total=memory, cores=cores)
+        _device(
+            processor, hardware.processor_name(), free=hardware.free_memory_bytes(), total=memory, cores=cores
+        )
     )
     auto = str(choose_device("auto"))
     built = torch.version.cuda or torch.version.hip
@@ -64,15 +65,3 @@ def _device(
         "total_bytes": total,
         "bf16": computes_in_bf16(device),
     }
-
-
-def _free_bytes(total: int | None) -> int | None:
-    """Main memory that a new program can have, None where it cannot be asked."""
-    table = Path("/proc/meminfo")
-    if not table.is_file():
-        return None
-    for line in table.read_text(encoding="ascii", errors="replace").splitlines():
-        if line.startswith("MemAvailable:"):
-            free = 1024 * int(line.split()[1])
-            return free if total is None else min(free, total)
-    return None

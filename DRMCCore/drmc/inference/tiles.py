@@ -15,9 +15,11 @@ if TYPE_CHECKING:
     from drmc.segments.segment import Segment
 
 
-HALO = 4
+HALO = 2
+"""Voxels at each face of a tile of 64 that are not used: there the network sees its zero padding."""
 
-OVERLAP = 1 / 7
+OVERLAP = 4
+"""Least overlap, in voxels, of the used parts of neighboring tiles of 64."""
 
 
 @dataclass(frozen=True)
@@ -79,7 +81,12 @@ class Blend:
 
 def halo_width(tile: int) -> int:
     """Voxels at each face of a tile that are not used; fewer in small tiles."""
-    return min(HALO, tile // 8)
+    return min(HALO, tile // 16)
+
+
+def overlap_width(tile: int) -> int:
+    """Least overlap [voxels] of the used parts of neighboring tiles; less in small tiles."""
+    return min(OVERLAP, tile // 8)
 
 
 def tile_at(image: np.ndarray, start: np.ndarray, tile: int) -> np.ndarray:

@@ -17,8 +17,8 @@ from torch.autograd.function import once_differentiable
 from torch.nn.grad import conv3d_weight
 
 Space = tuple[int, int, int]  # D, H, W
-CACHE_VALUES = 2**19  # intermediate values of a chunk of voxels in an FFN bank on a CPU, measured
-SLAB_VALUES = 2**21  # the same for a slab of planes in an attention bank
+CACHE_VALUES = 2**19  # intermediate values of a chunk of voxels in a bank on a CPU, measured
+SLAB_VALUES = 2**21  # the same for a slab of planes in the head and the tail
 SMALL_IMAGE = 20480  # C * D * H of a single image up to which PyTorch does not use oneDNN
 
 
@@ -141,11 +141,28 @@ def convolve_in_slabs(x_BNC: Tensor, layer: nn.Conv3d, space: Space) -> Tensor:
     """The same as `convolve`; on a CPU without gradients in slabs of planes to save memory."""
     if torch.is_grad_enabled() or x_BNC.device.type != "cpu":
         return convolve(x_BNC, layer.weight, space, bias=layer.bias)
+    if layer.out_channels == 1:
+        return torch.stack([_convolve_to_one_channel(x_NC, layer, space) for x_NC in x_BNC])
     result_BNC = x_BNC.new_empty(*x_BNC.shape[:2], layer.out_channels)
     for b, slab, wider, inside, planes in _slabs(x_BNC, space, max(layer.in_channels, layer.out_channels)):
         part_1NC = convolve(x_BNC[b : b + 1, wider], layer.weight, (planes, *space[1:]), bias=layer.bias)
         result_BNC[b, slab] = part_1NC[0, inside]
     return result_BNC
+
+
+def _convolve_to_one_channel(x_NC: Tensor, layer: nn.Conv3d, space: Space) -> Tensor:
+    """The same for one tile: a product gives what each voxel adds to its 27 neighbors, shifts add it.
+
+    The convolution of oneDNN takes six times as long, because it computes sixteen channels.
+    """
+    (D, H, W), weight_TC = space, layer.weight[0].flatten(1).T
+    sum_DHW, step = x_NC.new_zeros(D + 2, H + 2, W + 2), max(1, CACHE_VALUES // (27 * H * W))
+    for z in range(0, D, step):
+        terms_TDHW = (weight_TC @ x_NC[z * H * W : (z + step) * H * W].T).view(27, -1, H, W)
+        for term_DHW, (i, j, k) in zip(terms_TDHW, product((2, 1, 0), repeat=3), strict=True):
+            sum_DHW[z + i : z + i + len(term_DHW), j : j + H, k : k + W] += term_DHW
+    result_N1 = sum_DHW[1:-1, 1:-1, 1:-1].reshape(-1, 1)
+    return result_N1 if layer.bias is None else result_N1 + layer.bias
 
 
 class FactoredConvolution(torch.autograd.Function):
@@ -234,17 +251,31 @@ def _kernel_gradient(x_NC: Tensor, grad_NC: Tensor, space: Space) -> Tensor:
 def _add_factored(
     total_BNC: Tensor, x_BNC: Tensor, map_BKC: Tensor, depthwise_K1333: Tensor, out_BCK: Tensor, space: Space
 ) -> None:
-    """Adds out depthwise(map x) to total, in slabs of planes to save memory.
+    """Adds out depthwise(map x) to total; on a CPU in slabs of planes that stay in cache.
 
-    Where slabs would be thin, expert by expert.
+    Where slabs would be thin, expert by expert. The planes that two slabs share are mapped once.
     """
-    K, C, on_cpu = len(depthwise_K1333), x_BNC.shape[2], x_BNC.device.type == "cpu"
-    width = C if on_cpu and 8 * space[1] * space[2] * K > SLAB_VALUES else K
-    for k in (slice(first, first + width) for first in range(0, K, width)):
-        for b, slab, wider, inside, planes in _slabs(x_BNC, space, width):
-            v_1NK = (x_BNC[b, wider] @ map_BKC[b, k].T)[None]
-            v_1NK = convolve(v_1NK, depthwise_K1333[k], (planes, *space[1:]), groups=width)
-            total_BNC[b, slab].addmm_(v_1NK[0, inside], out_BCK[b, :, k].T)
+    (D, H, W), K, C = space, len(depthwise_K1333), x_BNC.shape[2]
+    plane, step, width = H * W, D, K
+    if x_BNC.device.type == "cpu":
+        width = C if 2 * plane * K > CACHE_VALUES else K
+        step = max(2, -(-D // max(1, D * plane * width // CACHE_VALUES)))
+    v_PNK = x_BNC.new_empty(step + 2, plane, width)  # map x on planes z - 1 ... z + step
+    for b, k in ((b, slice(k, k + width)) for b in range(len(x_BNC)) for k in range(0, K, width)):
+        x_DNC, total_DNC = x_BNC[b].view(D, plane, C), total_BNC[b].view(D, plane, C)
+        for z in range(0, D, step):
+            first, end, last = z + 1 if z else 0, min(D, z + step), min(D, z + step + 1)
+            if z:
+                v_PNK[:2] = v_PNK[step:]
+            else:
+                v_PNK[0] = 0
+            new_PNK = v_PNK[first - z + 1 : last - z + 1]
+            torch.mm(x_DNC[first:last].flatten(0, 1), map_BKC[b, k].T, out=new_PNK.flatten(0, 1))
+            v_PNK[last - z + 1 :] = 0
+            v_1KDHW = v_PNK[: end - z + 2].view(1, -1, H, W, width).permute(0, 4, 1, 2, 3)
+            w_1KDHW = F.conv3d(v_1KDHW, depthwise_K1333[k], padding=(0, 1, 1), groups=width)
+            w_NK = w_1KDHW.permute(0, 2, 3, 4, 1).reshape(-1, width)
+            total_DNC[z:end].flatten(0, 1).addmm_(w_NK, out_BCK[b, :, k].T)
 
 
 def _slabs(x_BNC: Tensor, space: Space, width: int) -> Iterator[tuple[int, slice, slice, slice, int]]:
@@ -262,8 +293,8 @@ def _slabs(x_BNC: Tensor, space: Space, width: int) -> Iterator[tuple[int, slice
 
 def _chunks(x_BNC: Tensor, width: int) -> list[tuple[int, slice]]:
     """All (tile, voxels) in order, on a CPU so few that `width` values for each voxel stay in its cache."""
-    size = max(1, (CACHE_VALUES if x_BNC.device.type == "cpu" else 2**27) // width)
-    return [(b, slice(n, n + size)) for b in range(len(x_BNC)) for n in range(0, x_BNC.shape[1], size)]
+    N, size = x_BNC.shape[1], max(1, (CACHE_VALUES if x_BNC.device.type == "cpu" else 2**27) // width)
+    return [(b, slice(n, min(N, n + size))) for b in range(len(x_BNC)) for n in range(0, N, size)]
 
 
 class ChunkedFFN(torch.autograd.Function):
@@ -282,9 +313,12 @@ class ChunkedFFN(torch.autograd.Function):
         """Adds the FFN's output to total, in place."""
         ctx.save_for_backward(x_BNC, weight1_KC, bias1_K, weight2_BKC)
         ctx.mark_dirty(total_BNC)
-        for b, n in _chunks(x_BNC, len(bias1_K)):
-            hidden_nK = F.gelu(torch.addmm(bias1_K, x_BNC[b, n], weight1_KC.T))
-            total_BNC[b, n].add_(bias2_BC[b]).addmm_(hidden_nK, weight2_BKC[b])
+        chunks = _chunks(x_BNC, len(bias1_K))
+        buffer_nK = x_BNC.new_empty(chunks[0][1].stop, len(bias1_K))  # new memory would be slower on a CPU
+        for b, n in chunks:
+            x_nC = x_BNC[b, n]
+            hidden_nK = torch.addmm(bias1_K, x_nC, weight1_KC.T, out=buffer_nK[: len(x_nC)])
+            total_BNC[b, n].add_(bias2_BC[b]).addmm_(torch.ops.aten.gelu_(hidden_nK), weight2_BKC[b])
         return total_BNC
 
     @staticmethod

@@ -67,6 +67,18 @@ def memory_bytes() -> int | None:
     return total
 
 
+def free_memory_bytes() -> int | None:
+    """Main memory that a new program can have, within a container's limit; None where it is unknown."""
+    total, table = memory_bytes(), Path("/proc/meminfo")
+    if not table.is_file():
+        return None
+    for line in table.read_text(encoding="ascii", errors="replace").splitlines():
+        if line.startswith("MemAvailable:"):
+            free = 1024 * int(line.split()[1])
+            return free if total is None else min(free, total)
+    return None
+
+
 def physical_cores() -> int:
     """Physical cores that this process may use, by affinity, hyper-threads and a container's quota."""
     cores = os.cpu_count() or 1

@@ -5,7 +5,12 @@ from __future__ import annotations
 import copy
 import dataclasses
 import json
+import os
 import re
+import signal
+import subprocess
+import sys
+import time
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -13,10 +18,25 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from drmc.benchmark import against_oracle, measure, tables, targets, whole_scan, workload
+from drmc.benchmark import (
+    against_oracle,
+    busy,
+    measure,
+    parallel,
+    rivals,
+    suite,
+    tables,
+    targets,
+    whole_scan,
+    workload,
+)
+from drmc.benchmark.rivals import Rival
 from drmc.benchmark.workload import Workload, prepare
 from drmc.cli import main as cli
+from drmc.denoising.request import DenoiseRequest
 from drmc.errors import DRMCError
+from drmc.imaging.files import write_image
+from drmc.imaging.resampling import GRID_MM
 from drmc.inference.denoiser import Denoiser
 from drmc.models.weights import save_model
 from drmc.networks.drmc import DRMC, NetworkConfig
@@ -24,7 +44,22 @@ from support.engine.denoising_cases import tiny_network, tree, write_case
 
 TINY = NetworkConfig(channels=8, blocks=2, experts=3, heads=2, hidden=4)
 TILE = Workload("tile", "product", TINY, 10, "fp32", "cpu", 3)
+ORACLE = dataclasses.replace(TILE, side="oracle")
 STEP = dataclasses.replace(TILE, kind="training", open_gates=None)
+
+
+def _load_stand_in(graph: bytes, x_BCDHW: np.ndarray, threads: int):
+    """A library that looks its result up: the row's own network is not in what it gets."""
+    residual = np.frombuffer(graph, np.float32).reshape(x_BCDHW.shape)
+    return lambda: residual.copy()
+
+
+def _stand_in_graph(oracle: Workload) -> bytes:
+    return prepare(oracle)[1]()[0].numpy().tobytes()
+
+
+STAND_IN = Rival("Stand-in", ("numpy",), _load_stand_in)
+ABSENT = Rival("Absent", ("numpy", "no_such_package_of_drmc"), _load_stand_in)
 
 
 @pytest.fixture(scope="module")
@@ -33,12 +68,17 @@ def measured(tmp_path_factory) -> tuple[dict[str, Any], Path]:
     folder = tmp_path_factory.mktemp("benchmark")
     save_model(folder / "tiny.pt", tiny_network(), 16)
     case = write_case(folder / "case")
-    arguments = ["tile", "training", "scan", case["low"], "scaling", "--model", folder / "tiny.pt"]
-    options = ["--device", "cpu", "--repeats", "1", "--note", "a note", "--json", "-o", folder / "out"]
+    arguments = ["tile", "training", "scan", case["low"], "scan", case["full"], "scaling", "parallel"]
+    options = ["--model", folder / "tiny.pt", "--device", "cpu", "--repeats", "1", "--note", "a note"]
+    options += ["--json", "-o", folder / "out"]
     with pytest.MonkeyPatch.context() as patch:
         printed: list[str] = []
         patch.setattr("builtins.print", lambda text="", **_: printed.append(text))
         patch.setitem(measure.MATRIX_EDGE, "cpu", 64)
+        patch.setattr(rivals, "RIVALS", (STAND_IN, ABSENT))
+        patch.setattr(rivals, "oracle_graph", _stand_in_graph)
+        patch.setattr(parallel, "physical_cores", lambda: 1)
+        patch.setattr(parallel, "allowed_cores", lambda: 2)
         # in this process: a fresh one for each, which has a test of its own, takes seconds to start
         patch.setattr(against_oracle, "peak_memory", lambda work: measure._peak_of_process((work, 1), None))
         assert cli.main(["benchmark", *map(str, arguments), *map(str, options)]) == 0
@@ -50,7 +90,7 @@ def measured(tmp_path_factory) -> tuple[dict[str, Any], Path]:
 
 def test_json_holds_the_contract(measured):
     result, output = measured
-    assert {"hardware", "tile", "training_step", "scan"} <= set(result)
+    assert {"hardware", "tile", "training_step", "scans", "scaling", "parallel"} <= set(result)
     assert {"processor", "physical_cores", "memory_bytes", "load_average"} <= set(result["hardware"])
     compared = {"precision", "seconds", "oracle_seconds", "ratio", "relative_error", "peak_memory_bytes"}
     assert result["tile"] and result["training_step"]
@@ -91,7 +131,8 @@ def test_every_open_gates_is_compared_and_within_the_tolerance(measured):
 
 
 def test_the_stages_of_a_scan_are_all_of_its_time(measured):
-    scan = measured[0]["scan"]
+    scan, other = measured[0]["scans"]
+    assert (scan["scan"], other["scan"]) == ("low", "full")
     stages = {stage: taken for stage, taken in scan["seconds"].items() if stage != "total"}
     assert {"read", "load_model", "denoise_network", "denoise_blend", "write", "report", "other"} <= set(
         stages
@@ -227,17 +268,214 @@ def test_the_synthetic_bodies_double_in_volume_and_in_tiles(tile):
     assert first["body_ml"] == pytest.approx(second["body_ml"] / 2) == pytest.approx(third["body_ml"] / 4)
 
 
+# ---- other libraries on the oracle's graph
+
+
+def _rival_rows(monkeypatch, *contestants: Rival, precisions=("fp32",)) -> list[dict[str, Any]]:
+    """The rows of the tile, all gates and one gate open, with these rivals."""
+    monkeypatch.setattr(rivals, "RIVALS", contestants)
+    monkeypatch.setattr(against_oracle, "peak_memory", lambda work: 1)
+    setting = against_oracle.Setting(TINY, 10, "cpu", precisions, 2, dict.fromkeys(precisions, 1.0))
+    return against_oracle.measure_tiles(setting, lambda text: None)
+
+
+def test_rivals_are_timed_in_the_rounds_of_engine_and_oracle(monkeypatch):
+    monkeypatch.setattr(rivals, "oracle_graph", _stand_in_graph)
+    timed = []
+
+    def alternate(runs, repeats, device):
+        timed.append(list(runs))
+        outputs = {name: run() for name, run in runs.items()}
+        assert isinstance(outputs["Stand-in"], np.ndarray)
+        seconds = {"oracle": 6.0, "fp32": 2.0, "Stand-in": 3.0}
+        return {name: measure.Timing(seconds[name], 2 * seconds[name] - 1) for name in runs}
+
+    monkeypatch.setattr(against_oracle, "alternate", alternate)
+    rows = _rival_rows(monkeypatch, STAND_IN, ABSENT)
+    assert timed == [["oracle", "fp32", "Stand-in"]] * 2
+    for row in rows:
+        found, absent = row["rivals"]
+        assert (found["seconds"], found["cpu_seconds"]) == (3.0, 5.0)
+        assert (found["ratio"], found["cpu_ratio"]) == (1.5, 5 / 3)
+        assert found["version"] == np.__version__.partition("-")[0] and found["problem"] is None
+        assert 0 < found["relative_error"] < 1e-4
+        assert absent["version"] is None and absent["seconds"] is None and absent["cpu_ratio"] is None
+
+
+def test_a_rival_that_computes_something_else_or_fails_is_left_out(monkeypatch):
+    monkeypatch.setattr(rivals, "oracle_graph", _stand_in_graph)
+
+    def load_wrong(graph: bytes, x_BCDHW: np.ndarray, threads: int):
+        run = _load_stand_in(graph, x_BCDHW, threads)
+        return lambda: 1.01 * run()
+
+    def load_nothing(graph: bytes, x_BCDHW: np.ndarray, threads: int):
+        raise RuntimeError("no kernel\nand a long trace")
+
+    wrong, failing = Rival("Wrong", ("numpy",), load_wrong), Rival("Failing", ("numpy",), load_nothing)
+    for row in _rival_rows(monkeypatch, wrong, failing):
+        first, second = row["rivals"]
+        assert "1.0e-02" in first["problem"] and first["seconds"] is first["ratio"] is None
+        assert second["problem"] == "no kernel" and second["seconds"] is None
+
+
+def test_rivals_in_float32_stand_beside_the_engine_in_float32_only(monkeypatch):
+    monkeypatch.setattr(rivals, "oracle_graph", _stand_in_graph)
+    rows = _rival_rows(monkeypatch, STAND_IN, precisions=("fp32", "bf16"))
+    assert [(row["precision"], len(row["rivals"])) for row in rows] == [("fp32", 1), ("bf16", 0)] * 2
+
+
+@pytest.mark.parametrize("open_gates", [3, 1])
+@pytest.mark.parametrize("rival", rivals.RIVALS, ids=lambda rival: rival.name)
+def test_the_libraries_compute_the_oracle_s_residual_silently(rival, open_gates, monkeypatch, capfd):
+    for package in rival.packages:
+        pytest.importorskip(package)
+    monkeypatch.setattr(rivals, "RIVALS", (rival,))
+    work = dataclasses.replace(ORACLE, open_gates=open_gates)
+    expected = prepare(dataclasses.replace(work, precision="fp64"))[1]()[0]
+    (loaded,) = rivals.load_rivals(work, expected)
+    assert loaded.problem is None and loaded.version[0].isdigit()
+    assert 0 < loaded.relative_error < 1e-4
+    again = measure.relative_error(torch.from_numpy(loaded.run()), expected)
+    assert again == loaded.relative_error
+    assert capfd.readouterr() == ("", "")
+
+
+# ---- tiles side by side, and busy processes
+
+
+def _running(pid: int) -> bool:
+    """Whether a process computes; one that has ended and waits for its parent does not."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in "ZX"
+    except OSError:
+        return False
+
+
+needs_proc = pytest.mark.skipif(not Path("/proc/self/stat").is_file(), reason="looks into /proc")
+
+
+def _until(condition) -> bool:
+    end = time.monotonic() + 60
+    while not condition():
+        if time.monotonic() > end:
+            return False
+        time.sleep(0.05)
+    return True
+
+
+def test_tiles_at_once_give_the_same_bits(measured):
+    found = measured[0]["parallel"]
+    assert (found["tiles"], found["tile"], found["precision"]) == (16, 16, "fp32")
+    ways = [(row["at_once"], row["threads"], row["busy_processes"]) for row in found["rows"]]
+    one_load = [(1, 1), (2, 1), (4, 1), (8, 1), (1, 2)]
+    assert ways == [(*way, processes) for processes in (0, 2) for way in one_load]
+    assert all(row["same_bits"] for row in found["rows"] if row["threads"] == 1)
+    for row in found["rows"]:
+        assert row["seconds"] > 0 and row["cpu_seconds"] > 0
+        assert row["seconds_per_tile"] == pytest.approx(row["seconds"] / 16)
+
+
+def test_other_bits_stop_the_benchmark(monkeypatch):
+    forward = parallel.TileRun._forward
+
+    def disturbed(run, tiles_BDHW):
+        residual, gates = forward(run, tiles_BDHW)
+        return residual + np.float32(1e-6 * (run.at_once == 4)), gates
+
+    monkeypatch.setattr(parallel.TileRun, "_forward", disturbed)
+    monkeypatch.setattr(parallel, "allowed_cores", lambda: 1)
+    with pytest.raises(DRMCError, match="4 tiles at once gave another residual"):
+        parallel.measure_parallel(parallel.Body(TINY, 16, 4), lambda text: None)
+
+
+def test_tiles_that_memory_does_not_hold_at_once_stop_the_benchmark(monkeypatch):
+    forward, failed = parallel.TileRun._forward, []
+
+    def short(run, tiles_BDHW):
+        if run.at_once == 2 and not failed:
+            failed.append(True)
+            raise RuntimeError("DefaultCPUAllocator: can't allocate memory")
+        return forward(run, tiles_BDHW)
+
+    monkeypatch.setattr(parallel.TileRun, "_forward", short)
+    with pytest.raises(DRMCError, match="2 tiles at once: memory of cpu was short"):
+        parallel.measure_parallel(parallel.Body(TINY, 16, 4), lambda text: None)
+
+
+@needs_proc
+@pytest.mark.parametrize("error", [None, RuntimeError, KeyboardInterrupt])
+def test_busy_processes_are_gone_afterwards(error):
+    try:
+        with busy.busy_processes(2) as pids:
+            assert len(set(pids)) == 2 and all(map(_running, pids))
+            if error is not None:
+                raise error
+    except (RuntimeError, KeyboardInterrupt) as raised:
+        assert type(raised) is error
+    assert not any(map(_running, pids))
+
+
+@needs_proc
+def test_busy_processes_end_with_a_parent_that_is_killed():
+    code = (
+        "import time\nfrom drmc.benchmark.busy import busy_processes\n"
+        "if __name__ == '__main__':\n"
+        "    with busy_processes(1) as pids:\n"
+        "        print(*pids, flush=True)\n        time.sleep(600)\n"
+    )
+    with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True) as parent:
+        pids = [int(word) for word in parent.stdout.readline().split()]
+        assert pids and all(map(_running, pids))
+        os.kill(parent.pid, signal.SIGKILL)
+    assert _until(lambda: not any(map(_running, pids)))
+
+
+def test_old_threads_wait_as_openmp_does_by_itself(monkeypatch):
+    monkeypatch.setenv(parallel.WAIT_POLICY, "PASSIVE")
+    with parallel._spinning_threads():
+        assert parallel.WAIT_POLICY not in os.environ
+    assert os.environ[parallel.WAIT_POLICY] == "PASSIVE"
+
+
+def test_tiles_are_not_computed_side_by_side_on_a_gpu(monkeypatch):
+    monkeypatch.setattr(suite, "cpu_or_cuda", lambda device: ["cuda"])
+    with pytest.raises(DRMCError, match="use --device cpu"):
+        suite.measure(["parallel"])
+
+
+# ---- whole scans
+
+
+def test_computed_voxels_are_counted_against_the_body(measured):
+    for scan in measured[0]["scans"]:
+        computed = scan["tiles"]["count"] * 16**3
+        assert scan["computed_per_body_voxel"] == pytest.approx(computed / scan["body_voxels"])
+        assert scan["computed_per_body_voxel"] > 1 and scan["cpu_seconds"] > 0
+
+
+def test_the_voxels_of_the_body_are_its_volume(tmp_path):
+    suv_zyx, geometry, body_ml = whole_scan.synthetic_body(64, 2)
+    write_image(tmp_path / "body.nii.gz", suv_zyx, geometry)
+    (tmp_path / "body.json").write_text('{"Units": "SUV"}')
+    request = DenoiseRequest(input=tmp_path / "body.nii.gz", output=tmp_path / "out")
+    found_ml = whole_scan._body_voxels(request) * GRID_MM**3 / 1000
+    # A cylinder of 36 mm from end to end of the image; the mask is larger, by at most 8 mm.
+    assert 1 <= found_ml / body_ml < ((36 + 8) / 36) ** 2
+
+
 # ---- what is asked
 
 
 def _result(**parts: Any) -> dict[str, Any]:
-    settings = {"device": "cpu", "network": NetworkConfig().to_dict()}
-    return {"settings": settings, "tile": [], "training_step": [], "scan": None, "scaling": None, **parts}
+    settings = {"device": "cpu", "model": None, "network": NetworkConfig().to_dict()}
+    empty = {"tile": [], "training_step": [], "scans": [], "scaling": None, "parallel": None}
+    return {"settings": settings, **empty, **parts}
 
 
 def _tile_row(**fields: Any) -> dict[str, Any]:
     row = {"precision": "fp32", "open_gates": 3, "experts": 3, "tile": 64, "ratio": 6.5, "memory_ratio": 0.4}
-    return row | fields
+    return row | {"rivals": []} | fields
 
 
 def test_verdicts_say_what_is_reached():
@@ -254,9 +492,36 @@ def test_verdicts_say_what_is_reached():
     assert reached["seconds for twice the body"] == (2.1, False)
 
 
+def test_rivals_are_compared_by_cpu_seconds_on_any_network():
+    rival = {"name": "OpenVINO", "ratio": 0.5, "cpu_ratio": 1.2}
+    absent = {"name": "ONNX Runtime", "ratio": None, "cpu_ratio": None}
+    row = _tile_row(ratio=None, memory_ratio=None, rivals=[rival, absent])
+    (found,) = targets.verdicts(_result(tile=[row]))
+    assert found["what"] == "tile, fp32, 3 of 3 gates open: faster than OpenVINO, CPU seconds"
+    assert (found["asked"], found["measured"], found["reached"]) == (1.0, 1.2, True)
+    settings = {"device": "cpu", "model": "small", "network": TINY.to_dict()}
+    slower = _tile_row(rivals=[{**rival, "cpu_ratio": 0.9}])
+    (found,) = targets.verdicts(_result(tile=[slower]) | {"settings": settings})
+    assert found["what"].startswith("tile of small, fp32") and not found["reached"]
+    assert targets.verdicts(_result(tile=[slower | {"tile": 32}]) | {"settings": settings}) == []
+
+
+def test_every_scan_is_judged_by_itself():
+    def scan(name: str, seconds: float, memory: float) -> dict[str, Any]:
+        stage = {"largest_other_stage": "denoise_mask", "largest_other_share": 0.1}
+        taken = {"seconds": {"total": seconds}, "peak_memory_bytes": memory}
+        return {"scan": name, "device": "cpu", **taken, **stage}
+
+    found = targets.verdicts(_result(scans=[scan("ge", 25.0, 1.6e9), scan("c3", 26.0, 1.5e9)]))
+    reached = {one["what"]: one["reached"] for one in found}
+    assert reached["scan ge: end to end"] and not reached["scan ge: peak memory"]
+    assert not reached["scan c3: end to end"] and reached["scan c3: peak memory"]
+    assert reached["scan c3: largest stage but the network (mask)"]
+
+
 def test_other_networks_and_tiles_are_not_judged_by_the_ratios_asked_of_the_paper_s():
     assert targets.verdicts(_result(tile=[_tile_row(tile=32)])) == []
-    other = {"device": "cpu", "network": TINY.to_dict()}
+    other = {"device": "cpu", "model": "tiny", "network": TINY.to_dict()}
     assert targets.verdicts(_result(tile=[_tile_row()]) | {"settings": other}) == []
 
 
@@ -271,11 +536,43 @@ def test_the_page_is_made_of_the_figures(measured):
     assert f"{row['relative_error']:.1e}" in page and "a note" in page
     assert result["hardware"]["processor"] in page and "2 of 2" in page and "1 of 2" in page
     tables_of_page = re.findall(r"(?:^\|.*\n)+", page, re.M)
-    assert len(tables_of_page) == 5  # one of each part, and what was asked
+    assert len(tables_of_page) == 7  # one of each part and scan, and what was asked
     for table in tables_of_page:
         assert len({line.count("|") for line in table.splitlines()}) == 1
     text = tables.terminal(result)
-    assert "One tile of 16^3" in text and "Scan low" in text and "seconds for twice the body" in text
+    for part in ("One tile of 16^3", "Scan low", "Scan full", "side by side", "seconds for twice the body"):
+        assert part in text
+
+
+def test_the_page_begins_with_what_was_asked_and_ends_with_the_profiles(measured):
+    result = measured[0]
+    page = tables.page([result, result])
+    headings = re.findall(r"^### (.*)", page, re.M)
+    assert headings[0] == "Asked and reached" and headings[-1] == "Where the time goes"
+    assert len(headings) == 2 + 2 * 6  # of each result a table of each part and scan
+    assert page.startswith(tables.PREAMBLE) and page.count("Network of tiny") == 2
+    profiles = page[page.index("### Where the time goes") :]
+    assert profiles.count("GFLOP/s") == 2 * len(result["tile"])
+
+
+def test_rivals_are_rows_of_the_table_and_those_not_installed_one_remark(measured):
+    result = copy.deepcopy(measured[0])
+    page, rival = tables.page([result]), result["tile"][0]["rivals"][0]
+    row = next(line for line in page.splitlines() if line.startswith("| Stand-in"))
+    name, opened, _, _, ratio, cpu_ratio, error, _ = (cell.strip() for cell in row.strip("|").split("|"))
+    assert name == f"Stand-in {rival['version']}, fp32" and opened == "2 of 2"
+    assert ratio == f"{rival['ratio']:.1f} x" and cpu_ratio == f"{rival['cpu_ratio']:.1f} x"
+    assert error == f"{rival['relative_error']:.1e}"
+    assert page.count("Not installed: Absent; pip install drmc[benchmark].") == 1
+    for one in result["tile"]:
+        one["rivals"][0]["problem"] = "no kernel"
+    page = tables.page([result])
+    assert "| Stand-in" not in page and page.count("is left out: no kernel.") == 1
+
+
+def test_the_page_of_the_documentation_has_this_preamble():
+    page = (Path(__file__).parents[3] / "docs" / "benchmarks.md").read_text()
+    assert page.startswith(tables.PREAMBLE + "\n## ")
 
 
 def test_a_disturbed_machine_is_told(measured):
@@ -321,7 +618,8 @@ def test_a_page_without_bf16_says_why(computes, measured):
     [
         (["frobnicate"], "'frobnicate'"),
         (["scan"], "PET_FOLDER"),
-        (["scan", "a", "scan", "b"], "PET_FOLDER"),
+        (["scan", "a", "scan"], "PET_FOLDER"),
+        (["scan", "nowhere.nii.gz", "b"], "'b'"),
         (["scan", "nowhere.nii.gz"], "nowhere.nii.gz"),
         (["--repeats", "0"], "--repeats 0"),
         (["--model", "nowhere.pt"], "nowhere.pt"),

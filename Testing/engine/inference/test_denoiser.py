@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from types import SimpleNamespace
 
 import numpy as np
@@ -10,10 +11,11 @@ import torch
 from drmc.errors import CanceledError, DRMCError, InputError
 from drmc.imaging.geometry import Geometry
 from drmc.inference import device as device_module
-from drmc.inference.denoiser import Denoiser, _OutOfMemoryError
-from drmc.inference.tiles import tile_at
+from drmc.inference.denoiser import Denoiser
+from drmc.inference.tile_run import TileRun, _OutOfMemoryError
+from drmc.inference.tiles import halo_width, tile_at
 from drmc.networks.drmc import DRMC, NetworkConfig
-from drmc.runtime.hardware import physical_cores
+from drmc.runtime import threads
 from drmc.segments.segment import Segment
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -27,7 +29,7 @@ class Double(torch.nn.Module):
 
     def __init__(self, residual):
         super().__init__()
-        self.config = SimpleNamespace(gates_shape=(2, 1))
+        self.config = SimpleNamespace(gates_shape=(2, 1), features_per_voxel=1)
         self.residual = residual
         self.batches: list[int] = []
         self.dtypes: set = set()
@@ -89,7 +91,8 @@ def test_a_network_that_adds_nothing_changes_no_bit(shape, spacing):
 @pytest.mark.parametrize("shape", [(70, 64, 81), (5, 30, 100)])
 def test_what_a_network_says_at_the_faces_of_a_tile_is_not_used(tile, shape):
     """There it sees its zero padding: at the scan's own faces too, where no other tile could cover it."""
-    halo = min(4, tile // 8)
+    halo = halo_width(tile)
+    assert halo > 0
 
     def only_at_faces(x_BCDHW):
         residual = torch.ones_like(x_BCDHW)
@@ -225,20 +228,83 @@ def test_the_last_digits_of_a_grid_change_no_bit():
 
 
 # ------------------------------------------------------------------------------------------------ running
-def test_the_batch_of_tiles_and_a_second_run_change_nothing():
+@pytest.fixture
+def in_batches(monkeypatch):
+    """Tiles are computed as on a GPU, several in one batch."""
+    monkeypatch.setattr(TileRun, "_in_threads", TileRun._in_batches)
+
+
+def small_network():
+    torch.manual_seed(2)
+    return DRMC(NetworkConfig(channels=8, blocks=1, experts=2, heads=2, hidden=4))
+
+
+@pytest.mark.parametrize("network", [small_network(), lambda x: torch.sin(9 * x)], ids=["drmc", "sine"])
+def test_the_number_of_tiles_at_once_and_a_second_run_change_no_bit_on_a_processor(network):
     suv = scan((45, 50, 40))
     geometry = Geometry(suv.shape, (2.2, 2.0, 1.5))
-    torch.manual_seed(2)
-    network = DRMC(NetworkConfig(channels=8, blocks=1, experts=2, heads=2, hidden=4))
-    runs = [denoise(network, suv, geometry, tile_batch=batch) for batch in (1, 1, 2, 5)]
-    assert runs[0].residual.tobytes() == runs[1].residual.tobytes()
-    assert runs[0].gates_TLM.tobytes() == runs[1].gates_TLM.tobytes()
-    scale = np.abs(runs[0].residual).max()
-    for other in runs[2:]:
-        np.testing.assert_allclose(other.residual, runs[0].residual, atol=1e-6 * scale)
-        np.testing.assert_allclose(other.gates_TLM, runs[0].gates_TLM, atol=1e-6)
-    singles = [denoise(lambda x: torch.sin(9 * x), suv, geometry, tile_batch=batch) for batch in (1, 4)]
-    assert singles[0].residual.tobytes() == singles[1].residual.tobytes()
+    first, *others = (denoise(network, suv, geometry, tile_batch=number) for number in (1, 1, 2, 3, 8))
+    for other in others:
+        assert other.residual.tobytes() == first.residual.tobytes()
+        assert other.gates_TLM.tobytes() == first.gates_TLM.tobytes()
+
+
+def test_the_batch_of_a_gpu_changes_a_result_by_rounding_only(in_batches):
+    suv = scan((45, 50, 40))
+    geometry = Geometry(suv.shape, (2.2, 2.0, 1.5))
+    one, *others = (denoise(small_network(), suv, geometry, tile_batch=batch) for batch in (1, 2, 5))
+    scale = np.abs(one.residual).max()
+    for other in others:
+        np.testing.assert_allclose(other.residual, one.residual, atol=1e-6 * scale)
+        np.testing.assert_allclose(other.gates_TLM, one.gates_TLM, atol=1e-6)
+
+
+class Together(Double):
+    """Waits up to 0.2 s until two threads are in a forward; short of memory with more than `room`."""
+
+    def __init__(self, room=99):
+        super().__init__(torch.zeros_like)
+        self.room, self.inside, self.most, self.threads = room, 0, 0, set()
+        self.changed = threading.Condition()
+
+    def forward(self, x_BCDHW, compute_dtype=None):
+        with self.changed:
+            self.inside += 1
+            self.most = max(self.most, self.inside)
+            self.threads.add(torch.get_num_threads())
+            self.changed.notify_all()
+            self.changed.wait_for(lambda: self.inside > 1, timeout=0.2)
+            try:
+                if self.inside > self.room:
+                    raise RuntimeError("DefaultCPUAllocator: can't allocate memory")
+                return super().forward(x_BCDHW, compute_dtype)
+            finally:
+                self.inside -= 1
+
+
+def test_a_processor_computes_tiles_side_by_side_in_one_thread_each():
+    suv, network = scan((45, 50, 40)), Together()
+    denoise(network, suv, Geometry(suv.shape), tile_batch=3)
+    assert network.most in (2, 3) and network.threads == {1} and set(network.batches) == {1}
+
+
+def test_cancel_is_asked_in_the_calling_thread_only():
+    suv, network, asked = scan((45, 50, 40)), Together(), set()
+    denoise(
+        network,
+        suv,
+        Geometry(suv.shape),
+        tile_batch=3,
+        cancel=lambda: asked.add(threading.get_ident()),
+    )
+    assert asked == {threading.get_ident()}
+
+
+def test_a_processor_short_of_memory_computes_fewer_tiles_side_by_side():
+    suv, network = scan((45, 50, 40)), Together(room=1)
+    result = denoise(network, suv, Geometry(suv.shape), tile_batch=4)
+    assert any("1 tile(s) at a time" in notice for notice in result.notices)
+    assert result.residual.tobytes() == denoise(torch.zeros_like, suv, Geometry(suv.shape)).residual.tobytes()
 
 
 def test_progress_counts_tiles_and_every_stage_is_timed():
@@ -292,7 +358,7 @@ class ShortOfMemory(Double):
 
 
 @pytest.mark.parametrize("error", [None, RuntimeError("DefaultCPUAllocator: can't allocate memory")])
-def test_short_of_memory_the_batch_is_halved_and_the_result_is_the_same(error):
+def test_short_of_memory_the_batch_is_halved_and_the_result_is_the_same(in_batches, error):
     suv, network = scan((45, 50, 40)), ShortOfMemory(2, error)
     geometry = Geometry(suv.shape, (2.0, 2.0, 2.0))
     result = denoise(network, suv, geometry, tile_batch=8)
@@ -353,18 +419,31 @@ def test_a_processor_computes_in_float32_unless_bf16_is_asked_for(monkeypatch, n
     assert graphics == ("bf16" if native else "fp32")
 
 
-def test_the_threads_of_torch_are_left_as_they_were(monkeypatch):
-    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
-    seen, before = [], torch.get_num_threads()
+def test_the_threads_of_torch_are_left_as_they_were():
+    before, suv = torch.get_num_threads(), scan((20, 20, 20))
+    torch.set_num_threads(3)
+    try:
+        denoise(torch.zeros_like, suv, Geometry(suv.shape))
+        assert torch.get_num_threads() == 3
+    finally:
+        torch.set_num_threads(before)
 
-    def residual(x):
-        seen.append(torch.get_num_threads())
-        return torch.zeros_like(x)
 
-    suv = scan((20, 20, 20))
-    denoise(residual, suv, Geometry(suv.shape))
-    assert set(seen) == {physical_cores()}
-    assert torch.get_num_threads() == before
+@pytest.mark.parametrize(("wanted", "cores"), [("3", 3), ("2,1", 2), ("", 7), ("many", 7)])
+def test_omp_num_threads_says_how_many_cores_are_used(monkeypatch, wanted, cores):
+    monkeypatch.setenv("OMP_NUM_THREADS", wanted)
+    monkeypatch.setattr(threads, "physical_cores", lambda: 7)
+    assert threads.allowed_cores() == cores
+
+
+def test_tiles_at_once_follow_cores_and_free_memory(monkeypatch):
+    network, cpu = small_network(), torch.device("cpu")
+    of_a_tile = 16 * 64**3 * 8 * 4
+    monkeypatch.setattr(device_module, "allowed_cores", lambda: 6)
+    for free, number in ((None, 6), (1 << 50, 6), (8 * of_a_tile, 4), (of_a_tile // 2, 1)):
+        monkeypatch.setattr(device_module, "free_memory_bytes", lambda free=free: free)
+        assert device_module.tiles_at_once(network, 64, cpu, "fp32") == number
+    assert device_module.tiles_at_once(network, 64, torch.device("mps"), "fp32") == 1
 
 
 @pytest.mark.parametrize("size", [1, 3, 16, 20])
@@ -385,7 +464,8 @@ def test_a_lesion_is_counted_in_the_tiles_whose_used_part_holds_it():
     geometry = Geometry((30, 44, 41), (2.63, 1.31, 3.07), (12.0, -30.0, 7.0), ROUGH)
     result = denoise(torch.zeros_like, scan(geometry.shape) + 1, geometry)
     layout = result.layout
-    assert len(layout.starts_zyx) == len(result.gates_TLM) > 10 and layout.edge == 12
+    assert len(layout.starts_zyx) == len(result.gates_TLM) > 10
+    assert layout.edge == 16 - 2 * halo_width(16)
     np.testing.assert_allclose(
         points(layout.grid, layout.starts_zyx + (layout.edge - 1) / 2), result.tile_centers_mm
     )
