@@ -13,6 +13,7 @@ from slicer.i18n import tr as _
 
 from DRMCDenoiseLib.keptresidual import keptOf, showStrength, strengthOf
 
+_LEAST_STEP = 0.01  # of the slider
 DELAY_MILLISECONDS = 300  # from the last move of the slider to the numbers
 
 
@@ -58,7 +59,9 @@ class StrengthSection(Section):
         kept = keptOf(output)
         own = None if kept is None else strengthOf(output)
         isNew, self._followed = output is not self._followed, output
-        if own is not None and own != self.parameters.strength and self.panel.job is None:
+        # A slider that has fewer digits than a script's strength does not change the volume.
+        isOther = own is not None and abs(own - self.parameters.strength) > _LEAST_STEP / 2
+        if isOther and self.panel.job is None:
             if isNew:
                 self.parameters.strength = own  # which comes back here
                 return
@@ -155,7 +158,7 @@ class StrengthSection(Section):
         if output is None or keptOf(output) is None:
             return _("For the next run.") if strength != FULL else ""
         text = _("'{name}' is at strength {strength}.").format(
-            name=output.GetName(), strength=strength_text(strength)
+            name=output.GetName(), strength=strength_text(strengthOf(output))
         )
         if self._job is not None or self._numbersTimer.active:
             return text + " " + _("Table, comparison and report follow...")

@@ -185,6 +185,12 @@ def test_a_chosen_volume_brings_its_own_strength(panel, qtSlicer, scan):
     parameters.outputVolume = first
     assert panel.ui.strengthSlider.value == parameters.strength == 1.0
     assert voxels(qtSlicer, first).tobytes() == bits
+    panel.logic.changeStrength(second, 1 / 3)  # by a script, with more digits than the slider has
+    bits = voxels(qtSlicer, second).tobytes()
+    parameters.outputVolume = second
+    assert panel.ui.strengthSlider.value == pytest.approx(1 / 3, abs=0.005)
+    assert voxels(qtSlicer, second).tobytes() == bits and "0.333333" in panel.ui.strengthLabel.text
+    parameters.outputVolume = first
     first.SetName("Mine")
     panel.ui.strengthSlider.setValue(0.5)
     assert first.GetName() == "Mine"
