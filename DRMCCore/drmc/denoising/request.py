@@ -123,10 +123,10 @@ def check_request(request: DenoiseRequest, *, batch: bool = False) -> None:
         raise InputError(f"format {request.format}: not a known form: choose from {', '.join(FORMATS)}")
     if request.tile_batch is not None and request.tile_batch < 1:
         raise InputError(f"tile batch {request.tile_batch}: must be at least 1")
-    if request.residual is not None and batch:
-        raise InputError("--residual: is of one scan, leave it out in a batch")
     if request.residual is not None and request.model is not None:
-        raise InputError(f"--model {request.model}: the kept residual is of a model already: leave one out")
+        raise InputError(
+            f"model {request.model}: the kept residual is that of a model already: name no model"
+        )
     if batch:
         return
     for path, option in ((request.lesions, "lesions"), (request.reference, "reference")):

@@ -201,7 +201,7 @@ def test_the_residual_fits_its_own_scan_only(models, case, tmp_path):
     kept = tmp_path / "run"
     for changed, words in (
         (request(other, tmp_path / "out", model=None, residual=kept), "is not the scan of the residual"),
-        (request(case, tmp_path / "out", model="tiny", residual=kept), "--model"),
+        (request(case, tmp_path / "out", model="tiny", residual=kept), "name no model"),
         (request(case, tmp_path / "out", model=None, residual=tmp_path), "--keep-residual"),
         (request(case, tmp_path / "out", model=None, residual=kept, suv_type="lbm"), "SUV"),
     ):
@@ -209,7 +209,7 @@ def test_the_residual_fits_its_own_scan_only(models, case, tmp_path):
             pipeline.run(changed)
     with pytest.raises(InputError, match="--residual"):
         run_batch(
-            replace(request(case, tmp_path / "out", residual=kept), input=tmp_path / "other"),
+            replace(request(case, tmp_path / "out", model=None, residual=kept), input=tmp_path / "other"),
             TerminalProgress(sys.stderr),
         )
     (kept / "residual.json").write_text('{"scan": 3}')
