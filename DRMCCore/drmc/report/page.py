@@ -105,9 +105,11 @@ def _what_was_done(
     model = mapping(summary.get("model"))
     name = model.get("title") or model.get("name")
     by = f"the model <b>{escape(str(name))}</b>" if name else "a DRMC model"
+    strength = summary.get("strength")
+    part = "" if strength in (None, 1) else f"{100 * strength:g} % of "
     first = (
-        f"This PET scan was denoised by {by}, which adds a predicted residual to the scan; grid and units "
-        "are those of the scan, and no value was clipped."
+        f"This PET scan was denoised by {by}, which adds {part}a predicted residual to the scan; grid "
+        "and units are those of the scan, and no value was clipped."
     )
     changes = [row for row in lesions if row["stage"] == "change_percent"]
     if changes:

@@ -43,6 +43,7 @@ class _Settings(TypedDict):
     format: str
     dicom: bool
     precision: str
+    strength: float
     units: str | None
     suv_type: str
     accept_rule: str | None
@@ -111,7 +112,7 @@ class ComparisonRecord(_Comparison, total=False):
 
 
 class Summary(TypedDict):
-    """The content of summary.json; `seconds` by stage and in total."""
+    """The content of summary.json; `seconds` by stage and in total; `strength` of the residual, 0 to 1."""
 
     scan: str
     intended_use: str
@@ -122,6 +123,7 @@ class Summary(TypedDict):
     model: ModelRecord
     device: str
     precision: str
+    strength: float
     tiles: TilesRecord
     body: BodyChange
     notices: list[str]
