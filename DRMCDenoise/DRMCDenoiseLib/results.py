@@ -15,7 +15,12 @@ from drmc.errors import DRMCError
 from drmc.suv import wording
 from drmc.texts import text_of_cell
 from DRMCCoreLib.nodes import geometry
-from DRMCCoreLib.nodes.names import COMPARISON_ATTRIBUTE, INPUT_REFERENCE, INTENDED_USE
+from DRMCCoreLib.nodes.names import (
+    COMPARISON_ATTRIBUTE,
+    INPUT_REFERENCE,
+    INTENDED_USE,
+    LOWERED_FOCI_ATTRIBUTE,
+)
 from DRMCCoreLib.nodes.suvunits import SUV_FACTOR_ATTRIBUTE, copyUnits, setSUVUnits
 
 from DRMCDenoiseLib.lesiontable import TEXT_COLUMNS
@@ -147,6 +152,7 @@ def _attributes(summary: dict[str, Any]) -> dict[str, str | None]:
         "DRMC.Version": str(summary["versions"]["drmc"]),
         INTENDED_USE[0]: INTENDED_USE[1],
         COMPARISON_ATTRIBUTE: _comparison(summary.get("reference")),
+        LOWERED_FOCI_ATTRIBUTE: _lowered(summary.get("lowered_foci")),
     }
 
 
@@ -159,6 +165,11 @@ def _comparison(reference: dict[str, Any] | None) -> str | None:
     for key in ("B_mean", "B_max"):
         found[key] = {stage: numbers.get(key) for stage, numbers in patient.items()}
     return json.dumps(found)
+
+
+def _lowered(found: dict[str, Any] | None) -> str | None:
+    """The list of lowered foci as JSON; None where none was."""
+    return json.dumps(found) if found and found["count"] else None
 
 
 def _copyDisplay(inputNode, node) -> None:

@@ -46,11 +46,12 @@ from drmc.measures.body_change import body_change
 from drmc.measures.lesion_files import write_lesions_csv
 from drmc.measures.lesions import lesion_table
 from drmc.measures.routing_profiles import NearestCenter
-from drmc.measures.rows import LesionRow, RoutingRow
+from drmc.measures.rows import LesionRow, LoweredFoci, RoutingRow
 from drmc.models.card import ModelEntry
 from drmc.pages.text import unique
 from drmc.paths import labeled
 from drmc.pet.volume import PETVolume
+from drmc.report.foci import sentence
 from drmc.report.page import write_report
 from drmc.report.summary import ComparisonRecord, FingerprintRecord, MetricByStage, Summary
 from drmc.report.thumbnails import thumbnails
@@ -168,6 +169,7 @@ class _Measured:
     nearest: NearestCenter | None
     unlike: list[str]
     comparison: ComparisonRecord | None
+    lowered: LoweredFoci
 
 
 def _measure(
@@ -178,6 +180,8 @@ def _measure(
     result: DenoiseResult,
     entry: ModelEntry,
 ) -> _Measured:
+    from drmc.measures.foci import lowered_foci  # PyTorch is loaded with the model
+
     volume, segments, reference = inputs.volume, inputs.segments, inputs.reference
     stages = {"original": volume.suv_array(), "denoised": denoised.suv_array()}
     if reference is not None:
@@ -200,6 +204,7 @@ def _measure(
         nearest,
         unlike,
         None if reference is None else compare_with_reference(reference, stages, lesions),
+        lowered_foci(stages["original"], stages["denoised"], volume.geometry, segments),
     )
 
 
@@ -229,10 +234,14 @@ def _summary_of(
         "precision": result.precision,
         "tiles": {"count": len(result.gates_TLM), "edge": tile},
         "body": body_change(*before_after),
-        "notices": [*inputs.notices, *result.notices, *measured.unlike, *mtv.peak_notes(measured.lesions)],
+        "notices": [
+            *(text for text in (sentence(measured.lowered),) if text),
+            *(*inputs.notices, *result.notices, *measured.unlike, *mtv.peak_notes(measured.lesions)),
+        ],
         "lesions": None
         if inputs.segments is None
         else {"input": request.lesions_label or str(request.lesions), "segments": measured.lesions},
+        "lowered_foci": measured.lowered,
         "reference": measured.comparison,
         "routing": measured.routing,
         "routing_lesions": measured.routing_lesions,
