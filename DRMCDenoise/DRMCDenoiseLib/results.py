@@ -17,7 +17,13 @@ from drmc.pet.strength import FULL
 from drmc.suv import wording
 from drmc.texts import text_of_cell
 from DRMCCoreLib.nodes import geometry
-from DRMCCoreLib.nodes.names import COMPARISON_ATTRIBUTE, INPUT_REFERENCE, INTENDED_USE, STRENGTH_ATTRIBUTE
+from DRMCCoreLib.nodes.names import (
+    COMPARISON_ATTRIBUTE,
+    INPUT_REFERENCE,
+    INTENDED_USE,
+    LOWERED_FOCI_ATTRIBUTE,
+    STRENGTH_ATTRIBUTE,
+)
 from DRMCCoreLib.nodes.suvunits import SUV_FACTOR_ATTRIBUTE, copyUnits, setSUVUnits
 from slicer.i18n import tr as _
 
@@ -173,6 +179,7 @@ def _attributes(summary: dict[str, Any]) -> dict[str, str | None]:
         STRENGTH_ATTRIBUTE: repr(float(summary["strength"])),
         INTENDED_USE[0]: INTENDED_USE[1],
         COMPARISON_ATTRIBUTE: _comparison(summary.get("reference")),
+        LOWERED_FOCI_ATTRIBUTE: _lowered(summary.get("lowered_foci")),
     }
 
 
@@ -185,6 +192,11 @@ def _comparison(reference: dict[str, Any] | None) -> str | None:
     for key in ("B_mean", "B_max"):
         found[key] = {stage: numbers.get(key) for stage, numbers in patient.items()}
     return json.dumps(found)
+
+
+def _lowered(found: dict[str, Any] | None) -> str | None:
+    """The list of lowered foci as JSON; None where none was."""
+    return json.dumps(found) if found and found["count"] else None
 
 
 def _copyDisplay(inputNode, node) -> None:

@@ -44,11 +44,12 @@ from drmc.measures.bias import lesion_bias
 from drmc.measures.body_change import body_change
 from drmc.measures.lesion_files import write_lesions_csv
 from drmc.measures.lesions import lesion_table
-from drmc.measures.rows import LesionRow, RoutingRow
+from drmc.measures.rows import LesionRow, LoweredFoci, RoutingRow
 from drmc.pages.text import unique
 from drmc.paths import labeled
 from drmc.pet.strength import FULL, add_residual
 from drmc.pet.volume import PETVolume
+from drmc.report.foci import sentence
 from drmc.report.page import write_report
 from drmc.report.summary import ComparisonRecord, FingerprintRecord, MetricByStage, Summary
 from drmc.report.thumbnails import thumbnails
@@ -197,6 +198,7 @@ class _Measured:
     routing: list[RoutingRow]
     routing_lesions: dict[str, list[RoutingRow]] | None
     comparison: ComparisonRecord | None
+    lowered: LoweredFoci
 
 
 def _measure(
@@ -206,6 +208,8 @@ def _measure(
     denoised: PETVolume,
     predicted: Prediction,
 ) -> _Measured:
+    from drmc.measures.foci import lowered_foci  # PyTorch is loaded with the model
+
     volume, segments, reference = inputs.volume, inputs.segments, inputs.reference
     stages = {"original": volume.suv_array(), "denoised": denoised.suv_array()}
     if reference is not None:
@@ -224,6 +228,7 @@ def _measure(
             for segment in segments
         },
         None if reference is None else compare_with_reference(reference, stages, lesions),
+        lowered_foci(stages["original"], stages["denoised"], volume.geometry, segments),
     )
 
 
@@ -253,12 +258,14 @@ def _summary_of(
         "tiles": {"count": len(predicted.gates_TLM), "edge": predicted.model["tile"]},
         "body": body_change(*before_after),
         "notices": [
+            *(text for text in (sentence(measured.lowered),) if text),
             *(*inputs.notices, *predicted.notices),
             *(*predicted.unlike, *mtv.peak_notes(measured.lesions)),
         ],
         "lesions": None
         if inputs.segments is None
         else {"input": request.lesions_label or str(request.lesions), "segments": measured.lesions},
+        "lowered_foci": measured.lowered,
         "reference": measured.comparison,
         "routing": measured.routing,
         "routing_lesions": measured.routing_lesions,

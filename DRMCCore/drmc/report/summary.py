@@ -10,7 +10,7 @@ from typing import Any, TypedDict
 from drmc.measures.bias import Bias
 from drmc.measures.body_change import BodyChange
 from drmc.measures.routing_profiles import NearestCenter
-from drmc.measures.rows import LesionRow, RoutingRow
+from drmc.measures.rows import LesionRow, LoweredFoci, RoutingRow
 from drmc.suv.decision import SUVRecord
 
 
@@ -128,6 +128,7 @@ class Summary(TypedDict):
     body: BodyChange
     notices: list[str]
     lesions: LesionsRecord | None
+    lowered_foci: LoweredFoci
     reference: ComparisonRecord | None
     routing: list[RoutingRow]
     routing_lesions: dict[str, list[RoutingRow]] | None
