@@ -336,7 +336,7 @@ def withFoci(slicer, panel, count: int = 2):
     lowered = {"count": count + 5 if count else 0, "foci": foci, "candidates": 900, "limit_sigmas": 4.5}
     suv = {"type": "SUVbw", "factor": 1.0, "rule": "as stored"}
     summary = {"suv": suv, "model": {"name": "tiny", "sha256": "0"}, "versions": {"drmc": "0"}}
-    summary |= {"input": {"units": "SUV"}, "lowered_foci": lowered}
+    summary |= {"input": {"units": "SUV"}, "strength": 1.0, "lowered_foci": lowered}
     output = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLScalarVolumeNode", "Out")
     fillDenoised(output, phantom(), node, summary)
     output.SetNodeReferenceID("DRMC.Input", node.GetID())

@@ -42,6 +42,7 @@ from drmc.imaging.formats import image_kind
 from drmc.measures import mtv, routing
 from drmc.measures.bias import lesion_bias
 from drmc.measures.body_change import body_change
+from drmc.measures.foci import lowered_foci
 from drmc.measures.lesion_files import write_lesions_csv
 from drmc.measures.lesions import lesion_table
 from drmc.measures.rows import LesionRow, LoweredFoci, RoutingRow
@@ -208,8 +209,6 @@ def _measure(
     denoised: PETVolume,
     predicted: Prediction,
 ) -> _Measured:
-    from drmc.measures.foci import lowered_foci  # PyTorch is loaded with the model
-
     volume, segments, reference = inputs.volume, inputs.segments, inputs.reference
     stages = {"original": volume.suv_array(), "denoised": denoised.suv_array()}
     if reference is not None:

@@ -18,7 +18,8 @@ The limit is corrected for the number of maxima. In a Gaussian random field with
 local maxima about N (u^2 - 1) exp(-u^2 / 2) / 1.36 are above u standard deviations (expected Euler
 characteristic, Adler 1981, over the density of maxima, Bardeen et al., Astrophys J 1986).
 
-Arrays (z, y, x) SUV, positions (x, y, z) in mm, LPS. NumPy and smoothing by PyTorch.
+Arrays (z, y, x) SUV, positions (x, y, z) in mm, LPS. Without PyTorch, which another strength of a kept
+residual does not load.
 """
 
 from __future__ import annotations
@@ -29,10 +30,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
+import SimpleITK as sitk
 
 from drmc.imaging.body import body_mask
 from drmc.imaging.masks import bounding_box
-from drmc.imaging.smoothing import smooth
 from drmc.measures.rows import LOWERED_PERCENT, LoweredFoci, LoweredFocus
 from drmc.measures.suv_peak import PEAK_RADIUS_MM, peak_sphere
 from drmc.segments.segment import Segment
@@ -152,18 +153,25 @@ def _slabs(
     ]
     across = (wide[1].stop - wide[1].start) * (wide[2].stop - wide[2].start)
     thickness = max(1, slab_voxels // across - 2 * halo[0])
-    sigma = [_SIGMA_MM / step for step in spacing]
     for start in range(box[0].start, box[0].stop, thickness):
         stop = min(start + thickness, box[0].stop)
         region = (slice(max(0, start - halo[0]), min(body.shape[0], stop + halo[0])), wide[1], wide[2])
         first = np.array([part.start for part in region])
-        before, after = (smooth(image[region], sigma).numpy() for image in (original, denoised))
+        before, after = (_smoothed(image[region], spacing) for image in (original, denoised))
         slab = _Slab(first, before, after, body[region])
         maxima = _local_maxima(slab.before) & slab.body & (slab.before > _LEAST_LEVEL * mean)
         maxima[: start - slab.first[0]] = False
         maxima[stop - slab.first[0] :] = False
         places = np.argwhere(maxima)
         yield len(places), _judged(original, denoised, slab, places, mean, spacing, *shells)
+
+
+def _smoothed(image: np.ndarray, spacing: Sequence[float]) -> np.ndarray:
+    """Means over about 1 ml, float32."""
+    sigma_xyz = [_SIGMA_MM / step for step in reversed(spacing)]
+    wide = np.pad(image, [(0, max(0, 4 - size)) for size in image.shape], mode="edge")  # the filter needs 4
+    smoothed = sitk.SmoothingRecursiveGaussian(sitk.GetImageFromArray(wide.astype(np.float32)), sigma_xyz)
+    return sitk.GetArrayFromImage(smoothed)[tuple(slice(size) for size in image.shape)]
 
 
 def _judged(
