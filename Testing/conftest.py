@@ -62,6 +62,10 @@ SLOW = (
     "test_wheel",
     "test_spots",
     "test_staging",
+    "test_texts",
+    "test_benchmark",
+    "test_file_openings",
+    "test_public_api",
 )
 
 

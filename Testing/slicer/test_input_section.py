@@ -10,7 +10,7 @@ import host
 import numpy as np
 import pytest
 from support.slicer.modules import sectionOf
-from support.slicer.processes import denoisedOf, drmc, processesOf, waitUntil
+from support.slicer.processes import denoisedOf, drmc, leftOf, waitUntil
 from support.slicer.scene import Database, oblique, phantom, volumeNode
 
 pytestmark = pytest.mark.usefixtures("model")
@@ -263,7 +263,7 @@ def test_leaving_the_module_ends_the_question(panel, qtSlicer):
     panel.exit()
     assert job.cancelRequested
     waitUntil(qtSlicer, lambda: not job.isRunning(), 60)
-    assert processesOf(qtSlicer.app.temporaryPath) == []
+    assert leftOf(qtSlicer.app.temporaryPath) == []
     panel.enter()
     assert settle(qtSlicer, panel) == "SUVbw g/ml, as it is"
     answered = inspection(panel).decision
@@ -279,7 +279,7 @@ def test_closing_the_panel_leaves_no_process(qtSlicer, model):
     waitUntil(qtSlicer, lambda: inspection(panel).state.value == "asking", 60)
     job = inspection(panel)._job
     host.closeWidget(panel)
-    assert not job.isRunning() and processesOf(qtSlicer.app.temporaryPath) == []
+    assert not job.isRunning() and leftOf(qtSlicer.app.temporaryPath) == []
     assert list(Path(qtSlicer.app.temporaryPath).iterdir()) == []
 
 

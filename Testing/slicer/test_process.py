@@ -14,7 +14,7 @@ import pytest
 import SimpleITK as sitk
 from support import REPOSITORY
 from support.slicer.modules import engineErrors, logicOf
-from support.slicer.processes import Puppet, denoisedOf, drmc, processesOf
+from support.slicer.processes import Puppet, denoisedOf, drmc, leftOf
 from support.slicer.scene import (
     loadVolume,
     matrixOf,
@@ -368,7 +368,7 @@ def test_cancel_leaves_no_process_and_no_node(slicer):
         job.wait()
     assert time.monotonic() - cancelled[0] < 20.0  # one second of grace, on a machine that may be busy
     assert nodeIDs(slicer) == before and job.outputVolume is None and not job.isRunning()
-    assert not scratch.exists() and processesOf(str(scratch)) == []
+    assert not scratch.exists() and leftOf(str(scratch)) == []
 
 
 def test_the_input_is_removed_meanwhile(slicer):

@@ -10,7 +10,7 @@ import host
 import numpy as np
 import pytest
 from support.slicer.modules import engineErrors, logicOf, sectionOf
-from support.slicer.processes import Puppet, processesOf, waitUntil
+from support.slicer.processes import Puppet, leftOf, waitUntil
 from support.slicer.scene import nodeIDs, oblique, phantom, segmentationNode, volumeNode
 
 pytestmark = pytest.mark.usefixtures("model")
@@ -137,7 +137,7 @@ def test_the_panel_offers_all_frames_and_cancel_leaves_the_scene_as_it_was(qtSli
         panel.ui.applyButton.click()
         waitUntil(qtSlicer, lambda: panel.job is None)
         assert panel.ui.statusLabel.text == "Canceled; the scene is as it was."
-        assert nodeIDs(qtSlicer) == before and processesOf(qtSlicer.app.temporaryPath) == []
+        assert nodeIDs(qtSlicer) == before and leftOf(qtSlicer.app.temporaryPath) == []
     finally:
         host.closeWidget(panel)
     assert list(Path(qtSlicer.app.temporaryPath).iterdir()) == []

@@ -15,7 +15,7 @@ from pathlib import Path
 import host
 import pytest
 from support import REPOSITORY
-from support.slicer.processes import Puppet, processesOf, waitUntil
+from support.slicer.processes import Puppet, leftOf, processesOf, waitUntil
 
 SCRIPT = REPOSITORY / "DRMCTraining" / "Scripts" / "DRMCTrain.py"
 CHECKS = (("ok", "configuration: tiny"), ("warning", "device: CPU only, 2 cores"), ("ok", "disk: 3 GB free"))
@@ -532,7 +532,7 @@ def test_a_run_is_followed_stopped_resumed_and_ended(qtSlicer, small):
     waitUntil(qtSlicer, lambda: not run.isRunning(), PATIENCE)
     assert run.exitCode == 0 and run.stopped, run.message
     step = savedStep(output)
-    assert run.history.step == step > 0 and processesOf(str(small)) == []
+    assert run.history.step == step > 0 and leftOf(str(small)) == []
     assert [event["event"] for event in events].index("started") > 0
 
     widget = host.openWidget(sys.modules["DRMCTraining"], "DRMCTraining")
@@ -544,7 +544,7 @@ def test_a_run_is_followed_stopped_resumed_and_ended(qtSlicer, small):
     assert again.step == step and f"goes on from step {step}" in widget.ui.checksLabel.text
     host.closeWidget(widget)
     assert not again.isRunning() and savedStep(output) > step
-    assert processesOf(str(small)) == []
+    assert leftOf(str(small)) == []
 
 
 def test_the_script_trains_over_night_and_says_how_it_ended(slicer, small, tmp_path):
@@ -582,4 +582,4 @@ def test_the_script_trains_over_night_and_says_how_it_ended(slicer, small, tmp_p
     deadline = time.monotonic() + 30
     while processesOf(str(mine)) and time.monotonic() < deadline:
         time.sleep(0.1)
-    assert processesOf(str(mine)) == []
+    assert leftOf(str(mine)) == []

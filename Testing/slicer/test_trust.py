@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import SimpleITK as sitk
-from support.slicer.processes import drmc, processesOf, waitUntil
+from support.slicer.processes import drmc, leftOf, processesOf, waitUntil
 from support.slicer.scene import loadVolume, nodeIDs, oblique, phantom, volumeNode
 
 pytestmark = pytest.mark.usefixtures("model")
@@ -93,7 +93,7 @@ def test_cancel_leaves_nothing_behind_at_any_moment(panel, qtSlicer, moment):
     panel.ui.applyButton.click()
     waitUntil(qtSlicer, lambda: panel.job is None)
     assert panel.ui.statusLabel.text == "Canceled; the scene is as it was."
-    assert nodeIDs(qtSlicer) == before and processesOf(str(scratch)) == [] and not scratch.exists()
+    assert nodeIDs(qtSlicer) == before and leftOf(str(scratch)) == [] and not scratch.exists()
 
 
 def test_twenty_runs_leave_no_node_observer_or_process_behind(panel, qtSlicer):
@@ -107,5 +107,5 @@ def test_twenty_runs_leave_no_node_observer_or_process_behind(panel, qtSlicer):
     gc.collect()
     assert nodeIDs(qtSlicer) == nodes
     assert observers(qtSlicer) == watched + len(nodes) + 1  # what the first count itself has added
-    assert processesOf(str(qtSlicer.app.temporaryPath)) == []
+    assert leftOf(str(qtSlicer.app.temporaryPath)) == []
     assert list(Path(qtSlicer.app.temporaryPath).glob("DRMC-*")) == []

@@ -15,7 +15,7 @@ import torch
 
 from drmc.errors import InputError
 from drmc.imaging.smoothing import FWHM_PER_SIGMA, smooth
-from drmc.inference.tiles import halo_width
+from drmc.inference.tiles import halo_width, overlap_width
 from drmc.measures.metrics import SUV_RANGE, nrmse, psnr, share_of_attainable
 from drmc.networks.protocol import INPUT_SCALE, ResidualNetwork
 from drmc.training.config import TrainingConfig
@@ -82,7 +82,8 @@ class Validation:
             InputError: a pair has no body in any tile.
         """
         tile = config.tile or config.patch
-        margin = max(config.loss_margin, halo_width(tile))
+        # Of the overlap each tile counts for the half in which it weighs more than its neighbor.
+        margin = max(config.loss_margin, halo_width(tile) + -(-overlap_width(tile) // 2))
         self._centers = {
             center: [_held_out(pair, tile, margin, config.validation_tiles) for pair in pairs]
             for center, pairs in held_out.items()

@@ -25,6 +25,14 @@ def processesOf(text: str) -> list[int]:
     return found
 
 
+def leftOf(text: str, seconds: float = 5.0) -> list[int]:
+    """The same of those that run on for some seconds: what was ended needs a moment on a busy machine."""
+    deadline = time.monotonic() + seconds
+    while (found := processesOf(text)) and time.monotonic() < deadline:
+        time.sleep(0.01)
+    return found
+
+
 def waitUntil(slicer, condition, seconds: float = 300.0) -> None:
     """Lets Qt work until the condition holds."""
     deadline = time.monotonic() + seconds
