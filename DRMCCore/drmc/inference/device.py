@@ -58,17 +58,21 @@ def computes_in_bf16(device: torch.device) -> bool:
     )
 
 
-def tiles_at_once(network: ResidualNetwork, tile: int, device: torch.device, precision: str) -> int:
-    """Tiles to compute at once: one for each core of a CPU, on CUDA 1 to 4, as free memory allows; 1 on MPS.
+def tiles_at_once(
+    network: ResidualNetwork, tile: int, device: torch.device, precision: str
+) -> tuple[int, int]:
+    """Tiles to compute at once on quiet cores and at most, as free memory allows.
 
-    A tile is taken to need 16 times the memory of its features (the fused form measured on a CPU: 8), and
-    half of what is free is used. Few at once on CUDA: an expert is skipped only where all tiles of a batch
-    close it.
+    On a CPU one and two for each core, on CUDA 1 to 4, on MPS 1. A tile is taken to need 16 times the memory
+    of its features (the fused form measured on a CPU: 8), and half of what is free is used. Few at once on
+    CUDA: an expert is skipped only where all tiles of a batch close it.
     """
     per_tile = 16 * tile**3 * network.config.features_per_voxel * (2 if precision == "bf16" else 4)
     if device.type == "cpu":
-        most, free = allowed_cores(), free_memory_bytes()
-        return most if free is None else int(min(most, max(1, free // 2 // per_tile)))
+        cores, free = allowed_cores(), free_memory_bytes()
+        room = 2 * cores if free is None else int(max(1, free // 2 // per_tile))
+        return min(cores, room), min(2 * cores, room)
     if device.type == "cuda":
-        return int(min(4, max(1, torch.cuda.mem_get_info(device)[0] // 2 // per_tile)))
-    return 1
+        number = int(min(4, max(1, torch.cuda.mem_get_info(device)[0] // 2 // per_tile)))
+        return number, number
+    return 1, 1

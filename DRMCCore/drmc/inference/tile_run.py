@@ -6,6 +6,7 @@ Axis legend: arrays (z, y, x); B tiles of a batch, T tiles of a scan, L router l
 from __future__ import annotations
 
 import threading
+import time
 from collections import deque
 from collections.abc import Generator, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor, wait
@@ -28,6 +29,10 @@ from drmc.runtime.threads import torch_threads
 _OUT_OF_MEMORY_WORDS = ("out of memory", "can't allocate memory", "not enough memory", "ALLOC_FAILED")
 _OutOfMemoryError = getattr(torch, "OutOfMemoryError", torch.cuda.OutOfMemoryError)
 _POLL_SECONDS = 0.1
+_LONG_ENOUGH = 1.0
+"""Seconds after which a run knows its share of the cores."""
+_FULL_SHARE = 0.75
+"""Of the time of its threads: below it other programs use the same cores."""
 
 
 class TileOutput(NamedTuple):
@@ -53,7 +58,8 @@ class TileRun:
         tile: edge of a tile in voxels.
         device, precision: where and with what ("fp32", "bf16") to compute first.
         wanted_precision: as the user gave it, for the CPU if the device's memory is too small.
-        at_once: tiles at once; None: as many as cores and free memory allow.
+        at_once: tiles at once; None: as many as cores and free memory allow, twice as many where other
+            programs use the cores as well.
         notices: gets one line for each change of these that memory forces.
     """
 
@@ -68,7 +74,9 @@ class TileRun:
         notices: list[str],
     ):
         self.device, self.precision = device, precision
-        self.at_once = at_once or tiles_at_once(network, tile, device, precision)
+        self.at_once, self._most_at_once = (
+            (at_once, at_once) if at_once else tiles_at_once(network, tile, device, precision)
+        )
         self._network, self._tile = network, tile
         self._first_device, self._wanted_precision = device, wanted_precision
         self._notices = notices
@@ -110,12 +118,12 @@ class TileRun:
     def _in_threads(
         self, image: np.ndarray, starts: np.ndarray, cancel: Cancel | None
     ) -> Generator[TileOutput, None, None]:
-        stopped = threading.Event()
+        stopped, began = threading.Event(), (time.perf_counter(), time.process_time())
         remaining, running = iter(starts), deque[tuple[np.ndarray, Future]]()
         with (
             canceled_between_layers(self._network, stopped.is_set),
             torch_threads(1),
-            ThreadPoolExecutor(self.at_once, "tile", torch.set_num_threads, (1,)) as pool,
+            ThreadPoolExecutor(self._most_at_once, "tile", torch.set_num_threads, (1,)) as pool,
         ):
             try:
                 while True:
@@ -130,10 +138,16 @@ class TileRun:
                         raise_if_canceled(cancel)
                     start, future = running.popleft()
                     yield TileOutput(start[None], *future.result())
+                    self._take_share(time.perf_counter() - began[0], time.process_time() - began[1])
             finally:
                 stopped.set()
                 for _, future in running:
                     future.cancel()
+
+    def _take_share(self, wall_seconds: float, cpu_seconds: float) -> None:
+        """Computes more tiles at once where other programs use the cores, which go by threads."""
+        if wall_seconds > _LONG_ENOUGH and cpu_seconds < _FULL_SHARE * wall_seconds * self.at_once:
+            self.at_once = self._most_at_once
 
     def _in_batches(
         self, image: np.ndarray, starts: np.ndarray, cancel: Cancel | None
@@ -160,6 +174,7 @@ class TileRun:
             torch.cuda.empty_cache()
         if self.at_once > 1:
             self.at_once //= 2
+            self._most_at_once = self.at_once
             self._notices.append(
                 f"memory of {self.device} was short: {self.at_once} tile(s) at a time from there on"
             )
@@ -168,7 +183,9 @@ class TileRun:
             self.device = torch.device("cpu")
             self._network.to(self.device)
             self.precision = choose_precision(self._wanted_precision, self.device, [])
-            self.at_once = tiles_at_once(self._network, self._tile, self.device, self.precision)
+            self.at_once, self._most_at_once = tiles_at_once(
+                self._network, self._tile, self.device, self.precision
+            )
             self._notices.append(
                 f"memory of {name} was too small for one tile: continued on the CPU ({self.precision})"
             )

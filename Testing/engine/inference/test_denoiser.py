@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import threading
 from types import SimpleNamespace
 
@@ -11,6 +12,7 @@ import torch
 from drmc.errors import CanceledError, DRMCError, InputError
 from drmc.imaging.geometry import Geometry
 from drmc.inference import device as device_module
+from drmc.inference import tile_run
 from drmc.inference.denoiser import Denoiser
 from drmc.inference.tile_run import TileRun, _OutOfMemoryError
 from drmc.inference.tiles import halo_width, tile_at
@@ -260,11 +262,12 @@ def test_the_batch_of_a_gpu_changes_a_result_by_rounding_only(in_batches):
 
 
 class Together(Double):
-    """Waits up to 0.2 s until two threads are in a forward; short of memory with more than `room`."""
+    """Waits up to 0.2 s until `together` threads are in a forward; short of memory above `room`."""
 
     def __init__(self, room=99):
         super().__init__(torch.zeros_like)
         self.room, self.inside, self.most, self.threads = room, 0, 0, set()
+        self.together = 2
         self.changed = threading.Condition()
 
     def forward(self, x_BCDHW, compute_dtype=None):
@@ -273,7 +276,7 @@ class Together(Double):
             self.most = max(self.most, self.inside)
             self.threads.add(torch.get_num_threads())
             self.changed.notify_all()
-            self.changed.wait_for(lambda: self.inside > 1, timeout=0.2)
+            self.changed.wait_for(lambda: self.inside >= self.together, timeout=0.2)
             try:
                 if self.inside > self.room:
                     raise RuntimeError("DefaultCPUAllocator: can't allocate memory")
@@ -286,6 +289,20 @@ def test_a_processor_computes_tiles_side_by_side_in_one_thread_each():
     suv, network = scan((45, 50, 40)), Together()
     denoise(network, suv, Geometry(suv.shape), tile_batch=3)
     assert network.most in (2, 3) and network.threads == {1} and set(network.batches) == {1}
+
+
+@pytest.mark.parametrize("share, most", [(1.0, 2), (0.5, 4)])
+def test_beside_other_programs_more_tiles_are_computed_at_once(monkeypatch, share, most):
+    suv, network = scan((45, 50, 40)), Together()
+    clock = itertools.count(step=10.0)
+    monkeypatch.setattr(tile_run.time, "perf_counter", lambda: next(clock))
+    busy = itertools.count(step=10.0 * 2 * share)
+    monkeypatch.setattr(tile_run.time, "process_time", lambda: next(busy))
+    monkeypatch.setattr(tile_run, "tiles_at_once", lambda *_: (2, 4))
+    network.together = most
+    result = denoise(network, suv, Geometry(suv.shape))
+    assert network.most == most
+    assert result.residual.tobytes() == denoise(torch.zeros_like, suv, Geometry(suv.shape)).residual.tobytes()
 
 
 def test_cancel_is_asked_in_the_calling_thread_only():
@@ -440,10 +457,16 @@ def test_tiles_at_once_follow_cores_and_free_memory(monkeypatch):
     network, cpu = small_network(), torch.device("cpu")
     of_a_tile = 16 * 64**3 * 8 * 4
     monkeypatch.setattr(device_module, "allowed_cores", lambda: 6)
-    for free, number in ((None, 6), (1 << 50, 6), (8 * of_a_tile, 4), (of_a_tile // 2, 1)):
+    for free, numbers in (
+        (None, (6, 12)),
+        (1 << 50, (6, 12)),
+        (16 * of_a_tile, (6, 8)),
+        (8 * of_a_tile, (4, 4)),
+        (of_a_tile // 2, (1, 1)),
+    ):
         monkeypatch.setattr(device_module, "free_memory_bytes", lambda free=free: free)
-        assert device_module.tiles_at_once(network, 64, cpu, "fp32") == number
-    assert device_module.tiles_at_once(network, 64, torch.device("mps"), "fp32") == 1
+        assert device_module.tiles_at_once(network, 64, cpu, "fp32") == numbers
+    assert device_module.tiles_at_once(network, 64, torch.device("mps"), "fp32") == (1, 1)
 
 
 @pytest.mark.parametrize("size", [1, 3, 16, 20])
