@@ -15,6 +15,7 @@ from DRMCDenoiseLib.logic import DRMCDenoiseLogic
 from DRMCDenoiseLib.parameters import DRMCDenoiseParameterNode
 from DRMCDenoiseLib.routingsection import RoutingSection
 from DRMCDenoiseLib.selftest import DRMCDenoiseTest  # noqa: F401  Slicer looks for it in this file
+from DRMCDenoiseLib.strengthsection import StrengthSection
 from slicer.i18n import tr as _
 from slicer.i18n import translate
 from slicer.ScriptedLoadableModule import ScriptedLoadableModule
@@ -50,6 +51,7 @@ class DRMCDenoiseWidget(SectionPanel):
         InputSection,
         ModelSection,
         RunSection,
+        StrengthSection,
         CompareSection,
         LesionSection,
         RoutingSection,

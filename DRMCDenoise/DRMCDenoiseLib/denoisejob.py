@@ -18,7 +18,7 @@ from DRMCCoreLib.process.runner import CANCELLED, Job, Process, engineCommand
 from DRMCCoreLib.process.signals import Signal
 from slicer.i18n import tr as _
 
-from DRMCDenoiseLib import results
+from DRMCDenoiseLib import keptresidual, results
 from DRMCDenoiseLib.lesions import lesionFile
 from DRMCDenoiseLib.routingnodes import showRouting
 
@@ -49,6 +49,7 @@ class DenoiseJob:
         self._job: Job | None = None
         self._scratch: Path | None = None
         self._startTime = 0.0
+        self._reading: dict[str, Any] | None = None  # how the scan was read, where the residual is kept
         self._output: Path | None = None
 
     def start(
@@ -62,15 +63,17 @@ class DenoiseJob:
         suv: str | float | None = None,
         headerValues: dict[str, str] | None = None,
         outputFolder=None,
-        **options: str | int | bool | None,
+        keepResidual: bool = False,
+        **options: str | float | bool | None,
     ) -> None:
         """Writes the input and starts the engine; returns at once.
 
         `headerValues`: by DICOM keyword, in the place of the header's (drmc.suv.manual). `options` are
         options of `drmc denoise` by their long names (`model`, `device`, `accept_rule`, ...); None is left
         out, True stands for an option without a value. `outputFolder` keeps what the engine writes
-        (report.html, lesions.csv, ...). Raises InputError for nodes that are refused before the engine
-        starts, DRMCError where the input cannot be written.
+        (report.html, lesions.csv, ...); `keepResidual` keeps the residual in the scene, and there. Raises
+        InputError for nodes that are refused before the engine starts, DRMCError where the input cannot be
+        written.
         """
         if self._job is not None:
             raise RuntimeError("a denoising runs once")
@@ -79,6 +82,13 @@ class DenoiseJob:
         logging.info(f"DRMC: denoising of '{self.inputVolume.GetName()}' started")
         self._startTime = time.time()
         self.lesionTable, self.routingTable, self.report = lesionTable, routingTable, report
+        if keepResidual:
+            options["keep_residual"] = True
+            self._reading = {
+                "suv": suv,
+                "headerValues": headerValues,
+                "accept_rule": options.get("accept_rule"),
+            }
         self._scratch = Path(tempfile.mkdtemp(prefix="DRMC-", dir=slicer.app.temporaryPath))
         try:
             command = self._command(lesions, reference, suv, headerValues or {}, outputFolder, options)
@@ -177,12 +187,22 @@ class DenoiseJob:
         page = (self._output / "report.html").read_text(encoding="utf-8")
         self.summary = summary
         self.outputVolume = results.showDenoised(array, self.inputVolume, self.outputVolume, summary)
+        self._keepResidual()
         self.report = showReport(
             page, self.report, _("{name} report (DRMC)").format(name=self.inputVolume.GetName())
         )
         if table is not None:
             self.lesionTable = results.showLesionTable(table, self.lesionTable, self.inputVolume)
         self.routingTable = showRouting(summary, self.routingTable, self.inputVolume)
+
+    def _keepResidual(self) -> None:
+        if self._reading is None:
+            keptresidual.forget(self.outputVolume)
+        else:
+            assert self._output is not None
+            residual = results.readDenoised(self._output / "residual.nrrd", self.inputVolume)
+            description = self._output / "residual.json"
+            keptresidual.keep(self.outputVolume, self.inputVolume, residual, description, self._reading)
 
     def _removeScratch(self) -> None:
         if self._scratch is not None:

@@ -13,6 +13,7 @@ from DRMCCoreLib.nodes.suvunits import suvPerUnit
 from DRMCCoreLib.panel.section import Section
 from slicer.i18n import tr as _
 
+from DRMCDenoiseLib.focitable import fillFociTable, fociText, loweredFoci
 from DRMCDenoiseLib.lesiontable import fillLesionTable, number, readLesions, suvLines, tableText
 
 FIXED_SUV = {"suv25Button": 2.5, "suv40Button": 4.0}
@@ -23,6 +24,7 @@ class LesionSection(Section):
 
     uiName = "DRMCDenoiseLesions"
     _shown: tuple[Any, ...] | None = None  # which table is shown, so that it is filled once
+    _shownFoci: dict[str, Any] | None = None  # as _shown
 
     def setup(self) -> None:
         ui = self.ui
@@ -32,6 +34,8 @@ class LesionSection(Section):
             getattr(ui, name).clicked.connect(lambda checked=False, suv=suv: self.onAddHotSpot(suv))
         ui.lesionTableWidget.cellClicked.connect(self.onRowChosen)
         ui.lesionTableWidget.cellActivated.connect(self.onRowChosen)
+        ui.fociTableWidget.cellClicked.connect(self.onFocusChosen)
+        ui.fociTableWidget.cellActivated.connect(self.onFocusChosen)
         ui.copyButton.clicked.connect(self.onCopy)
         ui.saveButton.clicked.connect(self.onSave)
         self._say("")
@@ -98,6 +102,13 @@ class LesionSection(Section):
         if volume is not None and None not in place:
             jumpTo(worldPoint(place, volume))
 
+    def onFocusChosen(self, row: int, column: int) -> None:
+        """Goes to a focus that was lowered by more than noise explains."""
+        output = self.parameters.outputVolume
+        focus = loweredFoci(output)["foci"][row]
+        volume = output.GetNodeReference(INPUT_REFERENCE) or output
+        jumpTo(worldPoint([focus[f"{axis}_mm"] for axis in "xyz"], volume))
+
     def onCopy(self) -> None:
         """Puts the raw numbers on the clipboard, for a spreadsheet."""
         slicer.app.clipboard().setText(tableText(self.parameters.lesionTable, "\t"))
@@ -127,6 +138,7 @@ class LesionSection(Section):
             comparisonText(output.GetAttribute(COMPARISON_ATTRIBUTE) if output else None)
         )
         ui.comparisonLabel.setVisible(bool(ui.comparisonLabel.text))
+        self._showFoci(loweredFoci(output))
         shown = (node and node.GetID(), node and node.GetTable() and node.GetTable().GetMTime())
         if shown == self._shown:
             return
@@ -138,6 +150,16 @@ class LesionSection(Section):
         for name in ("lesionTableWidget", "repeatabilityLabel", "copyButton", "saveButton"):
             getattr(ui, name).setVisible(bool(lesions))
         ui.noLesionsLabel.setVisible(not lesions)
+
+    def _showFoci(self, found: dict[str, Any]) -> None:
+        if found == self._shownFoci:
+            return
+        self._shownFoci = found
+        ui = self.ui
+        fillFociTable(ui.fociTableWidget, found)
+        ui.fociLabel.setText(fociText(found))
+        for widget in (ui.fociLabel, ui.fociTableWidget):
+            widget.setVisible(bool(found))
 
     def _suvPerUnit(self) -> float | None:
         """SUV of one unit of the input volume, by itself or by the run that made the output."""

@@ -5,6 +5,7 @@ from typing import Any
 
 import slicer
 from drmc.errors import InputError
+from drmc.pet.strength import FULL, parse_strength
 from slicer import vtkMRMLScalarVolumeNode, vtkMRMLTableNode, vtkMRMLTextNode
 from slicer.ScriptedLoadableModule import ScriptedLoadableModuleLogic
 
@@ -43,6 +44,8 @@ class DRMCDenoiseLogic(ScriptedLoadableModuleLogic):
         precision: str = "auto",
         outputFolder: Any = None,
         writeDICOM: bool = False,
+        strength: str | float = FULL,
+        keepResidual: bool = False,
         waitForCompletion: bool = True,
         progressCallback: Callable[[int, int, float | None], Any] | None = None,
     ) -> Any:
@@ -63,16 +66,15 @@ class DRMCDenoiseLogic(ScriptedLoadableModuleLogic):
         :param precision: auto, fp32 or bf16
         :param outputFolder: folder that keeps report.html, lesions.csv, routing.csv, summary.json, the image
         :param writeDICOM: write a DICOM series into outputFolder/denoised, too; the input must be one
+        :param strength: share of the residual that is added, 0 to 1, or low (0.5), standard (0.75), high (1)
+        :param keepResidual: keep the residual in the scene, for `changeStrength`; not of all frames
         :param waitForCompletion: if False, returns the running `DenoiseJob` at once
         :param progressCallback: called with tiles done, tiles in all, and seconds left (None while unknown)
 
         Raises InputError (refused), CanceledError or DRMCError; the scene is then as it was.
         """
-        from DRMCDenoiseLib.denoisejob import DenoiseJob  # SimpleITK is not needed before
-        from DRMCDenoiseLib.sequencejob import SequenceJob
-
         _checkVolumes(inputVolume, outputVolume)
-        job = (SequenceJob if allFrames else DenoiseJob)(inputVolume, outputVolume)
+        job = _newJob(inputVolume, outputVolume, allFrames)
         if progressCallback is not None:
             job.progress.connect(progressCallback)
         job.start(
@@ -89,11 +91,58 @@ class DRMCDenoiseLogic(ScriptedLoadableModuleLogic):
             device=device,
             precision=precision,
             dicom=writeDICOM,
+            strength=parse_strength(strength),
+            keepResidual=keepResidual,
         )
-        if not waitForCompletion:
-            return job
-        job.wait(idle=slicer.app.processEvents)
-        return job.outputVolume
+        return _resultOf(job, waitForCompletion)
+
+    def changeStrength(
+        self,
+        outputVolume: vtkMRMLScalarVolumeNode,
+        strength: str | float,
+        *,
+        lesions: Any = None,
+        lesionTable: vtkMRMLTableNode | None = None,
+        report: vtkMRMLTextNode | None = None,
+        reference: vtkMRMLScalarVolumeNode | None = None,
+        waitForCompletion: bool = True,
+    ) -> Any:
+        """Makes a denoised volume at another strength, without the network; returns it.
+
+        The voxels follow at once; lesion table, comparison and report are made in a child process, with the
+        bits of a run at this strength.
+
+        :param outputVolume: the result of `process(keepResidual=True)`; the scan must still be in the scene
+        :param strength: as for `process`; the other parameters, too
+        :param waitForCompletion: if False, returns the running `StrengthJob` at once
+
+        Raises InputError (refused), CanceledError or DRMCError.
+        """
+        from DRMCDenoiseLib.keptresidual import showStrength
+        from DRMCDenoiseLib.strengthjob import StrengthJob
+
+        strength = parse_strength(strength)
+        job = StrengthJob(outputVolume)
+        showStrength(outputVolume, strength)
+        job.start(
+            strength=strength, lesions=lesions, lesionTable=lesionTable, report=report, reference=reference
+        )
+        return _resultOf(job, waitForCompletion)
+
+
+def _newJob(inputVolume, outputVolume, allFrames: bool):
+    from DRMCDenoiseLib.denoisejob import DenoiseJob  # SimpleITK is not needed before
+    from DRMCDenoiseLib.sequencejob import SequenceJob
+
+    return (SequenceJob if allFrames else DenoiseJob)(inputVolume, outputVolume)
+
+
+def _resultOf(job, waitForCompletion: bool) -> Any:
+    """The output volume once the job has ended, or the running job."""
+    if not waitForCompletion:
+        return job
+    job.wait(idle=slicer.app.processEvents)
+    return job.outputVolume
 
 
 def _checkVolumes(inputVolume: vtkMRMLScalarVolumeNode | None, outputVolume: Any) -> None:

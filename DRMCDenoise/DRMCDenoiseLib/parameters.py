@@ -2,6 +2,7 @@
 
 from typing import Annotated
 
+from drmc.pet.strength import FULL
 from DRMCCoreLib.nodes.suvdisplay import DEFAULT_WINDOW
 from slicer import (
     vtkMRMLScalarVolumeNode,
@@ -14,7 +15,7 @@ from slicer.parameterNodeWrapper import Choice, WithinRange, parameterNodeWrappe
 from DRMCDenoiseLib.comparison import MODES, OFF
 
 # what a preset keeps: the settings that are the same for every scan
-PRESET_PARAMETERS = ("model", "device", "outputFolder", "writeDICOM", "fade", "windowSUV")
+PRESET_PARAMETERS = ("model", "device", "outputFolder", "writeDICOM", "strength", "fade", "windowSUV")
 
 
 @parameterNodeWrapper
@@ -24,7 +25,8 @@ class DRMCDenoiseParameterNode:
     `model`: name of an installed model, empty for the default one. `outputFolder` empty: no files are kept.
     `voxels`: "" as the volume says, "SUV", or "factor": `suvFactor` is then the SUV of one unit.
     `acceptRule`: reference-time rule, empty for automatic. `headerValues`: header values by hand, one
-    KEYWORD=VALUE a line. `allFrames`: of a sequence, not the one shown alone.
+    KEYWORD=VALUE a line. `strength`: share of the residual that is added. `allFrames`: of a sequence, not the
+    one shown alone.
     """
 
     inputVolume: vtkMRMLScalarVolumeNode
@@ -44,6 +46,7 @@ class DRMCDenoiseParameterNode:
     allFrames: bool = True
     model: str = ""
     device: Annotated[str, Choice(["auto", "cpu", "cuda", "mps"])] = "auto"
+    strength: Annotated[float, WithinRange(0.0, 1.0)] = FULL
     compareMode: Annotated[str, Choice(MODES)] = OFF
     fade: Annotated[float, WithinRange(0.0, 1.0)] = 0.5
     windowSUV: Annotated[float, WithinRange(0.1, 1000.0)] = DEFAULT_WINDOW

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -12,18 +13,39 @@ import SimpleITK as sitk
 import slicer
 import vtk
 from drmc.errors import DRMCError
+from drmc.pet.strength import FULL
 from drmc.suv import wording
 from drmc.texts import text_of_cell
 from DRMCCoreLib.nodes import geometry
-from DRMCCoreLib.nodes.names import COMPARISON_ATTRIBUTE, INPUT_REFERENCE, INTENDED_USE
+from DRMCCoreLib.nodes.names import (
+    COMPARISON_ATTRIBUTE,
+    INPUT_REFERENCE,
+    INTENDED_USE,
+    LOWERED_FOCI_ATTRIBUTE,
+    STRENGTH_ATTRIBUTE,
+)
 from DRMCCoreLib.nodes.suvunits import SUV_FACTOR_ATTRIBUTE, copyUnits, setSUVUnits
+from slicer.i18n import tr as _
 
 from DRMCDenoiseLib.lesiontable import TEXT_COLUMNS
 
+_LABEL = re.compile(r" denoised \(DRMC[^)]*\)(_\d+)?$")
 
-def denoisedName(inputName: str) -> str:
+
+def denoisedName(inputName: str, strength: float = FULL) -> str:
     """The name of a new output volume."""
-    return f"{inputName} denoised (DRMC)"
+    return f"{inputName} denoised ({_label(strength)})"
+
+
+def labelStrength(node, strength: float) -> None:
+    """Says the strength in the name of a result, where the user has not given it another name."""
+    name = _LABEL.sub(lambda match: f" denoised ({_label(strength)}){match[1] or ''}", node.GetName() or "")
+    if name != node.GetName():
+        node.SetName(name)
+
+
+def _label(strength: float) -> str:
+    return "DRMC" if strength == FULL else _("DRMC, strength {strength:g}").format(strength=strength)
 
 
 def readDenoised(path: Path, inputNode) -> np.ndarray:
@@ -49,7 +71,8 @@ def showDenoised(array: np.ndarray, inputNode, outputNode, summary: dict[str, An
     with slicer.util.NodeModify(node):
         fillDenoised(node, array, inputNode, summary)
         if isNew:
-            node.SetName(slicer.mrmlScene.GenerateUniqueName(denoisedName(inputNode.GetName())))
+            name = denoisedName(inputNode.GetName(), summary["strength"])
+            node.SetName(slicer.mrmlScene.GenerateUniqueName(name))
             slicer.mrmlScene.AddNode(node)
     placeLike(inputNode, node)
     return node
@@ -60,8 +83,14 @@ def fillDenoised(node, array: np.ndarray, inputNode, summary: dict[str, Any]) ->
     node.CopyOrientation(inputNode)
     slicer.util.updateVolumeFromArray(node, array)
     setUnits(inputNode, node, summary)
+    describe(node, summary)
+
+
+def describe(node, summary: dict[str, Any]) -> None:
+    """Says in a denoised volume how it was made, in its attributes and, with the strength, in its name."""
     for key, value in _attributes(summary).items():
         node.SetAttribute(key, value)
+    labelStrength(node, summary["strength"])
 
 
 def setUnits(inputNode, node, summary: dict[str, Any]) -> None:
@@ -107,7 +136,9 @@ def joinedTables(tables: list[vtk.vtkTable], names: list[str]) -> vtk.vtkTable:
     for table in tables[1:]:
         for row in range(table.GetNumberOfRows()):
             joined.InsertNextRow(table.GetRow(row))
-    rows = [name for table, name in zip(tables, names, strict=True) for _ in range(table.GetNumberOfRows())]
+    rows = [
+        name for table, name in zip(tables, names, strict=True) for _row in range(table.GetNumberOfRows())
+    ]
     for row, name in enumerate(rows):
         joined.SetValueByName(row, "scan", vtk.vtkVariant(name))
     return joined
@@ -145,8 +176,10 @@ def _attributes(summary: dict[str, Any]) -> dict[str, str | None]:
         "DRMC.Model": str(summary["model"]["name"]),
         "DRMC.ModelSHA256": str(summary["model"]["sha256"]),
         "DRMC.Version": str(summary["versions"]["drmc"]),
+        STRENGTH_ATTRIBUTE: repr(float(summary["strength"])),
         INTENDED_USE[0]: INTENDED_USE[1],
         COMPARISON_ATTRIBUTE: _comparison(summary.get("reference")),
+        LOWERED_FOCI_ATTRIBUTE: _lowered(summary.get("lowered_foci")),
     }
 
 
@@ -159,6 +192,11 @@ def _comparison(reference: dict[str, Any] | None) -> str | None:
     for key in ("B_mean", "B_max"):
         found[key] = {stage: numbers.get(key) for stage, numbers in patient.items()}
     return json.dumps(found)
+
+
+def _lowered(found: dict[str, Any] | None) -> str | None:
+    """The list of lowered foci as JSON; None where none was."""
+    return json.dumps(found) if found and found["count"] else None
 
 
 def _copyDisplay(inputNode, node) -> None:

@@ -67,6 +67,7 @@ class DRMCDenoiseTest(SelfTest):
         self.assertRegex(ui.statusLabel.text, r"^Done in \d+ s on cpu")
         self.checkNumbers(panel._parameterNode.lesionTable)
         self.checkAgainstCommandLine(panel._parameterNode.outputVolume)
+        self.checkStrength(panel)
         self.checkSideBySide(panel)
         self.checkSavedScene(panel)
 
@@ -142,6 +143,20 @@ class DRMCDenoiseTest(SelfTest):
         expected = sitk.GetArrayFromImage(sitk.ReadImage(str(self.folder / "out" / "denoised.nrrd")))
         self.assertTrue(np.array_equal(slicer.util.arrayFromVolume(output), expected))
         self.say("the panel has the voxels of the command line")
+
+    def checkStrength(self, panel) -> None:
+        """The slider takes the volume to the original and back, and its numbers follow."""
+        parameters, slider = panel._parameterNode, panel.ui.strengthSlider
+        low, output = (
+            slicer.util.arrayFromVolume(node).copy()
+            for node in (parameters.inputVolume, parameters.outputVolume)
+        )
+        for strength, expected in ((0.0, low), (1.0, output)):
+            slider.setValue(strength)
+            self.assertTrue(np.array_equal(slicer.util.arrayFromVolume(parameters.outputVolume), expected))
+            self.waitUntil(lambda: not panel.ui.strengthLabel.text.endswith("..."), "the numbers")
+        self.checkNumbers(parameters.lesionTable)
+        self.say("the strength changes voxels and numbers")
 
     def checkSideBySide(self, panel) -> None:
         """The first click leaves every view at its slice, and the pairs show the same."""

@@ -54,7 +54,7 @@ class SequenceJob:
         if arguments.get("reference") is not None:
             raise InputError(f"'{name}' is a sequence: leave out the reference, or choose one frame")
         volumes.checkNode(self.inputVolume)
-        self.lesionTable, self._arguments = lesionTable, arguments
+        self.lesionTable, self._arguments = lesionTable, {**arguments, "keepResidual": False}
         self._folder = None if outputFolder is None else Path(outputFolder)
         self._startTime = time.time()
         self._next()

@@ -17,11 +17,14 @@ def showDenoised(inputVolume, outputVolume, arrays: list[Any], summaries: list[d
     from DRMCDenoiseLib import results  # SimpleITK is not needed before
 
     browser, source = browserOf(inputVolume), sequenceOf(inputVolume)
+    strength = summaries[0]["strength"]
     sequence = None if outputVolume is None else browser.GetSequenceNode(outputVolume)
     isNew = sequence is None or sequence is source
     if isNew:
         sequence = slicer.vtkMRMLSequenceNode()
-        sequence.SetName(slicer.mrmlScene.GenerateUniqueName(results.denoisedName(source.GetName())))
+        sequence.SetName(
+            slicer.mrmlScene.GenerateUniqueName(results.denoisedName(source.GetName(), strength))
+        )
         slicer.mrmlScene.AddNode(sequence)
     sequence.RemoveAllDataNodes()
     sequence.SetIndexName(source.GetIndexName())
@@ -31,7 +34,7 @@ def showDenoised(inputVolume, outputVolume, arrays: list[Any], summaries: list[d
     for index, (array, summary) in enumerate(zip(arrays, summaries, strict=True)):
         frame = slicer.vtkMRMLScalarVolumeNode()
         results.fillDenoised(frame, array, source.GetNthDataNode(index), summary)
-        frame.SetName(results.denoisedName(inputVolume.GetName()))
+        frame.SetName(results.denoisedName(inputVolume.GetName(), summary["strength"]))
         sequence.SetDataNodeAtValue(frame, source.GetNthIndexValue(index))
         # It keeps a copy, and a copy has no units.
         results.setUnits(inputVolume, sequence.GetNthDataNode(index), summary)
@@ -41,7 +44,10 @@ def showDenoised(inputVolume, outputVolume, arrays: list[Any], summaries: list[d
     slicer.modules.sequences.logic().UpdateProxyNodesFromSequences(browser)
     proxy = browser.GetProxyNode(sequence)
     if isNew:
-        proxy.SetName(slicer.mrmlScene.GenerateUniqueName(results.denoisedName(inputVolume.GetName())))
+        name = results.denoisedName(inputVolume.GetName(), strength)
+        proxy.SetName(slicer.mrmlScene.GenerateUniqueName(name))
+    for node in (sequence, proxy):
+        results.labelStrength(node, strength)
     results.setUnits(inputVolume, proxy, summaries[0])
     results.placeLike(inputVolume, proxy)
     return proxy

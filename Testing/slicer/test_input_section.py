@@ -307,6 +307,7 @@ def test_what_is_in_suv_says_so_to_the_data_probe_and_segment_statistics(qtSlice
         "input": {"units": stored},
         "suv": {"factor": 1.0 if stored == "SUV" else suv, "type": "SUVbw", "rule": "sidecar", "facts": {}},
         "model": {"name": "m", "sha256": "0"},
+        "strength": 1.0,
         "versions": {"drmc": "0"},
     }
     output = results.showDenoised(phantom(), node, None, summary)

@@ -314,3 +314,60 @@ def test_a_saved_scene_shows_the_same_table_when_it_is_opened_again(panel, qtSli
     scene.SetURL(str(tmp_path / "scene.mrml"))
     assert scene.Connect()
     assert cells(panel) == before and panel.ui.comparisonLabel.text == line
+
+
+def withFoci(slicer, panel, count: int = 2):
+    """A denoised volume of a moved scan, with lowered foci on its voxels (2, 3, 4), (3, 4, 5), ..."""
+    from DRMCCoreLib.nodes import geometry
+    from DRMCDenoiseLib.results import fillDenoised
+
+    node = scan(slicer)
+    moved = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLLinearTransformNode")
+    moved.SetMatrixTransformToParent(
+        slicer.util.vtkMatrixFromArray(np.array([[0, -1, 0, 5], [1, 0, 0, 7], [0, 0, 1, -9], [0, 0, 0, 1.0]]))
+    )
+    node.SetAndObserveTransformNodeID(moved.GetID())
+    foci = []
+    for rank in range(1, count + 1):
+        x, y, z = (geometry.nodeMatrix(node) @ [rank + 3, rank + 2, rank + 1, 1.0])[:3]  # RAS
+        numbers = {"suv_before": 2.0, "suv_after": 1.0, "change_percent": -50.0, "sigmas": 8.0 - rank}
+        place = {"x_mm": -x, "y_mm": -y, "z_mm": z, "slice": rank + 2}
+        foci.append({"rank": rank, **place, **numbers, "segment": "Node <1>" if rank == 1 else None})
+    lowered = {"count": count + 5 if count else 0, "foci": foci, "candidates": 900, "limit_sigmas": 4.5}
+    suv = {"type": "SUVbw", "factor": 1.0, "rule": "as stored"}
+    summary = {"suv": suv, "model": {"name": "tiny", "sha256": "0"}, "versions": {"drmc": "0"}}
+    summary |= {"input": {"units": "SUV"}, "strength": 1.0, "lowered_foci": lowered}
+    output = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLScalarVolumeNode", "Out")
+    fillDenoised(output, phantom(), node, summary)
+    output.SetNodeReferenceID("DRMC.Input", node.GetID())
+    panel._parameterNode.outputVolume = output
+    return node
+
+
+def test_lowered_foci_are_listed_and_a_click_goes_to_each(panel, qtSlicer):
+    from DRMCCoreLib.nodes import geometry
+
+    assert not panel.ui.fociTableWidget.visible and not panel.ui.fociLabel.visible
+    node = withFoci(qtSlicer, panel)
+    widget = panel.ui.fociTableWidget
+    assert widget.visible and panel.ui.fociLabel.visible
+    assert panel.ui.fociLabel.text == (
+        "7 foci were lowered by more than noise explains. Click one to go there. The first 2 are listed."
+    )
+    text = [[widget.item(row, column).text() for column in range(widget.columnCount)] for row in range(2)]
+    assert text[0] == ["1", "3", "2.00", "1.00", "\u221250.0 %", "7.0 SD", "Node <1>"]
+    assert text[1][0] == "2" and text[1][-1] == "\u2013"
+    for row in (1, 0):
+        host.pythonqt.raw(widget).cellActivated.emit(row, 2)
+        crosshair = qtSlicer.mrmlScene.GetFirstNodeByClass("vtkMRMLCrosshairNode")
+        local = [0.0, 0.0, 0.0]
+        node.TransformPointFromWorld(crosshair.GetCrosshairRAS(), local)
+        index = np.linalg.inv(geometry.nodeMatrix(node)) @ [*local, 1.0]
+        assert index[:3] == pytest.approx([row + 4, row + 3, row + 2], abs=1e-3)
+
+
+def test_without_lowered_foci_there_is_no_list(panel, qtSlicer):
+    withFoci(qtSlicer, panel)
+    assert panel.ui.fociTableWidget.visible
+    withFoci(qtSlicer, panel, count=0)
+    assert not panel.ui.fociTableWidget.visible and not panel.ui.fociLabel.visible

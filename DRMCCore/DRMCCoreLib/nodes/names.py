@@ -8,6 +8,10 @@ INPUT_REFERENCE = "DRMC.Input"  # of every result: the volume that was denoised
 COMPARISON_ATTRIBUTE = (
     "DRMC.FullDoseComparison"  # of a denoised volume: JSON of how near to full dose it came
 )
+STRENGTH_ATTRIBUTE = "DRMC.Strength"  # of a denoised volume: the share of the residual that was added
+LOWERED_FOCI_ATTRIBUTE = (
+    "DRMC.LoweredFoci"  # of a denoised volume: JSON of the foci that were lowered by more than noise explains
+)
 INTENDED_USE = (
     "DRMC.IntendedUse",
     "Research use only",

@@ -32,6 +32,8 @@ def _phrases() -> tuple[tuple[str, str], ...]:
         (r"; use --device auto or cpu", _(": choose the device auto or cpu")),
         (r"(: try|; use) --precision fp32", r"\1 fp32"),
         (formats, _("write no DICOM series")),
+        (r"make (one|both) with --keep-residual", _("denoise it again")),
+        (r"give (that scan|the same options), or leave out --residual", _("denoise it again")),
         (r"; or by a part of its description \(--series-description TEXT\)", ""),
         (r"choose one by its UID \(--series UID\) of", _("load one of them alone:")),
     )

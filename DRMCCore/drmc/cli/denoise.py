@@ -31,7 +31,8 @@ EXAMPLES = (
     "says how each ended, OUT/lesions.csv collects all lesions, OUT/cohort.html shows all scans. Several\n"
     "processes may be given the same OUT: they share the scans among them.\n\n"
     "OUT gets denoised.nii.gz (.nrrd) with denoised.json, or denoised/ with a DICOM series; lesions.csv and\n"
-    "routing_lesions.csv, routing.csv, report.html and summary.json."
+    "routing_lesions.csv, routing.csv, report.html and summary.json; with --keep-residual also\n"
+    "residual.nii.gz (.nrrd) and residual.json."
 )
 
 
@@ -67,6 +68,23 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--dicom", action="store_true", help="write the DICOM series as well, beside an image of another form"
+    )
+    parser.add_argument(
+        "--strength",
+        default="high",
+        metavar="S",
+        help="share of the residual that is added, 0 to 1: 0 is the scan itself; or low (0.5), standard "
+        "(0.75), high (1, default: all that the network predicts)",
+    )
+    parser.add_argument(
+        "--keep-residual",
+        action="store_true",
+        help="write the whole residual as well, for the same scan at another strength (--residual)",
+    )
+    parser.add_argument(
+        "--residual",
+        metavar="FOLDER",
+        help="a result with --keep-residual of the same scan: its residual is taken, and no network is run",
     )
     parser.add_argument(
         "--tile-batch", type=int, metavar="N", help="tiles computed at once; lower it when memory is short"
@@ -137,6 +155,9 @@ def run(options: argparse.Namespace, reporter: Reporter) -> int:
         series_description=options.series_description,
         liver_reference=options.liver_reference,
         tile_batch=options.tile_batch,
+        strength=options.strength,
+        keep_residual=options.keep_residual,
+        residual=options.residual,
         header=options.header,
         voxels=options.voxels,
         label=options.label,

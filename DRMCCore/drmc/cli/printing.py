@@ -67,9 +67,12 @@ def print_denoised(summary: Summary, output: Path) -> None:
     print_suv(summary["suv"], summary["input"]["units"])
     if reference is not None:
         print_suv(reference["suv"], reference["input"]["units"], "reference")
+    from drmc.pet.strength import strength_text
+
     tiles, model = summary["tiles"]["count"], summary["model"]["name"]
     where = f"{summary['device']} ({summary['precision']})"
-    print(f"{tiles} tiles on {where} in {duration(summary['seconds']['total'])}, model {model}")
+    seconds, strength = duration(summary["seconds"]["total"]), strength_text(summary["strength"])
+    print(f"{tiles} tiles on {where} in {seconds}, model {model}, strength {strength}")
     print(f"denoised: {shown(output / summary['outputs'][0])}")
     print(f"report: {shown(output / 'report.html')}")
     print(RESEARCH_USE)

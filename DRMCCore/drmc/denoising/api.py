@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from drmc.denoising.pipeline import denoise_volume
 from drmc.errors import InputError
 from drmc.models.card import ModelEntry
+from drmc.pet.strength import FULL, parse_strength
 from drmc.runtime.control import Cancel, Progress
 
 if TYPE_CHECKING:
@@ -22,6 +23,7 @@ def denoise(
     precision: str = "auto",
     progress: Progress | None = None,
     cancel: Cancel | None = None,
+    strength: float | str = FULL,
 ) -> tuple[PETVolume, DenoiseResult]:
     """Denoises a volume with the same result, bit for bit, as `drmc denoise`.
 
@@ -34,18 +36,21 @@ def denoise(
         precision: "auto", "fp32" or "bf16", as of `drmc.Denoiser`.
         progress: called as (tiles done, tiles in all, seconds left or None).
         cancel: called between the steps of the work; True stops it.
+        strength: the share of the residual that is added, from 0 (the scan, bit by bit) to 1 (the whole), or
+            "low" (0.5), "standard" (0.75), "high" (1).
 
     Returns:
-        The denoised volume, scan + residual in the scan's own units and on its own grid, never clipped; and
-        the `DenoiseResult`: the residual in SUV, the gates of the experts, device, precision, seconds,
-        notices.
+        The denoised volume, scan + strength x residual in the scan's own units and on its own grid, never
+        clipped; and the `DenoiseResult`: the whole residual in SUV, the gates of the experts, device,
+        precision, seconds, notices.
 
     Raises:
-        InputError: no such model or device, damaged weights, or a device or precision beside a ready
-            Denoiser.
+        InputError: no such model or device, damaged weights, another strength, or a device or precision
+            beside a ready Denoiser.
         CanceledError: `cancel` returned True.
         DRMCError: out of memory, or values that are not finite.
     """
+    strength = parse_strength(strength)
     from drmc.inference.denoiser import Denoiser  # torch is needed from here on only
 
     if not isinstance(model, Denoiser):
@@ -55,4 +60,4 @@ def denoise(
             f"device {device!r}, precision {precision!r}: a ready Denoiser has its own: give them to the "
             "Denoiser"
         )
-    return denoise_volume(volume, model, progress=progress, cancel=cancel)
+    return denoise_volume(volume, model, strength=strength, progress=progress, cancel=cancel)

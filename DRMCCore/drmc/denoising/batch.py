@@ -158,7 +158,7 @@ def run_batch(
 
 
 def _check_scans(request: DenoiseRequest, scans: dict[str, Path]) -> None:
-    for option in ("voxels", "label", "reference_voxels", "reference_label", "lesions_label"):
+    for option in ("voxels", "label", "reference_voxels", "reference_label", "lesions_label", "residual"):
         if getattr(request, option) is not None:
             raise InputError(f"--{option.replace('_', '-')}: is for one scan, leave it out in a batch")
     if not scans:

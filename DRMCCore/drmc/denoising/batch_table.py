@@ -17,6 +17,8 @@ COLUMNS = (
     *("scan", "outcome", "seconds", "input", "output", "message", "warnings"),
     *("weight_kg", "dose_mbq", "uptake_min", "tracer", "suv_type", "rule", "factor"),
     *("model", "nearest_center", "body_mean_change_percent", "noise_reduction_percent"),
+    "strength",
+    "lowered_foci",
 )
 _FACTS = COLUMNS[COLUMNS.index("warnings") :]
 
@@ -45,6 +47,8 @@ def facts(summary: Mapping[str, Any] | None) -> dict[str, Any]:
         "nearest_center": nearest.get("center"),
         "body_mean_change_percent": _rounded(body.get("mean_change_percent")),
         "noise_reduction_percent": _rounded(body.get("noise_reduction_percent")),
+        "strength": summary.get("strength"),
+        "lowered_foci": (summary.get("lowered_foci") or {}).get("count"),
     }
     return {key: "" if found[key] is None else found[key] for key in _FACTS}
 

@@ -1,8 +1,9 @@
 """cohort.html: all scans of a batch on one self-contained page, those to be looked at first.
 
 An outlier is a scan that did not end well, one with a warning, one whose routing is unlike every training
-center's, or one whose body mean or noise changed unlike the others': robust z = 0.6745 (value - median) / MAD
-above 3.5 in size (Iglewicz and Hoaglin 1993), among at least five scans.
+center's, one with foci that were lowered by more than noise explains, or one whose body mean or noise changed
+unlike the others': robust z = 0.6745 (value - median) / MAD above 3.5 in size (Iglewicz and Hoaglin 1993),
+among at least five scans.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from drmc.files import write_text
 from drmc.pages.markup import facts_list, section
 from drmc.pages.page import page
 from drmc.pages.text import mapping, number, percent
+from drmc.report.foci import sentence
 from drmc.texts import RESEARCH_USE, shown
 
 NAME = "cohort.html"
@@ -36,7 +38,8 @@ _CSS = """
 
 _NOTE = (
     '<p class="note">First come scans that were not done, that have a warning, whose routing is unlike the '
-    "training centers’, or whose body mean or noise changed unlike the others’: robust z = 0.6745 × "
+    "training centers’, with foci lowered by more than noise explains, or whose body mean or noise changed "
+    "unlike the others’: robust z = 0.6745 × "
     f"(value − median) / MAD beyond ±{Z_LIMIT:g}, among at least {FEWEST} scans. The noise is the robust "
     "standard deviation of second differences in the body. Pictures: maximum-intensity projections, original "
     "and denoised, 0 to 6 SUV.</p>"
@@ -87,6 +90,9 @@ def outliers(
         nearest = mapping(mapping(summaries.get(row["scan"])).get("routing_nearest"))
         if nearest.get("unlike"):
             why.append("its routing is unlike that of every training center")
+        lowered = sentence(mapping(mapping(summaries.get(row["scan"])).get("lowered_foci")))
+        if lowered:
+            why.append(lowered)
     for column, label in _JUDGED.items():
         known = [(row["scan"], float(row[column])) for row in rows if row.get(column)]
         for (name, value), z in zip(known, robust_z([value for _, value in known]), strict=True):
@@ -127,6 +133,7 @@ def _scan(row: Mapping[str, str], summary: Mapping[str, Any], why: Sequence[str]
             ("Body mean change", _percent(row["body_mean_change_percent"])),
             ("Noise reduction", _percent(row["noise_reduction_percent"])),
             ("Lesions", _lesions(summary)),
+            ("Lowered foci", escape(row.get("lowered_foci") or "") or "–"),
             ("Model", escape(row["model"]) or "–"),
         ]
         if row["nearest_center"]:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from drmc.denoising.finding import find_scan, passed_over
+from drmc.denoising.kept_residual import KeptResidual
 from drmc.denoising.request import DenoiseRequest
 from drmc.dicom.catalog import Catalog
 from drmc.errors import InputError
@@ -30,10 +31,12 @@ class Inputs:
     files: list[Path]
 
 
-def read_inputs(request: DenoiseRequest, scan_path: Path, catalog: Catalog) -> Inputs:
+def read_inputs(
+    request: DenoiseRequest, scan_path: Path, catalog: Catalog, kept: KeptResidual | None = None
+) -> Inputs:
     """Reads scan, lesions and full-dose image of a request; InputError where one is refused.
 
-    `catalog`: what was read of DICOM files before.
+    `catalog`: what was read of DICOM files before; `kept`: a residual that is to be of this scan.
     """
     reading: dict[str, Any] = {
         "suv_type": request.suv_type,
@@ -50,7 +53,10 @@ def read_inputs(request: DenoiseRequest, scan_path: Path, catalog: Catalog) -> I
         catalog=catalog,
         **reading,
     )
+    if kept is not None:
+        volume = kept.scan(volume)
     inputs = Inputs(volume, None, None, [], [Path(request.input), scan_path, *volume.dicom_files])
+    inputs.files += [] if kept is None or request.keeps_residual else kept.files
     inputs.files += [Path(path) for path in (request.voxels, request.reference_voxels) if path is not None]
     if scan_path != Path(request.input):
         inputs.notices.append(f"the scan in this folder: {scan_path}")

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from drmc.denoising import kept_residual
 from drmc.denoising.request import FORMATS, DenoiseRequest
 from drmc.errors import InputError
 from drmc.pet.volume import PETVolume
@@ -35,10 +36,10 @@ def check_output_folder(output: Path, inputs: Sequence[Path] = ()) -> None:
         ) from error
 
 
-def check_free_space(output: Path, volume: PETVolume) -> None:
+def check_free_space(output: Path, volume: PETVolume, *, with_residual: bool = False) -> None:
     """Raises InputError where the disk has not enough space for the outputs of this scan."""
     # The image (uncompressed at worst; DICOM headers), the report, and a reserve.
-    needed = 2 * volume.array.nbytes + 32 * 2**20
+    needed = (3 if with_residual else 2) * volume.array.nbytes + 32 * 2**20
     free = shutil.disk_usage(_nearest_folder(output)).free
     if free < needed:
         raise InputError(
@@ -98,7 +99,10 @@ def output_names(request: DenoiseRequest, *, with_lesions: bool) -> list[str]:
     image = [] if request.format == "dicom" else [f"denoised{FORMATS[request.format]}", "denoised.json"]
     series = ["denoised"] if request.with_series else []
     lesions = ["lesions.csv", "routing_lesions.csv"] if with_lesions else []
-    return [*image, *series, *lesions, "routing.csv", "report.html", "summary.json"]
+    residual = (
+        [kept_residual.image_name(request.format), kept_residual.NAME] if request.keeps_residual else []
+    )
+    return [*image, *series, *lesions, *residual, "routing.csv", "report.html", "summary.json"]
 
 
 def move_into_place(staging: Path, output: Path, produced: Sequence[str], inputs: Sequence[Path]) -> None:

@@ -17,10 +17,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from drmc import files
-from drmc.denoising import staging
+from drmc.denoising import kept_residual, staging
 from drmc.denoising.finding import find_scan, of_medium, scan_name
 from drmc.denoising.images import write_images
 from drmc.denoising.inputs import Inputs, read_inputs
+from drmc.denoising.kept_residual import KeptResidual, Prediction
 from drmc.denoising.outputs import (
     check_free_space,
     check_output_folder,
@@ -30,8 +31,6 @@ from drmc.denoising.outputs import (
 )
 from drmc.denoising.request import DenoiseRequest, LoadedModel, check_request
 from drmc.denoising.summary import (
-    compare_routing,
-    describe_model,
     describe_volume,
     fingerprint_of,
     settings_of,
@@ -43,14 +42,15 @@ from drmc.imaging.formats import image_kind
 from drmc.measures import mtv, routing
 from drmc.measures.bias import lesion_bias
 from drmc.measures.body_change import body_change
+from drmc.measures.foci import lowered_foci
 from drmc.measures.lesion_files import write_lesions_csv
 from drmc.measures.lesions import lesion_table
-from drmc.measures.routing_profiles import NearestCenter
-from drmc.measures.rows import LesionRow, RoutingRow
-from drmc.models.card import ModelEntry
+from drmc.measures.rows import LesionRow, LoweredFoci, RoutingRow
 from drmc.pages.text import unique
 from drmc.paths import labeled
+from drmc.pet.strength import FULL, add_residual
 from drmc.pet.volume import PETVolume
+from drmc.report.foci import sentence
 from drmc.report.page import write_report
 from drmc.report.summary import ComparisonRecord, FingerprintRecord, MetricByStage, Summary
 from drmc.report.thumbnails import thumbnails
@@ -109,41 +109,39 @@ def _run(
 
             kind = None if scan_path.is_dir() else image_kind(scan_path)
             dicom_writing.refuse_image_file(labeled(scan_path, request.label), kind)
-        model = model or LoadedModel(request)
+        predictor = _predictor(request, model)
+        kept = predictor if isinstance(predictor, KeptResidual) else None
         folder = claim.take()
     raise_if_canceled(cancel)
     with clock("read"):
-        inputs = read_inputs(request, scan_path, catalog)
+        inputs = read_inputs(request, scan_path, catalog, kept)
         if inputs.volume.source != scan_path:  # the voxels that another program passed in
             request = replace(request, input=inputs.volume.source)
-        made_from = fingerprint_of(request, inputs.volume.source, model.entry, catalog)
+        made_from = fingerprint_of(request, inputs.volume.source, predictor.sha256, catalog)
         plan = dicom_writing.plan_series(inputs.volume, catalog) if request.with_series else None
         if plan is None:
             catalog.forget_headers()
-        protected = [*inputs.files, model.entry.path]
+        protected = [*inputs.files, *([] if isinstance(predictor, KeptResidual) else [predictor.entry.path])]
         produced = output_names(request, with_lesions=inputs.segments is not None)
         protect_inputs(output, produced, protected)
-        check_free_space(output, inputs.volume)
+        check_free_space(output, inputs.volume, with_residual=request.keeps_residual)
     raise_if_canceled(cancel)
-    with clock("load_model"):
-        denoiser = model.load()
-    raise_if_canceled(cancel)
-    with clock("denoise"):
-        denoised, result = denoise_volume(inputs.volume, denoiser, progress=progress, cancel=cancel)
-    clock.seconds.update({f"denoise_{stage}": seconds for stage, seconds in result.seconds.items()})
+    denoised, predicted, residual = _denoise(request, inputs.volume, predictor, clock, progress, cancel)
     raise_if_canceled(cancel)
     with clock("quantify"):
-        measured = _measure(request, name, inputs, denoised, result, model.entry)
+        measured = _measure(request, name, inputs, denoised, predicted)
     raise_if_canceled(cancel)
-    summary = _summary_of(
-        request, name, inputs, result, measured, model.entry, denoiser.tile, produced, made_from
-    )
+    summary = _summary_of(request, name, inputs, predicted, measured, produced, made_from)
     summary["notices"] = unique([*summary["notices"], *(plan.notices if plan else [])])
     with clock("write"):
         if plan is not None:
-            made_by = dicom_writing.Equipment(model.entry.name, model.entry.sha256)
+            made_by = dicom_writing.Equipment(
+                predicted.model["name"], predicted.model["sha256"], request.strength
+            )
             dicom_writing.write_series(folder / "denoised", denoised, plan, made_by, cancel, catalog)
         _write_results(folder, request.format, denoised, measured, summary)
+        if residual is not None:
+            kept_residual.write(folder, request.format, inputs.volume, residual, predicted)
     with clock("report"):
         summary["seconds"] = clock.so_far()
         summary["peak_memory_bytes"] = peak_memory_bytes()
@@ -157,6 +155,41 @@ def _run(
     return summary
 
 
+def _predictor(request: DenoiseRequest, model: LoadedModel | None) -> LoadedModel | KeptResidual:
+    """Where the residual comes from: a model, or a run that kept it."""
+    if request.residual is not None:
+        return kept_residual.read(Path(request.residual))
+    return model or LoadedModel(request)
+
+
+def _denoise(
+    request: DenoiseRequest,
+    volume: PETVolume,
+    predictor: LoadedModel | KeptResidual,
+    clock: Stopwatch,
+    progress: Progress | None,
+    cancel: Cancel | None,
+) -> tuple[PETVolume, Prediction, np.ndarray | None]:
+    """The denoised scan, what the network gave, and the residual in the scan's own units if it is kept."""
+    if isinstance(predictor, KeptResidual):
+        with clock("denoise"):
+            return (
+                predictor.denoised(volume, request.strength),
+                predictor.prediction,
+                predictor.residual if request.keeps_residual else None,
+            )
+    with clock("load_model"):
+        denoiser = predictor.load()
+    raise_if_canceled(cancel)
+    with clock("denoise"):
+        denoised, result = denoise_volume(
+            volume, denoiser, strength=request.strength, progress=progress, cancel=cancel
+        )
+    clock.seconds.update({f"denoise_{stage}": seconds for stage, seconds in result.seconds.items()})
+    residual = volume.from_suv(result.residual) if request.keeps_residual else None
+    return denoised, Prediction.of(result, predictor.entry, denoiser.tile), residual
+
+
 @dataclass
 class _Measured:
     """What is measured on a scan: `stages` SUV (z, y, x) by stage, and the tables made from them."""
@@ -165,9 +198,8 @@ class _Measured:
     lesions: list[LesionRow]
     routing: list[RoutingRow]
     routing_lesions: dict[str, list[RoutingRow]] | None
-    nearest: NearestCenter | None
-    unlike: list[str]
     comparison: ComparisonRecord | None
+    lowered: LoweredFoci
 
 
 def _measure(
@@ -175,8 +207,7 @@ def _measure(
     name: str,
     inputs: Inputs,
     denoised: PETVolume,
-    result: DenoiseResult,
-    entry: ModelEntry,
+    predicted: Prediction,
 ) -> _Measured:
     volume, segments, reference = inputs.volume, inputs.segments, inputs.reference
     stages = {"original": volume.suv_array(), "denoised": denoised.suv_array()}
@@ -185,21 +216,18 @@ def _measure(
     lesions = (
         lesion_table(name, segments, stages, volume.geometry, request.liver_reference) if segments else []
     )
-    rows = routing.routing_table(result.gates_TLM)
-    nearest, unlike = compare_routing(entry, rows)
     return _Measured(
         stages,
         lesions,
-        rows,
+        predicted.routing,
         None
         if segments is None
         else {
-            segment.name: routing.routing_table(result.gates_TLM, result.layout.voxels_of(segment))
+            segment.name: routing.routing_table(predicted.gates_TLM, predicted.layout.voxels_of(segment))
             for segment in segments
         },
-        nearest,
-        unlike,
         None if reference is None else compare_with_reference(reference, stages, lesions),
+        lowered_foci(stages["original"], stages["denoised"], volume.geometry, segments),
     )
 
 
@@ -207,10 +235,8 @@ def _summary_of(
     request: DenoiseRequest,
     name: str,
     inputs: Inputs,
-    result: DenoiseResult,
+    predicted: Prediction,
     measured: _Measured,
-    entry: ModelEntry,
-    tile: int,
     produced: Sequence[str],
     made_from: FingerprintRecord,
 ) -> Summary:
@@ -224,23 +250,29 @@ def _summary_of(
         "settings": settings_of(request),
         "fingerprint": made_from,
         "suv": inputs.volume.suv.to_dict(),
-        "model": describe_model(entry, tile),
-        "device": result.device,
-        "precision": result.precision,
-        "tiles": {"count": len(result.gates_TLM), "edge": tile},
+        "model": predicted.model,
+        "device": predicted.device,
+        "precision": predicted.precision,
+        "strength": request.strength,
+        "tiles": {"count": len(predicted.gates_TLM), "edge": predicted.model["tile"]},
         "body": body_change(*before_after),
-        "notices": [*inputs.notices, *result.notices, *measured.unlike, *mtv.peak_notes(measured.lesions)],
+        "notices": [
+            *(text for text in (sentence(measured.lowered),) if text),
+            *(*inputs.notices, *predicted.notices),
+            *(*predicted.unlike, *mtv.peak_notes(measured.lesions)),
+        ],
         "lesions": None
         if inputs.segments is None
         else {"input": request.lesions_label or str(request.lesions), "segments": measured.lesions},
+        "lowered_foci": measured.lowered,
         "reference": measured.comparison,
         "routing": measured.routing,
         "routing_lesions": measured.routing_lesions,
-        "routing_nearest": measured.nearest,
+        "routing_nearest": predicted.routing_nearest,
         "thumbnails": thumbnails(*before_after),
         "outputs": list(produced),
         "created": datetime.now(timezone.utc).isoformat(timespec="seconds"),
-        "versions": versions(),
+        "versions": versions(predicted.torch_version),
         "seconds": {},
         "peak_memory_bytes": 0,
     }
@@ -274,17 +306,21 @@ def _write_page(folder: Path, name: str, inputs: Inputs, measured: _Measured, su
 
 
 def denoise_volume(
-    volume: PETVolume, denoiser: Denoiser, *, progress: Progress | None = None, cancel: Cancel | None = None
+    volume: PETVolume,
+    denoiser: Denoiser,
+    *,
+    strength: float = FULL,
+    progress: Progress | None = None,
+    cancel: Cancel | None = None,
 ) -> tuple[PETVolume, DenoiseResult]:
-    """Denoises a volume: original + residual, on the scan's own grid and in its own units, never clipped.
+    """Denoises a volume: original + strength x residual, on its own grid and in its own units, never clipped.
 
-    Voxels whose residual is exactly 0 keep their very bits. Returns the denoised volume (everything but
-    the array is the scan's) and the denoiser's result. Raises CanceledError, or DRMCError if the model's
-    values are not finite.
+    Voxels to which nothing is added keep their very bits. Returns the denoised volume (everything but the
+    array is the scan's) and the denoiser's result, with the whole residual. Raises CanceledError, or
+    DRMCError if the model's values are not finite.
     """
     result = denoiser.denoise(volume.suv_array(), volume.geometry, progress=progress, cancel=cancel)
-    changed = volume.array + volume.from_suv(result.residual)
-    array = np.where(result.residual == 0, volume.array, changed).astype(np.float32, copy=False)
+    array = add_residual(volume.array, volume.from_suv(result.residual), strength)
     if not np.isfinite(array).all():
         raise DRMCError(
             "the model gave values that are not finite numbers: try --precision fp32 or another model"

@@ -17,6 +17,7 @@ from drmc.errors import InputError
 from drmc.imaging.files import read_image
 from drmc.imaging.geometry import Geometry
 from drmc.pet.reading import read_volume
+from drmc.pet.strength import strength_text
 from drmc.pet.volume import PETVolume
 
 
@@ -76,9 +77,15 @@ def read_result(folder: Path, **other: Any) -> Result:
         str(summary.get("scan") or folder.name),
         original,
         _denoised_suv(image, original, options),
-        [f"measured again, original: {scan}, denoised: {image}"],
+        [f"measured again, original: {scan}, denoised: {image}{_strength(summary)}"],
         {key: options[key] for key in ("suv_type", "accept_rule", "units")},
     )
+
+
+def _strength(summary: dict[str, Any]) -> str:
+    """At which strength the result was made; an earlier version did not say."""
+    strength = summary.get("strength")
+    return "" if strength is None else f", strength {strength_text(strength)}"
 
 
 def _denoised_image(folder: Path, summary: dict[str, Any]) -> Path:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from drmc.errors import InputError
 from drmc.models.card import ModelEntry
 from drmc.models.registry import find_model
+from drmc.pet.strength import FULL, parse_strength
 
 if TYPE_CHECKING:
     from drmc.inference.denoiser import Denoiser
@@ -29,6 +30,11 @@ class DenoiseRequest:
     SUV reference-time rule to take when the rules disagree; `tile_batch` limits the tiles per network
     call (memory). `dicom` asks for the DICOM series beside an image of another format. `header`: values of
     the scan's DICOM header that are given by hand (drmc.suv.manual); the reference has its own.
+
+    `strength`: the share of the residual that is added, 0 to 1, or a name of drmc.pet.strength.PRESETS; else
+    InputError. `keep_residual` writes the residual and what
+    else the network gave; `residual` is a folder with these, which then takes the place of the network
+    (drmc.denoising.kept_residual).
 
     Where another program passes images in: `voxels` and `reference_voxels` are files with the voxels as that
     program has them (`drmc.pet.reading.read_volume`), and the labels are what messages, tables and the report
@@ -51,6 +57,9 @@ class DenoiseRequest:
     series_description: str | None = None
     liver_reference: str | None = None
     tile_batch: int | None = None
+    strength: float = FULL
+    keep_residual: bool = False
+    residual: str | os.PathLike[str] | None = None
     header: Mapping[str, str] = field(default_factory=dict)
     voxels: str | os.PathLike[str] | None = None
     label: str | None = None
@@ -58,10 +67,23 @@ class DenoiseRequest:
     reference_label: str | None = None
     lesions_label: str | None = None
 
+    def __post_init__(self) -> None:
+        object.__setattr__(
+            self, "strength", parse_strength(self.strength)
+        )  # frozen; a name becomes its number
+
     @property
     def with_series(self) -> bool:
         """Whether a DICOM series is written."""
         return self.dicom or self.format == "dicom"
+
+    @property
+    def keeps_residual(self) -> bool:
+        """Whether the residual is written; one that lies in the output folder stays there."""
+        in_place = self.residual is not None and os.path.realpath(self.residual) == os.path.realpath(
+            self.output
+        )
+        return self.keep_residual or in_place
 
 
 class LoadedModel:
@@ -75,6 +97,11 @@ class LoadedModel:
         self.entry: ModelEntry = find_model(request.model)
         self._request = request
         self._denoiser: Denoiser | None = None
+
+    @property
+    def sha256(self) -> str:
+        """The checksum of the weights."""
+        return self.entry.sha256
 
     def load(self) -> Denoiser:
         """The model on its device; loaded once. Raises InputError (damaged weights, no such device)."""
@@ -96,6 +123,10 @@ def check_request(request: DenoiseRequest, *, batch: bool = False) -> None:
         raise InputError(f"format {request.format}: not a known form: choose from {', '.join(FORMATS)}")
     if request.tile_batch is not None and request.tile_batch < 1:
         raise InputError(f"tile batch {request.tile_batch}: must be at least 1")
+    if request.residual is not None and request.model is not None:
+        raise InputError(
+            f"model {request.model}: the kept residual is that of a model already: name no model"
+        )
     if batch:
         return
     for path, option in ((request.lesions, "lesions"), (request.reference, "reference")):

@@ -34,6 +34,7 @@ QUANTITIES: tuple[Quantity, ...] = get_args(Quantity)
 POSITION: tuple[Position, ...] = get_args(Position)
 THRESHOLDS: tuple[Threshold, ...] = get_args(Threshold)
 BANKS: tuple[Bank, ...] = get_args(Bank)
+LOWERED_PERCENT = 15.0  # least decrease of a lowered focus
 GATE_NUMBERS: tuple[GateNumber, ...] = get_args(GateNumber)
 
 
@@ -105,6 +106,38 @@ class RoutingRow(TypedDict):
     sd_gate: float | None
     closed_fraction: float | None
     top1_fraction: float | None
+
+
+class LoweredFocus(TypedDict):
+    """A focus that denoising lowered by more than noise explains (drmc.measures.foci).
+
+    Its maximum in the original, its means over 1 ml before and after, and how far the change is beyond that
+    of the tissue around. `rank` and `slice` (along the image's third axis) are counted from 1; `segment`: the
+    lesion that the sphere of 1 ml touches, if any.
+    """
+
+    rank: int
+    x_mm: float
+    y_mm: float
+    z_mm: float
+    slice: int
+    suv_before: float
+    suv_after: float
+    change_percent: float
+    sigmas: float
+    segment: str | None
+
+
+class LoweredFoci(TypedDict):
+    """The lowered foci, most sigmas first: `count` of all, and the first of them.
+
+    `candidates`: local maxima in the body; `limit_sigmas`: what a focus must exceed, None without candidates.
+    """
+
+    count: int
+    foci: list[LoweredFocus]
+    candidates: int
+    limit_sigmas: float | None
 
 
 LESION_COLUMNS = tuple(LesionRow.__annotations__)

@@ -35,6 +35,7 @@ from drmc.dicom.header import DEEPEST, PRIVATE, slice_facts, value_of
 from drmc.errors import CanceledError, DRMCError, InputError
 from drmc.files import atomic_path
 from drmc.paths import AnyPath
+from drmc.pet.strength import FULL, strength_text
 from drmc.pet.volume import PETVolume
 from drmc.suv import manual, wording
 from drmc.suv.limits import SSF_AGREES_PERCENT
@@ -45,6 +46,7 @@ from drmc.texts import RESEARCH_USE
 
 SLICE_NAME = "IM{:04d}.dcm"
 DESCRIPTION = "DRMC denoised - Research use"
+PARTIAL_DESCRIPTION = "DRMC denoised, strength {:.3g} - Research use"
 LONGEST_LO, LONGEST_ST, LONGEST_LT = 64, 1024, 10_240  # characters of the value representations LO, ST and LT
 LARGEST = 32767  # stored value of the largest magnitude of a slice
 SERIES_NUMBER_STEP = 1000  # the new series stands behind the study's own
@@ -91,17 +93,23 @@ class SeriesPlan:
 
 @dataclass(frozen=True)
 class Equipment:
-    """What made the image: the model's name and the SHA-256 of its weights."""
+    """What made the image: the model's name, the SHA-256 of its weights, and the strength."""
 
     model: str
     sha256: str
+    strength: float = FULL
+
+    @property
+    def description(self) -> str:
+        """The end of the series description."""
+        return DESCRIPTION if self.strength == FULL else PARTIAL_DESCRIPTION.format(self.strength)
 
     @property
     def derivation(self) -> str:
         """For people, in plain ASCII: every character set of DICOM holds it."""
         text = (
-            f"Noise reduced by DRMC {__version__}, model {self.model} (SHA-256 {self.sha256[:16]}). "
-            f"{RESEARCH_USE}"
+            f"Noise reduced by DRMC {__version__}, model {self.model} (SHA-256 {self.sha256[:16]}), "
+            f"strength {strength_text(self.strength)}. {RESEARCH_USE}"
         )
         return text.encode("ascii", "replace").decode()
 
@@ -206,7 +214,7 @@ def write_series(
     """
     folder.mkdir()
     catalog = catalog or Catalog()
-    comments = _comments(volume)
+    comments = f"{_comments(volume)} Denoised at strength {strength_text(equipment.strength)}."
     series_uid = generate_uid()
     for z, source in enumerate(volume.dicom_files):
         if cancel is not None and cancel():
@@ -316,8 +324,9 @@ def _identify(
     ds.SOPClassUID = PET_CLASS
     number = _factor(value_of(header, "SeriesNumber")) or 0
     ds.SeriesNumber = int(number) + SERIES_NUMBER_STEP if number < 1e9 else int(number)
-    earlier = _line(value_of(header, "SeriesDescription"))[: LONGEST_LO - len(DESCRIPTION) - 1].strip()
-    ds.SeriesDescription = f"{earlier} {DESCRIPTION}".strip()
+    ours = equipment.description
+    earlier = _line(value_of(header, "SeriesDescription"))[: LONGEST_LO - len(ours) - 1].strip()
+    ds.SeriesDescription = f"{earlier} {ours}".strip()
     # Value 2 of classic PET is always PRIMARY (PS3.3 C.8.9.4.1.1).
     ds.ImageType = ["DERIVED", "PRIMARY"]
     before = _line(value_of(header, "DerivationDescription"))

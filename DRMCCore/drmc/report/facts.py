@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from drmc.models.card import earlier_trainings
 from drmc.pages.markup import facts_list, section, table
 from drmc.pages.text import is_number, label_of, mapping, number, percent, plain, strings, unique
+from drmc.pet.strength import strength_text
 from drmc.report.summary import Summary
 from drmc.suv.decision import SUVRecord
 
@@ -160,6 +161,9 @@ def model_html(summary: Summary) -> str:
         ("Precision", escape(plain(summary.get("precision") or _UNKNOWN))),
         ("Time", _seconds(summary.get("seconds"))),
     ]
+    strength = summary.get("strength")
+    if strength is not None:
+        entries.insert(0, ("Strength", f"{strength_text(strength)}: {100 * strength:g} % of the residual"))
     memory = summary.get("peak_memory_bytes")
     if memory is not None and is_number(memory):
         entries.append(("Peak memory", f"{memory / 2**30:.2f} GiB"))

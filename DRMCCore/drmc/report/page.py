@@ -21,6 +21,7 @@ from drmc.pages.page import page
 from drmc.pages.text import mapping, number, percent
 from drmc.report.facts import messages_html, model_html, sheet_html
 from drmc.report.figures import figures_html
+from drmc.report.foci import foci_html
 from drmc.report.lesions import comparison_html, lesions_html
 from drmc.report.routing import routing_html
 from drmc.report.summary import Summary
@@ -81,6 +82,7 @@ def report_html(
         messages_html(suv, summary),
         section("Images", figures_html(original_suv, denoised_suv, geometry, segments)),
         section("Lesions", lesions_html(lesions)),
+        section("Foci lowered by more than noise explains", foci_html(summary)),
         comparison_html(summary),
         section("Scan and SUV", sheet_html(suv, header, geometry)),
         section("Routing", routing_html(routing, summary)),
@@ -105,9 +107,11 @@ def _what_was_done(
     model = mapping(summary.get("model"))
     name = model.get("title") or model.get("name")
     by = f"the model <b>{escape(str(name))}</b>" if name else "a DRMC model"
+    strength = summary.get("strength")
+    part = "" if strength in (None, 1) else f"{100 * strength:g} % of "
     first = (
-        f"This PET scan was denoised by {by}, which adds a predicted residual to the scan; grid and units "
-        "are those of the scan, and no value was clipped."
+        f"This PET scan was denoised by {by}, which adds {part}a predicted residual to the scan; grid "
+        "and units are those of the scan, and no value was clipped."
     )
     changes = [row for row in lesions if row["stage"] == "change_percent"]
     if changes:

@@ -10,7 +10,7 @@ from typing import Any, TypedDict
 from drmc.measures.bias import Bias
 from drmc.measures.body_change import BodyChange
 from drmc.measures.routing_profiles import NearestCenter
-from drmc.measures.rows import LesionRow, RoutingRow
+from drmc.measures.rows import LesionRow, LoweredFoci, RoutingRow
 from drmc.suv.decision import SUVRecord
 
 
@@ -43,6 +43,7 @@ class _Settings(TypedDict):
     format: str
     dicom: bool
     precision: str
+    strength: float
     units: str | None
     suv_type: str
     accept_rule: str | None
@@ -111,7 +112,7 @@ class ComparisonRecord(_Comparison, total=False):
 
 
 class Summary(TypedDict):
-    """The content of summary.json; `seconds` by stage and in total."""
+    """The content of summary.json; `seconds` by stage and in total; `strength` of the residual, 0 to 1."""
 
     scan: str
     intended_use: str
@@ -122,10 +123,12 @@ class Summary(TypedDict):
     model: ModelRecord
     device: str
     precision: str
+    strength: float
     tiles: TilesRecord
     body: BodyChange
     notices: list[str]
     lesions: LesionsRecord | None
+    lowered_foci: LoweredFoci
     reference: ComparisonRecord | None
     routing: list[RoutingRow]
     routing_lesions: dict[str, list[RoutingRow]] | None

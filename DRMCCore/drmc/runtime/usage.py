@@ -12,16 +12,19 @@ import numpy as np
 from drmc import __version__
 
 
-def versions() -> dict[str, str]:
-    """The versions on which a result depends, by package."""
+def versions(torch_version: str | None = None) -> dict[str, str]:
+    """The versions on which a result depends, by package; `torch_version`: where it is not to be loaded."""
     import pydicom
     import SimpleITK
-    import torch
 
+    if torch_version is None:
+        import torch
+
+        torch_version = str(torch.__version__)
     return {
         "drmc": __version__,
         "python": platform.python_version(),
-        "torch": str(torch.__version__),
+        "torch": torch_version,
         "SimpleITK": SimpleITK.Version_VersionString(),
         "numpy": np.__version__,
         "pydicom": pydicom.__version__,
