@@ -66,6 +66,10 @@ COMMANDS = {
         "drmc.evaluation.profile_command",
         "measure which experts a network uses at each training center",
     ),
+    "intervals": (
+        "drmc.evaluation.interval_command",
+        "calibrate or check a model's intervals of what full dose would have shown of a lesion",
+    ),
     "spots": ("drmc.cli.spots", "measure what a model leaves of small faint foci in this very scan"),
     "benchmark": ("drmc.benchmark.command", "measure speed and memory on this machine"),
 }
