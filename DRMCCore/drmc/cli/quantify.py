@@ -12,6 +12,7 @@ from drmc.cli.printing import (
     mark,
     number,
     print_bias,
+    print_intervals,
     print_json,
     print_suv,
     print_table,
@@ -53,6 +54,7 @@ def run(options: argparse.Namespace, reporter: Reporter) -> int:
     from drmc.denoising.inputs import read_reference
     from drmc.measures import mtv
     from drmc.measures.bias import lesion_bias
+    from drmc.measures.intervals import state_intervals
     from drmc.measures.lesions import lesion_table
     from drmc.segments.reading import read_segments
     from drmc.suv import wording
@@ -80,6 +82,16 @@ def run(options: argparse.Namespace, reporter: Reporter) -> int:
         reference = read_reference(options.reference, volume.geometry, **reading)
         stages["reference"] = reference.suv_array()
     rows = lesion_table(name, segments, stages, volume.geometry, options.liver_reference)
+    if result is not None:
+        state_intervals(
+            rows,
+            result.calibration,
+            volume.suv.to_dict(),
+            stages["original"],
+            stages["denoised"],
+            segments,
+            volume.geometry.rounded().spacing_zyx,
+        )
     notices = [*notices, *mtv.peak_notes(rows)]
     bias = lesion_bias(rows) if options.reference is not None else None
     if options.json:
@@ -106,6 +118,7 @@ def run(options: argparse.Namespace, reporter: Reporter) -> int:
     ]
     print_table(["segment", "stage", *(title for _, title in columns)], cells)
     print_volumes(rows)
+    print_intervals(rows)
     if bias is not None:
         print_bias(bias)
     print_suv(volume.suv.to_dict(), volume.units)

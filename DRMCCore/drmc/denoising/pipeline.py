@@ -43,6 +43,7 @@ from drmc.measures import mtv, routing
 from drmc.measures.bias import lesion_bias
 from drmc.measures.body_change import body_change
 from drmc.measures.foci import lowered_foci
+from drmc.measures.intervals import Calibration, state_intervals
 from drmc.measures.lesion_files import write_lesions_csv
 from drmc.measures.lesions import lesion_table
 from drmc.measures.rows import LesionRow, LoweredFoci, RoutingRow
@@ -121,17 +122,23 @@ def _run(
         plan = dicom_writing.plan_series(inputs.volume, catalog) if request.with_series else None
         if plan is None:
             catalog.forget_headers()
+        calibration = None if inputs.segments is None else predictor.calibration()
         protected = [*inputs.files, *([] if isinstance(predictor, KeptResidual) else [predictor.entry.path])]
         produced = output_names(request, with_lesions=inputs.segments is not None)
         protect_inputs(output, produced, protected)
         check_free_space(output, inputs.volume, with_residual=request.keeps_residual)
     raise_if_canceled(cancel)
-    denoised, predicted, residual = _denoise(request, inputs.volume, predictor, clock, progress, cancel)
+    denoised, predicted, residual = _denoise(
+        request, inputs.volume, predictor, clock, progress, cancel, with_residual=calibration is not None
+    )
     raise_if_canceled(cancel)
     with clock("quantify"):
         measured = _measure(request, name, inputs, denoised, predicted)
+        if calibration is not None:
+            _state_intervals(request, inputs, calibration, measured, residual)
     raise_if_canceled(cancel)
     summary = _summary_of(request, name, inputs, predicted, measured, produced, made_from)
+    summary["lesion_intervals"] = None if calibration is None else calibration.to_dict()
     summary["notices"] = unique([*summary["notices"], *(plan.notices if plan else [])])
     with clock("write"):
         if plan is not None:
@@ -140,7 +147,7 @@ def _run(
             )
             dicom_writing.write_series(folder / "denoised", denoised, plan, made_by, cancel, catalog)
         _write_results(folder, request.format, denoised, measured, summary)
-        if residual is not None:
+        if residual is not None and request.keeps_residual:
             kept_residual.write(folder, request.format, inputs.volume, residual, predicted)
     with clock("report"):
         summary["seconds"] = clock.so_far()
@@ -169,14 +176,20 @@ def _denoise(
     clock: Stopwatch,
     progress: Progress | None,
     cancel: Cancel | None,
+    *,
+    with_residual: bool,
 ) -> tuple[PETVolume, Prediction, np.ndarray | None]:
-    """The denoised scan, what the network gave, and the residual in the scan's own units if it is kept."""
+    """The denoised scan, what the network gave, and the residual in the scan's own units.
+
+    The residual is None unless it is kept, or is needed for measures (`with_residual`) at another strength.
+    """
+    needs_residual = request.keeps_residual or (with_residual and request.strength != FULL)
     if isinstance(predictor, KeptResidual):
         with clock("denoise"):
             return (
                 predictor.denoised(volume, request.strength),
                 predictor.prediction,
-                predictor.residual if request.keeps_residual else None,
+                predictor.residual if needs_residual else None,
             )
     with clock("load_model"):
         denoiser = predictor.load()
@@ -186,7 +199,7 @@ def _denoise(
             volume, denoiser, strength=request.strength, progress=progress, cancel=cancel
         )
     clock.seconds.update({f"denoise_{stage}": seconds for stage, seconds in result.seconds.items()})
-    residual = volume.from_suv(result.residual) if request.keeps_residual else None
+    residual = volume.from_suv(result.residual) if needs_residual else None
     return denoised, Prediction.of(result, predictor.entry, denoiser.tile), residual
 
 
@@ -231,6 +244,29 @@ def _measure(
     )
 
 
+def _state_intervals(
+    request: DenoiseRequest,
+    inputs: Inputs,
+    calibration: Calibration,
+    measured: _Measured,
+    residual: np.ndarray | None,
+) -> None:
+    """Sets the intervals of full dose in the lesion table, from the image at full strength."""
+    volume, at_full_strength = inputs.volume, measured.stages["denoised"]
+    if request.strength != FULL and residual is not None:
+        whole = replace(volume, array=add_residual(volume.array, residual, FULL))
+        at_full_strength = whole.suv_array()
+    state_intervals(
+        measured.lesions,
+        calibration,
+        volume.suv.to_dict(),
+        measured.stages["original"],
+        at_full_strength,
+        inputs.segments or (),
+        volume.geometry.rounded().spacing_zyx,
+    )
+
+
 def _summary_of(
     request: DenoiseRequest,
     name: str,
@@ -264,6 +300,7 @@ def _summary_of(
         "lesions": None
         if inputs.segments is None
         else {"input": request.lesions_label or str(request.lesions), "segments": measured.lesions},
+        "lesion_intervals": None,
         "lowered_foci": measured.lowered,
         "reference": measured.comparison,
         "routing": measured.routing,

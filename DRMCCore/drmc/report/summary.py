@@ -112,7 +112,11 @@ class ComparisonRecord(_Comparison, total=False):
 
 
 class Summary(TypedDict):
-    """The content of summary.json; `seconds` by stage and in total; `strength` of the residual, 0 to 1."""
+    """The content of summary.json; `seconds` by stage and in total; `strength` of the residual, 0 to 1.
+
+    `lesion_intervals`: the calibration behind the intervals in the lesion table; None without lesions, or if
+    the model has none.
+    """
 
     scan: str
     intended_use: str
@@ -128,6 +132,7 @@ class Summary(TypedDict):
     body: BodyChange
     notices: list[str]
     lesions: LesionsRecord | None
+    lesion_intervals: dict[str, Any] | None
     lowered_foci: LoweredFoci
     reference: ComparisonRecord | None
     routing: list[RoutingRow]
