@@ -79,6 +79,10 @@ def run(arguments: argparse.Namespace, reporter: Reporter) -> int:
         calibration = Calibration.read(entry.card[CARD_KEY], card_path(entry.path))
     split = arguments.split or _DEFAULT_SPLIT[arguments.action]
     cases = _cases(arguments, split)
+    if split == "train":
+        reporter.notice(
+            "split 'train': on patients that the model was trained on, intervals come out too narrow"
+        )
     network, tile = load_network(entry)
     denoiser = Denoiser(network, tile, device=arguments.device, precision=arguments.precision)
     lesions = measure(cases, denoiser, entry, reporter, arguments.output)

@@ -44,6 +44,8 @@ FEWEST_CLUSTERS = 20
 SUV_TYPE = "SUVbw"
 SIZE_CLASSES_MM = ((0.0, 8.0), (8.0, 15.0), (15.0, math.inf))
 _FOLDS = 10
+_ONE_SD = (0.1587, 0.8413)  # shares of a normal law below -1 and 1 SD
+_BEYOND = 0.0025  # share of the lesions of calibration beyond either end of a feature's range
 _DIGITS = 7  # of the numbers in the card
 _WORDS = {
     "diameter": "diameter [mm]",
@@ -139,16 +141,16 @@ class Calibration:
     """A calibration of intervals.
 
     Attributes:
-        mean, sd: (F,), which standardize the features.
-        low, high: (F,), the range of the features in calibration.
+        center, scale: (F,), which standardize the features.
+        low, high: (F,), the range of the features in calibration, without the most extreme ones.
         metrics: by metric.
         made_from: what it was made from, JSON values: `unit` ("center" or "patient": what may be new),
             `centers`, `patients`, `images`, `lesions`, and what the command adds.
         check: how it was checked on other patients, as `coverage` gives it; None if it was not.
     """
 
-    mean: np.ndarray
-    sd: np.ndarray
+    center: np.ndarray
+    scale: np.ndarray
     low: np.ndarray
     high: np.ndarray
     metrics: dict[Metric, MetricCalibration]
@@ -174,8 +176,8 @@ class Calibration:
                 )
             if values["level"] != LEVEL:
                 raise ValueError(f"level {values['level']!r} is not {LEVEL}")
-            mean, sd, low, high = (
-                _numbers(values[key], len(FEATURES)) for key in ("mean", "sd", "low", "high")
+            center, scale, low, high = (
+                _numbers(values[key], len(FEATURES)) for key in ("center", "scale", "low", "high")
             )
             metrics: dict[Metric, MetricCalibration] = {}
             for metric in METRICS:
@@ -183,7 +185,7 @@ class Calibration:
                 terms = [_numbers(one[key], 1 + len(FEATURES)) for key in ("location", "log_scale")]
                 quantile = float(_numbers([one["quantile"]], 1)[0])
                 metrics[metric] = MetricCalibration(LocationScale(*terms), quantile)
-            if (sd <= 0).any() or (low > high).any() or any(one.quantile <= 0 for one in metrics.values()):
+            if (scale <= 0).any() or (low > high).any() or any(one.quantile <= 0 for one in metrics.values()):
                 raise ValueError("a width is not above 0")
             made_from, check = dict(values["made_from"]), values.get("check")
         except (KeyError, TypeError, ValueError, AttributeError) as error:
@@ -192,7 +194,7 @@ class Calibration:
                 f"{where}: its lesion intervals ({CARD_KEY}) are damaged ({reason}): get the card again, or "
                 "calibrate again with drmc intervals calibrate"
             ) from None
-        return cls(mean, sd, low, high, metrics, made_from, check)
+        return cls(center, scale, low, high, metrics, made_from, check)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON values."""
@@ -200,7 +202,7 @@ class Calibration:
             "format": FORMAT,
             "level": LEVEL,
             "features": list(FEATURES),
-            **{key: getattr(self, key).tolist() for key in ("mean", "sd", "low", "high")},
+            **{key: getattr(self, key).tolist() for key in ("center", "scale", "low", "high")},
             "metrics": {
                 metric: {
                     "location": one.regression.location.tolist(),
@@ -224,7 +226,7 @@ class Calibration:
     def interval(self, lesion: KnownLesion, metric: Metric) -> tuple[float, float]:
         """Bounds [SUV] of what full dose would have shown."""
         found = self.metrics[metric]
-        location, scale = found.regression.predict((lesion.features[None] - self.mean) / self.sd)
+        location, scale = found.regression.predict((lesion.features[None] - self.center) / self.scale)
         reach = found.quantile * scale[0]
         value = lesion.denoised[metric]
         return value * math.exp(location[0] - reach), value * math.exp(location[0] + reach)
@@ -246,7 +248,8 @@ def calibrate(lesions: Iterable[CalibrationLesion], facts: Mapping[str, Any] | N
     The clusters are the centers, so that the intervals hold for a new center; with fewer than 20 centers
     they are the patients, and the intervals hold for new patients of these centers. Scores are of lesions
     that the regression has not seen: the clusters are split into folds, each predicted from the others. The
-    final regression is of all lesions.
+    final regression is of all lesions. The quantile is that of lesions within the range in which intervals
+    are stated.
 
     Args:
         lesions: at least of 20 patients.
@@ -266,8 +269,14 @@ def calibrate(lesions: Iterable[CalibrationLesion], facts: Mapping[str, Any] | N
             f"{len(names)}: simulate or add some"
         )
     features = np.array([lesion.features for lesion in lesions])
-    mean, sd = features.mean(axis=0), np.maximum(features.std(axis=0), 1e-6)
-    standard = (features - mean) / sd
+    # Robust: the change of a value near 0 has no bound.
+    center, first, last = np.quantile(features, (0.5, *_ONE_SD), axis=0)
+    center, spread = _rounded(center), _rounded(np.maximum((last - first) / 2, 1e-6))
+    standard = (features - center) / spread
+    low = np.floor(1e4 * np.quantile(features, _BEYOND, axis=0, method="lower")) / 1e4
+    high = np.ceil(1e4 * np.quantile(features, 1 - _BEYOND, axis=0, method="higher")) / 1e4
+    within = ((features >= low) & (features <= high)).all(axis=1)
+    judged = [name for name, is_within in zip(clusters, within, strict=True) if is_within]
     fold_of = dict(zip(names, np.random.default_rng(0).permutation(len(names)) % _FOLDS, strict=True))
     folds = np.array([fold_of[name] for name in clusters])
     metrics: dict[Metric, MetricCalibration] = {}
@@ -281,7 +290,7 @@ def calibrate(lesions: Iterable[CalibrationLesion], facts: Mapping[str, Any] | N
             scores[own] = np.abs(r[own] - location) / scale
         regression = fit_location_scale(standard, r, clusters)
         rounded = LocationScale(_rounded(regression.location), _rounded(regression.log_scale))
-        quantile = float(_rounded(cluster_quantile(scores, clusters, LEVEL)))
+        quantile = float(_rounded(cluster_quantile(scores[within], judged, LEVEL)))
         metrics[metric] = MetricCalibration(rounded, quantile)
     made_from = {
         "unit": unit,
@@ -291,9 +300,7 @@ def calibrate(lesions: Iterable[CalibrationLesion], facts: Mapping[str, Any] | N
         "lesions": len(lesions),
         **(facts or {}),
     }
-    # The range is rounded outward, so that every lesion of calibration lies in it.
-    low, high = np.floor(features.min(axis=0) * 1e4) / 1e4, np.ceil(features.max(axis=0) * 1e4) / 1e4
-    return Calibration(_rounded(mean), _rounded(sd), low, high, metrics, made_from)
+    return Calibration(center, spread, low, high, metrics, made_from)
 
 
 def clusters_of(lesions: Iterable[CalibrationLesion], unit: str) -> list[str]:

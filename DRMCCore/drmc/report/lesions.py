@@ -141,7 +141,8 @@ def _intervals_note(rows: Sequence[LesionRow]) -> str:
             "Full dose, 90 % interval: what a full-dose image of this scan, with its own noise, would have "
             "shown, as far as size, contrast, noise and the change by denoising tell. It was calibrated for "
             "this model on lesions whose full dose is known: of lesions like those, nine in ten lie in their "
-            "intervals. It does not depend on the strength, and is no interval of the true uptake."
+            "intervals. It corrects the bias that this model is known to have, so the denoised value may lie "
+            "outside. It does not depend on the strength, and is no interval of the true uptake."
         )
     notes = [f"{row['segment']}: {note}" for row in rows if (note := row.get("interval_note"))]
     if notes:

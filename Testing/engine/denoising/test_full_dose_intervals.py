@@ -85,7 +85,7 @@ def test_a_note_stands_where_no_interval_can_be_stated(calibrated, tmp_path, cap
 def test_a_damaged_calibration_is_refused_where_it_is_needed_and_nothing_is_written(
     calibrated, tmp_path, capsys
 ):
-    add_to_card(find_model("tiny"), {CARD_KEY: {**calibrated.to_dict(), "sd": "?"}})
+    add_to_card(find_model("tiny"), {CARD_KEY: {**calibrated.to_dict(), "scale": "?"}})
     case = write_case(tmp_path / "case")
     out = tmp_path / "out"
     command = ["denoise", str(case["low"]), "-o", str(out), *EXACT]
