@@ -27,6 +27,7 @@ Threshold = Literal[
 ]
 LesionNumber = Literal[Quantity, Position, Threshold]
 Bank = Literal["attention", "ffn"]
+SpotShare = Literal["mean_kept", "mean_kept_low", "peak_kept", "gaussian_mean_kept", "gaussian_peak_kept"]
 GateNumber = Literal["mean_gate", "sd_gate", "closed_fraction", "top1_fraction"]
 
 STAGES: tuple[Stage, ...] = get_args(Stage)
@@ -36,6 +37,7 @@ THRESHOLDS: tuple[Threshold, ...] = get_args(Threshold)
 BANKS: tuple[Bank, ...] = get_args(Bank)
 LOWERED_PERCENT = 15.0  # least decrease of a lowered focus
 LEAST_KEPT = 0.8  # fraction of a virtual spot's 1 ml mean; less is a warning
+SPOT_SHARES: tuple[SpotShare, ...] = get_args(SpotShare)
 GATE_NUMBERS: tuple[GateNumber, ...] = get_args(GateNumber)
 
 
