@@ -131,8 +131,7 @@ def check_request(request: DenoiseRequest, *, batch: bool = False) -> None:
         )
     if request.residual is not None and request.spots:
         raise InputError(
-            "--spots: virtual spots need the network, and a kept residual runs none: leave out --spots or "
-            "--residual"
+            "virtual spots: they need the network, and a kept residual runs none: leave out one of the two"
         )
     if batch:
         return

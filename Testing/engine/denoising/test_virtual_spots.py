@@ -158,7 +158,10 @@ def test_a_kept_residual_has_no_network_for_spots(scan, tmp_path, capsys):
     command = ["denoise", str(scan), "-o", str(tmp_path / "out"), "--residual", str(tmp_path / "kept")]
     assert main([*command, "--spots"]) == 2
     said = capsys.readouterr().err
-    assert said.count("\n") == 1 and "--spots: virtual spots need the network" in said
+    assert (
+        said.count("\n") == 1
+        and "virtual spots: they need the network, and a kept residual runs none" in said
+    )
     assert not (tmp_path / "out").exists()
     assert main(command) == 0 and summary_of(tmp_path / "out")["virtual_spots"] is None
     notices = json.loads((tmp_path / "kept" / "residual.json").read_text())["notices"]
