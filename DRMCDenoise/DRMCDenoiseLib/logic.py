@@ -79,6 +79,8 @@ class DRMCDenoiseLogic(ScriptedLoadableModuleLogic):
         job = _newJob(inputVolume, outputVolume, allFrames)
         if progressCallback is not None:
             job.progress.connect(progressCallback)
+        options = {"model": model, "accept_rule": acceptRule, "device": device, "precision": precision}
+        options |= {"dicom": writeDICOM, "spots": virtualSpots, "strength": parse_strength(strength)}
         job.start(
             lesions=lesions,
             lesionTable=lesionTable,
@@ -88,14 +90,8 @@ class DRMCDenoiseLogic(ScriptedLoadableModuleLogic):
             suv=suv,
             headerValues=headerValues,
             outputFolder=outputFolder,
-            model=model,
-            accept_rule=acceptRule,
-            device=device,
-            precision=precision,
-            dicom=writeDICOM,
-            strength=parse_strength(strength),
             keepResidual=keepResidual,
-            spots=virtualSpots,
+            **options,
         )
         return _resultOf(job, waitForCompletion)
 

@@ -90,7 +90,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--spots",
         action="store_true",
         help="add virtual spots to the scan, run the network again, and say how much of them is kept "
-        "(drmc spots); takes twice the time",
+        "(drmc spots); takes somewhat more than twice the time",
     )
     parser.add_argument(
         "--tile-batch", type=int, metavar="N", help="tiles computed at once; lower it when memory is short"
