@@ -136,11 +136,16 @@ def plan_spots(
 
 
 def spots_image(
-    spots: Sequence[Spot], shape_zyx: Sequence[int], spacing_zyx: Sequence[float], resolution_mm: float
+    spots: Sequence[Spot],
+    shape_zyx: Sequence[int],
+    spacing_zyx: Sequence[float],
+    resolution_mm: float,
+    cancel: Cancel | None = None,
 ) -> np.ndarray:
-    """The spots without the scan, float32 SUV (z, y, x)."""
+    """The spots without the scan, float32 SUV (z, y, x). Raises CanceledError if `cancel` returns True."""
     image, spacing = np.zeros(shape_zyx, np.float32), np.asarray(spacing_zyx, np.float64)
     for spot in spots:
+        raise_if_canceled(cancel)
         box, distance = _around(spot, shape_zyx, spacing, spot.diameter_mm / 2 + 2 * resolution_mm)
         image[box] += (spot.peak_suv * blurred_ball(distance, spot.diameter_mm, resolution_mm)).astype(
             np.float32
@@ -208,7 +213,7 @@ def measure_spots(
         CanceledError: `cancel` returned True.
     """
     spots = plan_spots(suv_zyx, spacing_zyx) if spots is None else spots
-    added = spots_image(spots, suv_zyx.shape, spacing_zyx, resolution_mm)
+    added = spots_image(spots, suv_zyx.shape, spacing_zyx, resolution_mm, cancel)
     without = denoise(suv_zyx) if denoised_zyx is None else denoised_zyx
     remaining = denoise(suv_zyx + added) - without
     raise_if_canceled(cancel)

@@ -17,7 +17,7 @@ from drmc.imaging.files import write_image
 from drmc.imaging.geometry import Geometry
 from drmc.imaging.smoothing import FWHM_PER_SIGMA, smooth
 from drmc.inference.denoiser import Denoiser
-from drmc.measures.rows import SpotsTable
+from drmc.measures.rows import SpotRow, SpotsTable
 from drmc.report.spots import least_percent, sentence, spots_html
 from support.engine.denoising_cases import rows_of
 
@@ -66,6 +66,7 @@ def test_the_numbers_are_those_of_drmc_spots(scan, tmp_path, capsys, strength):
     assert main([*command, "--json"]) == 0
     alone = json.loads(capsys.readouterr().out)
     assert set(found) == set(SpotsTable.__annotations__) and found["rows"]
+    assert all(set(row) == set(SpotRow.__annotations__) for row in found["rows"])
     assert {key: alone[key] for key in found} == found and found["strength"] == float(strength)
     assert main(command) == 0
     table = [line for line in capsys.readouterr().out.splitlines() if " +" in line or "Gaussian" in line]
