@@ -107,6 +107,11 @@ def _measured(summary: Any) -> str:
             f"{100 * found['psnr_share']:.0f} % of the attainable gain"
             for group, found in summary["groups"].items()
         ]
+        if spots := summary.get("spots"):
+            groups.append(
+                f"{100 * spots['mean_kept']:.0f} % kept of virtual spots of {spots['diameter_mm']:g} mm and "
+                f"+{spots['peak_suv']:g} SUV"
+            )
         aims = f"{summary['aims_reached']} of {summary['aims_assessed']} aims reached"
         return "; ".join([*groups, f"{summary['data']} data", aims])
     except (KeyError, TypeError, ValueError, AttributeError):
