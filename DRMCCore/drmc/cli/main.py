@@ -95,7 +95,10 @@ def _run(arguments: list[str]) -> int:
             # A person sees the help; a script that has lost its arguments must not go on as if it had worked.
             parser.print_help(sys.stderr)
             return InputError.exit_code
-        options = parser.parse_args(arguments)
+        options, rest = parser.parse_known_args(arguments)
+        if rest:
+            found = f"unrecognized arguments: {' '.join(rest)}"
+            raise InputError(f"{found}; see drmc {options.command_name} --help")
         reporter = _reporter(options)
         code = _run_command(options, reporter)
         sys.stdout.flush()
@@ -141,10 +144,11 @@ def _did_you_mean(word: str, names: Iterable[str]) -> str:
 
     `suggest_on_error` of argparse exists only from Python 3.14 on.
     """
-    known = [name for name in names if len(name) > 2]
-    begun = [name for name in known if len(word.lstrip("-")) > 2 and name.startswith(word)]
-    near = begun[:3] or difflib.get_close_matches(word, known, n=3, cutoff=0.7)
-    return f"; did you mean {' or '.join(near)}?" if near else ""
+    known = {name.lstrip("-"): name for name in names if len(name) > 2}  # dashes would make all options alike
+    bare = word.lstrip("-")
+    begun = [name for name in known if len(bare) > 2 and name.startswith(bare)]
+    near = begun[:3] or difflib.get_close_matches(bare, known, n=3, cutoff=0.7)
+    return f"; did you mean {' or '.join(known[name] for name in near)}?" if near else ""
 
 
 def _parser(arguments: Sequence[str]) -> _Parser:

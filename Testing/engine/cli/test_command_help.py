@@ -50,6 +50,10 @@ def test_what_is_mistyped_is_named_with_what_was_meant(capfd, tmp_path, argument
     assert re.search(rf"no (command|option) {wrong}; did you mean {meant}\b.*\? See drmc .*--help$", line)
 
 
+def test_what_is_too_much_is_named_with_the_help_of_its_command(capfd, tmp_path):
+    assert refused(capfd, tmp_path, "suv", "a", "b", "-x").endswith(": b -x; see drmc suv --help\n")
+
+
 def test_nothing_far_is_suggested_and_values_are_no_options(capfd, tmp_path):
     for words in (["frobnicate"], ["denoise", "scan", "-o", "out", "--frobnicate"]):
         assert "did you mean" not in refused(capfd, tmp_path, *words)
