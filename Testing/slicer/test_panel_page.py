@@ -21,4 +21,3 @@ def test_the_script_of_the_page_runs(slicer, tmp_path):
     exec(compile(script.replace("/tmp/out", str(tmp_path / "out")), "panel.md", "exec"), names)
     assert {"lesions.csv", "report.html"} <= {path.name for path in (tmp_path / "out").iterdir()}
     assert names["denoised"].GetAttribute("DRMC.Strength") == "0.75"
-    names["endComparison"]()
