@@ -22,6 +22,7 @@ from DRMCDenoiseLib.lesiontable import (
     suvLines,
     tableText,
 )
+from DRMCDenoiseLib.spotstable import spotsText, virtualSpots
 
 FIXED_SUV = {"suv25Button": 2.5, "suv40Button": 4.0}
 
@@ -61,7 +62,7 @@ class LesionSection(Section):
         return ""
 
     def runArguments(self) -> dict[str, Any]:
-        names = ("lesions", "lesionTable")
+        names = ("lesions", "lesionTable", "virtualSpots")
         return {name: getattr(self.parameters, name) for name in names} | {
             "reference": self.parameters.referenceVolume
         }
@@ -146,6 +147,8 @@ class LesionSection(Section):
         )
         ui.comparisonLabel.setVisible(bool(ui.comparisonLabel.text))
         self._showFoci(loweredFoci(output))
+        ui.spotsLabel.setText(spotsText(virtualSpots(output)))
+        ui.spotsLabel.setVisible(bool(ui.spotsLabel.text))
         shown = (node and node.GetID(), node and node.GetTable() and node.GetTable().GetMTime())
         if shown == self._shown:
             return

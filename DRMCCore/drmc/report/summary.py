@@ -10,7 +10,7 @@ from typing import Any, TypedDict
 from drmc.measures.bias import Bias
 from drmc.measures.body_change import BodyChange
 from drmc.measures.routing_profiles import NearestCenter
-from drmc.measures.rows import LesionRow, LoweredFoci, RoutingRow
+from drmc.measures.rows import LesionRow, LoweredFoci, RoutingRow, SpotsTable
 from drmc.suv.decision import SUVRecord
 
 
@@ -56,9 +56,13 @@ class _Settings(TypedDict):
 
 
 class SettingsRecord(_Settings, total=False):
-    """The options that determine the result; `header`: DICOM values entered manually, absent without any."""
+    """The options that determine the result.
+
+    `header`: DICOM values entered manually, absent without any; `spots`: absent unless virtual spots are on.
+    """
 
     header: dict[str, str]
+    spots: bool
 
 
 class FingerprintRecord(TypedDict):
@@ -114,8 +118,8 @@ class ComparisonRecord(_Comparison, total=False):
 class Summary(TypedDict):
     """The content of summary.json; `seconds` by stage and in total; `strength` of the residual, 0 to 1.
 
-    `lesion_intervals`: the calibration behind the intervals in the lesion table; None without lesions, or if
-    the model has none.
+    `virtual_spots`: None unless they were requested and at least one fits. `lesion_intervals`: the
+    calibration behind the intervals in the lesion table; None without lesions, or if the model has none.
     """
 
     scan: str
@@ -134,6 +138,7 @@ class Summary(TypedDict):
     lesions: LesionsRecord | None
     lesion_intervals: dict[str, Any] | None
     lowered_foci: LoweredFoci
+    virtual_spots: SpotsTable | None
     reference: ComparisonRecord | None
     routing: list[RoutingRow]
     routing_lesions: dict[str, list[RoutingRow]] | None
