@@ -28,6 +28,14 @@ EXAMPLES = (
     "  drmc quantify low.nii.gz --lesions lesions.nii.gz --reference full.nii.gz --json"
 )
 
+_COLUMNS: tuple[tuple[LesionNumber, str], ...] = (
+    ("volume_ml", "volume [ml]"),
+    ("suv_min", "SUVmin"),
+    ("suv_median", "median"),
+    *TABLE_QUANTITIES,
+    *FIXED_VOLUMES,
+)
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the arguments of the command."""
@@ -54,7 +62,6 @@ def run(options: argparse.Namespace, reporter: Reporter) -> int:
     from drmc.denoising.inputs import read_reference
     from drmc.measures import mtv
     from drmc.measures.bias import lesion_bias
-    from drmc.measures.intervals import state_intervals
     from drmc.measures.lesions import lesion_table
     from drmc.segments.reading import read_segments
     from drmc.suv import wording
@@ -83,15 +90,7 @@ def run(options: argparse.Namespace, reporter: Reporter) -> int:
         stages["reference"] = reference.suv_array()
     rows = lesion_table(name, segments, stages, volume.geometry, options.liver_reference)
     if result is not None:
-        state_intervals(
-            rows,
-            result.calibration,
-            volume.suv.to_dict(),
-            stages["original"],
-            stages["denoised"],
-            segments,
-            volume.geometry.rounded().spacing_zyx,
-        )
+        result.state_intervals(rows, segments)
     notices = [*notices, *mtv.peak_notes(rows)]
     bias = lesion_bias(rows) if options.reference is not None else None
     if options.json:
@@ -105,18 +104,11 @@ def run(options: argparse.Namespace, reporter: Reporter) -> int:
             }
         )
         return 0
-    columns: list[tuple[LesionNumber, str]] = [
-        ("volume_ml", "volume [ml]"),
-        ("suv_min", "SUVmin"),
-        ("suv_median", "median"),
-        *TABLE_QUANTITIES,
-        *FIXED_VOLUMES,
-    ]
     cells = [
-        [row["segment"], row["stage"], *(number(row[key]) + mark(row, key) for key, _ in columns)]
+        [row["segment"], row["stage"], *(number(row[key]) + mark(row, key) for key, _ in _COLUMNS)]
         for row in rows
     ]
-    print_table(["segment", "stage", *(title for _, title in columns)], cells)
+    print_table(["segment", "stage", *(title for _, title in _COLUMNS)], cells)
     print_volumes(rows)
     print_intervals(rows)
     if bias is not None:

@@ -130,17 +130,12 @@ def _run(
         protect_inputs(output, produced, protected)
         check_free_space(output, inputs.volume, with_residual=request.keeps_residual)
     raise_if_canceled(cancel)
-    made = _denoise(
-        request, inputs.volume, predictor, clock, progress, cancel, with_residual=calibration is not None
-    )
+    made = _denoise(request, inputs.volume, predictor, clock, progress, cancel, calibration is not None)
     raise_if_canceled(cancel)
     with clock("quantify"):
-        measured = _measure(request, name, inputs, made)
-        if calibration is not None:
-            _state_intervals(request, inputs, calibration, measured, made.residual)
+        measured = _measure(request, name, inputs, made, calibration)
     raise_if_canceled(cancel)
     summary = _summary_of(request, name, inputs, made, measured, produced, made_from)
-    summary["lesion_intervals"] = None if calibration is None else calibration.to_dict()
     summary["notices"] = unique([*summary["notices"], *(plan.notices if plan else [])])
     with clock("write"):
         if plan is not None:
@@ -197,7 +192,6 @@ def _denoise(
     clock: Stopwatch,
     progress: Progress | None,
     cancel: Cancel | None,
-    *,
     with_residual: bool,
 ) -> _Made:
     """What was made of the scan; `with_residual`: measures need the residual at another strength."""
@@ -258,6 +252,7 @@ class _Measured:
     routing_lesions: dict[str, list[RoutingRow]] | None
     comparison: ComparisonRecord | None
     lowered: LoweredFoci
+    calibration: Calibration | None
 
 
 def _measure(
@@ -265,6 +260,7 @@ def _measure(
     name: str,
     inputs: Inputs,
     made: _Made,
+    calibration: Calibration | None,
 ) -> _Measured:
     volume, segments, reference = inputs.volume, inputs.segments, inputs.reference
     predicted = made.predicted
@@ -274,6 +270,8 @@ def _measure(
     lesions = (
         lesion_table(name, segments, stages, volume.geometry, request.liver_reference) if segments else []
     )
+    if calibration is not None:
+        _state_intervals(request, inputs, calibration, lesions, stages, made.residual)
     return _Measured(
         stages,
         lesions,
@@ -286,6 +284,7 @@ def _measure(
         },
         None if reference is None else compare_with_reference(reference, stages, lesions),
         lowered_foci(stages["original"], stages["denoised"], volume.geometry, segments),
+        calibration,
     )
 
 
@@ -293,19 +292,20 @@ def _state_intervals(
     request: DenoiseRequest,
     inputs: Inputs,
     calibration: Calibration,
-    measured: _Measured,
+    lesions: list[LesionRow],
+    stages: dict[str, np.ndarray],
     residual: np.ndarray | None,
 ) -> None:
     """Sets the intervals of full dose in the lesion table, from the image at full strength."""
-    volume, at_full_strength = inputs.volume, measured.stages["denoised"]
+    volume, at_full_strength = inputs.volume, stages["denoised"]
     if request.strength != FULL and residual is not None:
         whole = replace(volume, array=add_residual(volume.array, residual, FULL))
         at_full_strength = whole.suv_array()
     state_intervals(
-        measured.lesions,
+        lesions,
         calibration,
         volume.suv.to_dict(),
-        measured.stages["original"],
+        stages["original"],
         at_full_strength,
         inputs.segments or (),
         volume.geometry.rounded().spacing_zyx,
@@ -347,7 +347,7 @@ def _summary_of(
         "lesions": None
         if inputs.segments is None
         else {"input": request.lesions_label or str(request.lesions), "segments": measured.lesions},
-        "lesion_intervals": None,
+        "lesion_intervals": None if measured.calibration is None else measured.calibration.to_dict(),
         "lowered_foci": measured.lowered,
         "virtual_spots": made.spots,
         "reference": measured.comparison,

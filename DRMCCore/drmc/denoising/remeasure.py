@@ -16,10 +16,12 @@ from drmc.dicom.catalog import Catalog
 from drmc.errors import InputError
 from drmc.imaging.files import read_image
 from drmc.imaging.geometry import Geometry
-from drmc.measures.intervals import Calibration
+from drmc.measures.intervals import Calibration, state_intervals
+from drmc.measures.rows import LesionRow
 from drmc.pet.reading import read_volume
 from drmc.pet.strength import FULL, strength_text
 from drmc.pet.volume import PETVolume
+from drmc.segments.segment import Segment
 
 
 @dataclass(frozen=True)
@@ -42,6 +44,18 @@ class Result:
     notices: list[str]
     reading: dict[str, Any]
     calibration: Calibration | None = None
+
+    def state_intervals(self, rows: list[LesionRow], segments: list[Segment]) -> None:
+        """Sets the intervals of full dose in the rows of these segments, if there is a calibration."""
+        state_intervals(
+            rows,
+            self.calibration,
+            self.original.suv.to_dict(),
+            self.original.suv_array(),
+            self.denoised_suv,
+            segments,
+            self.original.geometry.rounded().spacing_zyx,
+        )
 
 
 def is_result(folder: Path) -> bool:
