@@ -60,6 +60,10 @@ GROUPS = {
             "drmc.evaluation.profile_command",
             "measure which experts a network uses at each training center",
         ),
+        "intervals": (
+            "drmc.evaluation.interval_command",
+            "calibrate or check a model's intervals of the full-dose values of lesions",
+        ),
     },
     "developers": {
         "benchmark": ("drmc.benchmark.command", "measure speed and memory on this machine"),

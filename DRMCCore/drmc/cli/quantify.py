@@ -12,6 +12,7 @@ from drmc.cli.printing import (
     mark,
     number,
     print_bias,
+    print_intervals,
     print_json,
     print_suv,
     print_table,
@@ -25,6 +26,14 @@ EXAMPLES = (
     "  drmc quantify OUT/denoised.nii.gz --lesions lesions.seg.nrrd\n"
     "  drmc quantify OUT --lesions others.seg.nrrd     a result of drmc denoise: before, after and change\n"
     "  drmc quantify low.nii.gz --lesions lesions.nii.gz --reference full.nii.gz --json"
+)
+
+_COLUMNS: tuple[tuple[LesionNumber, str], ...] = (
+    ("volume_ml", "volume [ml]"),
+    ("suv_min", "SUVmin"),
+    ("suv_median", "median"),
+    *TABLE_QUANTITIES,
+    *FIXED_VOLUMES,
 )
 
 
@@ -80,6 +89,8 @@ def run(options: argparse.Namespace, reporter: Reporter) -> int:
         reference = read_reference(options.reference, volume.geometry, **reading)
         stages["reference"] = reference.suv_array()
     rows = lesion_table(name, segments, stages, volume.geometry, options.liver_reference)
+    if result is not None:
+        result.state_intervals(rows, segments)
     notices = [*notices, *mtv.peak_notes(rows)]
     bias = lesion_bias(rows) if options.reference is not None else None
     if options.json:
@@ -93,19 +104,13 @@ def run(options: argparse.Namespace, reporter: Reporter) -> int:
             }
         )
         return 0
-    columns: list[tuple[LesionNumber, str]] = [
-        ("volume_ml", "volume [ml]"),
-        ("suv_min", "SUVmin"),
-        ("suv_median", "median"),
-        *TABLE_QUANTITIES,
-        *FIXED_VOLUMES,
-    ]
     cells = [
-        [row["segment"], row["stage"], *(number(row[key]) + mark(row, key) for key, _ in columns)]
+        [row["segment"], row["stage"], *(number(row[key]) + mark(row, key) for key, _ in _COLUMNS)]
         for row in rows
     ]
-    print_table(["segment", "stage", *(title for _, title in columns)], cells)
+    print_table(["segment", "stage", *(title for _, title in _COLUMNS)], cells)
     print_volumes(rows)
+    print_intervals(rows)
     if bias is not None:
         print_bias(bias)
     print_suv(volume.suv.to_dict(), volume.units)

@@ -16,9 +16,12 @@ from drmc.dicom.catalog import Catalog
 from drmc.errors import InputError
 from drmc.imaging.files import read_image
 from drmc.imaging.geometry import Geometry
+from drmc.measures.intervals import Calibration, state_intervals
+from drmc.measures.rows import LesionRow
 from drmc.pet.reading import read_volume
-from drmc.pet.strength import strength_text
+from drmc.pet.strength import FULL, strength_text
 from drmc.pet.volume import PETVolume
+from drmc.segments.segment import Segment
 
 
 @dataclass(frozen=True)
@@ -31,6 +34,8 @@ class Result:
         denoised_suv: the denoised image in SUV (z, y, x), on the scan's grid.
         notices: that the result was measured again, and from what.
         reading: the SUV type, the accepted rule and the units of the run.
+        calibration: that of the lesion intervals in the run's summary; None where there is none, or at
+            another strength than the full one, at which it does not hold.
     """
 
     name: str
@@ -38,6 +43,19 @@ class Result:
     denoised_suv: np.ndarray
     notices: list[str]
     reading: dict[str, Any]
+    calibration: Calibration | None = None
+
+    def state_intervals(self, rows: list[LesionRow], segments: list[Segment]) -> None:
+        """Sets the intervals of full dose in the rows of these segments, if there is a calibration."""
+        state_intervals(
+            rows,
+            self.calibration,
+            self.original.suv.to_dict(),
+            self.original.suv_array(),
+            self.denoised_suv,
+            segments,
+            self.original.geometry.rounded().spacing_zyx,
+        )
 
 
 def is_result(folder: Path) -> bool:
@@ -79,7 +97,13 @@ def read_result(folder: Path, **other: Any) -> Result:
         _denoised_suv(image, original, options),
         [f"measured again, original: {scan}, denoised: {image}{_strength(summary)}"],
         {key: options[key] for key in ("suv_type", "accept_rule", "units")},
+        _calibration(summary, folder / "summary.json"),
     )
+
+
+def _calibration(summary: dict[str, Any], path: Path) -> Calibration | None:
+    values = summary.get("lesion_intervals")
+    return None if values is None or summary.get("strength") != FULL else Calibration.read(values, path)
 
 
 def _strength(summary: dict[str, Any]) -> str:

@@ -8,6 +8,7 @@ from typing import Any
 
 from drmc.files import csv_text, write_text
 from drmc.measures.rows import (
+    INTERVAL_BOUNDS,
     LESION_COLUMNS,
     LESION_FILE_COLUMNS,
     POSITION,
@@ -38,7 +39,8 @@ def lesions_csv_text(rows: Iterable[LesionRow], suv: Mapping[str, Mapping[str, A
             *(row["scan"], row["segment"], row["stage"]),
             *texts_of(row, (*QUANTITIES, *POSITION)),
             *(() if suv is None else columns),
-            *texts_of(row, THRESHOLDS),
+            *texts_of(row, (*THRESHOLDS, *INTERVAL_BOUNDS)),
+            row["interval_note"] or "",
         ]
 
     return csv_text(LESION_COLUMNS if suv is None else LESION_FILE_COLUMNS, map(cells, rows))
