@@ -68,6 +68,7 @@ SLOW = (
     "test_benchmark",
     "test_file_openings",
     "test_public_api",
+    "test_structured_report",
 )
 
 

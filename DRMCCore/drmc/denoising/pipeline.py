@@ -23,6 +23,8 @@ from drmc.denoising.images import write_images
 from drmc.denoising.inputs import Inputs, read_inputs
 from drmc.denoising.kept_residual import KeptResidual, Prediction
 from drmc.denoising.outputs import (
+    MEASUREMENTS,
+    MEASUREMENTS_FILE,
     check_free_space,
     check_output_folder,
     move_into_place,
@@ -62,7 +64,9 @@ from drmc.texts import RESEARCH_USE
 
 if TYPE_CHECKING:
     from drmc.denoising.virtual_spots import VirtualSpots
+    from drmc.dicom.references import Instance
     from drmc.inference.denoiser import Denoiser, DenoiseResult
+    from drmc.pet.dicom_writing import Equipment
 
 
 # ---- one scan
@@ -142,7 +146,11 @@ def _run(
             made_by = dicom_writing.Equipment(
                 made.predicted.model["name"], made.predicted.model["sha256"], request.strength
             )
-            dicom_writing.write_series(folder / "denoised", made.volume, plan, made_by, cancel, catalog)
+            slices = dicom_writing.write_series(
+                folder / "denoised", made.volume, plan, made_by, cancel, catalog
+            )
+            if inputs.segments is not None:
+                _write_measurements(folder, inputs, measured, slices, made_by, summary["notices"], catalog)
         _write_results(folder, request.format, made.volume, measured, summary)
         if made.residual is not None and request.keeps_residual:
             kept_residual.write(folder, request.format, inputs.volume, made.residual, made.predicted)
@@ -372,6 +380,32 @@ def _write_results(
         write_lesions_csv(folder / "lesions.csv", measured.lesions, suv_by_stage(summary))
         routing.write_routing_lesions_csv(folder / "routing_lesions.csv", measured.routing_lesions)
     routing.write_routing_csv(folder / "routing.csv", measured.routing)
+
+
+def _write_measurements(
+    folder: Path,
+    inputs: Inputs,
+    measured: _Measured,
+    denoised: Sequence[Instance],
+    made_by: Equipment,
+    notices: Sequence[str],
+    catalog: Catalog,
+) -> None:
+    """The lesion table as a DICOM structured report; `denoised`: the instances of the new series."""
+    from drmc.denoising import lesion_report
+
+    images = lesion_report.images(inputs.volume, catalog, denoised=denoised, reference=inputs.reference)
+    (folder / MEASUREMENTS).mkdir()
+    lesion_report.write(
+        folder / MEASUREMENTS / MEASUREMENTS_FILE,
+        inputs.volume,
+        measured.lesions,
+        inputs.segments or [],
+        images,
+        catalog,
+        denoised_by=made_by,
+        notices=notices,
+    )
 
 
 def _write_page(folder: Path, name: str, inputs: Inputs, measured: _Measured, summary: Summary) -> None:

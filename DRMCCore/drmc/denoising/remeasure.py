@@ -36,6 +36,8 @@ class Result:
         reading: the SUV type, the accepted rule and the units of the run.
         calibration: that of the lesion intervals in the run's summary; None where there is none, or at
             another strength than the full one, at which it does not hold.
+        series: the folder of the denoised DICOM series, None without one.
+        made_by: name and checksum of the model, and the strength.
     """
 
     name: str
@@ -43,7 +45,9 @@ class Result:
     denoised_suv: np.ndarray
     notices: list[str]
     reading: dict[str, Any]
-    calibration: Calibration | None = None
+    calibration: Calibration | None
+    series: Path | None
+    made_by: tuple[str, str, float]
 
     def state_intervals(self, rows: list[LesionRow], segments: list[Segment]) -> None:
         """Sets the intervals of full dose in the rows of these segments, if there is a calibration."""
@@ -98,6 +102,18 @@ def read_result(folder: Path, **other: Any) -> Result:
         [f"measured again, original: {scan}, denoised: {image}{_strength(summary)}"],
         {key: options[key] for key in ("suv_type", "accept_rule", "units")},
         _calibration(summary, folder / "summary.json"),
+        folder / "denoised" if (folder / "denoised").is_dir() else None,
+        _made_by(summary),
+    )
+
+
+def _made_by(summary: dict[str, Any]) -> tuple[str, str, float]:
+    model = summary.get("model") or {}
+    strength = summary.get("strength")
+    return (
+        str(model.get("name") or ""),
+        str(model.get("sha256") or ""),
+        FULL if strength is None else float(strength),
     )
 
 
