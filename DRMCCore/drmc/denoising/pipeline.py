@@ -64,9 +64,8 @@ from drmc.texts import RESEARCH_USE
 
 if TYPE_CHECKING:
     from drmc.denoising.virtual_spots import VirtualSpots
-    from drmc.dicom.references import Instance
     from drmc.inference.denoiser import Denoiser, DenoiseResult
-    from drmc.pet.dicom_writing import Equipment
+    from drmc.pet.dicom_writing import SeriesPlan
 
 
 # ---- one scan
@@ -143,14 +142,7 @@ def _run(
     summary["notices"] = unique([*summary["notices"], *(plan.notices if plan else [])])
     with clock("write"):
         if plan is not None:
-            made_by = dicom_writing.Equipment(
-                made.predicted.model["name"], made.predicted.model["sha256"], request.strength
-            )
-            slices = dicom_writing.write_series(
-                folder / "denoised", made.volume, plan, made_by, cancel, catalog
-            )
-            if inputs.segments is not None:
-                _write_measurements(folder, inputs, measured, slices, made_by, summary["notices"], catalog)
+            _write_dicom(folder, request, inputs, made, measured, plan, summary, cancel, catalog)
         _write_results(folder, request.format, made.volume, measured, summary)
         if made.residual is not None and request.keeps_residual:
             kept_residual.write(folder, request.format, inputs.volume, made.residual, made.predicted)
@@ -382,29 +374,36 @@ def _write_results(
     routing.write_routing_csv(folder / "routing.csv", measured.routing)
 
 
-def _write_measurements(
+def _write_dicom(
     folder: Path,
+    request: DenoiseRequest,
     inputs: Inputs,
+    made: _Made,
     measured: _Measured,
-    denoised: Sequence[Instance],
-    made_by: Equipment,
-    notices: Sequence[str],
+    plan: SeriesPlan,
+    summary: Summary,
+    cancel: Cancel | None,
     catalog: Catalog,
 ) -> None:
-    """The lesion table as a DICOM structured report; `denoised`: the instances of the new series."""
-    from drmc.denoising import lesion_report
+    """The denoised series, and with lesions the structured report that refers to it."""
+    from drmc.denoising import lesion_report  # pydicom is needed for DICOM only
+    from drmc.pet.dicom_writing import Equipment, write_series
 
-    images = lesion_report.images(inputs.volume, catalog, denoised=denoised, reference=inputs.reference)
+    model = made.predicted.model
+    made_by = Equipment(model["name"], model["sha256"], request.strength)
+    slices = write_series(folder / "denoised", made.volume, plan, made_by, cancel, catalog)
+    if inputs.segments is None:
+        return
     (folder / MEASUREMENTS).mkdir()
     lesion_report.write(
         folder / MEASUREMENTS / MEASUREMENTS_FILE,
         inputs.volume,
         measured.lesions,
-        inputs.segments or [],
-        images,
+        inputs.segments,
+        lesion_report.images(inputs.volume, catalog, denoised=slices, reference=inputs.reference),
         catalog,
         denoised_by=made_by,
-        notices=notices,
+        notices=summary["notices"],
     )
 
 
