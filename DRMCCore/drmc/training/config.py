@@ -149,12 +149,20 @@ class TrainingConfig:
                 "dose_mixing: a dose between two has no expected full dose; leave it out or change target",
             ),
             (
+                self.network.one_batch and self.slots_at_once,
+                f"slots_at_once = {self.slots_at_once}: must be 0 with batch statistics or dropout",
+            ),
+            (
                 self.watched_centers and not self.watched_dataset,
                 "watched_centers: name their dataset in watched_dataset",
             ),
         ):
             if wrong:
                 raise InputError(message)
+        try:
+            self.network.check_patch(self.patch)
+        except ValueError as error:
+            raise InputError(f"patch = {self.patch}: {error}") from None
         make_strategy(self).check()
 
     def to_dict(self) -> dict[str, Any]:

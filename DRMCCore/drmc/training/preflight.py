@@ -189,6 +189,10 @@ def _gpus(launch: Launch, memory: float) -> Iterator[Check]:
 
 def _processes(config: TrainingConfig, launch: Launch) -> Iterator[Check]:
     strategy = make_strategy(config)
+    try:
+        strategy.check_processes(launch.world)
+    except InputError as refusal:
+        yield Check(REFUSED, str(refusal))
     most = strategy.most_processes
     if strategy.splits_sites:
         work, more = f"a step has {_count(most, 'patch', 'patches')}", " or raise patches_per_center"

@@ -11,11 +11,14 @@ from dataclasses import replace
 from typing import Any
 
 from drmc.errors import InputError
+from drmc.networks.cgan3d import CGAN3DConfig
+from drmc.networks.cvtgan3d import CVTGAN3DConfig
 from drmc.networks.drmc import NetworkConfig
 from drmc.networks.protocol import Settings
 from drmc.networks.registry import settings_of
 from drmc.networks.resunet import ResUNetConfig
 from drmc.networks.udrmc import UDRMCConfig
+from drmc.networks.unet3d import UNet3DConfig
 
 PRESETS: dict[str, dict[str, Any]] = {
     # Yang et al., MICCAI 2023, section 3.1: 200 epochs of 1024 patches of each center, Adam (the same as
@@ -98,11 +101,17 @@ VARIANTS: dict[str, Callable[[RoutedSettings], RoutedSettings]] = {
     "top2": lambda network: replace(network, gate="top2"),
 }
 
-# Networks of other kinds, in their own sizes.
+# Networks of other kinds, in their own sizes; "published" ones as docs/comparison.md says.
 OTHERS: dict[str, Settings] = {
     "udrmc": UDRMCConfig(),
     "udrmc-48": UDRMCConfig(widths=(48, 96, 192)),
     "resunet": ResUNetConfig(),
+    "unet3d": UNet3DConfig(),
+    "unet3d-published": UNet3DConfig(width=32, residual=False),
+    "cgan3d": CGAN3DConfig(),
+    "cgan3d-published": CGAN3DConfig(depth=6, width=64, norm="batch", residual=False),
+    "cvtgan3d": CVTGAN3DConfig(),
+    "cvtgan3d-published": CVTGAN3DConfig(width=64, norm="batch"),
 }
 
 

@@ -102,10 +102,10 @@ def _inner_matrices(network: ResidualNetwork) -> dict[str, bool | str]:
     """
     found: dict[str, bool | str] = {}
     routers = (module for module in network.modules() if isinstance(module, Router))
-    apart = {network.head, network.tail, *(layer for router in routers for layer in router.modules())}
+    apart = {layer for part in (network.head, network.tail, *routers) for layer in part.modules()}
     for place, module in network.named_modules():
         if isinstance(module, AttentionBank | FFNBank):
             found |= {f"{place}.{name}": True for name, p in module.named_parameters() if p.ndim >= 3}
-        elif isinstance(module, nn.Conv3d | nn.Linear) and module not in apart:
+        elif isinstance(module, nn.Conv3d | nn.ConvTranspose3d | nn.Linear) and module not in apart:
             found[f"{place}.weight"] = "whole"
     return found

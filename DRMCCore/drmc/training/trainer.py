@@ -107,16 +107,21 @@ class Trainer:
         losses = dict.fromkeys(config.centers, 0.0)
         counts = {"gradient_norm": 0.0, "skipped": 0.0, "stop": float(self.stop_requested)}
         shares = {**counts, **self.gates.zeros()}
-        for site in self.sites:
+        for number, site in enumerate(self.sites):
             if site.owner not in (None, self.rank):
                 continue
             site.optimizer.zero_grad(set_to_none=False)
+            self._seed(number)
+            statistics = [buffer.clone() for buffer in site.network.buffers()]
             for mine in self._groups_of_slots(site):
                 per_slot, gates_BLM = self._backward(site, mine, sampler)
                 for (center, _), loss in zip(mine, per_slot.tolist(), strict=True):
                     losses[center] += loss / config.patches_per_center
                 self.gates.add(shares, gates_BLM, mine)
             norm = self._optimize(site, rate)
+            if not math.isfinite(norm):
+                for buffer, before in zip(site.network.buffers(), statistics, strict=True):
+                    buffer.copy_(before)
             if site.owner is not None or self.rank == 0:  # the one site's norm is the same in all processes
                 shares["gradient_norm"] += norm / len(self.sites)
                 shares["skipped"] += not math.isfinite(norm)
@@ -137,6 +142,12 @@ class Trainer:
             **routing,
             "loss": sums,
         }
+
+    def _seed(self, site: int) -> None:
+        """Makes what chance decides in a site's step (dropout) depend on seed, step and site alone."""
+        if self.config.network.one_batch:
+            words = np.random.SeedSequence([self.config.seed, self.step, site]).generate_state(1, np.uint32)
+            torch.manual_seed(int(words[0]))
 
     def _groups_of_slots(self, site: Site) -> list[list[tuple[str, int]]]:
         """This process's slots of a site, in groups that are computed together."""

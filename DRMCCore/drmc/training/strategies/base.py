@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
 
+from drmc.errors import InputError
 from drmc.networks.drmc import RoutedNetwork
 from drmc.networks.protocol import ResidualNetwork
 from drmc.training.start import initial_network, make_optimizer
@@ -72,6 +73,19 @@ class Strategy:
             InputError: they do not.
         """
 
+    def check_processes(self, count: int) -> None:
+        """Checks that so many processes can take the steps.
+
+        Raises:
+            InputError: a step must be one batch in one process.
+        """
+        if count > 1 and self.splits_sites and self.config.network.one_batch:
+            raise InputError(
+                f"{self.config.network.kind} with batch statistics or dropout needs the patches of a step in "
+                f"one process, not {count}: start one, with several threads, or give it another norm and no "
+                "dropout"
+            )
+
     @property
     def site_centers(self) -> dict[str, tuple[str, ...]]:
         """The centers that each site learns from, by the site's name."""
@@ -108,9 +122,10 @@ class Strategy:
             processes: the processes of the run.
 
         Raises:
-            InputError: the configuration's initial weights do not fit.
+            InputError: the configuration's initial weights or the number of processes do not fit.
         """
         config = self.config
+        self.check_processes(processes.world)
         start = initial_network(config).to(processes.device)
         if isinstance(start, RoutedNetwork):  # a network without experts has one form only
             start.form = config.form
