@@ -65,7 +65,9 @@ def make_optimizer(network: ResidualNetwork, config: TrainingConfig) -> torch.op
     groups = _parameter_groups(network, config)
     if config.optimizer == "sgd":
         return torch.optim.SGD(groups, lr=config.learning_rate)
-    return MuonAdamW(groups, lr=config.learning_rate, betas=(0.9, config.beta2))
+    if config.optimizer == "rmsprop":
+        return torch.optim.RMSprop(groups, lr=config.learning_rate)
+    return MuonAdamW(groups, lr=config.learning_rate, betas=(config.beta1, config.beta2))
 
 
 def _parameter_groups(network: ResidualNetwork, config: TrainingConfig) -> list[dict]:

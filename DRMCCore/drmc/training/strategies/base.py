@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from copy import deepcopy
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
@@ -12,6 +12,8 @@ import torch
 from drmc.errors import InputError
 from drmc.networks.drmc import RoutedNetwork
 from drmc.networks.protocol import ResidualNetwork
+from drmc.training.critics import CRITICS, NONE, Critic, make_critic, needs_one_batch
+from drmc.training.objectives import PATCHES, Adversarial, Objective
 from drmc.training.start import initial_network, make_optimizer
 
 if TYPE_CHECKING:
@@ -34,6 +36,7 @@ class Site:
         optimizer: the optimizer.
         share: its share of the training patients.
         owner: rank of the process that steps it, None: all processes together.
+        critics: critics that belong to its training.
     """
 
     name: str
@@ -43,15 +46,21 @@ class Site:
     optimizer: torch.optim.Optimizer
     share: float
     owner: int | None
+    critics: dict[str, Critic] = field(default_factory=dict)
 
     def state(self) -> dict:
         """The state that a checkpoint stores."""
-        return {key: getattr(self, key).state_dict() for key in ("network", "average", "optimizer")}
+        state = {key: getattr(self, key).state_dict() for key in ("network", "average", "optimizer")}
+        if self.critics:
+            state["critics"] = {name: critic.state() for name, critic in self.critics.items()}
+        return state
 
     def load(self, state: dict) -> None:
         """The inverse of `state`."""
         for key in ("network", "average", "optimizer"):
             getattr(self, key).load_state_dict(state[key])
+        for name, critic in self.critics.items():
+            critic.load(state["critics"][name])
 
 
 class Strategy:
@@ -79,11 +88,10 @@ class Strategy:
         Raises:
             InputError: a step must be one batch in one process.
         """
-        if count > 1 and self.splits_sites and self.config.network.one_batch:
+        if count > 1 and self.splits_sites and needs_one_batch(self.config):
             raise InputError(
-                f"{self.config.network.kind} with batch statistics or dropout needs the patches of a step in "
-                f"one process, not {count}: start one, with several threads, or give it another norm and no "
-                "dropout"
+                "batch statistics or dropout, of network or critic, need the patches of a step in one "
+                f"process, not {count}: start one with several threads, or choose another norm, no dropout"
             )
 
     @property
@@ -134,9 +142,31 @@ class Strategy:
             network, average = deepcopy(start).train(), deepcopy(start).eval()
             share = sum(patients[c] for c in centers) / sum(patients.values())
             optimizer = make_optimizer(network, config)
-            owner = self.owner(number, processes)
-            sites.append(Site(name, centers, network, average, optimizer, share, owner))
+            owner, critics = self.owner(number, processes), self.critics(number, name, start)
+            sites.append(Site(name, centers, network, average, optimizer, share, owner, critics))
         return sites
+
+    def critics(self, number: int, name: str, network: ResidualNetwork) -> dict[str, Critic]:
+        """The critics of a site at the start of a run, by name.
+
+        Args:
+            number: the site's number.
+            name: the site's name.
+            network: the network at the start, for its device and its latent features.
+        """
+        config = self.config
+        if config.critic == NONE:
+            return {}
+        device = next(network.parameters()).device
+        return {PATCHES: make_critic(lambda: CRITICS[config.critic](config), config, device, number)}
+
+    def objective(self, processes: Processes) -> Objective:
+        """What each step minimizes."""
+        return (Objective if self.config.critic == NONE else Adversarial)(self.config, processes)
+
+    def in_order(self, step: int, sites: Sequence[Site]) -> list[tuple[int, Site]]:
+        """The sites with their numbers, in the order in which they take their step after `step` steps."""
+        return list(enumerate(sites))
 
     def after_step(self, step: int, sites: Sequence[Site], processes: Processes) -> None:
         """Exchanges between the sites after `step` steps; all processes call it."""
@@ -215,6 +245,8 @@ def share_sites(sites: Sequence[Site], processes: Processes, *, optimizers: bool
             state = processes.broadcast_object(site.optimizer.state_dict, site.owner)
             if site.owner != processes.rank:
                 site.optimizer.load_state_dict(state)
+            for critic in site.critics.values():
+                critic.load(processes.broadcast_object(critic.state, site.owner))
 
 
 @torch.no_grad()
