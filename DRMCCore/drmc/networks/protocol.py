@@ -115,8 +115,8 @@ class ResidualNetwork(nn.Module):
         Args:
             inputs: the arguments of the layer's forward, first x_BNC or x_BCDHW.
         """
-        x = inputs[0]
-        return x.mean(1) if x.ndim == 3 else x.mean((2, 3, 4))
+        x, axes = inputs[0], (1,) if inputs[0].ndim == 3 else (2, 3, 4)
+        return x.mean(axes, dtype=torch.promote_types(x.dtype, torch.float32))
 
     def body(self, x_BNC: Tensor, space: Space) -> tuple[Tensor, list[Tensor]]:
         """The tokens after all layers, and the gates (B, M) of every bank in router order."""

@@ -98,7 +98,7 @@ class UNet3D(PlainNetwork):
     def latent(self, inputs: tuple[Any, ...]) -> Tensor:
         """Means of the lowest level over 2 x 2 x 2 cells, which overlap where its sizes are odd: (B, 8 C)."""
         x_BNC, space = inputs
-        x_BDHWC = x_BNC.unflatten(1, space)
+        x_BDHWC = x_BNC.to(torch.promote_types(x_BNC.dtype, torch.float32)).unflatten(1, space)
         for axis, size in enumerate(space, 1):
             edges = [(k * size // LATENT, -(-(k + 1) * size // LATENT)) for k in range(LATENT)]
             cells = [x_BDHWC.narrow(axis, first, end - first) for first, end in edges]

@@ -73,6 +73,8 @@ class TrainingConfig:
         strategy: see `drmc.training.strategies`.
         round_steps: steps between two averages of the sites.
         federated_steps: steps with averages in the strategy "ftl", 0 = half the steps.
+        alignment_weight: of the adversarial term in the strategies "flmrcm" and "flmrcm_mix".
+        target_center: whose latent features the others are aligned with there, "" = each center in turn.
         watched_dataset: dataset whose centers are validated as well, which shows whether they are forgotten.
         watched_centers: centers of it, none = all that have validation patients.
         export: weights of the "best" validation or of the "last" step.
@@ -136,6 +138,8 @@ class TrainingConfig:
     strategy: str = setting("joint", choices=tuple(STRATEGIES))
     round_steps: int = setting(100, at_least=1)
     federated_steps: int = setting(0, at_least=0)
+    alignment_weight: float = setting(0.1, above=0)
+    target_center: str = ""
     watched_dataset: str = ""
     watched_centers: tuple[str, ...] = setting((), **_CENTERS)
     export: Literal["best", "last"] = "best"

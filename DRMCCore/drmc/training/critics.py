@@ -178,3 +178,15 @@ def critic_optimizer(groups: list[dict], config: TrainingConfig) -> torch.optim.
         return torch.optim.RMSprop(groups, lr=config.learning_rate)
     betas = config.beta1, config.beta2
     return torch.optim.AdamW(groups, lr=config.learning_rate, betas=betas, weight_decay=0.0)
+
+
+class LatentCritic(nn.Module):
+    """Tells the centers of latent features apart: two maps to two logits, of the source and of the target."""
+
+    def __init__(self, features: int):
+        super().__init__()
+        self.wide, self.out = nn.Linear(features, 256), nn.Linear(256, 2)
+
+    def forward(self, z_BK: Tensor) -> Tensor:
+        """(B, 2)."""
+        return F.leaky_relu(self.out(F.leaky_relu(self.wide(z_BK), SLOPE)), SLOPE)

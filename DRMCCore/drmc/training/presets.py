@@ -80,6 +80,79 @@ PRESETS: dict[str, dict[str, Any]] = {
     },
 }
 
+# Methods to compare with (docs/comparison.md): patches, augmentation, moving average and choice by validation
+# of "default"; network, loss, optimizer and its rates of the method.
+_COMMON = {key: value for key, value in PRESETS["default"].items() if key not in ("network", "muon_rate")}
+_COMMON |= {"loss": "l1", "tail_rate": 1.0, "beta2": 0.999, "warmup_steps": 0, "averaging_start": False}
+PRESETS["unet3d"] = {
+    **_COMMON,
+    "network": "unet3d",
+    "optimizer": "rmsprop",
+    "learning_rate": 1e-4,
+    "final_learning_rate": 1e-5,
+    "round_steps": 50,
+    "critic_rate": 10.0,
+    "adversarial_start": 240,
+}
+PRESETS["cgan3d"] = {
+    **_COMMON,
+    "network": "cgan3d",
+    "optimizer": "adamw",
+    "beta1": 0.5,
+    "learning_rate": 2e-4,
+    "final_learning_rate": 0.0,
+    "schedule": "linear",
+    "critic": "cgan3d",
+    "critic_width": 32,
+    "adversarial_weight": 1 / 3000,
+}
+PRESETS["cvtgan3d"] = {
+    **_COMMON,
+    "network": "cvtgan3d",
+    "optimizer": "adamw",
+    "learning_rate": 2e-4,
+    "final_learning_rate": 3.2e-5,
+    "critic": "cvtgan3d",
+    "critic_rate": 0.1,
+    "adversarial_weight": 1 / 1000,
+    "adversarial_start": 240,
+}
+# The same in their published sizes and forms, as far as known; what their papers do not mention is off.
+_PUBLISHED = {
+    "loss_margin": 0,
+    "gradient_clip": 0.0,
+    "ema_decay": 0.0,
+    "scale_range": 1.0,
+    "flips": False,
+    "hot_fraction": 0.0,
+    "head_gain": 1.0,
+    "identity_start": False,
+    "export": "last",
+}
+PRESETS["unet3d-published"] = {
+    **PRESETS["unet3d"],
+    **_PUBLISHED,
+    "network": "unet3d-published",
+    "alignment_weight": 1.0,
+    "adversarial_start": 0,
+}
+PRESETS["cgan3d-published"] = {
+    **PRESETS["cgan3d"],
+    **_PUBLISHED,
+    "network": "cgan3d-published",
+    "patch": 64,
+    "critic_width": 64,
+    "adversarial_weight": 1 / 300,
+}
+PRESETS["cvtgan3d-published"] = {
+    **PRESETS["cvtgan3d"],
+    **_PUBLISHED,
+    "network": "cvtgan3d-published",
+    "patch": 64,
+    "critic_rate": 1.0,
+    "adversarial_weight": 1 / 100,
+}
+
 RoutedSettings = NetworkConfig | UDRMCConfig
 """Settings of the networks that have experts."""
 
@@ -130,7 +203,7 @@ def with_preset(values: Mapping[str, Any]) -> dict[str, Any]:
     if name is not None and name not in PRESETS:
         raise InputError(f"preset = {name!r}: must be one of {', '.join(PRESETS)}")
     preset = PRESETS.get(name, {})
-    base: Settings = NetworkConfig.from_dict(preset.get("network", {}))
+    base = _network(NetworkConfig(), preset.get("network", {}))
     if isinstance(values.get("initial_weights"), str) and values["initial_weights"]:
         from drmc.models.registry import find_model
         from drmc.models.weights import load_network

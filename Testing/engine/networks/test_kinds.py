@@ -342,15 +342,15 @@ def test_muon_reads_a_kernel_as_one_matrix_and_a_bank_as_a_stack():
 
 
 @each_kind
-@pytest.mark.parametrize("strategy", ["mixed", "specialist", "fedavg", "ftl"])
+@pytest.mark.parametrize("strategy", ["mixed", "specialist", "fedavg", "ftl", "flmrcm", "flmrcm_mix"])
 def test_every_strategy_trains_every_kind(kind, strategy, dataset, tmp_path):
     config = tiny_config(
         dataset, tmp_path / "run", network=SMALL[kind], strategy=strategy, steps=2, round_steps=1
     )
     train(config)
     models = sorted(Path(config.output).glob("tiny*.pt"), key=lambda path: path.stem)
-    names = {"mixed": ["tiny"], "fedavg": ["tiny"], "specialist": ["tiny-A", "tiny-B"]}
-    assert [path.stem for path in models] == names.get(strategy, ["tiny", "tiny-A", "tiny-B"])
+    names = {"specialist": ["tiny-A", "tiny-B"], "ftl": ["tiny", "tiny-A", "tiny-B"]}
+    assert [path.stem for path in models] == names.get(strategy, ["tiny"])
     assert {load_network(find_model(path))[0].config for path in models} == {SMALL[kind]}
 
 

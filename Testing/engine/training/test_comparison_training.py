@@ -9,7 +9,9 @@ import torch
 from drmc.errors import InputError
 from drmc.networks.cgan3d import CGAN3DConfig
 from drmc.networks.cvtgan3d import CVTGAN3DConfig
+from drmc.training.config import TrainingConfig
 from drmc.training.loop import train
+from drmc.training.presets import OTHERS
 from drmc.training.processes import Processes
 from drmc.training.trainer import Trainer
 from support.engine.small_training import checkpoint, same, sampler_of, stop_after, tiny_config
@@ -62,3 +64,38 @@ def test_the_step_of_one_network_with_batch_statistics_is_not_dealt_out(dataset,
     with pytest.raises(InputError, match="in one process, not 2"):
         Trainer(config, Processes(0, 2))
     assert len(Trainer(replace(config, strategy="specialist"), Processes(0, 2)).sites) == 2
+
+
+@pytest.mark.parametrize(
+    ("preset", "settings"),
+    [
+        ("unet3d", {"optimizer": "rmsprop", "learning_rate": 1e-4, "critic_rate": 10.0, "patch": 48}),
+        ("unet3d-published", {"alignment_weight": 1.0, "flips": False, "patch": 48}),
+        ("cgan3d", {"critic": "cgan3d", "beta1": 0.5, "schedule": "linear", "patch": 48, "tile": 64}),
+        ("cgan3d-published", {"adversarial_weight": 1 / 300, "patch": 64, "critic_width": 64}),
+        ("cvtgan3d", {"critic": "cvtgan3d", "adversarial_start": 240, "critic_rate": 0.1, "patch": 48}),
+        ("cvtgan3d-published", {"adversarial_weight": 1 / 100, "critic_rate": 1.0, "patch": 64}),
+    ],
+)
+def test_each_method_is_a_preset(preset, settings):
+    values = {"preset": preset, "dataset": "d", "output": "o"}
+    config = TrainingConfig.from_dict(values)
+    assert config.network == OTHERS[preset] and config.loss == "l1" and config.steps == 2400
+    assert {key: getattr(config, key) for key in settings} == settings
+    changed = TrainingConfig.from_dict({**values, "network": {"norm": "layer"} if "gan" in preset else {}})
+    assert changed.network.kind == config.network.kind  # on top of the preset's
+    for strategy in ("mixed", "fedavg", "ftl"):
+        TrainingConfig.from_dict({**values, "strategy": strategy})
+    if config.critic == "none":
+        for strategy in ("flmrcm", "flmrcm_mix"):
+            TrainingConfig.from_dict({**values, "strategy": strategy})
+    if not preset.endswith("published"):  # all else is as of the shipped network
+        common = TrainingConfig.from_dict({**values, "preset": "default"})
+        for key in ("steps", "hot_fraction", "scale_range", "flips", "ema_decay", "loss_margin", "export"):
+            assert getattr(config, key) == getattr(common, key)
+
+
+def test_a_network_without_experts_has_no_variants():
+    values = {"preset": "cgan3d", "dataset": "d", "output": "o", "network": "softmax"}
+    with pytest.raises(InputError, match="network = 'softmax': needs a network with experts, not cgan3d"):
+        TrainingConfig.from_dict(values)
