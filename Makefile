@@ -7,7 +7,7 @@ OUT ?= output/demo
 STAMP := $(VENV)/.installed
 WORKERS ?= auto
 
-.PHONY: help env demo test test-fast lint format test-slicer weights screenshots sample-data clean
+.PHONY: help env demo test test-fast lint format test-slicer weights screenshots before-after sample-data clean
 
 help:
 	@echo "make demo                 denoise a small simulated patient; OUT=folder"
@@ -17,7 +17,8 @@ help:
 	@echo "make lint                 ruff, and the arrows between the packages"
 	@echo "make weights              simulate, train and evaluate the shipped model again (hours)"
 	@echo "make screenshots          pictures of the panel's states and of slice views again, into Resources/Screenshots"
-	@echo "make screenshots SLICER=/path/to/Slicer   the README's pictures again, in a real Slicer"
+	@echo "make screenshots SLICER=/path/to/Slicer   pictures of the panel in a real Slicer"
+	@echo "make before-after         the picture on top of the README again (10 minutes)"
 	@echo "make sample-data          simulate the shipped sample patient again (minutes)"
 	@echo "make test-slicer SLICER=/path/to/Slicer   the modules' own tests in a real Slicer with its window"
 
@@ -95,6 +96,9 @@ ifdef SLICER
 else
 	@QT_QPA_PLATFORM=offscreen $(BIN)/python Testing/host/make_screenshots.py
 endif
+
+before-after: env
+	@$(BIN)/python Testing/host/make_before_after.py
 
 sample-data: env
 	@QT_QPA_PLATFORM=offscreen $(BIN)/python Testing/host/make_sample_data.py

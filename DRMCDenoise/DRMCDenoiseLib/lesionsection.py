@@ -15,6 +15,7 @@ from slicer.i18n import tr as _
 
 from DRMCDenoiseLib.focitable import fillFociTable, fociText, loweredFoci
 from DRMCDenoiseLib.lesiontable import fillLesionTable, number, readLesions, suvLines, tableText
+from DRMCDenoiseLib.spotstable import spotsText, virtualSpots
 
 FIXED_SUV = {"suv25Button": 2.5, "suv40Button": 4.0}
 
@@ -54,7 +55,7 @@ class LesionSection(Section):
         return ""
 
     def runArguments(self) -> dict[str, Any]:
-        names = ("lesions", "lesionTable")
+        names = ("lesions", "lesionTable", "virtualSpots")
         return {name: getattr(self.parameters, name) for name in names} | {
             "reference": self.parameters.referenceVolume
         }
@@ -139,6 +140,8 @@ class LesionSection(Section):
         )
         ui.comparisonLabel.setVisible(bool(ui.comparisonLabel.text))
         self._showFoci(loweredFoci(output))
+        ui.spotsLabel.setText(spotsText(virtualSpots(output)))
+        ui.spotsLabel.setVisible(bool(ui.spotsLabel.text))
         shown = (node and node.GetID(), node and node.GetTable() and node.GetTable().GetMTime())
         if shown == self._shown:
             return

@@ -46,6 +46,7 @@ class DRMCDenoiseLogic(ScriptedLoadableModuleLogic):
         writeDICOM: bool = False,
         strength: str | float = FULL,
         keepResidual: bool = False,
+        virtualSpots: bool = False,
         waitForCompletion: bool = True,
         progressCallback: Callable[[int, int, float | None], Any] | None = None,
     ) -> Any:
@@ -68,6 +69,7 @@ class DRMCDenoiseLogic(ScriptedLoadableModuleLogic):
         :param writeDICOM: write a DICOM series into outputFolder/denoised, too; the input must be one
         :param strength: share of the residual that is added, 0 to 1, or low (0.5), standard (0.75), high (1)
         :param keepResidual: keep the residual in the scene, for `changeStrength`; not of all frames
+        :param virtualSpots: measure what is kept of virtual spots, with a second run of the network
         :param waitForCompletion: if False, returns the running `DenoiseJob` at once
         :param progressCallback: called with tiles done, tiles in all, and seconds left (None while unknown)
 
@@ -77,6 +79,8 @@ class DRMCDenoiseLogic(ScriptedLoadableModuleLogic):
         job = _newJob(inputVolume, outputVolume, allFrames)
         if progressCallback is not None:
             job.progress.connect(progressCallback)
+        options = {"model": model, "accept_rule": acceptRule, "device": device, "precision": precision}
+        options |= {"dicom": writeDICOM, "spots": virtualSpots, "strength": parse_strength(strength)}
         job.start(
             lesions=lesions,
             lesionTable=lesionTable,
@@ -86,13 +90,8 @@ class DRMCDenoiseLogic(ScriptedLoadableModuleLogic):
             suv=suv,
             headerValues=headerValues,
             outputFolder=outputFolder,
-            model=model,
-            accept_rule=acceptRule,
-            device=device,
-            precision=precision,
-            dicom=writeDICOM,
-            strength=parse_strength(strength),
             keepResidual=keepResidual,
+            **options,
         )
         return _resultOf(job, waitForCompletion)
 

@@ -15,7 +15,10 @@ from slicer.parameterNodeWrapper import Choice, WithinRange, parameterNodeWrappe
 from DRMCDenoiseLib.comparison import MODES, OFF
 
 # what a preset keeps: the settings that are the same for every scan
-PRESET_PARAMETERS = ("model", "device", "outputFolder", "writeDICOM", "strength", "fade", "windowSUV")
+PRESET_PARAMETERS = (
+    *("model", "device", "outputFolder", "writeDICOM", "strength", "virtualSpots"),
+    *("fade", "windowSUV"),
+)
 
 
 @parameterNodeWrapper
@@ -25,8 +28,9 @@ class DRMCDenoiseParameterNode:
     `model`: name of an installed model, empty for the default one. `outputFolder` empty: no files are kept.
     `voxels`: "" as the volume says, "SUV", or "factor": `suvFactor` is then the SUV of one unit.
     `acceptRule`: reference-time rule, empty for automatic. `headerValues`: header values by hand, one
-    KEYWORD=VALUE a line. `strength`: share of the residual that is added. `allFrames`: of a sequence, not the
-    one shown alone.
+    KEYWORD=VALUE a line. `strength`: share of the residual that is added. `virtualSpots`: measure what is
+    kept of virtual spots, with a second run of the network. `allFrames`: of a sequence, not the one shown
+    alone.
     """
 
     inputVolume: vtkMRMLScalarVolumeNode
@@ -47,6 +51,7 @@ class DRMCDenoiseParameterNode:
     model: str = ""
     device: Annotated[str, Choice(["auto", "cpu", "cuda", "mps"])] = "auto"
     strength: Annotated[float, WithinRange(0.0, 1.0)] = FULL
+    virtualSpots: bool = False
     compareMode: Annotated[str, Choice(MODES)] = OFF
     fade: Annotated[float, WithinRange(0.0, 1.0)] = 0.5
     windowSUV: Annotated[float, WithinRange(0.1, 1000.0)] = DEFAULT_WINDOW

@@ -23,6 +23,7 @@ from DRMCCoreLib.nodes.names import (
     INTENDED_USE,
     LOWERED_FOCI_ATTRIBUTE,
     STRENGTH_ATTRIBUTE,
+    VIRTUAL_SPOTS_ATTRIBUTE,
 )
 from DRMCCoreLib.nodes.suvunits import SUV_FACTOR_ATTRIBUTE, copyUnits, setSUVUnits
 from slicer.i18n import tr as _
@@ -84,6 +85,9 @@ def fillDenoised(node, array: np.ndarray, inputNode, summary: dict[str, Any]) ->
     slicer.util.updateVolumeFromArray(node, array)
     setUnits(inputNode, node, summary)
     describe(node, summary)
+    # Not in `describe`: another strength has no network to measure them, and those of the run stay.
+    spots = summary.get("virtual_spots")
+    node.SetAttribute(VIRTUAL_SPOTS_ATTRIBUTE, json.dumps(spots) if spots else None)
 
 
 def describe(node, summary: dict[str, Any]) -> None:

@@ -119,14 +119,14 @@ def test_refusals(weights: Path, scan: Path):
         denoise(volume, cancel=lambda: True)
 
 
-def test_the_example_of_the_readme_runs(
+def test_the_example_of_the_page_runs(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
 ):
     """On the shipped sample, with a tiny model; the shipped one is tested elsewhere."""
-    text = (REPOSITORY / "README.md").read_text(encoding="utf-8")
+    text = (REPOSITORY / "docs" / "python.md").read_text(encoding="utf-8")
     (example,) = re.findall(r"```python\n(.*?)```", text, re.S)
     save_model(tmp_path / "drmc-small-2.pt", tiny_network(), 32, {"default": True})
     monkeypatch.setenv("DRMC_MODELS", str(tmp_path))
     monkeypatch.chdir(REPOSITORY)
-    exec(compile(example, "README.md", "exec"), {})
+    exec(compile(example, "python.md", "exec"), {})
     assert len(capsys.readouterr().out.splitlines()) == 2

@@ -18,29 +18,19 @@ from drmc.cli.main import main
 from drmc.denoising.pipeline import run
 from drmc.denoising.request import DenoiseRequest
 from drmc.imaging.files import write_image
-from drmc.models.weights import save_model
 from drmc.pet.reading import read_volume
 from drmc.runtime.progress import TerminalProgress
 from drmc.segments.reading import read_segments
 from drmc.texts import ShownStream, cell, shown, text_of_cell
 from hypothesis import given
 from hypothesis import strategies as st
-from support.engine.denoising_cases import GRID, lesion_mask, suv_image, tiny_network
+from support.engine.denoising_cases import GRID, lesion_mask, suv_image
 from support.engine.lesion_tables import read_lesions_csv
 from support.engine.synthetic_dicom import write_series
 
 FORMULAS = ('=HYPERLINK("http://x","y")', "+cmd|' /C calc'!A1", "-2+3", "@SUM(A1)", "\tx", "\r=1", "-", "=")
 EXACT = ("--device", "cpu", "--precision", "fp32")
-
-
-@pytest.fixture(autouse=True)
-def models(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    folder = tmp_path / "models"
-    folder.mkdir()
-    save_model(folder / "tiny.pt", tiny_network(), 16, {"title": "tiny", "default": True})
-    monkeypatch.setenv("DRMC_MODELS", str(folder))
-    monkeypatch.delenv("DRMC_DEBUG", raising=False)
-    return folder
+pytestmark = pytest.mark.usefixtures("models")
 
 
 # ---------------------------------------------------------------------------------------- cells

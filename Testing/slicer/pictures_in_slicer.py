@@ -1,4 +1,4 @@
-"""Takes the README's pictures in a running Slicer (make screenshots SLICER=/path/to/Slicer); look at them.
+"""Takes the pictures of docs/panel.md in a running Slicer: make screenshots SLICER=/path/to/Slicer; look.
 
 Slicer --no-splash --disable-settings --additional-module-paths DRMCCore DRMCDenoise DRMCTraining
     --python-script pictures_in_slicer.py -- FOLDER

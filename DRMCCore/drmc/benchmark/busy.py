@@ -13,6 +13,7 @@ from multiprocessing import get_context, parent_process
 from typing import Any
 
 from drmc.errors import DRMCError
+from drmc.runtime.workers import end_processes
 
 START_SECONDS = 120.0  # on a machine that is busy already
 
@@ -43,12 +44,7 @@ def busy_processes(count: int) -> Iterator[list[int]]:
             raise DRMCError(f"the {count} processes that keep the cores busy did not start") from None
         yield [process.pid for process in processes if process.pid is not None]
     finally:
-        for process in processes:
-            if process.pid is not None:
-                process.kill()
-        for process in processes:
-            if process.pid is not None:
-                process.join()
+        end_processes(processes)
 
 
 def _compute(ready: Any) -> None:

@@ -87,6 +87,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="a result with --keep-residual of the same scan: its residual is taken, and no network is run",
     )
     parser.add_argument(
+        "--spots",
+        action="store_true",
+        help="add virtual spots to the scan, run the network again, and say how much of them is kept "
+        "(drmc spots); takes somewhat more than twice the time",
+    )
+    parser.add_argument(
         "--tile-batch", type=int, metavar="N", help="tiles computed at once; lower it when memory is short"
     )
     add_reading(parser)
@@ -156,6 +162,7 @@ def run(options: argparse.Namespace, reporter: Reporter) -> int:
         liver_reference=options.liver_reference,
         tile_batch=options.tile_batch,
         strength=options.strength,
+        spots=options.spots,
         keep_residual=options.keep_residual,
         residual=options.residual,
         header=options.header,

@@ -1,22 +1,24 @@
 """The command `drmc`: its subcommands, its exit codes and its last line.
 
-Exit codes: 0 done, 1 failed, 2 refused (bad input or usage: one line on standard error, nothing written),
-130 canceled (SIGINT, SIGTERM). With DRMC_DEBUG=1 a failure shows its traceback. Nothing heavy is
-imported before a subcommand needs it.
+Exit codes: 0 done, 1 failed, 2 refused (bad input or usage: one line on standard error, nothing written;
+without any argument the help), 130 canceled (SIGINT, SIGTERM). With DRMC_DEBUG=1 a failure shows its
+traceback. Nothing heavy is imported before a subcommand needs it.
 """
 
 from __future__ import annotations
 
 import argparse
 import contextlib
+import difflib
 import importlib
 import importlib.util
+import itertools
 import os
 import signal
 import sys
 import threading
 import traceback
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NoReturn
 
 from drmc import __version__
@@ -35,40 +37,39 @@ examples:
   drmc suv PET_FOLDER                                 the SUV factor and the rule it came from
   drmc models                                         what is installed
 
+The options and examples of a command: drmc COMMAND --help
 exit codes: 0 done, 1 failed, 2 refused (bad input or usage), 130 canceled
 {RESEARCH_USE}"""
 
-# Subcommands, each a module with `add_arguments` and `run`, imported when it is used: (module, help).
-COMMANDS = {
-    "denoise": ("drmc.cli.denoise", "denoise a scan, or every scan of a folder"),
-    "suv": ("drmc.cli.suv", "show the SUV factor of a scan, the rule it came from and every candidate"),
-    "quantify": ("drmc.cli.quantify", "measure the segments of an image: volume, SUV, MTV and TLG"),
-    "models": (
-        "drmc.cli.models",
-        "list the installed models, where they are from and what they were trained on, or add one",
-    ),
-    "devices": (
-        "drmc.cli.devices",
-        "list what a network can be computed on here, and which of it auto takes",
-    ),
-    "simulate": (
-        "drmc.simulation.command",
-        "simulate low-dose and full-dose PET of the centers of the paper",
-    ),
-    "calibrate": (
-        "drmc.simulation.calibration.command",
-        "measure the noise of the simulation against real scans",
-    ),
-    "validate": ("drmc.datasets.validation.command", "check a dataset before training on it"),
-    "train": ("drmc.training.command", "train a network on one's own centers"),
-    "evaluate": ("drmc.evaluation.command", "measure a network on patients that it has not seen"),
-    "profile": (
-        "drmc.evaluation.profile_command",
-        "measure which experts a network uses at each training center",
-    ),
-    "spots": ("drmc.cli.spots", "measure what a model leaves of small faint foci in this very scan"),
-    "benchmark": ("drmc.benchmark.command", "measure speed and memory on this machine"),
+# Subcommands by group: (module, help). A module has `add_arguments` and `run`, and is imported when used.
+GROUPS = {
+    "daily use": {
+        "denoise": ("drmc.cli.denoise", "denoise a scan, or every scan of a folder"),
+        "suv": ("drmc.cli.suv", "show the SUV factor of a scan, and the rule and values behind it"),
+        "quantify": ("drmc.cli.quantify", "measure the segments of an image: volume, SUV, MTV and TLG"),
+        "spots": ("drmc.cli.spots", "measure how much of small faint foci a model leaves in this scan"),
+        "models": ("drmc.cli.models", "list the installed models, or add one"),
+        "devices": ("drmc.cli.devices", "list the devices of this machine, and the one that auto takes"),
+    },
+    "training": {
+        "simulate": ("drmc.simulation.command", "simulate pairs of low-dose and full-dose PET"),
+        "validate": ("drmc.datasets.validation.command", "check a dataset before a training"),
+        "train": ("drmc.training.command", "train a network on your own centers"),
+        "evaluate": ("drmc.evaluation.command", "compare networks and filters on unseen patients"),
+        "profile": (
+            "drmc.evaluation.profile_command",
+            "measure which experts a network uses at each training center",
+        ),
+    },
+    "developers": {
+        "benchmark": ("drmc.benchmark.command", "measure speed and memory on this machine"),
+        "calibrate": (
+            "drmc.simulation.calibration.command",
+            "measure the noise of the simulation against real scans",
+        ),
+    },
 }
+COMMANDS = {name: command for group in GROUPS.values() for name, command in group.items()}
 # Long-running commands with worker processes of their own: their standard error is not silenced.
 KEEP_STDERR = ("train", "evaluate")
 
@@ -89,7 +90,15 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _run(arguments: list[str]) -> int:
     reporter: Reporter | None = None
     try:
-        options = _parser(arguments).parse_args(arguments)
+        parser = _parser(arguments)
+        if not arguments:
+            # A person sees the help; a script that has lost its arguments must not go on as if it had worked.
+            parser.print_help(sys.stderr)
+            return InputError.exit_code
+        options, rest = parser.parse_known_args(arguments)
+        if rest:
+            found = f"unrecognized arguments: {' '.join(rest)}"
+            raise InputError(f"{found}; see drmc {options.command_name} --help")
         reporter = _reporter(options)
         code = _run_command(options, reporter)
         sys.stdout.flush()
@@ -115,39 +124,89 @@ class _Parser(argparse.ArgumentParser):
     """argparse with one-line errors that go the way of every other refusal."""
 
     def error(self, message: str) -> NoReturn:
-        raise InputError(f"{message}; see {self.prog} --help")
+        raise InputError(f"{message}{' See' if message.endswith('?') else '; see'} {self.prog} --help")
+
+    def refuse_unknown_options(self, arguments: Sequence[str]) -> None:
+        """Refuses the first `--option` that this parser lacks, with the nearest that it has.
+
+        argparse would complain of a missing argument first, and names nothing that is near.
+        """
+        for argument in itertools.takewhile(lambda text: text != "--", arguments):
+            option = argument.partition("=")[0]
+            if argument in ("-h", "--help"):
+                return
+            if option.startswith("--") and " " not in argument and option not in self._option_string_actions:
+                self.error(f"there is no option {option}{_did_you_mean(option, self._option_string_actions)}")
+
+
+def _did_you_mean(word: str, names: Iterable[str]) -> str:
+    """The known names nearest to a mistyped one, as the end of a sentence; empty where none is near.
+
+    `suggest_on_error` of argparse exists only from Python 3.14 on.
+    """
+    known = {name.lstrip("-"): name for name in names if len(name) > 2}  # dashes would make all options alike
+    bare = word.lstrip("-")
+    begun = [name for name in known if len(bare) > 2 and name.startswith(bare)]
+    near = begun[:3] or difflib.get_close_matches(bare, known, n=3, cutoff=0.7)
+    return f"; did you mean {' or '.join(known[name] for name in near)}?" if near else ""
 
 
 def _parser(arguments: Sequence[str]) -> _Parser:
+    available = {
+        title: {
+            name: found for name, found in group.items() if importlib.util.find_spec(found[0]) is not None
+        }
+        for title, group in GROUPS.items()
+    }
     parser = _Parser(
         prog="drmc",
-        description=DESCRIPTION,
+        usage="drmc COMMAND [OPTIONS]",
+        description=f"{DESCRIPTION}\n\n{_listing(available)}",
         epilog=EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
     parser.add_argument("--version", action="version", version=f"drmc {__version__}")
-    commands = parser.add_subparsers(title="commands", metavar="COMMAND", dest="command_name", required=True)
-    for name, (module, text) in COMMANDS.items():
-        if importlib.util.find_spec(module) is not None:
-            _add_command(commands, name, module, text, chosen=name in arguments[:1])
+    # The description lists them, in groups.
+    commands = parser.add_subparsers(
+        prog="drmc", metavar="COMMAND", dest="command_name", required=True, help=argparse.SUPPRESS
+    )
+    word = next(iter(arguments), "--help")
+    names = [name for group in available.values() for name in group]
+    if not word.startswith("-") and word not in names:
+        parser.error(f"there is no command {word}{_did_you_mean(word, names)}")
+    for name in names:
+        _add_command(commands, name, *COMMANDS[name], arguments=arguments[1:] if name == word else None)
     return parser
 
 
-def _add_command(commands: Any, name: str, module: str, text: str, *, chosen: bool) -> None:
-    """Adds a subcommand; its module is imported only when it is the one that runs."""
-    sub = commands.add_parser(
-        name, help=text, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
-    )
-    if not chosen:
+def _listing(groups: Mapping[str, Mapping[str, tuple[str, str]]]) -> str:
+    """The commands by group, a line each."""
+    width = max(len(name) for group in groups.values() for name in group)
+    blocks = [
+        "\n".join([f"{title}:", *(f"    {name:<{width}}  {text}" for name, (_, text) in group.items())])
+        for title, group in groups.items()
+        if group
+    ]
+    return "\n\n".join(blocks)
+
+
+def _add_command(
+    commands: Any, name: str, module: str, text: str, *, arguments: Sequence[str] | None
+) -> None:
+    """Adds a subcommand; its module is imported only when it is the one that runs, with `arguments`."""
+    sub = commands.add_parser(name, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False)
+    if arguments is None:
         return
     command = importlib.import_module(module)
-    sub.description = command.__doc__
+    sub.description = f"{text[0].upper()}{text[1:]}."
     if hasattr(command, "EXAMPLES"):
-        sub.description = f"{text[0].upper()}{text[1:]}."
         sub.epilog = f"examples:\n{command.EXAMPLES}\n\n{RESEARCH_USE}"
+    elif "\n" in (command.__doc__ or ""):
+        sub.description = command.__doc__
     command.add_arguments(sub)
     sub.set_defaults(run=command.run)
+    sub.refuse_unknown_options(arguments)
 
 
 def _run_command(options: argparse.Namespace, reporter: Reporter) -> int:

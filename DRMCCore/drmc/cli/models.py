@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any, cast
 from drmc.cli.arguments import add_json
 from drmc.cli.printing import printed
 from drmc.errors import InputError
-from drmc.models.card import ModelEntry
+from drmc.models.card import ModelEntry, earlier_trainings
 from drmc.models.evaluation import SUMMARY_KEY, evaluation_path, read_evaluation
-from drmc.runtime.progress import Reporter
+from drmc.runtime.progress import Reporter, duration
 from drmc.texts import shown
 
 if TYPE_CHECKING:
@@ -64,22 +64,56 @@ def run(options: argparse.Namespace, reporter: Reporter) -> int:
         folders = ", ".join(str(folder) for folder in model_folders())
         print(f"no model installed; weight files (NAME.pt with NAME.json) are looked for in {folders}")
     for entry in entries:
-        found = _model(entry)
-        print(
-            found["name"]
-            + (f": {found['title']}" if found["title"] else "")
-            + ("  (default)" if found["default"] else "")
-        )
-        print(f"  file: {found['path']}")
-        print(f"  sha256: {found['sha256']}")
-        for key in ("problem", "kind", "parameters", "tile", "training", "license", "intended_use"):
-            if found[key] is not None:
-                print(f"  {key.replace('_', ' ')}: {shown(_plain(found[key]))}")
-        if summary := entry.card.get(SUMMARY_KEY):
-            print(
-                f"  measured: {shown(_measured(summary))} (drmc models --evaluation {entry.name} prints it)"
-            )
+        _print_model(entry)
+    if entries:
+        print("everything that a card says: drmc models --json")
     return 0
+
+
+def _print_model(entry: ModelEntry) -> None:
+    """Prints the facts that somebody needs to choose a model, a line each."""
+    card = entry.card
+    title = f": {card['title']}" if card.get("title") else ""
+    print(shown(f"{entry.name}{title}{'  (default)' if card.get('default') else ''}"))
+    measured = card.get(SUMMARY_KEY)
+    facts = {
+        "problem": card.get("problem"),
+        "kind": card.get("kind"),
+        "parameters": _counted(card.get("parameters")),
+        "training": _trained(card.get("training")),
+        "measured": measured and f"{_measured(measured)} (drmc models --evaluation {entry.name})",
+        "license": card.get("license"),
+        "intended use": card.get("intended_use"),
+        "file": entry.path,
+        "sha256": entry.sha256,
+    }
+    for name, value in facts.items():
+        if value:
+            print(f"  {name}: {shown(_plain(value))}")
+
+
+def _counted(number: Any) -> Any:
+    return f"{number:,}" if isinstance(number, int) else number
+
+
+def _trained(training: Any) -> str:
+    """The training in a card in one line: patients, steps, and the models that it began from."""
+    if not isinstance(training, Mapping):
+        return _plain(training or "")
+    parts = []
+    patients = training.get("patients")
+    if isinstance(patients, Mapping):
+        kind = {True: "simulated ", False: "real "}.get(training.get("simulated"), "")  # type: ignore[arg-type]
+        parts.append(f"{kind}patients ({_plain(dict(patients))})")
+    parts += [f"{key} {_plain(training[key])}" for key in ("data", "strategy", "steps") if key in training]
+    seconds = training.get("seconds")
+    if isinstance(seconds, int | float):
+        parts.append(duration(seconds))
+    parts += [
+        f"begun from {name} ({_trained({**facts, 'initial_weights': None})})"
+        for name, facts in earlier_trainings(training)
+    ]
+    return ", ".join(parts)
 
 
 def _print_evaluation(entry: ModelEntry, result: Mapping[str, Any]) -> None:
@@ -107,6 +141,11 @@ def _measured(summary: Any) -> str:
             f"{100 * found['psnr_share']:.0f} % of the attainable gain"
             for group, found in summary["groups"].items()
         ]
+        if spots := summary.get("spots"):
+            groups.append(
+                f"{100 * spots['mean_kept']:.0f} % kept of virtual spots of {spots['diameter_mm']:g} mm and "
+                f"+{spots['peak_suv']:g} SUV"
+            )
         aims = f"{summary['aims_reached']} of {summary['aims_assessed']} aims reached"
         return "; ".join([*groups, f"{summary['data']} data", aims])
     except (KeyError, TypeError, ValueError, AttributeError):

@@ -12,7 +12,7 @@ from drmc.runtime.progress import Reporter, duration, table_lines
 from drmc.texts import RESEARCH_USE, shown
 
 if TYPE_CHECKING:
-    from drmc.measures.rows import LesionNumber, LesionRow
+    from drmc.measures.rows import LesionNumber, LesionRow, SpotsTable
     from drmc.report.summary import Summary
 
 TABLE_QUANTITIES: tuple[tuple[LesionNumber, str], ...] = (
@@ -53,6 +53,9 @@ def print_denoised(summary: Summary, output: Path) -> None:
         print("lesions, original -> denoised (change)")
         print_table(titles, cells)
         print_volumes(lesions["segments"])
+    if summary["virtual_spots"] is not None:
+        print("virtual spots: share of their contrast that is kept")
+        print_spots(summary["virtual_spots"])
     reference = summary["reference"]
     if reference is not None:
         for name, values, unit in (
@@ -76,6 +79,30 @@ def print_denoised(summary: Summary, output: Path) -> None:
     print(f"denoised: {shown(output / summary['outputs'][0])}")
     print(f"report: {shown(output / 'report.html')}")
     print(RESEARCH_USE)
+
+
+def print_spots(found: SpotsTable) -> None:
+    """Prints the table of virtual spots, and which Gaussian filter it is compared with."""
+    from drmc.measures.rows import LEAST_KEPT
+    from drmc.report.spots import gaussian_text
+
+    share = lambda fraction: "-" if fraction is None else f"{100 * fraction:.0f} %"
+    titles = ["diameter [mm]", "peak [SUV]", "spots", "1 ml mean", "worst tenth", "peak"]
+    titles += ["Gaussian: 1 ml mean", "peak", ""]
+    cells = [
+        [
+            f"{row['diameter_mm']:g}",
+            f"+{row['peak_suv']:g}",
+            str(row["spots"]),
+            *(share(row[key]) for key in ("mean_kept", "mean_kept_low", "peak_kept")),
+            *(share(row[key]) for key in ("gaussian_mean_kept", "gaussian_peak_kept")),
+            f"warning: below {100 * LEAST_KEPT:.0f} %" if row["warning"] else "",
+        ]
+        for row in found["rows"]
+    ]
+    print_table(titles, cells)
+    beside = gaussian_text(found["gaussian_fwhm_mm"])
+    print(f"{beside}; spots are blurred by {found['resolution_mm']:g} mm and bring no noise of their own")
 
 
 def print_suv(decision: Mapping[str, Any], units: str, whose: str = "") -> None:

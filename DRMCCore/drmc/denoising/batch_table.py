@@ -9,6 +9,7 @@ from typing import Any
 
 from drmc import files, texts
 from drmc.denoising.batch_members import table_lock
+from drmc.report.spots import least_percent, sentence
 from drmc.suv import wording
 
 NAME = "batch.csv"
@@ -19,6 +20,7 @@ COLUMNS = (
     *("model", "nearest_center", "body_mean_change_percent", "noise_reduction_percent"),
     "strength",
     "lowered_foci",
+    *("virtual_spots_least_percent", "virtual_spots_warning"),
 )
 _FACTS = COLUMNS[COLUMNS.index("warnings") :]
 
@@ -32,6 +34,7 @@ def facts(summary: Mapping[str, Any] | None) -> dict[str, Any]:
     dose = known.get("dose_bq")
     body = summary.get("body") or {}
     nearest = summary.get("routing_nearest") or {}
+    spots = summary.get("virtual_spots") or {}
     reference = (summary.get("reference") or {}).get("suv") or {}
     warned = [*wording.warning_lines(suv), *wording.warning_lines(reference, "reference")]
     found = {
@@ -49,6 +52,8 @@ def facts(summary: Mapping[str, Any] | None) -> dict[str, Any]:
         "noise_reduction_percent": _rounded(body.get("noise_reduction_percent")),
         "strength": summary.get("strength"),
         "lowered_foci": (summary.get("lowered_foci") or {}).get("count"),
+        "virtual_spots_least_percent": least_percent(spots),
+        "virtual_spots_warning": sentence(spots),
     }
     return {key: "" if found[key] is None else found[key] for key in _FACTS}
 

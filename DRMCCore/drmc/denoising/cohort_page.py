@@ -1,9 +1,9 @@
 """cohort.html: all scans of a batch on one self-contained page, those to be looked at first.
 
 An outlier is a scan that did not end well, one with a warning, one whose routing is unlike every training
-center's, one with foci that were lowered by more than noise explains, or one whose body mean or noise changed
-unlike the others': robust z = 0.6745 (value - median) / MAD above 3.5 in size (Iglewicz and Hoaglin 1993),
-among at least five scans.
+center's, one with foci that were lowered by more than noise explains, one where too little is kept of virtual
+spots, or one whose body mean or noise changed unlike the others': robust z = 0.6745 (value - median) / MAD
+above 3.5 in size (Iglewicz and Hoaglin 1993), among at least five scans.
 """
 
 from __future__ import annotations
@@ -38,7 +38,8 @@ _CSS = """
 
 _NOTE = (
     '<p class="note">First come scans that were not done, that have a warning, whose routing is unlike the '
-    "training centers’, with foci lowered by more than noise explains, or whose body mean or noise changed "
+    "training centers’, with foci lowered by more than noise explains, where too little is kept of virtual "
+    "spots, or whose body mean or noise changed "
     "unlike the others’: robust z = 0.6745 × "
     f"(value − median) / MAD beyond ±{Z_LIMIT:g}, among at least {FEWEST} scans. The noise is the robust "
     "standard deviation of second differences in the body. Pictures: maximum-intensity projections, original "
@@ -93,6 +94,8 @@ def outliers(
         lowered = sentence(mapping(mapping(summaries.get(row["scan"])).get("lowered_foci")))
         if lowered:
             why.append(lowered)
+        if row.get("virtual_spots_warning"):
+            why.append(row["virtual_spots_warning"])
     for column, label in _JUDGED.items():
         known = [(row["scan"], float(row[column])) for row in rows if row.get(column)]
         for (name, value), z in zip(known, robust_z([value for _, value in known]), strict=True):
@@ -136,6 +139,9 @@ def _scan(row: Mapping[str, str], summary: Mapping[str, Any], why: Sequence[str]
             ("Lowered foci", escape(row.get("lowered_foci") or "") or "–"),
             ("Model", escape(row["model"]) or "–"),
         ]
+        if row.get("virtual_spots_least_percent"):
+            least = escape(row["virtual_spots_least_percent"])
+            entries.append(("Virtual spots, least kept", f"{least} %"))
         if row["nearest_center"]:
             entries.append(("Nearest center", escape(row["nearest_center"])))
     notes = [*why, *([row["message"]] if row["message"] and row["outcome"] in ("done", "skipped") else [])]

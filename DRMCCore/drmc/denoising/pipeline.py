@@ -9,7 +9,7 @@ or a cancel leaves the output folder as it was.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -45,11 +45,12 @@ from drmc.measures.body_change import body_change
 from drmc.measures.foci import lowered_foci
 from drmc.measures.lesion_files import write_lesions_csv
 from drmc.measures.lesions import lesion_table
-from drmc.measures.rows import LesionRow, LoweredFoci, RoutingRow
+from drmc.measures.rows import LesionRow, LoweredFoci, RoutingRow, SpotsTable
 from drmc.pages.text import unique
 from drmc.paths import labeled
 from drmc.pet.strength import FULL, add_residual
 from drmc.pet.volume import PETVolume
+from drmc.report import spots as spots_report
 from drmc.report.foci import sentence
 from drmc.report.page import write_report
 from drmc.report.summary import ComparisonRecord, FingerprintRecord, MetricByStage, Summary
@@ -59,6 +60,7 @@ from drmc.runtime.usage import peak_memory_bytes, versions
 from drmc.texts import RESEARCH_USE
 
 if TYPE_CHECKING:
+    from drmc.denoising.virtual_spots import VirtualSpots
     from drmc.inference.denoiser import Denoiser, DenoiseResult
 
 
@@ -126,22 +128,22 @@ def _run(
         protect_inputs(output, produced, protected)
         check_free_space(output, inputs.volume, with_residual=request.keeps_residual)
     raise_if_canceled(cancel)
-    denoised, predicted, residual = _denoise(request, inputs.volume, predictor, clock, progress, cancel)
+    made = _denoise(request, inputs.volume, predictor, clock, progress, cancel)
     raise_if_canceled(cancel)
     with clock("quantify"):
-        measured = _measure(request, name, inputs, denoised, predicted)
+        measured = _measure(request, name, inputs, made)
     raise_if_canceled(cancel)
-    summary = _summary_of(request, name, inputs, predicted, measured, produced, made_from)
+    summary = _summary_of(request, name, inputs, made, measured, produced, made_from)
     summary["notices"] = unique([*summary["notices"], *(plan.notices if plan else [])])
     with clock("write"):
         if plan is not None:
             made_by = dicom_writing.Equipment(
-                predicted.model["name"], predicted.model["sha256"], request.strength
+                made.predicted.model["name"], made.predicted.model["sha256"], request.strength
             )
-            dicom_writing.write_series(folder / "denoised", denoised, plan, made_by, cancel, catalog)
-        _write_results(folder, request.format, denoised, measured, summary)
-        if residual is not None:
-            kept_residual.write(folder, request.format, inputs.volume, residual, predicted)
+            dicom_writing.write_series(folder / "denoised", made.volume, plan, made_by, cancel, catalog)
+        _write_results(folder, request.format, made.volume, measured, summary)
+        if made.residual is not None:
+            kept_residual.write(folder, request.format, inputs.volume, made.residual, made.predicted)
     with clock("report"):
         summary["seconds"] = clock.so_far()
         summary["peak_memory_bytes"] = peak_memory_bytes()
@@ -162,6 +164,25 @@ def _predictor(request: DenoiseRequest, model: LoadedModel | None) -> LoadedMode
     return model or LoadedModel(request)
 
 
+@dataclass
+class _Made:
+    """What denoising made.
+
+    Attributes:
+        volume: the denoised scan.
+        predicted: what the network gave beside the residual.
+        residual: at full strength and in the scan's own units, if it is kept.
+        spots: the table of virtual spots, if they were requested and one fits.
+        notices: on the virtual spots.
+    """
+
+    volume: PETVolume
+    predicted: Prediction
+    residual: np.ndarray | None
+    spots: SpotsTable | None = None
+    notices: list[str] = field(default_factory=list)
+
+
 def _denoise(
     request: DenoiseRequest,
     volume: PETVolume,
@@ -169,11 +190,10 @@ def _denoise(
     clock: Stopwatch,
     progress: Progress | None,
     cancel: Cancel | None,
-) -> tuple[PETVolume, Prediction, np.ndarray | None]:
-    """The denoised scan, what the network gave, and the residual in the scan's own units if it is kept."""
+) -> _Made:
     if isinstance(predictor, KeptResidual):
         with clock("denoise"):
-            return (
+            return _Made(
                 predictor.denoised(volume, request.strength),
                 predictor.prediction,
                 predictor.residual if request.keeps_residual else None,
@@ -181,13 +201,40 @@ def _denoise(
     with clock("load_model"):
         denoiser = predictor.load()
     raise_if_canceled(cancel)
+    spots: VirtualSpots | None = None
+    notices: list[str] = []
+    if request.spots:
+        with clock("spots"):
+            spots, notices = _placed_spots(volume, progress)
+        raise_if_canceled(cancel)
     with clock("denoise"):
         denoised, result = denoise_volume(
-            volume, denoiser, strength=request.strength, progress=progress, cancel=cancel
+            volume,
+            denoiser,
+            strength=request.strength,
+            progress=progress if spots is None else spots.first_run,
+            cancel=cancel,
         )
     clock.seconds.update({f"denoise_{stage}": seconds for stage, seconds in result.seconds.items()})
     residual = volume.from_suv(result.residual) if request.keeps_residual else None
-    return denoised, Prediction.of(result, predictor.entry, denoiser.tile), residual
+    made = _Made(denoised, Prediction.of(result, predictor.entry, denoiser.tile), residual, notices=notices)
+    if spots is not None:
+        with clock("spots"):
+            made.spots, made.notices = spots.measure(
+                denoiser, result, strength=request.strength, cancel=cancel
+            )
+    return made
+
+
+def _placed_spots(volume: PETVolume, progress: Progress | None) -> tuple[VirtualSpots | None, list[str]]:
+    """The virtual spots of a scan; None and a notice if none fits, which is no reason to refuse the scan."""
+    from drmc.denoising.virtual_spots import VirtualSpots  # torch is needed for the network only
+    from drmc.measures.spots import NoSpotFitsError
+
+    try:
+        return VirtualSpots(volume, progress=progress), []
+    except NoSpotFitsError as error:
+        return None, [f"virtual spots are not measured: {error}"]
 
 
 @dataclass
@@ -206,11 +253,11 @@ def _measure(
     request: DenoiseRequest,
     name: str,
     inputs: Inputs,
-    denoised: PETVolume,
-    predicted: Prediction,
+    made: _Made,
 ) -> _Measured:
     volume, segments, reference = inputs.volume, inputs.segments, inputs.reference
-    stages = {"original": volume.suv_array(), "denoised": denoised.suv_array()}
+    predicted = made.predicted
+    stages = {"original": volume.suv_array(), "denoised": made.volume.suv_array()}
     if reference is not None:
         stages["reference"] = reference.suv_array()
     lesions = (
@@ -235,7 +282,7 @@ def _summary_of(
     request: DenoiseRequest,
     name: str,
     inputs: Inputs,
-    predicted: Prediction,
+    made: _Made,
     measured: _Measured,
     produced: Sequence[str],
     made_from: FingerprintRecord,
@@ -243,6 +290,8 @@ def _summary_of(
     """The content of summary.json; seconds and memory are set at the end."""
     stages, geometry = measured.stages, inputs.volume.geometry
     before_after = stages["original"], stages["denoised"], geometry
+    predicted = made.predicted
+    warnings = (sentence(measured.lowered), spots_report.sentence(made.spots or {}))
     return {
         "scan": name,
         "intended_use": RESEARCH_USE,
@@ -257,14 +306,15 @@ def _summary_of(
         "tiles": {"count": len(predicted.gates_TLM), "edge": predicted.model["tile"]},
         "body": body_change(*before_after),
         "notices": [
-            *(text for text in (sentence(measured.lowered),) if text),
-            *(*inputs.notices, *predicted.notices),
+            *(text for text in warnings if text),
+            *(*inputs.notices, *predicted.notices, *made.notices),
             *(*predicted.unlike, *mtv.peak_notes(measured.lesions)),
         ],
         "lesions": None
         if inputs.segments is None
         else {"input": request.lesions_label or str(request.lesions), "segments": measured.lesions},
         "lowered_foci": measured.lowered,
+        "virtual_spots": made.spots,
         "reference": measured.comparison,
         "routing": measured.routing,
         "routing_lesions": measured.routing_lesions,

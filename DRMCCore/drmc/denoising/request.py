@@ -34,7 +34,8 @@ class DenoiseRequest:
     `strength`: the share of the residual that is added, 0 to 1, or a name of drmc.pet.strength.PRESETS; else
     InputError. `keep_residual` writes the residual and what
     else the network gave; `residual` is a folder with these, which then takes the place of the network
-    (drmc.denoising.kept_residual).
+    (drmc.denoising.kept_residual). `spots` measures what is kept of virtual spots, with a second run of the
+    network.
 
     Where another program passes images in: `voxels` and `reference_voxels` are files with the voxels as that
     program has them (`drmc.pet.reading.read_volume`), and the labels are what messages, tables and the report
@@ -58,6 +59,7 @@ class DenoiseRequest:
     liver_reference: str | None = None
     tile_batch: int | None = None
     strength: float = FULL
+    spots: bool = False
     keep_residual: bool = False
     residual: str | os.PathLike[str] | None = None
     header: Mapping[str, str] = field(default_factory=dict)
@@ -126,6 +128,10 @@ def check_request(request: DenoiseRequest, *, batch: bool = False) -> None:
     if request.residual is not None and request.model is not None:
         raise InputError(
             f"model {request.model}: the kept residual is that of a model already: name no model"
+        )
+    if request.residual is not None and request.spots:
+        raise InputError(
+            "virtual spots: they need the network, and a kept residual runs none: leave out one of the two"
         )
     if batch:
         return

@@ -60,6 +60,10 @@ class EvaluationConfig:
     `nlm_slab_mm` at a quarter, a half and three quarters of the body's height. Centers without tuning
     patients get no filter row.
 
+    `spots`: in how many patients of each center virtual spots are measured (`drmc spots`), at the largest
+    dose reduction factor; 0 measures none. Each takes two runs of every network that serves the center, so
+    the default is one patient: tens of spots in a body.
+
     `known_centers`: those that the reference was trained on; default: the patients that its card names.
     `real_scans` are full-dose scans that the networks should leave as they are, but for the noise.
     """
@@ -86,6 +90,7 @@ class EvaluationConfig:
     nlm_reach: tuple[int, ...] = setting((3,), **_POSITIVE)
     nlm_slab_mm: float = setting(16.0, above=0)
     nlm_patients: int = setting(2, at_least=1)
+    spots: int = setting(1, at_least=0)
     real_scans: tuple[RealScan, ...] = setting((), what="a list of objects")
     device: str = "auto"
     precision: str = "auto"

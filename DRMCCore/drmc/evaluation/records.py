@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, TypedDict
 
+from drmc.measures.rows import SpotKept, SpotRow, SpotsNoise
+
 # ---- of each case
 
 
@@ -42,6 +44,18 @@ class RealResult(RealRecord):
     """The same with the name of the method."""
 
     method: str
+
+
+class SpotsRecord(TypedDict):
+    """What a network keeps of virtual spots in one test patient."""
+
+    each: list[SpotKept]
+    """One record for each spot; empty if no spot fits."""
+    noise: SpotsNoise | None
+    gaussian_fwhm_mm: float | None
+    """Of the Gaussian filter that leaves as much noise as the network; None if no filter does."""
+    device: str | None
+    seconds: float
 
 
 class CasePictures(TypedDict):
@@ -120,13 +134,25 @@ class Aim(TypedDict):
     detail: str
 
 
+class SpotsSummary(TypedDict):
+    """What one method keeps of the virtual spots in all patients of a center, or of a group of centers."""
+
+    group: str
+    """A center, `known`, `unknown` or `all`."""
+    centers: list[str]
+    method: str
+    patients: int
+    spots: int
+    gaussian_fwhm_mm: float | None
+    """Mean over the patients."""
+    rows: list[SpotRow]
+
+
 Summary = dict[str, Any]
 """Means of one method, see `Results.summary`: metrics by name."""
 
 
-class EvaluationResult(TypedDict):
-    """The content of evaluation.json."""
-
+class _EvaluationResult(TypedDict):
     model: dict[str, str]
     data: str
     version: str
@@ -146,3 +172,10 @@ class EvaluationResult(TypedDict):
     comparisons: list[Comparison]
     aims: list[Aim]
     real_scans: dict[str, list[RealResult]]
+
+
+class EvaluationResult(_EvaluationResult, total=False):
+    """The content of evaluation.json; what a file of an earlier version lacks comes last."""
+
+    spots: list[SpotsSummary]
+    """Empty if the configuration has `"spots": 0`."""

@@ -10,18 +10,30 @@ from drmc.evaluation.aims import LESION_BIAS
 from drmc.evaluation.figures import colors, gain_svg, lesion_svg
 from drmc.evaluation.paired_tests import PRIMARY, star
 from drmc.evaluation.pictures import VIEWS
-from drmc.evaluation.records import Aim, CasePictures, EvaluationResult, RealResult, Tuning
+from drmc.evaluation.records import (
+    Aim,
+    CasePictures,
+    EvaluationResult,
+    RealResult,
+    SpotsSummary,
+    Tuning,
+)
 from drmc.evaluation.results import Results
+from drmc.evaluation.spots import kinds
 from drmc.evaluation.tables import (
     LESION_NAMES,
     MAIN,
     MAIN_NOTE,
+    SPOTS_NOTE,
     group_name,
     main_cells,
     number,
     percent_of,
     probability,
     reached,
+    spot_name,
+    spots_cells,
+    spots_facts,
 )
 from drmc.measures.metrics import attainable_gain_db
 from drmc.pages.colors import NEUTRAL
@@ -62,6 +74,7 @@ def evaluation_html(result: EvaluationResult, results: Results, pictures: Sequen
         section("Gain of every patient", _gains(result, results)),
         section("Lesions", _lesions(result, results)),
         section(f"{escape(result['reference'])} against the others", _comparisons(result)),
+        section("Virtual spots", _spots(result["spots"])),
         section("Real full-dose scans", _real(result["real_scans"])),
         section("Pictures", _pictures(pictures)),
     ]
@@ -215,6 +228,26 @@ def _comparisons(result: EvaluationResult) -> str:
     head = '<th class="text">Centers</th><th class="text">Against</th><th>n</th>'
     head += "<th>Median difference in PSNR [dB]</th><th>p</th><th>p (Holm)</th><th>Smallest p possible</th>"
     return table(head, lines) + "".join(f'<p class="note">{escape(rule)}</p>' for rule in result["tests"])
+
+
+def _spots(summaries: Sequence[SpotsSummary]) -> str:
+    columns, beyond = kinds(summaries), ' class="beyond"'
+    lines = [
+        "<tr>"
+        + "".join(f'<td class="text">{escape(cell)}</td>' for cell in spots_facts(one)[:2])
+        + "".join(f"<td>{escape(cell)}</td>" for cell in spots_facts(one)[2:])
+        + "".join(
+            f"<td{beyond * low}>{f'{kept} ({gaussian})' if kept else '–'}</td>"
+            for kept, gaussian, low in spots_cells(one, columns)
+        )
+        + "</tr>"
+        for one in summaries
+    ]
+    if not lines:
+        return ""
+    head = "".join(f'<th class="text">{name}</th>' for name in ("Centers", "Method"))
+    head += "".join(f"<th>{name}</th>" for name in ("n", "Spots", "Gaussian [mm]", *map(spot_name, columns)))
+    return f'<div class="main">{table(head, lines)}</div><p class="note">{escape(SPOTS_NOTE)}</p>'
 
 
 def _real(scans: Mapping[str, Sequence[RealResult]]) -> str:

@@ -25,13 +25,15 @@ from drmc.evaluation.records import (
     EvaluationResult,
     RealRecord,
     RealResult,
+    SpotsRecord,
     Tuning,
 )
 from drmc.evaluation.report import evaluation_html
 from drmc.evaluation.results import Results, pooled, table
+from drmc.evaluation.spots import summarize
 from drmc.evaluation.store import file_in
-from drmc.evaluation.tables import lesions_csv, markdown, results_csv
-from drmc.evaluation.tasks import CaseTask, RealTask, Task, TuningTask, run_task
+from drmc.evaluation.tables import lesions_csv, markdown, results_csv, spots_csv
+from drmc.evaluation.tasks import CaseTask, RealTask, SpotsTask, Task, TuningTask, run_task
 from drmc.evaluation.tuning import SLABS, Choices, choose, grid_of
 from drmc.files import write_json, write_text
 from drmc.models.card import earlier_trainings
@@ -47,10 +49,10 @@ def evaluate(
 ) -> EvaluationResult:
     """Runs the comparison and writes its files.
 
-    Writes results.csv, lesions.csv, table.md, evaluation.json and evaluation.html into the output folder. The
-    results of each case are kept under `cases`, `tuning` and `real_scans` there as soon as they are known, by
-    the content of its files, the method's parameters and the model's checksum: an interrupted run continues,
-    and a new method computes only its own.
+    Writes results.csv, lesions.csv, spots.csv, table.md, evaluation.json and evaluation.html into the output
+    folder. The results of each case are kept under `cases`, `tuning`, `spots` and `real_scans` there as soon
+    as they are known, by the content of its files, the method's parameters and the model's checksum: an
+    interrupted run continues, and a new method computes only its own.
 
     Args:
         config: what is compared, on what.
@@ -75,8 +77,8 @@ def evaluate(
     run = _Run(Path(config.output), reporter, workers)
 
     tuning = run.tuning_tasks(config, methods, cases, tuning_cases)
-    real = run.real_tasks(config, methods)
-    run.total = len(tuning) + len(cases) + len(real)
+    real, spots = run.real_tasks(config, methods), run.spots_tasks(config, methods, cases)
+    run.total = len(tuning) + len(cases) + len(real) + len(spots)
     choices = _choices(config, tuning, run(tuning))
     tasks = [run.case_task(case, methods, choices, simulated, shown=case in _shown(cases)) for case in cases]
     results, records_of_tasks = Results(), run(tasks)
@@ -105,6 +107,7 @@ def evaluate(
         "comparisons": comparisons(results, methods.reference, known),
         "aims": aims(results, scans, methods.reference, known),
         "real_scans": scans,
+        "spots": summarize(_kept(spots, run(spots)), known),
     }
     _write(Path(config.output), result, results, pictures)
     return result
@@ -116,6 +119,7 @@ def _write(
     try:
         write_text(output / "results.csv", results_csv(results))
         write_text(output / "lesions.csv", lesions_csv(results))
+        write_text(output / "spots.csv", spots_csv(result["spots"]))
         write_text(output / "table.md", markdown(result))
         write_text(output / "evaluation.html", evaluation_html(result, results, pictures))
         write_json(output / "evaluation.json", result)
@@ -137,6 +141,17 @@ def _real_results(
         ]
         for task, records in zip(tasks, records_of_tasks, strict=True)
     }
+
+
+def _kept(
+    tasks: Sequence[SpotsTask], records_of_tasks: Sequence[Sequence[SpotsRecord]]
+) -> list[tuple[str, str, SpotsRecord]]:
+    """Center, method and record of virtual spots of every task and network."""
+    return [
+        (task.case.center, estimator.method, record)
+        for task, records in zip(tasks, records_of_tasks, strict=True)
+        for estimator, record in zip(task.estimators, records, strict=True)
+    ]
 
 
 def _labels(tasks: Sequence[CaseTask]) -> dict[tuple[str, float, str], str]:
@@ -259,6 +274,23 @@ class _Run:
             RealTask(scan, networks, file_in(self._output, "real_scans", scan.name), self._threads)
             for scan in config.real_scans
         ]
+
+    def spots_tasks(
+        self, config: EvaluationConfig, methods: Methods, cases: Sequence[Case]
+    ) -> list[SpotsTask]:
+        """A task for each of the first patients of a center, at its largest dose reduction factor.
+
+        Measured are the networks that serve the center; a mean over specialists of other centers is not one.
+        """
+        tasks = []
+        for center in dict.fromkeys(case.center for case in cases):
+            served = [methods.networks(method, center) for method in methods.rows if not method.is_filter]
+            networks = [several[0] for several in served if len(several) == 1]
+            first = {case.patient: case for case in reversed(cases) if case.center == center}
+            for case in list(reversed(first.values()))[: config.spots] if networks else ():
+                store = file_in(self._output, "spots", center, case.case_id)
+                tasks.append(SpotsTask(case, max(case.low), networks, store, self._threads))
+        return tasks
 
     def __call__(self, tasks: Sequence[Task]) -> list[Any]:
         """Their results in their order."""

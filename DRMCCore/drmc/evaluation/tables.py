@@ -2,12 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from drmc.evaluation.paired_tests import PRIMARY, star
-from drmc.evaluation.records import Aim, Comparison, EvaluationResult, RealResult, Summary
+from drmc.evaluation.records import (
+    Aim,
+    Comparison,
+    EvaluationResult,
+    RealResult,
+    SpotsSummary,
+    Summary,
+)
 from drmc.evaluation.results import GROUPS, Results
+from drmc.evaluation.spots import kinds
 from drmc.files import csv_text
+from drmc.measures.rows import LEAST_KEPT, SPOT_SHARES
 from drmc.pages import text
 
 MAIN = (
@@ -20,7 +29,17 @@ MAIN_NOTE = (
     "there are as many as said. Body mean: change of the body's mean SUV from low dose. Liver COV: "
     "coefficient of variation 8 mm inside the liver. n: patients."
 )
+SPOTS_NOTE = (
+    "Share of the 1 ml mean of virtual spots that is kept, in brackets after a Gaussian filter that leaves "
+    f"as much noise; marked: below {100 * LEAST_KEPT:.0f} %. Columns: diameter and peak [SUV]. The spots are "
+    "added to the low dose at the largest dose reduction factor. Gaussian: FWHM, mean over patients; n: "
+    "patients."
+)
 ROW_NAMES = ("center", "case", "dose_reduction_factor", "method", "metric", "value")
+SPOT_NAMES = (
+    *("group", "method", "patients", "diameter_mm", "peak_suv", "spots"),
+    *SPOT_SHARES,
+)
 LESION_NAMES = ("suv_mean", "suv_max", "suv_peak")
 
 
@@ -74,6 +93,8 @@ def markdown(result: EvaluationResult) -> str:
         parts += [f"### {result['reference']} against the others, PSNR", comparison_table(comparisons)]
         parts += result["tests"]
     parts += ["### Aims", aims_table(result["aims"])]
+    if result.get("spots"):
+        parts += ["### Virtual spots", spots_table(result["spots"]), SPOTS_NOTE]
     if result["real_scans"]:
         parts += ["### Real full-dose scans", real_table(result["real_scans"])]
     return "\n\n".join(parts) + "\n"
@@ -118,6 +139,44 @@ def real_table(scans: Mapping[str, Sequence[RealResult]]) -> str:
                 first, last = ["", "", ""], ["", ""]
     head = ["scan", "method", "body mean", "tumour", "SUVmean", "SUVmax", "SUVpeak", "liver COV", "seconds"]
     return _table(head, lines)
+
+
+def spots_table(summaries: Sequence[SpotsSummary]) -> str:
+    """Markdown of the virtual spots: a line for each center or group and method."""
+    columns = kinds(summaries)
+    lines = [
+        [
+            *spots_facts(one),
+            *(
+                f"**{kept}** ({gaussian})" if low else f"{kept} ({gaussian})" if kept else ""
+                for kept, gaussian, low in spots_cells(one, columns)
+            ),
+        ]
+        for one in summaries
+    ]
+    return _table(["centers", "method", "n", "spots", "Gaussian [mm]", *map(spot_name, columns)], lines)
+
+
+def spots_facts(one: SpotsSummary) -> list[str]:
+    """The first cells of a line of virtual spots: centers, method, patients, spots, Gaussian."""
+    width = number(one["gaussian_fwhm_mm"], 1) or "–"
+    return [group_name(one["group"]), one["method"], str(one["patients"]), str(one["spots"]), width]
+
+
+def spot_name(kind: tuple[float, float]) -> str:
+    """Diameter and peak of virtual spots."""
+    return f"{kind[0]:g} mm +{kind[1]:g}"
+
+
+def spots_cells(one: SpotsSummary, columns: Sequence[tuple[float, float]]) -> Iterator[tuple[str, str, bool]]:
+    """By diameter and peak the share that is kept, that after the Gaussian, and whether it is a warning."""
+    rows = {(row["diameter_mm"], row["peak_suv"]): row for row in one["rows"]}
+    for kind in columns:
+        row = rows.get(kind)
+        if row is None:
+            yield "", "", False
+        else:
+            yield percent(row["mean_kept"]), percent(row["gaussian_mean_kept"]) or "–", row["warning"]
 
 
 def reached(aim: Aim) -> str:
@@ -183,6 +242,20 @@ def lesions_csv(results: Results) -> str:
         for lesion in lesions
     )
     return csv_text(head, lines)
+
+
+def spots_csv(summaries: Sequence[SpotsSummary]) -> str:
+    """A line per center or group, method, diameter and peak of virtual spots."""
+    lines = (
+        [
+            *(one["group"], one["method"], str(one["patients"])),
+            *(f"{row['diameter_mm']:g}", f"{row['peak_suv']:g}", str(row["spots"])),
+            *(_cell(row[key]) for key in SPOT_SHARES),
+        ]
+        for one in summaries
+        for row in one["rows"]
+    )
+    return csv_text(SPOT_NAMES, lines)
 
 
 def _cell(value: float | None) -> str:

@@ -1,4 +1,4 @@
-"""The pieces of an evaluation that run in processes of their own: tuning, test patients and real scans."""
+"""The pieces of an evaluation that run in worker processes: tuning, test patients, spots, real scans."""
 
 from __future__ import annotations
 
@@ -15,9 +15,11 @@ from drmc.evaluation.estimators import Estimator
 from drmc.evaluation.measures import Pair
 from drmc.evaluation.pictures import pictures
 from drmc.evaluation.real import measure_real_scan
-from drmc.evaluation.records import CaseRecord, RealRecord
+from drmc.evaluation.records import CaseRecord, RealRecord, SpotsRecord
+from drmc.evaluation.spots import DEPENDS_ON, measure_volume
 from drmc.evaluation.store import Store, checksums, key_of
 from drmc.evaluation.tuning import Grid, score
+from drmc.pet.volume import PETVolume
 from drmc.runtime.threads import limit_threads
 
 Share = Callable[[float], None]
@@ -145,7 +147,40 @@ class RealTask:
         return [cast(RealRecord, records[key]) for key in keys]
 
 
-Task = CaseTask | TuningTask | RealTask
+@dataclass(frozen=True)
+class SpotsTask:
+    """A test patient at one dose, and the networks whose loss of virtual spots is measured."""
+
+    case: Case
+    factor: float
+    estimators: Sequence[Estimator]
+    store: Path
+    threads: int
+
+    @property
+    def name(self) -> str:
+        """Name for people."""
+        return f"{self.case.case_id}, virtual spots"
+
+    def run(self, share: Share) -> list[SpotsRecord]:
+        """The records, in the order of the estimators."""
+        store, count = Store(self.store), len(self.estimators)
+        files = checksums([("low", self.case.low[self.factor])])
+        volume: PETVolume | None = None
+        found = []
+        for done, estimator in enumerate(self.estimators):
+            key = key_of("spots", files, DEPENDS_ON, *estimator.depends_on())
+            record = store.get(key)
+            if record is None:
+                volume = volume or self.case.read(self.case.low[self.factor])
+                part = lambda inner, done=done: share((done + inner) / count)
+                record = store.put(key, measure_volume(volume, estimator, part))
+            found.append(cast(SpotsRecord, record))
+            share((done + 1) / count)
+        return found
+
+
+Task = CaseTask | TuningTask | RealTask | SpotsTask
 
 
 def run_task(task: Task, share: Share) -> Any:

@@ -27,6 +27,7 @@ Threshold = Literal[
 ]
 LesionNumber = Literal[Quantity, Position, Threshold]
 Bank = Literal["attention", "ffn"]
+SpotShare = Literal["mean_kept", "mean_kept_low", "peak_kept", "gaussian_mean_kept", "gaussian_peak_kept"]
 GateNumber = Literal["mean_gate", "sd_gate", "closed_fraction", "top1_fraction"]
 
 STAGES: tuple[Stage, ...] = get_args(Stage)
@@ -35,6 +36,8 @@ POSITION: tuple[Position, ...] = get_args(Position)
 THRESHOLDS: tuple[Threshold, ...] = get_args(Threshold)
 BANKS: tuple[Bank, ...] = get_args(Bank)
 LOWERED_PERCENT = 15.0  # least decrease of a lowered focus
+LEAST_KEPT = 0.8  # fraction of a virtual spot's 1 ml mean; less is a warning
+SPOT_SHARES: tuple[SpotShare, ...] = get_args(SpotShare)
 GATE_NUMBERS: tuple[GateNumber, ...] = get_args(GateNumber)
 
 
@@ -138,6 +141,54 @@ class LoweredFoci(TypedDict):
     foci: list[LoweredFocus]
     candidates: int
     limit_sigmas: float | None
+
+
+class SpotKept(TypedDict):
+    """What denoising keeps of one virtual spot: fractions of its 1 ml mean and of its peak; 1 is all.
+
+    `gaussian_*`: the same after the Gaussian filter that leaves as much noise; None if no filter does.
+    """
+
+    diameter_mm: float
+    peak_suv: float
+    mean_kept: float
+    peak_kept: float
+    gaussian_mean_kept: float | None
+    gaussian_peak_kept: float | None
+
+
+class SpotRow(SpotKept):
+    """Means over all virtual spots of one diameter and peak, and their number.
+
+    `mean_kept_low`: the tenth percentile of `mean_kept`; `warning`: `mean_kept` is below LEAST_KEPT.
+    """
+
+    spots: int
+    mean_kept_low: float
+    warning: bool
+
+
+class SpotsNoise(TypedDict):
+    """Noise of an image by its stage [SUV]."""
+
+    scan: float
+    denoised: float
+
+
+class SpotsTable(TypedDict):
+    """The virtual spots of a scan (drmc.measures.spots): a row for each diameter and peak.
+
+    `spots`: count; `resolution_mm`: FWHM that blurs them; `strength` of the residual; `seed` of their places;
+    `gaussian_fwhm_mm`: of the filter that leaves as much noise as denoising, None if none does.
+    """
+
+    spots: int
+    resolution_mm: float
+    strength: float
+    seed: int
+    noise: SpotsNoise
+    gaussian_fwhm_mm: float | None
+    rows: list[SpotRow]
 
 
 LESION_COLUMNS = tuple(LesionRow.__annotations__)

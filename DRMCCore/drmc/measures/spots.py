@@ -14,7 +14,6 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import SimpleITK as sitk
@@ -23,21 +22,30 @@ import torch
 from drmc.errors import InputError
 from drmc.imaging.body import body_mask
 from drmc.imaging.smoothing import FWHM_PER_SIGMA, noise_level, smooth
+from drmc.measures.rows import LEAST_KEPT, SpotKept, SpotRow, SpotsNoise
 from drmc.measures.suv_peak import PEAK_RADIUS_MM, peak_sphere
+from drmc.runtime.control import Cancel, raise_if_canceled
 
 DIAMETERS_MM = (7.0, 10.0, 14.0)
 PEAKS_SUV = (1.0, 2.0, 4.0)
 RESOLUTION_MM = 6.0  # FWHM of the image, that of a common clinical reconstruction
 APART_MM = 40.0
 DEPTH_MM = 14.0  # of a spot's center in the body
-WARN_BELOW = 0.8
 _MOST_SUV = 4.0  # of the smoothed surroundings: nobody looks for a faint spot in brain, bladder or heart
 _SMOOTHED_MM = 12.0
 _REACH_MM = 3.0  # beyond the ball, within which a shifted peak still belongs to the spot
 _WIDEST_MM = 40.0
 _CANDIDATES = 20000
+_NO_PLACE = (
+    f"no place for a spot: nothing in the body is {DEPTH_MM:g} mm deep with uptake below SUV "
+    f"{_MOST_SUV:g}: use a scan of a larger part of the body"
+)
 
 Denoise = Callable[[np.ndarray], np.ndarray]
+
+
+class NoSpotFitsError(InputError):
+    """No virtual spot fits into an image."""
 
 
 @dataclass(frozen=True)
@@ -92,12 +100,15 @@ def plan_spots(
         seed: determines the order of the places.
 
     Returns:
-        the spots, empty if none fits.
+        the spots, at least one.
+
+    Raises:
+        NoSpotFitsError: none fits.
     """
     spacing = np.asarray(spacing_zyx, np.float64)
     body = body_mask(suv_zyx, spacing_zyx)
     if not body.any():
-        return []
+        raise NoSpotFitsError(_NO_PLACE)
     image = sitk.GetImageFromArray(np.pad(body, 1).astype(np.uint8))
     image.SetSpacing([float(v) for v in spacing[::-1]])
     depth = sitk.SignedMaurerDistanceMap(
@@ -119,15 +130,22 @@ def plan_spots(
         z, y, x = (int(v) for v in left[0])
         spots.append(Spot((z, y, x), *kinds[len(spots) % len(kinds)]))
         left = left[np.linalg.norm((left - left[0]) * spacing, axis=1) >= APART_MM]
+    if not spots:
+        raise NoSpotFitsError(_NO_PLACE)
     return spots
 
 
 def spots_image(
-    spots: Sequence[Spot], shape_zyx: Sequence[int], spacing_zyx: Sequence[float], resolution_mm: float
+    spots: Sequence[Spot],
+    shape_zyx: Sequence[int],
+    spacing_zyx: Sequence[float],
+    resolution_mm: float,
+    cancel: Cancel | None = None,
 ) -> np.ndarray:
-    """The spots without the scan, float32 SUV (z, y, x)."""
+    """The spots without the scan, float32 SUV (z, y, x). Raises CanceledError if `cancel` returns True."""
     image, spacing = np.zeros(shape_zyx, np.float32), np.asarray(spacing_zyx, np.float64)
     for spot in spots:
+        raise_if_canceled(cancel)
         box, distance = _around(spot, shape_zyx, spacing, spot.diameter_mm / 2 + 2 * resolution_mm)
         image[box] += (spot.peak_suv * blurred_ball(distance, spot.diameter_mm, resolution_mm)).astype(
             np.float32
@@ -150,91 +168,111 @@ def _around(
     return box, np.sqrt(z[:, None, None] + y[None, :, None] + x[None, None])
 
 
+@dataclass(frozen=True)
+class SpotsFound:
+    """What denoising keeps of every virtual spot of one image.
+
+    Attributes:
+        each: one record for each spot, in their order.
+        noise: of the image and of the denoised image [SUV].
+        gaussian_fwhm_mm: of the Gaussian filter that leaves the same noise; None if no filter does.
+    """
+
+    each: list[SpotKept]
+    noise: SpotsNoise
+    gaussian_fwhm_mm: float | None
+
+    def rows(self) -> list[SpotRow]:
+        """One row for each diameter and peak."""
+        return spot_rows(self.each)
+
+
 def measure_spots(
     suv_zyx: np.ndarray,
     spacing_zyx: Sequence[float],
     denoise: Denoise,
+    spots: Sequence[Spot] | None = None,
     *,
     resolution_mm: float = RESOLUTION_MM,
-    seed: int = 0,
     denoised_zyx: np.ndarray | None = None,
-) -> dict[str, Any]:
-    """Denoises the scan with and without spots, and measures what remains of the spots.
+    cancel: Cancel | None = None,
+) -> SpotsFound:
+    """Denoises an image with and without spots, and measures what remains of the spots.
 
     Args:
         suv_zyx: the scan, (z, y, x) [SUV].
         spacing_zyx: voxel spacing [mm].
         denoise: denoises an image in SUV.
+        spots: of `plan_spots`; None: those of seed 0.
         resolution_mm: FWHM of the image's resolution.
-        seed: determines the places of the spots.
         denoised_zyx: the denoised scan without spots, if it is known already.
-
-    Returns:
-        `spots` (count), `resolution_mm`, `noise` (of scan and denoised, SUV), `gaussian_fwhm_mm` (of the
-        filter that leaves the same noise; None if no filter does), and `rows`, one for each diameter and peak
-        with `diameter_mm`, `peak_suv`, `spots`, and the preserved fractions: `mean_kept` and `peak_kept`
-        (means over the spots; of the mean over 1 ml around the center, and of the peak), `mean_kept_low` (the
-        tenth percentile), `gaussian_mean_kept`, `gaussian_peak_kept`, `warning`.
+        cancel: called between the steps; True stops.
 
     Raises:
-        InputError: no spot fits.
+        NoSpotFitsError: no spot is given, and none fits.
+        CanceledError: `cancel` returned True.
     """
-    spots = plan_spots(suv_zyx, spacing_zyx, seed=seed)
-    if not spots:
-        raise InputError(
-            f"no place for a spot: nothing in the body is {DEPTH_MM:g} mm deep with uptake below SUV "
-            f"{_MOST_SUV:g}: use a scan of a larger part of the body"
-        )
-    added = spots_image(spots, suv_zyx.shape, spacing_zyx, resolution_mm)
+    spots = plan_spots(suv_zyx, spacing_zyx) if spots is None else spots
+    added = spots_image(spots, suv_zyx.shape, spacing_zyx, resolution_mm, cancel)
     without = denoise(suv_zyx) if denoised_zyx is None else denoised_zyx
     remaining = denoise(suv_zyx + added) - without
+    raise_if_canceled(cancel)
     body = body_mask(suv_zyx, spacing_zyx)
-    noise = {
+    noise: SpotsNoise = {
         "scan": noise_level(suv_zyx, body, spacing_zyx),
         "denoised": noise_level(without, body, spacing_zyx),
     }
-    width = _gaussian_of_noise(suv_zyx, body, spacing_zyx, noise["denoised"])
+    width = _gaussian_of_noise(suv_zyx, body, spacing_zyx, noise, cancel)
     smoothed = None if width is None else smooth(added, _sigma(width, spacing_zyx)).numpy()
-    kept = {
-        spot: (_kept(spot, remaining, added, spacing_zyx), _kept(spot, smoothed, added, spacing_zyx))
-        for spot in spots
-    }
-    rows = []
-    for diameter in DIAMETERS_MM:
-        for peak in PEAKS_SUV:
-            mine = [kept[spot] for spot in spots if (spot.diameter_mm, spot.peak_suv) == (diameter, peak)]
-            if mine:
-                rows.append({"diameter_mm": diameter, "peak_suv": peak, "spots": len(mine), **_row(mine)})
-    return {
-        "spots": len(spots),
-        "resolution_mm": resolution_mm,
-        "noise": noise,
-        "gaussian_fwhm_mm": width,
-        "rows": rows,
-    }
+    each: list[SpotKept] = []
+    for spot in spots:
+        mean, peak = _kept(spot, remaining, added, spacing_zyx)
+        gaussian = (None, None) if smoothed is None else _kept(spot, smoothed, added, spacing_zyx)
+        each.append(
+            {
+                "diameter_mm": spot.diameter_mm,
+                "peak_suv": spot.peak_suv,
+                "mean_kept": mean,
+                "peak_kept": peak,
+                "gaussian_mean_kept": gaussian[0],
+                "gaussian_peak_kept": gaussian[1],
+            }
+        )
+    return SpotsFound(each, noise, width)
 
 
-def _row(kept: list[tuple[tuple[float, float] | None, tuple[float, float] | None]]) -> dict[str, Any]:
-    network = np.array([own for own, _ in kept])
-    filtered = [other for _, other in kept if other is not None]
-    mean = lambda values, column: float(np.mean(np.array(values)[:, column])) if len(values) else None
-    share = mean(network, 0)
-    return {
-        "mean_kept": share,
-        "mean_kept_low": float(np.quantile(network[:, 0], 0.1)),
-        "peak_kept": mean(network, 1),
-        "gaussian_mean_kept": mean(filtered, 0),
-        "gaussian_peak_kept": mean(filtered, 1),
-        "warning": share is not None and share < WARN_BELOW,
-    }
+def spot_rows(each: Sequence[SpotKept]) -> list[SpotRow]:
+    """Means over the spots of one diameter and peak, of one image or of several: every spot counts alike."""
+    rows: list[SpotRow] = []
+    for diameter, peak in sorted({(spot["diameter_mm"], spot["peak_suv"]) for spot in each}):
+        mine = [spot for spot in each if (spot["diameter_mm"], spot["peak_suv"]) == (diameter, peak)]
+        shares = [spot["mean_kept"] for spot in mine]
+        share = float(np.mean(shares))
+        rows.append(
+            {
+                "diameter_mm": diameter,
+                "peak_suv": peak,
+                "spots": len(mine),
+                "mean_kept": share,
+                "mean_kept_low": float(np.quantile(shares, 0.1)),
+                "peak_kept": float(np.mean([spot["peak_kept"] for spot in mine])),
+                "gaussian_mean_kept": _mean([spot["gaussian_mean_kept"] for spot in mine]),
+                "gaussian_peak_kept": _mean([spot["gaussian_peak_kept"] for spot in mine]),
+                "warning": share < LEAST_KEPT,
+            }
+        )
+    return rows
+
+
+def _mean(values: Sequence[float | None]) -> float | None:
+    known = [value for value in values if value is not None]
+    return float(np.mean(known)) if known else None
 
 
 def _kept(
-    spot: Spot, remaining: np.ndarray | None, added: np.ndarray, spacing_zyx: Sequence[float]
-) -> tuple[float, float] | None:
+    spot: Spot, remaining: np.ndarray, added: np.ndarray, spacing_zyx: Sequence[float]
+) -> tuple[float, float]:
     """Fractions of the mean over 1 ml and of the peak that remain of a spot."""
-    if remaining is None:
-        return None
     offsets, weights = peak_sphere(spacing_zyx)
     places = tuple((offsets + spot.center).T)
     box, distance = _around(
@@ -248,18 +286,23 @@ def _kept(
 
 
 def _gaussian_of_noise(
-    suv_zyx: np.ndarray, body: np.ndarray, spacing_zyx: Sequence[float], noise: float
+    suv_zyx: np.ndarray,
+    body: np.ndarray,
+    spacing_zyx: Sequence[float],
+    noise: SpotsNoise,
+    cancel: Cancel | None,
 ) -> float | None:
-    """FWHM [mm] of the Gaussian filter that leaves that much noise, to 0.1 mm; None if no width does."""
+    """FWHM [mm] of the Gaussian filter that leaves the same noise, to 0.1 mm; None if no width does."""
     level = lambda fwhm: noise_level(smooth(suv_zyx, _sigma(fwhm, spacing_zyx)).numpy(), body, spacing_zyx)
     low, high = 0.0, _WIDEST_MM
-    if noise >= noise_level(suv_zyx, body, spacing_zyx):
+    if noise["denoised"] >= noise["scan"]:
         return 0.0
-    if level(high) > noise:
+    if level(high) > noise["denoised"]:
         return None
     while high - low > 0.1:
+        raise_if_canceled(cancel)
         middle = (low + high) / 2
-        low, high = (middle, high) if level(middle) > noise else (low, middle)
+        low, high = (middle, high) if level(middle) > noise["denoised"] else (low, middle)
     return round(high, 1)
 
 

@@ -24,6 +24,7 @@ from drmc.report.figures import figures_html
 from drmc.report.foci import foci_html
 from drmc.report.lesions import comparison_html, lesions_html
 from drmc.report.routing import routing_html
+from drmc.report.spots import spots_html
 from drmc.report.summary import Summary
 from drmc.segments.segment import Segment
 from drmc.suv.decision import SUVRecord
@@ -83,6 +84,7 @@ def report_html(
         section("Images", figures_html(original_suv, denoised_suv, geometry, segments)),
         section("Lesions", lesions_html(lesions)),
         section("Foci lowered by more than noise explains", foci_html(summary)),
+        section("Virtual spots", spots_html(summary)),
         comparison_html(summary),
         section("Scan and SUV", sheet_html(suv, header, geometry)),
         section("Routing", routing_html(routing, summary)),

@@ -10,7 +10,7 @@ from typing import Any, TypedDict
 from drmc.measures.bias import Bias
 from drmc.measures.body_change import BodyChange
 from drmc.measures.routing_profiles import NearestCenter
-from drmc.measures.rows import LesionRow, LoweredFoci, RoutingRow
+from drmc.measures.rows import LesionRow, LoweredFoci, RoutingRow, SpotsTable
 from drmc.suv.decision import SUVRecord
 
 
@@ -56,9 +56,13 @@ class _Settings(TypedDict):
 
 
 class SettingsRecord(_Settings, total=False):
-    """The options that determine the result; `header`: DICOM values entered manually, absent without any."""
+    """The options that determine the result.
+
+    `header`: DICOM values entered manually, absent without any; `spots`: absent unless virtual spots are on.
+    """
 
     header: dict[str, str]
+    spots: bool
 
 
 class FingerprintRecord(TypedDict):
@@ -112,7 +116,10 @@ class ComparisonRecord(_Comparison, total=False):
 
 
 class Summary(TypedDict):
-    """The content of summary.json; `seconds` by stage and in total; `strength` of the residual, 0 to 1."""
+    """The content of summary.json; `seconds` by stage and in total; `strength` of the residual, 0 to 1.
+
+    `virtual_spots`: None unless they were requested and at least one fits.
+    """
 
     scan: str
     intended_use: str
@@ -129,6 +136,7 @@ class Summary(TypedDict):
     notices: list[str]
     lesions: LesionsRecord | None
     lowered_foci: LoweredFoci
+    virtual_spots: SpotsTable | None
     reference: ComparisonRecord | None
     routing: list[RoutingRow]
     routing_lesions: dict[str, list[RoutingRow]] | None

@@ -80,12 +80,16 @@ def run_in_processes(
                         pipe.close()
                         del running[pipe]
     finally:
-        for process in processes:
-            if process.pid is not None:
-                process.kill()
-        for process in processes:
-            if process.pid is not None:
-                process.join()
+        end_processes(processes)
+
+
+def end_processes(processes: Sequence[BaseProcess]) -> None:
+    """Kills those of the processes that have been started, and waits for their ends."""
+    started = [process for process in processes if process.pid is not None]
+    for process in started:
+        process.kill()
+    for process in started:
+        process.join()
 
 
 def _send_next_task(waiting: deque, pipe: Connection) -> int:

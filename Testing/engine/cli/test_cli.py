@@ -54,7 +54,6 @@ def test_version(capsys):
 @pytest.mark.parametrize(
     "arguments",
     [
-        [],
         ["frobnicate"],
         ["denoise"],
         ["denoise", "scan"],

@@ -29,15 +29,7 @@ from support.engine.denoising_cases import GRID, lesion_mask, suv_image, tiny_ne
 from support.engine.synthetic_dicom import write_series
 
 EXACT = ("--device", "cpu", "--precision", "fp32")
-
-
-@pytest.fixture(autouse=True)
-def models(tmp_path, monkeypatch) -> Path:
-    folder = tmp_path / "models"
-    folder.mkdir()
-    save_model(folder / "tiny.pt", tiny_network(), 16, {"title": "tiny", "default": True})
-    monkeypatch.setenv("DRMC_MODELS", str(folder))
-    return folder
+pytestmark = pytest.mark.usefixtures("models")
 
 
 class Listener:

@@ -8,21 +8,12 @@ import numpy as np
 import pytest
 from drmc.cli.main import main
 from drmc.imaging.files import write_image
-from drmc.models.weights import save_model
 from drmc.pet.reading import read_volume
-from support.engine.denoising_cases import GRID, lesion_mask, suv_image, tiny_network
+from support.engine.denoising_cases import GRID, lesion_mask, suv_image
 from support.engine.synthetic_dicom import write_series
 
 EXACT = ("--device", "cpu", "--precision", "fp32")
-
-
-@pytest.fixture(autouse=True)
-def models(tmp_path, monkeypatch):
-    folder = tmp_path / "models"
-    folder.mkdir()
-    save_model(folder / "tiny.pt", tiny_network(), 16, {"title": "tiny", "default": True})
-    save_model(folder / "zero.pt", tiny_network(zero_tail=True), 16)
-    monkeypatch.setenv("DRMC_MODELS", str(folder))
+pytestmark = pytest.mark.usefixtures("models")
 
 
 def series(folder, **header):

@@ -21,23 +21,14 @@ from drmc.denoising.request import DenoiseRequest
 from drmc.errors import DiskFullError, DRMCError, InputError
 from drmc.imaging.files import write_image
 from drmc.imaging.geometry import Geometry
-from drmc.models.weights import save_model
 from drmc.pet.reading import read_volume
 from drmc.report.page import write_report
-from support.engine.denoising_cases import GRID, suv_image, tiny_network, tree, write_case
+from support.engine.denoising_cases import GRID, suv_image, tree, write_case
 from support.engine.small_training import make_dataset, tiny_config
 
 resource = pytest.importorskip("resource", reason="limits and signals as POSIX has them")
 EXACT = ("--device", "cpu", "--precision", "fp32")
-
-
-@pytest.fixture(autouse=True)
-def models(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    folder = tmp_path / "models"
-    folder.mkdir()
-    save_model(folder / "tiny.pt", tiny_network(), 16, {"title": "tiny", "default": True})
-    monkeypatch.setenv("DRMC_MODELS", str(folder))
-    return folder
+pytestmark = pytest.mark.usefixtures("models")
 
 
 def request(scan: Path, output: Path, **options: object) -> DenoiseRequest:

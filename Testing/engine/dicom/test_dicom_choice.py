@@ -14,9 +14,7 @@ from drmc.denoising.finding import find_scan, find_scans, is_batch
 from drmc.dicom.choice import is_projection
 from drmc.errors import InputError
 from drmc.imaging.files import write_image
-from drmc.models.weights import save_model
 from drmc.pet.reading import read_volume
-from support.engine.denoising_cases import tiny_network
 from support.engine.synthetic_dicom import SECRETS, rewrite, write_series
 
 AC = {"SeriesInstanceUID": "1.2.3.1", "SeriesDescription": "PET WB AC"}
@@ -55,12 +53,7 @@ def export(folder: Path) -> Path:
     return folder
 
 
-@pytest.fixture(autouse=True)
-def models(tmp_path, monkeypatch):
-    folder = tmp_path / "models"
-    folder.mkdir()
-    save_model(folder / "tiny.pt", tiny_network(), 16, {"title": "tiny", "default": True})
-    monkeypatch.setenv("DRMC_MODELS", str(folder))
+pytestmark = pytest.mark.usefixtures("models")
 
 
 def test_the_only_corrected_series_is_taken_and_the_others_are_named(tmp_path):

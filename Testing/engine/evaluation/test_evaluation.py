@@ -55,6 +55,7 @@ def configured(dataset: Path, tmp_path: Path, /, **changes) -> Path:
         "gaussian_fwhm_mm": [1.0, 6.0, 40.0],
         "device": "cpu",
         "precision": "fp32",
+        "spots": 0,  # test_evaluation_spots.py
         **changes,
     }
     if "methods" not in values and "model" not in values:

@@ -14,10 +14,9 @@ from drmc.measures import mtv
 from drmc.measures.lesion_files import write_lesions_csv
 from drmc.measures.lesions import lesion_table
 from drmc.measures.rows import LESION_COLUMNS, THRESHOLDS
-from drmc.models.weights import save_model
 from drmc.report.lesions import lesions_html
 from drmc.segments.segment import Segment
-from support.engine.denoising_cases import GRID, lesion_mask, suv_image, tiny_network
+from support.engine.denoising_cases import GRID, lesion_mask, suv_image
 from support.engine.lesion_tables import read_lesions_csv
 
 GEOMETRY = Geometry((6, 8, 10), (2.0, 3.0, 4.0))
@@ -117,11 +116,7 @@ def test_a_peak_above_the_maximum_is_explained():
     assert mtv.peak_notes(table().values()) == []
 
 
-def test_terminal_json_and_settings(tmp_path, monkeypatch, capsys):
-    folder = tmp_path / "models"
-    folder.mkdir()
-    save_model(folder / "tiny.pt", tiny_network(), 16, {"default": True})
-    monkeypatch.setenv("DRMC_MODELS", str(folder))
+def test_terminal_json_and_settings(models, tmp_path, capsys):
     image = suv_image()
     write_image(tmp_path / "pet.nrrd", image, GRID, metadata={"units": "SUV"})
     labels = lesion_mask().astype(np.float32)

@@ -24,10 +24,10 @@ from drmc.measures.routing_profiles import (
 )
 from drmc.models.card import add_to_card
 from drmc.models.registry import find_model
-from drmc.models.weights import load_network, save_model
+from drmc.models.weights import load_network
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from support.engine.denoising_cases import request, tiny_network, write_case
+from support.engine.denoising_cases import request, write_case
 from support.engine.evaluation_data import write_dataset
 
 LAYERS, EXPERTS = 4, 3
@@ -145,15 +145,6 @@ def test_a_scan_of_air_is_near_to_nothing():
 
 
 # ---- from a dataset into the card, and what a run says
-
-
-@pytest.fixture
-def models(tmp_path, monkeypatch):
-    folder = tmp_path / "models"
-    folder.mkdir()
-    save_model(folder / "tiny.pt", tiny_network(), 16, {"title": "tiny", "default": True})
-    monkeypatch.setenv("DRMC_MODELS", str(folder))
-    return folder
 
 
 def test_the_command_writes_the_profiles_into_the_card(models, tmp_path, capsys):

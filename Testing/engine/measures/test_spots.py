@@ -82,8 +82,8 @@ def test_the_image_of_the_spots_has_their_peaks_and_nothing_else():
 
 def test_a_denoiser_that_keeps_all_keeps_all_and_a_filter_is_its_own_gaussian():
     kept = measure_spots(SUV, SPACING, lambda suv: suv)
-    assert kept["gaussian_fwhm_mm"] == 0 and len(kept["rows"]) == len(DIAMETERS_MM) * len(PEAKS_SUV)
-    for row in kept["rows"]:
+    assert kept.gaussian_fwhm_mm == 0 and len(kept.rows()) == len(DIAMETERS_MM) * len(PEAKS_SUV)
+    for row in kept.rows():
         assert row["mean_kept"] == pytest.approx(1, abs=1e-4) and row["peak_kept"] == pytest.approx(
             1, abs=1e-4
         )
@@ -92,18 +92,18 @@ def test_a_denoiser_that_keeps_all_keeps_all_and_a_filter_is_its_own_gaussian():
     found = measure_spots(
         SUV, SPACING, lambda suv: smooth(suv, [fwhm / FWHM_PER_SIGMA / s for s in SPACING]).numpy()
     )
-    assert found["gaussian_fwhm_mm"] == pytest.approx(fwhm, abs=0.2)
-    for row in found["rows"]:
+    assert found.gaussian_fwhm_mm == pytest.approx(fwhm, abs=0.2)
+    for row in found.rows():
         assert row["mean_kept"] == pytest.approx(row["gaussian_mean_kept"], rel=0.02)
         assert row["peak_kept"] == pytest.approx(row["gaussian_peak_kept"], rel=0.02)
-    small = [row for row in found["rows"] if row["diameter_mm"] == 7]
+    small = [row for row in found.rows() if row["diameter_mm"] == 7]
     assert all(row["warning"] and row["peak_kept"] < row["mean_kept"] < 0.8 for row in small)
 
 
 def test_half_of_the_contrast_is_half_of_it():
     base = SUV.copy()
     found = measure_spots(SUV, SPACING, lambda suv: base + 0.5 * (suv - base), denoised_zyx=base)
-    for row in found["rows"]:
+    for row in found.rows():
         values = [row[key] for key in ("mean_kept", "mean_kept_low", "peak_kept")]
         assert values == pytest.approx([0.5] * 3, abs=1e-3) and row["warning"]
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-import highdicom
 import numpy as np
 import pytest
 from drmc.cli import main as cli
@@ -19,7 +18,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydicom.dataset import Dataset
 from pydicom.pixels.utils import pack_bits
-from pydicom.uid import RLELossless, generate_uid
+from pydicom.uid import RLELossless
 from support.engine.denoising_cases import tiny_network
 from support.engine.dicom_segmentations import (
     FRAME,
@@ -106,31 +105,11 @@ def test_half_of_the_largest_fraction_counts(tmp_path: Path, highest: int):
 def test_a_label_map_object_is_read_too(scan, tmp_path: Path):
     sources, geometry = scan
     labels = np.random.default_rng(4).integers(0, 4, (6, 7, 9)).astype(np.uint8)
-    template = random_masks(0, 3)
-    ds = segmentation(sources, template, "BINARY")
-    ds = label_map(sources, labels, ds)
-    ds.save_as(tmp_path / "labels.dcm")
+    segmentation(sources, labels, "LABELMAP").save_as(tmp_path / "labels.dcm")
     segments, notices = read_segments(tmp_path / "labels.dcm", geometry)
     assert [segment.name for segment in segments] == ["lesion 1", "lesion 2", "lesion 3"]
     assert all(np.array_equal(segment.mask, labels == n + 1) for n, segment in enumerate(segments))
     assert notices == []
-
-
-def label_map(sources: list[Dataset], labels: np.ndarray, like: Dataset) -> Dataset:
-    return highdicom.seg.Segmentation(
-        source_images=sources,
-        pixel_array=labels,
-        segmentation_type="LABELMAP",
-        segment_descriptions=list(like.SegmentSequence),
-        series_instance_uid=generate_uid(),
-        series_number=2,
-        sop_instance_uid=generate_uid(),
-        instance_number=1,
-        manufacturer="test",
-        manufacturer_model_name="test",
-        software_versions="1",
-        device_serial_number="1",
-    )
 
 
 def test_a_segmentation_of_the_ct_is_resampled_and_says_so(tmp_path: Path):

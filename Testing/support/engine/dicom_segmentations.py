@@ -54,7 +54,11 @@ def make_scan(
 
 
 def segmentation(sources: list[Dataset], masks: np.ndarray, kind: str = "BINARY", **options) -> Dataset:
-    """`masks` (segment, z, y, x) as highdicom writes them; the segments are called lesion 1, 2, ..."""
+    """`masks` (segment, z, y, x), or with LABELMAP labels (z, y, x), as highdicom writes them.
+
+    The segments are called lesion 1, 2, ...
+    """
+    count = int(masks.max()) if kind == "LABELMAP" else len(masks)
     algorithm = highdicom.AlgorithmIdentificationSequence(
         name="test", version="1", family=codes.cid7162.ArtificialIntelligence
     )
@@ -67,7 +71,7 @@ def segmentation(sources: list[Dataset], masks: np.ndarray, kind: str = "BINARY"
             algorithm_type=highdicom.seg.SegmentAlgorithmTypeValues.AUTOMATIC,
             algorithm_identification=algorithm,
         )
-        for number in range(1, len(masks) + 1)
+        for number in range(1, count + 1)
     ]
     return highdicom.seg.Segmentation(
         source_images=sources,
