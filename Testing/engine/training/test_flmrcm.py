@@ -242,7 +242,7 @@ def test_alignment_makes_centers_hard_to_tell_apart(aligned):
         "patches_per_center": 2,
         "steps": 300,
     }
-    rates = {"optimizer": "adamw", "learning_rate": 1e-2, "critic_rate": 0.3, "warmup_steps": 0, "steps": 300}
+    rates = {"optimizer": "adamw", "learning_rate": 1e-2, "critic_rate": 0.3, "warmup_steps": 0}
 
     def critics_loss(weight: float) -> float:
         trainer = Trainer(replace(aligned, **run, **rates, alignment_weight=weight))
