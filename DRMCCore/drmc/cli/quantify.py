@@ -69,6 +69,7 @@ def run(options: argparse.Namespace, reporter: Reporter) -> int:
     from drmc.measures import mtv
     from drmc.measures.bias import lesion_bias
     from drmc.measures.lesions import lesion_table
+    from drmc.measures.sul import state_sul
     from drmc.segments.reading import read_segments
     from drmc.suv import wording
 
@@ -100,6 +101,10 @@ def run(options: argparse.Namespace, reporter: Reporter) -> int:
         reference = read_reference(options.reference, volume.geometry, **reading)
         stages["reference"] = reference.suv_array()
     rows = lesion_table(name, segments, stages, volume.geometry, options.liver_reference)
+    decisions = {"original": volume.suv.to_dict()}
+    if reference is not None:
+        decisions["reference"] = reference.suv.to_dict()
+    state_sul(rows, decisions)
     if result is not None:
         result.state_intervals(rows, segments)
     notices = [*notices, *mtv.peak_notes(rows)]

@@ -49,6 +49,7 @@ from drmc.measures.intervals import Calibration, state_intervals
 from drmc.measures.lesion_files import write_lesions_csv
 from drmc.measures.lesions import lesion_table
 from drmc.measures.rows import LesionRow, LoweredFoci, RoutingRow, SpotsTable
+from drmc.measures.sul import state_sul
 from drmc.pages.text import unique
 from drmc.paths import labeled
 from drmc.pet.strength import FULL, add_residual
@@ -270,6 +271,10 @@ def _measure(
     lesions = (
         lesion_table(name, segments, stages, volume.geometry, request.liver_reference) if segments else []
     )
+    decisions = {"original": volume.suv.to_dict()}
+    if reference is not None:
+        decisions["reference"] = reference.suv.to_dict()
+    state_sul(lesions, decisions)
     if calibration is not None:
         _state_intervals(request, inputs, calibration, lesions, stages, made.residual)
     return _Measured(

@@ -9,6 +9,7 @@ from typing import Any
 from drmc.files import csv_text, write_text
 from drmc.measures.rows import (
     INTERVAL_BOUNDS,
+    LEAN_NUMBERS,
     LESION_COLUMNS,
     LESION_FILE_COLUMNS,
     POSITION,
@@ -41,6 +42,8 @@ def lesions_csv_text(rows: Iterable[LesionRow], suv: Mapping[str, Mapping[str, A
             *(() if suv is None else columns),
             *texts_of(row, (*THRESHOLDS, *INTERVAL_BOUNDS)),
             row["interval_note"] or "",
+            *texts_of(row, LEAN_NUMBERS),
+            row["sul_note"] or "",
         ]
 
     return csv_text(LESION_COLUMNS if suv is None else LESION_FILE_COLUMNS, map(cells, rows))

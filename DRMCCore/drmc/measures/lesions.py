@@ -33,6 +33,7 @@ from drmc.measures.rows import (
     STAGES,
     THRESHOLDS,
     FullDoseIntervals,
+    LeanNumbers,
     LesionRow,
     MaximumPosition,
     SegmentNumbers,
@@ -53,6 +54,7 @@ _NO_INTERVALS: FullDoseIntervals = {
     "suv_max_interval90_high": None,
     "interval_note": None,
 }
+_NO_SUL: LeanNumbers = {"sul_mean": None, "sul_max": None, "sul_peak": None, "sul_note": None}
 
 
 def segment_statistics(suv_zyx: np.ndarray, mask: np.ndarray, spacing_zyx: Sequence[float]) -> SegmentNumbers:
@@ -103,8 +105,8 @@ def lesion_table(
     """The lesion table: one row per segment and stage. Every image uses the same mask.
 
     If there are an original and a denoised image, a row "change_percent" has 100 (denoised - original) /
-    original, None if the original is not above 0. The intervals of full dose are left empty:
-    `drmc.measures.intervals.state_intervals` sets them.
+    original, None if the original is not above 0. The intervals of full dose and SUL are left empty:
+    `drmc.measures.intervals.state_intervals` and `drmc.measures.sul.state_sul` set them.
 
     Args:
         scan: the name in the column `scan`.
@@ -145,6 +147,7 @@ def lesion_table(
                 **_maximum_position(image, segment, geometry),
                 **mtv.volumes(image, segment, spacing_zyx, original_max, percist),
                 **_NO_INTERVALS,
+                **_NO_SUL,
             }
             for stage, image in images.items()
         }

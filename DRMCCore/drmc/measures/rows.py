@@ -3,7 +3,7 @@
 Programs read these keys, also in summary.json and `drmc quantify --json`: keys may be added, none renamed.
 Volumes are in ml, SUV in g/ml, TLG in SUV x ml, positions in mm (LPS), changes in percent. A number that is
 not defined is None, and an empty cell in the file. The rules behind the numbers: drmc.measures.lesions, mtv,
-intervals and routing.
+intervals, sul and routing.
 """
 
 from __future__ import annotations
@@ -33,7 +33,8 @@ IntervalBound = Literal[
     "suv_max_interval90_low",
     "suv_max_interval90_high",
 ]
-LesionNumber = Literal[Quantity, Position, Threshold, IntervalBound]
+LeanNumber = Literal["sul_mean", "sul_max", "sul_peak"]
+LesionNumber = Literal[Quantity, Position, Threshold, IntervalBound, LeanNumber]
 Bank = Literal["attention", "ffn"]
 SpotShare = Literal["mean_kept", "mean_kept_low", "peak_kept", "gaussian_mean_kept", "gaussian_peak_kept"]
 GateNumber = Literal["mean_gate", "sd_gate", "closed_fraction", "top1_fraction"]
@@ -48,6 +49,8 @@ INTERVAL_OF: dict[LesionNumber, tuple[IntervalBound, IntervalBound]] = {
     "suv_peak": ("suv_peak_interval90_low", "suv_peak_interval90_high"),
     "suv_max": ("suv_max_interval90_low", "suv_max_interval90_high"),
 }
+LEAN_NUMBERS: tuple[LeanNumber, ...] = get_args(LeanNumber)
+SUL_OF: dict[Quantity, LeanNumber] = {"suv_mean": "sul_mean", "suv_max": "sul_max", "suv_peak": "sul_peak"}
 BANKS: tuple[Bank, ...] = get_args(Bank)
 LOWERED_PERCENT = 15.0  # least decrease of a lowered focus
 LEAST_KEPT = 0.8  # fraction of a virtual spot's 1 ml mean; less is a warning
@@ -113,6 +116,15 @@ class FullDoseIntervals(TypedDict):
     interval_note: str | None
 
 
+class LeanNumbers(TypedDict):
+    """The same by lean body mass (drmc.suv.lean) [SUL, g/ml]; `sul_note` says why they are not known."""
+
+    sul_mean: float | None
+    sul_max: float | None
+    sul_peak: float | None
+    sul_note: str | None
+
+
 class SUVColumns(TypedDict):
     """The SUV decision behind a row: its rule, factor and warnings."""
 
@@ -121,11 +133,13 @@ class SUVColumns(TypedDict):
     suv_warnings: str
 
 
-class LesionRow(RowKey, SegmentNumbers, MaximumPosition, ThresholdVolumes, FullDoseIntervals):
+class LesionRow(RowKey, SegmentNumbers, MaximumPosition, ThresholdVolumes, FullDoseIntervals, LeanNumbers):
     """A row of the lesion table: one segment at one stage."""
 
 
-class LesionFileRow(RowKey, SegmentNumbers, MaximumPosition, SUVColumns, ThresholdVolumes, FullDoseIntervals):
+class LesionFileRow(
+    RowKey, SegmentNumbers, MaximumPosition, SUVColumns, ThresholdVolumes, FullDoseIntervals, LeanNumbers
+):
     """A row of lesions.csv; new columns come behind those that were there before."""
 
 

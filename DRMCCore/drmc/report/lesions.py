@@ -13,7 +13,7 @@ from drmc.measures.bias import (
     lesion_bias,
     repeatability_flags,
 )
-from drmc.measures.rows import INTERVAL_OF, LesionNumber, LesionRow, Stage
+from drmc.measures.rows import INTERVAL_OF, LEAN_NUMBERS, LesionNumber, LesionRow, Stage
 from drmc.pages.markup import section, table
 from drmc.pages.text import is_number, mapping, number, percent, plain
 from drmc.report.summary import Summary
@@ -33,8 +33,12 @@ _MEASURES: tuple[tuple[LesionNumber, str, str], ...] = (
     ("mtv41_original_ml", "MTV 41 % of the original’s SUVmax", " ml"),
     ("mtv_percist_ml", "MTV PERCIST", " ml"),
     ("tlg_percist", "TLG PERCIST", ""),
+    ("sul_max", "SULmax", ""),
+    ("sul_peak", "SULpeak", ""),
+    ("sul_mean", "SULmean", ""),
 )
-_WHERE_DEFINED = {"mtv_percist_ml", "tlg_percist"}  # shown only where there is a liver
+# Shown only where there is a liver, or height, weight and sex.
+_WHERE_DEFINED = {"mtv_percist_ml", "tlg_percist", *LEAN_NUMBERS}
 _MINOR = {"suv_median", "suv_min"}
 _COMPARED: tuple[Stage, ...] = ("original", "denoised")
 _LIMIT_OF: dict[str, float] = dict(REPEATABILITY_COEFFICIENT_PERCENT.items())
@@ -89,6 +93,7 @@ def lesions_html(rows: Sequence[LesionRow]) -> str:
         "defined.</p>"
     )
     parts.append(_intervals_note(rows))
+    parts.append(_sul_note(rows))
     parts.append(_volumes_note(rows))
     parts.append(_bias_summary(bias["patient"]))
     return "".join(parts)
@@ -148,6 +153,18 @@ def _intervals_note(rows: Sequence[LesionRow]) -> str:
     if notes:
         lines.append(f"No interval of full dose is stated for {'; '.join(notes)}.")
     return "".join(f'<p class="note">{escape(line)}</p>' for line in lines)
+
+
+def _sul_note(rows: Sequence[LesionRow]) -> str:
+    """What SUL is, or why it is not stated."""
+    if any(row.get("sul_mean") is not None for row in rows):
+        text = (
+            "SUL: SUV by lean body mass, by Janmahasatian’s formula; PERCIST means it. It is proportional to "
+            "SUV, so that its changes are those of SUV."
+        )
+        return f'<p class="note">{text}</p>'
+    reason = next((note for row in rows if (note := row.get("sul_note"))), None)
+    return f'<p class="note">SUL is not stated: {escape(reason)}.</p>' if reason else ""
 
 
 def _number(found: Mapping[Stage, LesionRow], stage: Stage, key: LesionNumber) -> float | None:

@@ -29,6 +29,7 @@ from support.engine.denoising_cases import (
     FACTOR,
     GRID,
     INTERVAL_COLUMNS,
+    LEAN_COLUMNS,
     LESION_COLUMNS,
     THRESHOLD_COLUMNS,
     lesion_mask,
@@ -41,7 +42,14 @@ from support.engine.denoising_cases import (
 )
 from support.engine.synthetic_dicom import write_series
 
-LESION_SUV_COLUMNS = ["suv_rule", "suv_factor", "suv_warnings", *THRESHOLD_COLUMNS, *INTERVAL_COLUMNS]
+LESION_SUV_COLUMNS = [
+    "suv_rule",
+    "suv_factor",
+    "suv_warnings",
+    *THRESHOLD_COLUMNS,
+    *INTERVAL_COLUMNS,
+    *LEAN_COLUMNS,
+]
 ROUTING_COLUMNS = "block,bank,expert,mean_gate,sd_gate,closed_fraction,top1_fraction".split(",")
 
 
