@@ -264,7 +264,7 @@ def test_the_synthetic_bodies_double_in_volume_and_in_tiles(tile):
 
     found = whole_scan.measure_scaling(Denoiser(Still(TINY), tile, device="cpu"), 1, lambda text: None)
     first, second, third = found["bodies"]
-    assert [body["tiles"] for body in found["bodies"]] == [4, 8, 16]
+    assert [body["tiles"] for body in found["bodies"]] == [8, 16, 32]
     assert first["body_ml"] == pytest.approx(second["body_ml"] / 2) == pytest.approx(third["body_ml"] / 4)
 
 
