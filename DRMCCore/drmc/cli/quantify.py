@@ -101,10 +101,7 @@ def run(options: argparse.Namespace, reporter: Reporter) -> int:
         reference = read_reference(options.reference, volume.geometry, **reading)
         stages["reference"] = reference.suv_array()
     rows = lesion_table(name, segments, stages, volume.geometry, options.liver_reference)
-    decisions = {"original": volume.suv.to_dict()}
-    if reference is not None:
-        decisions["reference"] = reference.suv.to_dict()
-    state_sul(rows, decisions)
+    state_sul(rows, volume.suv, None if reference is None else reference.suv)
     if result is not None:
         result.state_intervals(rows, segments)
     notices = [*notices, *mtv.peak_notes(rows)]

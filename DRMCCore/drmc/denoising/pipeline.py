@@ -271,10 +271,7 @@ def _measure(
     lesions = (
         lesion_table(name, segments, stages, volume.geometry, request.liver_reference) if segments else []
     )
-    decisions = {"original": volume.suv.to_dict()}
-    if reference is not None:
-        decisions["reference"] = reference.suv.to_dict()
-    state_sul(lesions, decisions)
+    state_sul(lesions, volume.suv, None if reference is None else reference.suv)
     if calibration is not None:
         _state_intervals(request, inputs, calibration, lesions, stages, made.residual)
     return _Measured(
