@@ -117,11 +117,16 @@ class FullDoseIntervals(TypedDict):
 
 
 class LeanNumbers(TypedDict):
-    """The same by lean body mass (drmc.suv.lean) [SUL, g/ml]; `sul_note` says why they are not known."""
+    """The same by lean body mass (drmc.suv.lean) [SUL, g/ml]."""
 
     sul_mean: float | None
     sul_max: float | None
     sul_peak: float | None
+
+
+class LeanNote(TypedDict):
+    """Why SUL is not known; in the JSON forms, not in lesions.csv."""
+
     sul_note: str | None
 
 
@@ -133,7 +138,9 @@ class SUVColumns(TypedDict):
     suv_warnings: str
 
 
-class LesionRow(RowKey, SegmentNumbers, MaximumPosition, ThresholdVolumes, FullDoseIntervals, LeanNumbers):
+class LesionRow(
+    RowKey, SegmentNumbers, MaximumPosition, ThresholdVolumes, FullDoseIntervals, LeanNumbers, LeanNote
+):
     """A row of the lesion table: one segment at one stage."""
 
 
