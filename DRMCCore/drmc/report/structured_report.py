@@ -26,11 +26,11 @@ from drmc.dicom.content_items import Code
 from drmc.dicom.references import Instance, evidence, instance_of
 from drmc.files import atomic_path
 from drmc.measures import mtv
-from drmc.measures.rows import LesionNumber, LesionRow, Stage
+from drmc.measures.rows import SUL_OF, LesionNumber, LesionRow, Stage
 from drmc.pet.dicom_writing import Equipment, now_of, public_copy, series_number
 from drmc.pet.strength import strength_text
 from drmc.segments.segment import Segment
-from drmc.suv import wording
+from drmc.suv import lean, wording
 from drmc.texts import RESEARCH_USE, shown
 
 COMPREHENSIVE_3D_SR = "1.2.840.10008.5.1.4.1.1.88.34"
@@ -316,6 +316,9 @@ def _numbers(row: LesionRow, suv_type: str) -> list[Dataset]:
         ("volume_ml", _VOLUME, _ML, None),
         *((key, suv, unit, (_DERIVATION, statistic)) for key, statistic in _STATISTICS.items()),
     ]
+    if suv_type != lean.NAME:
+        name, of, _ = _SUV_CODES[lean.NAME]
+        wanted += [(sul, name, of, (_DERIVATION, _STATISTICS[key])) for key, sul in SUL_OF.items()]
     for method, (volume, glycolysis) in _METHODS.items():
         wanted.append((volume, _METABOLIC_VOLUME, _ML, (_METHOD, method)))
         if glycolysis is not None:

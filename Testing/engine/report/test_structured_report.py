@@ -50,6 +50,7 @@ def value_of(group, row_key, found):
         method = measured.method.value if measured.method else None
         key = {
             "SUVbw": lambda one: statistics[one.derivation.meaning],
+            "SUVlbm(Janma)": lambda one: statistics[one.derivation.meaning].replace("suv", "sul"),
             "Volume": lambda _: "volume_ml",
             "Metabolic Volume": lambda _, method=method: volumes[method],
             "Total Lesion Glycolysis": lambda _, method=method: glycolysis[method],
@@ -108,10 +109,17 @@ def test_the_report_has_every_number_of_the_table(capsys, tmp_path):
             if item.ConceptNameCodeSequence[0].CodeMeaning == "Activity Session"
         ]
         row = rows.pop((group.tracking_identifier, session[0]))
-        for key in set(LesionRow.__annotations__) - {"scan", "segment", "stage", "percist_threshold"}:
+        for key in set(LesionRow.__annotations__) - {
+            "scan",
+            "segment",
+            "stage",
+            "percist_threshold",
+            "sul_note",
+        }:
             if key.startswith("suv_max_") or row[key] is None:
                 continue
             unit = "g/ml{SUVbw}" if key.startswith("suv") else "g" if key.startswith("tlg") else "ml"
+            unit = "g/ml{SUVlbm(Janma)}" if key.startswith("sul") else unit
             assert value_of(group, key, {}) == (row[key], unit), key
         # The images are the slices of the series measured in which the lesion lies.
         volume = series[session[0]]
@@ -211,7 +219,7 @@ def test_every_suv_type_has_the_codes_of_dicom(capsys, tmp_path, checker, kind):
     measured = [one for one in group.get_measurements() if one.name.meaning.startswith("SUV")]
     known = {getattr(codes.cid7469, name).value for name in codes.cid7469.dir()}
     units = {getattr(codes.cid85, name).value for name in codes.cid85.dir()}
-    assert len(measured) == 5
+    assert len(measured) == (5 if kind == "lbmjanma" else 8)  # with SUL
     assert {one.name.value for one in measured} <= known and {one.unit.value for one in measured} <= units
     assert measured[0].value == found["segments"][0]["suv_mean"]
 
