@@ -79,6 +79,7 @@ SLOW = (
     "test_adversarial",
     "test_strength",
     "test_strength_section",
+    "test_interference",
 )
 
 

@@ -65,6 +65,10 @@ GROUPS = {
             "drmc.evaluation.interval_command",
             "calibrate or check a model's intervals of the full-dose values of lesions",
         ),
+        "interference": (
+            "drmc.training.interference.command",
+            "measure what learning for one center does to the loss of another",
+        ),
     },
     "developers": {
         "benchmark": ("drmc.benchmark.command", "measure speed and memory on this machine"),

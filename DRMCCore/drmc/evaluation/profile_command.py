@@ -12,7 +12,7 @@ import argparse
 import json
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from drmc.datasets.manifest import SPLITS, read_manifest, select
 from drmc.errors import InputError
@@ -21,9 +21,13 @@ from drmc.runtime.progress import Reporter, add_progress_argument
 
 if TYPE_CHECKING:
     from drmc.datasets.manifest import Case
+    from drmc.evaluation.first_experts import ScanExperts
     from drmc.inference.denoiser import Denoiser
     from drmc.measures.routing_profiles import ScanGates
     from drmc.models.card import ModelEntry
+
+
+FIRST_EXPERTS = "first_experts.json"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -35,6 +39,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--centers", metavar="C1,C2", help="centers to measure (default: those that the model was trained on)"
+    )
+    parser.add_argument(
+        "-o",
+        "--output",
+        type=Path,
+        metavar="FOLDER",
+        help="write which expert is first in each bank, by center: first_experts.json, .csv, .html",
     )
     parser.add_argument("--card", action="store_true", help="write the profiles into the model's card")
     add_network_arguments(parser)
@@ -57,9 +68,11 @@ def run(arguments: argparse.Namespace, reporter: Reporter) -> int:
     if network.config.gates_shape == (0, 0):
         raise InputError(f"{entry.path}: a network of kind {network.config.kind} has no routing to profile")
     denoiser = Denoiser(network, tile, device=arguments.device, precision=arguments.precision)
-    scans = measure([case for found in cases.values() for case in found], denoiser, reporter)
+    scans, experts = measure([case for found in cases.values() for case in found], denoiser, reporter)
     if not scans:
         raise InputError(f"{arguments.dataset}: no scan in the split '{arguments.split}' holds a body")
+    if arguments.output is not None:
+        write_first_experts(arguments.output, experts, entry.name)
     profiles = {**make_profiles(scans), "split": arguments.split, "precision": denoiser.precision}
     card = add_to_card(entry, {CARD_KEY: profiles}) if arguments.card else None
     reporter.result(profiles=profiles, card=None if card is None else str(card))
@@ -93,22 +106,61 @@ def _centers(arguments: argparse.Namespace, entry: ModelEntry, manifest: list[Ca
     return names
 
 
-def measure(cases: list[Case], denoiser: Denoiser, reporter: Reporter) -> list[ScanGates]:
-    """The mean gates of every low-dose image of these cases; a scan without a body is left out."""
-    from drmc.measures.routing_profiles import ScanGates, body_gates
+def measure(
+    cases: list[Case], denoiser: Denoiser, reporter: Reporter | None
+) -> tuple[list[ScanGates], list[ScanExperts]]:
+    """The routing of every low-dose image of these cases; a scan without a body is left out.
+
+    Returns:
+        The mean gates of each scan, and the shares of tiles in which each expert is first.
+    """
+    from drmc.evaluation.first_experts import ScanExperts, first_experts
+    from drmc.measures.routing import gates_of
+    from drmc.measures.routing_profiles import ScanGates, scan_routing
 
     todo = [(case, factor) for case in cases for factor in sorted(case.low)]
     found: list[ScanGates] = []
+    experts: list[ScanExperts] = []
     began = time.perf_counter()
     for done, (case, factor) in enumerate(todo):
-        part = lambda tiles, count, _, done=done: reporter.progress(
-            done + 0.99 * tiles / count, len(todo), None, counted="scan"
-        )
-        gates = body_gates(case.read(case.low[factor]), denoiser, part)
-        if gates is None:
-            reporter.notice(f"{case.low[factor]}: no body found, left out")
-        else:
+
+        def part(tiles: int, count: int, _: float | None, done: int = done) -> None:
+            if reporter is not None:
+                reporter.progress(done + 0.99 * tiles / count, len(todo), None, "scan")
+
+        rows = scan_routing(case.read(case.low[factor]), denoiser, part)
+        gates, first = gates_of(rows), first_experts(rows)
+        if gates is not None and first is not None:
             found.append(ScanGates(case.center, case.patient, gates))
+            experts.append(ScanExperts(case.center, case.patient, first))
+        elif reporter is not None:
+            reporter.notice(f"{case.low[factor]}: no body found, left out")
         left = (time.perf_counter() - began) / (done + 1) * (len(todo) - done - 1)
-        reporter.progress(done + 1, len(todo), left, counted="scan")
+        if reporter is not None:
+            reporter.progress(done + 1, len(todo), left, "scan")
+    return found, experts
+
+
+def write_first_experts(folder: Path, experts: list[ScanExperts], model: str) -> dict[str, Any]:
+    """Writes first_experts.json, .csv and .html, and returns the content of the first.
+
+    Raises:
+        OSError: the folder cannot be written.
+    """
+    from drmc.evaluation.first_experts import STYLE, columns_and_rows, distribution, figures_html
+    from drmc.files import csv_text, write_json, write_text
+    from drmc.pages.markup import section
+    from drmc.pages.page import page
+    from drmc.texts import RESEARCH_USE
+
+    found = {"model": model, **distribution(experts)}
+    folder.mkdir(parents=True, exist_ok=True)
+    write_text(folder / "first_experts.csv", csv_text(*columns_and_rows(found)))
+    body = section("First experts by bank and center", figures_html(found))
+    title = f"Routing of {model}"
+    write_text(
+        folder / "first_experts.html",
+        page(title, body, banner=RESEARCH_USE, footer=RESEARCH_USE, style=STYLE),
+    )
+    write_json(folder / FIRST_EXPERTS, found)
     return found

@@ -51,8 +51,15 @@ def body_gates(
     volume: PETVolume, denoiser: Denoiser, progress: Progress | None = None, cancel: Cancel | None = None
 ) -> np.ndarray | None:
     """Mean gates (L, M) of a whole scan, as in `drmc denoise`; None if no tile contains any body."""
+    return gates_of(scan_routing(volume, denoiser, progress, cancel))
+
+
+def scan_routing(
+    volume: PETVolume, denoiser: Denoiser, progress: Progress | None = None, cancel: Cancel | None = None
+) -> list[RoutingRow]:
+    """The routing table of a whole scan, as in `drmc denoise`; without numbers if no tile has any body."""
     result = denoiser.denoise(volume.suv_array(), volume.geometry, progress=progress, cancel=cancel)
-    return gates_of(routing_table(result.gates_TLM))
+    return routing_table(result.gates_TLM)
 
 
 def make_profiles(scans: Iterable[ScanGates]) -> dict[str, Any]:

@@ -87,6 +87,14 @@ class Plot:
         around = " ".join(f"{x:.1f},{y:.1f}" for x, y in (self.at(*p) for p in [*low, *reversed(high)]))
         self.parts.append(f'<polygon points="{around}" style="fill:{color}" fill-opacity="0.18"/>')
 
+    def box(self, left: float, low: float, right: float, high: float, color: str, title: str) -> None:
+        """Draws a filled rectangle between two corners in data units; `title` is the tooltip."""
+        (x0, y1), (x1, y0) = self.at(left, low), self.at(right, high)
+        self.parts.append(
+            f'<rect x="{x0:.1f}" y="{y0:.1f}" width="{x1 - x0:.1f}" height="{y1 - y0:.1f}" '
+            f'style="fill:{color}">{_title(title)}</rect>'
+        )
+
     def dot(self, x: float, y: float, color: str, title: str, radius: float = 4.5) -> None:
         """Draws a dot; `title` is the tooltip."""
         across, up = self.at(x, y)
