@@ -115,6 +115,11 @@ class CGAN3D(PlainNetwork):
         """The way up from the lowest level."""
         return [self.up[0]]
 
+    @property
+    def decoder(self) -> list[nn.Module]:
+        """The levels on the way up and the tail."""
+        return [self.up, self.tail]
+
     def estimate(self, x_BCDHW: Tensor, dtype: torch.dtype) -> Tensor:
         """Down and up the levels."""
         x_BCDHW = convolve4(x_BCDHW.to(dtype), self.head)

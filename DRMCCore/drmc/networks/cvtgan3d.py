@@ -229,6 +229,11 @@ class CVTGAN3D(PlainNetwork):
         """The residual block of the lowest level."""
         return [self.residual[0]]
 
+    @property
+    def decoder(self) -> list[nn.Module]:
+        """All above the lowest level on the way up, and the tail."""
+        return [*self.residual[1:], self.up, self.widen, self.merge, self.narrow, self.tail]
+
     def estimate(self, x_BCDHW: Tensor, dtype: torch.dtype) -> Tensor:
         """Down and up the levels."""
         D, H, W = x_BCDHW.shape[2:]

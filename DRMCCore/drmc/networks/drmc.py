@@ -295,6 +295,11 @@ class DRMC(RoutedNetwork):
         count = len(self.blocks)
         return [self.blocks[number] for number in sorted({(count - 1) // 2, count - 1})]
 
+    @property
+    def decoder(self) -> list[nn.Module]:
+        """The last two blocks and the tail."""
+        return [*self.blocks[-2:], self.tail]
+
     def body(self, x_BNC: Tensor, space: Space) -> tuple[Tensor, list[Tensor]]:
         """The blocks in turn."""
         gates, hidden_BR, spare_BNC = [], self.start(x_BNC), spare_like(x_BNC)

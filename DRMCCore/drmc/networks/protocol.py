@@ -109,6 +109,11 @@ class ResidualNetwork(nn.Module):
         """Layers whose inputs are the network's latent features (`drmc.networks.latent`)."""
         return []
 
+    @property
+    def decoder(self) -> list[nn.Module]:
+        """What a training with `"trainable": "decoder"` changes: the way up and the tail."""
+        return [self.tail]
+
     def latent(self, inputs: tuple[Any, ...]) -> Tensor:
         """What the latent features keep of the inputs of such a layer, (B, K): the mean over the voxels.
 

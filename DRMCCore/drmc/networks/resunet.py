@@ -119,6 +119,11 @@ class ResUNet(ResidualNetwork):
         """The way up from the lowest level."""
         return list(self.up[:1])
 
+    @property
+    def decoder(self) -> list[nn.Module]:
+        """The levels on the way up and the tail."""
+        return [self.up, self.merge, self.tail]
+
     def body(self, x_BNC: Tensor, space: Space) -> tuple[Tensor, list[Tensor]]:
         """Down and up the levels; there are no gates."""
         passed: list[tuple[Tensor, Space]] = []

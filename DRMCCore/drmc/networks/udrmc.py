@@ -102,6 +102,12 @@ class UDRMC(RoutedNetwork):
         """The way up from the lowest level."""
         return list(self.up[:1])
 
+    @property
+    def decoder(self) -> list[nn.Module]:
+        """The levels on the way up, with their blocks, and the tail."""
+        passed = sum(self.config.blocks[: len(self.config.widths)])
+        return [self.up, self.merge, *self.blocks[passed:], self.tail]
+
     def body(self, x_BNC: Tensor, space: Space) -> tuple[Tensor, list[Tensor]]:
         """All stages in turn, with one H through all of them."""
         hidden_BR, blocks, gates = self.start(x_BNC), iter(self.blocks), []

@@ -95,6 +95,11 @@ class UNet3D(PlainNetwork):
         """The way up from the lowest level."""
         return [self.up[0]]
 
+    @property
+    def decoder(self) -> list[nn.Module]:
+        """The levels on the way up and the tail."""
+        return [self.up, self.merge, self.tail]
+
     def latent(self, inputs: tuple[Any, ...]) -> Tensor:
         """Means of the lowest level over 2 x 2 x 2 cells, which overlap where its sizes are odd: (B, 8 C)."""
         x_BNC, space = inputs

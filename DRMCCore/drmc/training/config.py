@@ -73,6 +73,8 @@ class TrainingConfig:
         strategy: see `drmc.training.strategies`.
         round_steps: steps between two averages of the sites.
         federated_steps: steps with averages in the strategy "ftl", 0 = half the steps.
+        trainable: "all", or "decoder": the rest of the network stays as it is in the last part of "ftl", or
+            in a run that starts from initial_weights (see `ResidualNetwork.decoder`).
         alignment_weight: of the adversarial term in the strategies "flmrcm" and "flmrcm_mix".
         target_center: whose latent features the others are aligned with there, "" = each center in turn.
         watched_dataset: dataset whose centers are validated as well, which shows whether they are forgotten.
@@ -138,6 +140,7 @@ class TrainingConfig:
     strategy: str = setting("joint", choices=tuple(STRATEGIES))
     round_steps: int = setting(100, at_least=1)
     federated_steps: int = setting(0, at_least=0)
+    trainable: Literal["all", "decoder"] = "all"
     alignment_weight: float = setting(0.1, above=0)
     target_center: str = ""
     watched_dataset: str = ""
@@ -177,6 +180,10 @@ class TrainingConfig:
             (
                 self.critic != NONE and self.slots_at_once,
                 f"slots_at_once = {self.slots_at_once}: must be 0 with a critic, which sees a step at once",
+            ),
+            (
+                self.trainable != "all" and self.strategy != "ftl" and not self.initial_weights,
+                f"trainable = {self.trainable}: needs the strategy ftl, or initial_weights to keep",
             ),
             (
                 self.watched_centers and not self.watched_dataset,

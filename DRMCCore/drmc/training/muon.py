@@ -66,6 +66,8 @@ class MuonAdamW(torch.optim.AdamW):
         for group in self.param_groups:
             if group.get("matrices"):
                 for parameter in group["params"]:
+                    if parameter.grad is None:
+                        continue
                     parameter.mul_(1 - group["lr"] * group["weight_decay"])  # as AdamW's
                     self._muon(parameter, group["lr"], whole=group["matrices"] == "whole")
                     parameter.grad = None  # AdamW skips it

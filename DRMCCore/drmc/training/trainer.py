@@ -138,6 +138,7 @@ class Trainer:
         site.optimizer.zero_grad(set_to_none=False)
         self._seed(number)
         statistics = [buffer.clone() for buffer in site.network.buffers()]
+        kept = [(tensor, tensor.detach().clone()) for tensor in self.strategy.frozen(site, self.step)]
         critics = {name: critic.copied_state() for name, critic in site.critics.items()}
         finite, groups = True, self._groups_of_slots(site)
         for mine in groups:
@@ -150,7 +151,10 @@ class Trainer:
                 judged[key] += value
         if not groups:
             finite = self.objective.without_patches(site, self.step, rate)
-        norm = self._optimize(site, rate) if finite else math.nan
+        norm = self._optimize(site, rate, [tensor for tensor, _ in kept]) if finite else math.nan
+        with torch.no_grad():
+            for tensor, before in kept:
+                tensor.copy_(before)
         if not math.isfinite(norm):
             for buffer, before in zip(site.network.buffers(), statistics, strict=True):
                 buffer.copy_(before)
@@ -183,11 +187,16 @@ class Trainer:
         """Patches (z, y, x) as a batch (B, 1, z, y, x) on the device."""
         return torch.from_numpy(np.stack(images))[:, None].to(self.device)
 
-    def _optimize(self, site: Site, rate: float) -> float:
-        """Takes the site's step if its gradients are finite; returns their norm before clipping."""
+    def _optimize(self, site: Site, rate: float, frozen: list[torch.Tensor]) -> float:
+        """Takes the site's step if its gradients are finite; returns their norm before clipping.
+
+        Frozen tensors have no gradient; the caller keeps their values.
+        """
         config, parameters = self.config, list(site.network.parameters())
         if site.owner is None:
             self.processes.sum_gradients(parameters)
+        for tensor in frozen:
+            tensor.grad = None
         norm = float(torch.nn.utils.clip_grad_norm_(parameters, config.gradient_clip or math.inf))
         if math.isfinite(norm):  # a step without finite gradients changes nothing, and is counted
             for group in site.optimizer.param_groups:

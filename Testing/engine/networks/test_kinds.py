@@ -88,6 +88,16 @@ def test_the_gates_have_the_shape_that_the_settings_say(kind):
 
 
 @each_kind
+def test_the_decoder_is_a_part_with_the_tail(kind):
+    network = new(kind)
+    decoder = {id(p) for part in network.decoder for p in part.parameters()}
+    assert {id(p) for p in network.tail.parameters()} <= decoder
+    assert id(network.head.weight) not in decoder
+    every = {id(p) for p in network.parameters()}
+    assert decoder < every and len(decoder) > len(list(network.tail.parameters()))
+
+
+@each_kind
 def test_what_is_saved_is_loaded_the_same(kind, tmp_path, monkeypatch):
     saved = new(kind)
     entry = save_model(tmp_path / "m.pt", saved, 16)

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from drmc.errors import InputError
 from drmc.models.registry import find_model
 from drmc.models.weights import load_network
 from drmc.training import loop
@@ -212,3 +213,39 @@ def test_the_best_of_federated_transfer_may_lie_before_the_end_of_the_rounds(con
 
 def _cloned(network: torch.nn.Module) -> dict[str, torch.Tensor]:
     return {key: value.clone() for key, value in network.state_dict().items()}
+
+
+def _outside(config: TrainingConfig, state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """The tensors of a tiny network of one block that are not of its decoder."""
+    return {
+        key: value for key, value in state.items() if not key.startswith(("blocks.1.", "blocks.2.", "tail."))
+    }
+
+
+@pytest.mark.parametrize("optimizer", ["adamw", "muon"])
+def test_transfer_of_the_decoder_leaves_the_rest_bit_by_bit(config, tmp_path, optimizer):
+    deep = replace(config.network, blocks=3)
+    config = replace(config, network=deep, optimizer=optimizer, export="last", weight_decay=0.1)
+    config = replace(config, strategy="ftl", round_steps=2, federated_steps=3, trainable="decoder")
+    train(config)
+    general = model(config)
+    assert len(_outside(config, general)) > 10
+    for center in "AB":
+        mine = model(config, f"-{center}")
+        assert same(_outside(config, mine), _outside(config, general))
+        assert largest_difference(mine, general) > 1e-5
+    sites = sites_of(config)
+    assert same(_outside(config, sites["A"]["network"]), _outside(config, sites["B"]["network"]))
+    # from a model: the same in every strategy, and in a run that was resumed
+    tuned = replace(config, strategy="joint", initial_weights=str(Path(config.output) / "tiny.pt"))
+    tuned = replace(tuned, output=str(tmp_path / "tuned"))
+    train(tuned)
+    assert same(_outside(config, model(tuned)), _outside(config, general))
+    assert largest_difference(model(tuned), general) > 1e-5
+
+
+def test_a_new_network_has_nothing_to_keep(config):
+    with pytest.raises(
+        InputError, match="trainable = decoder: needs the strategy ftl, or initial_weights to keep"
+    ):
+        replace(config, trainable="decoder")

@@ -168,6 +168,10 @@ class Strategy:
         """The sites with their numbers, in the order in which they take their step after `step` steps."""
         return list(enumerate(sites))
 
+    def frozen(self, site: Site, step: int) -> list[torch.Tensor]:
+        """Tensors of network and average that the site's next step, after `step` steps, does not change."""
+        return frozen_tensors(site) if self.config.trainable == "decoder" else []
+
     def after_step(self, step: int, sites: Sequence[Site], processes: Processes) -> None:
         """Exchanges between the sites after `step` steps; all processes call it."""
 
@@ -228,6 +232,18 @@ class SitePerCenter(Strategy):
         """All slots of the sites that this process steps."""
         mine = {center for site in sites if site.owner == processes.rank for center in site.centers}
         return [slot for slot in self.step_slots if slot[0] in mine]
+
+
+def frozen_tensors(site: Site) -> list[torch.Tensor]:
+    """Parameters and buffers outside the decoder, of the site's network and of its moving average."""
+    found: list[torch.Tensor] = []
+    for network in (site.network, site.average):
+        of_decoder = {
+            id(tensor) for part in network.decoder for tensor in (*part.parameters(), *part.buffers())
+        }
+        every = (*network.parameters(), *network.buffers())
+        found += [tensor for tensor in every if id(tensor) not in of_decoder]
+    return found
 
 
 def averaged(network: torch.nn.Module) -> list[torch.Tensor]:

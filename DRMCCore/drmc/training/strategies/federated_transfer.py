@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+import torch
+
 from drmc.errors import InputError
 from drmc.networks.protocol import ResidualNetwork
 from drmc.training.strategies.base import Site, mean_model
@@ -43,6 +45,10 @@ class FederatedTransfer(FederatedAveraging):
     def last_round(self) -> int:
         """The step after which each center continues alone."""
         return self.config.federated_steps or self.config.steps // 2
+
+    def frozen(self, site: Site, step: int) -> list[torch.Tensor]:
+        """Nothing in the rounds; after them all but the decoder, on request."""
+        return super().frozen(site, step) if step >= self.last_round else []
 
     def after_step(self, step: int, sites: Sequence[Site], processes: Processes) -> None:
         """As federated averaging; the mean at the end of the rounds is kept."""
