@@ -22,9 +22,9 @@ _POSITIVE = {"not_empty": True, "above": 0}
 class Method:
     """One row of the table: a filter by its name, a network (`model`), or one network per center (`models`).
 
-    A specialist serves its own center. `unknown` is what stands in the table at a center without a
-    specialist: "mean", the mean over the results of all specialists, which a hospital may expect that picks
-    one at random; or "leave out".
+    A specialist serves its own center; `model` beside `models` serves all other centers. Without it `unknown`
+    is what stands in the table at a center without a specialist: "mean", the mean over the results of all
+    specialists, which a hospital may expect that picks one at random; or "leave out".
     """
 
     name: str
@@ -189,8 +189,10 @@ def _method(entry: Any, folder: Path) -> Method:
         values = from_json(Method, entry, skip_null=True)
         if name in FILTERS and len(entry) > 1:
             raise InputError("this is the name of a filter, which has no other keys")
-        if name not in FILTERS and (values.get("model") is None) == ("models" not in values):
-            raise InputError("give either 'model' or 'models' (a model per center)")
+        if name not in FILTERS and values.get("model") is None and "models" not in values:
+            raise InputError("give either 'model' or 'models' (a model per center), or both")
+        if "unknown" in values and values.get("model") is not None:
+            raise InputError("'unknown' has no effect: 'model' serves centers without a specialist")
         if "unknown" in values and "models" not in values:
             raise InputError("'unknown' goes with 'models'")
         check_values(Method, values)

@@ -156,6 +156,8 @@ class Methods:
         if method.models:
             if center in entries:
                 entries = {center: entries[center]}
+            elif None in entries:
+                entries = {None: entries[None]}
             elif method.unknown == "leave out" or center is None:
                 entries = {}
         return [
@@ -184,7 +186,8 @@ class Methods:
         for method in self.rows:
             entry: dict[str, Any] = {"name": method.name, "kind": "filter" if method.is_filter else "network"}
             if method.models:
-                entry |= {"kind": "specialists", "unknown_centers": method.unknown}
+                others = method.unknown if method.model is None else "model"
+                entry |= {"kind": "specialists", "unknown_centers": others}
             if not method.is_filter:
                 entry["models"] = [
                     {"center": center, "name": found.name, "sha256": found.sha256}
@@ -195,4 +198,7 @@ class Methods:
 
 
 def _models(method: Method) -> Sequence[tuple[str | None, str | None]]:
-    return list(method.models.items()) if method.models else [(None, method.model)]
+    general: list[tuple[str | None, str | None]] = [(None, method.model)]
+    if not method.models:
+        return general
+    return [*method.models.items(), *(general if method.model is not None else [])]

@@ -20,6 +20,7 @@ from drmc.imaging.resampling import resample_to_grid
 from drmc.measures.bias import BIAS_QUANTITIES, lesion_bias
 from drmc.measures.lesions import lesion_table
 from drmc.measures.metrics import SUV_RANGE, nrmse, psnr, ssim
+from drmc.measures.metrics_legacy import psnr_legacy, ssim_legacy
 from drmc.measures.rows import LesionRow
 from drmc.segments.reading import read_segments
 from drmc.segments.segment import Segment
@@ -123,7 +124,8 @@ class Pair:
         """The measures of an image, SUV (z, y, x), by name.
 
         Inside the body on the scan's own grid PSNR [dB], NRMSE and SSIM (SUV, range 20, unclipped), PSNR on
-        the network's grid; relative change of the body's mean SUV from low and full dose; coefficient of
+        the network's grid; PSNR and SSIM as in the authors' code (`drmc.measures.metrics_legacy`), whole volume;
+        relative change of the body's mean SUV from low and full dose; coefficient of
         variation in the liver, where that is known.
         """
         full_2mm, body_2mm = self.on_grid
@@ -135,10 +137,19 @@ class Pair:
             ),
             "nrmse": nrmse(estimate, self.full, mask=self.body),
             "ssim": ssim(estimate, self.full, data_range=SUV_RANGE, mask=self.body),
+            **self._legacy(estimate),
             "body_mean_change": mean / float(self.low[self.body].mean(dtype=np.float64)) - 1,
             "body_mean_bias": mean / float(self.full[self.body].mean(dtype=np.float64)) - 1,
         }
         return found | self.liver_metrics(estimate)
+
+    def _legacy(self, estimate: np.ndarray) -> dict[str, float]:
+        """`psnr_legacy` and `ssim_legacy`; the first is NaN for an image without a value above 0."""
+        try:
+            peak_ratio = psnr_legacy(estimate, self.full)
+        except ValueError:
+            peak_ratio = math.nan
+        return {"psnr_legacy": peak_ratio, "ssim_legacy": ssim_legacy(estimate, self.full)}
 
     def liver_metrics(self, estimate: np.ndarray) -> dict[str, float]:
         """`liver_cov`, where the liver is known."""
@@ -168,12 +179,16 @@ class Pair:
 
 
 def lesion_metrics(lesions: Sequence[Mapping[str, Any]]) -> dict[str, float]:
-    """B_mean, B_max and B_peak: mean over a patient's lesions of the absolute differences from full dose."""
+    """B_mean, B_max and B_peak: mean over a patient's lesions of the absolute differences from full dose.
+
+    With `_signed` at their end the means of the differences themselves.
+    """
     found = {}
     for quantity in BIAS_QUANTITIES:
         values = biases(lesions, quantity, larger_than_mm=0.0)
         if values:
             found[f"B_{quantity}"] = float(np.mean(np.abs(values)))
+            found[f"B_{quantity}_signed"] = float(np.mean(values))
     return found
 
 

@@ -114,8 +114,8 @@ def _models(method: Mapping[str, Any]) -> str:
         for model in method.get("models", [])
     ]
     if "unknown_centers" in method:
-        mean = method["unknown_centers"] == "mean"
-        lines.append("at other centers: " + ("mean over all specialists" if mean else "left out"))
+        others = {"mean": "mean over all specialists", "model": "the model without a center"}
+        lines.append("at other centers: " + others.get(method["unknown_centers"], "left out"))
     return "<br>".join(lines)
 
 

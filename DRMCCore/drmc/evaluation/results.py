@@ -17,6 +17,7 @@ from drmc.measures.metrics import attainable_gain_db, share_of_attainable
 
 MEANS = (
     *("psnr", "psnr_gain", "psnr_share", "psnr_2mm", "psnr_2mm_gain", "psnr_2mm_share", "nrmse", "ssim"),
+    *("psnr_legacy", "ssim_legacy", "B_mean_signed", "B_max_signed", "B_peak_signed"),
     *("B_mean", "B_max", "B_peak", "body_mean_change", "body_mean_bias", "liver_cov", "seconds"),
 )
 LESION_QUANTITIES = ("mean", "peak")

@@ -12,7 +12,7 @@ from typing import Any
 from drmc.errors import InputError
 from drmc.files import jsonable, write_json
 
-MEASURES = 1  # raise it when a measure or a filter changes: what is stored is then computed again
+MEASURES = 2  # raise it when a measure or a filter changes: what is stored is then computed again
 
 
 class Store:

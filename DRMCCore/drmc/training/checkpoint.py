@@ -37,6 +37,7 @@ _MAY_CHANGE = {
         "card",
         "export",
     ),
+    "kept_steps",
     *("validation_tiles", "slots_at_once", "watched_dataset", "watched_centers", "accept_changed_data"),
 }
 

@@ -17,7 +17,7 @@ from drmc.training.sampler import TARGETS
 from drmc.training.strategies.registry import STRATEGIES, make_strategy
 
 _CENTERS = {"distinct": True, "pattern": "(?s).+", "what": "a list of center names"}
-_LISTS = ("centers", "watched_centers")
+_LISTS = ("centers", "watched_centers", "kept_steps")
 
 
 @dataclass(frozen=True)
@@ -79,6 +79,7 @@ class TrainingConfig:
         target_center: whose latent features the others are aligned with there, "" = each center in turn.
         watched_dataset: dataset whose centers are validated as well, which shows whether they are forgotten.
         watched_centers: centers of it, none = all that have validation patients.
+        kept_steps: steps after which the models of that moment are written as well, as NAME-stepN.pt.
         export: weights of the "best" validation or of the "last" step.
         precision: dtype of products over voxels; everything else is float32.
         slots_at_once: slots that a process computes together, 0 = all; fewer need less memory.
@@ -145,6 +146,7 @@ class TrainingConfig:
     target_center: str = ""
     watched_dataset: str = ""
     watched_centers: tuple[str, ...] = setting((), **_CENTERS)
+    kept_steps: tuple[int, ...] = setting((), at_least=1)
     export: Literal["best", "last"] = "best"
     precision: Literal["fp32", "bf16"] = "fp32"
     slots_at_once: int = setting(0, at_least=0)

@@ -32,16 +32,34 @@ def export(trainer: Trainer) -> Path:
     if config.export == "best" and (found := read_checkpoint(Path(config.output), best=True)):
         trainer.load(found[1])
         taken = "best"
-    facts = {**_facts(trainer, steps), "weights": taken, "weights_step": trainer.step}
-    paths = {}
-    for center, model in trainer.models().items():
-        name = f"{config.name}-{center}" if center else config.name
-        card = {**config.card, "name": name, "training": {**facts, **_measured(trainer, center)}}
-        paths[center] = Path(config.output) / f"{name}.pt"
-        save_model(paths[center], model, config.tile or config.patch, card)
+    paths = write_models(trainer, {"weights": taken, "weights_step": trainer.step}, steps=steps)
     blank = replace(config, dataset="", output="", watched_dataset="", watched_centers=())
     write_json(Path(config.output) / "config.json", blank.to_dict())
     return paths.get("", Path(config.output))
+
+
+def write_models(
+    trainer: Trainer, about: dict, ending: str = "", *, steps: int | None = None
+) -> dict[str, Path]:
+    """Writes the models that the trainer has now.
+
+    Args:
+        trainer: the trainer; with several processes it must be shared.
+        about: facts of these weights, for their cards.
+        ending: of the files' names.
+        steps: steps of the run; None: those that were taken.
+
+    Returns:
+        The weight files by center, "" for the model of every center.
+    """
+    config, paths = trainer.config, {}
+    facts = {**_facts(trainer, trainer.step if steps is None else steps), **about}
+    for center, model in trainer.models().items():
+        name = (f"{config.name}-{center}" if center else config.name) + ending
+        card = {**config.card, "name": name, "training": {**facts, **_measured(trainer, center)}}
+        paths[center] = Path(config.output) / f"{name}.pt"
+        save_model(paths[center], model, config.tile or config.patch, card)
+    return paths
 
 
 def _facts(trainer: Trainer, steps: int) -> dict:
@@ -69,7 +87,12 @@ def _facts(trainer: Trainer, steps: int) -> dict:
 
 
 def _measured(trainer: Trainer, center: str) -> dict:
-    """Mean validation PSNR and gain [dB] over the centers that the model is for; None if not finite."""
+    """Mean validation PSNR and gain [dB] over the centers that the model is for; None if not finite.
+
+    {} before the first validation.
+    """
+    if not trainer.measured:
+        return {}
     psnr, low = trainer.measured["psnr"], trainer.measured["psnr_low"]
     centers = [center] if center else list(psnr)
     figures = {

@@ -20,7 +20,7 @@ from drmc.errors import DRMCError
 from drmc.files import disk_full_as_error, jsonable, write_text
 from drmc.training.checkpoint import CHECKPOINT
 from drmc.training.config import TrainingConfig
-from drmc.training.export import export
+from drmc.training.export import export, write_models
 from drmc.training.launch import STOP_FILE
 from drmc.training.pairs import Pair, Wanted, fingerprint, kept_pairs, load_pairs
 from drmc.training.processes import joined
@@ -131,6 +131,12 @@ def _run_steps(
             log({"event": "progress", **pace, **counts})
             recent.clear()
             before = trainer.seconds
+        if trainer.step in config.kept_steps:
+            trainer.share(optimizers=False)
+            if trainer.rank == 0:
+                write_models(
+                    trainer, {"weights": "step", "weights_step": trainer.step}, f"-step{trainer.step}"
+                )
         validates = trainer.step % config.validate_every == 0 or trainer.step == config.steps
         saves = trainer.step % config.checkpoint_every == 0
         if validates or saves:

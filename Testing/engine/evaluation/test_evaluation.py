@@ -20,6 +20,7 @@ from drmc.evaluation.tuning import slabs
 from drmc.imaging.geometry import Geometry
 from drmc.imaging.smoothing import noise_level
 from drmc.measures.metrics import attainable_gain_db, nrmse, psnr, ssim
+from drmc.measures.metrics_legacy import psnr_legacy, ssim_legacy
 from drmc.models.card import add_to_card
 from drmc.models.evaluation import evaluation_path, read_evaluation, summary
 from drmc.models.registry import find_model
@@ -121,6 +122,9 @@ def test_the_table_follows_from_the_images(dataset, tmp_path, capsys):
             name: estimate[mask].mean() / full[mask].mean() - 1 for name, mask in (("1", LARGE), ("2", SMALL))
         }
         assert record["B_mean"] == pytest.approx(np.mean(np.abs(list(differences.values()))), abs=1e-5)
+        assert record["B_mean_signed"] == pytest.approx(np.mean(list(differences.values())), abs=1e-5)
+        assert record["psnr_legacy"] == pytest.approx(psnr_legacy(estimate, full), abs=1e-3)
+        assert record["ssim_legacy"] == pytest.approx(ssim_legacy(estimate, full), rel=1e-4)
         assert record["lesions"] == 1  # the other one has 8 mm
         assert record["bias_mean"] == pytest.approx(differences["1"], abs=1e-5)
         assert record["label"] == (f"gaussian {best:g} mm" if method == "gaussian" else method)
@@ -195,6 +199,14 @@ def test_a_specialist_serves_its_center_and_others_by_the_mean(dataset, tmp_path
     assert found["A", 4, "own"]["psnr"] == pytest.approx(np.mean([psnr(e, full) for e in each]), abs=1e-3)
     biases = [e[LARGE].mean() / full[LARGE].mean() - 1 for e in each]
     assert found["A", 4, "own"]["bias_mean"] == pytest.approx(np.mean(biases), abs=1e-5)
+    model = str(tmp_path / "model" / "b.pt")
+    general = [elsewhere[0], {"name": "own", "models": {"X": "a"}}]
+    path = configured(dataset, tmp_path, methods=general, centers=["A"])
+    written = json.loads(path.read_text())
+    written["methods"][1]["model"] = model
+    path.write_text(json.dumps(written))
+    found = rows(evaluated(path))
+    assert found["A", 4, "own"]["psnr"] == pytest.approx(psnr(low + OFFSETS["b"], full), abs=1e-3)
     elsewhere[1]["unknown"] = "leave out"
     found = rows(evaluated(configured(dataset, tmp_path, methods=elsewhere, centers=["A"])))
     assert {method for _, _, method in found} == {"low", "drmc"}

@@ -7,7 +7,7 @@ import math
 
 import numpy as np
 import pytest
-from drmc.evaluation.statistics import holm, signed_rank, smallest_p
+from drmc.evaluation.statistics import hodges_lehmann, holm, signed_rank, smallest_p
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
@@ -107,3 +107,25 @@ def test_five_patients_cannot_show_a_difference_and_ten_can():
 def test_holm_steps_down_and_keeps_the_order():
     assert holm([0.01, 0.04, 0.03, 0.005]) == pytest.approx([0.03, 0.06, 0.06, 0.02])
     assert holm([0.5, 0.9]) == [1.0, 1.0] and holm([]) == []
+
+
+def test_the_interval_of_the_median_difference_holds_what_the_test_does_not_reject():
+    """The definition, by brute force: shifts for which p is above 0.05."""
+    differences = np.random.default_rng(8).normal(0.4, 1, 10)
+    middle, low, high = hodges_lehmann(differences)
+    pairs = [(a + b) / 2 for k, a in enumerate(differences) for b in differences[k:]]
+    assert middle == pytest.approx(np.median(pairs)) and low < middle < high
+    for end, inward in ((low, 1e-6), (high, -1e-6)):
+        assert (
+            signed_rank(differences - (end + inward)).p > 0.05 > signed_rank(differences - (end - inward)).p
+        )
+    # R's wilcox.test(c(1.1, 2.2, 3.3, 4.5, 5.6, 6.8), conf.int = TRUE): 1.1 to 6.8, the range of six
+    assert hodges_lehmann([1.1, 2.2, 3.3, 4.5, 5.6, 6.8])[1:] == pytest.approx((1.1, 6.8))
+    assert hodges_lehmann([3.0]) == (3.0, 3.0, 3.0)
+
+
+def test_the_interval_of_many_differences_is_that_of_the_normal_approximation():
+    differences = np.random.default_rng(9).normal(0.2, 1, 40)
+    _, low, high = hodges_lehmann(differences)
+    assert signed_rank(differences - low - 1e-6).p > 0.045 and signed_rank(differences - low + 0.02).p < 0.06
+    assert signed_rank(differences - high + 1e-6).p > 0.045

@@ -249,3 +249,17 @@ def test_a_new_network_has_nothing_to_keep(config):
         InputError, match="trainable = decoder: needs the strategy ftl, or initial_weights to keep"
     ):
         replace(config, trainable="decoder")
+
+
+def test_models_of_earlier_steps_are_kept_beside_the_last(config, tmp_path, monkeypatch):
+    config = replace(config, kept_steps=(2, 4), export="last")
+    train(config)
+    short = replace(config, steps=4, kept_steps=(), output=str(tmp_path / "short"))
+    with monkeypatch.context() as patched:
+        stop_after(patched, 2)
+        train(replace(short, steps=config.steps))
+    assert same(model(config, "-step2"), dict(sites_of(short)[""]["average"]))
+    card = find_model(Path(config.output) / "tiny-step4.pt").card
+    assert card["training"]["weights_step"] == card["training"]["steps"] == 4 and card["name"] == "tiny-step4"
+    assert not same(model(config, "-step2"), model(config, "-step4"))
+    assert not same(model(config, "-step4"), model(config))
