@@ -79,6 +79,8 @@ SLOW = (
     "test_adversarial",
     "test_strength",
     "test_strength_section",
+    "test_reproduce_tiny",
+    "test_reproduce",
     "test_interference",
 )
 

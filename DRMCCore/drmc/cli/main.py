@@ -69,6 +69,10 @@ GROUPS = {
             "drmc.training.interference.command",
             "measure what learning for one center does to the loss of another",
         ),
+        "reproduce": (
+            "drmc.reproduction.command",
+            "make the paper's whole comparison again: trainings, tables and figures",
+        ),
     },
     "developers": {
         "benchmark": ("drmc.benchmark.command", "measure speed and memory on this machine"),
@@ -80,7 +84,7 @@ GROUPS = {
 }
 COMMANDS = {name: command for group in GROUPS.values() for name, command in group.items()}
 # Long-running commands with worker processes of their own: their standard error is not silenced.
-KEEP_STDERR = ("train", "evaluate")
+KEEP_STDERR = ("train", "evaluate", "reproduce")
 
 
 def main(argv: Sequence[str] | None = None) -> int:

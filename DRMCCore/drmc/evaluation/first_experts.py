@@ -97,7 +97,7 @@ def figure_svg(center: str, found: Mapping[str, Any]) -> str:
     """Stacked bars of one center; `found` is its element of `centers` of `distribution`."""
     shares = np.array(found["shares"])
     banks, experts = len(shares), shares.shape[1] - 1
-    plot = Plot(f"{center} ({found['patients']} patients)", (0.0, float(banks)), (0.0, 1.0), size=(360, 220))
+    plot = Plot(f"{center} (patients: {found['patients']})", (0.0, float(banks)), (0.0, 1.0), size=(360, 220))
     names = {k + 0.5: f"{k // len(BANKS) + 1}{'af'[k % len(BANKS)]}" for k in range(banks)}
     plot.axes(names, [0.0, 0.25, 0.5, 0.75, 1.0], "bank", "share of tiles")
     for k, of_bank in enumerate(shares):

@@ -124,9 +124,9 @@ class Pair:
         """The measures of an image, SUV (z, y, x), by name.
 
         Inside the body on the scan's own grid PSNR [dB], NRMSE and SSIM (SUV, range 20, unclipped), PSNR on
-        the network's grid; PSNR and SSIM as in the authors' code (`drmc.measures.metrics_legacy`), whole volume;
-        relative change of the body's mean SUV from low and full dose; coefficient of
-        variation in the liver, where that is known.
+        the network's grid; PSNR and SSIM as in the authors' code (`drmc.measures.metrics_legacy`); relative
+        change of the body's mean SUV from low and full dose; coefficient of variation in the liver, where
+        that is known.
         """
         full_2mm, body_2mm = self.on_grid
         mean = float(estimate[self.body].mean(dtype=np.float64))

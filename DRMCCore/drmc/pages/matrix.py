@@ -10,7 +10,7 @@ import numpy as np
 from drmc.pages.colors import css_color, diverging_color
 from drmc.pages.text import is_number, number
 
-_CELL, _LEFT, _TOP = 62, 66, 62
+_CELL, _LEFT, _TOP = 76, 66, 62
 _GRAY = "#8d979b"
 
 
@@ -64,10 +64,10 @@ def _cell(x: float, y: float, value: float | None, small: str, *, gray: bool) ->
     middle, shift = x + _CELL / 2, 0 if small else 6
     return (
         f'<g><rect {box} fill="{color}"/>'
-        f'<text class="value" x="{middle:g}" y="{y + 28 + shift:g}" text-anchor="middle" fill="{ink}">'
+        f'<text class="value" x="{middle:g}" y="{y + 35 + shift:g}" text-anchor="middle" fill="{ink}">'
         f"{escape(number(value, 2, fixed=True))}</text>"
         + (
-            f'<text class="small" x="{middle:g}" y="{y + 46:g}" text-anchor="middle" fill="{ink}">'
+            f'<text class="small" x="{middle:g}" y="{y + 53:g}" text-anchor="middle" fill="{ink}">'
             f"{escape(small)}</text>"
             if small
             else ""

@@ -76,4 +76,4 @@ def test_profile_writes_the_distribution_of_real_scans(tmp_path, capsys):
     lines = list(csv.DictReader((tmp_path / "out" / "first_experts.csv").open()))
     assert len(lines) == 2 * 4 * 4 and {line["bank"] for line in lines} == {"attention", "ffn"}
     page = (tmp_path / "out" / "first_experts.html").read_text()
-    assert page.count("<svg") == 2 and "A (2 patients)" in page
+    assert page.count("<svg") == 2 and "A (patients: 2)" in page

@@ -18,7 +18,7 @@ def read(name: str) -> TrainingConfig:
 
 
 def test_every_configuration_is_valid():
-    assert {path.stem for path in FOLDER.glob("*.json")} == {*EQUAL, "evaluation"}
+    assert {path.stem for path in FOLDER.glob("*.json")} == {*EQUAL, "evaluation", "paper"}
     for name in EQUAL:
         assert read(name).output.endswith(f"output/weights/{name}")
 

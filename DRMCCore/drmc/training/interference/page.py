@@ -35,7 +35,11 @@ def figure_svg(record: Mapping[str, Any], centers: list[str], title: str = "") -
         line = []
         for j in range(len(centers)):
             low, high = record["low"][i][j], record["high"][i][j]
-            small = "" if i == j or low is None else f"[{number(low, 1)}, {number(high, 1)}]"
+            small = (
+                ""
+                if i == j or low is None
+                else f"[{number(low, 2, fixed=True)}, {number(high, 2, fixed=True)}]"
+            )
             line.append((record["ratio_of_means"][i][j], small))
         cells.append(line)
     return matrix_svg(
