@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 import slicer
 import vtk
 
@@ -34,10 +37,10 @@ def showLayout() -> None:
     if not layout.IsLayoutDescription(LAYOUT):
         layout.AddLayoutDescription(LAYOUT, _description())
     _setLinked(False)
-    places = {upper: Place(_sliceNode(upper)) for upper in VIEWS if _sliceNode(upper) is not None}
+    places = {upper: Place(sliceNode(upper)) for upper in VIEWS if sliceNode(upper) is not None}
     manager.setLayout(LAYOUT)
     _arrange(places)
-    _Rest(places).wait()
+    Rest(LAYOUT, _names(), lambda: (_arrange(places), _setLinked(True))).wait()
 
 
 class Place:
@@ -58,19 +61,20 @@ class Place:
             sliceNode.UpdateMatrices()
 
 
-class _Rest:
-    """Waits until the views keep their sizes, then places and links them, unless the layout has changed."""
+class Rest:
+    """Waits until the views of a layout keep their sizes, then calls `arrange`, unless the layout has changed."""
 
     _waiting = None  # the one that waits; an earlier one gives up
 
-    def __init__(self, places: dict[str, Place]):
-        self._places, self._sizes, self._patience = places, None, PATIENCE
+    def __init__(self, layout: int, names: list[str], arrange: Callable[[], Any]):
+        self._layout, self._names, self._doArrange = layout, names, arrange
+        self._sizes, self._patience = None, PATIENCE
 
     def wait(self) -> None:
         """Starts to wait; returns at once."""
         import qt  # not where the module is only a library
 
-        _Rest._waiting = self
+        Rest._waiting = self
         self._timer = qt.QTimer()
         self._timer.setInterval(PAUSE_MILLISECONDS)
         self._timer.timeout.connect(self._onPause)
@@ -78,18 +82,17 @@ class _Rest:
 
     def _onPause(self) -> None:
         layout = viewstate.layoutNode()
-        if _Rest._waiting is not self or layout is None or layout.GetViewArrangement() != LAYOUT:
+        if Rest._waiting is not self or layout is None or layout.GetViewArrangement() != self._layout:
             self._timer.stop()
             return
-        sizes = [_sliceNode(name).GetDimensions() for name in _names()]
+        sizes = [sliceNode(name).GetDimensions() for name in self._names]
         self._patience -= 1
         if sizes != self._sizes and self._patience:
             self._sizes = sizes
             return
         self._timer.stop()
-        _Rest._waiting = None
-        _arrange(self._places)
-        _setLinked(True)
+        Rest._waiting = None
+        self._doArrange()
 
 
 def _names() -> list[str]:
@@ -99,7 +102,7 @@ def _names() -> list[str]:
 def _arrange(places: dict[str, Place]) -> None:
     for upper, place in places.items():
         for name in (upper, VIEWS[upper][0]):
-            node = _sliceNode(name)
+            node = sliceNode(name)
             if node is not None:
                 place.apply(node)
 
@@ -136,6 +139,7 @@ def _description() -> str:
     return f'<layout type="vertical" split="true">{rows}</layout>'
 
 
-def _sliceNode(name: str):
+def sliceNode(name: str):
+    """The slice node of a view by its layout name, or None."""
     nodes = slicer.util.getNodesByClass("vtkMRMLSliceNode")
     return next((node for node in nodes if node.GetLayoutName() == name), None)

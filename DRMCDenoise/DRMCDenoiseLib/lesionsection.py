@@ -14,6 +14,7 @@ from DRMCCoreLib.panel.section import Section
 from slicer.i18n import tr as _
 
 from DRMCDenoiseLib.focitable import fillFociTable, fociText, loweredFoci
+from DRMCDenoiseLib.lesioncolumns import chooseColumns
 from DRMCDenoiseLib.lesiontable import fillLesionTable, number, readLesions, suvLines, tableText
 from DRMCDenoiseLib.spotstable import spotsText, virtualSpots
 
@@ -24,12 +25,12 @@ class LesionSection(Section):
     """The segmentation that is measured, and the table of its segments."""
 
     uiName = "DRMCDenoiseLesions"
+    advancedUiName = "DRMCDenoiseSpots"
     _shown: tuple[Any, ...] | None = None  # which table is shown, so that it is filled once
     _shownFoci: dict[str, Any] | None = None  # as _shown
 
     def setup(self) -> None:
         ui = self.ui
-        ui.newLesionsButton.clicked.connect(self.onNewLesions)
         ui.fractionButton.clicked.connect(lambda: self.onAddHotSpot(None))
         for name, suv in FIXED_SUV.items():
             getattr(ui, name).clicked.connect(lambda checked=False, suv=suv: self.onAddHotSpot(suv))
@@ -37,6 +38,7 @@ class LesionSection(Section):
         ui.lesionTableWidget.cellActivated.connect(self.onRowChosen)
         ui.fociTableWidget.cellClicked.connect(self.onFocusChosen)
         ui.fociTableWidget.cellActivated.connect(self.onFocusChosen)
+        ui.volumesCheckBox.toggled.connect(self.onVolumesChosen)
         ui.copyButton.clicked.connect(self.onCopy)
         ui.saveButton.clicked.connect(self.onSave)
         self._say("")
@@ -48,28 +50,12 @@ class LesionSection(Section):
         if self.parameters is not None:
             self._show()
 
-    def whyNotApply(self) -> str:
-        reference, volume = self.parameters.referenceVolume, self.parameters.inputVolume
-        if reference and volume and reference.GetID() == volume.GetID():
-            return _("Choose a full-dose volume other than the input, or none")
-        return ""
-
     def runArguments(self) -> dict[str, Any]:
-        names = ("lesions", "lesionTable", "virtualSpots")
-        return {name: getattr(self.parameters, name) for name in names} | {
-            "reference": self.parameters.referenceVolume
-        }
+        return {name: getattr(self.parameters, name) for name in ("lesionTable", "virtualSpots")}
 
     def takeResults(self, job, parameters) -> None:
         # Numbers of an earlier run must not stand beside this one's images.
         parameters.lesionTable = job.lesionTable if "lesions.csv" in job.summary["outputs"] else None
-
-    def onNewLesions(self) -> None:
-        """Opens Segment Editor on a new segmentation of the input volume."""
-        from DRMCDenoiseLib.hotspot import newSegmentation  # SimpleITK is not needed before
-
-        self.parameters.lesions = node = newSegmentation(self.parameters.inputVolume)
-        openSegmentEditor(node, self.parameters.inputVolume)
 
     def onAddHotSpot(self, suv: float | None) -> None:
         """Adds a segment by threshold at the crosshair; `suv` None: at 41 % of its SUVmax."""
@@ -110,6 +96,10 @@ class LesionSection(Section):
         volume = output.GetNodeReference(INPUT_REFERENCE) or output
         jumpTo(worldPoint([focus[f"{axis}_mm"] for axis in "xyz"], volume))
 
+    def onVolumesChosen(self, hasVolumes: bool) -> None:
+        """Shows the volumes of the lesions in place of their SUVs."""
+        chooseColumns(self.ui.lesionTableWidget, hasVolumes)
+
     def onCopy(self) -> None:
         """Puts the raw numbers on the clipboard, for a spreadsheet."""
         slicer.app.clipboard().setText(tableText(self.parameters.lesionTable, "\t"))
@@ -133,7 +123,7 @@ class LesionSection(Section):
         parameters, ui = self.parameters, self.ui
         node, output = parameters.lesionTable, parameters.outputVolume
         hasVolume = parameters.inputVolume is not None
-        for name in ("newLesionsButton", "fractionButton", *FIXED_SUV):
+        for name in ("fractionButton", *FIXED_SUV):
             getattr(ui, name).setEnabled(hasVolume)
         ui.comparisonLabel.setText(
             comparisonText(output.GetAttribute(COMPARISON_ATTRIBUTE) if output else None)
@@ -150,8 +140,12 @@ class LesionSection(Section):
         fillLesionTable(ui.lesionTableWidget, lesions)
         ui.lesionSUVLabel.setText("\n".join(suvLines(node)))
         ui.lesionSUVLabel.setVisible(bool(ui.lesionSUVLabel.text))
-        for name in ("lesionTableWidget", "repeatabilityLabel", "copyButton", "saveButton"):
+        for name in (
+            *("lesionTableWidget", "repeatabilityLabel", "copyButton", "saveButton"),
+            "volumesCheckBox",
+        ):
             getattr(ui, name).setVisible(bool(lesions))
+        chooseColumns(ui.lesionTableWidget, ui.volumesCheckBox.checked)
         ui.noLesionsLabel.setVisible(not lesions)
 
     def _showFoci(self, found: dict[str, Any]) -> None:
@@ -175,21 +169,6 @@ class LesionSection(Section):
         self.ui.lesionMessageLabel.setVisible(bool(text))
 
 
-def openSegmentEditor(segmentationNode, volumeNode) -> None:
-    """Sets the segmentation and its volume in the module Segment Editor, and shows it in a main window."""
-    tag, className = "SegmentEditor", "vtkMRMLSegmentEditorNode"
-    editor = slicer.mrmlScene.GetSingletonNode(tag, className)
-    if editor is None:
-        editor = slicer.mrmlScene.CreateNodeByClass(className)
-        editor.UnRegister(None)
-        editor.SetSingletonTag(tag)
-        editor = slicer.mrmlScene.AddNode(editor)
-    editor.SetAndObserveSegmentationNode(segmentationNode)
-    editor.SetAndObserveSourceVolumeNode(volumeNode)
-    if slicer.app.layoutManager() is not None:
-        slicer.util.selectModule("SegmentEditor")
-
-
 def chooseCSV(parent, name: str) -> str:
     """Asks the user for a file; empty where nobody is there to ask."""
     import qt
@@ -204,8 +183,8 @@ def comparisonText(attribute: str | None) -> str:
     found = json.loads(attribute) if attribute else {}
     parts = []
     for key, label, factor, unit in (
-        ("B_mean", "B_mean", 100, " %"),
-        ("B_max", "B_max", 100, " %"),
+        ("B_mean", _("error of SUVmean"), 100, " %"),
+        ("B_max", _("of SUVmax"), 100, " %"),
         ("psnr", "PSNR", 1, " dB"),
         ("ssim", "SSIM", 1, ""),
     ):

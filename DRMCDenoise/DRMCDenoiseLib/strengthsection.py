@@ -149,6 +149,7 @@ class StrengthSection(Section):
         combo.setCurrentIndex(values.index(strength) if strength in values else -1)
         combo.blockSignals(wasBlocked)
         self.ui.strengthLabel.setText(self._sentence(strength, output))
+        self.ui.strengthLabel.setVisible(bool(self.ui.strengthLabel.text))
 
     def _sentence(self, strength: float, output) -> str:
         if self._problem:

@@ -20,6 +20,7 @@ class RunSection(Section):
     """The output volume, the one button that starts and cancels, the progress, the notices and the report."""
 
     uiName = "DRMCCoreRun"
+    advancedUiName = "DRMCCoreFiles"
     resources = RESOURCES
     _shown = None  # the run whose outcome is shown
     _inputID = ""  # of the volume that the status line speaks of
@@ -40,6 +41,7 @@ class RunSection(Section):
     def onParametersChanged(self) -> None:
         self._folderEdit.show(self.parameters)
         self._showReport(self.parameters.report)
+        self._showVerdict()
         volume = self.parameters.inputVolume
         inputID = volume.GetID() if volume else ""
         if self.panel.job is None and inputID != self._inputID:
@@ -57,6 +59,7 @@ class RunSection(Section):
             self.ui.statusLabel.setText(_("Reading the scan and loading the model..."))
         elif self._shown is not None:
             self._showOutcome(self._shown)
+        self._showVerdict()
         self._checkCanApply()
 
     def whyNotApply(self) -> str:
@@ -132,6 +135,11 @@ class RunSection(Section):
             self.ui.statusLabel.setText(inPanelWords(str(job.error)))
             if not isinstance(job.error, InputError):
                 self.ui.logTextEdit.appendPlainText(job.log)
+
+    def _showVerdict(self) -> None:
+        text = self.panel.verdict() if self.panel.job is None else ""
+        self.ui.verdictLabel.setText(text)
+        self.ui.verdictLabel.setVisible(bool(text))
 
     def _showReport(self, node) -> None:
         for button, tip in (
