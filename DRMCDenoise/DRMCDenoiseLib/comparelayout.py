@@ -62,7 +62,7 @@ class Place:
 
 
 class Rest:
-    """Waits until the views of a layout keep their sizes, then calls `arrange`, unless the layout has changed."""
+    """Waits until the views of a layout keep their sizes, then calls `arrange` if it still is shown."""
 
     _waiting = None  # the one that waits; an earlier one gives up
 

@@ -1,4 +1,4 @@
-"""Original and denoised PET in the views: reading, overlay, side by side, flicker, residual; also for scripts.
+"""Original and denoised PET in the views, in several ways; also for scripts.
 
     from DRMCDenoiseLib.comparison import endComparison, showComparison
 

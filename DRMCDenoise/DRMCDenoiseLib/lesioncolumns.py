@@ -1,4 +1,4 @@
-"""Which columns of the lesion table are shown, so that all of them can be read in a panel of the usual width."""
+"""The columns of the lesion table that are shown, so that they can be read in a panel of the usual width."""
 
 from __future__ import annotations
 

@@ -30,8 +30,8 @@ class DRMCDenoiseParameterNode:
     `acceptRule`: reference-time rule, empty for automatic. `headerValues`: header values by hand, one
     KEYWORD=VALUE a line. `strength`: share of the residual that is added. `virtualSpots`: measure what is
     kept of virtual spots, with a second run of the network. `allFrames`: of a sequence, not the one shown
-    alone. `ctVolume`: under the slices of the reading layout. `heat`: PET-Heat there in place of inverted gray.
-    `rotate`: its projections turn.
+    alone. `ctVolume`: under the slices of the reading layout. `heat`: PET-Heat there in place of inverted
+    gray. `rotate`: its projections turn.
     """
 
     inputVolume: vtkMRMLScalarVolumeNode

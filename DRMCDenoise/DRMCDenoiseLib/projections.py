@@ -1,9 +1,9 @@
 """Maximum intensity projections from all sides, as a volume that slice views turn through.
 
-One projection is a slice of that volume; its third axis is the angle, one millimeter a degree. Volume rendering
-would take seconds for each frame without a graphics card; this takes the rendering of one small slice.
+One projection is a slice of that volume; its third axis is the angle, one millimeter a degree. Volume
+rendering would take seconds for each frame without a graphics card, this takes one small slice.
 
-What it costs is bounded, however large the scan is: the body's box is reduced to at most `MOST_VOXELS` by the
+What it costs is bounded, however large the scan is: the scan is reduced to at most `MOST_VOXELS` by the
 maxima of blocks, so that no hot voxel is lost, and `ProjectionMaker.make` computes one angle at a time.
 """
 
@@ -29,8 +29,8 @@ class Body:
     """Where the body is in a scan.
 
     In the order S, A, R, of the reduced scan: `spacing` in mm, `origin` (the center of the first voxel in the
-    scan's own RAS), and `low` and `high`, the box of the body in voxels, `high` excluded. `inside`: a point inside
-    the body (world, RAS).
+    scan's own RAS), and `low` and `high`, the box of the body in voxels, `high` excluded. `inside`: a point
+    inside the body (world, RAS).
     """
 
     spacing: np.ndarray
@@ -48,7 +48,8 @@ class Body:
 
 def findBody(volumeNode, suvPerUnit: float | None) -> Body:
     """Finds the body of a scan; the whole scan where nothing is found."""
-    array, spacing, origin = _standing(volumeNode)
+    standing = _Standing(volumeNode)
+    array, spacing = standing.array, standing.spacing
     if suvPerUnit is None:
         mask = body_mask_of_any_scale(array, spacing)
     else:
@@ -62,8 +63,8 @@ def findBody(volumeNode, suvPerUnit: float | None) -> Body:
     places = np.argwhere(mask)
     nearest = places[np.argmin(((places - places.mean(axis=0)) ** 2).sum(axis=1))]
     world = [0.0, 0.0, 0.0]
-    volumeNode.TransformPointToWorld((origin + nearest * spacing)[::-1].tolist(), world)
-    return Body(spacing, origin, low, high, tuple(world))
+    volumeNode.TransformPointToWorld(standing.point(nearest).tolist(), world)
+    return Body(spacing, standing.origin, low, high, tuple(world))
 
 
 class ProjectionMaker:
@@ -105,11 +106,9 @@ class ProjectionMaker:
 
     def _read(self) -> np.ndarray:
         """The body's box (place, z); the last place stands for everything outside of it."""
-        array = _standing(self._volumeNode)[0][tuple(map(slice, self._body.low, self._body.high))]
+        array = _Standing(self._volumeNode).array[tuple(map(slice, self._body.low, self._body.high))]
         depth = len(array)
-        return np.concatenate(
-            [array.reshape(depth, -1).T, np.full((1, depth), array.min(), array.dtype)]
-        )
+        return np.concatenate([array.reshape(depth, -1).T, np.full((1, depth), array.min(), array.dtype)])
 
     def _project(self, number: int) -> np.ndarray:
         """The maxima along the line of sight (z, column) of the body that has turned by an angle."""
@@ -147,27 +146,40 @@ def isProjections(volumeNode) -> bool:
     return bool(volumeNode.GetAttribute(_MARK))
 
 
-def _standing(volumeNode) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Values (S, A, R) by the nearest axes, reduced; their spacing, and the center of the first."""
-    array = slicer.util.arrayFromVolume(volumeNode)
-    matrix = geometry.nodeMatrix(volumeNode)
-    directions = matrix[:3, :3][:, ::-1]  # columns k, j, i; rows R, A, S
-    order = _nearestAxes(directions)  # the array's axis along S, A and R
-    standing = array.transpose(order)
-    corner = matrix[:3, 3].copy()
-    for place, axis in enumerate(order):
-        if directions[2 - place, axis] < 0:
-            standing = np.flip(standing, place)
-            corner += directions[:, axis] * (array.shape[axis] - 1)
-    spacing = np.array([np.linalg.norm(directions[:, axis]) for axis in order])
-    factors = _factors(standing.shape, spacing)
-    for axis, factor in enumerate(factors):
-        if factor > 1:
-            starts = np.arange(0, standing.shape[axis], factor)
-            standing = np.maximum.reduceat(standing, starts, axis=axis)
-    reduced = spacing * factors
-    origin = corner[::-1] + (reduced - spacing) / 2
-    return np.ascontiguousarray(standing, dtype=np.float32), reduced, origin
+class _Standing:
+    """A scan with its array's axes along S, A and R as far as its own allow, reduced.
+
+    `array` (S, A, R), float32; `spacing` in mm and `origin`, the center of the first voxel, in the same order.
+    """
+
+    def __init__(self, volumeNode):
+        array = slicer.util.arrayFromVolume(volumeNode)
+        self._matrix = geometry.nodeMatrix(volumeNode)
+        directions = self._matrix[:3, :3][:, ::-1]  # columns k, j, i; rows R, A, S
+        self._order = _nearestAxes(directions)  # the array's axis along S, A and R
+        standing = array.transpose(self._order)
+        self._last = np.array(standing.shape) - 1
+        self._isFlipped = np.array(
+            [directions[2 - place, axis] < 0 for place, axis in enumerate(self._order)]
+        )
+        standing = np.flip(standing, tuple(np.flatnonzero(self._isFlipped)))
+        spacing = np.array([np.linalg.norm(directions[:, axis]) for axis in self._order])
+        self._factors = np.array(_factors(standing.shape, spacing))
+        for axis, factor in enumerate(self._factors):
+            if factor > 1:
+                starts = np.arange(0, standing.shape[axis], factor)
+                standing = np.maximum.reduceat(standing, starts, axis=axis)
+        self.array = np.ascontiguousarray(standing, dtype=np.float32)
+        self.spacing = spacing * self._factors
+        self.origin = self.point(np.zeros(3, int))[::-1]
+
+    def point(self, place: np.ndarray) -> np.ndarray:
+        """The center of a reduced voxel (S, A, R) in the scan's own RAS."""
+        full = np.minimum(self._factors * place + (self._factors - 1) / 2, self._last)
+        full = np.where(self._isFlipped, self._last - full, full)
+        kji = np.empty(3)
+        kji[list(self._order)] = full
+        return (self._matrix @ [*kji[::-1], 1.0])[:3]
 
 
 def _nearestAxes(directions: np.ndarray) -> tuple[int, int, int]:

@@ -1,4 +1,4 @@
-"""Reading: rotating MIP, axial and coronal slices, original above denoised, fused on CT where there is one."""
+"""Reading: rotating MIP, axial and coronal slices, original above denoised, fused on CT if there is one."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from DRMCCoreLib.nodes.jump import crosshairPoint, showCrosshair
 from DRMCCoreLib.nodes.suvdisplay import HEAT, INVERTED_GRAY, showWindow
 from DRMCCoreLib.nodes.suvunits import suvPerUnit
 
-from DRMCDenoiseLib import readinglayout, viewstate
+from DRMCDenoiseLib import readinglayout
 from DRMCDenoiseLib.projections import (
     ANGLES,
     ProjectionMaker,
@@ -87,7 +87,9 @@ def showReading(inputVolume, outputVolume, *, ctVolume=None, isHeat: bool = Fals
     return makers
 
 
-def setFusion(inputVolume, outputVolume, ctVolume=None, isHeat: bool = False, isExchanged: bool = False) -> None:
+def setFusion(
+    inputVolume, outputVolume, ctVolume=None, isHeat: bool = False, isExchanged: bool = False
+) -> None:
     """Puts the volumes into the views, over CT if there is one; exchanged, each side has the other's."""
     volumes = {readinglayout.ORIGINAL: inputVolume, readinglayout.DENOISED: outputVolume}
     if isExchanged:
@@ -97,7 +99,9 @@ def setFusion(inputVolume, outputVolume, ctVolume=None, isHeat: bool = False, is
         shown = projectionsOf(volumes[side]) if isMIP else volumes[side]
         layers = (shown, None) if isMIP or ctVolume is None else (ctVolume, shown)
         with slicer.util.NodeModify(node):
-            for layer, set_ in zip(layers, (node.SetBackgroundVolumeID, node.SetForegroundVolumeID), strict=True):
+            for layer, set_ in zip(
+                layers, (node.SetBackgroundVolumeID, node.SetForegroundVolumeID), strict=True
+            ):
                 set_(None if layer is None else layer.GetID())
             node.SetForegroundOpacity(_PET_OPACITY)
     readinglayout.setLabels(isExchanged)
@@ -116,7 +120,7 @@ def setColors(inputVolume, outputVolume, isHeat: bool, *, isFused: bool) -> None
 
 
 def startingPoint(volumeNode, body) -> tuple[float, float, float]:
-    """Where the reading begins: at the crosshair if that is shown inside the body's box, else inside the body."""
+    """Where the reading begins: at a crosshair that is shown inside the body's box, else inside the body."""
     crosshair = slicer.mrmlScene.GetFirstNodeByClass("vtkMRMLCrosshairNode")
     place = crosshairPoint()
     if crosshair is not None and crosshair.GetCrosshairMode() != crosshair.NoCrosshair and place is not None:

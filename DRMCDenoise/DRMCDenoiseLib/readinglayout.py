@@ -32,8 +32,8 @@ def viewNames() -> list[str]:
 def showLayout(body, point) -> None:
     """Arranges the views, each pair at one place with one field of view around the body; links each pair.
 
-    `body`: projections.Body; `point`: where the slices are (world, RAS). Without main window there is nothing to
-    arrange.
+    `body`: projections.Body; `point`: where the slices are (world, RAS). Without main window there is nothing
+    to arrange.
     """
     manager = slicer.app.layoutManager()
     if manager is None:

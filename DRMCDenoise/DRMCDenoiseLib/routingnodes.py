@@ -154,7 +154,7 @@ def layerName(row: RoutingRow, isShort: bool = False) -> str:
 
 
 def axisLabels(layers: Sequence[Sequence[RoutingRow]], isShort: bool = False) -> list[tuple[float, str]]:
-    """Places and texts of the chart's horizontal axis: each expert, under them bank and block of the layer."""
+    """Places and texts of the chart's horizontal axis: experts, under them bank and block of the layer."""
     width = _BAR_SHARE / len(layers[0])
     labels = []
     for number, layer in enumerate(layers, start=1):

@@ -22,10 +22,13 @@ def verdict(parameters) -> str:
     text = output.GetAttribute(BODY_CHANGE_ATTRIBUTE) if output is not None else None
     if not text:
         return ""
-    parts = [_noise(json.loads(text).get("noise_reduction_percent"))]
+    body = json.loads(text)
+    liver = body.get("liver") or {}
+    parts = [_noise(body, liver)]
     changes = [
         stages.get("change_percent", {}).get(QUANTITY)
-        for stages in readLesions(parameters.lesionTable).values()
+        for segment, stages in readLesions(parameters.lesionTable).items()
+        if segment != liver.get("segment")
     ]
     changes = sorted((change for change in changes if change is not None), key=abs)
     if changes:
@@ -43,15 +46,21 @@ def verdict(parameters) -> str:
     return f"{sentence[0].upper()}{sentence[1:]}." if sentence else ""
 
 
-def _noise(reduction: float | None) -> str:
+def _noise(body: dict[str, Any], liver: dict[str, Any]) -> str:
+    """The change of the noise in the liver if that is known, else in the body."""
+    inLiver, inBody = (found.get("noise_reduction_percent") for found in (liver, body))
+    reduction, place = (inBody, _("body")) if inLiver is None else (inLiver, _("liver"))
     if reduction is None:
         return ""
-    words = _("noise in the body up {percent:.0f} %") if reduction < 0 else _("noise in the body down {percent:.0f} %")
-    return words.format(percent=abs(reduction))
+    words = _("noise in the {place} down {percent:.0f} %")
+    if reduction < 0:
+        words = _("noise in the {place} up {percent:.0f} %")
+    return words.format(place=place, percent=abs(reduction))
 
 
 def _center(nearest: dict[str, Any]) -> str:
     if not nearest.get("center"):
         return ""
-    words = _("scan unlike all training centers") if nearest.get("unlike") else _("scan like training center {name}")
-    return words.format(name=nearest["center"])
+    if nearest.get("unlike"):
+        return _("scan unlike all training centers")
+    return _("scan like training center {name}").format(name=nearest["center"])

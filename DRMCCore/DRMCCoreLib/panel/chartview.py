@@ -81,7 +81,9 @@ class LayoutAxisLabels(VTKObservationMixin):
         manager = slicer.app.layoutManager()
         for number in range(0 if manager is None else manager.plotViewCount):
             node = manager.plotWidget(number).mrmlPlotViewNode()
-            if node is not None and not self.hasObserver(node, vtk.vtkCommand.ModifiedEvent, self._onModified):
+            if node is not None and not self.hasObserver(
+                node, vtk.vtkCommand.ModifiedEvent, self._onModified
+            ):
                 self.addObserver(node, vtk.vtkCommand.ModifiedEvent, self._onModified)
         self._label()
 
