@@ -126,8 +126,10 @@ def test_a_run_with_full_dose_says_how_near_it_came(panel, qtSlicer):
     ui.applyButton.click()
     waitUntil(qtSlicer, lambda: panel.job is None)
     assert ui.statusLabel.text.startswith("Done in"), ui.statusLabel.text
-    assert ui.comparisonLabel.visible and ui.comparisonLabel.text.startswith("Against full dose: B_mean 5.")
-    assert all(word in ui.comparisonLabel.text for word in ("B_max", "PSNR", "dB", "SSIM"))
+    assert ui.comparisonLabel.visible and ui.comparisonLabel.text.startswith(
+        "Against full dose: error of SUVmean 5."
+    )
+    assert all(word in ui.comparisonLabel.text for word in ("of SUVmax", "PSNR", "dB", "SSIM"))
     assert "full dose" in ui.lesionTableWidget.item(0, 1).toolTip()
     table = panel._parameterNode.lesionTable
     ui.lesionsSelector.setCurrentNode(None)
