@@ -266,6 +266,8 @@ class CompareSection(Section):
 
     def _onDisplayModified(self, caller, event) -> None:
         """A window that the user has changed in a view is that of the other volume too."""
+        if caller.GetAutoWindowLevel():
+            return  # nobody has chosen it, and it would not stay what another is set to
         for other in self._displays():
             if (other.GetWindow(), other.GetLevel()) != (caller.GetWindow(), caller.GetLevel()):
                 other.SetWindowLevel(caller.GetWindow(), caller.GetLevel())

@@ -13,8 +13,6 @@ from dataclasses import dataclass
 
 import numpy as np
 import slicer
-from drmc.imaging.body import body_mask, body_mask_of_any_scale
-from DRMCCoreLib.nodes import geometry
 from DRMCCoreLib.nodes.names import INTENDED_USE
 from slicer.i18n import tr as _
 
@@ -48,6 +46,8 @@ class Body:
 
 def findBody(volumeNode, suvPerUnit: float | None) -> Body:
     """Finds the body of a scan; the whole scan where nothing is found."""
+    from drmc.imaging.body import body_mask, body_mask_of_any_scale  # SimpleITK is not needed before
+
     standing = _Standing(volumeNode)
     array, spacing = standing.array, standing.spacing
     if suvPerUnit is None:
@@ -153,8 +153,10 @@ class _Standing:
     """
 
     def __init__(self, volumeNode):
+        from DRMCCoreLib.nodes.geometry import nodeMatrix  # SimpleITK is not needed before
+
         array = slicer.util.arrayFromVolume(volumeNode)
-        self._matrix = geometry.nodeMatrix(volumeNode)
+        self._matrix = nodeMatrix(volumeNode)
         directions = self._matrix[:3, :3][:, ::-1]  # columns k, j, i; rows R, A, S
         self._order = _nearestAxes(directions)  # the array's axis along S, A and R
         standing = array.transpose(self._order)

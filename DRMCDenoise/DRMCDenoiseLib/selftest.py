@@ -146,10 +146,7 @@ class DRMCDenoiseTest(SelfTest):
         self.checkReadingViews(low, second, ct)
         self.assertEqual(len(self.projectionNodes()), 2)
 
-        panel.onReload()
-        slicer.app.processEvents()
-        panel = slicer.util.getModuleWidget("DRMCDenoise")
-        self.assertTrue(panel.isSetUp, "the panel did not open again after the reload")
+        panel = self.reloaded(panel)
         self.waitForReading(LAYOUT)
         panel.ui.compareOffButton.click()
         self.assertEqual(manager.layout, before)
@@ -157,6 +154,14 @@ class DRMCDenoiseTest(SelfTest):
         self.say("a second volume and a reload leave one reading layout, which ends")
 
     # ---- parts
+
+    def reloaded(self, panel):
+        """The panel after a click on Reload."""
+        panel.onReload()
+        slicer.app.processEvents()
+        panel = slicer.util.getModuleWidget("DRMCDenoise")
+        self.assertTrue(panel.isSetUp, "the panel did not open again after the reload")
+        return panel
 
     def addCT(self, volume):
         """A CT on the grid of a volume."""

@@ -301,7 +301,7 @@ def test_a_saved_scene_shows_the_same_table_when_it_is_opened_again(panel, qtSli
     panel._parameterNode.outputVolume = output
     assert (
         panel.ui.comparisonLabel.text
-        == "Against full dose: B_mean 5.0 \u2192 3.1 %, PSNR 30.3 \u2192 \u2013 dB"
+        == "Against full dose: error of SUVmean 5.0 \u2192 3.1 %, PSNR 30.3 \u2192 \u2013 dB"
     )
     before, line = cells(panel), panel.ui.comparisonLabel.text
     scene, table = qtSlicer.mrmlScene, panel._parameterNode.lesionTable
