@@ -149,7 +149,7 @@ def isProjections(volumeNode) -> bool:
 class _Standing:
     """A scan with its array's axes along S, A and R as far as its own allow, reduced.
 
-    `array` (S, A, R), float32; `spacing` in mm and `origin`, the center of the first voxel, in the same order.
+    `array` (S, A, R), float32; `spacing` in mm and `origin`, the center of the first voxel, in that order.
     """
 
     def __init__(self, volumeNode):

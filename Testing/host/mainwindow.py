@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+
 import slicer
 from PySide6 import QtWidgets
 

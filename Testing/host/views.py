@@ -39,6 +39,7 @@ class LayoutManager(core.Listed):
     """`slicer.app.layoutManager()`: makes the views of the current layout, each with its logic."""
 
     _name = "slicer.app.layoutManager()"
+    plotViewCount = 0  # the stand-in's layouts have slice views only
 
     def __init__(self, scene, applicationLogic):
         self._layoutLogic = slicer.vtkMRMLLayoutLogic()
