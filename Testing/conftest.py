@@ -68,6 +68,17 @@ SLOW = (
     "test_benchmark",
     "test_file_openings",
     "test_public_api",
+    "test_structured_report",
+    "test_input_section",
+    "test_panel_page",
+    "test_comparison_networks",
+    "test_troubleshooting",
+    "test_full_dose_intervals",
+    "test_interval_command",
+    "test_flmrcm",
+    "test_adversarial",
+    "test_strength",
+    "test_strength_section",
 )
 
 

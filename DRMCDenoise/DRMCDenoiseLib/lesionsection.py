@@ -15,7 +15,14 @@ from slicer.i18n import tr as _
 
 from DRMCDenoiseLib.focitable import fillFociTable, fociText, loweredFoci
 from DRMCDenoiseLib.lesioncolumns import chooseColumns
-from DRMCDenoiseLib.lesiontable import fillLesionTable, number, readLesions, suvLines, tableText
+from DRMCDenoiseLib.lesiontable import (
+    fillLesionTable,
+    intervalNotes,
+    number,
+    readLesions,
+    suvLines,
+    tableText,
+)
 from DRMCDenoiseLib.spotstable import spotsText, virtualSpots
 
 FIXED_SUV = {"suv25Button": 2.5, "suv40Button": 4.0}
@@ -137,7 +144,7 @@ class LesionSection(Section):
             return
         self._shown = shown
         lesions = readLesions(node)
-        fillLesionTable(ui.lesionTableWidget, lesions)
+        fillLesionTable(ui.lesionTableWidget, lesions, intervalNotes(node))
         ui.lesionSUVLabel.setText("\n".join(suvLines(node)))
         ui.lesionSUVLabel.setVisible(bool(ui.lesionSUVLabel.text))
         for name in (

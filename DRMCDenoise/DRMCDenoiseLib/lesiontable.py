@@ -6,7 +6,7 @@ import math
 from typing import Any
 
 from drmc.files import csv_text
-from drmc.measures.rows import LesionNumber, Quantity, Stage
+from drmc.measures.rows import INTERVAL_OF, LesionNumber, Quantity, Stage
 from drmc.pages.text import percent
 from drmc.suv import wording
 from slicer.i18n import tr as _
@@ -18,7 +18,8 @@ QUANTITIES: dict[Quantity, str] = {
     "mtv41_ml": "MTV41 [ml]",
     "tlg41": "TLG41",
 }
-TEXT_COLUMNS = ("scan", "segment", "stage", "suv_rule", "suv_warnings")  # the others are numbers
+# The others are numbers.
+TEXT_COLUMNS = ("scan", "segment", "stage", "suv_rule", "suv_warnings", "interval_note")
 BEYOND = "\u25b2"
 _WIDEST_NAME, _MOST_ROWS, _HEADER_AND_SCROLL_BAR = 112, 6, 46  # pixels, but for the rows shown at once
 _BEYOND_GROUND, _BEYOND_INK = "#fff4dc", "#6b4700"  # both, so that it reads alike on a light and a dark theme
@@ -72,6 +73,16 @@ def suvLines(tableNode) -> list[str]:
     return list(dict.fromkeys(lines))
 
 
+def intervalNotes(tableNode) -> dict[str, str]:
+    """Segment -> why no interval of full dose is stated for it; empty for a model without intervals."""
+    table = None if tableNode is None else tableNode.GetTable()
+    if table is None or table.GetColumnByName("interval_note") is None:
+        return {}
+    rows = range(table.GetNumberOfRows())
+    cell = lambda row, name: table.GetValueByName(row, name).ToString()
+    return {cell(row, "segment"): note for row in rows if (note := cell(row, "interval_note"))}
+
+
 def tableText(tableNode, separator: str) -> str:
     """The node's raw numbers as lines of text, with a header; empty where there is no number."""
     table = tableNode.GetTable()
@@ -87,8 +98,11 @@ def tableText(tableNode, separator: str) -> str:
     return csv_text([table.GetColumnName(column) for column in columns], lines, separator)
 
 
-def fillLesionTable(widget, lesions: dict[str, Stages]) -> None:
-    """Fills a QTableWidget; a change beyond repeatability is colored and marked."""
+def fillLesionTable(widget, lesions: dict[str, Stages], notes: dict[str, str] | None = None) -> None:
+    """Fills a QTableWidget; a change beyond repeatability is colored and marked.
+
+    `notes`: as of `intervalNotes`.
+    """
     import qt  # not there where the module is a library
     from drmc.measures.bias import repeatability_flags
 
@@ -109,7 +123,9 @@ def fillLesionTable(widget, lesions: dict[str, Stages]) -> None:
             isBeyond = flag.get("exceeds", False)
             item = qt.QTableWidgetItem(_cellText(stages, quantity, isBeyond))
             item.setTextAlignment(qt.Qt.AlignCenter)
-            item.setToolTip(_cellTip(stages, quantity, label, flag))
+            note = (notes or {}).get(segment, "")
+            tip = [_cellTip(stages, quantity, label, flag), _intervalTip(stages, quantity, note)]
+            item.setToolTip("\n".join(text for text in tip if text))
             if isBeyond:
                 item.setBackground(qt.QBrush(qt.QColor(_BEYOND_GROUND)))
                 item.setForeground(qt.QBrush(qt.QColor(_BEYOND_INK)))
@@ -146,7 +162,29 @@ def _cellText(stages: Stages, quantity: str, isBeyond: bool) -> str:
     )
     isRelative = quantity in mtv.RELATIVE and bool(change)
     mark = f" {BEYOND}" if isBeyond else f" {mtv.MARK}" if isRelative else ""
-    return f"{number(before)} \u2192 {number(after)}\n{percent(change)}{mark}"
+    interval = _interval(stages, quantity)
+    third = "" if interval is None else "\n" + _("90 %: {low} to {high}").format(**interval)
+    return f"{number(before)} \u2192 {number(after)}\n{percent(change)}{mark}{third}"
+
+
+def _interval(stages: Stages, quantity: str) -> dict[str, str] | None:
+    """Both bounds of what full dose would have shown; None where no interval is stated."""
+    bounds = [stages.get("denoised", {}).get(name) for name in INTERVAL_OF.get(quantity, ())]
+    if not bounds or None in bounds:
+        return None
+    return dict(zip(("low", "high"), map(number, bounds), strict=True))
+
+
+def _intervalTip(stages: Stages, quantity: str, note: str) -> str:
+    if quantity not in INTERVAL_OF:
+        return ""
+    interval = _interval(stages, quantity)
+    if interval is not None:
+        return _(
+            "{value}, 90 % interval {low} to {high}: what full dose would have shown, calibrated for this "
+            "model."
+        ).format(value=number(stages["denoised"].get(quantity)), **interval)
+    return _("No interval of full dose is stated: {note}.").format(note=note) if note else ""
 
 
 def _cellTip(stages: Stages, quantity: str, label: str, flag: dict[str, Any]) -> str:

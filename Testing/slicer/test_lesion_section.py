@@ -106,6 +106,39 @@ def test_the_suv_of_the_table_and_its_warnings_stand_below_it(panel, qtSlicer, t
     assert "PatientWeight 320 kg is unusual" in qtSlicer.app.clipboard().text()
 
 
+def test_intervals_of_full_dose_stand_in_the_cells_or_why_there_is_none(panel, qtSlicer, tmp_path):
+    from drmc.imaging.geometry import Geometry
+    from drmc.measures.lesion_files import write_lesions_csv
+    from drmc.measures.lesions import lesion_table
+    from drmc.segments.segment import Segment
+    from DRMCDenoiseLib import results
+
+    volume = scan(qtSlicer)
+    mask = np.zeros(phantom().shape, bool)
+    mask[2:6, 2:6, 2:6] = True
+    segments = [Segment("Hot", mask), Segment("Wide", ~mask)]
+    rows = lesion_table("PET", segments, {"original": phantom(), "denoised": phantom()}, Geometry(mask.shape))
+    hot, wide = (row for row in rows if row["stage"] == "denoised")
+    hot |= {"suv_max_interval90_low": 3.704, "suv_max_interval90_high": 4.6}
+    wide["interval_note"] = "diameter [mm]: 62 is outside calibration, 4 to 41"
+    write_lesions_csv(tmp_path / "lesions.csv", rows)
+    table = results.readLesionTable(tmp_path / "lesions.csv")
+    panel._parameterNode.lesionTable = results.showLesionTable(table, None, volume)
+    widget = panel.ui.lesionTableWidget
+    assert cells(panel)[0][1].splitlines()[2] == "90 %: 3.70 to 4.60"
+    value = cells(panel)[0][1].split("\u2192")[1].split()[0]
+    assert (
+        f"{value}, 90 % interval 3.70 to 4.60: what full dose would have shown" in widget.item(0, 1).toolTip()
+    )
+    assert all(len(cells(panel)[row][column].splitlines()) == 2 for row, column in ((0, 2), (0, 4), (1, 1)))
+    note = "No interval of full dose is stated: diameter [mm]: 62 is outside calibration, 4 to 41."
+    assert [note in widget.item(1, column).toolTip() for column in range(1, 6)] == [True] * 3 + [False] * 2
+    assert not any("interval" in widget.item(0, column).toolTip() for column in (4, 5))
+    panel.ui.copyButton.click()
+    assert "62 is outside calibration" in qtSlicer.app.clipboard().text()
+    assert "3.704" in qtSlicer.app.clipboard().text()
+
+
 def test_a_marked_cell_reads_alike_on_a_light_and_a_dark_theme(panel, qtSlicer):
     changedBy(qtSlicer, panel, scan(qtSlicer), {"Hot": 1.4})
     item = panel.ui.lesionTableWidget.item(0, 1)

@@ -17,8 +17,8 @@ from drmc.benchmark.records import (
 from drmc.benchmark.rivals import EXTRA
 from drmc.runtime.progress import table_lines
 
-DISTURBED = 0.9
-"""Share of its threads' time that the engine got, below which other work ran on the same cores."""
+FULL_SHARE = 0.9
+"""Share of its threads' time in which the engine computed, below which that is said."""
 PREAMBLE = """\
 # Speed and memory
 
@@ -105,9 +105,11 @@ def _remarks(result: Measurements) -> list[str]:
         for row in measured
         if settings["device"] == "cpu" and row["seconds"] and (cpu_seconds := row["cpu_seconds"]) is not None
     ]
-    if shares and min(shares) < DISTURBED:
-        worst = f"{100 * min(shares):.0f} %"
-        remarks.append(f"Disturbed: other work ran here, the engine got {worst} of its cores' time at worst.")
+    if shares and min(shares) < FULL_SHARE:
+        remarks.append(
+            f"At worst the engine computed in {100 * min(shares):.0f} % of its threads' time: they waited "
+            "for one another, or other programs ran."
+        )
     return remarks + list(settings["notes"])
 
 

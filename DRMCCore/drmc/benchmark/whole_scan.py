@@ -103,7 +103,7 @@ def _by_stage(seconds: dict[str, float]) -> dict[str, float]:
 
 
 def measure_scaling(
-    denoiser: Denoiser, repeats: int, report: Callable[[str], None], tiles: tuple[int, ...] = (2, 4, 8)
+    denoiser: Denoiser, repeats: int, report: Callable[[str], None], tiles: tuple[int, ...] = (8, 16, 32)
 ) -> ScalingResult:
     """Seconds for a body of twice and four times the length; `largest_ratio` is the worst of the doublings.
 

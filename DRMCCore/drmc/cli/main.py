@@ -47,6 +47,7 @@ GROUPS = {
         "denoise": ("drmc.cli.denoise", "denoise a scan, or every scan of a folder"),
         "suv": ("drmc.cli.suv", "show the SUV factor of a scan, and the rule and values behind it"),
         "quantify": ("drmc.cli.quantify", "measure the segments of an image: volume, SUV, MTV and TLG"),
+        "candidates": ("drmc.cli.candidates", "find lesion candidates in a scan, for a person to judge"),
         "spots": ("drmc.cli.spots", "measure how much of small faint foci a model leaves in this scan"),
         "models": ("drmc.cli.models", "list the installed models, or add one"),
         "devices": ("drmc.cli.devices", "list the devices of this machine, and the one that auto takes"),
@@ -59,6 +60,10 @@ GROUPS = {
         "profile": (
             "drmc.evaluation.profile_command",
             "measure which experts a network uses at each training center",
+        ),
+        "intervals": (
+            "drmc.evaluation.interval_command",
+            "calibrate or check a model's intervals of the full-dose values of lesions",
         ),
     },
     "developers": {

@@ -53,6 +53,7 @@ def print_denoised(summary: Summary, output: Path) -> None:
         print("lesions, original -> denoised (change)")
         print_table(titles, cells)
         print_volumes(lesions["segments"])
+        print_intervals(lesions["segments"])
     if summary["virtual_spots"] is not None:
         print("virtual spots: share of their contrast that is kept")
         print_spots(summary["virtual_spots"])
@@ -157,6 +158,24 @@ def print_volumes(rows: Sequence[LesionRow]) -> None:
             if row.get("mtv_percist_ml") is not None and row["stage"] != "change_percent":
                 volume, glycolysis = number(row["mtv_percist_ml"]), number(row["tlg_percist"])
                 print(f"  {row['segment']}, {row['stage']}: MTV {volume} ml, TLG {glycolysis}")
+
+
+def print_intervals(rows: Sequence[LesionRow]) -> None:
+    """Prints the 90 % intervals of what full dose would have shown, where a model states them."""
+    from drmc.measures.rows import INTERVAL_OF
+
+    stated = [row for row in rows if row["suv_mean_interval90_low"] is not None]
+    noted = [row for row in rows if row["interval_note"]]
+    if stated:
+        print("denoised, and the 90 % interval of what full dose would have shown")
+        columns = [(key, title) for key, title in TABLE_QUANTITIES if key in INTERVAL_OF]
+        text = lambda row, key, low, high: f"{number(row[key])}, {number(row[low])} to {number(row[high])}"
+        cells = [
+            [row["segment"], *(text(row, key, *INTERVAL_OF[key]) for key, _ in columns)] for row in stated
+        ]
+        print_table(["segment", *(title for _, title in columns)], cells)
+    for row in noted:
+        print(f"no interval for {shown(row['segment'])}: {row['interval_note']}")
 
 
 # Not those of pages.text: a terminal without UTF-8 would show a real minus sign or a dash as "?", and

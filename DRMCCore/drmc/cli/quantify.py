@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Sequence
 from pathlib import Path
 
 from drmc.cli.arguments import LESIONS, add_liver, add_passed_in, add_reading, read_scan, reading_options
@@ -12,12 +13,13 @@ from drmc.cli.printing import (
     mark,
     number,
     print_bias,
+    print_intervals,
     print_json,
     print_suv,
     print_table,
     print_volumes,
 )
-from drmc.measures.rows import LesionNumber
+from drmc.measures.rows import LesionNumber, LesionRow
 from drmc.runtime.progress import Reporter
 from drmc.texts import shown
 
@@ -25,6 +27,14 @@ EXAMPLES = (
     "  drmc quantify OUT/denoised.nii.gz --lesions lesions.seg.nrrd\n"
     "  drmc quantify OUT --lesions others.seg.nrrd     a result of drmc denoise: before, after and change\n"
     "  drmc quantify low.nii.gz --lesions lesions.nii.gz --reference full.nii.gz --json"
+)
+
+_COLUMNS: tuple[tuple[LesionNumber, str], ...] = (
+    ("volume_ml", "volume [ml]"),
+    ("suv_min", "SUVmin"),
+    ("suv_median", "median"),
+    *TABLE_QUANTITIES,
+    *FIXED_VOLUMES,
 )
 
 
@@ -43,6 +53,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_liver(parser)
     add_reading(parser)
     add_passed_in(parser)
+    parser.add_argument(
+        "--dicom-sr",
+        metavar="FILE",
+        help="write the numbers as a DICOM structured report as well (TID 1500), for a scan that is DICOM",
+    )
     parser.add_argument("--json", action="store_true", help="print JSON")
 
 
@@ -54,6 +69,7 @@ def run(options: argparse.Namespace, reporter: Reporter) -> int:
     from drmc.measures import mtv
     from drmc.measures.bias import lesion_bias
     from drmc.measures.lesions import lesion_table
+    from drmc.measures.sul import state_sul
     from drmc.segments.reading import read_segments
     from drmc.suv import wording
 
@@ -68,6 +84,11 @@ def run(options: argparse.Namespace, reporter: Reporter) -> int:
     else:
         path, volume = read_scan(options)
         name = options.label or scan_name(path)
+    if options.dicom_sr is not None:
+        from drmc.denoising import lesion_report  # pydicom is needed for DICOM only
+
+        inputs = [Path(options.lesions), *volume.dicom_files]
+        lesion_report.check(volume, Path(options.dicom_sr), inputs)
     segments, notices = read_segments(
         options.lesions, volume.geometry, volume.frame_of_reference, volume.series_uid
     )
@@ -80,7 +101,14 @@ def run(options: argparse.Namespace, reporter: Reporter) -> int:
         reference = read_reference(options.reference, volume.geometry, **reading)
         stages["reference"] = reference.suv_array()
     rows = lesion_table(name, segments, stages, volume.geometry, options.liver_reference)
+    state_sul(rows, volume.suv, None if reference is None else reference.suv)
+    if result is not None:
+        result.state_intervals(rows, segments)
     notices = [*notices, *mtv.peak_notes(rows)]
+    if options.dicom_sr is not None:
+        lesion_report.write_measured(
+            Path(options.dicom_sr), volume, rows, segments, result, reference, notices=notices
+        )
     bias = lesion_bias(rows) if options.reference is not None else None
     if options.json:
         print_json(
@@ -93,19 +121,7 @@ def run(options: argparse.Namespace, reporter: Reporter) -> int:
             }
         )
         return 0
-    columns: list[tuple[LesionNumber, str]] = [
-        ("volume_ml", "volume [ml]"),
-        ("suv_min", "SUVmin"),
-        ("suv_median", "median"),
-        *TABLE_QUANTITIES,
-        *FIXED_VOLUMES,
-    ]
-    cells = [
-        [row["segment"], row["stage"], *(number(row[key]) + mark(row, key) for key, _ in columns)]
-        for row in rows
-    ]
-    print_table(["segment", "stage", *(title for _, title in columns)], cells)
-    print_volumes(rows)
+    _print_rows(rows)
     if bias is not None:
         print_bias(bias)
     print_suv(volume.suv.to_dict(), volume.units)
@@ -114,3 +130,13 @@ def run(options: argparse.Namespace, reporter: Reporter) -> int:
     for text in [*volume.notices, *notices]:
         print(f"note: {shown(text)}")
     return 0
+
+
+def _print_rows(rows: Sequence[LesionRow]) -> None:
+    cells = [
+        [row["segment"], row["stage"], *(number(row[key]) + mark(row, key) for key, _ in _COLUMNS)]
+        for row in rows
+    ]
+    print_table(["segment", "stage", *(title for _, title in _COLUMNS)], cells)
+    print_volumes(rows)
+    print_intervals(rows)

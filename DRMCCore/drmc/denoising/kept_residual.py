@@ -23,6 +23,7 @@ from drmc.imaging.files import finite_float32, read_image, write_image
 from drmc.imaging.geometry import Geometry, turned
 from drmc.inference.tiles import TileLayout
 from drmc.measures import routing
+from drmc.measures.intervals import CARD_KEY, Calibration
 from drmc.measures.routing_profiles import NearestCenter
 from drmc.measures.rows import RoutingRow
 from drmc.models.card import ModelEntry
@@ -54,6 +55,7 @@ class Prediction:
         routing_nearest, unlike: the nearest training center, and notices on it.
         device, precision, torch_version: where, in which arithmetic and by what it was computed.
         notices: what the user should know.
+        lesion_intervals: the calibration in the model's card, None without one.
     """
 
     gates_TLM: np.ndarray
@@ -65,6 +67,7 @@ class Prediction:
     precision: str
     torch_version: str
     notices: list[str] = field(default_factory=list)
+    lesion_intervals: Any = None
 
     @classmethod
     def of(cls, result: DenoiseResult, entry: ModelEntry, tile: int) -> Prediction:
@@ -80,6 +83,7 @@ class Prediction:
             result.precision,
             versions()["torch"],
             result.notices,
+            entry.card.get(CARD_KEY),
         )
 
     @property
@@ -109,6 +113,7 @@ def write(folder: Path, form: str, volume: PETVolume, residual: np.ndarray, pred
         "precision": prediction.precision,
         "torch_version": prediction.torch_version,
         "notices": prediction.notices,
+        "lesion_intervals": prediction.lesion_intervals,
         "tiles": {"starts_zyx": layout.starts_zyx, "edge": layout.edge, "grid": asdict(layout.grid)},
         "gates": {"shape": prediction.gates_TLM.shape, "values": prediction.gates_TLM.ravel()},
     }
@@ -129,6 +134,11 @@ class KeptResidual:
     def sha256(self) -> str:
         """The checksum of the weights of the model."""
         return self.prediction.model["sha256"]
+
+    def calibration(self) -> Calibration | None:
+        """The calibration of lesion intervals of the model; None without one. InputError if it is damaged."""
+        values = self.prediction.lesion_intervals
+        return None if values is None else Calibration.read(values, self.files[0])
 
     def scan(self, volume: PETVolume) -> PETVolume:
         """The scan that was read again, with the order of voxels, SUV decision and notices of the run.
@@ -197,6 +207,7 @@ def read(folder: Path) -> KeptResidual:
             content["precision"],
             content["torch_version"],
             content["notices"],
+            content.get("lesion_intervals"),  # an earlier version did not keep it
         )
         _ = scan["voxels_sha256"], scan["suv"]["factor"], scan["units"], scan["kind"], scan["header"]
     except (KeyError, TypeError, ValueError) as error:

@@ -15,6 +15,8 @@ from drmc.denoising.request import FORMATS, DenoiseRequest
 from drmc.errors import InputError
 from drmc.pet.volume import PETVolume
 
+MEASUREMENTS, MEASUREMENTS_FILE = "measurements", "measurements.dcm"
+
 # ---- checks before the work
 
 
@@ -99,10 +101,12 @@ def output_names(request: DenoiseRequest, *, with_lesions: bool) -> list[str]:
     image = [] if request.format == "dicom" else [f"denoised{FORMATS[request.format]}", "denoised.json"]
     series = ["denoised"] if request.with_series else []
     lesions = ["lesions.csv", "routing_lesions.csv"] if with_lesions else []
+    # A folder with a DICOM file directly in it is a scan; the folder of a result must not become one.
+    report = [MEASUREMENTS] if with_lesions and request.with_series else []
     residual = (
         [kept_residual.image_name(request.format), kept_residual.NAME] if request.keeps_residual else []
     )
-    return [*image, *series, *lesions, *residual, "routing.csv", "report.html", "summary.json"]
+    return [*image, *series, *lesions, *report, *residual, "routing.csv", "report.html", "summary.json"]
 
 
 def move_into_place(staging: Path, output: Path, produced: Sequence[str], inputs: Sequence[Path]) -> None:
@@ -134,9 +138,11 @@ def move_into_place(staging: Path, output: Path, produced: Sequence[str], inputs
 
 
 def is_output(path: Path, summary: dict[str, Any] | None) -> bool:
-    """Whether a path is a file, or a folder of nothing but our slices (all that a summary counts)."""
+    """Whether a path is a file, or a folder of nothing but our slices (as a summary counts) or report."""
     if not path.is_dir():
         return path.is_file()
+    if path.name == MEASUREMENTS:
+        return [found.name for found in path.iterdir()] == [MEASUREMENTS_FILE]
     from drmc.pet.dicom_writing import is_series  # pydicom is needed for DICOM only
 
     return is_series(path, None if summary is None else summary.get("input", {}).get("shape_zyx", [None])[0])

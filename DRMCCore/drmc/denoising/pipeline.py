@@ -23,6 +23,8 @@ from drmc.denoising.images import write_images
 from drmc.denoising.inputs import Inputs, read_inputs
 from drmc.denoising.kept_residual import KeptResidual, Prediction
 from drmc.denoising.outputs import (
+    MEASUREMENTS,
+    MEASUREMENTS_FILE,
     check_free_space,
     check_output_folder,
     move_into_place,
@@ -43,9 +45,11 @@ from drmc.measures import mtv, routing
 from drmc.measures.bias import lesion_bias
 from drmc.measures.body_change import body_change
 from drmc.measures.foci import lowered_foci
+from drmc.measures.intervals import Calibration, state_intervals
 from drmc.measures.lesion_files import write_lesions_csv
 from drmc.measures.lesions import lesion_table
 from drmc.measures.rows import LesionRow, LoweredFoci, RoutingRow, SpotsTable
+from drmc.measures.sul import state_sul
 from drmc.pages.text import unique
 from drmc.paths import labeled
 from drmc.pet.strength import FULL, add_residual
@@ -62,6 +66,7 @@ from drmc.texts import RESEARCH_USE
 if TYPE_CHECKING:
     from drmc.denoising.virtual_spots import VirtualSpots
     from drmc.inference.denoiser import Denoiser, DenoiseResult
+    from drmc.pet.dicom_writing import SeriesPlan
 
 
 # ---- one scan
@@ -123,26 +128,24 @@ def _run(
         plan = dicom_writing.plan_series(inputs.volume, catalog) if request.with_series else None
         if plan is None:
             catalog.forget_headers()
+        calibration = None if inputs.segments is None else predictor.calibration()
         protected = [*inputs.files, *([] if isinstance(predictor, KeptResidual) else [predictor.entry.path])]
         produced = output_names(request, with_lesions=inputs.segments is not None)
         protect_inputs(output, produced, protected)
         check_free_space(output, inputs.volume, with_residual=request.keeps_residual)
     raise_if_canceled(cancel)
-    made = _denoise(request, inputs.volume, predictor, clock, progress, cancel)
+    made = _denoise(request, inputs.volume, predictor, clock, progress, cancel, calibration is not None)
     raise_if_canceled(cancel)
     with clock("quantify"):
-        measured = _measure(request, name, inputs, made)
+        measured = _measure(request, name, inputs, made, calibration)
     raise_if_canceled(cancel)
     summary = _summary_of(request, name, inputs, made, measured, produced, made_from)
     summary["notices"] = unique([*summary["notices"], *(plan.notices if plan else [])])
     with clock("write"):
         if plan is not None:
-            made_by = dicom_writing.Equipment(
-                made.predicted.model["name"], made.predicted.model["sha256"], request.strength
-            )
-            dicom_writing.write_series(folder / "denoised", made.volume, plan, made_by, cancel, catalog)
+            _write_dicom(folder, request, inputs, made, measured, plan, summary, cancel, catalog)
         _write_results(folder, request.format, made.volume, measured, summary)
-        if made.residual is not None:
+        if made.residual is not None and request.keeps_residual:
             kept_residual.write(folder, request.format, inputs.volume, made.residual, made.predicted)
     with clock("report"):
         summary["seconds"] = clock.so_far()
@@ -171,7 +174,7 @@ class _Made:
     Attributes:
         volume: the denoised scan.
         predicted: what the network gave beside the residual.
-        residual: at full strength and in the scan's own units, if it is kept.
+        residual: at full strength and in the scan's own units, if it is kept or measures need it.
         spots: the table of virtual spots, if they were requested and one fits.
         notices: on the virtual spots.
     """
@@ -190,13 +193,16 @@ def _denoise(
     clock: Stopwatch,
     progress: Progress | None,
     cancel: Cancel | None,
+    with_residual: bool,
 ) -> _Made:
+    """What was made of the scan; `with_residual`: measures need the residual at another strength."""
+    needs_residual = request.keeps_residual or (with_residual and request.strength != FULL)
     if isinstance(predictor, KeptResidual):
         with clock("denoise"):
             return _Made(
                 predictor.denoised(volume, request.strength),
                 predictor.prediction,
-                predictor.residual if request.keeps_residual else None,
+                predictor.residual if needs_residual else None,
             )
     with clock("load_model"):
         denoiser = predictor.load()
@@ -216,7 +222,7 @@ def _denoise(
             cancel=cancel,
         )
     clock.seconds.update({f"denoise_{stage}": seconds for stage, seconds in result.seconds.items()})
-    residual = volume.from_suv(result.residual) if request.keeps_residual else None
+    residual = volume.from_suv(result.residual) if needs_residual else None
     made = _Made(denoised, Prediction.of(result, predictor.entry, denoiser.tile), residual, notices=notices)
     if spots is not None:
         with clock("spots"):
@@ -247,6 +253,7 @@ class _Measured:
     routing_lesions: dict[str, list[RoutingRow]] | None
     comparison: ComparisonRecord | None
     lowered: LoweredFoci
+    calibration: Calibration | None
 
 
 def _measure(
@@ -254,6 +261,7 @@ def _measure(
     name: str,
     inputs: Inputs,
     made: _Made,
+    calibration: Calibration | None,
 ) -> _Measured:
     volume, segments, reference = inputs.volume, inputs.segments, inputs.reference
     predicted = made.predicted
@@ -263,6 +271,9 @@ def _measure(
     lesions = (
         lesion_table(name, segments, stages, volume.geometry, request.liver_reference) if segments else []
     )
+    state_sul(lesions, volume.suv, None if reference is None else reference.suv)
+    if calibration is not None:
+        _state_intervals(request, inputs, calibration, lesions, stages, made.residual)
     return _Measured(
         stages,
         lesions,
@@ -275,6 +286,31 @@ def _measure(
         },
         None if reference is None else compare_with_reference(reference, stages, lesions),
         lowered_foci(stages["original"], stages["denoised"], volume.geometry, segments),
+        calibration,
+    )
+
+
+def _state_intervals(
+    request: DenoiseRequest,
+    inputs: Inputs,
+    calibration: Calibration,
+    lesions: list[LesionRow],
+    stages: dict[str, np.ndarray],
+    residual: np.ndarray | None,
+) -> None:
+    """Sets the intervals of full dose in the lesion table, from the image at full strength."""
+    volume, at_full_strength = inputs.volume, stages["denoised"]
+    if request.strength != FULL and residual is not None:
+        whole = replace(volume, array=add_residual(volume.array, residual, FULL))
+        at_full_strength = whole.suv_array()
+    state_intervals(
+        lesions,
+        calibration,
+        volume.suv.to_dict(),
+        stages["original"],
+        at_full_strength,
+        inputs.segments or (),
+        volume.geometry.rounded().spacing_zyx,
     )
 
 
@@ -313,6 +349,7 @@ def _summary_of(
         "lesions": None
         if inputs.segments is None
         else {"input": request.lesions_label or str(request.lesions), "segments": measured.lesions},
+        "lesion_intervals": None if measured.calibration is None else measured.calibration.to_dict(),
         "lowered_foci": measured.lowered,
         "virtual_spots": made.spots,
         "reference": measured.comparison,
@@ -337,6 +374,39 @@ def _write_results(
         write_lesions_csv(folder / "lesions.csv", measured.lesions, suv_by_stage(summary))
         routing.write_routing_lesions_csv(folder / "routing_lesions.csv", measured.routing_lesions)
     routing.write_routing_csv(folder / "routing.csv", measured.routing)
+
+
+def _write_dicom(
+    folder: Path,
+    request: DenoiseRequest,
+    inputs: Inputs,
+    made: _Made,
+    measured: _Measured,
+    plan: SeriesPlan,
+    summary: Summary,
+    cancel: Cancel | None,
+    catalog: Catalog,
+) -> None:
+    """The denoised series, and with lesions the structured report that refers to it."""
+    from drmc.denoising import lesion_report  # pydicom is needed for DICOM only
+    from drmc.pet.dicom_writing import Equipment, write_series
+
+    model = made.predicted.model
+    made_by = Equipment(model["name"], model["sha256"], request.strength)
+    slices = write_series(folder / "denoised", made.volume, plan, made_by, cancel, catalog)
+    if inputs.segments is None:
+        return
+    (folder / MEASUREMENTS).mkdir()
+    lesion_report.write(
+        folder / MEASUREMENTS / MEASUREMENTS_FILE,
+        inputs.volume,
+        measured.lesions,
+        inputs.segments,
+        lesion_report.images(inputs.volume, catalog, denoised=slices, reference=inputs.reference),
+        catalog,
+        denoised_by=made_by,
+        notices=summary["notices"],
+    )
 
 
 def _write_page(folder: Path, name: str, inputs: Inputs, measured: _Measured, summary: Summary) -> None:

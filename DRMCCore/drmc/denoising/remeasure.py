@@ -16,9 +16,12 @@ from drmc.dicom.catalog import Catalog
 from drmc.errors import InputError
 from drmc.imaging.files import read_image
 from drmc.imaging.geometry import Geometry
+from drmc.measures.intervals import Calibration, state_intervals
+from drmc.measures.rows import LesionRow
 from drmc.pet.reading import read_volume
-from drmc.pet.strength import strength_text
+from drmc.pet.strength import FULL, strength_text
 from drmc.pet.volume import PETVolume
+from drmc.segments.segment import Segment
 
 
 @dataclass(frozen=True)
@@ -31,6 +34,10 @@ class Result:
         denoised_suv: the denoised image in SUV (z, y, x), on the scan's grid.
         notices: that the result was measured again, and from what.
         reading: the SUV type, the accepted rule and the units of the run.
+        calibration: that of the lesion intervals in the run's summary; None where there is none, or at
+            another strength than the full one, at which it does not hold.
+        series: the folder of the denoised DICOM series, None without one.
+        made_by: name and checksum of the model, and the strength.
     """
 
     name: str
@@ -38,6 +45,21 @@ class Result:
     denoised_suv: np.ndarray
     notices: list[str]
     reading: dict[str, Any]
+    calibration: Calibration | None
+    series: Path | None
+    made_by: tuple[str, str, float]
+
+    def state_intervals(self, rows: list[LesionRow], segments: list[Segment]) -> None:
+        """Sets the intervals of full dose in the rows of these segments, if there is a calibration."""
+        state_intervals(
+            rows,
+            self.calibration,
+            self.original.suv.to_dict(),
+            self.original.suv_array(),
+            self.denoised_suv,
+            segments,
+            self.original.geometry.rounded().spacing_zyx,
+        )
 
 
 def is_result(folder: Path) -> bool:
@@ -79,7 +101,25 @@ def read_result(folder: Path, **other: Any) -> Result:
         _denoised_suv(image, original, options),
         [f"measured again, original: {scan}, denoised: {image}{_strength(summary)}"],
         {key: options[key] for key in ("suv_type", "accept_rule", "units")},
+        _calibration(summary, folder / "summary.json"),
+        folder / "denoised" if (folder / "denoised").is_dir() else None,
+        _made_by(summary),
     )
+
+
+def _made_by(summary: dict[str, Any]) -> tuple[str, str, float]:
+    model = summary.get("model") or {}
+    strength = summary.get("strength")
+    return (
+        str(model.get("name") or ""),
+        str(model.get("sha256") or ""),
+        FULL if strength is None else float(strength),
+    )
+
+
+def _calibration(summary: dict[str, Any], path: Path) -> Calibration | None:
+    values = summary.get("lesion_intervals")
+    return None if values is None or summary.get("strength") != FULL else Calibration.read(values, path)
 
 
 def _strength(summary: dict[str, Any]) -> str:

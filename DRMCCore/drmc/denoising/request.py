@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from drmc.errors import InputError
-from drmc.models.card import ModelEntry
+from drmc.measures.intervals import CARD_KEY, Calibration
+from drmc.models.card import ModelEntry, card_path
 from drmc.models.registry import find_model
 from drmc.pet.strength import FULL, parse_strength
 
@@ -104,6 +105,11 @@ class LoadedModel:
     def sha256(self) -> str:
         """The checksum of the weights."""
         return self.entry.sha256
+
+    def calibration(self) -> Calibration | None:
+        """The calibration of lesion intervals in the card; None without one. InputError if it is damaged."""
+        values = self.entry.card.get(CARD_KEY)
+        return None if values is None else Calibration.read(values, card_path(self.entry.path))
 
     def load(self) -> Denoiser:
         """The model on its device; loaded once. Raises InputError (damaged weights, no such device)."""

@@ -12,6 +12,8 @@ from pydicom.sequence import Sequence
 
 from drmc.dicom.header import value_of
 
+LONGEST_SH = 16  # characters of the value representation SH
+
 # Type 2: must be there, may be empty.
 _MAY_BE_EMPTY = (
     "PatientName",
@@ -62,7 +64,11 @@ _UNPAIRED = frozenset(
 def code_item(value: str, scheme: str, meaning: str) -> Dataset:
     """One item of a code sequence (PS3.3 table 8.8-1)."""
     item = Dataset()
-    item.CodeValue, item.CodingSchemeDesignator, item.CodeMeaning = value, scheme, meaning
+    if len(value) > LONGEST_SH:
+        item.LongCodeValue = value
+    else:
+        item.CodeValue = value
+    item.CodingSchemeDesignator, item.CodeMeaning = scheme, meaning
     return item
 
 

@@ -70,10 +70,23 @@ def body_mask_of_any_scale(image_zyx: np.ndarray, spacing_zyx: Sequence[float]) 
     if level is None:
         return image_zyx > 0
     body = _mask(image_zyx, spacing_zyx, smooth, factors, level, level * HOT_SUV / BODY_SUV)
-    for slice_yx in body:
-        filled = sitk.BinaryFillhole(sitk.GetImageFromArray(slice_yx.astype(np.uint8)))
-        slice_yx[:] = sitk.GetArrayViewFromImage(filled)
-    return body
+    return fill_slices(body)
+
+
+def fill_slices(mask_zyx: np.ndarray) -> np.ndarray:
+    """Fills the holes of each slice: background that no face-connected path in the slice leads out of.
+
+    Args:
+        mask_zyx: bool (z, y, x).
+
+    Returns:
+        bool array of the same shape.
+    """
+    # One call for all slices, which solid slices separate: a call takes milliseconds even for a small one.
+    separated = np.ones((2 * len(mask_zyx) + 1, *mask_zyx.shape[1:]), np.uint8)
+    separated[1::2] = mask_zyx
+    filled = sitk.BinaryFillhole(sitk.GetImageFromArray(separated))
+    return sitk.GetArrayViewFromImage(filled)[1::2].astype(bool)
 
 
 def _level_between(smooth: sitk.Image) -> float | None:

@@ -89,8 +89,19 @@ def write_image(
     path = Path(path)
     if not path.name.endswith((".nii.gz", ".nii", ".nrrd", ".mha")):
         raise InputError(f"{path} cannot be written: use the ending .nii.gz, .nii, .nrrd or .mha")
-    image = geometry.to_image(np.asarray(array, dtype=np.float32))
-    for key, value in (metadata or {}).items():
+    _write(path, geometry.to_image(np.asarray(array, dtype=np.float32)), metadata or {})
+
+
+def write_labels(path: Path, labels: np.ndarray, geometry: Geometry, metadata: Mapping[str, str]) -> None:
+    """Writes labels (z, y, x) atomically, in their own integer type, in the format of the file ending.
+
+    `metadata` and errors are as for `write_image`.
+    """
+    _write(path, geometry.to_image(labels), metadata)
+
+
+def _write(path: Path, image: sitk.Image, metadata: Mapping[str, str]) -> None:
+    for key, value in metadata.items():
         image.SetMetaData(str(key), str(value))
     try:
         with atomic_path(path) as temporary, plain_path(temporary) as plain:

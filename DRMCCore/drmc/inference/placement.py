@@ -96,12 +96,16 @@ def _cheapest(occupied: np.ndarray, tile: int, overlap: int, cost: Callable[[int
     starts = np.arange(occupied[0] - half // step * step, occupied[-1] + 1, step)
     best, follower = np.zeros(len(starts)), np.full(len(starts), -1)
 
-    def following(end: int) -> tuple[int, np.ndarray]:
-        """The first candidate for the slab after `end`, and the costs from it and from each later one on."""
+    def following(index: int, end: int) -> tuple[int, np.ndarray]:
+        """The first candidate for the slab after that of `index`, which ends at `end`.
+
+        And the costs from it and from each later candidate on.
+        """
         uncovered = occupied[np.searchsorted(occupied, end)]
         meet = uncovered == end
         latest = end - overlap if meet else uncovered
         first, last = np.searchsorted(starts, (latest - half, latest + 1))
+        first = max(first, index + 1)  # an overlap of half a tile reaches back to the slab itself
         totals = best[first:last]
         if meet:
             totals = totals + _OVERLAP_WEIGHT * overlap / np.maximum(end - starts[first:last], 1)
@@ -110,7 +114,7 @@ def _cheapest(occupied: np.ndarray, tile: int, overlap: int, cost: Callable[[int
     for index in range(len(starts) - 1, -1, -1):
         end = starts[index] + tile
         if end <= occupied[-1]:
-            first, totals = following(end)
+            first, totals = following(index, end)
             follower[index] = first + np.argmin(totals)
             best[index] = totals.min()
         best[index] += cost(int(starts[index]))

@@ -8,16 +8,21 @@ from typing import Any
 
 from drmc.files import csv_text, write_text
 from drmc.measures.rows import (
+    INTERVAL_BOUNDS,
+    LEAN_NUMBERS,
     LESION_COLUMNS,
     LESION_FILE_COLUMNS,
     POSITION,
     QUANTITIES,
     SUV_COLUMNS,
     THRESHOLDS,
+    LeanNote,
     LesionNumber,
     LesionRow,
 )
 from drmc.suv import wording
+
+_COLUMNS = tuple(name for name in LESION_COLUMNS if name not in LeanNote.__annotations__)
 
 
 def lesions_csv_text(rows: Iterable[LesionRow], suv: Mapping[str, Mapping[str, Any]] | None = None) -> str:
@@ -38,10 +43,12 @@ def lesions_csv_text(rows: Iterable[LesionRow], suv: Mapping[str, Mapping[str, A
             *(row["scan"], row["segment"], row["stage"]),
             *texts_of(row, (*QUANTITIES, *POSITION)),
             *(() if suv is None else columns),
-            *texts_of(row, THRESHOLDS),
+            *texts_of(row, (*THRESHOLDS, *INTERVAL_BOUNDS)),
+            row["interval_note"] or "",
+            *texts_of(row, LEAN_NUMBERS),
         ]
 
-    return csv_text(LESION_COLUMNS if suv is None else LESION_FILE_COLUMNS, map(cells, rows))
+    return csv_text(_COLUMNS if suv is None else LESION_FILE_COLUMNS, map(cells, rows))
 
 
 def write_lesions_csv(

@@ -14,7 +14,8 @@ Rules
   may reach out of the segment but not out of the image.
 - MTV41, TLG41: volume, and volume times mean, of the segment's voxels at or above 41 % of the segment's
   SUVmax (EANM); the threshold is taken on the image it is applied to. Undefined where SUVmax is not above 0.
-- Volumes by other thresholds (THRESHOLDS): drmc.measures.mtv.
+- Volumes by other thresholds (THRESHOLDS): drmc.measures.mtv; intervals of full dose:
+  drmc.measures.intervals.
 """
 
 from __future__ import annotations
@@ -31,6 +32,8 @@ from drmc.measures.rows import (
     QUANTITIES,
     STAGES,
     THRESHOLDS,
+    FullDoseIntervals,
+    LeanNumbers,
     LesionRow,
     MaximumPosition,
     SegmentNumbers,
@@ -42,6 +45,16 @@ if TYPE_CHECKING:
     from drmc.imaging.geometry import Geometry
 
 IMAGE_STAGES = STAGES[:3]
+_NO_INTERVALS: FullDoseIntervals = {
+    "suv_mean_interval90_low": None,
+    "suv_mean_interval90_high": None,
+    "suv_peak_interval90_low": None,
+    "suv_peak_interval90_high": None,
+    "suv_max_interval90_low": None,
+    "suv_max_interval90_high": None,
+    "interval_note": None,
+}
+_NO_SUL: LeanNumbers = {"sul_mean": None, "sul_max": None, "sul_peak": None}
 
 
 def segment_statistics(suv_zyx: np.ndarray, mask: np.ndarray, spacing_zyx: Sequence[float]) -> SegmentNumbers:
@@ -92,7 +105,8 @@ def lesion_table(
     """The lesion table: one row per segment and stage. Every image uses the same mask.
 
     If there are an original and a denoised image, a row "change_percent" has 100 (denoised - original) /
-    original, None if the original is not above 0.
+    original, None if the original is not above 0. The intervals of full dose and SUL are left empty:
+    `drmc.measures.intervals.state_intervals` and `drmc.measures.sul.state_sul` set them.
 
     Args:
         scan: the name in the column `scan`.
@@ -132,6 +146,9 @@ def lesion_table(
                 **numbers[stage],
                 **_maximum_position(image, segment, geometry),
                 **mtv.volumes(image, segment, spacing_zyx, original_max, percist),
+                **_NO_INTERVALS,
+                **_NO_SUL,
+                "sul_note": None,
             }
             for stage, image in images.items()
         }

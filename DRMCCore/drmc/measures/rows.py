@@ -2,8 +2,8 @@
 
 Programs read these keys, also in summary.json and `drmc quantify --json`: keys may be added, none renamed.
 Volumes are in ml, SUV in g/ml, TLG in SUV x ml, positions in mm (LPS), changes in percent. A number that is
-not defined is None, and an empty cell in the file. The rules behind the numbers: drmc.measures.lesions, mtv
-and routing.
+not defined is None, and an empty cell in the file. The rules behind the numbers: drmc.measures.lesions, mtv,
+intervals, sul and routing.
 """
 
 from __future__ import annotations
@@ -25,7 +25,16 @@ Threshold = Literal[
     "mtv_percist_ml",
     "tlg_percist",
 ]
-LesionNumber = Literal[Quantity, Position, Threshold]
+IntervalBound = Literal[
+    "suv_mean_interval90_low",
+    "suv_mean_interval90_high",
+    "suv_peak_interval90_low",
+    "suv_peak_interval90_high",
+    "suv_max_interval90_low",
+    "suv_max_interval90_high",
+]
+LeanNumber = Literal["sul_mean", "sul_max", "sul_peak"]
+LesionNumber = Literal[Quantity, Position, Threshold, IntervalBound, LeanNumber]
 Bank = Literal["attention", "ffn"]
 SpotShare = Literal["mean_kept", "mean_kept_low", "peak_kept", "gaussian_mean_kept", "gaussian_peak_kept"]
 GateNumber = Literal["mean_gate", "sd_gate", "closed_fraction", "top1_fraction"]
@@ -34,6 +43,14 @@ STAGES: tuple[Stage, ...] = get_args(Stage)
 QUANTITIES: tuple[Quantity, ...] = get_args(Quantity)
 POSITION: tuple[Position, ...] = get_args(Position)
 THRESHOLDS: tuple[Threshold, ...] = get_args(Threshold)
+INTERVAL_BOUNDS: tuple[IntervalBound, ...] = get_args(IntervalBound)
+INTERVAL_OF: dict[LesionNumber, tuple[IntervalBound, IntervalBound]] = {
+    "suv_mean": ("suv_mean_interval90_low", "suv_mean_interval90_high"),
+    "suv_peak": ("suv_peak_interval90_low", "suv_peak_interval90_high"),
+    "suv_max": ("suv_max_interval90_low", "suv_max_interval90_high"),
+}
+LEAN_NUMBERS: tuple[LeanNumber, ...] = get_args(LeanNumber)
+SUL_OF: dict[Quantity, LeanNumber] = {"suv_mean": "sul_mean", "suv_max": "sul_max", "suv_peak": "sul_peak"}
 BANKS: tuple[Bank, ...] = get_args(Bank)
 LOWERED_PERCENT = 15.0  # least decrease of a lowered focus
 LEAST_KEPT = 0.8  # fraction of a virtual spot's 1 ml mean; less is a warning
@@ -83,6 +100,36 @@ class ThresholdVolumes(TypedDict):
     tlg_percist: float | None
 
 
+class FullDoseIntervals(TypedDict):
+    """90 % intervals of what full dose would have shown (drmc.measures.intervals) [SUV].
+
+    Only in rows of the stage "denoised", and only if the model is calibrated; `interval_note` says why a
+    calibrated model states none.
+    """
+
+    suv_mean_interval90_low: float | None
+    suv_mean_interval90_high: float | None
+    suv_peak_interval90_low: float | None
+    suv_peak_interval90_high: float | None
+    suv_max_interval90_low: float | None
+    suv_max_interval90_high: float | None
+    interval_note: str | None
+
+
+class LeanNumbers(TypedDict):
+    """The same by lean body mass (drmc.suv.lean) [SUL, g/ml]."""
+
+    sul_mean: float | None
+    sul_max: float | None
+    sul_peak: float | None
+
+
+class LeanNote(TypedDict):
+    """Why SUL is not known; in the JSON forms, not in lesions.csv."""
+
+    sul_note: str | None
+
+
 class SUVColumns(TypedDict):
     """The SUV decision behind a row: its rule, factor and warnings."""
 
@@ -91,12 +138,16 @@ class SUVColumns(TypedDict):
     suv_warnings: str
 
 
-class LesionRow(RowKey, SegmentNumbers, MaximumPosition, ThresholdVolumes):
+class LesionRow(
+    RowKey, SegmentNumbers, MaximumPosition, ThresholdVolumes, FullDoseIntervals, LeanNumbers, LeanNote
+):
     """A row of the lesion table: one segment at one stage."""
 
 
-class LesionFileRow(RowKey, SegmentNumbers, MaximumPosition, SUVColumns, ThresholdVolumes):
-    """A row of lesions.csv; the thresholds come last, because the other columns were there before."""
+class LesionFileRow(
+    RowKey, SegmentNumbers, MaximumPosition, SUVColumns, ThresholdVolumes, FullDoseIntervals, LeanNumbers
+):
+    """A row of lesions.csv; new columns come behind those that were there before."""
 
 
 class RoutingRow(TypedDict):

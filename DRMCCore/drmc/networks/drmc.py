@@ -289,6 +289,12 @@ class DRMC(RoutedNetwork):
         config = config or NetworkConfig()
         super().__init__(config, [config] * config.blocks)
 
+    @property
+    def latent_layers(self) -> list[nn.Module]:
+        """The middle block and the last one."""
+        count = len(self.blocks)
+        return [self.blocks[number] for number in sorted({(count - 1) // 2, count - 1})]
+
     def body(self, x_BNC: Tensor, space: Space) -> tuple[Tensor, list[Tensor]]:
         """The blocks in turn."""
         gates, hidden_BR, spare_BNC = [], self.start(x_BNC), spare_like(x_BNC)

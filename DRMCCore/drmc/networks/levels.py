@@ -61,13 +61,15 @@ class Downsample(nn.Module):
 class Upsample(nn.Module):
     """Transposed 2x2x2 convolution of stride 2; its weight is (8 c_out, c_in), c_out varying fastest."""
 
-    def __init__(self, channels_below: int, channels: int):
+    def __init__(self, channels_below: int, channels: int, bias: bool = True):
         super().__init__()
         self.map = nn.Linear(channels_below, 8 * channels, bias=False)
         bound = channels_below**-0.5  # each output voxel is a sum over that many values
-        self.bias_C = nn.Parameter(torch.empty(channels).uniform_(-bound, bound))
+        self.bias_C = nn.Parameter(torch.empty(channels).uniform_(-bound, bound)) if bias else None
 
     def forward(self, x_BNC: Tensor, space: Space) -> Tensor:
         """Tokens of shape `space` to those of the level above."""
-        x_BN8C = linear(x_BNC, self.map).unflatten(2, (8, -1)) + self.bias_C.to(x_BNC.dtype)
+        x_BN8C = linear(x_BNC, self.map).unflatten(2, (8, -1))
+        if self.bias_C is not None:
+            x_BN8C = x_BN8C + self.bias_C.to(x_BNC.dtype)
         return spread_cubes(x_BN8C, space)

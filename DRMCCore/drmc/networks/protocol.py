@@ -30,6 +30,24 @@ class Settings:
         raise NotImplementedError
 
     @property
+    def one_batch(self) -> bool:
+        """Whether a tile's result in training depends on the other tiles of its batch, or on chance.
+
+        Then the patches of a step must be one batch in one process.
+        """
+        return False
+
+    def check_patch(self, edge: int) -> None:
+        """Checks that every normalization sees several values of a tile.
+
+        Args:
+            edge: edge of the smallest tile in voxels.
+
+        Raises:
+            ValueError: one does not.
+        """
+
+    @property
     def gates_shape(self) -> tuple[int, int]:
         """Router layers L and experts M; (0, 0) for a network without routing."""
         return 0, 0
@@ -84,7 +102,21 @@ class ResidualNetwork(nn.Module):
 
     config: Settings
     head: nn.Conv3d
-    tail: nn.Conv3d
+    tail: nn.Module
+
+    @property
+    def latent_layers(self) -> list[nn.Module]:
+        """Layers whose inputs are the network's latent features (`drmc.networks.latent`)."""
+        return []
+
+    def latent(self, inputs: tuple[Any, ...]) -> Tensor:
+        """What the latent features keep of the inputs of such a layer, (B, K): the mean over the voxels.
+
+        Args:
+            inputs: the arguments of the layer's forward, first x_BNC or x_BCDHW.
+        """
+        x, axes = inputs[0], (1,) if inputs[0].ndim == 3 else (2, 3, 4)
+        return x.mean(axes, dtype=torch.promote_types(x.dtype, torch.float32))
 
     def body(self, x_BNC: Tensor, space: Space) -> tuple[Tensor, list[Tensor]]:
         """The tokens after all layers, and the gates (B, M) of every bank in router order."""
@@ -107,8 +139,8 @@ class ResidualNetwork(nn.Module):
         Raises:
             ValueError: the shape is another one, or the network's `form` is unknown.
         """
-        if x_BCDHW.ndim != 5 or x_BCDHW.shape[1] != 1 or 0 in x_BCDHW.shape:
-            raise ValueError(f"{type(self).__name__} takes (B, 1, D, H, W), got {tuple(x_BCDHW.shape)}")
+        self._check_shape(x_BCDHW)
+        assert isinstance(self.tail, nn.Conv3d)
         exact, k = self.head.weight.dtype, self.config.voxel_unshuffle
         cubes_BCDHW = unshuffle(fill_behind(x_BCDHW.to(exact), self.multiple), k)
         D, H, W = cubes_BCDHW.shape[2:]
@@ -118,6 +150,10 @@ class ResidualNetwork(nn.Module):
         residual_BNC = convolve_in_slabs(x_BNC.to(exact), self.tail, space)
         gates_BLM = torch.stack(gates, 1) if gates else residual_BNC.new_zeros(len(x_BNC), 0, 0)
         return shuffle(residual_BNC, space, k, x_BCDHW.shape), gates_BLM
+
+    def _check_shape(self, x_BCDHW: Tensor) -> None:
+        if x_BCDHW.ndim != 5 or x_BCDHW.shape[1] != 1 or 0 in x_BCDHW.shape:
+            raise ValueError(f"{type(self).__name__} takes (B, 1, D, H, W), got {tuple(x_BCDHW.shape)}")
 
     def denoise(self, x_BCDHW: Tensor, compute_dtype: torch.dtype | None = None) -> Tensor:
         """Tiles plus their residuals, (B, 1, D, H, W) in network units; arguments and errors as `forward`."""

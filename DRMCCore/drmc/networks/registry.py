@@ -5,15 +5,21 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from drmc.networks.cgan3d import CGAN3D, CGAN3DConfig
+from drmc.networks.cvtgan3d import CVTGAN3D, CVTGAN3DConfig
 from drmc.networks.drmc import DRMC, NetworkConfig
 from drmc.networks.protocol import ResidualNetwork, Settings
 from drmc.networks.resunet import ResUNet, ResUNetConfig
 from drmc.networks.udrmc import UDRMC, UDRMCConfig
+from drmc.networks.unet3d import UNet3D, UNet3DConfig
 
 KINDS: dict[str, tuple[type[Settings], type[ResidualNetwork]]] = {
     NetworkConfig.kind: (NetworkConfig, DRMC),
     UDRMCConfig.kind: (UDRMCConfig, UDRMC),
     ResUNetConfig.kind: (ResUNetConfig, ResUNet),
+    UNet3DConfig.kind: (UNet3DConfig, UNet3D),
+    CGAN3DConfig.kind: (CGAN3DConfig, CGAN3D),
+    CVTGAN3DConfig.kind: (CVTGAN3DConfig, CVTGAN3D),
 }
 
 

@@ -114,6 +114,11 @@ class ResUNet(ResidualNetwork):
         self.merge = nn.ModuleList(Convolution(2 * C, C, norm) for C, _ in pairs)
         self.tail = nn.Conv3d(widths[0], cube, 3, padding=1)
 
+    @property
+    def latent_layers(self) -> list[nn.Module]:
+        """The way up from the lowest level."""
+        return list(self.up[:1])
+
     def body(self, x_BNC: Tensor, space: Space) -> tuple[Tensor, list[Tensor]]:
         """Down and up the levels; there are no gates."""
         passed: list[tuple[Tensor, Space]] = []

@@ -97,6 +97,11 @@ class UDRMC(RoutedNetwork):
         self.up = nn.ModuleList(Upsample(C_below, C) for C, C_below in reversed(pairs))
         self.merge = nn.ModuleList(nn.Linear(2 * C, C) for C, _ in reversed(pairs))
 
+    @property
+    def latent_layers(self) -> list[nn.Module]:
+        """The way up from the lowest level."""
+        return list(self.up[:1])
+
     def body(self, x_BNC: Tensor, space: Space) -> tuple[Tensor, list[Tensor]]:
         """All stages in turn, with one H through all of them."""
         hidden_BR, blocks, gates = self.start(x_BNC), iter(self.blocks), []

@@ -32,6 +32,7 @@ from drmc.dicom import completion
 from drmc.dicom.catalog import Catalog
 from drmc.dicom.choice import PET_CLASS
 from drmc.dicom.header import DEEPEST, PRIVATE, slice_facts, value_of
+from drmc.dicom.references import Instance, instance_of
 from drmc.errors import CanceledError, DRMCError, InputError
 from drmc.files import atomic_path
 from drmc.paths import AnyPath
@@ -206,16 +207,18 @@ def write_series(
     equipment: Equipment,
     cancel: Callable[[], bool] | None = None,
     catalog: Catalog | None = None,
-) -> None:
+) -> list[Instance]:
     """Writes the volume into a new folder, one file per slice, in the scan's slice order.
 
     `volume`: the denoised scan in the scan's own units, with the source's files; `catalog`: what was read of
-    these before. Raises CanceledError between slices, and DRMCError where a header cannot be written.
+    these before. Returns the new instance of each slice. Raises CanceledError between slices, and DRMCError
+    where a header cannot be written.
     """
     folder.mkdir()
     catalog = catalog or Catalog()
     comments = f"{_comments(volume)} Denoised at strength {strength_text(equipment.strength)}."
     series_uid = generate_uid()
+    written: list[Instance] = []
     for z, source in enumerate(volume.dicom_files):
         if cancel is not None and cancel():
             raise CanceledError()
@@ -232,6 +235,7 @@ def write_series(
                 _set_pixels(ds, volume.array[z].astype(np.float64) * plan.gain, plan)
                 with atomic_path(folder / SLICE_NAME.format(z + 1)) as path:
                     _save(ds, path)
+                written.append(instance_of(ds))
             except OSError:
                 raise
             except Exception as error:
@@ -239,11 +243,12 @@ def write_series(
                     f"{source}: its header cannot be written again ({type(error).__name__}: {error}): use "
                     "--format nifti or nrrd"
                 ) from error
+    return written
 
 
 def _kept(header: Dataset, plan: SeriesPlan) -> Dataset:
     """The source's header without what no longer holds, and with the private values that the SUV rests on."""
-    ds = _public(header)
+    ds = public_copy(header)
     for keyword in _DROPPED:
         if keyword in ds:
             del ds[keyword]
@@ -286,7 +291,7 @@ def _is_dropped(tag: Any) -> bool:
     return palette or repeating in _DROPPED_GROUPS
 
 
-def _public(dataset: Dataset, depth: int = 0) -> Dataset:
+def public_copy(dataset: Dataset, depth: int = 0) -> Dataset:
     """A copy without private elements and group lengths, at every depth.
 
     Beyond DEEPEST nothing is copied, because each depth costs as much memory again. A value that its VR
@@ -301,7 +306,7 @@ def _public(dataset: Dataset, depth: int = 0) -> Dataset:
             if element.VR == "SQ":
                 if depth >= DEEPEST:
                     continue
-                items = [_public(item, depth + 1) for item in element.value]
+                items = [public_copy(item, depth + 1) for item in element.value]
                 element = DataElement(tag, "SQ", Sequence(items))
             else:
                 element = copy(element)  # setting a value would change the source's own element
@@ -318,12 +323,11 @@ def _identify(
     ds: Dataset, header: Dataset, series_uid: str, equipment: Equipment, given: Mapping[str, str]
 ) -> None:
     """What makes it an image of its own: UIDs, names, where it comes from, what made it and when."""
-    now = _now(ds)
+    now = now_of(ds)
     ds.SeriesInstanceUID = series_uid
     ds.SOPInstanceUID = generate_uid()
     ds.SOPClassUID = PET_CLASS
-    number = _factor(value_of(header, "SeriesNumber")) or 0
-    ds.SeriesNumber = int(number) + SERIES_NUMBER_STEP if number < 1e9 else int(number)
+    ds.SeriesNumber = series_number(header, SERIES_NUMBER_STEP)
     ours = equipment.description
     earlier = _line(value_of(header, "SeriesDescription"))[: LONGEST_LO - len(ours) - 1].strip()
     ds.SeriesDescription = f"{earlier} {ours}".strip()
@@ -351,7 +355,13 @@ def _identify(
     ds.InstanceCreationTime = ds.ContentTime = now.strftime("%H%M%S.%f")
 
 
-def _now(ds: Dataset) -> datetime:
+def series_number(header: Dataset, step: int) -> int:
+    """The number of a new series: `step` above the source's, unless that is too large already."""
+    number = _factor(value_of(header, "SeriesNumber")) or 0
+    return int(number) + step if number < 1e9 else int(number)
+
+
+def now_of(ds: Dataset) -> datetime:
     """The present by the series' clock: in its zone (0008,0201) where it states one, else local time."""
     try:
         offset = parse_offset(value_of(ds, "TimezoneOffsetFromUTC"))

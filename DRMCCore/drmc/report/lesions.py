@@ -13,7 +13,7 @@ from drmc.measures.bias import (
     lesion_bias,
     repeatability_flags,
 )
-from drmc.measures.rows import LesionNumber, LesionRow, Stage
+from drmc.measures.rows import INTERVAL_OF, LEAN_NUMBERS, LesionNumber, LesionRow, Stage
 from drmc.pages.markup import section, table
 from drmc.pages.text import is_number, mapping, number, percent, plain
 from drmc.report.summary import Summary
@@ -33,8 +33,12 @@ _MEASURES: tuple[tuple[LesionNumber, str, str], ...] = (
     ("mtv41_original_ml", "MTV 41 % of the original’s SUVmax", " ml"),
     ("mtv_percist_ml", "MTV PERCIST", " ml"),
     ("tlg_percist", "TLG PERCIST", ""),
+    ("sul_max", "SULmax", ""),
+    ("sul_peak", "SULpeak", ""),
+    ("sul_mean", "SULmean", ""),
 )
-_WHERE_DEFINED = {"mtv_percist_ml", "tlg_percist"}  # shown only where there is a liver
+# Shown only where there is a liver, or height, weight and sex.
+_WHERE_DEFINED = {"mtv_percist_ml", "tlg_percist", *LEAN_NUMBERS}
 _MINOR = {"suv_median", "suv_min"}
 _COMPARED: tuple[Stage, ...] = ("original", "denoised")
 _LIMIT_OF: dict[str, float] = dict(REPEATABILITY_COEFFICIENT_PERCENT.items())
@@ -56,6 +60,8 @@ def lesions_html(rows: Sequence[LesionRow]) -> str:
 
     columns = ["Original"]
     columns += ["Denoised", "Change", "Repeatability"] if "change_percent" in has else []
+    with_interval = any(_has_interval(row) for row in rows)
+    columns += ["Full dose, 90 % interval"] if with_interval else []
     columns += ["Full dose", "Bias original"] if "reference" in has else []
     columns += ["Bias denoised"] if {"reference", "denoised"} <= has else []
     head = '<th class="text">Measure</th>' + "".join(f"<th>{column}</th>" for column in columns)
@@ -69,7 +75,7 @@ def lesions_html(rows: Sequence[LesionRow]) -> str:
         for key, label, unit in _MEASURES:
             if key in _WHERE_DEFINED and all(row.get(key) is None for row in found.values()):
                 continue
-            cells = _cells(found, key, unit, has, (segment, key) in beyond)
+            cells = _cells(found, key, unit, has, (segment, key) in beyond, with_interval)
             if "reference" in has:
                 cells += [
                     _bias_cell(signed.get((segment, stage)), key) for stage in _COMPARED if stage in has
@@ -86,15 +92,22 @@ def lesions_html(rows: Sequence[LesionRow]) -> str:
         "same image, or above the threshold named. The same segment is used on every image. A dash: not "
         "defined.</p>"
     )
+    parts.append(_intervals_note(rows))
+    parts.append(_sul_note(rows))
     parts.append(_volumes_note(rows))
     parts.append(_bias_summary(bias["patient"]))
     return "".join(parts)
 
 
 def _cells(
-    found: Mapping[Stage, LesionRow], key: LesionNumber, unit: str, has: set[Stage], beyond: bool
+    found: Mapping[Stage, LesionRow],
+    key: LesionNumber,
+    unit: str,
+    has: set[Stage],
+    beyond: bool,
+    with_interval: bool,
 ) -> list[str]:
-    """One measure of one lesion on every image, with the change and its limit."""
+    """One measure of one lesion on every image, with the change, its limit and the interval of full dose."""
     cells = [_value(found, "original", key, unit)]
     if "change_percent" in has:
         value = _number(found, "change_percent", key)
@@ -104,9 +117,54 @@ def _cells(
         mark = f" {mtv.MARK}" if key in mtv.RELATIVE and value else ""
         cells.append(f'<td class="beyond">{change} ▲</td>' if beyond else f"<td>{change}{mark}</td>")
         cells.append("<td></td>" if limit is None else f"<td>±{limit:.1f} %</td>")
+    if with_interval:
+        cells.append(f"<td>{_interval(found.get('denoised'), key)}</td>")
     if "reference" in has:
         cells.append(_value(found, "reference", key, unit))
     return cells
+
+
+def _has_interval(row: LesionRow) -> bool:
+    return row.get("suv_mean_interval90_low") is not None
+
+
+def _interval(row: LesionRow | None, key: LesionNumber) -> str:
+    """Both bounds of a quantity that has them; a dash where a calibrated model states none."""
+    if row is None or key not in INTERVAL_OF:
+        return ""
+    low, high = (row.get(bound) for bound in INTERVAL_OF[key])
+    if low is None or high is None:
+        return number(None, 2)
+    return f"{number(low, 2)} to {number(high, 2)}"
+
+
+def _intervals_note(rows: Sequence[LesionRow]) -> str:
+    """What the intervals mean, and why a lesion has none."""
+    lines = []
+    if any(_has_interval(row) for row in rows):
+        lines.append(
+            "Full dose, 90 % interval: what a full-dose image of this scan, with its own noise, would have "
+            "shown, as far as size, contrast, noise and the change by denoising tell. It was calibrated for "
+            "this model on lesions whose full dose is known: of lesions like those, nine in ten lie in their "
+            "intervals. It corrects the bias that this model is known to have, so the denoised value may lie "
+            "outside. It does not depend on the strength, and is no interval of the true uptake."
+        )
+    notes = [f"{row['segment']}: {note}" for row in rows if (note := row.get("interval_note"))]
+    if notes:
+        lines.append(f"No interval of full dose is stated for {'; '.join(notes)}.")
+    return "".join(f'<p class="note">{escape(line)}</p>' for line in lines)
+
+
+def _sul_note(rows: Sequence[LesionRow]) -> str:
+    """What SUL is, or why it is not stated."""
+    if any(row.get("sul_mean") is not None for row in rows):
+        text = (
+            "SUL: SUV by lean body mass, by Janmahasatian’s formula; PERCIST means it. It is proportional to "
+            "SUV, so that its changes are those of SUV."
+        )
+        return f'<p class="note">{text}</p>'
+    reason = next((note for row in rows if (note := row.get("sul_note"))), None)
+    return f'<p class="note">SUL is not stated: {escape(reason)}.</p>' if reason else ""
 
 
 def _number(found: Mapping[Stage, LesionRow], stage: Stage, key: LesionNumber) -> float | None:

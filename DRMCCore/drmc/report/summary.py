@@ -118,7 +118,8 @@ class ComparisonRecord(_Comparison, total=False):
 class Summary(TypedDict):
     """The content of summary.json; `seconds` by stage and in total; `strength` of the residual, 0 to 1.
 
-    `virtual_spots`: None unless they were requested and at least one fits.
+    `virtual_spots`: None unless they were requested and at least one fits. `lesion_intervals`: the
+    calibration behind the intervals in the lesion table; None without lesions, or if the model has none.
     """
 
     scan: str
@@ -135,6 +136,7 @@ class Summary(TypedDict):
     body: BodyChange
     notices: list[str]
     lesions: LesionsRecord | None
+    lesion_intervals: dict[str, Any] | None
     lowered_foci: LoweredFoci
     virtual_spots: SpotsTable | None
     reference: ComparisonRecord | None

@@ -31,7 +31,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "config", type=Path, nargs="?", metavar="CONFIG", help="training configuration, a JSON file"
     )
     parser.add_argument(
-        "--preset", metavar="NAME", help="settings for what is not set otherwise: paper, default, tiny"
+        "--preset",
+        metavar="NAME",
+        help="settings for what is not set otherwise: default, paper, tiny, or of a method",
     )
     parser.add_argument("--dataset", metavar="FOLDER", help="folder with dataset.json")
     parser.add_argument("--output", metavar="FOLDER", help="folder for checkpoints, log and model")

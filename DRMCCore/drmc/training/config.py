@@ -11,6 +11,7 @@ from drmc.files import read_json_object
 from drmc.networks.drmc import NetworkConfig
 from drmc.networks.protocol import Settings
 from drmc.settings import check, from_json, located, setting
+from drmc.training.critics import CRITICS, NONE, check_critic, needs_one_batch
 from drmc.training.presets import with_preset
 from drmc.training.sampler import TARGETS
 from drmc.training.strategies.registry import STRATEGIES, make_strategy
@@ -38,13 +39,22 @@ class TrainingConfig:
         learning_rate: the highest one, after a linear warm-up.
         final_learning_rate: the one at the end of the cosine.
         tail_rate: factor on the tail's learning rate (its output is in SUV / 20, so its weights are small).
-        optimizer: "adamw", "sgd" (plain), or "muon" for the experts' maps and kernels (`drmc.training.muon`).
+        schedule: "cosine", or "linear": constant, then linear over the second half of the steps.
+        optimizer: "adamw", "sgd" (plain), "rmsprop", or "muon" for the experts' maps and kernels
+            (`drmc.training.muon`).
         muon_rate: factor on the learning rate of what Muon updates.
-        beta2: decay of AdamW's second moment.
+        beta1: decay of AdamW's first moment.
+        beta2: decay of its second moment.
         warmup_steps: steps of the warm-up.
         weight_decay: of matrices and kernels.
         gradient_clip: largest norm of the gradient, 0 = no clipping.
+        loss: "charbonnier", or "l1", the mean absolute difference.
         charbonnier: epsilon of the loss in network units (SUV / 20).
+        critic: "none", or the critic of an adversarial training, see `drmc.training.critics`.
+        critic_width: channels of its first layer, 0 = as published.
+        critic_rate: factor on the learning rate of critics.
+        adversarial_weight: of the adversarial term beside the loss, 1 / lambda of the papers.
+        adversarial_start: steps with the loss alone, before critics and their terms.
         ema_decay: of the moving average of the weights, 0 = no average.
         scale_range: patches are multiplied by a random factor between 1 / `scale_range` and `scale_range`.
         flips: whether patches are flipped and turned at random.
@@ -63,6 +73,8 @@ class TrainingConfig:
         strategy: see `drmc.training.strategies`.
         round_steps: steps between two averages of the sites.
         federated_steps: steps with averages in the strategy "ftl", 0 = half the steps.
+        alignment_weight: of the adversarial term in the strategies "flmrcm" and "flmrcm_mix".
+        target_center: whose latent features the others are aligned with there, "" = each center in turn.
         watched_dataset: dataset whose centers are validated as well, which shows whether they are forgotten.
         watched_centers: centers of it, none = all that have validation patients.
         export: weights of the "best" validation or of the "last" step.
@@ -96,13 +108,21 @@ class TrainingConfig:
     learning_rate: float = setting(2e-4, above=0)
     final_learning_rate: float = setting(1e-6, at_least=0)
     tail_rate: float = setting(1.0, above=0)
-    optimizer: Literal["adamw", "muon", "sgd"] = "adamw"
+    schedule: Literal["cosine", "linear"] = "cosine"
+    optimizer: Literal["adamw", "muon", "sgd", "rmsprop"] = "adamw"
     muon_rate: float = setting(10.0, above=0)
+    beta1: float = setting(0.9, at_least=0, below=1)
     beta2: float = setting(0.999, at_least=0, below=1)
     warmup_steps: int = setting(1000, at_least=0)
     weight_decay: float = setting(1e-4, at_least=0)
     gradient_clip: float = setting(1.0, at_least=0)
+    loss: Literal["charbonnier", "l1"] = "charbonnier"
     charbonnier: float = setting(1e-3, above=0)
+    critic: str = setting(NONE, choices=(NONE, *CRITICS))
+    critic_width: int = setting(0, at_least=0)
+    critic_rate: float = setting(1.0, above=0)
+    adversarial_weight: float = setting(1e-3, above=0)
+    adversarial_start: int = setting(0, at_least=0)
     ema_decay: float = setting(0.999, at_least=0, below=1)
     scale_range: float = setting(2.0, at_least=1, note=" (1 = no scale augmentation)")
     flips: bool = True
@@ -118,6 +138,8 @@ class TrainingConfig:
     strategy: str = setting("joint", choices=tuple(STRATEGIES))
     round_steps: int = setting(100, at_least=1)
     federated_steps: int = setting(0, at_least=0)
+    alignment_weight: float = setting(0.1, above=0)
+    target_center: str = ""
     watched_dataset: str = ""
     watched_centers: tuple[str, ...] = setting((), **_CENTERS)
     export: Literal["best", "last"] = "best"
@@ -149,12 +171,25 @@ class TrainingConfig:
                 "dose_mixing: a dose between two has no expected full dose; leave it out or change target",
             ),
             (
+                needs_one_batch(self) and self.slots_at_once,
+                f"slots_at_once = {self.slots_at_once}: must be 0 with batch statistics or dropout",
+            ),
+            (
+                self.critic != NONE and self.slots_at_once,
+                f"slots_at_once = {self.slots_at_once}: must be 0 with a critic, which sees a step at once",
+            ),
+            (
                 self.watched_centers and not self.watched_dataset,
                 "watched_centers: name their dataset in watched_dataset",
             ),
         ):
             if wrong:
                 raise InputError(message)
+        try:
+            self.network.check_patch(self.patch)
+            check_critic(self)
+        except ValueError as error:
+            raise InputError(f"patch = {self.patch}: {error}") from None
         make_strategy(self).check()
 
     def to_dict(self) -> dict[str, Any]:

@@ -38,7 +38,8 @@ class MuonAdamW(torch.optim.AdamW):
     """AdamW whose groups with `matrices` take Muon's step instead.
 
     `matrices=True`: stacks (..., rows, columns) or depth-wise kernels (..., channels, 3, 3, 3), read as
-    channels x 27. `matrices="whole"`: one matrix each; a kernel (out, in, 3, 3, 3) is read as out x 27 in.
+    channels x 27. `matrices="whole"`: one matrix each; a kernel (out, in, 3, 3, 3) is read as out x 27 in,
+    that of a transposed convolution (in, out, 4, 4, 4) as in x 64 out.
     The root mean square of a step is 0.2 lr, about that of AdamW (J. Liu et al., 2025, arXiv:2502.16982).
     """
 

@@ -16,6 +16,7 @@ import torch
 
 from drmc.datasets.manifest import read_manifest, select
 from drmc.errors import DRMCError, InputError
+from drmc.networks.protocol import ResidualNetwork
 from drmc.runtime import hardware
 from drmc.runtime.progress import duration
 from drmc.training.checkpoint import KEPT_CHECKPOINTS, read_checkpoint
@@ -82,7 +83,7 @@ def preflight(launch: Launch) -> Preflight:
             _dataset(config),
             *_devices(config, launch, step_cost(config, network)),
             *_processes(config, launch),
-            _disk(config, parameters),
+            _disk(config, network),
             _checkpoint(config, found),
         ]
     if launch.endpoint:
@@ -189,6 +190,10 @@ def _gpus(launch: Launch, memory: float) -> Iterator[Check]:
 
 def _processes(config: TrainingConfig, launch: Launch) -> Iterator[Check]:
     strategy = make_strategy(config)
+    try:
+        strategy.check_processes(launch.world)
+    except InputError as refusal:
+        yield Check(REFUSED, str(refusal))
     most = strategy.most_processes
     if strategy.splits_sites:
         work, more = f"a step has {_count(most, 'patch', 'patches')}", " or raise patches_per_center"
@@ -211,7 +216,7 @@ def _processes(config: TrainingConfig, launch: Launch) -> Iterator[Check]:
         )
 
 
-def _disk(config: TrainingConfig, parameters: int) -> Check:
+def _disk(config: TrainingConfig, network: ResidualNetwork) -> Check:
     folder = Path(config.output)
     while not folder.exists() and folder != folder.parent:
         folder = folder.parent
@@ -219,8 +224,11 @@ def _disk(config: TrainingConfig, parameters: int) -> Check:
         return Check(
             REFUSED, f"output {config.output}: {folder} cannot be written; choose another output folder"
         )
-    networks = len(make_strategy(config).site_centers)
-    needed = networks * 4 * _VALUES_PER_PARAMETER * parameters * _CHECKPOINTS
+    strategy, parameters = make_strategy(config), 0
+    for number, name in enumerate(strategy.site_centers):
+        critics = (critic.module for critic in strategy.critics(number, name, network).values())
+        parameters += sum(p.numel() for module in (network, *critics) for p in module.parameters())
+    needed = 4 * _VALUES_PER_PARAMETER * parameters * _CHECKPOINTS
     free = shutil.disk_usage(folder).free
     if free < needed:
         return Check(

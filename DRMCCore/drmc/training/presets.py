@@ -11,11 +11,14 @@ from dataclasses import replace
 from typing import Any
 
 from drmc.errors import InputError
+from drmc.networks.cgan3d import CGAN3DConfig
+from drmc.networks.cvtgan3d import CVTGAN3DConfig
 from drmc.networks.drmc import NetworkConfig
 from drmc.networks.protocol import Settings
 from drmc.networks.registry import settings_of
 from drmc.networks.resunet import ResUNetConfig
 from drmc.networks.udrmc import UDRMCConfig
+from drmc.networks.unet3d import UNet3DConfig
 
 PRESETS: dict[str, dict[str, Any]] = {
     # Yang et al., MICCAI 2023, section 3.1: 200 epochs of 1024 patches of each center, Adam (the same as
@@ -77,6 +80,79 @@ PRESETS: dict[str, dict[str, Any]] = {
     },
 }
 
+# Methods to compare with (docs/comparison.md): patches, augmentation, moving average and choice by validation
+# of "default"; network, loss, optimizer and its rates of the method.
+_COMMON = {key: value for key, value in PRESETS["default"].items() if key not in ("network", "muon_rate")}
+_COMMON |= {"loss": "l1", "tail_rate": 1.0, "beta2": 0.999, "warmup_steps": 0, "averaging_start": False}
+PRESETS["unet3d"] = {
+    **_COMMON,
+    "network": "unet3d",
+    "optimizer": "rmsprop",
+    "learning_rate": 1e-4,
+    "final_learning_rate": 1e-5,
+    "round_steps": 50,
+    "critic_rate": 10.0,
+    "adversarial_start": 240,
+}
+PRESETS["cgan3d"] = {
+    **_COMMON,
+    "network": "cgan3d",
+    "optimizer": "adamw",
+    "beta1": 0.5,
+    "learning_rate": 2e-4,
+    "final_learning_rate": 0.0,
+    "schedule": "linear",
+    "critic": "cgan3d",
+    "critic_width": 32,
+    "adversarial_weight": 1 / 3000,
+}
+PRESETS["cvtgan3d"] = {
+    **_COMMON,
+    "network": "cvtgan3d",
+    "optimizer": "adamw",
+    "learning_rate": 2e-4,
+    "final_learning_rate": 3.2e-5,
+    "critic": "cvtgan3d",
+    "critic_rate": 0.1,
+    "adversarial_weight": 1 / 1000,
+    "adversarial_start": 240,
+}
+# The same in their published sizes and forms, as far as known; what their papers do not mention is off.
+_PUBLISHED = {
+    "loss_margin": 0,
+    "gradient_clip": 0.0,
+    "ema_decay": 0.0,
+    "scale_range": 1.0,
+    "flips": False,
+    "hot_fraction": 0.0,
+    "head_gain": 1.0,
+    "identity_start": False,
+    "export": "last",
+}
+PRESETS["unet3d-published"] = {
+    **PRESETS["unet3d"],
+    **_PUBLISHED,
+    "network": "unet3d-published",
+    "alignment_weight": 1.0,
+    "adversarial_start": 0,
+}
+PRESETS["cgan3d-published"] = {
+    **PRESETS["cgan3d"],
+    **_PUBLISHED,
+    "network": "cgan3d-published",
+    "patch": 64,
+    "critic_width": 64,
+    "adversarial_weight": 1 / 300,
+}
+PRESETS["cvtgan3d-published"] = {
+    **PRESETS["cvtgan3d"],
+    **_PUBLISHED,
+    "network": "cvtgan3d-published",
+    "patch": 64,
+    "critic_rate": 1.0,
+    "adversarial_weight": 1 / 100,
+}
+
 RoutedSettings = NetworkConfig | UDRMCConfig
 """Settings of the networks that have experts."""
 
@@ -98,11 +174,17 @@ VARIANTS: dict[str, Callable[[RoutedSettings], RoutedSettings]] = {
     "top2": lambda network: replace(network, gate="top2"),
 }
 
-# Networks of other kinds, in their own sizes.
+# Networks of other kinds, in their own sizes; "published" ones as docs/comparison.md says.
 OTHERS: dict[str, Settings] = {
     "udrmc": UDRMCConfig(),
     "udrmc-48": UDRMCConfig(widths=(48, 96, 192)),
     "resunet": ResUNetConfig(),
+    "unet3d": UNet3DConfig(),
+    "unet3d-published": UNet3DConfig(width=32, residual=False),
+    "cgan3d": CGAN3DConfig(),
+    "cgan3d-published": CGAN3DConfig(depth=6, width=64, norm="batch", residual=False),
+    "cvtgan3d": CVTGAN3DConfig(),
+    "cvtgan3d-published": CVTGAN3DConfig(width=64, norm="batch"),
 }
 
 
@@ -121,7 +203,7 @@ def with_preset(values: Mapping[str, Any]) -> dict[str, Any]:
     if name is not None and name not in PRESETS:
         raise InputError(f"preset = {name!r}: must be one of {', '.join(PRESETS)}")
     preset = PRESETS.get(name, {})
-    base: Settings = NetworkConfig.from_dict(preset.get("network", {}))
+    base = _network(NetworkConfig(), preset.get("network", {}))
     if isinstance(values.get("initial_weights"), str) and values["initial_weights"]:
         from drmc.models.registry import find_model
         from drmc.models.weights import load_network

@@ -46,6 +46,16 @@ class Processes:
                 distributed.all_reduce(summed)
             values.update(zip(values, summed.tolist(), strict=True))
 
+    def sum_(self, tensor: torch.Tensor) -> None:
+        """Replaces a tensor by its sum over the processes, in place; all must call it with the same shape.
+
+        Raises:
+            DRMCError: another process ended.
+        """
+        if self.world > 1:
+            with peer_failure_as_error():
+                distributed.all_reduce(tensor)
+
     def sum_gradients(self, parameters: list[torch.nn.Parameter]) -> None:
         """Replaces the gradients by their sums over the processes; a missing gradient counts as zero.
 

@@ -65,7 +65,9 @@ def make_optimizer(network: ResidualNetwork, config: TrainingConfig) -> torch.op
     groups = _parameter_groups(network, config)
     if config.optimizer == "sgd":
         return torch.optim.SGD(groups, lr=config.learning_rate)
-    return MuonAdamW(groups, lr=config.learning_rate, betas=(0.9, config.beta2))
+    if config.optimizer == "rmsprop":
+        return torch.optim.RMSprop(groups, lr=config.learning_rate)
+    return MuonAdamW(groups, lr=config.learning_rate, betas=(config.beta1, config.beta2))
 
 
 def _parameter_groups(network: ResidualNetwork, config: TrainingConfig) -> list[dict]:
@@ -102,10 +104,10 @@ def _inner_matrices(network: ResidualNetwork) -> dict[str, bool | str]:
     """
     found: dict[str, bool | str] = {}
     routers = (module for module in network.modules() if isinstance(module, Router))
-    apart = {network.head, network.tail, *(layer for router in routers for layer in router.modules())}
+    apart = {layer for part in (network.head, network.tail, *routers) for layer in part.modules()}
     for place, module in network.named_modules():
         if isinstance(module, AttentionBank | FFNBank):
             found |= {f"{place}.{name}": True for name, p in module.named_parameters() if p.ndim >= 3}
-        elif isinstance(module, nn.Conv3d | nn.Linear) and module not in apart:
+        elif isinstance(module, nn.Conv3d | nn.ConvTranspose3d | nn.Linear) and module not in apart:
             found[f"{place}.weight"] = "whole"
     return found

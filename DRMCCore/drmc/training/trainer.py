@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import math
 from pathlib import Path
-from types import EllipsisType
 
 import numpy as np
 import torch
@@ -13,6 +12,8 @@ import torch
 from drmc.networks.protocol import ResidualNetwork
 from drmc.training.checkpoint import check_same_run, read_checkpoint, write_checkpoint
 from drmc.training.config import TrainingConfig
+from drmc.training.critics import needs_one_batch
+from drmc.training.objectives import Batch, critic_record
 from drmc.training.processes import Processes
 from drmc.training.sampler import PatchSampler
 from drmc.training.strategies.base import Site, averaged, share_sites
@@ -20,35 +21,19 @@ from drmc.training.strategies.registry import make_strategy
 from drmc.training.watch import GateWatch
 
 
-def charbonnier(
-    residual: torch.Tensor,
-    target: torch.Tensor,
-    epsilon: float,
-    margin: int = 0,
-    weight: torch.Tensor | None = None,
-) -> torch.Tensor:
-    """Charbonnier loss (equation 3): mean over voxels of weight * sqrt((residual - target)^2 + epsilon^2).
-
-    Args:
-        residual: (..., z, y, x) in network units (SUV / 20).
-        target: the same shape and units.
-        epsilon: in network units.
-        margin: voxels at each face of the last three axes that are left out.
-        weight: the same shape, None: 1.
-    """
-    cut = [slice(margin, n - margin) for n in residual.shape[-3:]] if margin else []
-    inner: tuple[EllipsisType | slice, ...] = (..., *cut)
-    loss = torch.sqrt((residual - target)[inner] ** 2 + epsilon**2)
-    return (loss if weight is None else loss * weight[inner]).mean()
-
-
 def learning_rate(config: TrainingConfig, step: int) -> float:
-    """Linear warm-up, then a cosine that reaches the final rate in the last step."""
+    """Linear warm-up, then the schedule, which reaches the final rate in the last step.
+
+    It is a cosine, or for "linear" constant until half of the steps, and then linear.
+    """
     if step < config.warmup_steps:
         return config.learning_rate * (step + 1) / config.warmup_steps
     progress = (step - config.warmup_steps) / max(1, config.steps - 1 - config.warmup_steps)
-    cosine = 0.5 * (1 + math.cos(math.pi * min(1.0, progress)))
-    return config.final_learning_rate + (config.learning_rate - config.final_learning_rate) * cosine
+    if config.schedule == "linear":
+        height = min(1.0, max(0.0, 2 - 2 * progress))
+    else:
+        height = 0.5 * (1 + math.cos(math.pi * min(1.0, progress)))
+    return config.final_learning_rate + (config.learning_rate - config.final_learning_rate) * height
 
 
 class Trainer:
@@ -73,11 +58,11 @@ class Trainer:
         self.processes = processes = processes or Processes()
         self.rank, self.world, self.device = processes.rank, processes.world, processes.device
         self.output = Path(config.output)
-        self.compute_dtype = torch.bfloat16 if config.precision == "bf16" else None
         self.patients = patients or dict.fromkeys(config.centers, 1)
         self.strategy = make_strategy(config)
         self.sites = self.strategy.sites(self.patients, self.processes)
         self.slots = self.strategy.slots(self.sites, self.processes)
+        self.objective = self.strategy.objective(self.processes)
         self.gates = GateWatch(config)
         self.step, self.seconds, self.skipped, self.skipped_in_a_row = 0, 0.0, 0, 0
         self.best = -math.inf  # gain in validation PSNR [dB]
@@ -106,26 +91,22 @@ class Trainer:
         rate = learning_rate(config, self.step)
         losses = dict.fromkeys(config.centers, 0.0)
         counts = {"gradient_norm": 0.0, "skipped": 0.0, "stop": float(self.stop_requested)}
+        judged = dict.fromkeys(self.objective.measures, 0.0)
         shares = {**counts, **self.gates.zeros()}
-        for site in self.sites:
-            if site.owner not in (None, self.rank):
-                continue
-            site.optimizer.zero_grad(set_to_none=False)
-            for mine in self._groups_of_slots(site):
-                per_slot, gates_BLM = self._backward(site, mine, sampler)
-                for (center, _), loss in zip(mine, per_slot.tolist(), strict=True):
-                    losses[center] += loss / config.patches_per_center
-                self.gates.add(shares, gates_BLM, mine)
-            norm = self._optimize(site, rate)
-            if site.owner is not None or self.rank == 0:  # the one site's norm is the same in all processes
-                shares["gradient_norm"] += norm / len(self.sites)
-                shares["skipped"] += not math.isfinite(norm)
+        for number, site in self.strategy.in_order(self.step, self.sites):
+            if site.owner in (None, self.rank):
+                norm = self._step_site(number, site, sampler, rate, losses, shares, judged)
+                if site.owner is not None or self.rank == 0:  # of one site it is the same in all processes
+                    shares["gradient_norm"] += norm / len(self.sites)
+                    shares["skipped"] += not math.isfinite(norm)
+            self.objective.after_site(site, self.step)
         # One sum over the processes for all that is logged, and for a stop that only one of them received.
-        sums = {**losses, **shares}
+        sums = {**losses, **shares, **judged}
         self.processes.all_reduce_(sums)
         self.stop_agreed = sums.pop("stop") > 0
         norm, skipped = sums.pop("gradient_norm"), sums.pop("skipped")
         routing = self.gates.record(sums)
+        critics = critic_record({key: sums.pop(key) for key in judged})
         self.skipped += round(skipped)
         self.skipped_in_a_row = self.skipped_in_a_row + 1 if skipped else 0
         self.step += 1
@@ -136,7 +117,52 @@ class Trainer:
             "gradient_norm": norm,
             **routing,
             "loss": sums,
+            **critics,
         }
+
+    def _step_site(
+        self,
+        number: int,
+        site: Site,
+        sampler: PatchSampler,
+        rate: float,
+        losses: dict[str, float],
+        shares: dict,
+        judged: dict[str, float],
+    ) -> float:
+        """Takes this process's part of a site's step; returns the norm of the gradients.
+
+        Losses, statistics of gates and what is logged of critics are added to the last three arguments. A
+        step without finite gradients, of the network or of a critic, changes none of them.
+        """
+        site.optimizer.zero_grad(set_to_none=False)
+        self._seed(number)
+        statistics = [buffer.clone() for buffer in site.network.buffers()]
+        critics = {name: critic.copied_state() for name, critic in site.critics.items()}
+        finite, groups = True, self._groups_of_slots(site)
+        for mine in groups:
+            found = self.objective.backward(site, self._draw(mine, sampler), self.step, rate)
+            finite &= found.finite
+            for (center, _), loss in zip(mine, found.per_slot.tolist(), strict=True):
+                losses[center] += loss / self.config.patches_per_center
+            self.gates.add(shares, found.gates_BLM, mine)
+            for key, value in found.measures.items():
+                judged[key] += value
+        if not groups:
+            finite = self.objective.without_patches(site, self.step, rate)
+        norm = self._optimize(site, rate) if finite else math.nan
+        if not math.isfinite(norm):
+            for buffer, before in zip(site.network.buffers(), statistics, strict=True):
+                buffer.copy_(before)
+            for name, state in critics.items():
+                site.critics[name].load(state)
+        return norm
+
+    def _seed(self, site: int) -> None:
+        """Makes what chance decides in a site's step (dropout) depend on seed, step and site alone."""
+        if needs_one_batch(self.config):
+            words = np.random.SeedSequence([self.config.seed, self.step, site]).generate_state(1, np.uint32)
+            torch.manual_seed(int(words[0]))
 
     def _groups_of_slots(self, site: Site) -> list[list[tuple[str, int]]]:
         """This process's slots of a site, in groups that are computed together."""
@@ -144,25 +170,14 @@ class Trainer:
         size = self.config.slots_at_once or max(1, len(slots))
         return [slots[k : k + size] for k in range(0, len(slots), size)]
 
-    def _backward(
-        self, site: Site, mine: list[tuple[str, int]], sampler: PatchSampler
-    ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Adds the slots' gradients to the site's; returns their losses and gates_BLM."""
-        config = self.config
+    def _draw(self, mine: list[tuple[str, int]], sampler: PatchSampler) -> Batch:
+        """The patches of these slots."""
         drawn = [sampler.draw(self.step, center, slot) for center, slot in mine]
         low_BCDHW = self._batch([patch.low for patch in drawn])
         wanted_BCDHW = self._batch([patch.target for patch in drawn]) - low_BCDHW
         given = [patch.weight for patch in drawn if patch.weight is not None]
         weights = self._batch(given) if given else [None] * len(drawn)
-        residual_BCDHW, gates_BLM = site.network(low_BCDHW, self.compute_dtype)
-        per_slot = torch.stack(
-            [
-                charbonnier(residual, wanted, config.charbonnier, config.loss_margin, weight)
-                for residual, wanted, weight in zip(residual_BCDHW, wanted_BCDHW, weights, strict=True)
-            ]
-        )
-        (per_slot.sum() / (len(site.centers) * config.patches_per_center)).backward()
-        return per_slot.detach(), gates_BLM.detach()
+        return Batch(mine, low_BCDHW, wanted_BCDHW, list(weights))
 
     def _batch(self, images: list[np.ndarray]) -> torch.Tensor:
         """Patches (z, y, x) as a batch (B, 1, z, y, x) on the device."""

@@ -108,11 +108,14 @@ def progress(records: Sequence[Record], *, patches: int, seconds: float) -> Reco
         center: np.mean([r["usage"][center] for r in records], axis=0).round(4).tolist()
         for center in last["usage"]
     }
+    critics = last.get("critic", {})
+    judged = {"critic": {key: _mean(r["critic"][key] for r in records) for key in critics}} if critics else {}
     return {
         "step": last["step"],
         "rate": last["rate"],
         **{key: _mean(r[key] for r in records) for key in ("gradient_norm", "closed_gates", "dead_banks")},
         "loss": {center: _mean(r["loss"][center] for r in records) for center in last["loss"]},
+        **judged,
         "usage": usage,
         "entropy": {center: entropy(table) for center, table in usage.items()},
         "patches_per_second": patches / seconds if seconds > 0 else math.nan,

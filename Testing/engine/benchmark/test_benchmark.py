@@ -264,7 +264,7 @@ def test_the_synthetic_bodies_double_in_volume_and_in_tiles(tile):
 
     found = whole_scan.measure_scaling(Denoiser(Still(TINY), tile, device="cpu"), 1, lambda text: None)
     first, second, third = found["bodies"]
-    assert [body["tiles"] for body in found["bodies"]] == [2, 4, 8]
+    assert [body["tiles"] for body in found["bodies"]] == [8, 16, 32]
     assert first["body_ml"] == pytest.approx(second["body_ml"] / 2) == pytest.approx(third["body_ml"] / 4)
 
 
@@ -507,15 +507,18 @@ def test_rivals_are_compared_by_cpu_seconds_on_any_network():
 
 
 def test_every_scan_is_judged_by_itself():
-    def scan(name: str, seconds: float, memory: float) -> dict[str, Any]:
+    def scan(name: str, seconds: float, memory: float, body_voxels: int) -> dict[str, Any]:
         stage = {"largest_other_stage": "denoise_mask", "largest_other_share": 0.1}
         taken = {"seconds": {"total": seconds}, "peak_memory_bytes": memory}
-        return {"scan": name, "device": "cpu", **taken, **stage}
+        return {"scan": name, "device": "cpu", "body_voxels": body_voxels, **taken, **stage}
 
-    found = targets.verdicts(_result(scans=[scan("ge", 25.0, 1.6e9), scan("c3", 26.0, 1.5e9)]))
+    scans = [scan("ge", 25.0, 1.6e9, 7_600_000), scan("c3", 26.0, 1.5e9, 7_600_000), scan("air", 1.0, 1e9, 0)]
+    found = targets.verdicts(_result(scans=scans))
     reached = {one["what"]: one["reached"] for one in found}
-    assert reached["scan ge: end to end"] and not reached["scan ge: peak memory"]
-    assert not reached["scan c3: end to end"] and reached["scan c3: peak memory"]
+    whole = "end to end, a million voxels of body"
+    assert reached[f"scan ge: {whole}"] and not reached["scan ge: peak memory"]
+    assert not reached[f"scan c3: {whole}"] and reached["scan c3: peak memory"]
+    assert f"scan air: {whole}" not in reached
     assert reached["scan c3: largest stage but the network (mask)"]
 
 
@@ -575,16 +578,16 @@ def test_the_page_of_the_documentation_has_this_preamble():
     assert page.startswith(tables.PREAMBLE + "\n## ")
 
 
-def test_a_disturbed_machine_is_told(measured):
+def test_threads_that_computed_in_a_part_of_the_time_are_told(measured):
     result = copy.deepcopy(measured[0])
     row = result["tile"][0]
     row["cpu_seconds"], row["seconds"] = 0.3, 1.0
     result["settings"]["threads"] = 1
     for other in [*result["tile"][1:], *result["training_step"]]:
         other["cpu_seconds"] = other["seconds"]
-    assert "got 30 % of its cores' time" in tables.terminal(result)
+    assert "computed in 30 % of its threads' time" in tables.terminal(result)
     row["cpu_seconds"] = 1.0
-    assert "Disturbed" not in tables.terminal(result)
+    assert "of its threads' time" not in tables.terminal(result)
 
 
 def test_a_page_has_a_section_for_each_machine(measured, tmp_path, capsys):

@@ -22,6 +22,8 @@ from drmc.runtime.progress import JsonProgress, TerminalProgress, duration
 from support.engine.command_line import EXACT, refused
 from support.engine.denoising_cases import (
     GRID,
+    INTERVAL_COLUMNS,
+    LEAN_COLUMNS,
     LESION_COLUMNS,
     THRESHOLD_COLUMNS,
     lesion_mask,
@@ -109,7 +111,13 @@ def test_quantify_gives_the_rows_of_the_table(capsys, case, tmp_path):
     assert main([*arguments, "--json"]) == 0
     found = json.loads(capsys.readouterr().out)
     assert [row["stage"] for row in found["segments"]] == ["original", "reference"]
-    assert list(found["segments"][0]) == [*LESION_COLUMNS, *THRESHOLD_COLUMNS]
+    assert list(found["segments"][0]) == [
+        *LESION_COLUMNS,
+        *THRESHOLD_COLUMNS,
+        *INTERVAL_COLUMNS,
+        *LEAN_COLUMNS,
+        "sul_note",
+    ]
     original, reference = (row["suv_max"] for row in found["segments"])
     assert found["bias"]["patient"]["original"]["B_max"] == pytest.approx(
         abs(original - reference) / reference

@@ -28,6 +28,8 @@ from drmc.runtime.usage import peak_memory_bytes
 from support.engine.denoising_cases import (
     FACTOR,
     GRID,
+    INTERVAL_COLUMNS,
+    LEAN_COLUMNS,
     LESION_COLUMNS,
     THRESHOLD_COLUMNS,
     lesion_mask,
@@ -40,7 +42,14 @@ from support.engine.denoising_cases import (
 )
 from support.engine.synthetic_dicom import write_series
 
-LESION_SUV_COLUMNS = ["suv_rule", "suv_factor", "suv_warnings", *THRESHOLD_COLUMNS]
+LESION_SUV_COLUMNS = [
+    "suv_rule",
+    "suv_factor",
+    "suv_warnings",
+    *THRESHOLD_COLUMNS,
+    *INTERVAL_COLUMNS,
+    *LEAN_COLUMNS,
+]
 ROUTING_COLUMNS = "block,bank,expert,mean_gate,sd_gate,closed_fraction,top1_fraction".split(",")
 
 

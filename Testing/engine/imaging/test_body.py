@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from drmc.imaging.body import body_mask, grow
+from drmc.imaging.body import body_mask, fill_slices, grow
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy import ndimage
 
 SPACING = (2.0, 2.0, 2.0)
 
@@ -91,3 +92,13 @@ def test_arms_are_body_whatever_the_tracer_leaves_there(background):
 def test_air_alone_is_no_body():
     air = np.abs(np.random.default_rng(2).normal(0, 0.005, (20, 40, 40))).astype(np.float32)
     assert not body_mask(air, (3.0, 4.0, 4.0)).any()
+
+
+@pytest.mark.parametrize("shape", [(1, 1, 1), (1, 9, 8), (5, 12, 7), (40, 6, 30)])
+def test_holes_of_each_slice_are_filled_and_what_leads_to_an_edge_of_it_is_not(shape):
+    mask = np.random.default_rng(1).random(shape) < 0.6
+    expected = [ndimage.binary_fill_holes(slice_yx) for slice_yx in mask]
+    assert np.array_equal(fill_slices(mask), expected)
+    box = np.ones((3, 5, 5), bool)
+    box[:, 2, 2] = False  # a hole of each slice, and a tunnel through all
+    assert fill_slices(box).all()

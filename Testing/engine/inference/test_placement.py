@@ -46,6 +46,12 @@ def test_tiles_cover_every_voxel_of_any_mask_and_hold_some_of_it(shape, tile, ma
             assert np.all(start == -((tile - size) // 2))
 
 
+@pytest.mark.parametrize("tile", [1, 2, 3, 4, 12, 32])
+def test_tiles_may_overlap_by_half(tile):
+    mask = np.random.default_rng(2).random((tile, 2 * tile + 1, 3 * tile)) < 0.9
+    assert covered(place_tiles(mask, tile, tile // 2), tile, mask.shape)[mask].all()
+
+
 @pytest.mark.parametrize(("length", "tiles"), [(64, 1), (65, 2), (112, 2), (113, 3), (300, 6)])
 def test_neighbors_overlap_by_a_quarter_with_as_few_tiles_as_that_takes(length, tiles):
     starts = place_tiles(np.ones((length, 1, 1), bool), 64, 16)[:, 0]

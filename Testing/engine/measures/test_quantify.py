@@ -307,7 +307,10 @@ def test_csv_gives_the_rows_back_to_the_last_bit(tmp_path: Path):
     assert text.splitlines()[0] == (
         "scan,segment,stage,volume_ml,suv_min,suv_mean,suv_median,suv_max,suv_peak,mtv41_ml,tlg41,"
         "suv_max_x_mm,suv_max_y_mm,suv_max_z_mm,"
-        "mtv_suv25_ml,tlg_suv25,mtv_suv40_ml,tlg_suv40,mtv41_original_ml,percist_threshold,mtv_percist_ml,tlg_percist"
+        "mtv_suv25_ml,tlg_suv25,mtv_suv40_ml,tlg_suv40,mtv41_original_ml,percist_threshold,mtv_percist_ml,tlg_percist,"
+        "suv_mean_interval90_low,suv_mean_interval90_high,suv_peak_interval90_low,suv_peak_interval90_high,"
+        "suv_max_interval90_low,suv_max_interval90_high,interval_note,"
+        "sul_mean,sul_max,sul_peak"
     )
 
 

@@ -20,11 +20,14 @@ from drmc.inference.denoiser import Denoiser
 from drmc.measures.routing import routing_table
 from drmc.models.registry import SHIPPED, add_model, find_model
 from drmc.models.weights import load_network, save_model
+from drmc.networks.cgan3d import CGAN3DConfig
+from drmc.networks.cvtgan3d import CVTGAN3DConfig
 from drmc.networks.drmc import DRMC
 from drmc.networks.protocol import Settings
 from drmc.networks.registry import KINDS, build, settings_of
 from drmc.networks.resunet import ResUNetConfig
 from drmc.networks.udrmc import UDRMCConfig
+from drmc.networks.unet3d import UNet3DConfig
 from drmc.training.config import TrainingConfig
 from drmc.training.history import LOG, PAGE, History
 from drmc.training.loop import train
@@ -47,7 +50,11 @@ SMALL: dict[str, Settings] = {
     "drmc": TINY,
     "udrmc": UDRMCConfig(widths=(8, 8, 12), blocks=(1, 1, 1, 1, 1), experts=2, hidden=4),
     "resunet": ResUNetConfig(widths=(4, 6, 8), units=(1, 2, 1)),
+    "unet3d": UNet3DConfig(width=4, pools=2),
+    "cgan3d": CGAN3DConfig(depth=2, width=4),
+    "cvtgan3d": CVTGAN3DConfig(width=4, norm="layer", dropout=0.0),
 }
+PLAIN = ("resunet", "unet3d", "cgan3d", "cvtgan3d")  # without routing
 each_kind = pytest.mark.parametrize("kind", SMALL)
 
 
@@ -141,9 +148,9 @@ def test_a_scan_is_denoised_and_reported(kind, tmp_path):
     banks = [(b + 1, bank) for b in range(layers // 2) for bank in ("attention", "ffn")]
     assert places == [(*bank, m + 1) for bank in banks for m in range(experts)]
     said = "no routing to show" in (output / "report.html").read_text()
-    assert said is (kind == "resunet")
+    assert said is (kind in PLAIN)
     with (output / "routing_lesions.csv").open() as file:
-        assert bool(list(csv.DictReader(file))) is (kind != "resunet")
+        assert bool(list(csv.DictReader(file))) is (kind not in PLAIN)
 
 
 @each_kind
@@ -173,6 +180,7 @@ def test_a_network_is_chosen_by_name_or_kind():
     values = {"preset": "default", "dataset": "d", "output": "o"}
     of = lambda network: TrainingConfig.from_dict({**values, "network": network})
     counts = {"udrmc": 1_906_814, "udrmc-48": 4_204_374, "resunet": 2_430_536}
+    counts |= {"unet3d": 5_643_201, "cgan3d": 6_167_649, "cvtgan3d": 7_130_513}
     for name, count in counts.items():
         config = of(name)
         assert sum(p.numel() for p in build(config.network.kind, config.network).parameters()) == count
@@ -315,8 +323,9 @@ def test_muon_takes_maps_and_kernels_between_head_and_tail_but_no_router():
         "merge.1.weight",
     }
     assert muon["udrmc"] == between | {f"blocks.{b}.{name}" for b in range(5) for name in bank}
-    kernels = {name for name, p in new("resunet").named_parameters() if p.ndim > 1}
-    assert muon["resunet"] == kernels - {"head.weight", "tail.weight"}
+    for kind in PLAIN:  # with its transposed convolutions
+        kernels = {name for name, p in new(kind).named_parameters() if p.ndim > 1}
+        assert muon[kind] == kernels - {"head.weight", "tail.weight"}
 
 
 def test_muon_reads_a_kernel_as_one_matrix_and_a_bank_as_a_stack():
@@ -333,15 +342,15 @@ def test_muon_reads_a_kernel_as_one_matrix_and_a_bank_as_a_stack():
 
 
 @each_kind
-@pytest.mark.parametrize("strategy", ["mixed", "specialist", "fedavg", "ftl"])
+@pytest.mark.parametrize("strategy", ["mixed", "specialist", "fedavg", "ftl", "flmrcm", "flmrcm_mix"])
 def test_every_strategy_trains_every_kind(kind, strategy, dataset, tmp_path):
     config = tiny_config(
         dataset, tmp_path / "run", network=SMALL[kind], strategy=strategy, steps=2, round_steps=1
     )
     train(config)
     models = sorted(Path(config.output).glob("tiny*.pt"), key=lambda path: path.stem)
-    names = {"mixed": ["tiny"], "fedavg": ["tiny"], "specialist": ["tiny-A", "tiny-B"]}
-    assert [path.stem for path in models] == names.get(strategy, ["tiny", "tiny-A", "tiny-B"])
+    names = {"specialist": ["tiny-A", "tiny-B"], "ftl": ["tiny", "tiny-A", "tiny-B"]}
+    assert [path.stem for path in models] == names.get(strategy, ["tiny"])
     assert {load_network(find_model(path))[0].config for path in models} == {SMALL[kind]}
 
 

@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 import torch
 from drmc.training.muon import MuonAdamW, orthogonalized
+from drmc.training.objectives import absolute, charbonnier
 from drmc.training.start import initial_network
-from drmc.training.trainer import Trainer, charbonnier, learning_rate
+from drmc.training.trainer import Trainer, learning_rate
 from support.engine.small_training import (
     same,
     tiny_config,
@@ -105,6 +106,41 @@ def test_the_rate_warms_up_and_falls_to_its_final_value():
     constant = replace(config, warmup_steps=0, final_learning_rate=2e-4)
     assert {learning_rate(constant, step) for step in range(1000)} == {2e-4}
     assert learning_rate(replace(config, warmup_steps=0), 0) == 2e-4
+
+
+def test_a_linear_schedule_is_constant_for_half_of_the_steps():
+    config = tiny_config(
+        Path(),
+        Path(),
+        steps=201,
+        warmup_steps=0,
+        schedule="linear",
+        learning_rate=2e-4,
+        final_learning_rate=0.0,
+    )
+    rates = [learning_rate(config, step) for step in range(201)]
+    assert set(rates[:101]) == {2e-4} and rates[150] == pytest.approx(1e-4) and rates[200] == 0
+    assert replace(config, warmup_steps=20).schedule == "linear"
+    assert learning_rate(replace(config, warmup_steps=20), 9) == pytest.approx(1e-4)
+
+
+def test_absolute_differences_are_weighed_and_cut_as_the_charbonnier_loss():
+    error, weight = torch.zeros(1, 6, 6, 6), torch.ones(1, 6, 6, 6)
+    error[:, 2:4, 2:4, 2:4] = -3.0
+    error[:, 0] = 7.0
+    weight[:, 2] = 3.0
+    assert float(absolute(error, torch.zeros(()), margin=2)) == 3.0
+    assert float(absolute(error, torch.zeros(()), margin=2, weight=weight)) == 6.0
+    assert float(absolute(error, error + 0.5)) == pytest.approx(0.5)
+
+
+def test_optimizers_have_the_decays_of_the_configuration(config):
+    def made(**changes):
+        return Trainer(replace(config, **changes)).sites[0].optimizer
+
+    assert all(g["betas"] == (0.5, 0.99) for g in made(beta1=0.5, beta2=0.99).param_groups)
+    assert all(g["betas"] == (0.9, 0.999) for g in made().param_groups)
+    assert type(made(optimizer="rmsprop")) is torch.optim.RMSprop
 
 
 def test_training_starts_at_the_identity_from_the_seed():

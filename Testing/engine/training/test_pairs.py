@@ -14,8 +14,8 @@ from drmc.datasets.manifest import read_manifest, select
 from drmc.errors import InputError
 from drmc.networks.protocol import INPUT_SCALE
 from drmc.training.loop import train
+from drmc.training.objectives import charbonnier
 from drmc.training.pairs import Pair, Wanted, fingerprint, kept_pairs, load_pairs
-from drmc.training.trainer import charbonnier
 from support.engine.small_training import (
     CENTERS,
     checkpoint,

@@ -19,6 +19,7 @@ from drmc.training.trainer import Trainer
 from support.engine.small_training import checkpoint, made_pair, make_dataset, same, stop_after, tiny_config
 
 SITES = {"specialist": {}, "fedavg": {"round_steps": 3}, "ftl": {"round_steps": 2, "federated_steps": 3}}
+SITES["flmrcm"] = {"round_steps": 2}
 
 
 @pytest.fixture(scope="module")
@@ -66,7 +67,7 @@ def test_federated_averaging_of_single_plain_steps_is_joint_training(config, tmp
 def test_every_strategy_draws_the_same_patches(config, tmp_path, monkeypatch):
     drawn: dict[str, list] = {}
     original = PatchSampler.draw
-    for strategy in ("joint", "mixed", *SITES):
+    for strategy in ("joint", "mixed", "flmrcm_mix", *SITES):
         seen = drawn.setdefault(strategy, [])
 
         def draw(self, step, center, slot, seen=seen):
@@ -81,7 +82,7 @@ def test_every_strategy_draws_the_same_patches(config, tmp_path, monkeypatch):
     assert slots["joint"] == [(t, c, i) for t in range(4) for c in "AB" for i in (0, 1)]
     assert all(found == slots["joint"] for found in slots.values())
     patches = {strategy: {key[:3]: key[3] for key in seen} for strategy, seen in drawn.items()}
-    assert all(patches[strategy] == patches["joint"] for strategy in SITES)
+    assert all(patches[strategy] == patches["joint"] for strategy in ("flmrcm_mix", *SITES))
 
 
 def test_a_specialist_learns_as_if_its_center_were_the_only_one(config, tmp_path):
@@ -135,7 +136,7 @@ def test_transfer_is_averaging_and_then_fine_tuning(config, tmp_path, monkeypatc
     assert largest_difference(model(config, "-A"), model(config, "-B")) > 1e-5
 
 
-@pytest.mark.parametrize("strategy", ["mixed", *SITES])
+@pytest.mark.parametrize("strategy", ["mixed", "flmrcm_mix", *SITES])
 def test_every_strategy_resumes_to_the_last_bit(config, tmp_path, monkeypatch, strategy):
     config = replace(config, strategy=strategy, **SITES.get(strategy, {}), validate_every=2)
     train(config)
@@ -148,8 +149,8 @@ def test_every_strategy_resumes_to_the_last_bit(config, tmp_path, monkeypatch, s
     a, b = checkpoint(config.output), checkpoint(stopped.output)
     assert all(same(a[key], b[key]) for key in ("sites", "best", "measured", "step"))
     names = sorted(path.name for path in Path(config.output).glob("tiny*.pt"))
-    expected = {"mixed": [""], "fedavg": [""], "specialist": ["-A", "-B"], "ftl": ["", "-A", "-B"]}
-    assert names == sorted(f"tiny{ending}.pt" for ending in expected[strategy])
+    expected = {"specialist": ["-A", "-B"], "ftl": ["", "-A", "-B"]}
+    assert names == sorted(f"tiny{ending}.pt" for ending in expected.get(strategy, [""]))
     for name in names:
         assert (Path(config.output) / name).read_bytes() == (Path(stopped.output) / name).read_bytes()
 

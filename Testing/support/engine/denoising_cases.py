@@ -22,10 +22,15 @@ LESION_COLUMNS = (
     "scan,segment,stage,volume_ml,suv_min,suv_mean,suv_median,suv_max,suv_peak,mtv41_ml,tlg41,"
     "suv_max_x_mm,suv_max_y_mm,suv_max_z_mm"
 ).split(",")
-# Behind the others: in the file alone what the SUV rests on, then volumes by other thresholds.
+# Behind the others: in the file alone what the SUV rests on, volumes by other thresholds, intervals, SUL.
 THRESHOLD_COLUMNS = (
     "mtv_suv25_ml,tlg_suv25,mtv_suv40_ml,tlg_suv40,mtv41_original_ml,percist_threshold,mtv_percist_ml,tlg_percist"
 ).split(",")
+INTERVAL_COLUMNS = (
+    "suv_mean_interval90_low,suv_mean_interval90_high,suv_peak_interval90_low,suv_peak_interval90_high,"
+    "suv_max_interval90_low,suv_max_interval90_high,interval_note"
+).split(",")
+LEAN_COLUMNS = "sul_mean,sul_max,sul_peak".split(",")
 
 
 def tiny_network(*, zero_tail: bool = False) -> DRMC:

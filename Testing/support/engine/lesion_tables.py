@@ -15,7 +15,6 @@ def read_lesions_csv(path: Path) -> list[dict[str, Any]]:
     with open(path, encoding="utf-8", newline="") as file:
         rows = list(csv.DictReader(file))
     number = lambda text: float(text) if text else None
-    return [
-        {key: (text_of_cell if key in LESION_COLUMNS[:3] else number)(row[key]) for key in LESION_COLUMNS}
-        for row in rows
-    ]
+    read: dict[str, Any] = dict.fromkeys(LESION_COLUMNS[:3], text_of_cell)
+    read["interval_note"] = lambda text: text_of_cell(text) or None
+    return [{key: read.get(key, number)(row.get(key, "")) for key in LESION_COLUMNS} for row in rows]

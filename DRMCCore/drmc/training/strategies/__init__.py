@@ -9,6 +9,9 @@ fedavg        per center  the center's slots; every `round_steps`       one: the
                           weighted by training patients
 ftl           per center  as fedavg for `federated_steps`, then as      the mean at that step, and one
                           specialist                                    per center
+flmrcm        per center  as fedavg, with latent features that are      one: the mean of the sites
+                          aligned with those of a target center
+flmrcm_mix    one         as joint, with the same alignment             one
 
 All strategies draw the same patches, except for the patient in mixed, where "the loss of center C" is that of
 C's slots. When sites are averaged, each keeps the state of its own optimizer (McMahan et al., AISTATS 2017,

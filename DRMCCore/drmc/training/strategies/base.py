@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from copy import deepcopy
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
 
+from drmc.errors import InputError
 from drmc.networks.drmc import RoutedNetwork
 from drmc.networks.protocol import ResidualNetwork
+from drmc.training.critics import CRITICS, NONE, Critic, make_critic, needs_one_batch
+from drmc.training.objectives import PATCHES, Adversarial, Objective
 from drmc.training.start import initial_network, make_optimizer
 
 if TYPE_CHECKING:
@@ -33,6 +36,7 @@ class Site:
         optimizer: the optimizer.
         share: its share of the training patients.
         owner: rank of the process that steps it, None: all processes together.
+        critics: critics that belong to its training.
     """
 
     name: str
@@ -42,15 +46,21 @@ class Site:
     optimizer: torch.optim.Optimizer
     share: float
     owner: int | None
+    critics: dict[str, Critic] = field(default_factory=dict)
 
     def state(self) -> dict:
         """The state that a checkpoint stores."""
-        return {key: getattr(self, key).state_dict() for key in ("network", "average", "optimizer")}
+        state = {key: getattr(self, key).state_dict() for key in ("network", "average", "optimizer")}
+        if self.critics:
+            state["critics"] = {name: critic.state() for name, critic in self.critics.items()}
+        return state
 
     def load(self, state: dict) -> None:
         """The inverse of `state`."""
         for key in ("network", "average", "optimizer"):
             getattr(self, key).load_state_dict(state[key])
+        for name, critic in self.critics.items():
+            critic.load(state["critics"][name])
 
 
 class Strategy:
@@ -71,6 +81,18 @@ class Strategy:
         Raises:
             InputError: they do not.
         """
+
+    def check_processes(self, count: int) -> None:
+        """Checks that so many processes can take the steps.
+
+        Raises:
+            InputError: a step must be one batch in one process.
+        """
+        if count > 1 and self.splits_sites and needs_one_batch(self.config):
+            raise InputError(
+                "batch statistics or dropout, of network or critic, need the patches of a step in one "
+                f"process, not {count}: start one with several threads, or choose another norm, no dropout"
+            )
 
     @property
     def site_centers(self) -> dict[str, tuple[str, ...]]:
@@ -108,9 +130,10 @@ class Strategy:
             processes: the processes of the run.
 
         Raises:
-            InputError: the configuration's initial weights do not fit.
+            InputError: the configuration's initial weights or the number of processes do not fit.
         """
         config = self.config
+        self.check_processes(processes.world)
         start = initial_network(config).to(processes.device)
         if isinstance(start, RoutedNetwork):  # a network without experts has one form only
             start.form = config.form
@@ -119,9 +142,31 @@ class Strategy:
             network, average = deepcopy(start).train(), deepcopy(start).eval()
             share = sum(patients[c] for c in centers) / sum(patients.values())
             optimizer = make_optimizer(network, config)
-            owner = self.owner(number, processes)
-            sites.append(Site(name, centers, network, average, optimizer, share, owner))
+            owner, critics = self.owner(number, processes), self.critics(number, name, start)
+            sites.append(Site(name, centers, network, average, optimizer, share, owner, critics))
         return sites
+
+    def critics(self, number: int, name: str, network: ResidualNetwork) -> dict[str, Critic]:
+        """The critics of a site at the start of a run, by name.
+
+        Args:
+            number: the site's number.
+            name: the site's name.
+            network: the network at the start, for its device and its latent features.
+        """
+        config = self.config
+        if config.critic == NONE:
+            return {}
+        device = next(network.parameters()).device
+        return {PATCHES: make_critic(lambda: CRITICS[config.critic](config), config, device, number)}
+
+    def objective(self, processes: Processes) -> Objective:
+        """What each step minimizes."""
+        return (Objective if self.config.critic == NONE else Adversarial)(self.config, processes)
+
+    def in_order(self, step: int, sites: Sequence[Site]) -> list[tuple[int, Site]]:
+        """The sites with their numbers, in the order in which they take their step after `step` steps."""
+        return list(enumerate(sites))
 
     def after_step(self, step: int, sites: Sequence[Site], processes: Processes) -> None:
         """Exchanges between the sites after `step` steps; all processes call it."""
@@ -200,6 +245,8 @@ def share_sites(sites: Sequence[Site], processes: Processes, *, optimizers: bool
             state = processes.broadcast_object(site.optimizer.state_dict, site.owner)
             if site.owner != processes.rank:
                 site.optimizer.load_state_dict(state)
+            for critic in site.critics.values():
+                critic.load(processes.broadcast_object(critic.state, site.owner))
 
 
 @torch.no_grad()

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from drmc.training.strategies.base import Strategy
 from drmc.training.strategies.federated_averaging import FederatedAveraging
 from drmc.training.strategies.federated_transfer import FederatedTransfer
+from drmc.training.strategies.flmrcm import FLMRCM, FLMRCMMix
 from drmc.training.strategies.joint import Joint
 from drmc.training.strategies.mixed import Mixed
 from drmc.training.strategies.specialist import Specialist
@@ -15,7 +16,8 @@ if TYPE_CHECKING:
     from drmc.training.config import TrainingConfig
 
 STRATEGIES: dict[str, type[Strategy]] = {
-    strategy.name: strategy for strategy in (Joint, Mixed, Specialist, FederatedAveraging, FederatedTransfer)
+    strategy.name: strategy
+    for strategy in (Joint, Mixed, Specialist, FederatedAveraging, FederatedTransfer, FLMRCM, FLMRCMMix)
 }
 
 
