@@ -14,7 +14,6 @@ from DRMCCoreLib.panel.section import Section
 from slicer.i18n import tr as _
 
 from DRMCDenoiseLib.focitable import fillFociTable, fociText, loweredFoci
-from DRMCDenoiseLib.lesioncolumns import chooseColumns
 from DRMCDenoiseLib.lesiontable import (
     fillLesionTable,
     intervalNotes,
@@ -37,7 +36,10 @@ class LesionSection(Section):
     _shownFoci: dict[str, Any] | None = None  # as _shown
 
     def setup(self) -> None:
+        from DRMCDenoiseLib.lesioncolumns import SpreadColumns  # Qt is not there where this is a library
+
         ui = self.ui
+        self._columns = SpreadColumns(ui.lesionTableWidget)
         ui.fractionButton.clicked.connect(lambda: self.onAddHotSpot(None))
         for name, suv in FIXED_SUV.items():
             getattr(ui, name).clicked.connect(lambda checked=False, suv=suv: self.onAddHotSpot(suv))
@@ -105,7 +107,14 @@ class LesionSection(Section):
 
     def onVolumesChosen(self, hasVolumes: bool) -> None:
         """Shows the volumes of the lesions in place of their SUVs."""
+        from DRMCDenoiseLib.lesioncolumns import chooseColumns
+
         chooseColumns(self.ui.lesionTableWidget, hasVolumes)
+        self.ui.repeatabilityLabel.setText(
+            _("\u2020 The threshold of the volume follows SUVmax.")
+            if hasVolumes
+            else _("\u25b2 change beyond test-retest repeatability.")
+        )
 
     def onCopy(self) -> None:
         """Puts the raw numbers on the clipboard, for a spreadsheet."""
@@ -152,7 +161,7 @@ class LesionSection(Section):
             "volumesCheckBox",
         ):
             getattr(ui, name).setVisible(bool(lesions))
-        chooseColumns(ui.lesionTableWidget, ui.volumesCheckBox.checked)
+        self.onVolumesChosen(ui.volumesCheckBox.checked)
         ui.noLesionsLabel.setVisible(not lesions)
 
     def _showFoci(self, found: dict[str, Any]) -> None:

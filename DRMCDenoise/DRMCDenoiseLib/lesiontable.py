@@ -51,16 +51,20 @@ def readLesions(tableNode) -> dict[str, Stages]:
 
 
 def suvLines(tableNode) -> list[str]:
-    """Rule and factor of the table's SUV in one line, then its warnings; empty if the table has none."""
+    """Rule and factor of the table's SUV in one line, then its warnings; empty if the table has none.
+
+    Those of the full dose follow where they are others.
+    """
     table = None if tableNode is None else tableNode.GetTable()
     if table is None or table.GetColumnByName("suv_rule") is None:
         return []
     lines: list[str] = []
+    full = _("full dose: ")
     for row in range(table.GetNumberOfRows()):
         rule, factor, warnings, stage = (
             table.GetValueByName(row, name) for name in ("suv_rule", "suv_factor", "suv_warnings", "stage")
         )
-        whose = _("full dose: ") if stage.ToString() == "reference" else ""
+        whose = full if stage.ToString() == "reference" else ""
         lines.append(
             whose
             + _("SUV factor {factor:.6g}, rule {rule}").format(factor=factor.ToDouble(), rule=rule.ToString())
@@ -70,7 +74,8 @@ def suvLines(tableNode) -> list[str]:
             for text in warnings.ToString().split(wording.SEPARATOR)
             if text
         ]
-    return list(dict.fromkeys(lines))
+    lines = list(dict.fromkeys(lines))
+    return [line for line in lines if line.removeprefix(full) not in lines or not line.startswith(full)]
 
 
 def intervalNotes(tableNode) -> dict[str, str]:

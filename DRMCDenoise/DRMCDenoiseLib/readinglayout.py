@@ -42,6 +42,7 @@ def showLayout(body, point) -> None:
     if not layout.IsLayoutDescription(LAYOUT):
         layout.AddLayoutDescription(LAYOUT, _description())
     manager.setLayout(LAYOUT)
+    _hideAngles(manager)
     _setLinked(False)
     _arrange(body, point)
     comparelayout.Rest(LAYOUT, viewNames(), lambda: (_arrange(body, point), _setLinked(True))).wait()
@@ -107,6 +108,14 @@ def _place(node, plane: str, center, width: float) -> None:
         depth = node.GetFieldOfView()[2]
         node.SetFieldOfView(width, width * rows / max(columns, 1), depth)
         node.UpdateMatrices()
+
+
+def _hideAngles(manager) -> None:
+    """Projections have no slider: it would call their angle a place in mm, and the views would be wider."""
+    for side in (ORIGINAL, DENOISED):
+        widget = manager.sliceWidget(viewName(MIP, side))
+        if widget is not None:
+            widget.sliceController().setShowSliceOffsetSlider(False)
 
 
 def _setLinked(isLinked: bool) -> None:

@@ -115,6 +115,8 @@ def test_both_of_a_pair_have_one_place_and_one_field_of_view(panel, qtSlicer, vi
     assert (
         view(qtSlicer, "DRMCMIPOriginal").GetViewGroup() != view(qtSlicer, "DRMCAxialOriginal").GetViewGroup()
     )
+    for plane, hasSlider in (("MIP", False), ("Axial", True)):  # the angle of a projection is no place in mm
+        assert views.sliceWidget(f"DRMC{plane}Denoised").sliceController().showSliceOffsetSlider == hasSlider
     turned = view(qtSlicer, "DRMCMIPOriginal").GetSliceOffset()
     from DRMCCoreLib.nodes.jump import jumpTo
 
@@ -316,3 +318,18 @@ def test_columns_of_the_lesion_table(panel, qtSlicer):
     for hasVolumes, expected in ((False, [0, 1, 2, 3]), (True, [0, 4, 5])):
         chooseColumns(widget, hasVolumes)
         assert [column for column in range(6) if not widget.isColumnHidden(column)] == expected
+
+
+def test_columns_share_the_width_whenever_it_changes(panel, qtSlicer):
+    import qt
+    from DRMCDenoiseLib.lesioncolumns import SpreadColumns, chooseColumns
+
+    widget = qt.QTableWidget()
+    widget.setColumnCount(6)
+    spread = SpreadColumns(widget)  # noqa: F841  an event filter lives as long as its object
+    chooseColumns(widget, False)
+    widget.show()
+    for width in (400, 640):
+        widget.resize(width, 200)
+        qtSlicer.app.processEvents()
+        assert sum(widget.columnWidth(column) for column in range(4)) > widget.viewport().width - 4
