@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import qt
+
 from DRMCDenoiseLib.lesiontable import QUANTITIES
 
 VOLUMES = ("mtv41_ml", "tlg41")
