@@ -6,11 +6,12 @@ import json
 from typing import Any
 
 import slicer
-from drmc.errors import InputError
+from drmc.errors import DRMCError, InputError
 from DRMCCoreLib.nodes.jump import crosshairPoint, jumpTo, worldPoint
 from DRMCCoreLib.nodes.names import COMPARISON_ATTRIBUTE, INPUT_REFERENCE
 from DRMCCoreLib.nodes.suvunits import suvPerUnit
 from DRMCCoreLib.panel.section import Section
+from DRMCCoreLib.words.wording import inPanelWords
 from slicer.i18n import tr as _
 
 from DRMCDenoiseLib.focitable import fillFociTable, fociText, loweredFoci
@@ -22,6 +23,7 @@ from DRMCDenoiseLib.lesiontable import (
     suvLines,
     tableText,
 )
+from DRMCDenoiseLib.parameters import FIXED
 from DRMCDenoiseLib.spotstable import spotsText, virtualSpots
 
 FIXED_SUV = {"suv25Button": 2.5, "suv40Button": 4.0}
@@ -33,6 +35,7 @@ class LesionSection(Section):
     uiName = "DRMCDenoiseLesions"
     advancedUiName = "DRMCDenoiseSpots"
     _shown: tuple[Any, ...] | None = None  # which table is shown, so that it is filled once
+    _search = None  # for candidates, under way
     _shownFoci: dict[str, Any] | None = None  # as _shown
 
     def setup(self) -> None:
@@ -49,8 +52,18 @@ class LesionSection(Section):
         ui.fociTableWidget.cellActivated.connect(self.onFocusChosen)
         ui.volumesCheckBox.toggled.connect(self.onVolumesChosen)
         ui.copyButton.clicked.connect(self.onCopy)
+        ui.candidatesButton.clicked.connect(self.onFindCandidates)
         ui.saveButton.clicked.connect(self.onSave)
         self._say("")
+
+    def cleanup(self) -> None:
+        self._endSearch()
+        super().cleanup()
+
+    def setParameters(self, parameters) -> None:
+        if slicer.mrmlScene.IsClosing():
+            self._endSearch()
+        super().setParameters(parameters)
 
     def onParametersChanged(self) -> None:
         self._show()
@@ -88,6 +101,62 @@ class LesionSection(Section):
                 " It reaches the edge of the 12 cm box that was looked at: check it in Segment Editor."
             )
         self._say(message)
+
+    def onFindCandidates(self) -> None:
+        """Looks for lesion candidates in the denoised volume, or in the input before there is one."""
+        from DRMCDenoiseLib.candidates import CandidateSearch
+
+        self._endSearch()
+        parameters = self.parameters
+        volume = (self._isOutputOfInput() and parameters.outputVolume) or parameters.inputVolume
+        self._search = CandidateSearch(
+            lambda found, message: self._onCandidates(volume, parameters, found, message)
+        )
+        try:
+            self._search.start(volume, **self._searchArguments(volume))
+        except DRMCError as error:
+            self._search = None
+            self._say(inPanelWords(str(error)))
+            return
+        self._say(_("Looking for candidates..."))
+        self._show()
+
+    def _searchArguments(self, volume) -> dict[str, Any]:
+        """Threshold and SUV of a search."""
+        from DRMCDenoiseLib.candidates import findLiver
+
+        parameters, arguments = self.parameters, {}
+        if volume is parameters.inputVolume:  # a denoised volume knows its own SUV
+            stated = {key: value for one in self.panel.sections for key, value in one.runArguments().items()}
+            arguments = {name: stated.get(name) for name in ("acceptRule", "headerValues")}
+            arguments["voxels"] = stated.get("suv")
+        if parameters.candidateMethod == FIXED:
+            return {**arguments, "suv": parameters.candidateSUV}
+        liver, point = findLiver(parameters.lesions), crosshairPoint()
+        if liver is None and point is None:
+            raise InputError(
+                _("PERCIST needs the liver: put the crosshair into it, or make a segment called liver")
+            )
+        return {**arguments, "liver": liver, "pointRAS": point}
+
+    def _onCandidates(self, volume, parameters, found: dict[str, Any] | None, message: str) -> None:
+        from DRMCDenoiseLib.candidates import foundText
+
+        search, self._search = self._search, None
+        if found is None:
+            self._say(_("No candidates: {reason}").format(reason=inPanelWords(message)))
+        elif search is not None and slicer.mrmlScene.IsNodePresent(volume):
+            if found["candidates"]:
+                parameters.lesions = search.takeInto(parameters.lesions, volume)
+            self._say(foundText(found, volume.GetName()))
+        if self.parameters is not None:
+            self._show()
+
+    def _endSearch(self) -> None:
+        search, self._search = self._search, None
+        if search is not None:
+            search.end()
+            self._say("")
 
     def onRowChosen(self, row: int, column: int) -> None:
         """Goes to the SUVmax of a lesion, in the denoised image."""
@@ -141,6 +210,8 @@ class LesionSection(Section):
         hasVolume = parameters.inputVolume is not None
         for name in ("fractionButton", *FIXED_SUV):
             getattr(ui, name).setEnabled(hasVolume)
+        ui.candidatesButton.setEnabled(hasVolume and self._search is None)
+        ui.candidateSUVSpinBox.setVisible(parameters.candidateMethod == FIXED)
         ui.comparisonLabel.setText(
             comparisonText(output.GetAttribute(COMPARISON_ATTRIBUTE) if output else None)
         )
@@ -177,8 +248,16 @@ class LesionSection(Section):
     def _suvPerUnit(self) -> float | None:
         """SUV of one unit of the input volume, by itself or by the run that made the output."""
         volume, output = self.parameters.inputVolume, self.parameters.outputVolume
-        isOf = output is not None and output.GetNodeReferenceID(INPUT_REFERENCE) == volume.GetID()
-        return suvPerUnit(volume) or (suvPerUnit(output) if isOf else None)
+        return suvPerUnit(volume) or (suvPerUnit(output) if self._isOutputOfInput() else None)
+
+    def _isOutputOfInput(self) -> bool:
+        """Whether the denoised volume is that of the input volume."""
+        volume, output = self.parameters.inputVolume, self.parameters.outputVolume
+        return (
+            output is not None
+            and output.GetImageData() is not None
+            and output.GetNodeReferenceID(INPUT_REFERENCE) == volume.GetID()
+        )
 
     def _say(self, text: str) -> None:
         self.ui.lesionMessageLabel.setText(text)

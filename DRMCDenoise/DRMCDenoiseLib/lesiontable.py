@@ -6,7 +6,7 @@ import math
 from typing import Any
 
 from drmc.files import csv_text
-from drmc.measures.rows import INTERVAL_OF, LesionNumber, Quantity, Stage
+from drmc.measures.rows import INTERVAL_OF, SUL_OF, LesionNumber, Quantity, Stage
 from drmc.pages.text import percent
 from drmc.suv import wording
 from slicer.i18n import tr as _
@@ -168,8 +168,14 @@ def _cellText(stages: Stages, quantity: str, isBeyond: bool) -> str:
     isRelative = quantity in mtv.RELATIVE and bool(change)
     mark = f" {BEYOND}" if isBeyond else f" {mtv.MARK}" if isRelative else ""
     interval = _interval(stages, quantity)
+    lean = [stages.get(stage, {}).get(SUL_OF.get(quantity)) for stage in ("original", "denoised")]
+    sul = (
+        ""
+        if None in lean
+        else "\n" + _("SUL {before} \u2192 {after}").format(before=number(lean[0]), after=number(lean[1]))
+    )
     third = "" if interval is None else "\n" + _("90 %: {low} to {high}").format(**interval)
-    return f"{number(before)} \u2192 {number(after)}\n{percent(change)}{mark}{third}"
+    return f"{number(before)} \u2192 {number(after)}\n{percent(change)}{mark}{sul}{third}"
 
 
 def _interval(stages: Stages, quantity: str) -> dict[str, str] | None:

@@ -14,10 +14,12 @@ from slicer.parameterNodeWrapper import Choice, WithinRange, parameterNodeWrappe
 
 from DRMCDenoiseLib.comparison import MODES, OFF
 
+FIXED, PERCIST = METHODS = ("SUV", "PERCIST")  # thresholds of lesion candidates
+
 # what a preset keeps: the settings that are the same for every scan
 PRESET_PARAMETERS = (
     *("model", "device", "outputFolder", "writeDICOM", "strength", "virtualSpots"),
-    *("fade", "windowSUV", "heat", "rotate"),
+    *("fade", "windowSUV", "heat", "rotate", "candidateMethod", "candidateSUV"),
 )
 
 
@@ -31,7 +33,8 @@ class DRMCDenoiseParameterNode:
     KEYWORD=VALUE a line. `strength`: share of the residual that is added. `virtualSpots`: measure what is
     kept of virtual spots, with a second run of the network. `allFrames`: of a sequence, not the one shown
     alone. `ctVolume`: under the slices of the reading layout. `heat`: PET-Heat there in place of inverted
-    gray. `rotate`: its projections turn.
+    gray. `rotate`: its projections turn. `candidateMethod`, `candidateSUV`: the threshold of lesion
+    candidates.
     """
 
     inputVolume: vtkMRMLScalarVolumeNode
@@ -59,3 +62,5 @@ class DRMCDenoiseParameterNode:
     ctVolume: vtkMRMLScalarVolumeNode
     heat: bool = False
     rotate: bool = True
+    candidateMethod: Annotated[str, Choice(METHODS)] = FIXED
+    candidateSUV: Annotated[float, WithinRange(0.1, 1000.0)] = 4.0

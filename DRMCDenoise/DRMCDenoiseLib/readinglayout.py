@@ -115,7 +115,7 @@ def _hideAngles(manager) -> None:
     for side in (ORIGINAL, DENOISED):
         widget = manager.sliceWidget(viewName(MIP, side))
         if widget is not None:
-            widget.sliceController().setShowSliceOffsetSlider(False)
+            widget.sliceController().sliceOffsetSlider().setVisible(False)
 
 
 def _setLinked(isLinked: bool) -> None:

@@ -153,6 +153,21 @@ class DRMCDenoiseTest(SelfTest):
         self.assertEqual(self.projectionNodes(), [])
         self.say("a second volume and a reload leave one reading layout, which ends")
 
+    def test_candidates(self) -> None:
+        """What is hot in the sample patient becomes a segmentation by a click; the user's own stays."""
+        _low, full, lesions = loadSample()
+        panel = self.openPanel("DRMCDenoise")
+        ui, parameters = panel.ui, panel._parameterNode
+        parameters.inputVolume, parameters.lesions, parameters.candidateSUV = full, lesions, 6.0
+        ui.candidatesButton.click()
+        self.waitUntil(lambda: "SUV" in ui.lesionMessageLabel.text, "the candidates")
+        self.assertRegex(ui.lesionMessageLabel.text, r"^[1-9]\d* candidates? in '.+' with SUV 6.00 or more\.")
+        self.assertIsNot(parameters.lesions, lesions)
+        found = parameters.lesions.GetSegmentation()
+        name = found.GetSegment(found.GetSegmentIDs()[0]).GetName()
+        self.assertEqual(name, "candidate 1 (may be physiological)")
+        self.assertGreaterEqual(lesions.GetSegmentation().GetNumberOfSegments(), 3)
+
     # ---- parts
 
     def reloaded(self, panel):

@@ -17,14 +17,26 @@ SIZE = 256  # pixels of a slice view's edge
 SIZE_OF_MANY = (180, 140)  # pixels where a layout has more than four views
 
 
+class OffsetSlider(core.Listed):
+    """The slider of a slice view, with its spin box."""
+
+    _name = "ctk.ctkSliderWidget"
+    visible = True
+
+    def setVisible(self, isVisible: bool) -> None:
+        self.visible = isVisible
+
+
 class SliceController(core.Listed):
     """The bar of a slice view."""
 
     _name = "slicer.qMRMLSliceControllerWidget"
-    showSliceOffsetSlider = True
 
-    def setShowSliceOffsetSlider(self, isShown: bool) -> None:
-        self.showSliceOffsetSlider = isShown
+    def __init__(self):
+        self._slider = OffsetSlider()
+
+    def sliceOffsetSlider(self):
+        return self._slider
 
 
 class SliceWidget(core.Listed):

@@ -12,7 +12,7 @@ from pathlib import Path
 import qt
 import slicer
 
-SIZE = 1440, 900  # pixels of the main window
+SIZE = 1600, 1000  # pixels of the main window
 LARGEST = 300_000  # bytes of a picture
 
 

@@ -116,7 +116,10 @@ def test_both_of_a_pair_have_one_place_and_one_field_of_view(panel, qtSlicer, vi
         view(qtSlicer, "DRMCMIPOriginal").GetViewGroup() != view(qtSlicer, "DRMCAxialOriginal").GetViewGroup()
     )
     for plane, hasSlider in (("MIP", False), ("Axial", True)):  # the angle of a projection is no place in mm
-        assert views.sliceWidget(f"DRMC{plane}Denoised").sliceController().showSliceOffsetSlider == hasSlider
+        assert (
+            views.sliceWidget(f"DRMC{plane}Denoised").sliceController().sliceOffsetSlider().visible
+            == hasSlider
+        )
     turned = view(qtSlicer, "DRMCMIPOriginal").GetSliceOffset()
     from DRMCCoreLib.nodes.jump import jumpTo
 
