@@ -19,6 +19,9 @@ from slicer.i18n import tr as _
 REFERENCE = "DRMC.Projections"  # from a volume to its projections
 MOST_VOXELS = 3_000_000
 ANGLES, STEP_DEGREES = 36, 10
+FIRST_MM = (
+    -10_000.0
+)  # place of the first angle: so far away that no segment's outline is drawn in a projection
 _MARK = "DRMC.IsProjections"
 
 
@@ -84,7 +87,7 @@ class ProjectionMaker:
         matrix = np.eye(4)
         matrix[:3, :3] = [[self._step, 0, 0], [0, 0, -STEP_DEGREES], [0, body.spacing[0], 0]]
         left = middle[0] - (self._columns - 1) / 2 * self._step
-        matrix[:3, 3] = left, 0.0, body.bounds()[2, 0] + body.spacing[0] / 2
+        matrix[:3, 3] = left, FIRST_MM, body.bounds()[2, 0] + body.spacing[0] / 2
         self.node.SetIJKToRASMatrix(slicer.util.vtkMatrixFromArray(matrix))
         first = np.broadcast_to(self._project(0), (ANGLES, depth, self._columns))
         slicer.util.updateVolumeFromArray(self.node, np.ascontiguousarray(first))

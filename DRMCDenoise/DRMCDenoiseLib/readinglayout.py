@@ -9,7 +9,7 @@ import slicer
 from slicer.i18n import tr as _
 
 from DRMCDenoiseLib import comparelayout, viewstate
-from DRMCDenoiseLib.projections import STEP_DEGREES
+from DRMCDenoiseLib.projections import FIRST_MM, STEP_DEGREES
 
 LAYOUT = 6302
 MIP, AXIAL, CORONAL = "MIP", "Axial", "Coronal"
@@ -64,7 +64,7 @@ def turnTo(number: int) -> None:
     for side in (ORIGINAL, DENOISED):
         node = comparelayout.sliceNode(viewName(MIP, side))
         if node is not None:
-            node.SetSliceOffset(-STEP_DEGREES * number)
+            node.SetSliceOffset(FIRST_MM - STEP_DEGREES * number)
 
 
 def setLabels(isExchanged: bool) -> None:
@@ -100,7 +100,8 @@ def _place(node, plane: str, center, width: float) -> None:
     with slicer.util.NodeModify(node):
         if plane == MIP:
             node.SetViewGroup(_VIEW_GROUP)
-            center = center[0], node.GetSliceOffset(), center[2]
+            isOther = node.GetSliceOffset() > FIRST_MM  # where the view was made
+            center = center[0], FIRST_MM if isOther else node.GetSliceOffset(), center[2]
         node.SetOrientation(CORONAL if plane == MIP else plane)
         for axis in range(3):
             node.GetSliceToRAS().SetElement(axis, 3, float(center[axis]))

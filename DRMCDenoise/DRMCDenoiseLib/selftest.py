@@ -74,6 +74,7 @@ class DRMCDenoiseTest(SelfTest):
         )
         self.checkApplyIsVisible(panel)
         self.checkAgainstCommandLine(panel._parameterNode.outputVolume)
+        self.checkPDF(panel._parameterNode.report)
         self.checkStrength(panel)
         self.checkSideBySide(panel)
         self.checkSavedScene(panel)
@@ -260,6 +261,18 @@ class DRMCDenoiseTest(SelfTest):
         bottom = button.mapTo(area.widget(), qt.QPoint(0, button.height)).y()
         self.assertLess(bottom, area.viewport().height)
         self.assertTrue(panel.ui.advancedCollapsibleButton.collapsed)
+
+    def checkPDF(self, report) -> None:
+        """The report is printed on a few pages, with its pictures."""
+        from DRMCCoreLib.panel import reports
+
+        path = self.folder / "report.pdf"
+        reports.savePDF(report, path)
+        data = path.read_bytes()
+        self.assertTrue(data.startswith(b"%PDF-"))
+        self.assertGreater(data.count(b"/Subtype /Image"), 9)
+        self.assertTrue(2 < data.count(b"/Type /Page\n") < 12, data.count(b"/Type /Page\n"))
+        self.assertEqual([one.name for one in self.folder.glob(".*.part")], [])
 
     def checkNumbers(self, table) -> None:
         """The lesions have the numbers that are shipped with the sample, for the model that is shipped."""

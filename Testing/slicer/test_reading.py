@@ -214,11 +214,13 @@ def test_the_key_exchanges_the_volumes(panel, qtSlicer, views):
 
 
 def test_the_projections_turn_until_the_module_is_left(panel, qtSlicer, views):
+    from DRMCDenoiseLib.projections import FIRST_MM
+
     read(panel, qtSlicer)
     section = sectionOf(panel, "CompareSection")
     panel.ui.rotateCheckBox.setChecked(True)
     node = view(qtSlicer, "DRMCMIPDenoised")
-    waitUntil(qtSlicer, lambda: node.GetSliceOffset() != 0.0, 10.0)
+    waitUntil(qtSlicer, lambda: node.GetSliceOffset() != FIRST_MM, 10.0)
     panel.exit()
     assert section._rotation is None
     offset = node.GetSliceOffset()
