@@ -152,6 +152,17 @@ def asSlicerScript() -> list[str]:
     return ["-c", code, "--"]
 
 
+def test_batch_script_makes_no_pdf_without_slicer(tmp_path):
+    done = subprocess.run(
+        [sys.executable, BATCH, "scan.nii.gz", "-o", str(tmp_path / "out"), "--pdf"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 2 and done.stderr.startswith("--pdf: needs Slicer")
+    assert not (tmp_path / "out").exists()
+
+
 def test_batch_script_hands_on_the_refusal(tmp_path):
     done = subprocess.run(
         [sys.executable, *asSlicerScript(), str(tmp_path / "nothing"), "-o", str(tmp_path / "out")],
