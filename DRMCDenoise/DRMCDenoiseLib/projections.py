@@ -20,8 +20,6 @@ REFERENCE = "DRMC.Projections"  # from a volume to its projections
 MOST_VOXELS = 3_000_000
 ANGLES, STEP_DEGREES = 36, 10
 FIRST_MM = -10_000.0  # place of the first angle: far from any segment, whose outline would be drawn there
-    -10_000.0
-)  # place of the first angle: so far away that no segment's outline is drawn in a projection
 _MARK = "DRMC.IsProjections"
 
 
