@@ -3,8 +3,8 @@
     Slicer --no-splash --no-main-window --python-script DRMCBatch.py -- SCANS -o OUT --lesions MASKS --resume
     python DRMCBatch.py SCANS -o OUT
 
-The arguments are those of `drmc denoise`, and `--pdf`: in Slicer, each report becomes report.pdf, too. Shows no
-dialog. The exit code is the engine's: 0 done, 1 failed, 2 refused, 130 canceled.
+The arguments are those of `drmc denoise`, and `--pdf`: in Slicer, each report becomes report.pdf, too. Shows
+no dialog. The exit code is the engine's: 0 done, 1 failed, 2 refused, 130 canceled.
 """
 
 from __future__ import annotations
