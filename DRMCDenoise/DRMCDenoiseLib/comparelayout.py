@@ -12,6 +12,7 @@ from DRMCDenoiseLib import viewstate
 
 LAYOUT = 6301  # Slicer's own layouts are below 100, each extension takes a number that nobody else has
 PAUSE_MILLISECONDS, PATIENCE = 20, 25  # views keep their sizes after one to three pauses
+_AFTERWARDS = 15  # pauses in which views may get other sizes by their being arranged
 # View above -> view below it, its orientation, label and color (Slicer's own colors of these views).
 VIEWS = {
     "Red": ("DRMCRed", "Axial", "R", "#F34A33"),
@@ -62,13 +63,18 @@ class Place:
 
 
 class Rest:
-    """Waits until the views of a layout keep their sizes, then calls `arrange` if it still is shown."""
+    """Waits until the views of a layout keep their sizes, then calls `arrange` if it still is shown.
+
+    The bar of a view is wider where its offset has more digits: if the sizes change by the arranging, it is
+    done once more.
+    """
 
     _waiting = None  # the one that waits; an earlier one gives up
 
     def __init__(self, layout: int, names: list[str], arrange: Callable[[], Any]):
         self._layout, self._names, self._doArrange = layout, names, arrange
         self._sizes, self._patience = None, PATIENCE
+        self._isArranged = self._isWatching = False
 
     def wait(self) -> None:
         """Starts to wait; returns at once."""
@@ -88,11 +94,16 @@ class Rest:
         sizes = [sliceNode(name).GetDimensions() for name in self._names]
         self._patience -= 1
         if sizes != self._sizes and self._patience:
-            self._sizes = sizes
+            self._sizes, self._isArranged = sizes, False
             return
-        self._timer.stop()
-        Rest._waiting = None
-        self._doArrange()
+        if not self._isArranged:
+            self._isArranged = True
+            self._doArrange()
+        if not self._isWatching:
+            self._isWatching, self._patience = True, _AFTERWARDS
+        elif not self._patience:
+            self._timer.stop()
+            Rest._waiting = None
 
 
 def _names() -> list[str]:

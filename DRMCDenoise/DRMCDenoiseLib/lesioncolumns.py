@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import qt
 
-from DRMCDenoiseLib.lesiontable import QUANTITIES
+from DRMCDenoiseLib.lesiontable import QUANTITIES, fitHeight
 
 VOLUMES = ("mtv41_ml", "tlg41")
 _PADDING = 10  # pixels, of a cell
@@ -39,6 +39,7 @@ def spreadColumns(widget) -> None:
     if not columns:
         return
     left = max(0, widget.viewport().width - sum(widths))
+    fitHeight(widget, hasScrollBar=not left)
     for column, width in zip(columns, widths, strict=True):
         widget.setColumnWidth(column, width + left // len(columns))
 

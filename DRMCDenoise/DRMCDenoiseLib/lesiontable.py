@@ -21,7 +21,8 @@ QUANTITIES: dict[Quantity, str] = {
 # The others are numbers.
 TEXT_COLUMNS = ("scan", "segment", "stage", "suv_rule", "suv_warnings", "interval_note")
 BEYOND = "\u25b2"
-_WIDEST_NAME, _MOST_ROWS, _HEADER_AND_SCROLL_BAR = 112, 6, 46  # pixels, but for the rows shown at once
+_WIDEST_NAME, _MOST_ROWS, _HEADER = 112, 6, 28  # pixels, but for the rows shown at once
+SCROLL_BAR = 18  # pixels
 _BEYOND_GROUND, _BEYOND_INK = "#fff4dc", "#6b4700"  # both, so that it reads alike on a light and a dark theme
 
 Stages = dict[Stage, dict[LesionNumber, float | None]]
@@ -138,8 +139,15 @@ def fillLesionTable(widget, lesions: dict[str, Stages], notes: dict[str, str] | 
     widget.resizeColumnsToContents()
     widget.setColumnWidth(0, min(widget.columnWidth(0), _WIDEST_NAME))
     widget.resizeRowsToContents()
-    heights = [widget.rowHeight(row) for row in range(min(len(lesions), _MOST_ROWS))]
-    widget.setFixedHeight(sum(heights) + _HEADER_AND_SCROLL_BAR)
+    fitHeight(widget, hasScrollBar=True)
+
+
+def fitHeight(widget, *, hasScrollBar: bool) -> None:
+    """Makes the table as high as its rows, up to six of them."""
+    heights = [widget.rowHeight(row) for row in range(min(widget.rowCount, _MOST_ROWS))]
+    height = sum(heights) + _HEADER + SCROLL_BAR * hasScrollBar
+    if height != widget.minimumHeight:
+        widget.setFixedHeight(height)
 
 
 def number(value: float | None) -> str:

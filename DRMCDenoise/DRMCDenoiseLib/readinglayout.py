@@ -1,6 +1,6 @@
 """The views of the reading layout: rotating MIP, axial and coronal slices, original above denoised.
 
-Three columns fit on a screen of 1,280 pixels; four would not, as a view cannot be narrower than its bar.
+Three columns fit on a screen of 1,440 pixels; four would not, as a view cannot be narrower than its bar.
 """
 
 from __future__ import annotations
