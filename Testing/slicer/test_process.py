@@ -274,7 +274,7 @@ def test_an_edited_node_is_not_its_file(slicer, case, tmp_path):
         ),
         (
             lambda s, n: n.SetVoxelValueUnits(coded(s, "[hnsf'U]", "Hounsfield unit")),
-            r"is in Hounsfield unit \(\[hnsf'U\]\): ",
+            "is in Hounsfield unit: give a volume in SUVbw or Bq/ml",
         ),
         (lambda s, n: n.SetVoxelValueUnits(coded(s, "{SUVlbm}g/ml")), r"is in \{SUVlbm\}g/ml: "),
     ],
