@@ -68,7 +68,7 @@ class PatchSampler:
             pooled: whether every slot draws from the patients of all centers.
             target: one of `TARGETS`.
             lesion_weight: weight of lesions and their neighbors in the loss.
-            spots: share of patches with virtual spots, which have that weight, too.
+            spots: share of patches with virtual spots, which weigh as lesions, faint ones more.
         """
         self.pairs, self.patch, self.seed = pairs, patch, seed
         self.hot_fraction, self.scale_range, self.flips = hot_fraction, scale_range, flips
@@ -106,20 +106,23 @@ class PatchSampler:
         images = _Images(pair, patch_of)
         if rng.random() < self.dose_mixing:
             images.mix(rng.random())
-        mask = pair.lesion_mask if self.lesion_weight != 1 else None
-        weighed = None if mask is None else patch_of(mask)
+        counts = self._lesions(pair, patch_of)
         if self.spots and rng.random() < self.spots:
             spots = draw_spots(rng, images.surroundings, pair.spacing_zyx)
             images.add(spots)
-            weighed = spots.inside if weighed is None else weighed | spots.inside
-        return Patch(images.low * scale, images.target(self.target) * scale, self._weight(pair, weighed))
+            counts = None if counts is None else np.maximum(counts, spots.weight)
+        weight = None
+        if counts is not None:
+            weight = np.where(counts > 0, counts * np.float32(self.lesion_weight), np.float32(1))
+        return Patch(images.low * scale, images.target(self.target) * scale, weight)
 
-    def _weight(self, pair: Pair, weighed: np.ndarray | None) -> np.ndarray | None:
+    def _lesions(self, pair: Pair, patch_of: _Cut) -> np.ndarray | None:
+        """1 where there is a lesion, else 0; None if lesions weigh no more than the rest."""
         if self.lesion_weight == 1:
             return None
-        if pair.lesion_mask is None or weighed is None:
+        if pair.lesion_mask is None:
             raise ValueError(f"{pair.case_id}: read without lesions, which lesion_weight needs")
-        return np.asarray(np.where(weighed, np.float32(self.lesion_weight), np.float32(1)))
+        return patch_of(pair.lesion_mask).astype(np.float32)
 
     def _cut(self, image: np.ndarray, middle: np.ndarray) -> np.ndarray:
         starts = [

@@ -21,14 +21,21 @@ RESOLUTIONS_MM = (4.0, 8.0)
 _STRETCH = 1.3  # most of an axis, against the other two
 _LEAST_SUV = 0.1  # of the surroundings: there is nothing to find in air
 _MOST_NOISE = 3.0
+_FAINT_SUV, _MOST_WEIGHT = 4.0, 4.0
 _EXTENT = 0.2  # of a spot's peak, above which a voxel belongs to it
 
 
 class VirtualSpots(NamedTuple):
-    """Spots of one patch: their uptake, float32 SUV (z, y, x), and the mask of their voxels."""
+    """Spots of one patch, float32 (z, y, x).
+
+    Attributes:
+        uptake: their uptake [SUV].
+        weight: how much a voxel of a spot counts as a lesion, 0 outside: one, and more for faint spots, whose
+            loss would be small even if nothing remains of them.
+    """
 
     uptake: np.ndarray
-    inside: np.ndarray
+    weight: np.ndarray
 
 
 def draw_spots(
@@ -41,7 +48,7 @@ def draw_spots(
         surroundings: the patch, (z, y, x) [SUV].
         spacing_zyx: size of a voxel [mm].
     """
-    uptake, inside = np.zeros(surroundings.shape, np.float32), np.zeros(surroundings.shape, bool)
+    uptake, weight = (np.zeros(surroundings.shape, np.float32) for _ in range(2))
     for _ in range(int(rng.integers(1, MOST_SPOTS + 1))):
         center = tuple(int(rng.integers(n)) for n in surroundings.shape)
         diameter, peak = (_log_uniform(rng, *limits) for limits in (DIAMETERS_MM, PEAKS_SUV))
@@ -53,8 +60,9 @@ def draw_spots(
         box, distance = _distances(center, surroundings.shape, np.asarray(spacing_zyx), reach, stretch)
         spot = blurred_ball(distance, diameter, resolution)
         uptake[box] += (peak * spot).astype(np.float32)
-        inside[box] |= spot > _EXTENT
-    return VirtualSpots(uptake, inside)
+        counts = np.float32(np.clip(_FAINT_SUV / peak, 1, _MOST_WEIGHT))
+        weight[box] = np.maximum(weight[box], np.where(spot > _EXTENT, counts, np.float32(0)))
+    return VirtualSpots(uptake, weight)
 
 
 def noise_factor(spots: VirtualSpots, expected: np.ndarray) -> np.ndarray:
