@@ -112,8 +112,8 @@ def _facts(found: re.Match[str]) -> str:
 
 def _drawn(svg: str, pictureOf: Callable[[str], bytes]) -> str:
     """An SVG as a picture of the page's width."""
-    box = re.search(r'viewBox="0 0 ([\d.]+) ([\d.]+)"', svg)
-    width, height = (float(one) for one in box.groups()) if box else (2.0, 1.0)
+    stated = re.search(r'viewBox="0 0 ([\d.]+) ([\d.]+)"', svg)
+    width, height = map(float, stated.groups()) if stated is not None else (2.0, 1.0)
     for name, font in _FONTS.items():
         svg = svg.replace(f'class="{name}"', f'font-family="Arial" {font}')
     svg = svg.replace("currentColor", _INK).replace("<svg ", '<svg xmlns="http://www.w3.org/2000/svg" ', 1)
