@@ -165,15 +165,19 @@ def evaluation_config(config: ReproductionConfig) -> EvaluationConfig:
 def _evaluation(config: ReproductionConfig, piece: Piece, report: Report) -> dict[str, Any]:
     from drmc.evaluation.estimators import Methods
     from drmc.evaluation.run import evaluate
+    from drmc.evaluation.store import MEASURES
 
     wanted = evaluation_config(config)
     facts = Methods(wanted).facts()
     cases = [case.case_id for case in read_manifest(Path(config.test_dataset)) if case.split == "test"]
     before, output = read_state(config, piece), Path(wanted.output)
-    same = before.get("methods") == facts and before.get("cases") == cases
-    if not same or not (output / "evaluation.json").is_file():
+    found = {"methods": facts, "cases": cases, "measures": MEASURES}
+    if (
+        any(before.get(key) != value for key, value in found.items())
+        or not (output / "evaluation.json").is_file()
+    ):
         evaluate(wanted, _Shares(report))
-    return {"methods": facts, "cases": cases}
+    return found
 
 
 class _Shares(JsonProgress):
