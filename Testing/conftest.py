@@ -69,6 +69,7 @@ SLOW = (
     "test_file_openings",
     "test_public_api",
     "test_structured_report",
+    "test_segmentation_object",
     "test_input_section",
     "test_panel_page",
     "test_comparison_networks",

@@ -58,6 +58,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="FILE",
         help="write the numbers as a DICOM structured report as well (TID 1500), for a scan that is DICOM",
     )
+    parser.add_argument(
+        "--dicom-seg",
+        metavar="FILE",
+        help="write the lesions as a DICOM segmentation (SEG) as well, for a scan that is DICOM",
+    )
     parser.add_argument("--json", action="store_true", help="print JSON")
 
 
@@ -84,11 +89,14 @@ def run(options: argparse.Namespace, reporter: Reporter) -> int:
     else:
         path, volume = read_scan(options)
         name = options.label or scan_name(path)
-    if options.dicom_sr is not None:
-        from drmc.denoising import lesion_report  # pydicom is needed for DICOM only
+    objects = {"--dicom-sr": (options.dicom_sr, "structured report")}
+    objects["--dicom-seg"] = (options.dicom_seg, "segmentation")
+    for option, (path_of, what) in objects.items():
+        if path_of is not None:
+            from drmc.denoising import lesion_report  # pydicom is needed for DICOM only
 
-        inputs = [Path(options.lesions), *volume.dicom_files]
-        lesion_report.check(volume, Path(options.dicom_sr), inputs)
+            inputs = [Path(options.lesions), *volume.dicom_files]
+            lesion_report.check(volume, Path(path_of), inputs, what=what, option=option)
     segments, notices = read_segments(
         options.lesions, volume.geometry, volume.frame_of_reference, volume.series_uid
     )
@@ -109,6 +117,8 @@ def run(options: argparse.Namespace, reporter: Reporter) -> int:
         lesion_report.write_measured(
             Path(options.dicom_sr), volume, rows, segments, result, reference, notices=notices
         )
+    if options.dicom_seg is not None:
+        lesion_report.write_segmentation(Path(options.dicom_seg), volume, segments)
     bias = lesion_bias(rows) if options.reference is not None else None
     if options.json:
         print_json(

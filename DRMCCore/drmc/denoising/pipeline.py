@@ -25,6 +25,8 @@ from drmc.denoising.kept_residual import KeptResidual, Prediction
 from drmc.denoising.outputs import (
     MEASUREMENTS,
     MEASUREMENTS_FILE,
+    SEGMENTATION,
+    SEGMENTATION_FILE,
     check_free_space,
     check_output_folder,
     move_into_place,
@@ -126,7 +128,11 @@ def _run(
             request = replace(request, input=inputs.volume.source)
         made_from = fingerprint_of(request, inputs.volume.source, predictor, catalog)
         plan = dicom_writing.plan_series(inputs.volume, catalog) if request.with_series else None
-        if plan is None:
+        if request.dicom_seg:
+            from drmc.denoising import lesion_report
+
+            lesion_report.check_header(inputs.volume, "segmentation")
+        elif plan is None:
             catalog.forget_headers()
         calibration = None if inputs.segments is None else predictor.calibration()
         protected = [*inputs.files, *([] if isinstance(predictor, KeptResidual) else [predictor.entry.path])]
@@ -144,6 +150,8 @@ def _run(
     with clock("write"):
         if plan is not None:
             _write_dicom(folder, request, inputs, made, measured, plan, summary, cancel, catalog)
+        if request.dicom_seg and inputs.segments is not None:
+            _write_segmentation(folder, inputs, catalog)
         _write_results(folder, request.format, made.volume, measured, summary)
         if made.residual is not None and request.keeps_residual:
             kept_residual.write(folder, request.format, inputs.volume, made.residual, made.predicted)
@@ -406,6 +414,16 @@ def _write_dicom(
         catalog,
         denoised_by=made_by,
         notices=summary["notices"],
+    )
+
+
+def _write_segmentation(folder: Path, inputs: Inputs, catalog: Catalog) -> None:
+    """The lesions as a DICOM Segmentation object."""
+    from drmc.denoising import lesion_report  # pydicom is needed for DICOM only
+
+    (folder / SEGMENTATION).mkdir()
+    lesion_report.write_segmentation(
+        folder / SEGMENTATION / SEGMENTATION_FILE, inputs.volume, inputs.segments or (), catalog
     )
 
 

@@ -29,8 +29,9 @@ class DenoiseRequest:
     pattern with `{name}` (the scan's name) or `{folder}` (the folder that holds it). `format` is a key of
     FORMATS. `units` ("suv" or "bqml") says what a file without a side-car holds; `accept_rule` names the
     SUV reference-time rule to take when the rules disagree; `tile_batch` limits the tiles per network
-    call (memory). `dicom` asks for the DICOM series beside an image of another format. `header`: values of
-    the scan's DICOM header that are given by hand (drmc.suv.manual); the reference has its own.
+    call (memory). `dicom` asks for the DICOM series beside an image of another format, `dicom_seg` for the
+    lesions as a DICOM segmentation. `header`: values of the scan's DICOM header that are given by hand
+    (drmc.suv.manual); the reference has its own.
 
     `strength`: the share of the residual that is added, 0 to 1, or a name of drmc.pet.strength.PRESETS; else
     InputError. `keep_residual` writes the residual and what
@@ -52,6 +53,7 @@ class DenoiseRequest:
     precision: str = "auto"
     format: str = "nifti"
     dicom: bool = False
+    dicom_seg: bool = False
     units: str | None = None
     suv_type: str = "bw"
     accept_rule: str | None = None
