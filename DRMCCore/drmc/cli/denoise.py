@@ -61,20 +61,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     add_liver(parser)
     add_network_arguments(parser)
-    parser.add_argument(
-        "--format",
-        choices=("nifti", "nrrd", "dicom"),
-        default="nifti",
-        help="form of the denoised image (default nifti); dicom: a new PET series, from DICOM input only",
-    )
-    parser.add_argument(
-        "--dicom", action="store_true", help="write the DICOM series as well, beside an image of another form"
-    )
-    parser.add_argument(
-        "--dicom-seg",
-        action="store_true",
-        help="write the lesions as a DICOM segmentation (SEG) as well, from DICOM input with --lesions",
-    )
+    _add_forms(parser)
     parser.add_argument(
         "--strength",
         default="high",
@@ -107,6 +94,23 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_progress_argument(parser)
     parser.add_argument(
         "--cancel-on-eof", action="store_true", help="stop when standard input ends (for a parent process)"
+    )
+
+
+def _add_forms(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--format",
+        choices=("nifti", "nrrd", "dicom"),
+        default="nifti",
+        help="form of the denoised image (default nifti); dicom: a new PET series, from DICOM input only",
+    )
+    parser.add_argument(
+        "--dicom", action="store_true", help="write the DICOM series as well, beside an image of another form"
+    )
+    parser.add_argument(
+        "--dicom-seg",
+        action="store_true",
+        help="write the lesions as a DICOM segmentation (SEG) as well, from DICOM input with --lesions",
     )
 
 

@@ -21,7 +21,7 @@ NO_SERIES = "the structured report has no numbers of the {stage} image, because 
 
 
 def check(
-    volume: PETVolume, path: Path, inputs: Sequence[Path], *, what: str, option: str = "--dicom-sr"
+    volume: PETVolume, path: Path, inputs: Sequence[Path], *, what: str, option: str
 ) -> None:
     """Refuses an object that cannot be written.
 

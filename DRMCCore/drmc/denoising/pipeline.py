@@ -23,10 +23,6 @@ from drmc.denoising.images import write_images
 from drmc.denoising.inputs import Inputs, read_inputs
 from drmc.denoising.kept_residual import KeptResidual, Prediction
 from drmc.denoising.outputs import (
-    MEASUREMENTS,
-    MEASUREMENTS_FILE,
-    SEGMENTATION,
-    SEGMENTATION_FILE,
     check_free_space,
     check_output_folder,
     move_into_place,
@@ -148,10 +144,7 @@ def _run(
     summary = _summary_of(request, name, inputs, made, measured, produced, made_from)
     summary["notices"] = unique([*summary["notices"], *(plan.notices if plan else [])])
     with clock("write"):
-        if plan is not None:
-            _write_dicom(folder, request, inputs, made, measured, plan, summary, cancel, catalog)
-        if request.dicom_seg and inputs.segments is not None:
-            _write_segmentation(folder, inputs, catalog)
+        _write_dicom(folder, request, inputs, made, measured, plan, summary["notices"], cancel, catalog)
         _write_results(folder, request.format, made.volume, measured, summary)
         if made.residual is not None and request.keeps_residual:
             kept_residual.write(folder, request.format, inputs.volume, made.residual, made.predicted)
@@ -390,41 +383,25 @@ def _write_dicom(
     inputs: Inputs,
     made: _Made,
     measured: _Measured,
-    plan: SeriesPlan,
-    summary: Summary,
+    plan: SeriesPlan | None,
+    notices: Sequence[str],
     cancel: Cancel | None,
     catalog: Catalog,
 ) -> None:
-    """The denoised series, and with lesions the structured report that refers to it."""
-    from drmc.denoising import lesion_report  # pydicom is needed for DICOM only
-    from drmc.pet.dicom_writing import Equipment, write_series
-
-    model = made.predicted.model
-    made_by = Equipment(model["name"], model["sha256"], request.strength)
-    slices = write_series(folder / "denoised", made.volume, plan, made_by, cancel, catalog)
-    if inputs.segments is None:
+    """What the request asks for in DICOM."""
+    if plan is None and not request.dicom_seg:
         return
-    (folder / MEASUREMENTS).mkdir()
-    lesion_report.write(
-        folder / MEASUREMENTS / MEASUREMENTS_FILE,
-        inputs.volume,
-        measured.lesions,
-        inputs.segments,
-        lesion_report.images(inputs.volume, catalog, denoised=slices, reference=inputs.reference),
-        catalog,
-        denoised_by=made_by,
-        notices=summary["notices"],
-    )
+    from drmc.denoising import dicom_outputs  # pydicom is needed for DICOM only
+    from drmc.pet.dicom_writing import Equipment
 
-
-def _write_segmentation(folder: Path, inputs: Inputs, catalog: Catalog) -> None:
-    """The lesions as a DICOM Segmentation object."""
-    from drmc.denoising import lesion_report  # pydicom is needed for DICOM only
-
-    (folder / SEGMENTATION).mkdir()
-    lesion_report.write_segmentation(
-        folder / SEGMENTATION / SEGMENTATION_FILE, inputs.volume, inputs.segments or (), catalog
-    )
+    if plan is not None:
+        model = made.predicted.model
+        made_by = Equipment(model["name"], model["sha256"], request.strength)
+        dicom_outputs.write_series_and_report(
+            folder, inputs, made.volume, measured.lesions, plan, made_by, notices, cancel, catalog
+        )
+    if request.dicom_seg and inputs.segments is not None:
+        dicom_outputs.write_segmentation(folder, inputs, catalog)
 
 
 def _write_page(folder: Path, name: str, inputs: Inputs, measured: _Measured, summary: Summary) -> None:
