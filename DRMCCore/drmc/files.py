@@ -229,7 +229,7 @@ def read_json_object(path: str | os.PathLike[str]) -> dict[str, Any]:
 
 
 def safe_name(name: str) -> str:
-    """A name of a file for any text, safe on every file system: the text itself, or changed and with a hash."""
+    """A file's name from any text, safe on every file system: the text, or what can stay of it and a hash."""
     plain = re.sub(r"[^A-Za-z0-9_-]", "_", name)[:80]
     if plain != name:
         plain += "-" + hashlib.sha256(name.encode("utf-8")).hexdigest()[:8]

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import math
-import re
 import shutil
 import tempfile
 import time
@@ -32,6 +31,7 @@ from drmc.datasets.manifest import (
     SIDECAR,
     SPLITS,
     case_entry,
+    is_folder_name,
     low_name,
     uncorrected_name,
 )
@@ -47,15 +47,6 @@ from drmc.simulation.scan import PERFECT, Scan, anatomy_seed, simulate_patient
 SCAN_MM = {"wholebody": 1150.0, "brain": 180.0}
 """Usual height of a scan by region, to foresee the room that it takes."""
 _STORED_SHARE = 0.85  # of the raw size of an image on disk, measured: 0.75 (C1) to 0.92 (C5)
-
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,59}")
-_DEVICE_NAMES = {
-    "con",
-    "prn",
-    "aux",
-    "nul",
-    *(f"{n}{i}" for n in ("com", "lpt") for i in range(10)),
-}  # Windows
 
 
 def patient_seed(seed: int, center: str, split: str, index: int) -> np.random.SeedSequence:
@@ -88,7 +79,7 @@ def check_centers(centers: Iterable[Center]) -> list[Center]:
     chosen: dict[str, Center] = {}
     for center in centers:
         name = center.name
-        if not _NAME.fullmatch(name) or name.casefold() in _DEVICE_NAMES:
+        if not is_folder_name(name):
             raise InputError(
                 f"center name {name!r} is no safe name of a folder: use letters, digits, '_' and '-'"
             )

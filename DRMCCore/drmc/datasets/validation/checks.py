@@ -365,10 +365,11 @@ def _check_labels(measured: Measured, name: str, path: Path, grid: Geometry, err
 def _compare_cases(measured: Sequence[Measured], findings: Findings) -> None:
     error, warning = findings.of("")
     for name, group in _groups(measured, lambda m: m.case.case_id):
+        centers = ", ".join(sorted({m.case.center for m in group}))
         error(
             "duplicate.id",
-            f"{len(group)} cases are called {name} (center {', '.join(sorted({m.case.center for m in group}))}):"
-            f" give each an id of its own, such as {group[0].case.center}/{name}",
+            f"{len(group)} cases are called {name} (center {centers}): give each an id of its own, such as "
+            f"{group[0].case.center}/{name}",
         )
     for person, group in _groups(measured, _person):
         splits = sorted({m.case.split for m in group})
