@@ -132,8 +132,8 @@ def load_manifest(dataset: Path) -> tuple[Path, dict[str, Any]]:
     path = Path(dataset) / MANIFEST
     if not path.is_file():
         raise InputError(
-            f"{path}: no such dataset; make one with 'drmc simulate -o {dataset}' "
-            f"or 'drmc validate --index {dataset}'"
+            f"{path}: no such dataset; make one with 'drmc import SCANS --pairs CSV -o {dataset}', "
+            f"'drmc simulate -o {dataset}' or 'drmc validate --index {dataset}'"
         )
     manifest = read_json_object(path)
     if not isinstance(manifest.get("cases", []), list):
