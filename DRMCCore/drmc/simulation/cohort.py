@@ -12,7 +12,7 @@ import shutil
 import tempfile
 import time
 import zlib
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from functools import partial
 from itertools import product
@@ -251,7 +251,7 @@ def _run_task(task: CaseTask, progress: Callable[[float], None] | None = None) -
 def write_cohort(
     dataset: Path,
     centers: Sequence[Center],
-    patients: int,
+    patients: int | Mapping[str, int],
     *,
     seed: int,
     split: str = "train",
@@ -268,9 +268,9 @@ def write_cohort(
     Args:
         dataset: folder of the manifest.
         centers: whose patients are simulated.
-        patients: number per center.
+        patients: number per center, or these numbers by split.
         seed: the same seed gives the same patients.
-        split: one of `SPLITS`.
+        split: one of `SPLITS`, of a number of patients.
         options: doses, source of the patients and so on.
         workers: patients that are simulated at the same time.
         threads: of each worker; None: its share of the cores.
@@ -284,15 +284,18 @@ def write_cohort(
         InputError: the options contradict each other or the dataset, or the disk is too full.
     """
     options = options or ScanOptions()
-    if split not in SPLITS:
-        raise InputError(f"unknown split '{split}': choose from {', '.join(SPLITS)}")
-    if patients < 1:
-        raise InputError(f"--patients {patients}: at least one patient per center is needed")
+    numbers = patients if isinstance(patients, Mapping) else {split: patients}
+    for split, number in numbers.items():
+        if split not in SPLITS:
+            raise InputError(f"unknown split '{split}': choose from {', '.join(SPLITS)}")
+        if number < 1:
+            raise InputError(f"--patients {number}: at least one patient per center is needed")
     threads = threads or max(1, (torch.get_num_threads() // workers))
-    folder = lambda center, index: dataset / center.name / f"{center.name}-{split}-{index:04d}"
     tasks = [
-        CaseTask(center, split, index, seed, folder(center, index), threads, options)
-        for center, index in product(centers, range(1, patients + 1))
+        CaseTask(center, split, index, seed, folder / f"{folder.name}-{split}-{index:04d}", threads, options)
+        for split, number in numbers.items()
+        for center, index in product(centers, range(1, number + 1))
+        for folder in [dataset / center.name]
     ]
     _check_same_study(tasks)
     waiting = [t for t in tasks if not (t.folder / SIDECAR).is_file()]
