@@ -5,8 +5,8 @@ from __future__ import annotations
 import argparse
 import json
 import os
-from collections.abc import Sequence
 from dataclasses import dataclass
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -28,20 +28,23 @@ class Asked:
         folder: what they are relative to.
         where: what messages call it.
         new_file: where the configuration of a dataset is kept, which is not there yet; None: nowhere.
-        left_out: centers of a dataset that cannot be trained on.
+        dataset: the folder of such a dataset, since that of the file need not exist yet.
+        notes: what the user should know of the centers of a dataset, a sentence each.
     """
 
     content: dict[str, Any]
     folder: Path
     where: str
     new_file: Path | None = None
-    left_out: tuple[str, ...] = ()
+    dataset: Path | None = None
+    notes: tuple[str, ...] = ()
 
     def config(self) -> TrainingConfig:
         """The configuration. Raises InputError where a value is not allowed."""
         from drmc.training.config import TrainingConfig, resolved
 
-        return TrainingConfig.from_dict(resolved(self.content, self.folder), self.where)
+        dataset = {} if self.dataset is None else {"dataset": str(self.dataset.resolve())}
+        return TrainingConfig.from_dict(resolved({**self.content, **dataset}, self.folder), self.where)
 
     def keep(self) -> Path | None:
         """Writes the new configuration of a dataset and returns its path; None where there is none to write.
@@ -88,25 +91,24 @@ def repeated(arguments: argparse.Namespace) -> list[str]:
     return found
 
 
-def left_out_text(centers: Sequence[str]) -> str:
-    """Which centers of a dataset are not trained on, and why."""
-    one = len(centers) == 1
-    return (
-        f"center{'s' * (not one)} {', '.join(centers)} {'is' if one else 'are'} left out: "
-        "a center needs patients for training and for validation"
-    )
-
-
 def _of_dataset(dataset: Path, arguments: argparse.Namespace) -> Asked:
     """A training of a dataset: the configuration in its run's folder, else a new one for that folder."""
     if arguments.dataset is not None:
         raise InputError(f"--dataset {arguments.dataset}: {dataset} is named as the dataset already")
     run = None if arguments.output is None else Path(arguments.output)
     file, content, left_out = dataset_configuration(dataset, arguments.preset or PRESETS[0], run)
+    notes = [f"center {c} is left out: it needs patients for training and for validation" for c in left_out]
     if file.exists():
-        return Asked(_changed(read_json_object(file), arguments), file.parent, str(file))
+        kept = read_json_object(file)
+        known = kept.get("centers")
+        notes += [
+            f"center {center} is none of {file}: a new run, with another -o FOLDER, would train on it"
+            for center in content["centers"]
+            if not isinstance(known, list) or not any(fnmatchcase(center, str(name)) for name in known)
+        ]
+        return Asked(_changed(kept, arguments), file.parent, str(file), notes=tuple(notes))
     content = _with_settings(content, arguments.set)
-    return Asked(content, file.parent, f"{dataset}", file, left_out)
+    return Asked(content, file.parent, f"{dataset}", file, dataset, tuple(notes))
 
 
 def _changed(content: dict[str, Any], arguments: argparse.Namespace) -> dict[str, Any]:

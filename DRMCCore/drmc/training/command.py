@@ -25,7 +25,7 @@ from drmc.errors import InputError
 from drmc.files import write_json
 from drmc.runtime.progress import Reporter, add_progress_argument
 from drmc.training import check_command
-from drmc.training.arguments import Asked, asked, left_out_text
+from drmc.training.arguments import Asked, asked
 from drmc.training.check_command import report_checks
 
 if TYPE_CHECKING:
@@ -119,9 +119,11 @@ def _train(wanted: Asked, config: TrainingConfig, progress: str, reporter: Repor
     from drmc.training.loop import train
 
     first = os.environ.get("RANK", "0") == "0"
-    if wanted.left_out and first:
-        reporter.notice(left_out_text(wanted.left_out))
     file = wanted.keep()
+    for text in wanted.notes if first else ():
+        reporter.notice(text)
+    if file is not None:
+        reporter.notice(f"the run and its model are kept in {file.parent}")
     try:
         path = train(config, report=_print_json if progress == "json" else _print_text)
     except InputError:

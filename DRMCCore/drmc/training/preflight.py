@@ -19,7 +19,7 @@ from drmc.errors import DRMCError, InputError
 from drmc.networks.protocol import ResidualNetwork
 from drmc.runtime import hardware
 from drmc.runtime.progress import duration
-from drmc.training.arguments import Asked, left_out_text
+from drmc.training.arguments import Asked
 from drmc.training.checkpoint import KEPT_CHECKPOINTS, read_checkpoint
 from drmc.training.config import TrainingConfig
 from drmc.training.launch import Launch
@@ -78,8 +78,7 @@ def preflight(launch: Launch, ask: Callable[[], Asked] | None = None) -> Preflig
     found = Preflight()
     try:
         wanted = ask() if ask is not None else None
-        if wanted is not None and wanted.left_out:
-            found.checks.append(Check(WARNING, left_out_text(wanted.left_out)))
+        found.checks += [Check(WARNING, text) for text in (wanted.notes if wanted else ())]
         config = TrainingConfig.read(launch.config) if wanted is None else wanted.config()
         network = initial_network(config)
     except DRMCError as refusal:
