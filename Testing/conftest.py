@@ -37,6 +37,7 @@ SLOW = (
     "test_resume",
     "test_training_module",
     "test_validate",
+    "test_import",
     "test_kinds",
     "test_cohort",
     "test_simulate_command",

@@ -65,7 +65,7 @@ def run(arguments: argparse.Namespace, reporter: Reporter) -> int:
         print("\n".join(table_lines(["patients", "train", "validation", "test"], cells)))
         more = f", {len(done.extended)} with further doses" if done.extended else ""
         there = f", {len(done.unchanged)} were there already" if done.unchanged else ""
-        print(f"{done.manifest}: {len(done.added)} cases added{more}{there}")
+        print(f"{done.manifest}: {_count(len(done.added), 'case')} added{more}{there}")
         print(f"next: drmc validate {arguments.output}")
     return 0
 
@@ -82,6 +82,10 @@ def _counts(done: Imported) -> dict[str, dict[str, int]]:
     return counts
 
 
+def _count(number: int, one: str) -> str:
+    return f"{number} {one}{'s' * (number != 1)}"
+
+
 def _lacking(done: Imported) -> list[str]:
     """What a center cannot be used for, in a sentence each."""
     from drmc.datasets.importing.splits import lacking
@@ -89,7 +93,7 @@ def _lacking(done: Imported) -> list[str]:
     found = []
     for center, splits in lacking(done.splits).items():
         patients = sum(of == center for of, _ in done.splits)
-        number = f"{patients} patient{'s' * (patients != 1)}"
+        number = _count(patients, "patient")
         if "train" in splits or "validation" in splits:
             missing = " or ".join(split for split in splits if split != "test")
             what = f"none for {missing}, so drmc train leaves the center out; it needs two"
