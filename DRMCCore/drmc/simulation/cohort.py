@@ -284,12 +284,7 @@ def write_cohort(
         InputError: the options contradict each other or the dataset, or the disk is too full.
     """
     options = options or ScanOptions()
-    numbers = patients if isinstance(patients, Mapping) else {split: patients}
-    for split, number in numbers.items():
-        if split not in SPLITS:
-            raise InputError(f"unknown split '{split}': choose from {', '.join(SPLITS)}")
-        if number < 1:
-            raise InputError(f"--patients {number}: at least one patient per center is needed")
+    numbers = _numbers(patients, split)
     threads = threads or max(1, (torch.get_num_threads() // workers))
     tasks = [
         CaseTask(center, split, index, seed, folder / f"{folder.name}-{split}-{index:04d}", threads, options)
@@ -321,6 +316,17 @@ def write_cohort(
         _remove_parts(waiting)  # of workers that were killed
         raise
     return write_manifest(dataset)
+
+
+def _numbers(patients: int | Mapping[str, int], split: str) -> Mapping[str, int]:
+    """Patients of a center by split. Raises InputError for an unknown split, or where there are none."""
+    numbers = patients if isinstance(patients, Mapping) else {split: patients}
+    for split, number in numbers.items():
+        if split not in SPLITS:
+            raise InputError(f"unknown split '{split}': choose from {', '.join(SPLITS)}")
+        if number < 1:
+            raise InputError(f"--patients {number}: at least one patient per center is needed")
+    return numbers
 
 
 class _Progress:
