@@ -22,6 +22,11 @@ class ModelEntry:
     card: dict[str, Any]
     sha256: str
 
+    @property
+    def card_sha256(self) -> str:
+        """The checksum of the card's content, whatever its form."""
+        return hashlib.sha256(json.dumps(self.card, sort_keys=True).encode()).hexdigest()
+
 
 def earlier_trainings(training: Mapping[str, Any]) -> Iterator[tuple[str, Mapping[str, Any]]]:
     """Yields (name, training facts) of the models that a training began from, the most recent one first.

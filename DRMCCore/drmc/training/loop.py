@@ -78,6 +78,7 @@ def train(config: TrainingConfig, *, report: Callable[[Record], None] | None = N
             pooled=any_center,
             target=config.target,
             lesion_weight=config.lesion_weight,
+            spots=config.spots,
         )
         first = trainer.rank == 0  # this process validates and writes
         held_out, beside = (
