@@ -340,7 +340,7 @@ def _summary_of(
         "precision": predicted.precision,
         "strength": request.strength,
         "tiles": {"count": len(predicted.gates_TLM), "edge": predicted.model["tile"]},
-        "body": body_change(*before_after),
+        "body": body_change(*before_after, mtv.liver_of(inputs.segments or (), request.liver_reference)),
         "notices": [
             *(text for text in warnings if text),
             *(*inputs.notices, *predicted.notices, *made.notices),
