@@ -220,16 +220,12 @@ class TrainingConfig:
         Raises:
             InputError: the file cannot be read, or as `from_dict`.
         """
-        return cls.from_dict(read_values(path), str(path))
+        return cls.from_dict(resolved(read_json_object(path), Path(path).resolve().parent), str(path))
 
 
-def read_values(path: Path) -> dict[str, Any]:
-    """The content of a configuration file, with its relative paths made absolute.
-
-    Raises:
-        InputError: the file cannot be read.
-    """
-    values, folder = read_json_object(path), Path(path).resolve().parent
+def resolved(values: dict[str, Any], folder: Path) -> dict[str, Any]:
+    """The content of a configuration with its relative paths made absolute; they are relative to `folder`."""
+    values = dict(values)
     for key in ("dataset", "output", "watched_dataset", "prepared"):
         if isinstance(values.get(key), str) and values[key]:
             values[key] = str(folder / values[key])

@@ -64,22 +64,7 @@ def train(config: TrainingConfig, *, report: Callable[[Record], None] | None = N
         patients = {c: len({case.patient for case in found}) for c, found in training.items()}
         trainer = Trainer(config, processes, patients, data)
         version = trainer.resume()
-        wanted = Wanted(lesions=config.lesion_weight != 1, noise_free=config.target != "full")
-        any_center = trainer.strategy.any_center
-        needed = config.centers if any_center else {center for center, _ in trainer.slots}
-        sampler = PatchSampler(
-            _load({c: found if c in needed else [] for c, found in training.items()}, config, wanted),
-            patch=config.patch,
-            seed=config.seed,
-            hot_fraction=config.hot_fraction,
-            scale_range=config.scale_range,
-            flips=config.flips,
-            dose_mixing=config.dose_mixing,
-            pooled=any_center,
-            target=config.target,
-            lesion_weight=config.lesion_weight,
-            spots=config.spots,
-        )
+        sampler = _sampler(trainer, training)
         first = trainer.rank == 0  # this process validates and writes
         held_out, beside = (
             Validation(_load(found, config, Wanted(lesions=True)), config) if first and found else None
@@ -104,6 +89,25 @@ def train(config: TrainingConfig, *, report: Callable[[Record], None] | None = N
         if trainer.step < config.steps:
             return trainer.output / CHECKPOINT
         return export(trainer) if first else trainer.output
+
+
+def _sampler(trainer: Trainer, training: dict[str, list[Case]]) -> PatchSampler:
+    config, any_center = trainer.config, trainer.strategy.any_center
+    wanted = Wanted(lesions=config.lesion_weight != 1, noise_free=config.target != "full")
+    needed = config.centers if any_center else {center for center, _ in trainer.slots}
+    return PatchSampler(
+        _load({c: found if c in needed else [] for c, found in training.items()}, config, wanted),
+        patch=config.patch,
+        seed=config.seed,
+        hot_fraction=config.hot_fraction,
+        scale_range=config.scale_range,
+        flips=config.flips,
+        dose_mixing=config.dose_mixing,
+        pooled=any_center,
+        target=config.target,
+        lesion_weight=config.lesion_weight,
+        spots=config.spots,
+    )
 
 
 def _run_steps(

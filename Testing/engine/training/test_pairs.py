@@ -80,6 +80,17 @@ def test_kept_pairs_are_those_in_memory_and_are_read_only_once(dataset, tmp_path
     assert len(list((tmp_path / "kept").iterdir())) == 1
 
 
+def test_pairs_of_two_centers_with_a_patient_of_one_name_are_kept_apart(dataset, tmp_path):
+    cases = read_manifest(dataset)[:2]
+    named = [replace(case, case_id=f"{center}/P0") for case, center in zip(cases, "AB", strict=True)]
+    for _ in range(2):
+        kept = [kept_pairs(case, tmp_path / "kept") for case in named]
+        assert [pairs[0].case_id for pairs in kept] == ["A/P0", "B/P0"]
+        for case, pairs in zip(cases, kept, strict=True):
+            assert all(equal(a, b) for a, b in zip(load_pairs(case), pairs, strict=True))
+    assert len(list((tmp_path / "kept").iterdir())) == 2
+
+
 @pytest.mark.parametrize("name", ["low", "noise_free"])
 @pytest.mark.parametrize("change", ["moved", "flipped", "cut"])
 def test_an_image_that_lies_elsewhere_is_not_learned_from(name, change, dataset):
