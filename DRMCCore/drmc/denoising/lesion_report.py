@@ -20,9 +20,7 @@ from drmc.segments.segment import Segment
 NO_SERIES = "the structured report has no numbers of the {stage} image, because that is no DICOM series"
 
 
-def check(
-    volume: PETVolume, path: Path, inputs: Sequence[Path], *, what: str, option: str
-) -> None:
+def check(volume: PETVolume, path: Path, inputs: Sequence[Path], *, what: str, option: str) -> None:
     """Refuses an object that cannot be written.
 
     Args:
