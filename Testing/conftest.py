@@ -84,6 +84,8 @@ SLOW = (
     "test_adversarial",
     "test_strength",
     "test_strength_section",
+    "test_database_section",
+    "test_batch_section",
 )
 
 

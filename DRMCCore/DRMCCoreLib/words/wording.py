@@ -35,6 +35,8 @@ def _phrases() -> tuple[tuple[str, str], ...]:
         (r"make (one|both) with --keep-residual", _("denoise it again")),
         (r"give (that scan|the same options), or leave out --residual", _("denoise it again")),
         (r"; or by a part of its description \(--series-description TEXT\)", ""),
+        (r"choose another(?: folder)? with -o", _("choose another folder")),
+        (r"is one scan, not a folder of scans: leave out .*", _("is one scan, not a folder of scans")),
         (r"a higher --threshold or --min-volume", _("a higher threshold")),
         (r"choose one by its UID \(--series UID\) of", _("load one of them alone:")),
     )
