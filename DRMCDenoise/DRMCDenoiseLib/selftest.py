@@ -190,6 +190,8 @@ class DRMCDenoiseTest(SelfTest):
 
     def test_batch(self) -> None:
         """A folder of two small scans is denoised from the section Batch, and has a cohort page."""
+        import SimpleITK as sitk
+
         self.needsModel()
         _low, full, _lesions = loadSample()
         scans, results = self.folder / "scans", self.folder / "results"
@@ -197,9 +199,9 @@ class DRMCDenoiseTest(SelfTest):
         suv = slicer.util.arrayFromVolume(full)
         middle = len(suv) // 2
         for name, array in (("a", suv[middle - 8 : middle]), ("b", suv[middle : middle + 8])):
-            volume = slicer.util.addVolumeFromArray(array)
-            volume.SetSpacing(full.GetSpacing())
-            self.assertTrue(slicer.util.saveNode(volume, str(scans / f"{name}.nrrd")))
+            image = sitk.GetImageFromArray(array)
+            image.SetSpacing(full.GetSpacing())
+            sitk.WriteImage(image, str(scans / f"{name}.nrrd"))
             (scans / f"{name}.json").write_text('{"Units": "SUV"}', encoding="utf-8")
         panel = self.openPanel("DRMCDenoise")
         ui = panel.ui

@@ -5,8 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
-from pydicom.dataset import Dataset, FileMetaDataset
-from pydicom.uid import ExplicitVRLittleEndian, generate_uid
 
 PET = "1.2.840.10008.5.1.4.1.1.128"
 _FIELDS = {
@@ -49,6 +47,9 @@ def writeSeries(folder: Path, suv: np.ndarray, spacing: tuple[float, float, floa
 
     `spacing` in mm (x, y, z). Returns the UID of the series.
     """
+    from pydicom.dataset import Dataset, FileMetaDataset
+    from pydicom.uid import ExplicitVRLittleEndian, generate_uid
+
     folder.mkdir()
     study, series, frame = (str(generate_uid()) for _ in range(3))
     activity = suv * (3.5e8 / 70000.0)  # half of the dose has decayed by the start
