@@ -118,6 +118,13 @@ class DRMCDenoiseTest(SelfTest):
         self.assertIs(panel._parameterNode.ctVolume, ct)
         self.checkReadingViews(low, full, ct)
         self.say("the reading layout shows both volumes over the CT")
+        name = full.GetName()
+        full.SetName(f"{name}, at another strength")  # which changes the choice of the views' selectors
+        self.settle()
+        self.checkReadingViews(low, full, ct)
+        full.SetName(name)
+        self.settle()
+        self.checkReadingViews(low, full, ct)
         panel.ui.window10Button.click()
         self.assertEqual([node.GetDisplayNode().GetWindowLevelMax() for node in (low, full)], [10.0] * 2)
         section = next(one for one in panel.sections if type(one).__name__ == "CompareSection")
@@ -421,8 +428,14 @@ class DRMCDenoiseTest(SelfTest):
             self.assertAlmostEqual(upper.GetSliceOffset(), offset, places=3)
             self.assertAlmostEqual(lower.GetSliceOffset(), offset, places=3)
             self.assertAlmostEqual(upper.GetFieldOfView()[0], lower.GetFieldOfView()[0], places=3)
+        low, output = panel._parameterNode.inputVolume, panel._parameterNode.outputVolume
+        output.SetName(f"{output.GetName()}, renamed")
+        self.settle()
+        for name in pairs:
+            shown = manager.sliceWidget(name).mrmlSliceCompositeNode().GetBackgroundVolumeID()
+            self.assertEqual(shown, (output if name.startswith("DRMC") else low).GetID(), name)
         panel.ui.compareOffButton.click()
-        self.say("side by side stays at its slices")
+        self.say("side by side stays at its slices, and with its volumes")
 
     def sliceNode(self, name: str):
         """The slice node of a view."""
