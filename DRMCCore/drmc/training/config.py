@@ -15,6 +15,8 @@ from drmc.training.critics import CRITICS, NONE, check_critic, needs_one_batch
 from drmc.training.presets import with_preset
 from drmc.training.sampler import TARGETS
 from drmc.training.strategies.registry import STRATEGIES, make_strategy
+from drmc.training.tasks.organ_settings import OrganSettings
+from drmc.training.tasks.registry import make_task
 
 _CENTERS = {"distinct": True, "pattern": "(?s).+", "what": "a list of center names"}
 _LISTS = ("centers", "watched_centers")
@@ -29,7 +31,7 @@ class TrainingConfig:
         output: folder for checkpoints, log and models.
         name: name of the model.
         centers: centers of the dataset to train on.
-        network: settings of the network.
+        network: settings of the network, which determine the task.
         patch: edge of the patches in voxels of the network's grid (about 2 mm).
         tile: edge of the tiles of the trained model in voxels, 0 = `patch`.
         loss_margin: voxels at each face of a patch without loss, where the network sees its zero padding and
@@ -88,6 +90,7 @@ class TrainingConfig:
         validate_every: steps between two validations.
         validation_tiles: most tiles of high uptake of each held-out pair, see `drmc.training.validation`.
         threads: threads of PyTorch in each process, 0 = its own choice.
+        organs: what an organ training draws, see `drmc.training.tasks.organ_settings`.
         card: further facts for the model's card (title, intended use, license ...).
     """
 
@@ -153,6 +156,7 @@ class TrainingConfig:
     validate_every: int = setting(500, at_least=1)
     validation_tiles: int = setting(4, at_least=1)
     threads: int = setting(0, at_least=0)
+    organs: OrganSettings = setting(default_factory=OrganSettings, what="an object of settings")
     card: dict[str, Any] = setting(default_factory=dict, what="an object of texts")
 
     def __post_init__(self) -> None:
@@ -185,6 +189,7 @@ class TrainingConfig:
         ):
             if wrong:
                 raise InputError(message)
+        make_task(self).check()
         try:
             self.network.check_patch(self.patch)
             check_critic(self)
@@ -196,7 +201,8 @@ class TrainingConfig:
         """The settings as plain JSON types; `from_dict` is the inverse."""
         lists = {name: list(getattr(self, name)) for name in _LISTS}
         network = {"kind": self.network.kind, **self.network.to_dict()}
-        return {**asdict(self), "network": network, **lists}
+        organs = {key: list(v) if isinstance(v, tuple) else v for key, v in asdict(self.organs).items()}
+        return {**asdict(self), "network": network, "organs": organs, **lists}
 
     @classmethod
     def from_dict(cls, values: dict[str, Any], where: str = "configuration") -> TrainingConfig:
@@ -212,7 +218,11 @@ class TrainingConfig:
         """
         with located(where):
             try:
-                return cls(**from_json(cls, with_preset(values), besides=["preset"]))
+                values = from_json(cls, with_preset(values), besides=["preset"])
+                if isinstance(organs := values.get("organs"), dict):
+                    with located("organs"):
+                        values["organs"] = OrganSettings(**from_json(OrganSettings, organs))
+                return cls(**values)
             except (TypeError, ValueError) as error:
                 raise InputError(str(error)) from None
 

@@ -22,9 +22,8 @@ from drmc.runtime.progress import duration
 from drmc.training.checkpoint import KEPT_CHECKPOINTS, read_checkpoint
 from drmc.training.config import TrainingConfig
 from drmc.training.launch import Launch
-from drmc.training.pairs import fingerprint
-from drmc.training.start import initial_network
 from drmc.training.strategies.registry import make_strategy
+from drmc.training.tasks.registry import make_task
 from drmc.training.trainer import Trainer
 
 OK, WARNING, REFUSED = "ok", "warning", "refused"
@@ -72,7 +71,7 @@ def preflight(launch: Launch) -> Preflight:
     found = Preflight()
     try:
         config = TrainingConfig.read(launch.config)
-        network = initial_network(config)
+        network = make_task(config).initial_network()
     except DRMCError as refusal:
         found.checks.append(Check(REFUSED, str(refusal)))
     else:
@@ -122,7 +121,7 @@ def step_cost(config: TrainingConfig, network: torch.nn.Module) -> StepCost:
         network: the network.
     """
     edge = min(PROBE, config.patch)
-    patch_BCDHW = torch.rand(1, 1, edge, edge, edge)
+    patch_BCDHW = make_task(config).example(edge)
     own = {p.untyped_storage().data_ptr() for p in network.parameters()}
     kept: dict[int, int] = {}
 
@@ -244,7 +243,9 @@ def _checkpoint(config: TrainingConfig, found: Preflight) -> Check:
         if read_checkpoint(Path(config.output)) is None:
             return Check(OK, f"checkpoint: none in {config.output}, training starts at step 0")
         cases = read_manifest(Path(config.dataset))
-        data = fingerprint(*(select(cases, split, config.centers) for split in ("train", "validation")))
+        data = make_task(config).fingerprint(
+            *(select(cases, split, config.centers) for split in ("train", "validation"))
+        )
         trainer = Trainer(config, data=data)
         trainer.resume()
     except DRMCError as refusal:
