@@ -31,6 +31,9 @@ def data_folder() -> Path:
 # that no process is left with one of them at the end.
 SLOW = (
     "test_organ_training",
+    "test_organ_patches",
+    "test_segmenter",
+    "test_segment_command",
     "test_trust",
     "test_audit",
     "test_acquisition_transform",

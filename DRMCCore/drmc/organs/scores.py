@@ -83,7 +83,8 @@ def body_scores(
     seen = channels(relative, frame.middle - region[2].start, frame.back - region[1].start)
     length = min(length, multiple * math.ceil(D / multiple))
     starts, halo = slab_starts(D, length), min(HALO, length // 4)
-    padded = [multiple * math.ceil(n / multiple) for n in (H, W)]
+    # two values at least on the coarsest level, for its statistics
+    padded = [max(2 * multiple, multiple * math.ceil(n / multiple)) for n in (H, W)]
     scores = np.zeros((network.config.classes, D, H, W), np.float32)
     total = np.zeros(D, np.float32)
     began = time.perf_counter()
