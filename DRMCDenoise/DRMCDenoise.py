@@ -9,6 +9,7 @@ from DRMCCoreLib.sections.inputsection import InputSection
 from DRMCCoreLib.sections.modelsection import ModelSection
 from DRMCCoreLib.sections.parametersection import ParameterSection
 from DRMCCoreLib.sections.runsection import RunSection
+from DRMCDenoiseLib.companionsection import CompanionSection
 from DRMCDenoiseLib.comparesection import CompareSection
 from DRMCDenoiseLib.lesionsection import LesionSection
 from DRMCDenoiseLib.logic import DRMCDenoiseLogic
@@ -16,6 +17,7 @@ from DRMCDenoiseLib.parameters import DRMCDenoiseParameterNode
 from DRMCDenoiseLib.routingsection import RoutingSection
 from DRMCDenoiseLib.selftest import DRMCDenoiseTest  # noqa: F401  Slicer looks for it in this file
 from DRMCDenoiseLib.strengthsection import StrengthSection
+from DRMCDenoiseLib.verdict import verdict
 from slicer.i18n import tr as _
 from slicer.i18n import translate
 from slicer.ScriptedLoadableModule import ScriptedLoadableModule
@@ -47,13 +49,21 @@ class DRMCDenoiseWidget(SectionPanel):
     Logic = DRMCDenoiseLogic
     ParameterNode = DRMCDenoiseParameterNode
     Sections = (
-        ParameterSection,
-        InputSection,
         ModelSection,
-        RunSection,
+        InputSection,
+        CompanionSection,
         StrengthSection,
+        RunSection,
         CompareSection,
         LesionSection,
         RoutingSection,
+        ParameterSection,
     )
-    nodeParameters = ("outputVolume", "referenceVolume", "lesions", "lesionTable", "report", "routingTable")
+    nodeParameters = (
+        *("outputVolume", "referenceVolume", "lesions", "lesionTable", "report", "routingTable"),
+        "ctVolume",
+    )
+
+    def verdict(self) -> str:
+        """Noise, lesions and nearest training center in one sentence; empty before a run."""
+        return verdict(self._parameterNode) if self._parameterNode is not None else ""

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 import slicer
 import vtk
 
@@ -9,6 +12,7 @@ from DRMCDenoiseLib import viewstate
 
 LAYOUT = 6301  # Slicer's own layouts are below 100, each extension takes a number that nobody else has
 PAUSE_MILLISECONDS, PATIENCE = 20, 25  # views keep their sizes after one to three pauses
+_AFTERWARDS = 15  # pauses in which views may get other sizes by their being arranged
 # View above -> view below it, its orientation, label and color (Slicer's own colors of these views).
 VIEWS = {
     "Red": ("DRMCRed", "Axial", "R", "#F34A33"),
@@ -34,10 +38,10 @@ def showLayout() -> None:
     if not layout.IsLayoutDescription(LAYOUT):
         layout.AddLayoutDescription(LAYOUT, _description())
     _setLinked(False)
-    places = {upper: Place(_sliceNode(upper)) for upper in VIEWS if _sliceNode(upper) is not None}
+    places = {upper: Place(sliceNode(upper)) for upper in VIEWS if sliceNode(upper) is not None}
     manager.setLayout(LAYOUT)
     _arrange(places)
-    _Rest(places).wait()
+    Rest(LAYOUT, _names(), lambda: (_arrange(places), _setLinked(True))).wait()
 
 
 class Place:
@@ -58,19 +62,25 @@ class Place:
             sliceNode.UpdateMatrices()
 
 
-class _Rest:
-    """Waits until the views keep their sizes, then places and links them, unless the layout has changed."""
+class Rest:
+    """Waits until the views of a layout keep their sizes, then calls `arrange` if it still is shown.
+
+    The bar of a view is wider where its offset has more digits: if the sizes change by the arranging, it is
+    done once more.
+    """
 
     _waiting = None  # the one that waits; an earlier one gives up
 
-    def __init__(self, places: dict[str, Place]):
-        self._places, self._sizes, self._patience = places, None, PATIENCE
+    def __init__(self, layout: int, names: list[str], arrange: Callable[[], Any]):
+        self._layout, self._names, self._doArrange = layout, names, arrange
+        self._sizes, self._patience = None, PATIENCE
+        self._isArranged = self._isWatching = False
 
     def wait(self) -> None:
         """Starts to wait; returns at once."""
         import qt  # not where the module is only a library
 
-        _Rest._waiting = self
+        Rest._waiting = self
         self._timer = qt.QTimer()
         self._timer.setInterval(PAUSE_MILLISECONDS)
         self._timer.timeout.connect(self._onPause)
@@ -78,18 +88,22 @@ class _Rest:
 
     def _onPause(self) -> None:
         layout = viewstate.layoutNode()
-        if _Rest._waiting is not self or layout is None or layout.GetViewArrangement() != LAYOUT:
+        if Rest._waiting is not self or layout is None or layout.GetViewArrangement() != self._layout:
             self._timer.stop()
             return
-        sizes = [_sliceNode(name).GetDimensions() for name in _names()]
+        sizes = [sliceNode(name).GetDimensions() for name in self._names]
         self._patience -= 1
         if sizes != self._sizes and self._patience:
-            self._sizes = sizes
+            self._sizes, self._isArranged = sizes, False
             return
-        self._timer.stop()
-        _Rest._waiting = None
-        _arrange(self._places)
-        _setLinked(True)
+        if not self._isArranged:
+            self._isArranged = True
+            self._doArrange()
+        if not self._isWatching:
+            self._isWatching, self._patience = True, _AFTERWARDS
+        elif not self._patience:
+            self._timer.stop()
+            Rest._waiting = None
 
 
 def _names() -> list[str]:
@@ -99,7 +113,7 @@ def _names() -> list[str]:
 def _arrange(places: dict[str, Place]) -> None:
     for upper, place in places.items():
         for name in (upper, VIEWS[upper][0]):
-            node = _sliceNode(name)
+            node = sliceNode(name)
             if node is not None:
                 place.apply(node)
 
@@ -136,6 +150,7 @@ def _description() -> str:
     return f'<layout type="vertical" split="true">{rows}</layout>'
 
 
-def _sliceNode(name: str):
+def sliceNode(name: str):
+    """The slice node of a view by its layout name, or None."""
     nodes = slicer.util.getNodesByClass("vtkMRMLSliceNode")
     return next((node for node in nodes if node.GetLayoutName() == name), None)

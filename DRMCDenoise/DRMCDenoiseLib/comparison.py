@@ -1,4 +1,4 @@
-"""Original and denoised PET in the slice views: overlay, side by side, flicker, residual; also for scripts.
+"""Original and denoised PET in the views, in several ways; also for scripts.
 
     from DRMCDenoiseLib.comparison import endComparison, showComparison
 
@@ -16,35 +16,49 @@ from drmc.errors import InputError
 from DRMCCoreLib.nodes.suvdisplay import DEFAULT_WINDOW, GRAY, HEAT, INVERTED_GRAY, showWindow
 from DRMCCoreLib.nodes.suvunits import suvPerUnit
 
-from DRMCDenoiseLib import comparelayout, viewstate
+from DRMCDenoiseLib import comparelayout, reading, viewstate
+from DRMCDenoiseLib.projections import projectionsOf
 from DRMCDenoiseLib.residual import removeResiduals, residualOf, showResidualWindow, updateResidual
 
-OFF, OVERLAY, SIDE_BY_SIDE, FLICKER, RESIDUAL = MODES = (
+OFF, OVERLAY, SIDE_BY_SIDE, FLICKER, RESIDUAL, READING = MODES = (
     "off",
     "overlay",
     "sideBySide",
     "flicker",
     "residual",
+    "reading",
 )
 _RESIDUAL_SHARE = 1 / 3  # of the window, on either side of 0
 
 
 def showComparison(
-    inputVolume, outputVolume, mode: str = OVERLAY, *, fade: float = 0.5, windowSUV: float = DEFAULT_WINDOW
-):
-    """Shows the original and the denoised volume in all slice views, until `endComparison`.
+    inputVolume,
+    outputVolume,
+    mode: str = OVERLAY,
+    *,
+    fade: float = 0.5,
+    windowSUV: float = DEFAULT_WINDOW,
+    ctVolume=None,
+    isHeat: bool = False,
+) -> list:
+    """Shows the original and the denoised volume in the slice views, until `endComparison`.
 
     Args:
         inputVolume: The original.
         outputVolume: The denoised volume.
         mode: "overlay" (original in gray, denoised in PET-Heat over it), "sideBySide" (original above,
             denoised below, linked), "flicker" (the original; `setFade(outputVolume, 1)` shows the denoised
-            volume; both in inverted gray), "residual" (denoised minus original in SUV, white at 0), "off" (as
-            `endComparison`).
+            volume; both in inverted gray), "residual" (denoised minus original in SUV, white at 0), "reading"
+            (MIP, axial and coronal slices in a layout of their own), "off" (as `endComparison`).
         fade: Opacity of the denoised volume in the overlay, 0 to 1.
         windowSUV: SUV at the upper end of the window of both volumes, whose lower end is 0; the residual is
             shown to a third of it on either side of 0. A volume without SUV factor gets the window of the
             original.
+        ctVolume: Reading: the CT under the slices.
+        isHeat: Reading: PET-Heat in place of inverted gray.
+
+    Returns:
+        What makes the projections of the reading (`reading.Rotation` takes it); empty in other modes.
 
     Raises:
         InputError: The mode is unknown, or the volumes have no common grid; the views are then as they were.
@@ -53,14 +67,19 @@ def showComparison(
         raise InputError(f"mode {mode!r} is unknown: give one of {', '.join(MODES)}")
     endComparison()
     if mode == OFF:
-        return
+        return []
     for node in (inputVolume, outputVolume):
         if node.GetImageData() is None:
             raise InputError(f"'{node.GetName()}' holds no image: there is nothing to compare")
     residual = updateResidual(inputVolume, outputVolume) if mode == RESIDUAL else None
     viewstate.keepViews()
-    for node in (inputVolume, outputVolume):
+    for node in (inputVolume, outputVolume, *([] if ctVolume is None else [ctVolume])):
         viewstate.keepDisplay(node)
+    if mode == READING:
+        viewstate.outlineSegmentations()
+        makers = reading.showReading(inputVolume, outputVolume, ctVolume=ctVolume, isHeat=isHeat)
+        setWindow(inputVolume, outputVolume, windowSUV)
+        return makers
     setWindow(inputVolume, outputVolume, windowSUV)
     # Heat over inverted gray would cancel: where one is white the other is black. Both of a mixture go from
     # black up.
@@ -78,12 +97,15 @@ def showComparison(
             node.SetBackgroundVolumeID(background.GetID())
             node.SetForegroundVolumeID(None if foreground is None else foreground.GetID())
     setFade(outputVolume, fade if mode == OVERLAY else 0.0)
+    return []
 
 
 def endComparison() -> None:
     """Puts views and displays back as they were before the comparison, and removes the residual."""
     viewstate.restoreViews()
     viewstate.restoreDisplays()
+    viewstate.restoreSegmentations()
+    reading.endReading()
     removeResiduals()
 
 
@@ -105,8 +127,17 @@ def setWindow(inputVolume, outputVolume, windowSUV: float) -> None:
         low, high = 0.0, windowSUV / factor
     for node in (inputVolume, outputVolume):
         showWindow(node, low, high)
+        if (projections := projectionsOf(node)) is not None:
+            showWindow(projections, low, high)
     if (residual := residualOf(outputVolume)) is not None:
         showResidualWindow(residual, residualTop(windowSUV) if factor is not None else high * _RESIDUAL_SHARE)
+
+
+def exchange(inputVolume, outputVolume, isExchanged: bool) -> None:
+    """Side by side: shows in each view the volume of the other side, or its own again."""
+    volumes = (outputVolume, inputVolume) if isExchanged else (inputVolume, outputVolume)
+    for node, isDenoisedSide in comparelayout.sides():
+        node.SetBackgroundVolumeID(volumes[isDenoisedSide].GetID())
 
 
 def residualTop(windowSUV: float) -> float:

@@ -6,7 +6,7 @@ import math
 from typing import Any
 
 from drmc.files import csv_text
-from drmc.measures.rows import INTERVAL_OF, LesionNumber, Quantity, Stage
+from drmc.measures.rows import INTERVAL_OF, SUL_OF, LesionNumber, Quantity, Stage
 from drmc.pages.text import percent
 from drmc.suv import wording
 from slicer.i18n import tr as _
@@ -21,7 +21,8 @@ QUANTITIES: dict[Quantity, str] = {
 # The others are numbers.
 TEXT_COLUMNS = ("scan", "segment", "stage", "suv_rule", "suv_warnings", "interval_note")
 BEYOND = "\u25b2"
-_WIDEST_NAME, _MOST_ROWS, _HEADER_AND_SCROLL_BAR = 112, 6, 46  # pixels, but for the rows shown at once
+_WIDEST_NAME, _MOST_ROWS, _HEADER = 112, 6, 28  # pixels, but for the rows shown at once
+SCROLL_BAR = 18  # pixels
 _BEYOND_GROUND, _BEYOND_INK = "#fff4dc", "#6b4700"  # both, so that it reads alike on a light and a dark theme
 
 Stages = dict[Stage, dict[LesionNumber, float | None]]
@@ -51,16 +52,20 @@ def readLesions(tableNode) -> dict[str, Stages]:
 
 
 def suvLines(tableNode) -> list[str]:
-    """Rule and factor of the table's SUV in one line, then its warnings; empty if the table has none."""
+    """Rule and factor of the table's SUV in one line, then its warnings; empty if the table has none.
+
+    Those of the full dose follow where they are others.
+    """
     table = None if tableNode is None else tableNode.GetTable()
     if table is None or table.GetColumnByName("suv_rule") is None:
         return []
     lines: list[str] = []
+    full = _("full dose: ")
     for row in range(table.GetNumberOfRows()):
         rule, factor, warnings, stage = (
             table.GetValueByName(row, name) for name in ("suv_rule", "suv_factor", "suv_warnings", "stage")
         )
-        whose = _("full dose: ") if stage.ToString() == "reference" else ""
+        whose = full if stage.ToString() == "reference" else ""
         lines.append(
             whose
             + _("SUV factor {factor:.6g}, rule {rule}").format(factor=factor.ToDouble(), rule=rule.ToString())
@@ -70,7 +75,8 @@ def suvLines(tableNode) -> list[str]:
             for text in warnings.ToString().split(wording.SEPARATOR)
             if text
         ]
-    return list(dict.fromkeys(lines))
+    lines = list(dict.fromkeys(lines))
+    return [line for line in lines if line.removeprefix(full) not in lines or not line.startswith(full)]
 
 
 def intervalNotes(tableNode) -> dict[str, str]:
@@ -133,8 +139,15 @@ def fillLesionTable(widget, lesions: dict[str, Stages], notes: dict[str, str] | 
     widget.resizeColumnsToContents()
     widget.setColumnWidth(0, min(widget.columnWidth(0), _WIDEST_NAME))
     widget.resizeRowsToContents()
-    heights = [widget.rowHeight(row) for row in range(min(len(lesions), _MOST_ROWS))]
-    widget.setFixedHeight(sum(heights) + _HEADER_AND_SCROLL_BAR)
+    fitHeight(widget, hasScrollBar=True)
+
+
+def fitHeight(widget, *, hasScrollBar: bool) -> None:
+    """Makes the table as high as its rows, up to six of them."""
+    heights = [widget.rowHeight(row) for row in range(min(widget.rowCount, _MOST_ROWS))]
+    height = sum(heights) + _HEADER + SCROLL_BAR * hasScrollBar
+    if height != widget.minimumHeight:
+        widget.setFixedHeight(height)
 
 
 def number(value: float | None) -> str:
@@ -163,8 +176,14 @@ def _cellText(stages: Stages, quantity: str, isBeyond: bool) -> str:
     isRelative = quantity in mtv.RELATIVE and bool(change)
     mark = f" {BEYOND}" if isBeyond else f" {mtv.MARK}" if isRelative else ""
     interval = _interval(stages, quantity)
+    lean = [stages.get(stage, {}).get(SUL_OF.get(quantity)) for stage in ("original", "denoised")]
+    sul = (
+        ""
+        if None in lean
+        else "\n" + _("SUL {before} \u2192 {after}").format(before=number(lean[0]), after=number(lean[1]))
+    )
     third = "" if interval is None else "\n" + _("90 %: {low} to {high}").format(**interval)
-    return f"{number(before)} \u2192 {number(after)}\n{percent(change)}{mark}{third}"
+    return f"{number(before)} \u2192 {number(after)}\n{percent(change)}{mark}{sul}{third}"
 
 
 def _interval(stages: Stages, quantity: str) -> dict[str, str] | None:

@@ -14,10 +14,12 @@ from slicer.parameterNodeWrapper import Choice, WithinRange, parameterNodeWrappe
 
 from DRMCDenoiseLib.comparison import MODES, OFF
 
+FIXED, PERCIST = METHODS = ("SUV", "PERCIST")  # thresholds of lesion candidates
+
 # what a preset keeps: the settings that are the same for every scan
 PRESET_PARAMETERS = (
     *("model", "device", "outputFolder", "writeDICOM", "strength", "virtualSpots"),
-    *("fade", "windowSUV"),
+    *("fade", "windowSUV", "heat", "rotate", "candidateMethod", "candidateSUV"),
 )
 
 
@@ -30,7 +32,9 @@ class DRMCDenoiseParameterNode:
     `acceptRule`: reference-time rule, empty for automatic. `headerValues`: header values by hand, one
     KEYWORD=VALUE a line. `strength`: share of the residual that is added. `virtualSpots`: measure what is
     kept of virtual spots, with a second run of the network. `allFrames`: of a sequence, not the one shown
-    alone.
+    alone. `ctVolume`: under the slices of the reading layout. `heat`: PET-Heat there in place of inverted
+    gray. `rotate`: its projections turn. `candidateMethod`, `candidateSUV`: the threshold of lesion
+    candidates.
     """
 
     inputVolume: vtkMRMLScalarVolumeNode
@@ -55,3 +59,8 @@ class DRMCDenoiseParameterNode:
     compareMode: Annotated[str, Choice(MODES)] = OFF
     fade: Annotated[float, WithinRange(0.0, 1.0)] = 0.5
     windowSUV: Annotated[float, WithinRange(0.1, 1000.0)] = DEFAULT_WINDOW
+    ctVolume: vtkMRMLScalarVolumeNode
+    heat: bool = False
+    rotate: bool = True
+    candidateMethod: Annotated[str, Choice(METHODS)] = FIXED
+    candidateSUV: Annotated[float, WithinRange(0.1, 1000.0)] = 4.0

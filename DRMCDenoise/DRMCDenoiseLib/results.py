@@ -18,6 +18,7 @@ from drmc.suv import wording
 from drmc.texts import text_of_cell
 from DRMCCoreLib.nodes import geometry
 from DRMCCoreLib.nodes.names import (
+    BODY_CHANGE_ATTRIBUTE,
     COMPARISON_ATTRIBUTE,
     INPUT_REFERENCE,
     INTENDED_USE,
@@ -182,6 +183,7 @@ def _attributes(summary: dict[str, Any]) -> dict[str, str | None]:
         "DRMC.Version": str(summary["versions"]["drmc"]),
         STRENGTH_ATTRIBUTE: repr(float(summary["strength"])),
         INTENDED_USE[0]: INTENDED_USE[1],
+        BODY_CHANGE_ATTRIBUTE: json.dumps(summary["body"]) if summary.get("body") else None,
         COMPARISON_ATTRIBUTE: _comparison(summary.get("reference")),
         LOWERED_FOCI_ATTRIBUTE: _lowered(summary.get("lowered_foci")),
     }

@@ -17,7 +17,7 @@ import vtk
 from drmc.measures.rows import GATE_NUMBERS, ROUTING_COLUMNS, RoutingRow
 from drmc.pages.colors import nice_top, series_rgb
 from DRMCCoreLib.nodes.names import INPUT_REFERENCE
-from DRMCCoreLib.nodes.plots import Series, fillChart, makeTable
+from DRMCCoreLib.nodes.plots import Series, fillChart, makeTable, setAxisLabels
 from slicer.i18n import tr as _
 
 if TYPE_CHECKING:
@@ -92,7 +92,13 @@ def readRouting(tableNode) -> Routing | None:
         (centers if row["kind"] == CENTER else regions).setdefault(key, []).append(row)
     if "" not in regions:
         return None
-    return Routing(regions, centers, json.loads(tableNode.GetAttribute(NEAREST_ATTRIBUTE) or "{}"))
+    return Routing(regions, centers, readNearest(tableNode))
+
+
+def readNearest(tableNode) -> dict[str, Any]:
+    """The nearest training center of a run, as `Routing.nearest`; {} where it is not known."""
+    text = None if tableNode is None else tableNode.GetAttribute(NEAREST_ATTRIBUTE)
+    return json.loads(text) if text else {}
 
 
 def showInChart(tableNode, region: str):
@@ -125,7 +131,8 @@ def showInChart(tableNode, region: str):
     ]
     ends += [gate for gates in marks.values() for gate in gates if gate is not None]
     with slicer.util.NodeModify(chart):
-        fillChart(chart, _("Layer: attention and FFN of each block"), _("Mean gate"), series)
+        fillChart(chart, _("Layer: expert, bank and block"), _("Mean gate"), series)
+        setAxisLabels(chart, axisLabels(layers))
         chart.SetAttribute(_REGION, region)
         chart.SetTitle(_regionName(region))
         chart.SetXAxisRangeAuto(False)
@@ -146,9 +153,18 @@ def layerName(row: RoutingRow, isShort: bool = False) -> str:
     return _("Block {number} {bank}").format(number=row["block"], bank=_bankName(row, isShort))
 
 
-def layerLabel(row: RoutingRow) -> str:
-    """The name of a row's layer in two short lines, for an axis: the bank, then the number of the block."""
-    return f"{_bankName(row, isShort=True)}\n{row['block']}"
+def axisLabels(layers: Sequence[Sequence[RoutingRow]], isShort: bool = False) -> list[tuple[float, str]]:
+    """Places and texts of the chart's horizontal axis: experts, under them bank and block of the layer."""
+    width = _BAR_SHARE / len(layers[0])
+    labels = []
+    for number, layer in enumerate(layers, start=1):
+        middle = (len(layer) - 1) / 2
+        for expert, row in enumerate(layer):
+            labels.append((number + (expert - middle) * width, str(row["expert"])))
+        bank = _bankName(layer[0], isShort)
+        block = str(layer[0]["block"]) if isShort else _("Block {number}").format(number=layer[0]["block"])
+        labels.append((float(number), f"\n{bank}\n{block}"))
+    return labels
 
 
 def _profileRows(body: list[RoutingRow], means: dict[str, list[list[float]]]) -> dict[str, list[RoutingRow]]:

@@ -9,20 +9,23 @@ from drmc.measures.routing_profiles import UNLIKE
 from DRMCCoreLib.panel.section import Section
 from slicer.i18n import tr as _
 
-from DRMCDenoiseLib.routingnodes import Routing, layerLabel, layersOf, readRouting, showInChart
+from DRMCDenoiseLib.routingnodes import Routing, axisLabels, layersOf, readRouting, showInChart
 
 
 class RoutingSection(Section):
     """The heat map of a routing table node and its bar chart, in the panel and in a view of the layout."""
 
-    uiName = "DRMCDenoiseRouting"
+    advancedUiName = "DRMCDenoiseRouting"
     _shown: tuple[Any, ...] | None = (
         None  # node, time of its table and region that are shown: each is drawn once
     )
 
     def setup(self) -> None:
         """Adds the heat map and the bars."""
-        from DRMCCoreLib.panel.chartview import ChartView  # Qt is not there where the module is a library
+        from DRMCCoreLib.panel.chartview import (  # Qt is not there where the module is a library
+            ChartView,
+            LayoutAxisLabels,
+        )
 
         from DRMCDenoiseLib.routingview import RoutingHeatMap
 
@@ -36,6 +39,7 @@ class RoutingSection(Section):
         )
         self.ui.routingView.layout().addWidget(self.heatMap)
         self.bars = ChartView(self.ui.routingView.layout())
+        self._axisLabels = LayoutAxisLabels()
         self.ui.regionComboBox.currentIndexChanged.connect(self.onRegionChosen)
         self.ui.showChartButton.clicked.connect(self.onShowChart)
 
@@ -64,6 +68,11 @@ class RoutingSection(Section):
         chart = showInChart(tableNode, self._region(readRouting(tableNode)))
         if slicer.app.layoutManager() is not None:
             slicer.modules.plots.logic().ShowChartInLayout(chart)
+            self._axisLabels.follow()
+
+    def cleanup(self) -> None:
+        self._axisLabels.end()
+        Section.cleanup(self)
 
     def _show(self) -> None:
         node = self.parameters.routingTable
@@ -78,7 +87,10 @@ class RoutingSection(Section):
         layers = layersOf(routing.regions[region]) if routing else []
         chart = showInChart(node, region) if routing else None
         hasNumbers = bool(layers) and layers[0][0]["mean_gate"] is not None
-        self.bars.showChart(chart if hasNumbers else None, [layerLabel(layer[0]) for layer in layers])
+        self.bars.showChart(
+            chart if hasNumbers else None, axisLabels(layers, isShort=True) if hasNumbers else ()
+        )
+        self._axisLabels.follow()
         self.ui.noRoutingLabel.setVisible(routing is None)
         for widget in (self.heatMap, self.ui.regionLabel, self.ui.regionComboBox, self.ui.showChartButton):
             widget.setVisible(routing is not None)

@@ -58,10 +58,10 @@ class RoutingHeatMap(qt.QWidget):
         mini = _MINI * experts
         right = self.width - sum(max(mini, 26) + _GAP for _name in profiles)
         spreadWidth = (
-            _textWidth(painter, _cellText({"mean_gate": 0.0, "sd_gate": 0.0}, withSpread=True)) + _PADDING
+            _textWidth(self, _cellText({"mean_gate": 0.0, "sd_gate": 0.0}, withSpread=True)) + _PADDING
         )
         for isShort in (False, True):
-            start = max(_textWidth(painter, layerName(layer[0], isShort)) for layer in layers) + _PADDING
+            start = max(_textWidth(self, layerName(layer[0], isShort)) for layer in layers) + _PADDING
             cell = max(1, (right - start) // experts)
             if cell >= spreadWidth:
                 break
@@ -124,6 +124,6 @@ def _cellText(row: dict[str, Any], withSpread: bool) -> str:
     return f"{row['mean_gate']:.2f}{spread}"
 
 
-def _textWidth(painter, text: str) -> int:
-    """The width of a text in the painter's font, in pixels."""
-    return painter.boundingRect(0, 0, 10_000, _LINE, qt.Qt.AlignLeft, text).width()
+def _textWidth(widget, text: str) -> int:
+    """The width of a text in the widget's font, in pixels."""
+    return widget.fontMetrics().horizontalAdvance(text)

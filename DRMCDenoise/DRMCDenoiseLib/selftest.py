@@ -8,8 +8,10 @@ import subprocess
 
 import numpy as np
 import slicer
+import vtk
 from drmc.errors import InputError
 from drmc.models.registry import find_model, list_models
+from DRMCCoreLib.nodes.names import INPUT_REFERENCE
 from DRMCCoreLib.nodes.sampledata import SAMPLE_NAME, loadSample, sampleFolder
 from DRMCCoreLib.nodes.suvunits import declaredUnits
 from DRMCCoreLib.panel.selftesting import SelfTest
@@ -66,7 +68,13 @@ class DRMCDenoiseTest(SelfTest):
         self.waitUntil(lambda: panel.job is None, "the run")
         self.assertRegex(ui.statusLabel.text, r"^Done in \d+ s on cpu")
         self.checkNumbers(panel._parameterNode.lesionTable)
+        self.assertRegex(
+            panel.ui.verdictLabel.text,
+            r"^Noise in the body down \d+ %, SUVpeak of \d+ lesions changed by .+ %, scan (un)?like ",
+        )
+        self.checkApplyIsVisible(panel)
         self.checkAgainstCommandLine(panel._parameterNode.outputVolume)
+        self.checkPDF(panel._parameterNode.report)
         self.checkStrength(panel)
         self.checkSideBySide(panel)
         self.checkSavedScene(panel)
@@ -80,8 +88,9 @@ class DRMCDenoiseTest(SelfTest):
             return [(one.GetBackgroundVolumeID(), one.GetForegroundVolumeID()) for one in nodes]
 
         low, full, _lesions = loadSample()
-        showComparison(low, full, "sideBySide")  # its views are made once and stay
-        endComparison()
+        for mode in ("sideBySide", "reading"):  # their views are made once and stay
+            showComparison(low, full, mode)
+            endComparison()
         before, manager = layers(), slicer.app.layoutManager()
         layout = None if manager is None else manager.layout
         for mode in MODES:
@@ -93,7 +102,133 @@ class DRMCDenoiseTest(SelfTest):
             self.assertEqual(None if manager is None else manager.layout, layout)
         self.assertEqual(slicer.mrmlScene.GetNumberOfNodesByClass("vtkMRMLScalarVolumeNode"), 2)
 
+    def test_reading(self) -> None:
+        """The reading layout: views, a scene saved, closed and loaded, a second volume, a reload."""
+        from DRMCDenoiseLib.readinglayout import LAYOUT
+
+        low, full, _lesions = loadSample()
+        full.SetNodeReferenceID(INPUT_REFERENCE, low.GetID())
+        ct = self.addCT(low)
+        panel = self.openPanel("DRMCDenoise")
+        manager = slicer.app.layoutManager()
+        before = manager.layout
+        panel._parameterNode.inputVolume, panel._parameterNode.outputVolume = low, full
+        panel.ui.compareReadingButton.click()
+        self.waitForReading(LAYOUT)
+        self.assertIs(panel._parameterNode.ctVolume, ct)
+        self.checkReadingViews(low, full, ct)
+        self.say("the reading layout shows both volumes over the CT")
+        panel.ui.window10Button.click()
+        self.assertEqual([node.GetDisplayNode().GetWindowLevelMax() for node in (low, full)], [10.0] * 2)
+        section = next(one for one in panel.sections if type(one).__name__ == "CompareSection")
+        section.onExchange()
+        self.assertEqual(self.composite("DRMCAxialOriginal").GetForegroundVolumeID(), full.GetID())
+        section.onExchange()
+        self.assertEqual(self.composite("DRMCAxialOriginal").GetForegroundVolumeID(), low.GetID())
+
+        path = str(self.folder / "reading.mrb")
+        self.assertTrue(slicer.util.saveScene(path))
+        slicer.mrmlScene.Clear()
+        self.settle()
+        self.assertEqual(manager.layout, before)
+        slicer.util.loadScene(path)
+        self.waitForReading(LAYOUT)
+        low, full, ct = (
+            getattr(panel._parameterNode, name) for name in ("inputVolume", "outputVolume", "ctVolume")
+        )
+        self.checkReadingViews(low, full, ct)
+        self.assertEqual(len(self.projectionNodes()), 2)
+        self.say("a saved scene brings the reading layout back")
+
+        second = slicer.modules.volumes.logic().CloneVolume(slicer.mrmlScene, full, "Second")
+        second.SetNodeReferenceID(INPUT_REFERENCE, low.GetID())
+        panel._parameterNode.outputVolume = second
+        self.waitForReading(LAYOUT)
+        self.checkReadingViews(low, second, ct)
+        self.assertEqual(len(self.projectionNodes()), 2)
+
+        panel = self.reloaded(panel)
+        self.waitForReading(LAYOUT)
+        panel.ui.compareOffButton.click()
+        self.assertEqual(manager.layout, before)
+        self.assertEqual(self.projectionNodes(), [])
+        self.say("a second volume and a reload leave one reading layout, which ends")
+
+    def test_candidates(self) -> None:
+        """What is hot in the sample patient becomes a segmentation by a click; the user's own stays."""
+        _low, full, lesions = loadSample()
+        panel = self.openPanel("DRMCDenoise")
+        ui, parameters = panel.ui, panel._parameterNode
+        parameters.inputVolume, parameters.lesions, parameters.candidateSUV = full, lesions, 6.0
+        ui.candidatesButton.click()
+        self.waitUntil(lambda: "SUV" in ui.lesionMessageLabel.text, "the candidates")
+        self.assertRegex(ui.lesionMessageLabel.text, r"^[1-9]\d* candidates? in '.+' with SUV 6.00 or more\.")
+        self.assertIsNot(parameters.lesions, lesions)
+        found = parameters.lesions.GetSegmentation()
+        name = found.GetSegment(found.GetSegmentIDs()[0]).GetName()
+        self.assertEqual(name, "candidate 1 (may be physiological)")
+        self.assertGreaterEqual(lesions.GetSegmentation().GetNumberOfSegments(), 3)
+
     # ---- parts
+
+    def reloaded(self, panel):
+        """The panel after a click on Reload."""
+        panel.onReload()
+        slicer.app.processEvents()
+        panel = slicer.util.getModuleWidget("DRMCDenoise")
+        self.assertTrue(panel.isSetUp, "the panel did not open again after the reload")
+        return panel
+
+    def addCT(self, volume):
+        """A CT on the grid of a volume."""
+        array = np.full(slicer.util.arrayFromVolume(volume).shape, 40, np.int16)
+        matrix = vtk.vtkMatrix4x4()
+        volume.GetIJKToRASMatrix(matrix)
+        node = slicer.util.addVolumeFromArray(array, slicer.util.arrayFromVTKMatrix(matrix), "CT")
+        units = slicer.vtkCodedEntry()
+        units.SetValueSchemeMeaning("[hnsf'U]", "UCUM", "Hounsfield unit")
+        node.SetVoxelValueUnits(units)
+        return node
+
+    def waitForReading(self, layout: int) -> None:
+        """Waits until the views of the reading layout are arranged and linked."""
+        manager = slicer.app.layoutManager()
+        self.waitUntil(lambda: manager.layout == layout, "the reading layout", 60.0)
+        self.waitUntil(
+            lambda: self.composite("DRMCAxialDenoised").GetLinkedControl(), "the views of the layout", 60.0
+        )
+        self.settle()
+
+    def checkReadingViews(self, original, denoised, ct) -> None:
+        """Each pair has one place and one field of view inside the scan, and its own volumes."""
+        bounds = [0.0] * 6
+        original.GetRASBounds(bounds)
+        for plane, axis in (("Axial", 2), ("Coronal", 1), ("MIP", None)):
+            upper, lower = (self.sliceNode(f"DRMC{plane}{side}") for side in ("Original", "Denoised"))
+            self.assertEqual(upper.GetSliceOffset(), lower.GetSliceOffset())
+            self.assertAlmostEqual(upper.GetFieldOfView()[0], lower.GetFieldOfView()[0], places=3)
+            if axis is not None:
+                self.assertTrue(bounds[2 * axis] < upper.GetSliceOffset() < bounds[2 * axis + 1])
+        for side, volume in (("Original", original), ("Denoised", denoised)):
+            for plane in ("Axial", "Coronal"):
+                composite = self.composite(f"DRMC{plane}{side}")
+                self.assertEqual(composite.GetBackgroundVolumeID(), ct.GetID())
+                self.assertEqual(composite.GetForegroundVolumeID(), volume.GetID())
+            shown = self.composite(f"DRMCMIP{side}").GetBackgroundVolumeID()
+            self.assertIn(shown, [node.GetID() for node in self.projectionNodes()])
+        self.assertEqual(ct.GetDisplayNode().GetWindow(), 400.0)
+
+    def projectionNodes(self) -> list:
+        """The volumes of the scene that hold projections."""
+        from DRMCDenoiseLib.projections import isProjections
+
+        return [
+            node for node in slicer.util.getNodesByClass("vtkMRMLScalarVolumeNode") if isProjections(node)
+        ]
+
+    def composite(self, name: str):
+        """The slice composite node of a view."""
+        return slicer.app.layoutManager().sliceWidget(name).mrmlSliceCompositeNode()
 
     def needsModel(self) -> None:
         """Skips the test if there is no PyTorch or no model."""
@@ -113,6 +248,31 @@ class DRMCDenoiseTest(SelfTest):
         low, full, lesions = nodes
         self.assertEqual([declaredUnits(node) for node in (low, full)], ["{SUVbw}g/ml"] * 2)
         self.assertGreaterEqual(lesions.GetSegmentation().GetNumberOfSegments(), 3)
+
+    def checkApplyIsVisible(self, panel) -> None:
+        """Apply can be seen without scrolling in a window of 1,000 pixels with Data Probe open."""
+        import qt
+
+        window = slicer.util.mainWindow()
+        (area,) = slicer.util.findChildren(window, name="ScrollArea")
+        window.resize(1440, 1000)
+        self.settle()
+        button = panel.ui.applyButton
+        bottom = button.mapTo(area.widget(), qt.QPoint(0, button.height)).y()
+        self.assertLess(bottom, area.viewport().height)
+        self.assertTrue(panel.ui.advancedCollapsibleButton.collapsed)
+
+    def checkPDF(self, report) -> None:
+        """The report is printed on a few pages, with its pictures."""
+        from DRMCCoreLib.panel import reports
+
+        path = self.folder / "report.pdf"
+        reports.savePDF(report, path)
+        data = path.read_bytes()
+        self.assertTrue(data.startswith(b"%PDF-"))
+        self.assertGreater(data.count(b"/Subtype /Image"), 9)
+        self.assertTrue(2 < data.count(b"/Type /Page\n") < 12, data.count(b"/Type /Page\n"))
+        self.assertEqual([one.name for one in self.folder.glob(".*.part")], [])
 
     def checkNumbers(self, table) -> None:
         """The lesions have the numbers that are shipped with the sample, for the model that is shipped."""

@@ -149,6 +149,13 @@ class StrengthSection(Section):
         combo.setCurrentIndex(values.index(strength) if strength in values else -1)
         combo.blockSignals(wasBlocked)
         self.ui.strengthLabel.setText(self._sentence(strength, output))
+        # A volume at the strength of the slider needs no words beside it.
+        isPlain = self._isSettled() and output is not None and strengthOf(output) == strength
+        self.ui.strengthLabel.setVisible(bool(self.ui.strengthLabel.text) and not isPlain)
+
+    def _isSettled(self) -> bool:
+        """Whether the numbers are of the volume as it is shown, and nothing went wrong."""
+        return self._job is None and not self._numbersTimer.active and not self._problem
 
     def _sentence(self, strength: float, output) -> str:
         if self._problem:
@@ -160,6 +167,6 @@ class StrengthSection(Section):
         text = _("'{name}' is at strength {strength}.").format(
             name=output.GetName(), strength=strength_text(strengthOf(output))
         )
-        if self._job is not None or self._numbersTimer.active:
+        if not self._isSettled():
             return text + " " + _("Table, comparison and report follow...")
         return text

@@ -8,6 +8,7 @@ PREFIX = "DRMC.Before."
 _COMPOSITE_NUMBERS = ("ForegroundOpacity", "LinkedControl", "HotLinkedControl")
 _COMPOSITE_VOLUMES = ("BackgroundVolumeID", "ForegroundVolumeID")
 _DISPLAY_NUMBERS = ("Window", "Level", "AutoWindowLevel")
+_SEGMENTATION_NUMBERS = ("Visibility2DFill",)
 
 
 def compositeNodes() -> list:
@@ -75,13 +76,28 @@ def restoreDisplays() -> None:
                 _restoreNumbers(node, _DISPLAY_NUMBERS)
 
 
+def outlineSegmentations() -> None:
+    """Shows all segmentations as outlines, which leave the uptake visible, until `restoreSegmentations`."""
+    for node in slicer.util.getNodesByClass("vtkMRMLSegmentationDisplayNode"):
+        if not _isKept(node):
+            _keepNumbers(node, _SEGMENTATION_NUMBERS)
+        node.SetVisibility2DFill(False)
+
+
+def restoreSegmentations() -> None:
+    """Shows all segmentations as they were before `outlineSegmentations`."""
+    for node in slicer.util.getNodesByClass("vtkMRMLSegmentationDisplayNode"):
+        _restoreNumbers(node, _SEGMENTATION_NUMBERS)
+
+
 def _isKept(node) -> bool:
     return any(name.startswith(PREFIX) for name in node.GetAttributeNames())
 
 
 def _keepNumbers(node, names: tuple[str, ...]) -> None:
     for name in names:
-        node.SetAttribute(PREFIX + name, repr(getattr(node, f"Get{name}")()))
+        value = getattr(node, f"Get{name}")()
+        node.SetAttribute(PREFIX + name, repr(int(value) if isinstance(value, bool) else value))
 
 
 def _restoreNumbers(node, names: tuple[str, ...]) -> None:

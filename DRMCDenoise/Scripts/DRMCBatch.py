@@ -3,8 +3,8 @@
     Slicer --no-splash --no-main-window --python-script DRMCBatch.py -- SCANS -o OUT --lesions MASKS --resume
     python DRMCBatch.py SCANS -o OUT
 
-The arguments are those of `drmc denoise`. Shows no dialog. The exit code is the engine's: 0 done, 1 failed, 2
-refused, 130 canceled.
+The arguments are those of `drmc denoise`, and `--pdf`: in Slicer, each report becomes report.pdf, too. Shows
+no dialog. The exit code is the engine's: 0 done, 1 failed, 2 refused, 130 canceled.
 """
 
 from __future__ import annotations
@@ -12,6 +12,8 @@ from __future__ import annotations
 import signal
 import sys
 from pathlib import Path
+
+PDF, REFUSED = "--pdf", 2
 
 
 def findModules() -> None:
@@ -27,16 +29,44 @@ def denoiseArguments(argv: list[str]) -> list[str]:
     return argv[argv.index("--") + 1 :] if "--" in argv else argv[1:]
 
 
+def writePDFs(arguments: list[str]) -> None:
+    """Prints every report of the output folder that has no PDF of its own time beside it."""
+    from DRMCCoreLib.panel.printing import writePDF
+
+    folder = Path(outputOf(arguments))
+    for report in sorted(folder.rglob("report.html")):
+        path = report.with_name("report.pdf")
+        if not path.exists() or path.stat().st_mtime < report.stat().st_mtime:
+            writePDF(report.read_text(encoding="utf-8"), path)
+            print(path, flush=True)
+
+
+def outputOf(arguments: list[str]) -> str:
+    """The folder that the arguments name by -o or --output; here if they name none."""
+    for place, one in enumerate(arguments):
+        if one in ("-o", "--output") and place + 1 < len(arguments):
+            return arguments[place + 1]
+        if one.startswith("--output="):
+            return one.partition("=")[2]
+    return "."
+
+
 def main(argv: list[str]) -> int:
     """Runs `drmc denoise` in a child process, prints its output, and returns its exit code."""
     findModules()
     from DRMCCoreLib.process.processes import createProcess
     from DRMCCoreLib.process.runner import Job, engineCommand
 
+    arguments = denoiseArguments(argv)
+    isPDF = PDF in arguments
+    arguments = [one for one in arguments if one != PDF]
+    if isPDF and not hasattr(sys.modules.get("slicer"), "app"):
+        print(f"{PDF}: needs Slicer, whose printer makes the PDF: leave it out", file=sys.stderr)
+        return REFUSED
     process = createProcess()
     process.outputLine.connect(lambda line: print(line, flush=True))
     process.errorLine.connect(lambda line: print(line, file=sys.stderr, flush=True))
-    job = Job(engineCommand("denoise", *denoiseArguments(argv), "--cancel-on-eof"), process=process)
+    job = Job(engineCommand("denoise", *arguments, "--cancel-on-eof"), process=process)
     earlier = {
         number: signal.signal(number, lambda *_: job.cancel()) for number in (signal.SIGINT, signal.SIGTERM)
     }
@@ -46,6 +76,12 @@ def main(argv: list[str]) -> int:
     finally:
         for number, handler in earlier.items():
             signal.signal(number, handler)
+    if isPDF and job.exitCode in (0, 1):  # of a batch, some may have failed
+        try:
+            writePDFs(arguments)
+        except OSError as error:
+            print(f"{error.filename or 'report.pdf'}: cannot be written ({error.strerror})", file=sys.stderr)
+            return 1
     return job.exitCode
 
 

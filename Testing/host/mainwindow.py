@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import sys
-from types import SimpleNamespace
 
 import slicer
 from PySide6 import QtWidgets
 
 from . import closeWidget, openWidget, sampledata, views
 from .application import ModulePanel
+from .pythonqt import qtClass
+
+MODULE_PANEL = 415, 640  # pixels
 
 
 class SampleDataWidget:
@@ -39,7 +41,12 @@ class MainWindow:
         self._kept = {
             name: getattr(slicer.util, name) for name in ("mainWindow", "selectModule", "getModuleWidget")
         }
-        slicer.util.mainWindow = lambda: SimpleNamespace()
+        self._window, self._area = qtClass("QWidget")(), qtClass("QScrollArea")()
+        self._area.setObjectName("ScrollArea")  # of the module panel, as high as in a window of 1,000 pixels
+        self._area.setParent(self._window)
+        self._area.setWidgetResizable(True)
+        self._area.setFixedSize(*MODULE_PANEL)
+        slicer.util.mainWindow = lambda: self._window
         slicer.util.selectModule = self._select
         slicer.util.getModuleWidget = lambda name: self._widgets[name]
         slicer.modules.sampleDataSources = {}
@@ -52,6 +59,7 @@ class MainWindow:
         if name == self._selected:
             return
         left = self._widgets.get(self._selected)
+        self._area.takeWidget()
         if left is not None and hasattr(left, "exit"):
             left.parent.isEntered = False
             left.exit()
@@ -66,7 +74,11 @@ class MainWindow:
                 SampleDataWidget() if name == "SampleData" else openWidget(sys.modules[name], name)
             )
 
+        self._area.setWidget(self._widgets[name].parent)
+        self._window.show()
+
     def close(self) -> None:
+        self._area.takeWidget()
         for name, widget in self._widgets.items():
             if name != "SampleData":
                 closeWidget(widget)

@@ -95,8 +95,7 @@ class Screenshots:
         node.SetVoxelValueUnits(units)
         slicer.app.processEvents()
         panel._parameterNode.inputVolume = node
-        panel.ui.applyButton.click()
-        self.wait(lambda: panel.job is None)
+        self.wait(lambda: not panel.ui.applyButton.enabled)
         self.save("refused", self.panelImage(panel))
         host.closeWidget(panel)
         slicer.mrmlScene.Clear(0)

@@ -17,13 +17,38 @@ SIZE = 256  # pixels of a slice view's edge
 SIZE_OF_MANY = (180, 140)  # pixels where a layout has more than four views
 
 
+class OffsetSlider(core.Listed):
+    """The slider of a slice view, with its spin box."""
+
+    _name = "ctk.ctkSliderWidget"
+    visible = True
+
+    def setVisible(self, isVisible: bool) -> None:
+        self.visible = isVisible
+
+
+class SliceController(core.Listed):
+    """The bar of a slice view."""
+
+    _name = "slicer.qMRMLSliceControllerWidget"
+
+    def __init__(self):
+        self._slider = OffsetSlider()
+
+    def sliceOffsetSlider(self):
+        return self._slider
+
+
 class SliceWidget(core.Listed):
     """What `sliceWidget(name)` gives."""
 
     _name = 'slicer.app.layoutManager().sliceWidget("Red")'
 
     def __init__(self, logic):
-        self._logic = logic
+        self._logic, self._controller = logic, SliceController()
+
+    def sliceController(self):
+        return self._controller
 
     def sliceLogic(self):
         return self._logic
@@ -39,11 +64,14 @@ class LayoutManager(core.Listed):
     """`slicer.app.layoutManager()`: makes the views of the current layout, each with its logic."""
 
     _name = "slicer.app.layoutManager()"
+    plotViewCount = 0  # the stand-in's layouts have slice views only
 
     def __init__(self, scene, applicationLogic):
         self._layoutLogic = slicer.vtkMRMLLayoutLogic()
         self._layoutLogic.SetMRMLScene(scene)
-        self._scene, self._collection, self._sliceLogics = scene, vtk.vtkCollection(), {}
+        self._scene, self._collection = scene, vtk.vtkCollection()
+        self._sliceLogics: dict = {}
+        self._sliceWidgets: dict[str, SliceWidget] = {}
         self._applicationLogic = applicationLogic
         applicationLogic.SetSliceLogics(self._collection)
         self._tag = self._layoutLogic.GetLayoutNode().AddObserver(
@@ -68,7 +96,9 @@ class LayoutManager(core.Listed):
         return tuple(node.GetLayoutName() for node in nodes if node.IsA("vtkMRMLSliceNode"))
 
     def sliceWidget(self, name: str) -> SliceWidget | None:
-        return SliceWidget(self._sliceLogics[name]) if name in self._sliceLogics else None
+        if name not in self._sliceLogics:
+            return None
+        return self._sliceWidgets.setdefault(name, SliceWidget(self._sliceLogics[name]))
 
     def mrmlSliceLogics(self):
         return self._collection

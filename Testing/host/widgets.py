@@ -65,6 +65,7 @@ class ctkCollapsibleButton(QtWidgets.QWidget):
         painter.end()
 
     text = QtCore.Property(str, lambda self: self._text, setText)
+    collapsedHeight = plain(int, "collapsedHeight", 10)
     collapsed = QtCore.Property(bool, lambda self: self._collapsed, _setCollapsed)
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import qt
 import slicer
 
-SIZE = 1440, 900  # pixels of the main window
+SIZE = 1600, 1000  # pixels of the main window
 LARGEST = 300_000  # bytes of a picture
 
 
@@ -40,11 +40,14 @@ class Pictures:
         ui.applyButton.click()
         self.wait(lambda: panel.job is None)
         ui.lesionTableWidget.cellClicked(0, 0)
-        ui.compareSideBySideButton.click()
-        self.scrollTo(ui.runCollapsibleButton)
+        ui.compareReadingButton.click()
+        self.rest(5.0)
+        ui.rotateCheckBox.setChecked(False)
         self.save("DRMCDenoise", self.window)
         self.save("DRMCDenoise-panel", panel.parent)
         ui.compareOffButton.click()
+        ui.showChartButton.click()
+        self.save("routing-chart", self.window)
 
     def open(self, name: str) -> None:
         slicer.util.selectModule(name)

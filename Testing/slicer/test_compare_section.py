@@ -71,8 +71,8 @@ def test_overlay_fade_and_window(panel, qtSlicer, views):
     assert {one[2] for one in layers(qtSlicer).values()} == {0.25}
     colors = [node.GetDisplayNode().GetColorNode().GetName() for node in (original, denoised)]
     assert colors == ["Grey", "PET-Heat"]
-    assert panel.ui.windowSpinBox.value == 6.0
-    assert [display(node)[1:3] for node in (original, denoised)] == [(0, pytest.approx(6 / FACTOR))] * 2
+    assert panel.ui.windowSpinBox.value == 7.0
+    assert [display(node)[1:3] for node in (original, denoised)] == [(0, pytest.approx(7 / FACTOR))] * 2
     panel.ui.windowSpinBox.setValue(10.0)
     assert [display(node)[1:3] for node in (original, denoised)] == [(0, pytest.approx(10 / FACTOR))] * 2
 
@@ -244,7 +244,7 @@ def test_closing_the_scene_gives_the_layout_back(panel, qtSlicer, views):
     assert {one[:2] for one in layers(qtSlicer).values()} == {(None, None)}
     compared(panel, qtSlicer)
     press(panel, "Flicker")
-    section = next(one for one in panel.sections if hasattr(one, "_timer"))
+    section = sectionOf(panel, "CompareSection")
     qtSlicer.mrmlScene.Clear(0)
     assert not section._timer.active and len(section.Observations) == 1
 

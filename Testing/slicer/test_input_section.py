@@ -149,14 +149,14 @@ def test_where_rules_disagree_one_is_chosen(panel, qtSlicer, monkeypatch, tmp_pa
 
 def test_unknown_units_are_said_by_the_user(panel, qtSlicer):
     volumeNode(qtSlicer, phantom() * np.float32(4000), oblique(), name="Un/known")
-    assert settle(qtSlicer, panel) == "Unknown units: say below what the voxels are"
+    assert settle(qtSlicer, panel) == "Unknown units: say under SUV details what the voxels are"
     assert "&#x27;Un/known&#x27; does not say its units" in panel.ui.suvDetailsLabel.text
     assert not panel.ui.applyButton.enabled and "does not say its units" in panel.ui.applyButton.toolTip
     choose(panel.ui.voxelsComboBox, "factor")
     assert "a positive number" in panel.ui.suvLabel.text
     assert panel.ui.factorLineEdit.isVisibleTo(panel.ui.suvCollapsibleButton)
     type_(panel.ui.factorLineEdit, "0.00025")
-    assert settle(qtSlicer, panel).startswith("SUVbw = voxel value × 0.00025 (as you say below)")
+    assert settle(qtSlicer, panel).startswith("SUVbw = voxel value × 0.00025 (as you say under SUV details)")
     assert sectionOf(panel, "InputSection").runArguments()["suv"] == 0.00025 and panel.ui.applyButton.enabled
     choose(panel.ui.voxelsComboBox, "SUV")
     assert settle(qtSlicer, panel).startswith("SUVbw g/ml, as it is")
@@ -168,7 +168,7 @@ def test_unknown_units_are_said_by_the_user(panel, qtSlicer):
 def test_values_that_can_be_suv_are_not_taken_so(panel, qtSlicer):
     """An activity in kBq/ml has the range of an SUV: the user says what the voxels are."""
     volumeNode(qtSlicer, phantom())
-    assert settle(qtSlicer, panel) == "Unknown units: say below what the voxels are"
+    assert settle(qtSlicer, panel) == "Unknown units: say under SUV details what the voxels are"
     assert "99.9th percentile" in panel.ui.suvDetailsLabel.text and not panel.ui.applyButton.enabled
     choose(panel.ui.voxelsComboBox, "SUV")
     assert settle(qtSlicer, panel) == "SUVbw g/ml, as it is" and panel.ui.applyButton.enabled

@@ -139,6 +139,28 @@ def test_intervals_of_full_dose_stand_in_the_cells_or_why_there_is_none(panel, q
     assert "3.704" in qtSlicer.app.clipboard().text()
 
 
+def test_sul_stands_under_suv_where_it_is_known(panel, qtSlicer, tmp_path):
+    from drmc.imaging.geometry import Geometry
+    from drmc.measures.lesion_files import write_lesions_csv
+    from drmc.measures.lesions import lesion_table
+    from drmc.segments.segment import Segment
+    from DRMCDenoiseLib import results
+
+    volume = scan(qtSlicer)
+    mask = np.zeros(phantom().shape, bool)
+    mask[2:6, 2:6, 2:6] = True
+    rows = lesion_table(
+        "PET", [Segment("Hot", mask)], {"original": phantom(), "denoised": phantom()}, Geometry(mask.shape)
+    )
+    for row, value in zip(rows, (3.0, 2.5, -16.7), strict=True):
+        row |= {"sul_max": value}
+    write_lesions_csv(tmp_path / "lesions.csv", rows)
+    table = results.readLesionTable(tmp_path / "lesions.csv")
+    panel._parameterNode.lesionTable = results.showLesionTable(table, None, volume)
+    assert cells(panel)[0][1].splitlines()[2] == "SUL 3.00 \u2192 2.50"
+    assert [len(text.splitlines()) for text in cells(panel)[0][2:]] == [2] * 4
+
+
 def test_a_marked_cell_reads_alike_on_a_light_and_a_dark_theme(panel, qtSlicer):
     changedBy(qtSlicer, panel, scan(qtSlicer), {"Hot": 1.4})
     item = panel.ui.lesionTableWidget.item(0, 1)
@@ -159,8 +181,10 @@ def test_a_run_with_full_dose_says_how_near_it_came(panel, qtSlicer):
     ui.applyButton.click()
     waitUntil(qtSlicer, lambda: panel.job is None)
     assert ui.statusLabel.text.startswith("Done in"), ui.statusLabel.text
-    assert ui.comparisonLabel.visible and ui.comparisonLabel.text.startswith("Against full dose: B_mean 5.")
-    assert all(word in ui.comparisonLabel.text for word in ("B_max", "PSNR", "dB", "SSIM"))
+    assert ui.comparisonLabel.visible and ui.comparisonLabel.text.startswith(
+        "Against full dose: error of SUVmean 5."
+    )
+    assert all(word in ui.comparisonLabel.text for word in ("of SUVmax", "PSNR", "dB", "SSIM"))
     assert "full dose" in ui.lesionTableWidget.item(0, 1).toolTip()
     table = panel._parameterNode.lesionTable
     ui.lesionsSelector.setCurrentNode(None)
@@ -332,7 +356,7 @@ def test_a_saved_scene_shows_the_same_table_when_it_is_opened_again(panel, qtSli
     panel._parameterNode.outputVolume = output
     assert (
         panel.ui.comparisonLabel.text
-        == "Against full dose: B_mean 5.0 \u2192 3.1 %, PSNR 30.3 \u2192 \u2013 dB"
+        == "Against full dose: error of SUVmean 5.0 \u2192 3.1 %, PSNR 30.3 \u2192 \u2013 dB"
     )
     before, line = cells(panel), panel.ui.comparisonLabel.text
     scene, table = qtSlicer.mrmlScene, panel._parameterNode.lesionTable

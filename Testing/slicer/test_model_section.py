@@ -90,16 +90,19 @@ def shown(panel, name: str) -> bool:
 # ---- cards
 
 
-def test_the_card_of_the_default_model_is_shown(panel):
+def test_the_card_of_the_default_model_is_one_line_and_whole_under_the_mouse(panel):
     from drmc.models.registry import find_model
 
-    text, card = panel.ui.cardLabel.text, find_model().card
+    text, card = panel.ui.cardLabel.toolTip, find_model().card
+    count = sum(card["training"]["patients"].values())
+    centers = ", ".join(card["training"]["patients"])
+    assert panel.ui.cardLabel.text == f"Trained on {count} simulated patients of {centers}."
     assert f"<b>{card['title']}</b>" in text
     patients = ", ".join(f"{count} × {center}" for center, count in card["training"]["patients"].items())
     assert f"Trained on simulated patients: {patients}." in text
     assert f"{card['parameters']:,} parameters" in text and "license Apache-2.0" in text
     assert card["intended_use"] in text and f"SHA-256 {card['sha256'][:12]}…" in text
-    assert card["sha256"] not in text and card["sha256"] in panel.ui.cardLabel.toolTip
+    assert card["sha256"] not in text and card["sha256"] in panel.ui.cardTextEdit.toPlainText()
     assert panel.ui.cardCollapsibleButton.collapsed
     assert json.dumps(card["training_data"], ensure_ascii=False) in panel.ui.cardTextEdit.toPlainText()
 
@@ -118,8 +121,8 @@ def test_a_model_that_was_begun_from_another_says_what_both_were_trained_on():
 def test_the_card_follows_the_choice(panel):
     combo = panel.ui.modelComboBox
     combo.setCurrentIndex(combo.findText("Tiny"))
-    assert "<b>Tiny</b>" in panel.ui.cardLabel.text and "no card" not in panel.ui.cardLabel.text
-    assert "Trained on patients of unknown origin." in panel.ui.cardLabel.text
+    assert "<b>Tiny</b>" in panel.ui.cardLabel.toolTip and "no card" not in panel.ui.cardLabel.toolTip
+    assert panel.ui.cardLabel.text == "Trained on patients of unknown origin."
     panel._parameterNode.model = "elsewhere"
     assert not shown(panel, "cardLabel") and not shown(panel, "cardCollapsibleButton")
 

@@ -152,6 +152,17 @@ def asSlicerScript() -> list[str]:
     return ["-c", code, "--"]
 
 
+def test_batch_script_makes_no_pdf_without_slicer(tmp_path):
+    done = subprocess.run(
+        [sys.executable, BATCH, "scan.nii.gz", "-o", str(tmp_path / "out"), "--pdf"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 2 and done.stderr.startswith("--pdf: needs Slicer")
+    assert not (tmp_path / "out").exists()
+
+
 def test_batch_script_hands_on_the_refusal(tmp_path):
     done = subprocess.run(
         [sys.executable, *asSlicerScript(), str(tmp_path / "nothing"), "-o", str(tmp_path / "out")],
@@ -263,7 +274,7 @@ def test_an_edited_node_is_not_its_file(slicer, case, tmp_path):
         ),
         (
             lambda s, n: n.SetVoxelValueUnits(coded(s, "[hnsf'U]", "Hounsfield unit")),
-            r"is in Hounsfield unit \(\[hnsf'U\]\): ",
+            "is in Hounsfield unit: give a volume in SUVbw or Bq/ml",
         ),
         (lambda s, n: n.SetVoxelValueUnits(coded(s, "{SUVlbm}g/ml")), r"is in \{SUVlbm\}g/ml: "),
     ],

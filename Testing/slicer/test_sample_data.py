@@ -91,6 +91,7 @@ def test_a_script_loads_it_as_suv_with_named_lesions(slicer, sources, tmp_path):
 
 
 def assertLoaded(slicer, nodes, tmp_path):
+    from DRMCCoreLib.nodes.suvdisplay import DEFAULT_WINDOW
     from DRMCCoreLib.nodes.volumes import engineInput
 
     ((source,),) = slicer.modules.sampleDataSources.values()
@@ -100,10 +101,8 @@ def assertLoaded(slicer, nodes, tmp_path):
         assert node.GetVoxelValueUnits().GetCodeValue() == "{SUVbw}g/ml"
         assert node.GetVoxelValueQuantity().GetCodeValue() == "126400"
         assert node.GetStorageNode() is None  # saving the scene must not write into the extension's folder
-        assert (node.GetDisplayNode().GetWindowLevelMin(), node.GetDisplayNode().GetWindowLevelMax()) == (
-            0,
-            6,
-        )
+        display = node.GetDisplayNode()
+        assert (display.GetWindowLevelMin(), display.GetWindowLevelMax()) == (0, DEFAULT_WINDOW)
     assert json.loads(engineInput(low, tmp_path).path.with_suffix(".json").read_text()) == {"Units": "SUV"}
     segmentation = lesions.GetSegmentation()
     names = [segmentation.GetSegment(one).GetName() for one in segmentation.GetSegmentIDs()]

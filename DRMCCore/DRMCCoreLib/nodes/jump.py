@@ -19,9 +19,18 @@ def worldPoint(pointLPS: Sequence[float], volumeNode) -> tuple[float, float, flo
 
 
 def jumpTo(pointRAS: Sequence[float]) -> None:
-    """Centers every slice view on a world point (RAS, mm) and shows the crosshair there."""
+    """Centers every slice view on a world point (RAS, mm) and shows the crosshair there.
+
+    Views of a group of their own show no place of the scan.
+    """
     for sliceNode in slicer.util.getNodesByClass("vtkMRMLSliceNode"):
-        sliceNode.JumpSliceByCentering(*pointRAS)
+        if sliceNode.GetViewGroup() == 0:
+            sliceNode.JumpSliceByCentering(*pointRAS)
+    showCrosshair(pointRAS)
+
+
+def showCrosshair(pointRAS: Sequence[float]) -> None:
+    """Puts the crosshair on a world point (RAS, mm), and shows it."""
     crosshair = slicer.mrmlScene.GetFirstNodeByClass("vtkMRMLCrosshairNode")
     if crosshair is not None:
         crosshair.SetCrosshairRAS(*pointRAS)

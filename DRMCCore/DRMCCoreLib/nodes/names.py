@@ -12,6 +12,7 @@ STRENGTH_ATTRIBUTE = "DRMC.Strength"  # of a denoised volume: the share of the r
 LOWERED_FOCI_ATTRIBUTE = (
     "DRMC.LoweredFoci"  # of a denoised volume: JSON of the foci that were lowered by more than noise explains
 )
+BODY_CHANGE_ATTRIBUTE = "DRMC.BodyChange"  # of a denoised volume: JSON of mean and noise in the body
 VIRTUAL_SPOTS_ATTRIBUTE = "DRMC.VirtualSpots"  # of a denoised volume: JSON of what is kept of virtual spots
 INTENDED_USE = (
     "DRMC.IntendedUse",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -9,6 +10,7 @@ import slicer
 import vtk
 
 Color = tuple[float, float, float]
+_AXIS_LABELS = "DRMC.AxisLabels"  # of a chart: JSON of places and texts on its horizontal axis
 _TITLE_POINTS, _AXIS_TITLE_POINTS, _LABEL_POINTS = 13, 12, 10  # font sizes that fit a module panel
 
 
@@ -65,6 +67,17 @@ def fillChart(chart, xTitle: str, yTitle: str, series: Sequence[Series]) -> None
         chart.SetAxisTitleFontSize(_AXIS_TITLE_POINTS)
         chart.SetAxisLabelFontSize(_LABEL_POINTS)
         chart.SetLegendFontSize(_LABEL_POINTS)
+
+
+def setAxisLabels(chart, labels: Sequence[tuple[float, str]]) -> None:
+    """Keeps texts for places of the horizontal axis in a chart node, which has no member for them."""
+    chart.SetAttribute(_AXIS_LABELS, json.dumps(labels) if labels else None)
+
+
+def axisLabelsOf(chart) -> list[tuple[float, str]]:
+    """What `setAxisLabels` has kept; empty for no chart."""
+    text = None if chart is None else chart.GetAttribute(_AXIS_LABELS)
+    return [(place, label) for place, label in json.loads(text)] if text else []
 
 
 def removeChart(chart) -> None:

@@ -25,7 +25,7 @@ from drmc.suv.plausibility import percentile_in_body
 
 from DRMCCoreLib.nodes import geometry
 from DRMCCoreLib.nodes.names import fileName
-from DRMCCoreLib.nodes.suvunits import SUV_CODE, SUV_FACTOR_ATTRIBUTE, declaredUnits, isSUV
+from DRMCCoreLib.nodes.suvunits import SUV_FACTOR_ATTRIBUTE, declaredUnits, isSUV
 
 _SAMPLES = 100_000  # voxels that suffice for a percentile, so that Slicer does not pause
 
@@ -150,11 +150,8 @@ def _declaredSUV(volumeNode, name: str) -> str | float | None:
     if isSUV(units):
         return "SUV"
     if units is not None and not re.fullmatch(r"bq/ml", units, re.IGNORECASE):
-        meaning = volumeNode.GetVoxelValueUnits().GetCodeMeaning()
-        shown = units if meaning in (None, "", units) else f"{meaning} ({units})"
-        raise InputError(
-            f"'{name}' is in {shown}: give a volume in SUVbw ({SUV_CODE[0]}) or Bq/ml, or say what it is"
-        )
+        shown = volumeNode.GetVoxelValueUnits().GetCodeMeaning() or units
+        raise InputError(f"'{name}' is in {shown}: give a volume in SUVbw or Bq/ml, or say what it is")
     factor = volumeNode.GetAttribute(SUV_FACTOR_ATTRIBUTE)
     return float(factor) if factor else None
 

@@ -27,7 +27,6 @@ class FittedHeight(qt.QObject):
     def fit(self) -> None:
         """Sets the minimum height."""
         layout = self._widget.layout()
-        if layout.hasHeightForWidth():
-            height = layout.totalHeightForWidth(self._widget.width)
-            if height != self._widget.minimumHeight:
-                self._widget.setMinimumHeight(height)
+        height = layout.totalHeightForWidth(self._widget.width) if layout.hasHeightForWidth() else 0
+        if height != self._widget.minimumHeight:  # 0: that of the layout, which no text makes higher
+            self._widget.setMinimumHeight(height)

@@ -26,6 +26,13 @@ def save(node, path: Path) -> None:
     write_text(path, node.GetText())
 
 
+def savePDF(node, path: Path) -> None:
+    """Writes the page as PDF; raises OSError."""
+    from DRMCCoreLib.panel.printing import writePDF
+
+    writePDF(node.GetText(), path)
+
+
 def temporaryFile(node) -> Path:
     """The page as a file that lasts as long as Slicer runs."""
     path = Path(slicer.app.temporaryPath) / f"{fileName(node.GetName())}.html"
@@ -33,11 +40,12 @@ def temporaryFile(node) -> Path:
     return path
 
 
-def askWhere(parent, node) -> str:
-    """The path at which the user wants the page; empty if none."""
+def askWhere(parent, node, *, isPDF: bool = False) -> str:
+    """The path at which the user wants the page, or its PDF; empty if none."""
     import qt
 
+    ending, kind = ("pdf", _("PDF (*.pdf)")) if isPDF else ("html", _("Page (*.html)"))
     found = qt.QFileDialog.getSaveFileName(
-        parent, _("Save the report"), f"{fileName(node.GetName())}.html", _("Page (*.html)")
+        parent, _("Save the report"), f"{fileName(node.GetName())}.{ending}", kind
     )
     return found or ""

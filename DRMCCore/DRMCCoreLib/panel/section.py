@@ -1,8 +1,9 @@
-"""A titled part of a panel, with a .ui file of its own."""
+"""A part of a panel, with .ui files of its own."""
 
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import slicer
@@ -16,11 +17,11 @@ RESOURCES = Path(__file__).resolve().parents[2] / "Resources"
 class Section(VTKObservationMixin):
     """Shows and changes some of the parameters; sections share only these and the panel.
 
-    `ui`: the widgets of Resources/UI/<uiName>.ui by name; `parameters`: the parameter node that is shown, or
-    None.
+    `ui`: the widgets of its .ui files by name; `parameters`: the parameter node that is shown, or None.
     """
 
-    uiName = ""
+    uiName = ""  # Resources/UI/<uiName>.ui, shown in the panel; empty for none
+    advancedUiName = ""  # the same, shown in the panel's section Advanced
     resources: Path | None = None  # the folder Resources with the .ui file; None: that of the panel's module
 
     def __init__(self, panel):
@@ -32,14 +33,18 @@ class Section(VTKObservationMixin):
         self.panel = panel
         self.parameters = None
         self._guiTag = None
-        file = f"UI/{self.uiName}.ui"
-        widget = slicer.util.loadUI(
-            str(self.resources / file) if self.resources else panel.resourcePath(file)
-        )
-        panel.layout.addWidget(widget)
-        self._height = FittedHeight(widget)
-        self.ui = slicer.util.childWidgetVariables(widget)
-        widget.setMRMLScene(slicer.mrmlScene)
+        self.ui = SimpleNamespace()
+        self._heights = []
+        for name, layout in ((self.uiName, panel.layout), (self.advancedUiName, panel.advancedLayout)):
+            if not name:
+                continue
+            file = f"UI/{name}.ui"
+            path = str(self.resources / file) if self.resources else panel.resourcePath(file)
+            widget = slicer.util.loadUI(path)
+            layout.addWidget(widget)
+            self._heights.append(FittedHeight(widget))
+            vars(self.ui).update(vars(slicer.util.childWidgetVariables(widget)))
+            widget.setMRMLScene(slicer.mrmlScene)
         self.setup()
 
     def setup(self) -> None:

@@ -15,8 +15,8 @@ class SectionPanel(Panel):
     """Builds its sections, connects them to the shown parameter node, and starts runs with their arguments.
 
     `Logic`: the class of the module's logic, with `getParameterNode` and `process`; `ParameterNode`: the
-    class that wraps a MRML node; `Sections`: classes in the order in which they are shown. `job`: the run
-    under way, or None.
+    class that wraps a MRML node; `Sections`: classes in the order in which they are shown; what they have for
+    the few lies in a last section, Advanced, that starts closed. `job`: the run under way, or None.
     """
 
     Logic: type
@@ -26,6 +26,7 @@ class SectionPanel(Panel):
     def __init__(self, parent=None) -> None:
         Panel.__init__(self, parent)
         self.logic = None
+        self.advancedButton = self.advancedLayout = None
         self.job = None
         self.sections: list[Section] = []
         self._shownNode = None  # the MRML node behind the one that was shown last
@@ -34,9 +35,18 @@ class SectionPanel(Panel):
     def setup(self) -> None:
         """Builds the panel when the module is opened for the first time."""
         Panel.setup(self)
+        import ctk  # the module file is imported where there is no Qt, too
+        import qt
+
         self.logic = self.Logic()
+        self.advancedButton = ctk.ctkCollapsibleButton()
+        self.advancedButton.text = _("Advanced")
+        self.advancedLayout = qt.QVBoxLayout(self.advancedButton)
         self.sections = [Shown(self) for Shown in self.Sections]
         self.ui = SimpleNamespace(**{k: v for section in self.sections for k, v in vars(section.ui).items()})
+        self.ui.advancedCollapsibleButton = self.advancedButton
+        self.layout.addWidget(self.advancedButton)
+        self.advancedButton.collapsed = True
         self.layout.addStretch(1)
         self.observeScene()
         self.initializeParameterNode()
@@ -85,6 +95,15 @@ class SectionPanel(Panel):
         """For a section to call when anything else than a parameter changes the result of `whyNotApply`."""
         for section in self.sections if self._parameterNode is not None else ():
             section.onParametersChanged()
+
+    def verdict(self) -> str:
+        """What the last run has shown, in a sentence; empty before."""
+        return ""
+
+    def openAdvanced(self, button) -> None:
+        """Opens one of the collapsible buttons under Advanced."""
+        for one in (self.advancedButton, button):
+            one.collapsed = False
 
     def whyNotApply(self) -> str:
         """Why a run cannot start, in a sentence; empty if it can."""

@@ -25,6 +25,7 @@ class InputSection(Section):
     """The input volume, the SUV decision of a run, and what the user states where a header does not."""
 
     uiName = "DRMCCoreInput"
+    advancedUiName = "DRMCCoreSUV"
     resources = RESOURCES
     _question = None  # what the present answer is about
     _observed = None  # the input node that is observed
@@ -154,7 +155,7 @@ class InputSection(Section):
     def _onInspected(self) -> None:
         if self.parameters is not None:
             if self._inspection.state is InspectionState.REFUSED:
-                self.ui.suvCollapsibleButton.setProperty("collapsed", False)  # there it can be corrected
+                self.panel.openAdvanced(self.ui.suvCollapsibleButton)  # there it can be corrected
             self._show()
             self.panel.onReadinessChanged()
 
@@ -188,7 +189,7 @@ class InputSection(Section):
             isByHand = self.parameters.voxels == BY_FACTOR
             line = suvtexts.oneLine(inspection.decision, isByHand=isByHand)
         elif inspection.state is InspectionState.REFUSED and inspection.unitsAreUnknown:
-            line, details = _("Unknown units: say below what the voxels are"), escape(message)
+            line, details = _("Unknown units: say under SUV details what the voxels are"), escape(message)
         elif inspection.state in (InspectionState.REFUSED, InspectionState.FAILED):
             line = message
         else:

@@ -29,7 +29,8 @@ def chooseWeightFile() -> str:
 class ModelSection(Section):
     """The model with its card, the device, and the installation of PyTorch."""
 
-    uiName = "DRMCCoreModel"
+    uiName = "DRMCCoreInstallation"
+    advancedUiName = "DRMCCoreModel"
     resources = RESOURCES
     _models = ()
     _devices = None  # as `drmc devices --json`
@@ -184,8 +185,8 @@ class ModelSection(Section):
 
     def _show(self) -> None:
         entry = self._entry()
-        self.ui.cardLabel.setText(modeltexts.cardText(entry) if entry else "")
-        self.ui.cardLabel.setToolTip(f"{entry.path}\nSHA-256 {entry.sha256}" if entry else "")
+        self.ui.cardLabel.setText(modeltexts.cardLine(entry) if entry else "")
+        self.ui.cardLabel.setToolTip(modeltexts.cardText(entry) if entry else "")
         self.ui.cardLabel.setVisible(entry is not None)
         self.ui.cardCollapsibleButton.setVisible(entry is not None)
         self.ui.cardTextEdit.setPlainText(modeltexts.wholeCard(entry) if entry else "")

@@ -12,7 +12,7 @@ from DRMCCoreLib.panel.section import RESOURCES, Section
 class ParameterSection(Section):
     """The choice of a parameter node of this module, and of named settings that are taken over into it."""
 
-    uiName = "DRMCCoreParameters"
+    advancedUiName = "DRMCCoreParameters"
     resources = RESOURCES
     _isShowing = False
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ class RunSection(Section):
     """The output volume, the one button that starts and cancels, the progress, the notices and the report."""
 
     uiName = "DRMCCoreRun"
+    advancedUiName = "DRMCCoreFiles"
     resources = RESOURCES
     _shown = None  # the run whose outcome is shown
     _inputID = ""  # of the volume that the status line speaks of
@@ -29,6 +31,7 @@ class RunSection(Section):
         self._folderEdit = PathEdit(self.ui.outputFolderPathLineEdit, "outputFolder")
         self.ui.openReportButton.clicked.connect(self.onOpenReportButton)
         self.ui.saveReportButton.clicked.connect(self.onSaveReportButton)
+        self.ui.savePDFButton.clicked.connect(self.onSavePDFButton)
         self._showProgress(0, 0, None)
         self._showReport(None)
 
@@ -40,6 +43,7 @@ class RunSection(Section):
     def onParametersChanged(self) -> None:
         self._folderEdit.show(self.parameters)
         self._showReport(self.parameters.report)
+        self._showVerdict()
         volume = self.parameters.inputVolume
         inputID = volume.GetID() if volume else ""
         if self.panel.job is None and inputID != self._inputID:
@@ -57,6 +61,7 @@ class RunSection(Section):
             self.ui.statusLabel.setText(_("Reading the scan and loading the model..."))
         elif self._shown is not None:
             self._showOutcome(self._shown)
+        self._showVerdict()
         self._checkCanApply()
 
     def whyNotApply(self) -> str:
@@ -98,12 +103,18 @@ class RunSection(Section):
 
     def onSaveReportButton(self) -> None:
         """Writes the report where the user says."""
-        node = self.parameters.report
-        path = reports.askWhere(self.ui.saveReportButton, node)
+        self._saveReport(reports.askWhere(self.ui.saveReportButton, self.parameters.report), reports.save)
+
+    def onSavePDFButton(self) -> None:
+        """Writes the report as PDF where the user says."""
+        path = reports.askWhere(self.ui.savePDFButton, self.parameters.report, isPDF=True)
+        self._saveReport(path, reports.savePDF)
+
+    def _saveReport(self, path: str, save: Callable[[Any, Path], None]) -> None:
         if not path:
             return
         try:
-            reports.save(node, Path(path))
+            save(self.parameters.report, Path(path))
         except OSError as error:
             self.ui.statusLabel.setText(
                 _("{path}: the report cannot be written ({reason})").format(path=path, reason=error.strerror)
@@ -133,10 +144,16 @@ class RunSection(Section):
             if not isinstance(job.error, InputError):
                 self.ui.logTextEdit.appendPlainText(job.log)
 
+    def _showVerdict(self) -> None:
+        text = self.panel.verdict() if self.panel.job is None else ""
+        self.ui.verdictLabel.setText(text)
+        self.ui.verdictLabel.setVisible(bool(text))
+
     def _showReport(self, node) -> None:
         for button, tip in (
             (self.ui.openReportButton, _("Show the report of the last run in the browser.")),
             (self.ui.saveReportButton, _("Save the report of the last run as a page of its own.")),
+            (self.ui.savePDFButton, _("Save the report of the last run as PDF.")),
         ):
             button.setEnabled(node is not None)
             button.setToolTip(tip if node is not None else _("There is no report before the first run."))

@@ -40,6 +40,25 @@ def cardText(entry) -> str:
     return "<br>".join(lines)
 
 
+def cardLine(entry) -> str:
+    """What a model is, in one line of rich text."""
+    problem = entry.card.get("problem") or _damage(entry)
+    if problem or not entry.card:
+        return cardText(entry)
+    training = entry.card.get("training") or {}
+    patients = training.get("patients")
+    if not isinstance(patients, dict) or not patients:
+        return escape(_trainedOn(training))
+    kind = {True: _("simulated patients"), False: _("real patients")}.get(
+        training.get("simulated"), _("patients")
+    )
+    return escape(
+        _("Trained on {count} {kind} of {centers}.").format(
+            count=sum(patients.values()), kind=kind, centers=", ".join(patients)
+        )
+    )
+
+
 def wholeCard(entry) -> str:
     """The whole card, indented, and where the model is."""
     return f"{entry.path}\nSHA-256 {entry.sha256}\n\n{json.dumps(entry.card, indent=2, ensure_ascii=False)}"

@@ -30,7 +30,9 @@ def oneLine(decision: dict[str, Any], *, isByHand: bool = False) -> str:
         line = _("{kind} {unit}, as it is").format(kind=kind, unit="cm2/ml" if units == "CM2ML" else "g/ml")
     else:
         unit = {"BQML": _("Bq/ml"), "CNTS": _("counts")}.get(units, stored)
-        unit, why = (_("voxel value"), _("as you say below")) if isByHand else (unit, _why(decision))
+        unit, why = (
+            (_("voxel value"), _("as you say under SUV details")) if isByHand else (unit, _why(decision))
+        )
         line = f"{kind} = {unit} × {_factors(decision)} ({why})"
     count = len(decision["warnings"])
     if count:

@@ -35,6 +35,8 @@ def _phrases() -> tuple[tuple[str, str], ...]:
         (r"make (one|both) with --keep-residual", _("denoise it again")),
         (r"give (that scan|the same options), or leave out --residual", _("denoise it again")),
         (r"; or by a part of its description \(--series-description TEXT\)", ""),
+        (r"choose another with --dicom-sr", _("choose another file")),
+        (r"a higher --threshold or --min-volume", _("a higher threshold")),
         (r"choose one by its UID \(--series UID\) of", _("load one of them alone:")),
     )
 

@@ -55,6 +55,10 @@ GROUPS = {
     },
     "training": {
         "simulate": ("drmc.simulation.command", "simulate pairs of low-dose and full-dose PET"),
+        "import": (
+            "drmc.datasets.importing.command",
+            "make or extend a dataset of low-dose and full-dose scans of your own",
+        ),
         "validate": ("drmc.datasets.validation.command", "check a dataset before a training"),
         "train": ("drmc.training.command", "train a network on your own centers"),
         "evaluate": ("drmc.evaluation.command", "compare networks and filters on unseen patients"),

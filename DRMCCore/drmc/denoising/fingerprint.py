@@ -1,4 +1,4 @@
-"""What a result was made from: checksums of scan, lesions, reference and model, and the settings.
+"""What a result was made from: checksums of scan, lesions, reference, model and its card, and the settings.
 
 Two runs with the same fingerprint give the same result, whatever the files' dates say; where it differs,
 `differences` says in which part. Only what lies beside a file and is read with it (side-car, detached voxels)
@@ -11,7 +11,7 @@ import hashlib
 import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from drmc import __version__
 from drmc.dicom.catalog import Catalog
@@ -23,9 +23,22 @@ PARTS = {
     "lesions": "lesions changed",
     "reference": "reference changed",
     "model": "model changed",
+    "card": "the model's card changed",
     "settings": "settings changed",
     "version": "made by another version of drmc",
 }
+
+
+class Model(Protocol):
+    """What a result knows of its model."""
+
+    @property
+    def sha256(self) -> str:
+        """The checksum of the weights."""
+
+    @property
+    def card_sha256(self) -> str | None:
+        """The checksum of the card, whose profiles and calibration the result has; None if not known."""
 
 
 def of_files(paths: Iterable[Path], catalog: Catalog) -> str:
@@ -70,7 +83,7 @@ def of_run(
     scan: Path,
     lesions: str | os.PathLike[str] | None,
     reference: str | os.PathLike[str] | None,
-    model_sha256: str,
+    model: Model,
     settings: Mapping[str, Any],
     catalog: Catalog,
 ) -> dict[str, Any]:
@@ -90,7 +103,8 @@ def of_run(
         "scan": of(scan, False),
         "lesions": of(lesions, True),
         "reference": of(reference, False),
-        "model": model_sha256,
+        "model": model.sha256,
+        "card": model.card_sha256,
         "settings": dict(settings),
         "version": __version__,
     }
@@ -103,7 +117,7 @@ def differences(earlier: Mapping[str, Any] | None, now: Mapping[str, Any]) -> li
     found = []
     for part, text in PARTS.items():
         before, after = earlier.get(part), now.get(part)
-        if before == after:
+        if before == after or (part == "card" and earlier.get("model") != now.get("model")):
             continue
         if part == "settings" and isinstance(before, Mapping) and isinstance(after, Mapping):
             keys = sorted(key for key in {*before, *after} if before.get(key) != after.get(key))

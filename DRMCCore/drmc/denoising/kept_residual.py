@@ -56,6 +56,7 @@ class Prediction:
         device, precision, torch_version: where, in which arithmetic and by what it was computed.
         notices: what the user should know.
         lesion_intervals: the calibration in the model's card, None without one.
+        card_sha256: the checksum of that card, None if not known.
     """
 
     gates_TLM: np.ndarray
@@ -68,6 +69,7 @@ class Prediction:
     torch_version: str
     notices: list[str] = field(default_factory=list)
     lesion_intervals: Any = None
+    card_sha256: str | None = None
 
     @classmethod
     def of(cls, result: DenoiseResult, entry: ModelEntry, tile: int) -> Prediction:
@@ -84,6 +86,7 @@ class Prediction:
             versions()["torch"],
             result.notices,
             entry.card.get(CARD_KEY),
+            entry.card_sha256,
         )
 
     @property
@@ -114,6 +117,7 @@ def write(folder: Path, form: str, volume: PETVolume, residual: np.ndarray, pred
         "torch_version": prediction.torch_version,
         "notices": prediction.notices,
         "lesion_intervals": prediction.lesion_intervals,
+        "card_sha256": prediction.card_sha256,
         "tiles": {"starts_zyx": layout.starts_zyx, "edge": layout.edge, "grid": asdict(layout.grid)},
         "gates": {"shape": prediction.gates_TLM.shape, "values": prediction.gates_TLM.ravel()},
     }
@@ -134,6 +138,11 @@ class KeptResidual:
     def sha256(self) -> str:
         """The checksum of the weights of the model."""
         return self.prediction.model["sha256"]
+
+    @property
+    def card_sha256(self) -> str | None:
+        """The checksum of the model's card when the residual was written."""
+        return self.prediction.card_sha256
 
     def calibration(self) -> Calibration | None:
         """The calibration of lesion intervals of the model; None without one. InputError if it is damaged."""
@@ -207,7 +216,8 @@ def read(folder: Path) -> KeptResidual:
             content["precision"],
             content["torch_version"],
             content["notices"],
-            content.get("lesion_intervals"),  # an earlier version did not keep it
+            content.get("lesion_intervals"),  # earlier versions kept neither
+            content.get("card_sha256"),
         )
         _ = scan["voxels_sha256"], scan["suv"]["factor"], scan["units"], scan["kind"], scan["header"]
     except (KeyError, TypeError, ValueError) as error:

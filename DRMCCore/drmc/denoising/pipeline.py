@@ -124,7 +124,7 @@ def _run(
         inputs = read_inputs(request, scan_path, catalog, kept)
         if inputs.volume.source != scan_path:  # the voxels that another program passed in
             request = replace(request, input=inputs.volume.source)
-        made_from = fingerprint_of(request, inputs.volume.source, predictor.sha256, catalog)
+        made_from = fingerprint_of(request, inputs.volume.source, predictor, catalog)
         plan = dicom_writing.plan_series(inputs.volume, catalog) if request.with_series else None
         if plan is None:
             catalog.forget_headers()
@@ -340,7 +340,7 @@ def _summary_of(
         "precision": predicted.precision,
         "strength": request.strength,
         "tiles": {"count": len(predicted.gates_TLM), "edge": predicted.model["tile"]},
-        "body": body_change(*before_after),
+        "body": body_change(*before_after, mtv.liver_of(inputs.segments or (), request.liver_reference)),
         "notices": [
             *(text for text in warnings if text),
             *(*inputs.notices, *predicted.notices, *made.notices),

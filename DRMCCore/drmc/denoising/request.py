@@ -106,6 +106,11 @@ class LoadedModel:
         """The checksum of the weights."""
         return self.entry.sha256
 
+    @property
+    def card_sha256(self) -> str:
+        """The checksum of the card."""
+        return self.entry.card_sha256
+
     def calibration(self) -> Calibration | None:
         """The calibration of lesion intervals in the card; None without one. InputError if it is damaged."""
         values = self.entry.card.get(CARD_KEY)

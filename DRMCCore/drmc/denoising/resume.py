@@ -24,7 +24,7 @@ def why_again(request: DenoiseRequest, entry: ModelEntry, catalog: Catalog | Non
     earlier = earlier_summary(output)
     if earlier is None:
         return ""
-    now = fingerprint_of(request, find_scan(Path(request.input), catalog), entry.sha256, catalog)
+    now = fingerprint_of(request, find_scan(Path(request.input), catalog), entry, catalog)
     differ = fingerprint.differences(earlier.get("fingerprint"), now)
     if differ:
         return ", ".join(differ)

@@ -103,7 +103,7 @@ def settings_of(request: DenoiseRequest) -> SettingsRecord:
 
 
 def fingerprint_of(
-    request: DenoiseRequest, scan_path: Path, model_sha256: str, catalog: Catalog
+    request: DenoiseRequest, scan_path: Path, model: fingerprint.Model, catalog: Catalog
 ) -> FingerprintRecord:
     """What the request's result is made from (drmc.denoising.fingerprint).
 
@@ -112,5 +112,5 @@ def fingerprint_of(
     paths = ("input", "lesions", "reference")  # what lies there counts, by its content
     settings = {key: value for key, value in settings_of(request).items() if key not in paths}
     return files.jsonable(
-        fingerprint.of_run(scan_path, request.lesions, request.reference, model_sha256, settings, catalog)
+        fingerprint.of_run(scan_path, request.lesions, request.reference, model, settings, catalog)
     )

@@ -10,12 +10,22 @@ from drmc.imaging.body import body_mask
 
 if TYPE_CHECKING:
     from drmc.imaging.geometry import Geometry
+    from drmc.segments.segment import Segment
 
 
 _MAD_TO_SD = 1.4826  # of normally distributed values
 
 
-class BodyChange(TypedDict):
+class LiverChange(TypedDict):
+    """Noise [SUV] in the liver; None if the liver is too narrow for one."""
+
+    segment: str
+    noise_original: float | None
+    noise_denoised: float | None
+    noise_reduction_percent: float | None
+
+
+class _BodyChange(TypedDict):
     """Mean SUV and noise [SUV] in the body of the original; None if not defined, such as without a body."""
 
     voxels: int
@@ -27,8 +37,16 @@ class BodyChange(TypedDict):
     noise_reduction_percent: float | None
 
 
-def body_change(original: np.ndarray, denoised: np.ndarray, geometry: Geometry) -> BodyChange:
-    """The change of the body by denoising; both images SUV (z, y, x) on `geometry`."""
+class BodyChange(_BodyChange, total=False):
+    """The change of the body; `liver` only if one of the segments is the liver."""
+
+    liver: LiverChange
+
+
+def body_change(
+    original: np.ndarray, denoised: np.ndarray, geometry: Geometry, liver: Segment | None = None
+) -> BodyChange:
+    """The change of the body by denoising, and of the liver; both images SUV (z, y, x) on `geometry`."""
     mask = body_mask(original, geometry.spacing_zyx)
     found: BodyChange = {
         "voxels": int(mask.sum()),
@@ -39,6 +57,8 @@ def body_change(original: np.ndarray, denoised: np.ndarray, geometry: Geometry) 
         "noise_denoised": None,
         "noise_reduction_percent": None,
     }
+    if liver is not None:
+        found["liver"] = _liver_change(original, denoised, liver)
     if not mask.any():
         return found
     before, after = (float(image[mask].mean(dtype=np.float64)) for image in (original, denoised))
@@ -47,9 +67,23 @@ def body_change(original: np.ndarray, denoised: np.ndarray, geometry: Geometry) 
     found["noise_original"], found["noise_denoised"] = noise_before, noise_after
     if before > 0:
         found["mean_change_percent"] = 100.0 * (after - before) / before
-    if noise_before and noise_after is not None:
-        found["noise_reduction_percent"] = 100.0 * (1.0 - noise_after / noise_before)
+    found["noise_reduction_percent"] = _reduction(noise_before, noise_after)
     return found
+
+
+def _liver_change(original: np.ndarray, denoised: np.ndarray, liver: Segment) -> LiverChange:
+    before, after = (noise(image[liver.box], liver.inside) for image in (original, denoised))
+    return {
+        "segment": liver.name,
+        "noise_original": before,
+        "noise_denoised": after,
+        "noise_reduction_percent": _reduction(before, after),
+    }
+
+
+def _reduction(before: float | None, after: float | None) -> float | None:
+    """The fall of the noise [%]; None if not defined."""
+    return 100.0 * (1.0 - after / before) if before and after is not None else None
 
 
 def noise(image: np.ndarray, mask: np.ndarray) -> float | None:

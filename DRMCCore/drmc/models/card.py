@@ -30,6 +30,11 @@ class ModelEntry:
         """What the model computes: DENOISE or ORGANS."""
         return str(self.card.get("task") or DENOISE)
 
+    @property
+    def card_sha256(self) -> str:
+        """The checksum of the card's content, whatever its form."""
+        return hashlib.sha256(json.dumps(self.card, sort_keys=True).encode()).hexdigest()
+
 
 def earlier_trainings(training: Mapping[str, Any]) -> Iterator[tuple[str, Mapping[str, Any]]]:
     """Yields (name, training facts) of the models that a training began from, the most recent one first.

@@ -72,6 +72,7 @@ class FingerprintRecord(TypedDict):
     lesions: str | None
     reference: str | None
     model: str
+    card: str | None
     settings: dict[str, Any]
     version: str
 

@@ -8,12 +8,11 @@ from __future__ import annotations
 
 import json
 import math
-import re
 import shutil
 import tempfile
 import time
 import zlib
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from functools import partial
 from itertools import product
@@ -32,6 +31,7 @@ from drmc.datasets.manifest import (
     SIDECAR,
     SPLITS,
     case_entry,
+    is_folder_name,
     low_name,
     uncorrected_name,
 )
@@ -52,15 +52,6 @@ _NOT_OF_SCANS = ("source", "compact")  # options that are no matter of the scann
 _STORED_SHARE = 0.85  # of the raw size of an image on disk, measured: 0.75 (C1) to 0.92 (C5)
 
 _COMPACT_SHARE = 0.3  # of the same images that are not compact, measured
-
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,59}")
-_DEVICE_NAMES = {
-    "con",
-    "prn",
-    "aux",
-    "nul",
-    *(f"{n}{i}" for n in ("com", "lpt") for i in range(10)),
-}  # Windows
 
 
 def patient_seed(seed: int, center: str, split: str, index: int) -> np.random.SeedSequence:
@@ -93,7 +84,7 @@ def check_centers(centers: Iterable[Center]) -> list[Center]:
     chosen: dict[str, Center] = {}
     for center in centers:
         name = center.name
-        if not _NAME.fullmatch(name) or name.casefold() in _DEVICE_NAMES:
+        if not is_folder_name(name):
             raise InputError(
                 f"center name {name!r} is no safe name of a folder: use letters, digits, '_' and '-'"
             )
@@ -296,7 +287,7 @@ def _run_task(task: CaseTask, progress: Callable[[float], None] | None = None) -
 def write_cohort(
     dataset: Path,
     centers: Sequence[Center],
-    patients: int,
+    patients: int | Mapping[str, int],
     *,
     seed: int,
     split: str = "train",
@@ -313,9 +304,9 @@ def write_cohort(
     Args:
         dataset: folder of the manifest.
         centers: whose patients are simulated.
-        patients: number per center.
+        patients: number per center, or these numbers by split.
         seed: the same seed gives the same patients.
-        split: one of `SPLITS`.
+        split: one of `SPLITS`, of a number of patients.
         options: doses, source of the patients and so on.
         workers: patients that are simulated at the same time.
         threads: of each worker; None: its share of the cores.
@@ -329,15 +320,13 @@ def write_cohort(
         InputError: the options contradict each other or the dataset, or the disk is too full.
     """
     options = options or ScanOptions()
-    if split not in SPLITS:
-        raise InputError(f"unknown split '{split}': choose from {', '.join(SPLITS)}")
-    if patients < 1:
-        raise InputError(f"--patients {patients}: at least one patient per center is needed")
+    numbers = _numbers(patients, split)
     threads = threads or max(1, (torch.get_num_threads() // workers))
-    folder = lambda center, index: dataset / center.name / f"{center.name}-{split}-{index:04d}"
     tasks = [
-        CaseTask(center, split, index, seed, folder(center, index), threads, options)
-        for center, index in product(centers, range(1, patients + 1))
+        CaseTask(center, split, index, seed, folder / f"{folder.name}-{split}-{index:04d}", threads, options)
+        for split, number in numbers.items()
+        for center, index in product(centers, range(1, number + 1))
+        for folder in [dataset / center.name]
     ]
     _check_same_study(tasks)
     waiting = [t for t in tasks if not (t.folder / SIDECAR).is_file()]
@@ -363,6 +352,17 @@ def write_cohort(
         _remove_parts(waiting)  # of workers that were killed
         raise
     return write_manifest(dataset)
+
+
+def _numbers(patients: int | Mapping[str, int], split: str) -> Mapping[str, int]:
+    """Patients of a center by split. Raises InputError for an unknown split, or where there are none."""
+    numbers = patients if isinstance(patients, Mapping) else {split: patients}
+    for split, number in numbers.items():
+        if split not in SPLITS:
+            raise InputError(f"unknown split '{split}': choose from {', '.join(SPLITS)}")
+        if number < 1:
+            raise InputError(f"--patients {number}: at least one patient per center is needed")
+    return numbers
 
 
 class _Progress:

@@ -61,12 +61,12 @@ class TrainingConfig:
         scale_range: patches are multiplied by a random factor between 1 / `scale_range` and `scale_range`.
         flips: whether patches are flipped and turned at random.
         hot_fraction: share of patches centered by uptake instead of uniformly over the body.
-        dose_mixing: share of patches whose input is a mean of low and full dose with random weights, as of a
-            dose between the two.
+        dose_mixing: share of patches with an input between low and full dose.
         prepared: folder that keeps the images on the network's grid, for more images than fit into memory,
             and for several runs; "" keeps them in memory.
         target: "full", or for simulated data "noise_free" or "expected_full", see `drmc.training.sampler`.
-        lesion_weight: weight in the loss of the voxels of lesions and their neighbors.
+        lesion_weight: weight in the loss of the voxels of lesions and their neighbors, and of virtual spots.
+        spots: share of patches with virtual spots, see `drmc.training.virtual_spots`.
         initial_weights: name or file of a model to start from, "" = a new network.
         head_gain: factor on the initial weights of a new network's head (20 makes its features SUV).
         averaging_start: whether depth-wise kernels of a new network start near the mean over 3 x 3 x 3
@@ -134,6 +134,7 @@ class TrainingConfig:
     prepared: str = ""
     target: str = setting("full", choices=TARGETS)
     lesion_weight: float = setting(1.0, above=0)
+    spots: float = setting(0.0, at_least=0, at_most=1)
     initial_weights: str = ""
     head_gain: float = setting(1.0, above=0)
     averaging_start: bool = False
@@ -169,10 +170,6 @@ class TrainingConfig:
             (
                 2 * self.loss_margin >= self.patch,
                 f"loss_margin = {self.loss_margin}: leaves nothing of a patch of {self.patch} voxels",
-            ),
-            (
-                self.dose_mixing and self.target == "expected_full",
-                "dose_mixing: a dose between two has no expected full dose; leave it out or change target",
             ),
             (
                 needs_one_batch(self) and self.slots_at_once,
@@ -233,16 +230,12 @@ class TrainingConfig:
         Raises:
             InputError: the file cannot be read, or as `from_dict`.
         """
-        return cls.from_dict(read_values(path), str(path))
+        return cls.from_dict(resolved(read_json_object(path), Path(path).resolve().parent), str(path))
 
 
-def read_values(path: Path) -> dict[str, Any]:
-    """The content of a configuration file, with its relative paths made absolute.
-
-    Raises:
-        InputError: the file cannot be read.
-    """
-    values, folder = read_json_object(path), Path(path).resolve().parent
+def resolved(values: dict[str, Any], folder: Path) -> dict[str, Any]:
+    """The content of a configuration with its relative paths made absolute; they are relative to `folder`."""
+    values = dict(values)
     for key in ("dataset", "output", "watched_dataset", "prepared"):
         if isinstance(values.get(key), str) and values[key]:
             values[key] = str(folder / values[key])

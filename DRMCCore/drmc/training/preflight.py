@@ -7,7 +7,7 @@ import os
 import shutil
 import socket
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
@@ -19,6 +19,7 @@ from drmc.errors import DRMCError, InputError
 from drmc.networks.protocol import ResidualNetwork
 from drmc.runtime import hardware
 from drmc.runtime.progress import duration
+from drmc.training.arguments import Asked
 from drmc.training.checkpoint import KEPT_CHECKPOINTS, read_checkpoint
 from drmc.training.config import TrainingConfig
 from drmc.training.launch import Launch
@@ -66,11 +67,18 @@ class StepCost(NamedTuple):
     seconds: float
 
 
-def preflight(launch: Launch) -> Preflight:
-    """Checks configuration, dataset, devices, disk, checkpoint and rendezvous; neither trains nor writes."""
+def preflight(launch: Launch, ask: Callable[[], Asked] | None = None) -> Preflight:
+    """Checks configuration, dataset, devices, disk, checkpoint and rendezvous; neither trains nor writes.
+
+    Args:
+        launch: how the training is started.
+        ask: gives the training that the command line asks for; None: that of the launch's configuration.
+    """
     found = Preflight()
     try:
-        config = TrainingConfig.read(launch.config)
+        wanted = ask() if ask is not None else None
+        found.checks += [Check(WARNING, text) for text in (wanted.notes if wanted else ())]
+        config = TrainingConfig.read(launch.config) if wanted is None else wanted.config()
         network = make_task(config).initial_network()
     except DRMCError as refusal:
         found.checks.append(Check(REFUSED, str(refusal)))

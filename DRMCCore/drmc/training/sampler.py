@@ -9,6 +9,7 @@ import numpy as np
 
 from drmc.networks.protocol import INPUT_SCALE
 from drmc.training.pairs import Pair
+from drmc.training.virtual_spots import VirtualSpots, draw_spots, noise_factor
 
 _Cut = Callable[[np.ndarray], np.ndarray]  # an image to the same patch of each
 TARGETS = ("full", "noise_free", "expected_full")
@@ -52,6 +53,7 @@ class PatchSampler:
         pooled: bool = False,
         target: str = "full",
         lesion_weight: float = 1.0,
+        spots: float = 0.0,
     ):
         """Prepares the draws.
 
@@ -66,10 +68,12 @@ class PatchSampler:
             pooled: whether every slot draws from the patients of all centers.
             target: one of `TARGETS`.
             lesion_weight: weight of lesions and their neighbors in the loss.
+            spots: share of patches with virtual spots, which weigh as lesions, faint ones more.
         """
         self.pairs, self.patch, self.seed = pairs, patch, seed
         self.hot_fraction, self.scale_range, self.flips = hot_fraction, scale_range, flips
         self.dose_mixing, self.target, self.lesion_weight = dose_mixing, target, lesion_weight
+        self.spots = spots
         self.centers = list(pairs)
         self.pool = [pair for found in pairs.values() for pair in found] if pooled else None
 
@@ -99,30 +103,26 @@ class PatchSampler:
             cut = np.flip(self._cut(image, place), flips)
             return np.ascontiguousarray(cut.swapaxes(1, 2) if turn else cut)
 
-        low, target = patch_of(pair.low) * scale, self._target(pair, patch_of) * scale
+        images = _Images(pair, patch_of)
         if rng.random() < self.dose_mixing:
-            # Low and full dose share events, so low = full + independent noise, of which a dose between the
-            # two has a part.
-            low = target + np.float32(rng.random()) * (low - target)
-        return Patch(low, target, self._weight(pair, patch_of))
+            images.mix(rng.random())
+        counts = self._lesions(pair, patch_of)
+        if self.spots and rng.random() < self.spots:
+            spots = draw_spots(rng, images.surroundings, pair.spacing_zyx)
+            images.add(spots)
+            counts = None if counts is None else np.maximum(counts, spots.weight)
+        weight = None
+        if counts is not None:
+            weight = np.where(counts > 0, counts * np.float32(self.lesion_weight), np.float32(1))
+        return Patch(images.low * scale, images.target(self.target) * scale, weight)
 
-    def _weight(self, pair: Pair, patch_of: _Cut) -> np.ndarray | None:
+    def _lesions(self, pair: Pair, patch_of: _Cut) -> np.ndarray | None:
+        """1 where there is a lesion, else 0; None if lesions weigh no more than the rest."""
         if self.lesion_weight == 1:
             return None
         if pair.lesion_mask is None:
             raise ValueError(f"{pair.case_id}: read without lesions, which lesion_weight needs")
-        weights = np.float32(self.lesion_weight), np.float32(1)
-        return np.asarray(np.where(patch_of(pair.lesion_mask), *weights))
-
-    def _target(self, pair: Pair, patch_of: _Cut) -> np.ndarray:
-        if self.target == "full":
-            return patch_of(pair.full)
-        if pair.noise_free is None:
-            raise ValueError(f"{pair.case_id}: read without the image without noise, which the target needs")
-        noise_free = patch_of(pair.noise_free)
-        if self.target == "noise_free":
-            return noise_free
-        return noise_free + (patch_of(pair.low) - noise_free) / np.float32(pair.dose_reduction_factor)
+        return patch_of(pair.lesion_mask).astype(np.float32)
 
     def _cut(self, image: np.ndarray, middle: np.ndarray) -> np.ndarray:
         starts = [
@@ -134,3 +134,50 @@ class PatchSampler:
         if any(missing):  # an image smaller than a patch: mirrored, as inference pads it
             cut = np.pad(cut, [(m // 2, m - m // 2) for m in missing], mode="symmetric")
         return cut
+
+
+class _Images:
+    """The images of one patch in SUV."""
+
+    def __init__(self, pair: Pair, patch_of: _Cut):
+        self.case_id, self.dose_reduction_factor = pair.case_id, pair.dose_reduction_factor
+        self.low, self.full = patch_of(pair.low), patch_of(pair.full)
+        self.noise_free = None if pair.noise_free is None else patch_of(pair.noise_free)
+
+    @property
+    def surroundings(self) -> np.ndarray:
+        """The image with the least noise."""
+        return self.full if self.noise_free is None else self.noise_free
+
+    def mix(self, position: float) -> None:
+        """Brings the low dose nearer to the full: D^position takes the place of the dose reduction factor D.
+
+        If that is not known, `position` is the share of the low dose.
+        """
+        share, known = position, self.dose_reduction_factor
+        if known is not None and known > 1:
+            self.dose_reduction_factor = known**position
+            # Low and full dose share events: low = full + independent noise, D - 1 times as strong as full's.
+            share = np.sqrt((self.dose_reduction_factor - 1) / (known - 1))
+        self.low = self.full + np.float32(share) * (self.low - self.full)
+
+    def add(self, spots: VirtualSpots) -> None:
+        """Puts virtual spots into all images, with their noise if the image without noise is known."""
+        if self.noise_free is None:
+            self.low, self.full = self.low + spots.uptake, self.full + spots.uptake
+            return
+        factor, expected = noise_factor(spots, self.noise_free), self.noise_free + spots.uptake
+        self.low, self.full = (
+            expected + factor * (image - self.noise_free) for image in (self.low, self.full)
+        )
+        self.noise_free = expected
+
+    def target(self, kind: str) -> np.ndarray:
+        """What the network is to return, one of `TARGETS`."""
+        if kind == "full":
+            return self.full
+        if self.noise_free is None:
+            raise ValueError(f"{self.case_id}: read without the image without noise, which the target needs")
+        if kind == "noise_free":
+            return self.noise_free
+        return self.noise_free + (self.low - self.noise_free) / np.float32(self.dose_reduction_factor)

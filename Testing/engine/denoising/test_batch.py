@@ -22,6 +22,8 @@ from drmc.errors import InputError
 from drmc.imaging.body import body_mask
 from drmc.imaging.files import write_image
 from drmc.measures.body_change import noise
+from drmc.models.card import add_to_card
+from drmc.models.registry import find_model
 from drmc.models.weights import save_model
 from drmc.pet.reading import read_volume
 from drmc.runtime.progress import JsonProgress, TerminalProgress
@@ -208,6 +210,9 @@ def test_resume_compares_content_and_says_what_changed(tmp_path, models):
     assert {text for _, text in again(format="nrrd").values()} == {
         "computed again: settings changed (format)"
     }
+    add_to_card(find_model("tiny"), {"title": "renamed"})  # as a calibration or a profile does
+    assert {text for _, text in again(format="nrrd").values()} == {"computed again: the model's card changed"}
+    assert set(again(format="nrrd").values()) == {("skipped", "")}
     save_model(models / "tiny.pt", tiny_network(zero_tail=True), 16, {"default": True})
     assert {text for _, text in again(format="nrrd").values()} == {"computed again: model changed"}
 

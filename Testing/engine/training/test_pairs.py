@@ -16,6 +16,7 @@ from drmc.networks.protocol import INPUT_SCALE
 from drmc.training.loop import train
 from drmc.training.objectives import charbonnier
 from drmc.training.pairs import Pair, Wanted, fingerprint, kept_pairs, load_pairs
+from drmc.training.virtual_spots import PEAKS_SUV, draw_spots
 from support.engine.small_training import (
     CENTERS,
     checkpoint,
@@ -79,6 +80,17 @@ def test_kept_pairs_are_those_in_memory_and_are_read_only_once(dataset, tmp_path
     assert len(list((tmp_path / "kept").iterdir())) == 1
 
 
+def test_pairs_of_two_centers_with_a_patient_of_one_name_are_kept_apart(dataset, tmp_path):
+    cases = read_manifest(dataset)[:2]
+    named = [replace(case, case_id=f"{center}/P0") for case, center in zip(cases, "AB", strict=True)]
+    for _ in range(2):
+        kept = [kept_pairs(case, tmp_path / "kept") for case in named]
+        assert [pairs[0].case_id for pairs in kept] == ["A/P0", "B/P0"]
+        for case, pairs in zip(cases, kept, strict=True):
+            assert all(equal(a, b) for a, b in zip(load_pairs(case), pairs, strict=True))
+    assert len(list((tmp_path / "kept").iterdir())) == 2
+
+
 @pytest.mark.parametrize("name", ["low", "noise_free"])
 @pytest.mark.parametrize("change", ["moved", "flipped", "cut"])
 def test_an_image_that_lies_elsewhere_is_not_learned_from(name, change, dataset):
@@ -140,6 +152,67 @@ def test_the_expected_full_dose_is_the_mean_of_full_doses_for_a_low_dose():
     assert drawn.target == pytest.approx(np.full(shape, 1 / INPUT_SCALE)) and drawn.weight is None
 
 
+def test_the_expected_full_dose_of_a_dose_between_is_the_best_linear_estimate_of_the_full():
+    """Poisson counts: the slope of full over mixed dose is 1 / D of the mixture, whatever the mixture."""
+    rng = np.random.default_rng(5)
+    mean, factor, shape = 300.0, 20.0, (40, 40, 40)
+    low_counts = rng.poisson(mean / factor, shape)
+    full = (low_counts + rng.poisson(mean * (1 - 1 / factor), shape)) / mean
+    pair = made_pair(full, low_counts * factor / mean)
+    pair.noise_free, pair.dose_reduction_factor = np.ones(shape, np.float32), factor
+    options = {"patch": 40, "flips": False, "scale_range": 1.0, "dose_mixing": 1.0, "target": "expected_full"}
+    sampler, slopes = sampler_of({"A": [pair]}, **options), []
+    for step in range(6):
+        drawn = sampler.draw(step, "A", 0)
+        mixed, target = (image.ravel() * INPUT_SCALE - 1 for image in (drawn.low, drawn.target))
+        slopes.append(float(mixed @ target / (mixed @ mixed)))
+        assert np.allclose(target, slopes[-1] * mixed, atol=1e-5)
+        assert mixed @ (full.ravel() - 1) / (mixed @ mixed) == pytest.approx(slopes[-1], abs=0.02)
+    assert min(slopes) < 0.2 and max(slopes) > 0.5 and all(1 / factor < slope < 1 for slope in slopes)
+
+
+def test_virtual_spots_are_in_input_and_target_with_their_noise_and_weight():
+    rng = np.random.default_rng(6)
+    shape = (24, 24, 24)
+    pair = made_pair(np.ones(shape), 1 + 0.1 * rng.standard_normal(shape))
+    pair.noise_free, pair.dose_reduction_factor = np.ones(shape, np.float32), 10.0
+    pair.lesion_mask = np.zeros(shape, bool)
+    pair.lesion_mask[3, 4, 5] = True
+    options = {"patch": 24, "flips": False, "scale_range": 1.0, "target": "noise_free", "lesion_weight": 4.0}
+    plain, spotted, half = (sampler_of({"A": [pair]}, spots=spots, **options) for spots in (0.0, 1.0, 0.5))
+    changed = 0
+    for step in range(40):
+        before, after = plain.draw(step, "A", 0), spotted.draw(step, "A", 0)
+        uptake = (after.target - before.target) * INPUT_SCALE
+        assert uptake.min() >= 0 and 0.2 < uptake.max() < 6 * PEAKS_SUV[1]
+        noise = [(drawn.low - drawn.target) * INPUT_SCALE for drawn in (before, after)]
+        ratio = np.minimum(np.sqrt(1 + uptake), 3)
+        assert np.allclose(noise[1], ratio * noise[0], atol=1e-5)
+        weighed = after.weight > 1
+        assert weighed[3, 4, 5] and weighed[uptake > 0.5 * uptake.max()].all() and not weighed.all()
+        assert after.weight.min() == 1 and 4 <= after.weight.max() <= 16
+        again = half.draw(step, "A", 0)
+        changed += not np.array_equal(again.target, before.target)
+    assert 10 <= changed <= 30
+
+
+def test_there_are_no_virtual_spots_in_air():
+    air = np.full((24, 24, 24), 0.05, np.float32)
+    spots = draw_spots(np.random.default_rng(1), air, (2, 2, 2))
+    assert not spots.uptake.any() and not spots.weight.any()
+
+
+def test_faint_spots_weigh_more():
+    body, strongest = np.ones((48, 48, 48), np.float32), {}
+    for seed in range(60):
+        spots = draw_spots(np.random.default_rng(seed), body, (2, 2, 2))
+        for weight in np.unique(spots.weight[spots.weight > 0]):
+            strongest.setdefault(float(weight), []).append(spots.uptake[spots.weight == weight].max())
+    assert set(strongest) >= {1.0, 4.0} and all(1 <= weight <= 4 for weight in strongest)
+    # up to the factor by which overlapping spots add up
+    assert np.median(strongest[1.0]) > 3.5 and np.median(strongest[4.0]) < 1.5
+
+
 def test_lesions_weigh_more_where_they_are():
     full = np.ones((8, 8, 8), np.float32)
     pair = made_pair(full, full)
@@ -147,6 +220,8 @@ def test_lesions_weigh_more_where_they_are():
     pair.lesion_mask[2:4, 5, 1] = True
     weight = sampler_of({"A": [pair]}, patch=8, flips=False, lesion_weight=4.0).draw(0, "A", 0).weight
     assert np.array_equal(weight, np.where(pair.lesion_mask, 4, 1)) and weight.dtype == np.float32
+    less = sampler_of({"A": [pair]}, patch=8, flips=False, lesion_weight=0.5).draw(0, "A", 0).weight
+    assert np.array_equal(less, np.where(pair.lesion_mask, 0.5, 1))
     residual, wanted = torch.zeros(8, 8, 8), torch.from_numpy(full)
     plain = charbonnier(residual, wanted, 1e-3)
     assert charbonnier(residual, wanted, 1e-3, 0, torch.from_numpy(weight)) / plain == pytest.approx(
@@ -171,7 +246,5 @@ def test_what_the_data_cannot_give_is_refused(dataset, tmp_path):
     case = replace(read_manifest(dataset)[0], noise_free=None)
     with pytest.raises(InputError, match="has no image without noise; simulate with --noise-free"):
         load_pairs(case, wanted=ALL)
-    with pytest.raises(InputError, match="dose_mixing"):
-        tiny_config(dataset, tmp_path, target="expected_full", dose_mixing=0.5)
     with pytest.raises(InputError, match="target"):
         tiny_config(dataset, tmp_path, target="truth")

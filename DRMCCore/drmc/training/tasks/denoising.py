@@ -57,6 +57,7 @@ class Denoising(Task):
             pooled=pooled,
             target=config.target,
             lesion_weight=config.lesion_weight,
+            spots=config.spots,
         )
 
     def batch(self, slots: list[Slot], drawn: list[Patch], device: torch.device) -> Batch:

@@ -1,0 +1,98 @@
+"""Virtual spots in training patches, so that small faint foci are not rare events.
+
+A spot is an ellipsoid of uptake as a scanner would show it (`drmc.measures.spots.blurred_ball`), with more
+noise where it is: the noise of OSEM images grows with the uptake, here by its square root (a choice).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from drmc.measures.spots import blurred_ball
+
+MOST_SPOTS = 6  # of a patch; one at least
+DIAMETERS_MM = (4.0, 20.0)
+PEAKS_SUV = (0.3, 8.0)
+RESOLUTIONS_MM = (4.0, 8.0)
+_STRETCH = 1.3  # most of an axis, against the other two
+_LEAST_SUV = 0.1  # of the surroundings: there is nothing to find in air
+_MOST_NOISE = 3.0
+_FAINT_SUV, _MOST_WEIGHT = 4.0, 4.0
+_EXTENT = 0.2  # of a spot's peak, above which a voxel belongs to it
+
+
+class VirtualSpots(NamedTuple):
+    """Spots of one patch, float32 (z, y, x).
+
+    Attributes:
+        uptake: their uptake [SUV].
+        weight: how much a voxel of a spot counts as a lesion, 0 outside: one, and more for faint spots, whose
+            loss would be small even if nothing remains of them.
+    """
+
+    uptake: np.ndarray
+    weight: np.ndarray
+
+
+def draw_spots(
+    rng: np.random.Generator, surroundings: np.ndarray, spacing_zyx: Sequence[float]
+) -> VirtualSpots:
+    """Draws one to `MOST_SPOTS` spots in the body: diameter and peak log-uniform, resolution uniform.
+
+    Args:
+        rng: of all draws.
+        surroundings: the patch, (z, y, x) [SUV].
+        spacing_zyx: size of a voxel [mm].
+    """
+    uptake, weight = (np.zeros(surroundings.shape, np.float32) for _ in range(2))
+    for _ in range(int(rng.integers(1, MOST_SPOTS + 1))):
+        center = tuple(int(rng.integers(n)) for n in surroundings.shape)
+        diameter, peak = (_log_uniform(rng, *limits) for limits in (DIAMETERS_MM, PEAKS_SUV))
+        resolution = rng.uniform(*RESOLUTIONS_MM)
+        stretch = np.array([_log_uniform(rng, 1 / _STRETCH, _STRETCH) for _ in range(3)])
+        if surroundings[center] < _LEAST_SUV:
+            continue
+        reach = (diameter / 2 + 1.2 * resolution) * stretch
+        box, distance = _distances(center, surroundings.shape, np.asarray(spacing_zyx), reach, stretch)
+        spot = blurred_ball(distance, diameter, resolution)
+        uptake[box] += (peak * spot).astype(np.float32)
+        counts = np.float32(np.clip(_FAINT_SUV / peak, 1, _MOST_WEIGHT))
+        weight[box] = np.maximum(weight[box], np.where(spot > _EXTENT, counts, np.float32(0)))
+    return VirtualSpots(uptake, weight)
+
+
+def noise_factor(spots: VirtualSpots, expected: np.ndarray) -> np.ndarray:
+    """Factor on a patch's noise that the spots' uptake brings, 1 where there is no spot.
+
+    Args:
+        spots: of the patch.
+        expected: the patch without noise and spots, (z, y, x) [SUV].
+    """
+    share = spots.uptake / np.maximum(expected, np.float32(_LEAST_SUV))
+    return np.minimum(np.sqrt(1 + share), np.float32(_MOST_NOISE))
+
+
+def _log_uniform(rng: np.random.Generator, low: float, high: float) -> float:
+    return math.exp(rng.uniform(math.log(low), math.log(high)))
+
+
+def _distances(
+    center: Sequence[int],
+    shape: Sequence[int],
+    spacing: np.ndarray,
+    reach_mm: np.ndarray,
+    stretch: np.ndarray,
+) -> tuple[tuple[slice, ...], np.ndarray]:
+    """The box around a center within the patch, and its voxels' distances [mm] with stretched axes."""
+    reach = np.ceil(reach_mm / spacing).astype(int)
+    box = tuple(slice(max(0, c - r), min(n, c + r + 1)) for c, r, n in zip(center, reach, shape, strict=True))
+    axes = [
+        ((np.arange(b.start, b.stop) - c) * step) ** 2
+        for b, c, step in zip(box, center, spacing / stretch, strict=True)
+    ]
+    z, y, x = axes
+    return box, np.sqrt(z[:, None, None] + y[None, :, None] + x[None, None])
