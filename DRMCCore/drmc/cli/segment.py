@@ -17,9 +17,9 @@ EXAMPLES = (
     "  drmc segment PET_FOLDER -o OUT\n"
     "  drmc segment pet.nii.gz -o OUT --lesions lesions.seg.nrrd\n"
     "  drmc segment nac.nii.gz -o OUT --uncorrected\n\n"
-    "OUT gets organs.seg.nrrd (names, SNOMED codes and colors as Slicer reads them), organs.csv and\n"
-    "summary.json. A scan without a known SUV, or without correction for attenuation, is welcome: its\n"
-    "organs are measured relative to the body."
+    "OUT gets organs.seg.nrrd (names, SNOMED codes and colors as Slicer reads them), organs.csv,\n"
+    "report.html and summary.json. A scan without a known SUV, or without correction for attenuation, is\n"
+    "welcome: its organs are measured relative to the body."
 )
 
 

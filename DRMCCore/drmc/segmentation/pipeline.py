@@ -25,6 +25,7 @@ from drmc.organs.table import OrganClass
 from drmc.runtime.control import Cancel, Progress, Stopwatch, raise_if_canceled
 from drmc.runtime.usage import peak_memory_bytes, versions
 from drmc.segmentation.inputs import Scan, read_scan
+from drmc.segmentation.page import page_html
 from drmc.segmentation.quality import flag, warnings_of
 from drmc.segments.reading import read_segments
 from drmc.segments.segment import Segment
@@ -34,7 +35,7 @@ from drmc.texts import RESEARCH_USE
 if TYPE_CHECKING:
     from drmc.organs.segmenter import OrganResult, Segmenter
 
-LABELS, TABLE, SUMMARY = "organs.seg.nrrd", "organs.csv", "summary.json"
+LABELS, TABLE, PAGE, SUMMARY = "organs.seg.nrrd", "organs.csv", "report.html", "summary.json"
 
 
 @dataclass(frozen=True)
@@ -108,7 +109,7 @@ def _run(
         notices = [*_about(request, path, catalog), *scan.notices]
         lesions = _lesions(request, scan, catalog, notices)
         protected = [Path(request.input), *scan.files, entry.path]
-        produced = [LABELS, TABLE, SUMMARY]
+        produced = [LABELS, TABLE, PAGE, SUMMARY]
         protect_inputs(output, produced, protected)
     raise_if_canceled(cancel)
     with clock("model"):
@@ -135,6 +136,8 @@ def _run(
     summary["seconds"] = {**{k: round(v, 3) for k, v in found.seconds.items()}, **clock.so_far()}
     summary["peak_memory_bytes"] = peak_memory_bytes()
     summary = files.jsonable(summary)
+    text = page_html(name, scan.image, scan.geometry, organs, rows, summary)
+    files.write_text(folder / PAGE, text)
     files.write_json(folder / SUMMARY, summary)
     raise_if_canceled(cancel)
     move_into_place(folder, output, produced, protected)

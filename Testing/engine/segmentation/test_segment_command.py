@@ -50,7 +50,12 @@ def rows_of(folder: Path) -> list[dict[str, str]]:
 def test_a_scan_gives_a_segmentation_a_table_and_a_summary(scan, model, tmp_path, capsys):
     out = tmp_path / "out"
     assert cli.main(["segment", str(scan), "-o", str(out), "--model", str(model), "--device", "cpu"]) == 0
-    assert {path.name for path in out.iterdir()} == {"organs.seg.nrrd", "organs.csv", "summary.json"}
+    assert {path.name for path in out.iterdir()} == {
+        "organs.seg.nrrd",
+        "organs.csv",
+        "report.html",
+        "summary.json",
+    }
     assert "Research use" in capsys.readouterr().out
     geometry = Geometry.from_image(sitk.ReadImage(str(scan)))
     segments, _ = read_segments(out / "organs.seg.nrrd", geometry)
@@ -63,6 +68,9 @@ def test_a_scan_gives_a_segmentation_a_table_and_a_summary(scan, model, tmp_path
         assert float(row["suv_mean"]) == pytest.approx(values.mean())
         assert float(row["total_uptake_ml"]) == pytest.approx(values.sum() * 0.064)
         assert row["code"] == by_name()[row["organ"]].code and row["stage"] == "whole"
+    page = (out / "report.html").read_text()
+    assert page.count("<img") == 3 and page.count("Research use") >= 2 and "<script" not in page
+    assert all(f">{segment.name}</td>" in page for segment in segments)
     summary = json.loads((out / "summary.json").read_text())
     assert set(summary["organs"]) == {segment.name for segment in segments}
     assert summary["suv"]["factor"] == 1 and summary["model"]["name"] == "organs"
