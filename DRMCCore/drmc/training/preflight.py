@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import math
 import os
 import shutil
 import socket
@@ -103,7 +104,7 @@ def _configuration(config: TrainingConfig, parameters: int) -> Check:
     return Check(
         OK,
         f"configuration: {config.name}, {parameters} parameters, {config.steps} steps of {count} patches of "
-        f"{config.patch} x {config.patch} x {config.patch} voxels",
+        f"{' x '.join(map(str, make_task(config).patch_shape))} voxels",
     )
 
 
@@ -146,7 +147,7 @@ def step_cost(config: TrainingConfig, network: torch.nn.Module) -> StepCost:
             residual_BCDHW = network(patch_BCDHW)[0]
         residual_BCDHW.square().mean().backward()
         seconds = time.monotonic() - start
-    scale = (config.patch / edge) ** 3
+    scale = math.prod(make_task(config).patch_shape) / edge**3
     return StepCost(scale * sum(kept.values()), scale * seconds)
 
 

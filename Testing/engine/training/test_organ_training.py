@@ -120,7 +120,8 @@ def test_a_check_before_a_long_run_knows_the_task(dataset, tmp_path, capsys):
     path = tmp_path / "config.json"
     path.write_text(json.dumps(tiny_organ_config(dataset, tmp_path / "run").to_dict()))
     assert cli.main(["train", str(path), "--check"]) == 0
-    assert "training starts at step 0" in capsys.readouterr().out
+    out = capsys.readouterr().out
+    assert "training starts at step 0" in out and "2 patches of 16 x 24 x 32 voxels" in out
 
 
 def test_weights_that_are_begun_with_are_those_of_the_model(dataset, tmp_path):

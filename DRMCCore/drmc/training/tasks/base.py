@@ -57,6 +57,11 @@ class Task:
             InputError: they do not.
         """
 
+    @property
+    def patch_shape(self) -> tuple[int, ...]:
+        """Size of a patch (z, y, x) in voxels."""
+        return (self.config.patch,) * 3
+
     def initial_network(self) -> Any:
         """The network before the first step: that of `initial_weights`, or a new one from the seed.
 

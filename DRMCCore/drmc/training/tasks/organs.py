@@ -61,6 +61,11 @@ class Organs(Task):
             if wrong:
                 raise InputError(message)
 
+    @property
+    def patch_shape(self) -> tuple[int, ...]:
+        """Size of a patch (z, y, x) in voxels."""
+        return self.config.patch, *self.config.organs.plane
+
     def initial_network(self) -> OrganUNet:
         """That of `initial_weights`, or a new one from the seed."""
         config = self.config
