@@ -107,6 +107,7 @@ def _sampler(trainer: Trainer, training: dict[str, list[Case]]) -> PatchSampler:
         target=config.target,
         lesion_weight=config.lesion_weight,
         spots=config.spots,
+        noise_balance=config.noise_balance,
     )
 
 
