@@ -67,6 +67,7 @@ class TrainingConfig:
         target: "full", or for simulated data "noise_free" or "expected_full", see `drmc.training.sampler`.
         lesion_weight: weight in the loss of the voxels of lesions and their neighbors, and of virtual spots.
         spots: share of patches with virtual spots, see `drmc.training.virtual_spots`.
+        noise_balance: exponent of a patch's noise (RMS of low - target) by which its loss is divided.
         initial_weights: name or file of a model to start from, "" = a new network.
         head_gain: factor on the initial weights of a new network's head (20 makes its features SUV).
         averaging_start: whether depth-wise kernels of a new network start near the mean over 3 x 3 x 3
@@ -135,6 +136,7 @@ class TrainingConfig:
     target: str = setting("full", choices=TARGETS)
     lesion_weight: float = setting(1.0, above=0)
     spots: float = setting(0.0, at_least=0, at_most=1)
+    noise_balance: float = setting(0.0, at_least=0, at_most=2)
     initial_weights: str = ""
     head_gain: float = setting(1.0, above=0)
     averaging_start: bool = False

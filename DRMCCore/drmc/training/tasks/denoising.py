@@ -58,6 +58,7 @@ class Denoising(Task):
             target=config.target,
             lesion_weight=config.lesion_weight,
             spots=config.spots,
+            noise_balance=config.noise_balance,
         )
 
     def batch(self, slots: list[Slot], drawn: list[Patch], device: torch.device) -> Batch:
