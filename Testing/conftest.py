@@ -30,6 +30,10 @@ def data_folder() -> Path:
 # Files that simulate, train, denoise real scans or start many processes: seconds a test, and begun first, so
 # that no process is left with one of them at the end.
 SLOW = (
+    "test_organ_training",
+    "test_organ_patches",
+    "test_segmenter",
+    "test_segment_command",
     "test_trust",
     "test_audit",
     "test_acquisition_transform",

@@ -45,6 +45,7 @@ exit codes: 0 done, 1 failed, 2 refused (bad input or usage), 130 canceled
 GROUPS = {
     "daily use": {
         "denoise": ("drmc.cli.denoise", "denoise a scan, or every scan of a folder"),
+        "segment": ("drmc.cli.segment", "label the organs of a scan, from PET alone"),
         "suv": ("drmc.cli.suv", "show the SUV factor of a scan, and the rule and values behind it"),
         "quantify": ("drmc.cli.quantify", "measure the segments of an image: volume, SUV, MTV and TLG"),
         "candidates": ("drmc.cli.candidates", "find lesion candidates in a scan, for a person to judge"),

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from drmc.errors import InputError
 from drmc.measures.intervals import CARD_KEY, Calibration
-from drmc.models.card import ModelEntry, card_path
+from drmc.models.card import DENOISE, ModelEntry, card_path
 from drmc.models.registry import find_model
 from drmc.pet.strength import FULL, parse_strength
 
@@ -99,7 +99,7 @@ class LoadedModel:
     """
 
     def __init__(self, request: DenoiseRequest):
-        self.entry: ModelEntry = find_model(request.model)
+        self.entry: ModelEntry = find_model(request.model, task=DENOISE)
         self._request = request
         self._denoiser: Denoiser | None = None
 

@@ -27,6 +27,7 @@ from drmc.runtime.progress import Reporter, add_progress_argument
 from drmc.training import check_command
 from drmc.training.arguments import Asked, asked
 from drmc.training.check_command import report_checks
+from drmc.training.tasks.organ_settings import CONDITIONS
 
 if TYPE_CHECKING:
     from drmc.training.config import TrainingConfig
@@ -155,9 +156,12 @@ def _print_text(record: dict) -> None:
             f"{'-' if pace is None else f'{pace:.3g}'} patches/s  {left / 60:.0f} min left"
         )
     elif record["event"] == "validation":
-        text = f"validation, PSNR gain [dB] (best Gaussian filter; share of attainable): {_gains(record)}"
+        told, shown = ("validation, mean Dice (corrected full, low; uncorrected full, low)", _dices)
+        if "psnr" in record:
+            told, shown = "validation, PSNR gain [dB] (best Gaussian filter; share of attainable)", _gains
+        text = f"{told}: {shown(record)}"
         if "watched" in record:
-            text += f"; watched: {_gains(record['watched'])}"
+            text += f"; watched: {shown(record['watched'])}"
     else:
         text = f"{record['event']} at step {record['step']} of {record['steps']}"
         if "tensorboard" in record:
@@ -167,6 +171,16 @@ def _print_text(record: dict) -> None:
         if record.get("idle"):
             text += f" ({record['idle']} of {record['processes']} processes have no patch to compute)"
     print(text, file=sys.stderr, flush=True)
+
+
+def _dices(measured: dict) -> str:
+    """For example "O1 0.812 (0.853, 0.820; 0.801, 0.774)", with "-" for what is not known."""
+    found = []
+    for center, value in measured["dice"].items():
+        parts = [measured[f"dice_{name}"][center] for name in CONDITIONS]
+        shown = ["-" if one is None else f"{one:.3f}" for one in (value, *parts)]
+        found.append(f"{center} {shown[0]} ({', '.join(shown[1:3])}; {', '.join(shown[3:])})")
+    return "  ".join(found)
 
 
 def _gains(measured: dict) -> str:

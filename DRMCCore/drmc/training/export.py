@@ -6,13 +6,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import numpy as np
 import torch
 
 import drmc
 from drmc.datasets.manifest import is_simulated
 from drmc.files import write_json
-from drmc.models.weights import save_model
 from drmc.runtime import hardware
 from drmc.training.checkpoint import read_checkpoint
 from drmc.training.start import initial_model
@@ -36,9 +34,13 @@ def export(trainer: Trainer) -> Path:
     paths = {}
     for center, model in trainer.models().items():
         name = f"{config.name}-{center}" if center else config.name
-        card = {**config.card, "name": name, "training": {**facts, **_measured(trainer, center)}}
+        card = {
+            **config.card,
+            "name": name,
+            "training": {**facts, **trainer.task.figures(trainer.measured, center)},
+        }
         paths[center] = Path(config.output) / f"{name}.pt"
-        save_model(paths[center], model, config.tile or config.patch, card)
+        trainer.task.save(paths[center], model, card)
     blank = replace(config, dataset="", output="", watched_dataset="", watched_centers=())
     write_json(Path(config.output) / "config.json", blank.to_dict())
     return paths.get("", Path(config.output))
@@ -66,14 +68,3 @@ def _facts(trainer: Trainer, steps: int) -> dict:
         "configuration": public_settings(config),
         "version": drmc.__version__,
     }
-
-
-def _measured(trainer: Trainer, center: str) -> dict:
-    """Mean validation PSNR and gain [dB] over the centers that the model is for; None if not finite."""
-    psnr, low = trainer.measured["psnr"], trainer.measured["psnr_low"]
-    centers = [center] if center else list(psnr)
-    figures = {
-        "validation_psnr": np.mean([psnr[c] for c in centers]),
-        "validation_gain": np.mean([psnr[c] - low[c] for c in centers]),
-    }
-    return {key: float(value) if np.isfinite(value) else None for key, value in figures.items()}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import math
 import os
 import shutil
 import socket
@@ -23,9 +24,8 @@ from drmc.training.arguments import Asked
 from drmc.training.checkpoint import KEPT_CHECKPOINTS, read_checkpoint
 from drmc.training.config import TrainingConfig
 from drmc.training.launch import Launch
-from drmc.training.pairs import fingerprint
-from drmc.training.start import initial_network
 from drmc.training.strategies.registry import make_strategy
+from drmc.training.tasks.registry import make_task
 from drmc.training.trainer import Trainer
 
 OK, WARNING, REFUSED = "ok", "warning", "refused"
@@ -80,7 +80,7 @@ def preflight(launch: Launch, ask: Callable[[], Asked] | None = None) -> Preflig
         wanted = ask() if ask is not None else None
         found.checks += [Check(WARNING, text) for text in (wanted.notes if wanted else ())]
         config = TrainingConfig.read(launch.config) if wanted is None else wanted.config()
-        network = initial_network(config)
+        network = make_task(config).initial_network()
     except DRMCError as refusal:
         found.checks.append(Check(REFUSED, str(refusal)))
     else:
@@ -104,7 +104,7 @@ def _configuration(config: TrainingConfig, parameters: int) -> Check:
     return Check(
         OK,
         f"configuration: {config.name}, {parameters} parameters, {config.steps} steps of {count} patches of "
-        f"{config.patch} x {config.patch} x {config.patch} voxels",
+        f"{' x '.join(map(str, make_task(config).patch_shape))} voxels",
     )
 
 
@@ -130,7 +130,7 @@ def step_cost(config: TrainingConfig, network: torch.nn.Module) -> StepCost:
         network: the network.
     """
     edge = min(PROBE, config.patch)
-    patch_BCDHW = torch.rand(1, 1, edge, edge, edge)
+    patch_BCDHW = make_task(config).example(edge)
     own = {p.untyped_storage().data_ptr() for p in network.parameters()}
     kept: dict[int, int] = {}
 
@@ -147,7 +147,7 @@ def step_cost(config: TrainingConfig, network: torch.nn.Module) -> StepCost:
             residual_BCDHW = network(patch_BCDHW)[0]
         residual_BCDHW.square().mean().backward()
         seconds = time.monotonic() - start
-    scale = (config.patch / edge) ** 3
+    scale = math.prod(make_task(config).patch_shape) / edge**3
     return StepCost(scale * sum(kept.values()), scale * seconds)
 
 
@@ -252,7 +252,9 @@ def _checkpoint(config: TrainingConfig, found: Preflight) -> Check:
         if read_checkpoint(Path(config.output)) is None:
             return Check(OK, f"checkpoint: none in {config.output}, training starts at step 0")
         cases = read_manifest(Path(config.dataset))
-        data = fingerprint(*(select(cases, split, config.centers) for split in ("train", "validation")))
+        data = make_task(config).fingerprint(
+            *(select(cases, split, config.centers) for split in ("train", "validation"))
+        )
         trainer = Trainer(config, data=data)
         trainer.resume()
     except DRMCError as refusal:

@@ -231,6 +231,22 @@ def test_lesions_weigh_more_where_they_are():
     assert inner == pytest.approx(float(plain))  # the lesion lies in the margin
 
 
+def test_the_loss_of_a_patch_is_divided_by_its_noise():
+    """A squared loss with the power 2 does not depend on the strength of the noise."""
+    noise = np.random.default_rng(7).standard_normal((16, 16, 16))
+    losses = {}
+    for balance in (0.0, 1.0, 2.0):
+        for strength in (0.2, 0.4):
+            pair = made_pair(np.ones(noise.shape), 1 + strength * noise)
+            options = {"patch": 16, "scale_range": 1.0, "noise_balance": balance}
+            low, target, weight = sampler_of({"A": [pair]}, **options).draw(0, "A", 0)
+            losses[balance, strength] = np.mean((1 if weight is None else weight) * (low - target) ** 2)
+    ratio = {balance: losses[balance, 0.4] / losses[balance, 0.2] for balance in (0.0, 1.0, 2.0)}
+    assert ratio == {0.0: pytest.approx(4), 1.0: pytest.approx(2), 2.0: pytest.approx(1)}
+    same = sampler_of({"A": [made_pair(np.ones(noise.shape), np.ones(noise.shape))]}, noise_balance=2.0)
+    assert np.isfinite(same.draw(0, "A", 0).weight).all()
+
+
 def test_a_pattern_is_one_center(dataset, tmp_path):
     cases = read_manifest(dataset)
     pooled = select(cases, "train", ("*",))
