@@ -29,6 +29,7 @@ def _phrases() -> tuple[tuple[str, str], ...]:
             _("say under SUV details what the voxels are and the SUV of one unit"),
         ),
         (r"or name it by --model", _("or add it under Model")),
+        (r"name another by --model", _("choose another under Model")),
         (r"; use --device auto or cpu", _(": choose the device auto or cpu")),
         (r"(: try|; use) --precision fp32", r"\1 fp32"),
         (formats, _("write no DICOM series")),
