@@ -7,7 +7,7 @@ OUT ?= output/demo
 STAMP := $(VENV)/.installed
 WORKERS ?= auto
 
-.PHONY: help env demo test test-fast lint format test-slicer weights screenshots before-after sample-data clean
+.PHONY: help env demo test test-fast lint format test-slicer weights weights-organs screenshots before-after sample-data clean
 
 help:
 	@echo "make demo                 denoise a small simulated patient; OUT=folder"
@@ -16,6 +16,7 @@ help:
 	@echo "make test-fast            those of them that are done in a few minutes"
 	@echo "make lint                 ruff, and the arrows between the packages"
 	@echo "make weights              simulate, train and evaluate the shipped model again (hours)"
+	@echo "make weights-organs       simulate whole bodies and train the model of organs (a day)"
 	@echo "make screenshots          pictures of the panel's states and of slice views again, into Resources/Screenshots"
 	@echo "make screenshots SLICER=/path/to/Slicer   pictures of the panel in a real Slicer"
 	@echo "make before-after         the picture on top of the README again (10 minutes)"
@@ -88,6 +89,16 @@ weights: env
 	$(BIN)/drmc evaluate Resources/Training/evaluation.json --card --workers 2
 	$(BIN)/drmc simulate --device cpu --workers 2 --seed 2034 --split validation --centers C1,C2,C3,C4 --patients 2 -o $(WEIGHTS)/profiles
 	$(BIN)/drmc profile $(MODEL) $(WEIGHTS)/profiles --card
+
+ORGANS := output/organs
+ORGAN_PATIENTS := $(BIN)/drmc simulate --device cpu --centers Resources/Scanners/organs-4mm.json --tracer mixed \
+	--wide-uptake 0.5 --wide-build 0.3 --field mixed --uncorrected --compact -o $(ORGANS)/data
+# glibc gives large arrays back after each use and asks for them again: a third of the time of a step
+KEEP_MEMORY := MALLOC_TRIM_THRESHOLD_=8000000000 MALLOC_MMAP_THRESHOLD_=8000000000 MALLOC_TOP_PAD_=268435456
+weights-organs: env
+	$(ORGAN_PATIENTS) --seed 2401 --split validation --patients 2
+	$(ORGAN_PATIENTS) --seed 2402 --patients 80
+	$(KEEP_MEMORY) OMP_NUM_THREADS=1 $(BIN)/torchrun --standalone --nproc-per-node=2 -m drmc.training Resources/Training/organs.json
 
 screenshots: env
 ifdef SLICER

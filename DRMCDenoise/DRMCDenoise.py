@@ -9,8 +9,10 @@ from DRMCCoreLib.sections.inputsection import InputSection
 from DRMCCoreLib.sections.modelsection import ModelSection
 from DRMCCoreLib.sections.parametersection import ParameterSection
 from DRMCCoreLib.sections.runsection import RunSection
+from DRMCDenoiseLib.batchsection import BatchSection
 from DRMCDenoiseLib.companionsection import CompanionSection
 from DRMCDenoiseLib.comparesection import CompareSection
+from DRMCDenoiseLib.databasesection import DatabaseSection
 from DRMCDenoiseLib.lesionsection import LesionSection
 from DRMCDenoiseLib.logic import DRMCDenoiseLogic
 from DRMCDenoiseLib.parameters import DRMCDenoiseParameterNode
@@ -54,9 +56,11 @@ class DRMCDenoiseWidget(SectionPanel):
         CompanionSection,
         StrengthSection,
         RunSection,
+        DatabaseSection,
         CompareSection,
         LesionSection,
         RoutingSection,
+        BatchSection,
         ParameterSection,
     )
     nodeParameters = (

@@ -30,6 +30,10 @@ def data_folder() -> Path:
 # Files that simulate, train, denoise real scans or start many processes: seconds a test, and begun first, so
 # that no process is left with one of them at the end.
 SLOW = (
+    "test_organ_training",
+    "test_organ_patches",
+    "test_segmenter",
+    "test_segment_command",
     "test_trust",
     "test_audit",
     "test_acquisition_transform",
@@ -37,6 +41,10 @@ SLOW = (
     "test_resume",
     "test_training_module",
     "test_validate",
+    "test_import",
+    "test_tiny",
+    "test_train_dataset",
+    "test_evaluation_defaults",
     "test_kinds",
     "test_cohort",
     "test_simulate_command",
@@ -69,6 +77,7 @@ SLOW = (
     "test_file_openings",
     "test_public_api",
     "test_structured_report",
+    "test_segmentation_object",
     "test_input_section",
     "test_panel_page",
     "test_comparison_networks",
@@ -82,6 +91,8 @@ SLOW = (
     "test_reproduce_tiny",
     "test_reproduce",
     "test_interference",
+    "test_database_section",
+    "test_batch_section",
 )
 
 

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import csv
 import errno
+import hashlib
 import io
 import json
 import math
 import os
+import re
 import stat
 import tempfile
 from collections.abc import Iterable, Iterator, Sequence
@@ -159,6 +161,35 @@ def csv_text(head: Sequence[Any], lines: Iterable[Iterable[Any]], separator: str
     return text.getvalue()
 
 
+def table_rows(path: Path, option: str) -> list[tuple[int, list[str]]]:
+    """The rows of a CSV table that hold anything, with the number of the line where each ends.
+
+    Args:
+        path: the table.
+        option: the option that named it, for messages.
+
+    Raises:
+        InputError: it cannot be read, or is not CSV in UTF-8.
+    """
+    check_regular(path)
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read ({error.strerror}): check the path of {option}") from None
+    except UnicodeDecodeError:
+        raise InputError(f"{path}: is no UTF-8 text: save the table as CSV in UTF-8") from None
+    first = text.partition("\n")[0]
+    # Spreadsheets of many languages part the cells by semicolons; names of columns hold neither.
+    separator = max(",;\t", key=first.count)
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=separator)
+    try:
+        return [(reader.line_num, cells) for cells in reader if any(cell.strip() for cell in cells)]
+    except csv.Error as error:
+        raise InputError(
+            f"{path}, line {reader.line_num}: is no CSV ({error}): save the table again"
+        ) from None
+
+
 def jsonable(value: Any) -> Any:
     """The value in plain JSON types: arrays become lists; NaN and infinity, not part of JSON, become null."""
     if isinstance(value, dict):
@@ -195,6 +226,14 @@ def read_json_object(path: str | os.PathLike[str]) -> dict[str, Any]:
     if not isinstance(values, dict):
         raise InputError(f"{path}: is not a JSON object: put the configuration between {{ and }}")
     return values
+
+
+def safe_name(name: str) -> str:
+    """A file's name from any text, safe on every file system: the text, or what can stay of it and a hash."""
+    plain = re.sub(r"[^A-Za-z0-9_-]", "_", name)[:80]
+    if plain != name:
+        plain += "-" + hashlib.sha256(name.encode("utf-8")).hexdigest()[:8]
+    return plain
 
 
 def _umask() -> int:

@@ -37,6 +37,11 @@ class CompareSection(Section):
         self._timer = qt.QTimer()
         self._timer.setInterval(FLICKER_MILLISECONDS)
         self._timer.timeout.connect(self._onFlicker)
+        self._layers: dict[str, tuple] = {}  # what lies in each view
+        self._layersTimer = qt.QTimer()
+        self._layersTimer.setSingleShot(True)
+        self._layersTimer.setInterval(0)
+        self._layersTimer.timeout.connect(self._onNodeChanged)
         self._isDenoisedOnTop = False
         self._isExchanged = False
         self._buttons = {
@@ -98,6 +103,7 @@ class CompareSection(Section):
             self._onFlicker()
         elif mode == comparison.OVERLAY:
             self.parameters.fade = 0.0 if self.parameters.fade >= 0.5 else 1.0
+        self._layers = comparison.layers()
 
     def onParametersChanged(self) -> None:
         mode, (original, denoised) = self.parameters.compareMode, self._volumes()
@@ -147,6 +153,7 @@ class CompareSection(Section):
     def cleanup(self) -> None:
         super().cleanup()
         self._timer.timeout.disconnect(self._onFlicker)
+        self._layersTimer.timeout.disconnect(self._onNodeChanged)
         if self._shortcut is not None:
             self._shortcut.activated.disconnect(self.onExchange)
             self._shortcut.setParent(None)
@@ -173,6 +180,7 @@ class CompareSection(Section):
                 original, denoised, mode, fade=fade, windowSUV=window, ctVolume=look[0], isHeat=look[1]
             )
             self._isInViews, self._shown, self._window, self._look = True, wanted, window, look
+            self._layers = comparison.layers()
             self._observe(original, denoised)
             if mode == comparison.FLICKER:
                 self._timer.start()
@@ -185,6 +193,7 @@ class CompareSection(Section):
         elif mode == comparison.READING and look != self._look:
             self._look = look
             reading.setFusion(original, denoised, *look, self._isExchanged)
+            self._layers = comparison.layers()
         if self._shown is not None and window != self._window:
             self._window = window
             comparison.setWindow(original, denoised, window)
@@ -205,6 +214,7 @@ class CompareSection(Section):
         mode, original, denoised = self._shown
         self._shown = None
         self._timer.stop()
+        self._layersTimer.stop()
         if self._rotation is not None:
             self._rotation.end()
             self._rotation = None
@@ -251,7 +261,13 @@ class CompareSection(Section):
         images = [node.GetImageData() for node in self._shown[1:]]
         return [0 if image is None else image.GetMTime() for image in images]
 
+    def _onNodeChanged(self) -> None:
+        """A volume has another name: the selectors of linked views then choose one volume for all of them."""
+        if self._shown is not None and self._shown[0] in (comparison.READING, comparison.SIDE_BY_SIDE):
+            comparison.putBack(self._layers)
+
     def _onImageModified(self, caller, event) -> None:
+        self._layersTimer.start()
         times = self._modifiedTimes()
         if times == self._imageTimes or 0 in times:
             return

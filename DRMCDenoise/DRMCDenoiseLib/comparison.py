@@ -140,6 +140,25 @@ def exchange(inputVolume, outputVolume, isExchanged: bool) -> None:
         node.SetBackgroundVolumeID(volumes[isDenoisedSide].GetID())
 
 
+def layers() -> dict[str, tuple[str | None, str | None]]:
+    """IDs of the background and foreground volume of every slice view, by the ID of its composite node."""
+    return {
+        node.GetID(): (node.GetBackgroundVolumeID(), node.GetForegroundVolumeID())
+        for node in viewstate.compositeNodes()
+    }
+
+
+def putBack(wanted: dict[str, tuple[str | None, str | None]]) -> None:
+    """Shows again what `layers` has found, in views that show something else by now."""
+    now = layers()
+    for identifier, (background, foreground) in wanted.items():
+        node = slicer.mrmlScene.GetNodeByID(identifier)
+        if node is not None and now.get(identifier) != (background, foreground):
+            with slicer.util.NodeModify(node):
+                node.SetBackgroundVolumeID(background)
+                node.SetForegroundVolumeID(foreground)
+
+
 def residualTop(windowSUV: float) -> float:
     """SUV at either end of the residual's window."""
     return windowSUV * _RESIDUAL_SHARE

@@ -21,6 +21,7 @@ from slicer.i18n import tr as _
 
 REFERENCE, RUN_REFERENCE = "DRMC.KeptResidual", "DRMC.KeptRun"
 _ARGUMENTS = "DRMC.Arguments"  # how the run has read the scan, where its voxels alone do not suffice
+_READING = "DRMC.Reading"  # how the run has read the scan, from its source
 
 
 @dataclass(frozen=True)
@@ -38,6 +39,11 @@ class Kept:
         if text:
             return json.loads(text)
         return {"suv": float(json.loads(self.run.GetText())["scan"]["suv"]["factor"])}
+
+    @property
+    def reading(self) -> dict[str, Any]:
+        """How to read the scan from its source, for `DenoiseJob.start`; {} in scenes of earlier versions."""
+        return json.loads(self.run.GetAttribute(_READING) or "{}")
 
 
 def keptOf(outputVolume) -> Kept | None:
@@ -92,6 +98,7 @@ def keep(
             strict=True,
         )
     )
+    run.SetAttribute(_READING, json.dumps(arguments))
     run.SetAttribute(_ARGUMENTS, None if isExact else json.dumps(arguments))
 
 

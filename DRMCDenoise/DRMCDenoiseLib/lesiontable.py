@@ -19,7 +19,7 @@ QUANTITIES: dict[Quantity, str] = {
     "tlg41": "TLG41",
 }
 # The others are numbers.
-TEXT_COLUMNS = ("scan", "segment", "stage", "suv_rule", "suv_warnings", "interval_note")
+TEXT_COLUMNS = ("scan", "segment", "stage", "suv_rule", "suv_warnings", "interval_note", "sul_note")
 BEYOND = "\u25b2"
 _WIDEST_NAME, _MOST_ROWS, _HEADER = 112, 6, 28  # pixels, but for the rows shown at once
 SCROLL_BAR = 18  # pixels

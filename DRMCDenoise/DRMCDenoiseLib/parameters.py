@@ -34,7 +34,7 @@ class DRMCDenoiseParameterNode:
     kept of virtual spots, with a second run of the network. `allFrames`: of a sequence, not the one shown
     alone. `ctVolume`: under the slices of the reading layout. `heat`: PET-Heat there in place of inverted
     gray. `rotate`: its projections turn. `candidateMethod`, `candidateSUV`: the threshold of lesion
-    candidates.
+    candidates. `batchInput`, `batchOutput`: the folders of a batch.
     """
 
     inputVolume: vtkMRMLScalarVolumeNode
@@ -64,3 +64,5 @@ class DRMCDenoiseParameterNode:
     rotate: bool = True
     candidateMethod: Annotated[str, Choice(METHODS)] = FIXED
     candidateSUV: Annotated[float, WithinRange(0.1, 1000.0)] = 4.0
+    batchInput: str = ""
+    batchOutput: str = ""

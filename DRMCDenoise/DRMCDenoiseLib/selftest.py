@@ -118,6 +118,13 @@ class DRMCDenoiseTest(SelfTest):
         self.assertIs(panel._parameterNode.ctVolume, ct)
         self.checkReadingViews(low, full, ct)
         self.say("the reading layout shows both volumes over the CT")
+        name = full.GetName()
+        full.SetName(f"{name}, at another strength")  # which changes the choice of the views' selectors
+        self.settle()
+        self.checkReadingViews(low, full, ct)
+        full.SetName(name)
+        self.settle()
+        self.checkReadingViews(low, full, ct)
         panel.ui.window10Button.click()
         self.assertEqual([node.GetDisplayNode().GetWindowLevelMax() for node in (low, full)], [10.0] * 2)
         section = next(one for one in panel.sections if type(one).__name__ == "CompareSection")
@@ -169,7 +176,94 @@ class DRMCDenoiseTest(SelfTest):
         self.assertEqual(name, "candidate 1 (may be physiological)")
         self.assertGreaterEqual(lesions.GetSegmentation().GetNumberOfSegments(), 3)
 
+    def test_dicom_database(self) -> None:
+        """A DICOM series is denoised; a click adds series, segmentation and report to a database, or none."""
+        from DICOMLib import DICOMUtils
+
+        from DRMCDenoiseLib.selftestseries import writeSeries
+
+        self.needsModel()
+        _low, full, _lesions = loadSample()
+        suv = slicer.util.arrayFromVolume(full)
+        middle = len(suv) // 2
+        series = writeSeries(self.folder / "series", suv[middle - 10 : middle + 10], full.GetSpacing())
+        slicer.mrmlScene.Clear()
+        folder = str(self.folder / "database")
+        with DICOMUtils.TemporaryDICOMDatabase(folder) as database:
+            DICOMUtils.importDicom(str(self.folder / "series"), database)
+            (nodeID,) = DICOMUtils.loadSeriesByUID([series])
+            panel = self.openPanel("DRMCDenoise")
+            self.checkDatabase(panel, database, slicer.mrmlScene.GetNodeByID(nodeID))
+
+    def test_batch(self) -> None:
+        """A folder of two small scans is denoised from the section Batch, and has a cohort page."""
+        import SimpleITK as sitk
+
+        self.needsModel()
+        _low, full, _lesions = loadSample()
+        scans, results = self.folder / "scans", self.folder / "results"
+        scans.mkdir()
+        suv = slicer.util.arrayFromVolume(full)
+        middle = len(suv) // 2
+        for name, array in (("a", suv[middle - 8 : middle]), ("b", suv[middle : middle + 8])):
+            image = sitk.GetImageFromArray(array)
+            image.SetSpacing(full.GetSpacing())
+            sitk.WriteImage(image, str(scans / f"{name}.nrrd"))
+            (scans / f"{name}.json").write_text('{"Units": "SUV"}', encoding="utf-8")
+        panel = self.openPanel("DRMCDenoise")
+        ui = panel.ui
+        ui.deviceComboBox.setCurrentIndex(ui.deviceComboBox.findText("cpu"))
+        panel.openAdvanced(ui.batchCollapsibleButton)
+        ui.batchInputPathLineEdit.setCurrentPath(str(scans))
+        ui.batchOutputPathLineEdit.setCurrentPath(str(results))
+        self.assertFalse(ui.cohortButton.enabled)
+        ui.batchButton.click()
+        self.assertTrue(ui.progressBar.isHidden())
+        self.waitUntil(lambda: ui.batchButton.text == "Start batch", "the batch")
+        self.assertEqual(ui.batchLabel.text, "2 done, 0 refused, 0 failed.")
+        self.assertTrue(ui.cohortButton.enabled)
+        for name in ("cohort.html", "batch.csv", "a/denoised.nrrd", "b/summary.json"):
+            self.assertTrue((results / name).is_file(), name)
+        panel.ui.advancedCollapsibleButton.collapsed = True
+
     # ---- parts
+
+    def checkDatabase(self, panel, database, volume) -> None:
+        """Denoises a volume of the database, adds the results to it, and cancels a second time."""
+        from DRMCDenoiseLib.hotspot import addHotSpot, newSegmentation
+
+        ui, parameters = panel.ui, panel._parameterNode
+        parameters.inputVolume = volume
+        array = slicer.util.arrayFromVolume(volume)
+        hottest = np.unravel_index(int(array.argmax()), array.shape)
+        matrix = vtk.vtkMatrix4x4()
+        volume.GetIJKToRASMatrix(matrix)
+        point = matrix.MultiplyPoint([*(float(index) for index in hottest[::-1]), 1.0])[:3]
+        parameters.lesions = newSegmentation(volume)
+        addHotSpot(volume, parameters.lesions, point, suvPerUnit=None, suv=None)
+        ui.deviceComboBox.setCurrentIndex(ui.deviceComboBox.findText("cpu"))
+        self.waitUntil(lambda: ui.applyButton.enabled, "Apply")
+        ui.applyButton.click()
+        self.waitUntil(lambda: panel.job is None, "the run")
+        self.assertRegex(ui.statusLabel.text, r"^Done in \d+ s on cpu")
+        (patient,) = database.patients()
+        (study,) = database.studiesForPatient(patient)
+        ui.databaseButton.click()
+        ui.databaseButton.click()
+        self.waitUntil(lambda: ui.databaseButton.text == "Add to DICOM database", "the end of the cancel")
+        self.assertIn("as it was", ui.databaseLabel.text)
+        self.assertEqual(len(database.seriesForStudy(study)), 1)
+        ui.databaseButton.click()
+        self.waitUntil(lambda: ui.databaseButton.text == "Add to DICOM database", "the DICOM files")
+        self.assertRegex(ui.databaseLabel.text, r"^Added to the DICOM database: 3 series at strength 1")
+        found = {}
+        for one in database.seriesForStudy(study):
+            files = database.filesForSeries(one)
+            found.setdefault(database.fileValue(files[0], "0008,0060"), []).append(len(files))
+        self.assertEqual(
+            {key: sorted(value) for key, value in found.items()}, {"PT": [20, 20], "SEG": [1], "SR": [1]}
+        )
+        self.say("series, segmentation and report are in the DICOM database")
 
     def reloaded(self, panel):
         """The panel after a click on Reload."""
@@ -334,8 +428,14 @@ class DRMCDenoiseTest(SelfTest):
             self.assertAlmostEqual(upper.GetSliceOffset(), offset, places=3)
             self.assertAlmostEqual(lower.GetSliceOffset(), offset, places=3)
             self.assertAlmostEqual(upper.GetFieldOfView()[0], lower.GetFieldOfView()[0], places=3)
+        low, output = panel._parameterNode.inputVolume, panel._parameterNode.outputVolume
+        output.SetName(f"{output.GetName()}, renamed")
+        self.settle()
+        for name in pairs:
+            shown = manager.sliceWidget(name).mrmlSliceCompositeNode().GetBackgroundVolumeID()
+            self.assertEqual(shown, (output if name.startswith("DRMC") else low).GetID(), name)
         panel.ui.compareOffButton.click()
-        self.say("side by side stays at its slices")
+        self.say("side by side stays at its slices, and with its volumes")
 
     def sliceNode(self, name: str):
         """The slice node of a view."""

@@ -4,7 +4,10 @@ Slicer --no-splash --disable-settings --additional-module-paths DRMCCore DRMCDen
     --python-script pictures_in_slicer.py -- FOLDER
 """
 
+import os
+import shutil
 import sys
+import tempfile
 import time
 import traceback
 from pathlib import Path
@@ -20,7 +23,7 @@ class Pictures:
     """The sample patient, denoised by a click, in the main window."""
 
     def __init__(self, folder: Path):
-        self.folder = folder
+        self.folder = folder.resolve()
         self.window = slicer.util.mainWindow()
         self.window.resize(*SIZE)
         (self.area,) = slicer.util.findChildren(self.window, name="ScrollArea")  # of the module panel
@@ -48,6 +51,27 @@ class Pictures:
         ui.compareOffButton.click()
         ui.showChartButton.click()
         self.save("routing-chart", self.window)
+        self.takeBatch(panel)
+
+    def takeBatch(self, panel) -> None:
+        """The section Batch after a batch of both volumes of the sample patient."""
+        from DRMCCoreLib.nodes.sampledata import sampleFolder
+
+        ui = panel.ui
+        with tempfile.TemporaryDirectory() as folder:
+            os.chdir(folder)  # the picture shows no path of this machine
+            scans, results = Path("scans"), Path("results")
+            scans.mkdir()
+            for dose in ("low", "full"):
+                shutil.copy(sampleFolder() / f"DRMC-sample-{dose}.nrrd", scans / f"{dose}.nrrd")
+                (scans / f"{dose}.json").write_text('{"Units": "SUV"}', encoding="utf-8")
+            panel.openAdvanced(ui.batchCollapsibleButton)
+            ui.batchInputPathLineEdit.setCurrentPath(str(scans))
+            ui.batchOutputPathLineEdit.setCurrentPath(str(results))
+            ui.batchButton.click()
+            self.wait(lambda: ui.batchButton.text == "Start batch")
+            self.save("batch", ui.batchCollapsibleButton)
+            os.chdir(self.folder)
 
     def open(self, name: str) -> None:
         slicer.util.selectModule(name)

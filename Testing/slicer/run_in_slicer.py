@@ -8,9 +8,11 @@ log: an exception in a slot or in a panel's set-up is printed by Slicer, which t
 
 from __future__ import annotations
 
+import os
 import re
 import subprocess
 import sys
+import tempfile
 import threading
 from pathlib import Path
 
@@ -42,12 +44,24 @@ def judged(lines: list[str], exitCode: int | None) -> tuple[list[str], list[str]
 
 
 def main(slicer: str) -> int:
-    command = [slicer, "--no-splash", "--testing", "--disable-settings"]
+    # Slicer may leave an empty DICOM database where it is started.
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
+        return run(slicer, folder)
+
+
+def run(slicer: str, folder: str) -> int:
+    program = os.path.abspath(slicer) if os.path.exists(slicer) else slicer
+    command = [program, "--no-splash", "--testing", "--disable-settings"]
     command += ["--additional-module-paths", *(str(REPOSITORY / name) for name in MODULES)]
     command += ["--python-script", str(REPOSITORY / "Testing" / "slicer" / "in_slicer.py")]
     try:
         process = subprocess.Popen(
-            command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace"
+            command,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            errors="replace",
+            cwd=folder,
         )
     except OSError as error:
         print(f"{slicer}: cannot be started ({error.strerror}): say where Slicer is", file=sys.stderr)

@@ -332,3 +332,21 @@ def test_the_modules_own_test_of_it(qtSlicer, hasViews):
         DRMCDenoiseTest("test_comparison").debug()
     finally:
         views.closeViews()
+
+
+@pytest.mark.parametrize(("name", "last"), [("Reading", "DRMCAxialDenoised"), ("SideBySide", "DRMCRed")])
+def test_a_volume_with_another_name_stays_in_its_views(panel, qtSlicer, views, name, last):
+    """The selectors of linked views choose one volume for all of them when one of its names changes."""
+    _original, denoised = compared(panel, qtSlicer)
+    panel._parameterNode.rotate = False
+    press(panel, name)
+    waitUntil(qtSlicer, lambda: layers(qtSlicer)[last][3], 10.0)
+    for isExchanged in (False, True):
+        if isExchanged:
+            sectionOf(panel, "CompareSection").onExchange()
+        expected = layers(qtSlicer)
+        assert len({background for background, *_rest in expected.values()}) > 1
+        for node in qtSlicer.util.getNodesByClass("vtkMRMLSliceCompositeNode"):
+            node.SetBackgroundVolumeID(denoised.GetID())
+        denoised.SetName(f"Denoised {isExchanged}")
+        waitUntil(qtSlicer, lambda expected=expected: layers(qtSlicer) == expected, 10.0)

@@ -109,7 +109,7 @@ def test_logic_and_command_line_are_bit_identical(slicer, case, tmp_path):
     for index, row in enumerate(rows):
         for name, text in row.items():
             value = table.GetValueByName(index, name)
-            if name in ("scan", "segment", "stage", "suv_rule", "suv_warnings", "interval_note"):
+            if name in ("scan", "segment", "stage", "suv_rule", "suv_warnings", "interval_note", "sul_note"):
                 assert value.ToString() == text
             else:
                 np.testing.assert_equal(value.ToDouble(), float(text or "nan"))

@@ -6,8 +6,8 @@ import pytest
 
 TESTS = {
     "DRMCDenoise": (
-        *("test_candidates", "test_comparison", "test_reading", "test_refusal", "test_sample_by_click"),
-        "test_sample_patient",
+        *("test_batch", "test_candidates", "test_comparison", "test_reading", "test_refusal"),
+        *("test_sample_by_click", "test_sample_patient"),
     ),
     "DRMCTraining": ("test_command", "test_training"),
 }
@@ -27,7 +27,8 @@ def test_a_modules_own_tests_pass_and_say_what_ran(qtSlicer, mainWindow, capsys,
     pytest.importorskip("torch")
     import importlib
 
-    # The stand-in cannot execute a module's file again, and has no printer.
+    # The stand-in cannot execute a module's file again, and has neither a printer nor a DICOM database.
+    monkeypatch.delattr("DRMCDenoiseLib.selftest.DRMCDenoiseTest.test_dicom_database")
     monkeypatch.setattr("DRMCDenoiseLib.selftest.DRMCDenoiseTest.checkPDF", lambda self, report: None)
     monkeypatch.setattr("DRMCDenoiseLib.selftest.DRMCDenoiseTest.reloaded", lambda self, panel: panel)
     getattr(importlib.import_module(name), f"{name}Test")().runTest(msec=100)

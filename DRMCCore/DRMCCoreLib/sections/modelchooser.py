@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from drmc.models.card import DENOISE
 from drmc.models.registry import list_models
 from slicer.i18n import tr as _
 
 
 def fillModels(combo) -> list:
-    """Lists the models that are installed now and returns them; the caller then shows the choice again."""
-    models = list_models()
+    """Lists the models that denoise and are installed now; the caller then shows the choice again."""
+    models = [entry for entry in list_models() if entry.task == DENOISE]
     wasBlocked = combo.blockSignals(True)
     combo.clear()
     combo.addItem(_("default") if models else _("none is installed"), "")

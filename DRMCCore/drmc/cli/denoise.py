@@ -32,7 +32,8 @@ EXAMPLES = (
     "processes may be given the same OUT: they share the scans among them.\n\n"
     "OUT gets denoised.nii.gz (.nrrd) with denoised.json, or denoised/ with a DICOM series; lesions.csv and\n"
     "routing_lesions.csv, routing.csv, report.html and summary.json; with --keep-residual also\n"
-    "residual.nii.gz (.nrrd) and residual.json."
+    "residual.nii.gz (.nrrd) and residual.json; from DICOM input with lesions also measurements/, a\n"
+    "structured report beside a series, and with --dicom-seg segmentation/."
 )
 
 
@@ -60,15 +61,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     add_liver(parser)
     add_network_arguments(parser)
-    parser.add_argument(
-        "--format",
-        choices=("nifti", "nrrd", "dicom"),
-        default="nifti",
-        help="form of the denoised image (default nifti); dicom: a new PET series, from DICOM input only",
-    )
-    parser.add_argument(
-        "--dicom", action="store_true", help="write the DICOM series as well, beside an image of another form"
-    )
+    _add_forms(parser)
     parser.add_argument(
         "--strength",
         default="high",
@@ -101,6 +94,23 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_progress_argument(parser)
     parser.add_argument(
         "--cancel-on-eof", action="store_true", help="stop when standard input ends (for a parent process)"
+    )
+
+
+def _add_forms(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--format",
+        choices=("nifti", "nrrd", "dicom"),
+        default="nifti",
+        help="form of the denoised image (default nifti); dicom: a new PET series, from DICOM input only",
+    )
+    parser.add_argument(
+        "--dicom", action="store_true", help="write the DICOM series as well, beside an image of another form"
+    )
+    parser.add_argument(
+        "--dicom-seg",
+        action="store_true",
+        help="write the lesions as a DICOM segmentation (SEG) as well, from DICOM input with --lesions",
     )
 
 
@@ -144,6 +154,8 @@ def run(options: argparse.Namespace, reporter: Reporter) -> int:
     from drmc.denoising.summary import suv_warnings
     from drmc.dicom.catalog import Catalog
 
+    if options.dicom_seg and options.lesions is None:
+        raise InputError("--dicom-seg: there are no lesions to write: name them by --lesions")
     request = DenoiseRequest(
         input=options.input,
         output=options.output,
@@ -154,6 +166,7 @@ def run(options: argparse.Namespace, reporter: Reporter) -> int:
         precision=options.precision,
         format=options.format,
         dicom=options.dicom,
+        dicom_seg=options.dicom_seg,
         units=options.units,
         suv_type=suv_type_of(options),
         accept_rule=options.accept_rule,

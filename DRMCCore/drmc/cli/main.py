@@ -45,6 +45,7 @@ exit codes: 0 done, 1 failed, 2 refused (bad input or usage), 130 canceled
 GROUPS = {
     "daily use": {
         "denoise": ("drmc.cli.denoise", "denoise a scan, or every scan of a folder"),
+        "segment": ("drmc.cli.segment", "label the organs of a scan, from PET alone"),
         "suv": ("drmc.cli.suv", "show the SUV factor of a scan, and the rule and values behind it"),
         "quantify": ("drmc.cli.quantify", "measure the segments of an image: volume, SUV, MTV and TLG"),
         "candidates": ("drmc.cli.candidates", "find lesion candidates in a scan, for a person to judge"),
@@ -54,6 +55,10 @@ GROUPS = {
     },
     "training": {
         "simulate": ("drmc.simulation.command", "simulate pairs of low-dose and full-dose PET"),
+        "import": (
+            "drmc.datasets.importing.command",
+            "make or extend a dataset of low-dose and full-dose scans of your own",
+        ),
         "validate": ("drmc.datasets.validation.command", "check a dataset before a training"),
         "train": ("drmc.training.command", "train a network on your own centers"),
         "evaluate": ("drmc.evaluation.command", "compare networks and filters on unseen patients"),

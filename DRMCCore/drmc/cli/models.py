@@ -78,6 +78,7 @@ def _print_model(entry: ModelEntry) -> None:
     measured = card.get(SUMMARY_KEY)
     facts = {
         "problem": card.get("problem"),
+        "task": card.get("task"),
         "kind": card.get("kind"),
         "parameters": _counted(card.get("parameters")),
         "training": _trained(card.get("training")),
@@ -171,6 +172,7 @@ def _model(entry: ModelEntry) -> dict[str, Any]:
     found = {key: card.get(key) for key in keys}
     return {
         "name": entry.name,
+        "task": entry.task,
         "path": str(entry.path),
         "sha256": entry.sha256,
         "default": bool(card.get("default")),

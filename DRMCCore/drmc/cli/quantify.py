@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from drmc.cli.arguments import LESIONS, add_liver, add_passed_in, add_reading, read_scan, reading_options
 from drmc.cli.printing import (
@@ -22,6 +23,9 @@ from drmc.cli.printing import (
 from drmc.measures.rows import LesionNumber, LesionRow
 from drmc.runtime.progress import Reporter
 from drmc.texts import shown
+
+if TYPE_CHECKING:
+    from drmc.pet.volume import PETVolume
 
 EXAMPLES = (
     "  drmc quantify OUT/denoised.nii.gz --lesions lesions.seg.nrrd\n"
@@ -58,6 +62,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="FILE",
         help="write the numbers as a DICOM structured report as well (TID 1500), for a scan that is DICOM",
     )
+    parser.add_argument(
+        "--dicom-seg",
+        metavar="FILE",
+        help="write the lesions as a DICOM segmentation (SEG) as well, for a scan that is DICOM",
+    )
     parser.add_argument("--json", action="store_true", help="print JSON")
 
 
@@ -84,11 +93,7 @@ def run(options: argparse.Namespace, reporter: Reporter) -> int:
     else:
         path, volume = read_scan(options)
         name = options.label or scan_name(path)
-    if options.dicom_sr is not None:
-        from drmc.denoising import lesion_report  # pydicom is needed for DICOM only
-
-        inputs = [Path(options.lesions), *volume.dicom_files]
-        lesion_report.check(volume, Path(options.dicom_sr), inputs)
+    _check_objects(options, volume)
     segments, notices = read_segments(
         options.lesions, volume.geometry, volume.frame_of_reference, volume.series_uid
     )
@@ -105,10 +110,15 @@ def run(options: argparse.Namespace, reporter: Reporter) -> int:
     if result is not None:
         result.state_intervals(rows, segments)
     notices = [*notices, *mtv.peak_notes(rows)]
-    if options.dicom_sr is not None:
-        lesion_report.write_measured(
-            Path(options.dicom_sr), volume, rows, segments, result, reference, notices=notices
-        )
+    if options.dicom_sr is not None or options.dicom_seg is not None:
+        from drmc.denoising import lesion_report  # pydicom is needed for DICOM only
+
+        if options.dicom_sr is not None:
+            lesion_report.write_measured(
+                Path(options.dicom_sr), volume, rows, segments, result, reference, notices=notices
+            )
+        if options.dicom_seg is not None:
+            lesion_report.write_segmentation(Path(options.dicom_seg), volume, segments)
     bias = lesion_bias(rows) if options.reference is not None else None
     if options.json:
         print_json(
@@ -130,6 +140,20 @@ def run(options: argparse.Namespace, reporter: Reporter) -> int:
     for text in [*volume.notices, *notices]:
         print(f"note: {shown(text)}")
     return 0
+
+
+def _check_objects(options: argparse.Namespace, volume: PETVolume) -> None:
+    """Refuses DICOM objects that cannot be written, before anything is measured."""
+    objects = (
+        ("--dicom-sr", options.dicom_sr, "structured report"),
+        ("--dicom-seg", options.dicom_seg, "segmentation"),
+    )
+    for option, path, what in objects:
+        if path is not None:
+            from drmc.denoising import lesion_report  # pydicom is needed for DICOM only
+
+            inputs = [Path(options.lesions), *volume.dicom_files]
+            lesion_report.check(volume, Path(path), inputs, what=what, option=option)
 
 
 def _print_rows(rows: Sequence[LesionRow]) -> None:

@@ -39,6 +39,14 @@ SPLITS = ("train", "validation", "test")
 SIDECAR = "pet.json"
 NOISE_FREE = "noise_free"
 _UNCORRECTED = "_nac"
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,59}")
+_DEVICE_NAMES = {
+    "con",
+    "prn",
+    "aux",
+    "nul",
+    *(f"{n}{i}" for n in ("com", "lpt") for i in range(10)),
+}  # Windows
 _LOW = re.compile(r"low_drf(\d+(?:\.\d+)?)")
 
 
@@ -124,8 +132,8 @@ def load_manifest(dataset: Path) -> tuple[Path, dict[str, Any]]:
     path = Path(dataset) / MANIFEST
     if not path.is_file():
         raise InputError(
-            f"{path}: no such dataset; make one with 'drmc simulate -o {dataset}' "
-            f"or 'drmc validate --index {dataset}'"
+            f"{path}: no such dataset; make one with 'drmc import SCANS --pairs CSV -o {dataset}', "
+            f"'drmc simulate -o {dataset}' or 'drmc validate --index {dataset}'"
         )
     manifest = read_json_object(path)
     if not isinstance(manifest.get("cases", []), list):
@@ -191,6 +199,11 @@ def select(cases: list[Case], split: str, centers: tuple[str, ...]) -> dict[str,
 def is_simulated(dataset: Path) -> bool:
     """Whether the manifest says that its images are simulated."""
     return bool(load_manifest(dataset)[1].get("simulated", False))
+
+
+def is_folder_name(name: str) -> bool:
+    """Whether a center or a patient can have this name: that of a folder, on every system."""
+    return bool(_NAME.fullmatch(name)) and name.casefold() not in _DEVICE_NAMES
 
 
 def low_name(dose_reduction_factor: float) -> str:

@@ -7,15 +7,13 @@ takes nothing.
 
 from __future__ import annotations
 
-import csv
-import io
 import os
 from collections.abc import Mapping
 from pathlib import Path
 
 from drmc import texts
 from drmc.errors import InputError
-from drmc.files import check_regular
+from drmc.files import table_rows
 from drmc.suv import manual
 
 SCAN = "scan"
@@ -29,7 +27,7 @@ def read(path: str | os.PathLike[str], scans: Mapping[str, Path], folder: Path) 
     make no sense.
     """
     path = Path(path)
-    rows = _rows(path)
+    rows = table_rows(path, "--headers")
     head = [cell.strip() for cell in rows[0][1]] if rows else []
     if SCAN not in head:
         raise InputError(
@@ -74,27 +72,6 @@ def read(path: str | os.PathLike[str], scans: Mapping[str, Path], folder: Path) 
             raise InputError(f"{path}, line {line}: {str(error).removeprefix('--header ')}") from None
         lines[name] = line
     return given
-
-
-def _rows(path: Path) -> list[tuple[int, list[str]]]:
-    """The rows that hold anything, with the number of the line where each ends."""
-    check_regular(path)
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read ({error.strerror}): check the path of --headers") from None
-    except UnicodeDecodeError:
-        raise InputError(f"{path}: is no UTF-8 text: save the table as CSV in UTF-8") from None
-    first = text.partition("\n")[0]
-    # Spreadsheets of many languages part the cells by semicolons; keywords hold neither.
-    separator = max(",;\t", key=first.count)
-    reader = csv.reader(io.StringIO(text, newline=""), delimiter=separator)
-    try:
-        return [(reader.line_num, cells) for cells in reader if any(cell.strip() for cell in cells)]
-    except csv.Error as error:
-        raise InputError(
-            f"{path}, line {reader.line_num}: is no CSV ({error}): save the table again"
-        ) from None
 
 
 def _names(scans: Mapping[str, Path], folder: Path) -> dict[str, set[str]]:

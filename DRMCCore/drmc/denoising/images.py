@@ -30,7 +30,7 @@ def _sidecar(volume: PETVolume) -> dict[str, Any]:
     warned: dict[str, Any] = {"SUVWarnings": list(decision.warnings)} if decision.warnings else {}
     if decision.facts.get("accepted"):
         warned["SUVAccepted"] = decision.facts["accepted"]
-    return {**_units_and_factor(volume), **_patient(volume), **warned}
+    return {**_units_and_factor(volume), **patient_facts(volume), **warned}
 
 
 def _units_and_factor(volume: PETVolume) -> dict[str, Any]:
@@ -53,8 +53,8 @@ def _units_and_factor(volume: PETVolume) -> dict[str, Any]:
     return {"Units": units, "SUVFactor": factor, "SUVType": decision.type}
 
 
-def _patient(volume: PETVolume) -> dict[str, Any]:
-    """What other SUV types than the factor's own are computed from."""
+def patient_facts(volume: PETVolume) -> dict[str, Any]:
+    """What other SUV types than the factor's own are computed from, by the keys of a side-car."""
     facts = volume.suv.facts
     keys = {"PatientWeight": "weight_kg", "PatientSize": "height_m", "PatientSex": "sex"}
     return {key: facts[name] for key, name in keys.items() if facts.get(name) is not None}

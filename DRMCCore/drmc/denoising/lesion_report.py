@@ -1,4 +1,4 @@
-"""The DICOM structured report of a run or of `drmc quantify`: which images it has, and its file."""
+"""The DICOM objects about lesions, of a run or of `drmc quantify`: structured report and segmentation."""
 
 from __future__ import annotations
 
@@ -12,24 +12,41 @@ from drmc.errors import InputError
 from drmc.measures.rows import LesionRow, Stage
 from drmc.pet.dicom_writing import SLICE_NAME, Equipment
 from drmc.pet.volume import PETVolume
-from drmc.report import structured_report
+from drmc.report import segmentation_object, structured_report
+from drmc.report.segmentation_object import Slices
 from drmc.report.structured_report import MeasuredImage
 from drmc.segments.segment import Segment
 
 NO_SERIES = "the structured report has no numbers of the {stage} image, because that is no DICOM series"
 
 
-def check(volume: PETVolume, path: Path, inputs: Sequence[Path]) -> None:
-    """InputError where the report cannot be written: a scan without DICOM header, or a path that is taken."""
+def check(volume: PETVolume, path: Path, inputs: Sequence[Path], *, what: str, option: str) -> None:
+    """Refuses an object that cannot be written.
+
+    Args:
+        volume: the scan.
+        path: the file of the object.
+        inputs: files that it must not replace.
+        what: the object, in words.
+        option: the option that names the file.
+
+    Raises:
+        InputError: the scan has no DICOM header, or the path is taken.
+    """
+    check_header(volume, what)
+    if path.is_dir() or not path.parent.is_dir():
+        raise InputError(f"{path}: must be a file in a folder that exists: choose another with {option}")
+    if path.exists() and any(path.samefile(source) for source in inputs if source.exists()):
+        raise InputError(f"{path}: would be written over an input: choose another with {option}")
+
+
+def check_header(volume: PETVolume, what: str) -> None:
+    """InputError where the scan has no DICOM header, which the object (`what`, in words) needs."""
     if not volume.dicom_files:
         raise InputError(
             f"{volume.named_source}: a {volume.kind} file has no DICOM header to write a "
-            "structured report with: give the DICOM series"
+            f"{what} with: give the DICOM series"
         )
-    if path.is_dir() or not path.parent.is_dir():
-        raise InputError(f"{path}: must be a file in a folder that exists: choose another with --dicom-sr")
-    if path.exists() and any(path.samefile(source) for source in inputs if source.exists()):
-        raise InputError(f"{path}: would be written over an input: choose another with --dicom-sr")
 
 
 def images(
@@ -84,6 +101,16 @@ def write_measured(
         denoised_by=None if result is None else Equipment(*result.made_by),
         notices=[*volume.notices, *notices],
     )
+
+
+def write_segmentation(
+    path: Path, volume: PETVolume, segments: Sequence[Segment], catalog: Catalog | None = None
+) -> None:
+    """Writes the segments of a DICOM scan as a DICOM Segmentation object; InputError without a segment."""
+    catalog = catalog or Catalog()
+    headers = [catalog.header(file).dataset for file in volume.dicom_files]
+    slices = Slices(_instances(volume, catalog), headers, volume.geometry)
+    segmentation_object.write(path, slices, segments, series=slices.instances[0].series)
 
 
 def _instances(volume: PETVolume, catalog: Catalog) -> list[Instance]:

@@ -16,6 +16,8 @@ from drmc.errors import InputError
 from drmc.pet.volume import PETVolume
 
 MEASUREMENTS, MEASUREMENTS_FILE = "measurements", "measurements.dcm"
+SEGMENTATION, SEGMENTATION_FILE = "segmentation", "segmentation.dcm"
+_FILE_OF = {MEASUREMENTS: MEASUREMENTS_FILE, SEGMENTATION: SEGMENTATION_FILE}
 
 # ---- checks before the work
 
@@ -102,11 +104,12 @@ def output_names(request: DenoiseRequest, *, with_lesions: bool) -> list[str]:
     series = ["denoised"] if request.with_series else []
     lesions = ["lesions.csv", "routing_lesions.csv"] if with_lesions else []
     # A folder with a DICOM file directly in it is a scan; the folder of a result must not become one.
-    report = [MEASUREMENTS] if with_lesions and request.with_series else []
+    objects = [MEASUREMENTS] if with_lesions and request.with_series else []
+    objects += [SEGMENTATION] if with_lesions and request.dicom_seg else []
     residual = (
         [kept_residual.image_name(request.format), kept_residual.NAME] if request.keeps_residual else []
     )
-    return [*image, *series, *lesions, *report, *residual, "routing.csv", "report.html", "summary.json"]
+    return [*image, *series, *lesions, *objects, *residual, "routing.csv", "report.html", "summary.json"]
 
 
 def move_into_place(staging: Path, output: Path, produced: Sequence[str], inputs: Sequence[Path]) -> None:
@@ -138,11 +141,11 @@ def move_into_place(staging: Path, output: Path, produced: Sequence[str], inputs
 
 
 def is_output(path: Path, summary: dict[str, Any] | None) -> bool:
-    """Whether a path is a file, or a folder of nothing but our slices (as a summary counts) or report."""
+    """Whether a path is a file, or a folder of nothing but our slices (as a summary counts) or one object."""
     if not path.is_dir():
         return path.is_file()
-    if path.name == MEASUREMENTS:
-        return [found.name for found in path.iterdir()] == [MEASUREMENTS_FILE]
+    if path.name in _FILE_OF:
+        return [found.name for found in path.iterdir()] == [_FILE_OF[path.name]]
     from drmc.pet.dicom_writing import is_series  # pydicom is needed for DICOM only
 
     return is_series(path, None if summary is None else summary.get("input", {}).get("shape_zyx", [None])[0])

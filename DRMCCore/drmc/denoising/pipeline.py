@@ -23,8 +23,6 @@ from drmc.denoising.images import write_images
 from drmc.denoising.inputs import Inputs, read_inputs
 from drmc.denoising.kept_residual import KeptResidual, Prediction
 from drmc.denoising.outputs import (
-    MEASUREMENTS,
-    MEASUREMENTS_FILE,
     check_free_space,
     check_output_folder,
     move_into_place,
@@ -126,7 +124,11 @@ def _run(
             request = replace(request, input=inputs.volume.source)
         made_from = fingerprint_of(request, inputs.volume.source, predictor, catalog)
         plan = dicom_writing.plan_series(inputs.volume, catalog) if request.with_series else None
-        if plan is None:
+        if request.dicom_seg:
+            from drmc.denoising import lesion_report
+
+            lesion_report.check_header(inputs.volume, "segmentation")
+        elif plan is None:
             catalog.forget_headers()
         calibration = None if inputs.segments is None else predictor.calibration()
         protected = [*inputs.files, *([] if isinstance(predictor, KeptResidual) else [predictor.entry.path])]
@@ -142,8 +144,7 @@ def _run(
     summary = _summary_of(request, name, inputs, made, measured, produced, made_from)
     summary["notices"] = unique([*summary["notices"], *(plan.notices if plan else [])])
     with clock("write"):
-        if plan is not None:
-            _write_dicom(folder, request, inputs, made, measured, plan, summary, cancel, catalog)
+        _write_dicom(folder, request, inputs, made, measured, plan, summary["notices"], cancel, catalog)
         _write_results(folder, request.format, made.volume, measured, summary)
         if made.residual is not None and request.keeps_residual:
             kept_residual.write(folder, request.format, inputs.volume, made.residual, made.predicted)
@@ -382,31 +383,25 @@ def _write_dicom(
     inputs: Inputs,
     made: _Made,
     measured: _Measured,
-    plan: SeriesPlan,
-    summary: Summary,
+    plan: SeriesPlan | None,
+    notices: Sequence[str],
     cancel: Cancel | None,
     catalog: Catalog,
 ) -> None:
-    """The denoised series, and with lesions the structured report that refers to it."""
-    from drmc.denoising import lesion_report  # pydicom is needed for DICOM only
-    from drmc.pet.dicom_writing import Equipment, write_series
-
-    model = made.predicted.model
-    made_by = Equipment(model["name"], model["sha256"], request.strength)
-    slices = write_series(folder / "denoised", made.volume, plan, made_by, cancel, catalog)
-    if inputs.segments is None:
+    """What the request asks for in DICOM."""
+    if plan is None and not request.dicom_seg:
         return
-    (folder / MEASUREMENTS).mkdir()
-    lesion_report.write(
-        folder / MEASUREMENTS / MEASUREMENTS_FILE,
-        inputs.volume,
-        measured.lesions,
-        inputs.segments,
-        lesion_report.images(inputs.volume, catalog, denoised=slices, reference=inputs.reference),
-        catalog,
-        denoised_by=made_by,
-        notices=summary["notices"],
-    )
+    from drmc.denoising import dicom_outputs  # pydicom is needed for DICOM only
+    from drmc.pet.dicom_writing import Equipment
+
+    if plan is not None:
+        model = made.predicted.model
+        made_by = Equipment(model["name"], model["sha256"], request.strength)
+        dicom_outputs.write_series_and_report(
+            folder, inputs, made.volume, measured.lesions, plan, made_by, notices, cancel, catalog
+        )
+    if request.dicom_seg and inputs.segments is not None:
+        dicom_outputs.write_segmentation(folder, inputs, catalog)
 
 
 def _write_page(folder: Path, name: str, inputs: Inputs, measured: _Measured, summary: Summary) -> None:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from drmc.errors import InputError
 from drmc.measures.intervals import CARD_KEY, Calibration
-from drmc.models.card import ModelEntry, card_path
+from drmc.models.card import DENOISE, ModelEntry, card_path
 from drmc.models.registry import find_model
 from drmc.pet.strength import FULL, parse_strength
 
@@ -29,8 +29,9 @@ class DenoiseRequest:
     pattern with `{name}` (the scan's name) or `{folder}` (the folder that holds it). `format` is a key of
     FORMATS. `units` ("suv" or "bqml") says what a file without a side-car holds; `accept_rule` names the
     SUV reference-time rule to take when the rules disagree; `tile_batch` limits the tiles per network
-    call (memory). `dicom` asks for the DICOM series beside an image of another format. `header`: values of
-    the scan's DICOM header that are given by hand (drmc.suv.manual); the reference has its own.
+    call (memory). `dicom` asks for the DICOM series beside an image of another format, `dicom_seg` for the
+    lesions as a DICOM segmentation. `header`: values of the scan's DICOM header that are given by hand
+    (drmc.suv.manual); the reference has its own.
 
     `strength`: the share of the residual that is added, 0 to 1, or a name of drmc.pet.strength.PRESETS; else
     InputError. `keep_residual` writes the residual and what
@@ -52,6 +53,7 @@ class DenoiseRequest:
     precision: str = "auto"
     format: str = "nifti"
     dicom: bool = False
+    dicom_seg: bool = False
     units: str | None = None
     suv_type: str = "bw"
     accept_rule: str | None = None
@@ -97,7 +99,7 @@ class LoadedModel:
     """
 
     def __init__(self, request: DenoiseRequest):
-        self.entry: ModelEntry = find_model(request.model)
+        self.entry: ModelEntry = find_model(request.model, task=DENOISE)
         self._request = request
         self._denoiser: Denoiser | None = None
 

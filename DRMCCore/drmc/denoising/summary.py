@@ -94,6 +94,8 @@ def settings_of(request: DenoiseRequest) -> SettingsRecord:
     chosen: dict[str, Any] = {key: getattr(request, key) for key in keys}
     if request.spots:  # absent without, as in results of earlier versions, which are then still the same
         chosen["spots"] = True
+    if request.dicom_seg:
+        chosen["dicom_seg"] = True
     if request.header:
         chosen["header"] = dict(sorted(request.header.items()))
     for key in ("input", "lesions", "reference"):

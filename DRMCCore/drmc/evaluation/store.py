@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import json
-import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 from drmc.errors import InputError
-from drmc.files import jsonable, write_json
+from drmc.files import jsonable, safe_name, write_json
 
 MEASURES = 2  # raise it when a measure or a filter changes: what is stored is then computed again
 
@@ -46,12 +45,7 @@ class Store:
 
 def file_in(folder: Path, *names: str) -> Path:
     """The JSON file of a case in the output folder; its name is safe on every file system, and unique."""
-    parts = []
-    for name in names:
-        plain = re.sub(r"[^A-Za-z0-9_-]", "_", name)[:80]
-        if plain != name:
-            plain += "-" + hashlib.sha256(name.encode("utf-8")).hexdigest()[:8]
-        parts.append(plain)
+    parts = [safe_name(name) for name in names]
     return folder.joinpath(*parts[:-1], parts[-1] + ".json")
 
 

@@ -72,9 +72,32 @@ def resample_to_grid(array: np.ndarray, geometry: Geometry) -> tuple[np.ndarray,
     Raises:
         InputError: the new image would have more than 2^30 voxels (a wrong spacing).
     """
+    return _resampled(array, geometry, [_grid_step(step) for step in geometry.spacing_zyx])
+
+
+def resample_to_spacing(array: np.ndarray, geometry: Geometry, step_mm: float) -> tuple[np.ndarray, Geometry]:
+    """Resamples an image to voxels of one edge along its own axes, as `resample_to_grid` does.
+
+    Args:
+        array: image (z, y, x), any real type.
+        geometry: its grid.
+        step_mm: the new edge; axes that have it within 0.01 mm are kept.
+
+    Returns:
+        float32 array (z, y, x) and its grid.
+
+    Raises:
+        InputError: the new image would have more than 2^30 voxels (a wrong spacing).
+    """
+    kept = lambda step: abs(step - step_mm) < 0.01
+    return _resampled(array, geometry, [s if kept(s) else step_mm for s in geometry.spacing_zyx])
+
+
+def _resampled(
+    array: np.ndarray, geometry: Geometry, steps_zyx: Sequence[float]
+) -> tuple[np.ndarray, Geometry]:
     shape, spacing_zyx, offset_zyx = [], [], []
-    for size, step in zip(geometry.shape, reversed(geometry.spacing), strict=True):
-        new_step = _grid_step(step)
+    for size, step, new_step in zip(geometry.shape, geometry.spacing_zyx, steps_zyx, strict=True):
         new_size = size if new_step == step else max(1, round(size * step / new_step))
         shape.append(new_size)
         spacing_zyx.append(new_step)

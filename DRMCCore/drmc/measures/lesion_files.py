@@ -16,13 +16,10 @@ from drmc.measures.rows import (
     QUANTITIES,
     SUV_COLUMNS,
     THRESHOLDS,
-    LeanNote,
     LesionNumber,
     LesionRow,
 )
 from drmc.suv import wording
-
-_COLUMNS = tuple(name for name in LESION_COLUMNS if name not in LeanNote.__annotations__)
 
 
 def lesions_csv_text(rows: Iterable[LesionRow], suv: Mapping[str, Mapping[str, Any]] | None = None) -> str:
@@ -46,9 +43,10 @@ def lesions_csv_text(rows: Iterable[LesionRow], suv: Mapping[str, Mapping[str, A
             *texts_of(row, (*THRESHOLDS, *INTERVAL_BOUNDS)),
             row["interval_note"] or "",
             *texts_of(row, LEAN_NUMBERS),
+            row["sul_note"] or "",
         ]
 
-    return csv_text(_COLUMNS if suv is None else LESION_FILE_COLUMNS, map(cells, rows))
+    return csv_text(LESION_COLUMNS if suv is None else LESION_FILE_COLUMNS, map(cells, rows))
 
 
 def write_lesions_csv(

@@ -54,7 +54,7 @@ _NO_INTERVALS: FullDoseIntervals = {
     "suv_max_interval90_high": None,
     "interval_note": None,
 }
-_NO_SUL: LeanNumbers = {"sul_mean": None, "sul_max": None, "sul_peak": None}
+_NO_SUL: LeanNumbers = {"sul_mean": None, "sul_max": None, "sul_peak": None, "sul_note": None}
 
 
 def segment_statistics(suv_zyx: np.ndarray, mask: np.ndarray, spacing_zyx: Sequence[float]) -> SegmentNumbers:
@@ -148,7 +148,6 @@ def lesion_table(
                 **mtv.volumes(image, segment, spacing_zyx, original_max, percist),
                 **_NO_INTERVALS,
                 **_NO_SUL,
-                "sul_note": None,
             }
             for stage, image in images.items()
         }

@@ -117,16 +117,11 @@ class FullDoseIntervals(TypedDict):
 
 
 class LeanNumbers(TypedDict):
-    """The same by lean body mass (drmc.suv.lean) [SUL, g/ml]."""
+    """The same by lean body mass (drmc.suv.lean) [SUL, g/ml]; `sul_note` says why they are not known."""
 
     sul_mean: float | None
     sul_max: float | None
     sul_peak: float | None
-
-
-class LeanNote(TypedDict):
-    """Why SUL is not known; in the JSON forms, not in lesions.csv."""
-
     sul_note: str | None
 
 
@@ -138,9 +133,7 @@ class SUVColumns(TypedDict):
     suv_warnings: str
 
 
-class LesionRow(
-    RowKey, SegmentNumbers, MaximumPosition, ThresholdVolumes, FullDoseIntervals, LeanNumbers, LeanNote
-):
+class LesionRow(RowKey, SegmentNumbers, MaximumPosition, ThresholdVolumes, FullDoseIntervals, LeanNumbers):
     """A row of the lesion table: one segment at one stage."""
 
 

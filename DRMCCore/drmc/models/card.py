@@ -12,6 +12,9 @@ from typing import Any
 from drmc.errors import InputError
 from drmc.files import write_json
 
+DENOISE, ORGANS = "denoise", "organs"
+"""Tasks of models, the key `task` of a card; a card without it is of a model that denoises."""
+
 
 @dataclass(frozen=True)
 class ModelEntry:
@@ -21,6 +24,11 @@ class ModelEntry:
     path: Path
     card: dict[str, Any]
     sha256: str
+
+    @property
+    def task(self) -> str:
+        """What the model computes: DENOISE or ORGANS."""
+        return str(self.card.get("task") or DENOISE)
 
     @property
     def card_sha256(self) -> str:

@@ -16,9 +16,18 @@ from pathlib import Path
 
 from drmc.errors import InputError
 from drmc.files import atomic_path, check_regular, write_json
-from drmc.models.card import ModelEntry, card_path, read_bytes, read_card, sha256_of, verified
+from drmc.models.card import (
+    DENOISE,
+    ORGANS,
+    ModelEntry,
+    card_path,
+    read_bytes,
+    read_card,
+    sha256_of,
+    verified,
+)
 from drmc.models.evaluation import evaluation_path, read_evaluation
-from drmc.models.weights import load_network
+from drmc.models.weights import load_any_network
 
 SHIPPED = Path(__file__).resolve().with_name("data")
 """Package data: in the wheel, in the installed extension and in the source tree."""
@@ -59,33 +68,47 @@ def list_models() -> list[ModelEntry]:
     return sorted(entries.values(), key=lambda entry: entry.name)
 
 
-def preferred_model(models: Sequence[ModelEntry]) -> ModelEntry | None:
-    """The default model of those that `list_models` found, None without any."""
-    folders = model_folders()
+def preferred_model(models: Sequence[ModelEntry], task: str = DENOISE) -> ModelEntry | None:
+    """The default model for a task of those that `list_models` found, None without any."""
+    folders, models = model_folders(), [entry for entry in models if entry.task == task]
     preference = lambda entry: (entry.card.get("default") is not True, folders.index(entry.path.parent))
     return min(models, key=preference, default=None)
 
 
-def find_model(name_or_path: str | os.PathLike[str] | None = None) -> ModelEntry:
+def find_model(name_or_path: str | os.PathLike[str] | None = None, *, task: str | None = None) -> ModelEntry:
     """Finds a model and verifies its checksum.
 
     Args:
         name_or_path: the name of an installed model, or the path of a weight file or a card. None: the model
             whose card says `"default": true`, else any; the folder that is searched first wins.
+        task: what the model is to compute. None: any; without a name one that denoises.
 
     Returns:
         The model; its card is {} if it has none.
 
     Raises:
-        InputError: there is no such model, its card cannot be read, or the card's checksum is not the file's.
+        InputError: there is no such model, its card cannot be read, the card's checksum is not the file's, or
+            the card says that the model is of another task.
     """
     if name_or_path is None:
-        preferred = preferred_model(list_models())
+        preferred = preferred_model(list_models(), task or DENOISE)
         if preferred is None:
+            what = "no model of organs" if task == ORGANS else "no model"
             raise InputError(
-                f"no model is installed: put one (.pt and .json) into {user_folder()} or name it by --model"
+                f"{what} is installed: put one (.pt and .json) into {user_folder()} or name it by --model"
             )
         return verified(preferred)
+    found = _named_model(name_or_path)
+    if task is not None and found.card and found.task != task:
+        does = {DENOISE: "denoises", ORGANS: "labels organs"}
+        raise InputError(
+            f"{found.path}: is a model that {does.get(found.task, found.task)}, not one that {does[task]}: "
+            f"{'use it with drmc segment, or ' if found.task == ORGANS else ''}name another by --model"
+        )
+    return found
+
+
+def _named_model(name_or_path: str | os.PathLike[str]) -> ModelEntry:
     path = Path(name_or_path)
     if path.suffix == ".json":
         path = path.with_suffix(".pt")
@@ -116,7 +139,7 @@ def add_model(path: str | os.PathLike[str]) -> ModelEntry:
             name is there already, or the folder cannot be written.
     """
     entry = find_model(Path(path))
-    network, tile = load_network(entry)
+    network, tile = load_any_network(entry)
     evaluation = read_evaluation(entry) if evaluation_path(entry.path).is_file() else None
     target = user_folder() / f"{entry.name}.pt"
     if target.exists() and sha256_of(target) != entry.sha256:

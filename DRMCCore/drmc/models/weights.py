@@ -6,7 +6,8 @@ import hashlib
 import io
 import os
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +16,7 @@ from drmc.files import atomic_path, write_json
 from drmc.models.card import ModelEntry, read_bytes
 
 if TYPE_CHECKING:
+    from drmc.networks.organ_unet import OrganUNet
     from drmc.networks.protocol import ResidualNetwork
 
 
@@ -24,7 +26,7 @@ AUTHORS_TILE = 64
 
 
 def load_network(entry: ModelEntry) -> tuple[ResidualNetwork, int]:
-    """Builds the network of a weight file, on the CPU.
+    """Builds the network of a weight file that denoises, on the CPU.
 
     Args:
         entry: a model whose file was written by `save_model`, or is a checkpoint of the authors' code (a
@@ -34,12 +36,63 @@ def load_network(entry: ModelEntry) -> tuple[ResidualNetwork, int]:
         The network, and the edge of its tiles in voxels (64 for the authors' checkpoints).
 
     Raises:
-        InputError: the file changed since it was found, is not a weight file, or does not fit the network.
+        InputError: the file changed since it was found, is not a weight file, does not fit the network, or is
+            one of organs.
     """
-    import torch
-
     from drmc.networks.drmc import DRMC
-    from drmc.networks.registry import build
+    from drmc.networks.registry import ORGAN_KINDS, build
+
+    stored = _stored(entry)
+    if stored.get("kind") in ORGAN_KINDS:
+        raise InputError(f"{entry.path}: is a model of organs, it does not denoise: use it with drmc segment")
+    with _as_refusal(entry):
+        if "format" not in stored:
+            return DRMC.from_authors_checkpoint(stored), AUTHORS_TILE
+        tile = _tile(stored)
+        network = build(stored.get("kind", DRMC_KIND), stored["config"])
+        network.load_state_dict(stored["state_dict"])
+    _check_finite(entry, network)
+    return network, tile
+
+
+def load_organ_network(entry: ModelEntry) -> tuple[OrganUNet, int]:
+    """Builds the network of a weight file of organs, on the CPU.
+
+    Args:
+        entry: a model whose file was written by `save_model`.
+
+    Returns:
+        The network, and the slices of its patches.
+
+    Raises:
+        InputError: the file changed since it was found, is not a weight file, does not fit the network, or is
+            one that denoises.
+    """
+    from drmc.networks.registry import ORGAN_KINDS, build_organs
+
+    stored = _stored(entry)
+    if stored.get("kind") not in ORGAN_KINDS:
+        raise InputError(f"{entry.path}: is a model that denoises, it knows no organs: choose one of organs")
+    with _as_refusal(entry):
+        tile = _tile(stored)
+        network = build_organs(stored["kind"], stored["config"])
+        network.load_state_dict(stored["state_dict"])
+    _check_finite(entry, network)
+    return network, tile
+
+
+def load_any_network(entry: ModelEntry) -> tuple[ResidualNetwork | OrganUNet, int]:
+    """As `load_network`, for a model of any task."""
+    from drmc.networks.registry import ORGAN_KINDS
+
+    if _stored(entry).get("kind") in ORGAN_KINDS:
+        return load_organ_network(entry)
+    return load_network(entry)
+
+
+def _stored(entry: ModelEntry) -> Mapping[str, Any]:
+    """The content of a weight file."""
+    import torch
 
     content = read_bytes(entry.path)
     if (now := hashlib.sha256(content).hexdigest()) != entry.sha256:
@@ -59,28 +112,39 @@ def load_network(entry: ModelEntry) -> tuple[ResidualNetwork, int]:
         raise InputError(
             f"{entry.path}: contains a {type(stored).__name__}, no model: use a .pt file made by drmc train"
         )
+    return stored
+
+
+@contextmanager
+def _as_refusal(entry: ModelEntry) -> Iterator[None]:
     try:
-        if "format" not in stored:
-            return DRMC.from_authors_checkpoint(stored), AUTHORS_TILE
-        if stored["format"] != FORMAT:
-            raise ValueError(f"format {stored['format']!r}, this version of drmc reads {FORMAT}: update drmc")
-        tile = stored["tile"]
-        if not isinstance(tile, int) or isinstance(tile, bool) or tile < 8:
-            raise ValueError(f"tile {tile!r} must be an integer of 8 or more")
-        network = build(stored.get("kind", DRMC_KIND), stored["config"])
-        network.load_state_dict(stored["state_dict"])
+        yield
     except (ValueError, KeyError, TypeError, AttributeError, RuntimeError) as error:
         reason = f"no {error}" if isinstance(error, KeyError) else " ".join(str(error).split())
         raise InputError(f"{entry.path}: is not a model of drmc: {reason}") from error
-    if not all(bool(torch.isfinite(value).all()) for value in network.state_dict().values()):
+
+
+def _tile(stored: Mapping[str, Any]) -> int:
+    if stored["format"] != FORMAT:
+        raise ValueError(f"format {stored['format']!r}, this version of drmc reads {FORMAT}: update drmc")
+    tile = stored["tile"]
+    if not isinstance(tile, int) or isinstance(tile, bool) or tile < 8:
+        raise ValueError(f"tile {tile!r} must be an integer of 8 or more")
+    return tile
+
+
+def _check_finite(entry: ModelEntry, network: ResidualNetwork | OrganUNet) -> None:
+    if not all(bool(value.isfinite().all()) for value in network.state_dict().values()):
         raise InputError(
             f"{entry.path}: contains weights that are not finite numbers: train again, or use another model"
         )
-    return network, tile
 
 
 def save_model(
-    path: str | os.PathLike[str], network: ResidualNetwork, tile: int, card: Mapping[str, Any] | None = None
+    path: str | os.PathLike[str],
+    network: ResidualNetwork | OrganUNet,
+    tile: int,
+    card: Mapping[str, Any] | None = None,
 ) -> ModelEntry:
     """Writes a weight file (NAME.pt) and its card (NAME.json beside it), each atomically.
 

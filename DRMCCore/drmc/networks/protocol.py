@@ -23,6 +23,8 @@ class Settings:
     """
 
     kind: ClassVar[str]
+    task: ClassVar[str] = "denoise"
+    """What networks of this kind compute, the name of a task of `drmc.training.tasks`."""
 
     @property
     def voxel_unshuffle(self) -> int:

@@ -1,4 +1,7 @@
-"""The kinds of networks: each is a class of settings and a module derived from `ResidualNetwork`."""
+"""The kinds of networks: each is a class of settings and a module.
+
+Those that denoise derive from `ResidualNetwork`; those of organs return scores of classes.
+"""
 
 from __future__ import annotations
 
@@ -8,6 +11,7 @@ from typing import Any
 from drmc.networks.cgan3d import CGAN3D, CGAN3DConfig
 from drmc.networks.cvtgan3d import CVTGAN3D, CVTGAN3DConfig
 from drmc.networks.drmc import DRMC, NetworkConfig
+from drmc.networks.organ_unet import OrganUNet, OrganUNetConfig
 from drmc.networks.protocol import ResidualNetwork, Settings
 from drmc.networks.resunet import ResUNet, ResUNetConfig
 from drmc.networks.udrmc import UDRMC, UDRMCConfig
@@ -22,6 +26,10 @@ KINDS: dict[str, tuple[type[Settings], type[ResidualNetwork]]] = {
     CVTGAN3DConfig.kind: (CVTGAN3DConfig, CVTGAN3D),
 }
 
+ORGAN_KINDS: dict[str, tuple[type[OrganUNetConfig], type[OrganUNet]]] = {
+    OrganUNetConfig.kind: (OrganUNetConfig, OrganUNet),
+}
+
 
 def settings_of(kind: str, values: Mapping[str, Any]) -> Settings:
     """The settings of a kind from plain JSON types.
@@ -29,9 +37,10 @@ def settings_of(kind: str, values: Mapping[str, Any]) -> Settings:
     Raises:
         ValueError: kind, key or value is unknown or not allowed.
     """
-    if not isinstance(kind, str) or kind not in KINDS:
-        raise ValueError(f"kind = {kind!r}: must be one of {', '.join(KINDS)}")
-    return KINDS[kind][0].from_dict(values)
+    known = {**KINDS, **ORGAN_KINDS}
+    if not isinstance(kind, str) or kind not in known:
+        raise ValueError(f"kind = {kind!r}: must be one of {', '.join(known)}")
+    return known[kind][0].from_dict(values)
 
 
 def build(kind: str, settings: Settings | Mapping[str, Any]) -> ResidualNetwork:
@@ -39,3 +48,11 @@ def build(kind: str, settings: Settings | Mapping[str, Any]) -> ResidualNetwork:
     if not isinstance(settings, Settings):
         settings = settings_of(kind, settings)
     return KINDS[kind][1](settings)
+
+
+def build_organs(kind: str, values: Mapping[str, Any]) -> OrganUNet:
+    """A new network of organs with these settings; raises ValueError as `settings_of`."""
+    if kind not in ORGAN_KINDS:
+        raise ValueError(f"kind = {kind!r}: must be one of {', '.join(ORGAN_KINDS)}")
+    settings, module = ORGAN_KINDS[kind]
+    return module(settings.from_dict(values))

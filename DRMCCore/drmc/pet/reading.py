@@ -31,14 +31,14 @@ if TYPE_CHECKING:
     from drmc.dicom.series import SeriesHeaders
 
 
-# Facts of a side-car for reports (BIDS-PET keys).
-_REPORTED = {
+SIDECAR_KEYS = {
     "manufacturer": "Manufacturer",
     "model": "ManufacturersModelName",
     "tracer": "TracerName",
     "reconstruction": "ReconMethodName",
     "filter": "ReconFilterType",
 }
+"""Key of a side-car (BIDS-PET) by the fact's name in `PETHeader.header`."""
 
 
 @dataclass(frozen=True)
@@ -235,7 +235,7 @@ def _decide_image(path: AnyPath, image: ImageHeader, options: _Options, values: 
         decision,
         plain(path),
         str(image_kind(path)),
-        {name: sidecar[key] for name, key in _REPORTED.items() if sidecar and sidecar.get(key)},
+        {name: sidecar[key] for name, key in SIDECAR_KEYS.items() if sidecar and sidecar.get(key)},
         [*notices, *decision.notices],
         label=path.label if not isinstance(path, Path) else None,
     )

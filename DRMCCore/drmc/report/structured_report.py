@@ -16,19 +16,20 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pydicom.dataset import Dataset, FileMetaDataset
+from pydicom.dataset import Dataset
 from pydicom.sequence import Sequence as DicomSequence
-from pydicom.uid import ExplicitVRLittleEndian, generate_uid
+from pydicom.uid import generate_uid
 
 from drmc import __version__
 from drmc.dicom import content_items as items
 from drmc.dicom.content_items import Code
-from drmc.dicom.references import Instance, evidence, instance_of
+from drmc.dicom.references import Instance, evidence
 from drmc.files import atomic_path
 from drmc.measures import mtv
 from drmc.measures.rows import SUL_OF, LesionNumber, LesionRow, Stage
-from drmc.pet.dicom_writing import Equipment, now_of, public_copy, series_number
+from drmc.pet.dicom_writing import Equipment
 from drmc.pet.strength import strength_text
+from drmc.report import dicom_document
 from drmc.segments.segment import Segment
 from drmc.suv import lean, wording
 from drmc.texts import RESEARCH_USE, shown
@@ -119,15 +120,6 @@ _SUV_CODES: dict[str, tuple[Code, Code, Code]] = {
         _GRAM,
     ),
 }
-# Of the patient and the study of the source. What the header lacks and DICOM wants may be empty (type 2).
-_SHARED = (
-    *("IssuerOfPatientID", "PatientIdentityRemoved", "DeidentificationMethod"),
-    *("DeidentificationMethodCodeSequence", "StudyDescription", "TimezoneOffsetFromUTC"),
-)
-_SHARED_OR_EMPTY = (
-    *("PatientName", "PatientID", "PatientBirthDate", "PatientSex"),
-    *("StudyDate", "StudyTime", "ReferringPhysicianName", "StudyID", "AccessionNumber"),
-)
 
 
 @dataclass(frozen=True)
@@ -213,38 +205,19 @@ def _document(
 
 def _identified(header: Dataset, denoised_by: Equipment | None) -> Dataset:
     """The document without its content: patient, study, series, equipment, and what kind of document."""
-    known = public_copy(header)
-    ds = Dataset()
-    ds.SpecificCharacterSet = "ISO_IR 192"
-    for keyword in (*_SHARED, *_SHARED_OR_EMPTY):
-        if keyword in known:
-            ds[keyword] = known[keyword]
-        elif keyword in _SHARED_OR_EMPTY:
-            setattr(ds, keyword, None)
-    now = now_of(ds)
-    ds.StudyInstanceUID = instance_of(header).study
-    ds.SOPClassUID, ds.SOPInstanceUID = COMPREHENSIVE_3D_SR, generate_uid()
-    ds.Modality = "SR"
-    ds.SeriesInstanceUID = generate_uid()
-    ds.SeriesNumber = series_number(header, SERIES_NUMBER_STEP)
-    ds.SeriesDescription = DESCRIPTION
+    ds = dicom_document.started(
+        header,
+        sop_class=COMPREHENSIVE_3D_SR,
+        modality="SR",
+        description=DESCRIPTION,
+        series_number_step=SERIES_NUMBER_STEP,
+        denoised_by=denoised_by,
+    )
     ds.ReferencedPerformedProcedureStepSequence = DicomSequence()
-    ds.Manufacturer, ds.ManufacturerModelName = "DRMC", "DRMC"
-    ds.DeviceSerialNumber = __version__  # software has no other
-    ds.SoftwareVersions = [f"drmc {__version__}"]
-    if denoised_by is not None:
-        ds.SoftwareVersions = [f"drmc {__version__}", f"SHA-256 {denoised_by.sha256[:16]}"]
-    ds.InstanceNumber = 1
     ds.CompletionFlag, ds.CompletionFlagDescription = "PARTIAL", "Research use only"
     ds.VerificationFlag = "UNVERIFIED"
     ds.PreliminaryFlag = "PRELIMINARY"
     ds.PerformedProcedureCodeSequence = DicomSequence()
-    ds.InstanceCreationDate = ds.ContentDate = ds.SeriesDate = now.strftime("%Y%m%d")
-    ds.InstanceCreationTime = ds.ContentTime = ds.SeriesTime = now.strftime("%H%M%S.%f")
-    ds.file_meta = FileMetaDataset()
-    ds.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
-    ds.file_meta.MediaStorageSOPClassUID = ds.SOPClassUID
-    ds.file_meta.MediaStorageSOPInstanceUID = ds.SOPInstanceUID
     return ds
 
 

@@ -58,11 +58,13 @@ class _Settings(TypedDict):
 class SettingsRecord(_Settings, total=False):
     """The options that determine the result.
 
-    `header`: DICOM values entered manually, absent without any; `spots`: absent unless virtual spots are on.
+    `header`: DICOM values entered manually, absent without any; `spots`: absent unless virtual spots are on;
+    `dicom_seg`: absent unless a DICOM segmentation is written.
     """
 
     header: dict[str, str]
     spots: bool
+    dicom_seg: bool
 
 
 class FingerprintRecord(TypedDict):

@@ -8,12 +8,11 @@ from __future__ import annotations
 
 import json
 import math
-import re
 import shutil
 import tempfile
 import time
 import zlib
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from functools import partial
 from itertools import product
@@ -32,11 +31,13 @@ from drmc.datasets.manifest import (
     SIDECAR,
     SPLITS,
     case_entry,
+    is_folder_name,
     low_name,
     uncorrected_name,
 )
 from drmc.errors import DRMCError, InputError
 from drmc.files import plain_path, write_json
+from drmc.imaging.geometry import triple
 from drmc.imaging.integrity import check_written
 from drmc.runtime.workers import run_in_processes
 from drmc.simulation.centers import CENTERS, Center
@@ -46,16 +47,11 @@ from drmc.simulation.scan import PERFECT, Scan, anatomy_seed, simulate_patient
 
 SCAN_MM = {"wholebody": 1150.0, "brain": 180.0}
 """Usual height of a scan by region, to foresee the room that it takes."""
+COMPACT_MARGIN_MM = 16.0  # of air around the body in compact images
+_NOT_OF_SCANS = ("source", "compact")  # options that are no matter of the scanner
 _STORED_SHARE = 0.85  # of the raw size of an image on disk, measured: 0.75 (C1) to 0.92 (C5)
 
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,59}")
-_DEVICE_NAMES = {
-    "con",
-    "prn",
-    "aux",
-    "nul",
-    *(f"{n}{i}" for n in ("com", "lpt") for i in range(10)),
-}  # Windows
+_COMPACT_SHARE = 0.3  # of the same images that are not compact, measured
 
 
 def patient_seed(seed: int, center: str, split: str, index: int) -> np.random.SeedSequence:
@@ -88,7 +84,7 @@ def check_centers(centers: Iterable[Center]) -> list[Center]:
     chosen: dict[str, Center] = {}
     for center in centers:
         name = center.name
-        if not _NAME.fullmatch(name) or name.casefold() in _DEVICE_NAMES:
+        if not is_folder_name(name):
             raise InputError(
                 f"center name {name!r} is no safe name of a folder: use letters, digits, '_' and '-'"
             )
@@ -112,6 +108,8 @@ class ScanOptions:
     imperfections: Imperfections = PERFECT
     uncorrected: bool = False
     noise_free: bool = False
+    compact: bool = False
+    """Whether images are stored as `_compact` makes them, cropped to the body and without the truth."""
     source: PatientSource = field(default_factory=PatientSource)
 
     def doses(self, center: Center) -> list[float]:
@@ -122,7 +120,7 @@ class ScanOptions:
         self, center: Center, seed: np.random.SeedSequence, progress: Callable[[float], None] | None
     ) -> Scan:
         """The patient of a seed scanned this way at a center."""
-        own = {one.name: getattr(self, one.name) for one in fields(self) if one.name != "source"}
+        own = {one.name: getattr(self, one.name) for one in fields(self) if one.name not in _NOT_OF_SCANS}
         patient = self.source.patient(center, anatomy_seed(seed), self.axial_mm)
         return simulate_patient(center, seed, patient=patient, progress=progress, **own)
 
@@ -135,6 +133,7 @@ class ScanOptions:
             "imperfections": asdict(self.imperfections),
             "uncorrected": self.uncorrected,
             "noise_free": self.noise_free,
+            "compact": self.compact,
             "source": self.source.to_dict(),
         }
 
@@ -143,14 +142,22 @@ def write_case(
     scan: Scan, center: Center, folder: Path, *, seed: Sequence[int], options: ScanOptions | None = None
 ) -> None:
     """Writes one patient into a new folder, atomically: the folder appears whole or not at all."""
+    options = options or ScanOptions()
+    cut: tuple[slice, ...] = (slice(None),) * 3
+    origin_xyz = scan.origin_xyz
+    if options.compact:
+        cut, origin_xyz = _body_box(scan)
     folder.parent.mkdir(parents=True, exist_ok=True)
     temporary = Path(tempfile.mkdtemp(prefix=_part_prefix(folder), dir=folder.parent))
     try:
 
         def write(name: str, array: np.ndarray, dtype: type[np.generic]) -> None:
-            image = sitk.GetImageFromArray(np.ascontiguousarray(array, dtype=dtype))
+            array = np.ascontiguousarray(array[cut], dtype=dtype)
+            if options.compact and array.dtype == np.float32:
+                array = _rounded(array)
+            image = sitk.GetImageFromArray(array)
             image.SetSpacing(scan.spacing_xyz)
-            image.SetOrigin(scan.origin_xyz)
+            image.SetOrigin(origin_xyz)
             with plain_path(temporary / name) as plain:
                 sitk.WriteImage(image, str(plain), useCompression=True, compressionLevel=1)
             check_written(temporary / name)
@@ -162,14 +169,34 @@ def write_case(
             write(uncorrected_name(factor), image, np.float32)
         if scan.noise_free is not None:
             write(f"{NOISE_FREE}.nii.gz", scan.noise_free, np.float32)
-        write("truth.nii.gz", scan.phantom.activity.cpu().numpy(), np.float32)
+        if not options.compact:
+            write("truth.nii.gz", scan.phantom.activity.cpu().numpy(), np.float32)
         write("organs.nii.gz", scan.phantom.organs.cpu().numpy(), np.uint8)
         write("lesions.nii.gz", scan.phantom.lesions.cpu().numpy(), np.uint8)
-        write_json(temporary / SIDECAR, _sidecar(scan, center, seed, options or ScanOptions()))
+        write_json(temporary / SIDECAR, _sidecar(scan, center, seed, options))
         temporary.chmod(0o755)
         temporary.rename(folder)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _body_box(scan: Scan) -> tuple[tuple[slice, ...], tuple[float, float, float]]:
+    """The part of a scan around its body, all slices, and the position (x, y, z) of its first voxel in mm."""
+    body = scan.phantom.organs.cpu().numpy() > 0
+    margins = [math.ceil(COMPACT_MARGIN_MM / step) for step in scan.spacing_xyz[1::-1]]
+    cut, origin = [slice(0, len(body))], list(scan.origin_xyz)
+    for axis, margin in zip((1, 2), margins, strict=True):
+        inside = np.flatnonzero(body.any(axis=tuple(a for a in range(3) if a != axis)))
+        first, last = (inside[0], inside[-1]) if inside.size else (0, body.shape[axis] - 1)
+        cut.append(slice(max(0, first - margin), min(body.shape[axis], last + 1 + margin)))
+        origin[2 - axis] += cut[axis].start * scan.spacing_xyz[2 - axis]
+    return tuple(cut), triple(origin)
+
+
+def _rounded(image: np.ndarray) -> np.ndarray:
+    """A float32 image to the 11 significant bits of float16, which compress to a half."""
+    bits = image.view(np.uint32) + np.uint32(1 << 12)
+    return (bits & np.uint32(0xFFFFE000)).view(np.float32)
 
 
 def _part_prefix(folder: Path) -> str:
@@ -260,7 +287,7 @@ def _run_task(task: CaseTask, progress: Callable[[float], None] | None = None) -
 def write_cohort(
     dataset: Path,
     centers: Sequence[Center],
-    patients: int,
+    patients: int | Mapping[str, int],
     *,
     seed: int,
     split: str = "train",
@@ -277,9 +304,9 @@ def write_cohort(
     Args:
         dataset: folder of the manifest.
         centers: whose patients are simulated.
-        patients: number per center.
+        patients: number per center, or these numbers by split.
         seed: the same seed gives the same patients.
-        split: one of `SPLITS`.
+        split: one of `SPLITS`, of a number of patients.
         options: doses, source of the patients and so on.
         workers: patients that are simulated at the same time.
         threads: of each worker; None: its share of the cores.
@@ -293,15 +320,13 @@ def write_cohort(
         InputError: the options contradict each other or the dataset, or the disk is too full.
     """
     options = options or ScanOptions()
-    if split not in SPLITS:
-        raise InputError(f"unknown split '{split}': choose from {', '.join(SPLITS)}")
-    if patients < 1:
-        raise InputError(f"--patients {patients}: at least one patient per center is needed")
+    numbers = _numbers(patients, split)
     threads = threads or max(1, (torch.get_num_threads() // workers))
-    folder = lambda center, index: dataset / center.name / f"{center.name}-{split}-{index:04d}"
     tasks = [
-        CaseTask(center, split, index, seed, folder(center, index), threads, options)
-        for center, index in product(centers, range(1, patients + 1))
+        CaseTask(center, split, index, seed, folder / f"{folder.name}-{split}-{index:04d}", threads, options)
+        for split, number in numbers.items()
+        for center, index in product(centers, range(1, number + 1))
+        for folder in [dataset / center.name]
     ]
     _check_same_study(tasks)
     waiting = [t for t in tasks if not (t.folder / SIDECAR).is_file()]
@@ -327,6 +352,17 @@ def write_cohort(
         _remove_parts(waiting)  # of workers that were killed
         raise
     return write_manifest(dataset)
+
+
+def _numbers(patients: int | Mapping[str, int], split: str) -> Mapping[str, int]:
+    """Patients of a center by split. Raises InputError for an unknown split, or where there are none."""
+    numbers = patients if isinstance(patients, Mapping) else {split: patients}
+    for split, number in numbers.items():
+        if split not in SPLITS:
+            raise InputError(f"unknown split '{split}': choose from {', '.join(SPLITS)}")
+        if number < 1:
+            raise InputError(f"--patients {number}: at least one patient per center is needed")
+    return numbers
 
 
 class _Progress:
@@ -371,7 +407,7 @@ def _bytes_of(center: Center, options: ScanOptions) -> float:
     voxels = center.matrix**2 * height / center.voxel_mm[0]
     doses = 1 + len(options.doses(center))
     images = 1 + (2 if options.uncorrected else 1) * doses + options.noise_free
-    return voxels * 4 * _STORED_SHARE * images
+    return voxels * 4 * _STORED_SHARE * images * (_COMPACT_SHARE if options.compact else 1)
 
 
 def _check_disk_space(dataset: Path, waiting: Sequence[CaseTask]) -> None:
@@ -416,7 +452,7 @@ def _check_same_study(tasks: Sequence[CaseTask]) -> None:
         for group, values in json.loads(json.dumps(made)).items():
             before = facts.get(group, {})  # a key that one of the two does not know decides nothing
             if group == "Options":
-                before = {"uncorrected": False, "noise_free": False, **before}
+                before = {"uncorrected": False, "noise_free": False, "compact": False, **before}
             for key in sorted((values.keys() & before.keys()) - {"device"}):
                 if _differ(values[key], before[key]):
                     raise InputError(

@@ -19,8 +19,19 @@ if TYPE_CHECKING:
     from drmc.simulation.patients import PatientSource
 
 
+TINY_PATIENTS = {"train": 2, "validation": 1, "test": 1}
+"""Of each center, by split."""
+TINY_AXIAL_MM = 160.0
+
+
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Arguments of `drmc simulate`."""
+    parser.add_argument(
+        "--tiny",
+        action="store_true",
+        help="a dataset to try the commands with, in a minute: a window of eight patients of two coarse "
+        "scanners, for training, validation and test; goes with --seed, --workers and --device only",
+    )
     _add_centers(parser.add_argument_group("centers and their fields"))
     _add_patients(parser.add_argument_group("patients"))
     _add_given_patient(parser.add_argument_group("a given patient in the place of procedural ones"))
@@ -177,6 +188,12 @@ def _add_images(group: argparse._ArgumentGroup) -> None:
         action="store_true",
         help="the full-dose image without noise too, of the expected counts: a target for training",
     )
+    group.add_argument(
+        "--compact",
+        action="store_true",
+        help="store images cropped to the body, with the precision of 16-bit numbers, and no truth: about a "
+        "third of the size",
+    )
 
 
 def run(arguments: argparse.Namespace, reporter: Reporter) -> int:
@@ -188,6 +205,8 @@ def run(arguments: argparse.Namespace, reporter: Reporter) -> int:
         )
     if arguments.seed < 0 or arguments.workers < 1:
         raise InputError("--seed must be at least 0 and --workers at least 1")
+    if arguments.tiny:
+        _make_tiny(arguments)
     factors = _factors(arguments.drf)
     if arguments.audit:
         return _audit(arguments, reporter)
@@ -201,13 +220,14 @@ def run(arguments: argparse.Namespace, reporter: Reporter) -> int:
     if arguments.json:
         raise InputError("--json belongs to --benchmark and --audit; the progress as JSON is --progress json")
     centers = _centers(arguments)
+    patients = TINY_PATIENTS if arguments.tiny else arguments.patients
 
     from drmc.simulation.cohort import write_cohort
 
     manifest = write_cohort(
         arguments.output,
         centers,
-        arguments.patients,
+        patients,
         seed=arguments.seed,
         split=arguments.split,
         options=_options(arguments, centers, factors, cpu_or_cuda(arguments.device)[-1]),
@@ -221,6 +241,20 @@ def run(arguments: argparse.Namespace, reporter: Reporter) -> int:
     if arguments.progress != "json":
         print(f"simulated dataset: {manifest}")
     return 0
+
+
+def _make_tiny(arguments: argparse.Namespace) -> None:
+    """Sets the arguments to those of `--tiny`; refuses those that it does not go with."""
+    parser = argparse.ArgumentParser()
+    add_arguments(parser)
+    free = ("tiny", "seed", "workers", "device", "output", "progress")
+    for name in vars(parser.parse_args([])):
+        if name not in free and getattr(arguments, name) != parser.get_default(name):
+            raise InputError(
+                f"--tiny has its own centers, patients and images: leave --{name.replace('_', '-')} out"
+            )
+    arguments.centers = str(Path(__file__).with_name("tiny.json"))
+    arguments.axial_mm, arguments.field = TINY_AXIAL_MM, "thorax"
 
 
 def _audit(arguments: argparse.Namespace, reporter: Reporter) -> int:
@@ -331,6 +365,7 @@ def _options(
         imperfections,
         arguments.uncorrected,
         arguments.noise_free,
+        arguments.compact,
         _source(arguments, centers),
     )
 

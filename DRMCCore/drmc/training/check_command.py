@@ -1,4 +1,4 @@
-"""`drmc train CONFIG --check`: all that can be known before a long run, and the command that starts it."""
+"""`drmc train ... --check`: all that can be known before a long run, and the command that starts it."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import json
 from typing import Any
 
 from drmc.errors import InputError
+from drmc.training.arguments import asked, repeated
 from drmc.training.launch import Launch
 
 
@@ -42,10 +43,15 @@ def report_checks(options: argparse.Namespace) -> int:
     from drmc.training.preflight import REFUSED, preflight
 
     launch = Launch(
-        options.config, options.processes, options.nodes, options.node_rank, options.rendezvous.strip()
+        options.config,
+        options.processes,
+        options.nodes,
+        options.node_rank,
+        options.rendezvous.strip(),
+        options=tuple(repeated(options)),
     )
     as_json = options.progress == "json"
-    found = preflight(launch)
+    found = preflight(launch, lambda: asked(options))
     for check in found.checks:
         if as_json:
             _print_json(event="check", **check._asdict())

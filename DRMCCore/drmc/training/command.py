@@ -1,5 +1,7 @@
 """The command `drmc train`, the same program as `torchrun ... -m drmc.training`.
 
+  drmc train DATASET                                     the default preset, into DATASET-default beside it
+  drmc train DATASET -o RUN --set steps=5000 --check     what would fail, or take months; trains nothing
   drmc train training.json
   drmc train --preset default --dataset DATASET --output RUN --set steps=5000 --set network.channels=32
   drmc train --preset paper --dataset DATASET --output RUN --write-config training.json
@@ -12,23 +14,34 @@ with exit code 0.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import os
 import sys
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 from drmc.errors import InputError
 from drmc.files import write_json
 from drmc.runtime.progress import Reporter, add_progress_argument
 from drmc.training import check_command
+from drmc.training.arguments import Asked, asked
 from drmc.training.check_command import report_checks
+from drmc.training.tasks.organ_settings import CONDITIONS
+
+if TYPE_CHECKING:
+    from drmc.training.config import TrainingConfig
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the arguments of `drmc train`."""
     parser.add_argument(
-        "config", type=Path, nargs="?", metavar="CONFIG", help="training configuration, a JSON file"
+        "config",
+        type=Path,
+        nargs="?",
+        metavar="CONFIG",
+        help="training configuration (a JSON file), or a dataset: its folder or dataset.json, of which all "
+        "centers are trained on that have patients for training and validation",
     )
     parser.add_argument(
         "--preset",
@@ -36,7 +49,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="settings for what is not set otherwise: default, paper, tiny, or of a method",
     )
     parser.add_argument("--dataset", metavar="FOLDER", help="folder with dataset.json")
-    parser.add_argument("--output", metavar="FOLDER", help="folder for checkpoints, log and model")
+    parser.add_argument(
+        "-o",
+        "--output",
+        metavar="FOLDER",
+        help="folder for checkpoints, log and model (of a dataset: DATASET-PRESET beside it)",
+    )
     parser.add_argument(
         "--set",
         action="append",
@@ -69,24 +87,23 @@ def run(arguments: argparse.Namespace, reporter: Reporter) -> int:
         DRMCError: the training is refused or fails.
     """
     try:
-        return _run(arguments)
+        return _run(arguments, reporter)
     except InputError as error:
         if os.environ.get("LOCAL_RANK", "0") == "0":
             raise
         return error.exit_code
 
 
-def _run(arguments: argparse.Namespace) -> int:
+def _run(arguments: argparse.Namespace, reporter: Reporter) -> int:
     if arguments.check:
         if arguments.config is None:
             raise InputError(
-                "--check: name the configuration file that torchrun is to read (--write-config makes one)"
+                "--check: name the dataset's folder, or the configuration file that torchrun is to read "
+                "(--write-config makes one)"
             )
         return report_checks(arguments)
-    from drmc.training.config import TrainingConfig
-    from drmc.training.loop import train
-
-    config = TrainingConfig.from_dict(_values_of(arguments), str(arguments.config or "drmc train"))
+    wanted = asked(arguments)
+    config = wanted.config()
     if arguments.write_config is not None:
         write_json(arguments.write_config, config.to_dict())
         print(f"saved: {arguments.write_config}")
@@ -96,37 +113,29 @@ def _run(arguments: argparse.Namespace) -> int:
 
         print(f"saved: {write_page(config.output)}")
         return 0
-    report = _print_json if arguments.progress == "json" else _print_text
-    path = train(config, report=report)
-    if arguments.progress == "text" and os.environ.get("RANK", "0") == "0":
+    return _train(wanted, config, arguments.progress, reporter)
+
+
+def _train(wanted: Asked, config: TrainingConfig, progress: str, reporter: Reporter) -> int:
+    from drmc.training.loop import train
+
+    first = os.environ.get("RANK", "0") == "0"
+    file = wanted.keep()
+    for text in wanted.notes if first else ():
+        reporter.notice(text)
+    if file is not None:
+        reporter.notice(f"the run and its model are kept in {file.parent}")
+    try:
+        path = train(config, report=_print_json if progress == "json" else _print_text)
+    except InputError:
+        if file is not None:  # a refused training writes nothing
+            file.unlink(missing_ok=True)
+            with contextlib.suppress(OSError):
+                file.parent.rmdir()
+        raise
+    if progress == "text" and first:
         print(f"saved: {path}")
     return 0
-
-
-def _values_of(arguments: argparse.Namespace) -> dict[str, Any]:
-    """The values of the configuration file, overridden by those of the command line."""
-    from drmc.training.config import read_values
-
-    values = read_values(arguments.config) if arguments.config else {}
-    for key in ("preset", "dataset", "output"):
-        if (value := getattr(arguments, key)) is not None:
-            values[key] = value if key == "preset" else str(Path(value).resolve())
-    for text in arguments.set:
-        key, equals, value = text.partition("=")
-        if not equals:
-            raise InputError(f"--set {text}: write KEY=VALUE")
-        try:
-            value = json.loads(value)
-        except ValueError:
-            pass  # it stays a text
-        *parents, last = key.split(".")
-        place = values
-        for parent in parents:
-            place = place.setdefault(parent, {})
-            if not isinstance(place, dict):
-                raise InputError(f"--set {text}: '{parent}' has no parts")
-        place[last] = value
-    return values
 
 
 def _print_json(record: dict) -> None:
@@ -147,9 +156,12 @@ def _print_text(record: dict) -> None:
             f"{'-' if pace is None else f'{pace:.3g}'} patches/s  {left / 60:.0f} min left"
         )
     elif record["event"] == "validation":
-        text = f"validation, PSNR gain [dB] (best Gaussian filter; share of attainable): {_gains(record)}"
+        told, shown = ("validation, mean Dice (corrected full, low; uncorrected full, low)", _dices)
+        if "psnr" in record:
+            told, shown = "validation, PSNR gain [dB] (best Gaussian filter; share of attainable)", _gains
+        text = f"{told}: {shown(record)}"
         if "watched" in record:
-            text += f"; watched: {_gains(record['watched'])}"
+            text += f"; watched: {shown(record['watched'])}"
     else:
         text = f"{record['event']} at step {record['step']} of {record['steps']}"
         if "tensorboard" in record:
@@ -159,6 +171,16 @@ def _print_text(record: dict) -> None:
         if record.get("idle"):
             text += f" ({record['idle']} of {record['processes']} processes have no patch to compute)"
     print(text, file=sys.stderr, flush=True)
+
+
+def _dices(measured: dict) -> str:
+    """For example "O1 0.812 (0.853, 0.820; 0.801, 0.774)", with "-" for what is not known."""
+    found = []
+    for center, value in measured["dice"].items():
+        parts = [measured[f"dice_{name}"][center] for name in CONDITIONS]
+        shown = ["-" if one is None else f"{one:.3f}" for one in (value, *parts)]
+        found.append(f"{center} {shown[0]} ({', '.join(shown[1:3])}; {', '.join(shown[3:])})")
+    return "  ".join(found)
 
 
 def _gains(measured: dict) -> str:

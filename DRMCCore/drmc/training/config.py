@@ -15,6 +15,8 @@ from drmc.training.critics import CRITICS, NONE, check_critic, needs_one_batch
 from drmc.training.presets import with_preset
 from drmc.training.sampler import TARGETS
 from drmc.training.strategies.registry import STRATEGIES, make_strategy
+from drmc.training.tasks.organ_settings import OrganSettings
+from drmc.training.tasks.registry import make_task
 
 _CENTERS = {"distinct": True, "pattern": "(?s).+", "what": "a list of center names"}
 _LISTS = ("centers", "watched_centers", "kept_steps")
@@ -29,7 +31,7 @@ class TrainingConfig:
         output: folder for checkpoints, log and models.
         name: name of the model.
         centers: centers of the dataset to train on.
-        network: settings of the network.
+        network: settings of the network, which determine the task.
         patch: edge of the patches in voxels of the network's grid (about 2 mm).
         tile: edge of the tiles of the trained model in voxels, 0 = `patch`.
         loss_margin: voxels at each face of a patch without loss, where the network sees its zero padding and
@@ -65,6 +67,7 @@ class TrainingConfig:
         target: "full", or for simulated data "noise_free" or "expected_full", see `drmc.training.sampler`.
         lesion_weight: weight in the loss of the voxels of lesions and their neighbors, and of virtual spots.
         spots: share of patches with virtual spots, see `drmc.training.virtual_spots`.
+        noise_balance: exponent of a patch's noise (RMS of low - target) by which its loss is divided.
         initial_weights: name or file of a model to start from, "" = a new network.
         head_gain: factor on the initial weights of a new network's head (20 makes its features SUV).
         averaging_start: whether depth-wise kernels of a new network start near the mean over 3 x 3 x 3
@@ -91,6 +94,7 @@ class TrainingConfig:
         validate_every: steps between two validations.
         validation_tiles: most tiles of high uptake of each held-out pair, see `drmc.training.validation`.
         threads: threads of PyTorch in each process, 0 = its own choice.
+        organs: what an organ training draws, see `drmc.training.tasks.organ_settings`.
         card: further facts for the model's card (title, intended use, license ...).
     """
 
@@ -135,6 +139,7 @@ class TrainingConfig:
     target: str = setting("full", choices=TARGETS)
     lesion_weight: float = setting(1.0, above=0)
     spots: float = setting(0.0, at_least=0, at_most=1)
+    noise_balance: float = setting(0.0, at_least=0, at_most=2)
     initial_weights: str = ""
     head_gain: float = setting(1.0, above=0)
     averaging_start: bool = False
@@ -159,6 +164,7 @@ class TrainingConfig:
     validate_every: int = setting(500, at_least=1)
     validation_tiles: int = setting(4, at_least=1)
     threads: int = setting(0, at_least=0)
+    organs: OrganSettings = setting(default_factory=OrganSettings, what="an object of settings")
     card: dict[str, Any] = setting(default_factory=dict, what="an object of texts")
 
     def __post_init__(self) -> None:
@@ -191,6 +197,7 @@ class TrainingConfig:
         ):
             if wrong:
                 raise InputError(message)
+        make_task(self).check()
         try:
             self.network.check_patch(self.patch)
             check_critic(self)
@@ -202,7 +209,8 @@ class TrainingConfig:
         """The settings as plain JSON types; `from_dict` is the inverse."""
         lists = {name: list(getattr(self, name)) for name in _LISTS}
         network = {"kind": self.network.kind, **self.network.to_dict()}
-        return {**asdict(self), "network": network, **lists}
+        organs = {key: list(v) if isinstance(v, tuple) else v for key, v in asdict(self.organs).items()}
+        return {**asdict(self), "network": network, "organs": organs, **lists}
 
     @classmethod
     def from_dict(cls, values: dict[str, Any], where: str = "configuration") -> TrainingConfig:
@@ -218,7 +226,11 @@ class TrainingConfig:
         """
         with located(where):
             try:
-                return cls(**from_json(cls, with_preset(values), besides=["preset"]))
+                values = from_json(cls, with_preset(values), besides=["preset"])
+                if isinstance(organs := values.get("organs"), dict):
+                    with located("organs"):
+                        values["organs"] = OrganSettings(**from_json(OrganSettings, organs))
+                return cls(**values)
             except (TypeError, ValueError) as error:
                 raise InputError(str(error)) from None
 
@@ -229,16 +241,12 @@ class TrainingConfig:
         Raises:
             InputError: the file cannot be read, or as `from_dict`.
         """
-        return cls.from_dict(read_values(path), str(path))
+        return cls.from_dict(resolved(read_json_object(path), Path(path).resolve().parent), str(path))
 
 
-def read_values(path: Path) -> dict[str, Any]:
-    """The content of a configuration file, with its relative paths made absolute.
-
-    Raises:
-        InputError: the file cannot be read.
-    """
-    values, folder = read_json_object(path), Path(path).resolve().parent
+def resolved(values: dict[str, Any], folder: Path) -> dict[str, Any]:
+    """The content of a configuration with its relative paths made absolute; they are relative to `folder`."""
+    values = dict(values)
     for key in ("dataset", "output", "watched_dataset", "prepared"):
         if isinstance(values.get(key), str) and values[key]:
             values[key] = str(folder / values[key])

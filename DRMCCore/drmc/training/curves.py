@@ -154,13 +154,30 @@ def validation_figures(records: Sequence[Record], centers: Sequence[str], first:
     return _grid(figures)
 
 
-def loss_figures(records: Sequence[Record], centers: Sequence[str]) -> str:
+def organ_figures(records: Sequence[Record], centers: Sequence[str]) -> str:
+    """Curves of the validation of organs, each measure for all centers."""
+    figures = []
+    for key, title in (
+        ("dice", "Mean Dice"),
+        ("dice_corrected_full", "Dice, corrected, full dose"),
+        ("dice_corrected_low", "Dice, corrected, low dose"),
+        ("dice_uncorrected_full", "Dice, uncorrected, full dose"),
+        ("dice_uncorrected_low", "Dice, uncorrected, low dose"),
+        ("false_organs", "False organs"),
+        ("side_error", "Side error"),
+    ):
+        lines = [Line(series(records, key, c), color_of(centers, c), c) for c in centers]
+        figures.append(figure(title, lines, "share", bounds=(0.0, None)))
+    return _grid(figures)
+
+
+def loss_figures(records: Sequence[Record], centers: Sequence[str], name: str = "Charbonnier loss") -> str:
     """The loss of each center, smoothed, over a faint line of the logged values."""
     lines = [
         Line(series(records, "loss", center), color_of(centers, center), center, smooth=True)
         for center in centers
     ]
-    return _grid([figure("Charbonnier loss per center", lines, "", log=True, size=(700, 250))], wide=True)
+    return _grid([figure(f"{name} per center", lines, "", log=True, size=(700, 250))], wide=True)
 
 
 def routing_figures(records: Sequence[Record], centers: Sequence[str]) -> str:

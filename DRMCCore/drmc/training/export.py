@@ -6,13 +6,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import numpy as np
 import torch
 
 import drmc
 from drmc.datasets.manifest import is_simulated
 from drmc.files import write_json
-from drmc.models.weights import save_model
 from drmc.runtime import hardware
 from drmc.training.checkpoint import read_checkpoint
 from drmc.training.start import initial_model
@@ -56,9 +54,10 @@ def write_models(
     facts = {**_facts(trainer, trainer.step if steps is None else steps), **about}
     for center, model in trainer.models().items():
         name = (f"{config.name}-{center}" if center else config.name) + ending
-        card = {**config.card, "name": name, "training": {**facts, **_measured(trainer, center)}}
+        figures = trainer.task.figures(trainer.measured, center) if trainer.measured else {}
+        card = {**config.card, "name": name, "training": {**facts, **figures}}
         paths[center] = Path(config.output) / f"{name}.pt"
-        save_model(paths[center], model, config.tile or config.patch, card)
+        trainer.task.save(paths[center], model, card)
     return paths
 
 
@@ -84,19 +83,3 @@ def _facts(trainer: Trainer, steps: int) -> dict:
         "configuration": public_settings(config),
         "version": drmc.__version__,
     }
-
-
-def _measured(trainer: Trainer, center: str) -> dict:
-    """Mean validation PSNR and gain [dB] over the centers that the model is for; None if not finite.
-
-    {} before the first validation.
-    """
-    if not trainer.measured:
-        return {}
-    psnr, low = trainer.measured["psnr"], trainer.measured["psnr_low"]
-    centers = [center] if center else list(psnr)
-    figures = {
-        "validation_psnr": np.mean([psnr[c] for c in centers]),
-        "validation_gain": np.mean([psnr[c] - low[c] for c in centers]),
-    }
-    return {key: float(value) if np.isfinite(value) else None for key, value in figures.items()}

@@ -85,7 +85,12 @@ class History:
     @property
     def centers(self) -> list[str]:
         """The centers that are trained on, in the order of the log."""
-        return list(self.last("progress", "loss") or self.last("validation", "psnr") or ())
+        return list(
+            self.last("progress", "loss")
+            or self.last("validation", "psnr")
+            or self.last("validation", "dice")
+            or ()
+        )
 
     def last(self, kind: str, key: str) -> Any:
         """The newest value of a key in the records of a kind, None if no record has it."""

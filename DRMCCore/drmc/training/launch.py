@@ -15,6 +15,7 @@ import subprocess
 import sys
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from drmc.errors import InputError
 from drmc.files import write_json
@@ -35,12 +36,13 @@ class Launch:
     unless `node_rank` determines it (0 opens it, the others do not).
 
     Attributes:
-        config: the configuration file.
+        config: the configuration file, or the dataset.
         processes: processes on each machine.
         nodes: machines.
         node_rank: number of this machine.
         endpoint: HOST:PORT of one of the machines.
         max_restarts: how often torchrun starts the processes again after a failure.
+        options: further arguments of `drmc train`.
 
     Raises:
         InputError: these contradict each other.
@@ -52,6 +54,7 @@ class Launch:
     node_rank: int | None = None
     endpoint: str = ""
     max_restarts: int = MAX_RESTARTS
+    options: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         for name, least in (("processes", 1), ("nodes", 1), ("max_restarts", 0)):
@@ -97,6 +100,7 @@ class Launch:
             "-m",
             "drmc.training",
             os.fspath(self.config),
+            *self.options,
             *([] if progress == "text" else ["--progress", progress]),
         ]
 
@@ -136,7 +140,7 @@ def shell_line(command: list[str], environment: dict[str, str], *, windows: bool
     return " ".join([*settings, shlex.join(command)])
 
 
-def new_configuration(dataset: Path, preset: str = "default", run: Path | None = None) -> Path:
+def new_configuration(dataset: Path, preset: str = PRESETS[0], run: Path | None = None) -> Path:
     """Writes a configuration for a dataset into the folder of the run, which is its output folder too.
 
     A configuration that exists already is not changed. The centers are those of the dataset that have
@@ -154,13 +158,40 @@ def new_configuration(dataset: Path, preset: str = "default", run: Path | None =
         InputError: the dataset does not exist or has no such center, the preset is unknown, or the folder
             cannot be written.
     """
-    from drmc.datasets.manifest import load_manifest  # SimpleITK is not needed before
-
     if preset not in PRESETS:
         raise InputError(f"preset '{preset}': must be one of {', '.join(PRESETS)}")
+    target, values, _ = dataset_configuration(dataset, preset, run)
+    if not target.exists():
+        try:
+            target.parent.mkdir(parents=True, exist_ok=True)
+            write_json(target, values)
+        except OSError as error:
+            raise InputError(f"{target} cannot be written ({error.strerror}): name another folder") from None
+    return target
+
+
+def dataset_configuration(
+    dataset: Path, preset: str, run: Path | None = None
+) -> tuple[Path, dict[str, Any], tuple[str, ...]]:
+    """The configuration of a training of all centers of a dataset; nothing is written.
+
+    Args:
+        dataset: folder of the dataset.
+        preset: name of a preset.
+        run: folder of the run; None: DATASET-PRESET beside the dataset.
+
+    Returns:
+        Its file, which may exist, its content for a new one, with paths relative to the file, and the centers
+        that are left out since they lack patients for training or validation.
+
+    Raises:
+        InputError: the dataset does not exist, or no center has such patients.
+    """
+    from drmc.datasets.manifest import load_manifest  # SimpleITK is not needed before
+
+    path, manifest = load_manifest(dataset)
     dataset = Path(dataset).resolve()
     run = dataset.with_name(f"{dataset.name}-{preset}") if run is None else Path(run).resolve()
-    path, manifest = load_manifest(dataset)
     splits: dict[str, set[str]] = {}
     for entry in manifest.get("cases", []):
         if isinstance(entry, dict) and isinstance(entry.get("center"), str):
@@ -171,14 +202,7 @@ def new_configuration(dataset: Path, preset: str = "default", run: Path | None =
             f"{path}: no center has patients for both training and validation: simulate or add some"
         )
     values = {"preset": preset, "dataset": _relative(dataset, run), "output": ".", "centers": centers}
-    target = run / CONFIGURATION
-    if not target.exists():
-        try:
-            run.mkdir(parents=True, exist_ok=True)
-            write_json(target, values)
-        except OSError as error:
-            raise InputError(f"{target} cannot be written ({error.strerror}): name another folder") from None
-    return target
+    return run / CONFIGURATION, values, tuple(sorted(splits.keys() - set(centers)))
 
 
 def _relative(path: Path, start: Path) -> str:

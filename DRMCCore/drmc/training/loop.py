@@ -10,7 +10,6 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-import numpy as np
 import torch
 
 import drmc
@@ -22,11 +21,10 @@ from drmc.training.checkpoint import CHECKPOINT
 from drmc.training.config import TrainingConfig
 from drmc.training.export import export, write_models
 from drmc.training.launch import STOP_FILE
-from drmc.training.pairs import Pair, Wanted, fingerprint, kept_pairs, load_pairs
 from drmc.training.processes import joined
-from drmc.training.sampler import PatchSampler
+from drmc.training.tasks.base import HeldOut, Sampler
+from drmc.training.tasks.registry import make_task
 from drmc.training.trainer import Trainer
-from drmc.training.validation import Validation
 from drmc.training.watch import Record, Watch, facts, progress
 
 _REMEDY = "make room and start again; the run continues from its last checkpoint"
@@ -60,30 +58,18 @@ def train(config: TrainingConfig, *, report: Callable[[Record], None] | None = N
         Claim(Path(config.output)) as claim,
     ):
         processes.broadcast_object(claim.take)
-        data = processes.broadcast_object(lambda: fingerprint(training, validation))
+        task = make_task(config)
+        data = processes.broadcast_object(lambda: task.fingerprint(training, validation))
         patients = {c: len({case.patient for case in found}) for c, found in training.items()}
         trainer = Trainer(config, processes, patients, data)
         version = trainer.resume()
-        wanted = Wanted(lesions=config.lesion_weight != 1, noise_free=config.target != "full")
         any_center = trainer.strategy.any_center
         needed = config.centers if any_center else {center for center, _ in trainer.slots}
-        sampler = PatchSampler(
-            _load({c: found if c in needed else [] for c, found in training.items()}, config, wanted),
-            patch=config.patch,
-            seed=config.seed,
-            hot_fraction=config.hot_fraction,
-            scale_range=config.scale_range,
-            flips=config.flips,
-            dose_mixing=config.dose_mixing,
-            pooled=any_center,
-            target=config.target,
-            lesion_weight=config.lesion_weight,
-            spots=config.spots,
-        )
+        drawn = {c: found if c in needed else [] for c, found in training.items()}
+        sampler = task.sampler(drawn, pooled=any_center)
         first = trainer.rank == 0  # this process validates and writes
         held_out, beside = (
-            Validation(_load(found, config, Wanted(lesions=True)), config) if first and found else None
-            for found in (validation, watched)
+            task.held_out(found) if first and found else None for found in (validation, watched)
         )
         if first:
             trainer.output.mkdir(parents=True, exist_ok=True)
@@ -108,9 +94,9 @@ def train(config: TrainingConfig, *, report: Callable[[Record], None] | None = N
 
 def _run_steps(
     trainer: Trainer,
-    sampler: PatchSampler,
-    held_out: Validation | None,
-    beside: Validation | None,
+    sampler: Sampler,
+    held_out: HeldOut | None,
+    beside: HeldOut | None,
     log: _Log,
 ) -> None:
     config = trainer.config
@@ -168,11 +154,11 @@ def _stop_if_nothing_is_learned(trainer: Trainer) -> None:
         )
 
 
-def _validate(trainer: Trainer, held_out: Validation, beside: Validation | None, log: _Log) -> None:
+def _validate(trainer: Trainer, held_out: HeldOut, beside: HeldOut | None, log: _Log) -> None:
     models = trainer.models()
     found = held_out.measure(models)
-    trainer.measured = {key: found[key] for key in ("psnr", "psnr_low")}
-    gain = float(np.mean([found["psnr"][c] - found["psnr_low"][c] for c in found["psnr"]]))
+    trainer.measured = {key: found[key] for key in trainer.task.kept}
+    gain = trainer.task.gain(found)
     better = gain > trainer.best
     if better:
         trainer.best = gain
@@ -180,14 +166,6 @@ def _validate(trainer: Trainer, held_out: Validation, beside: Validation | None,
     log({"event": "validation", "step": trainer.step, **found, **watched})
     if better:
         trainer.save(best=True)
-
-
-def _load(cases: dict[str, list[Case]], config: TrainingConfig, wanted: Wanted) -> dict[str, list[Pair]]:
-    if config.prepared:
-        read = lambda case: kept_pairs(case, Path(config.prepared), wanted=wanted)
-    else:
-        read = lambda case: load_pairs(case, wanted=wanted)
-    return {c: [pair for case in found for pair in read(case)] for c, found in cases.items()}
 
 
 def _watched_cases(config: TrainingConfig) -> dict[str, list[Case]]:

@@ -18,6 +18,7 @@ import numpy as np
 
 from drmc.datasets.manifest import SIDECAR, Case
 from drmc.errors import InputError, NothingMarkedError
+from drmc.files import safe_name
 from drmc.imaging.body import body_mask
 from drmc.imaging.formats import stem
 from drmc.imaging.geometry import Geometry
@@ -188,7 +189,7 @@ def kept_pairs(case: Case, folder: Path, *, wanted: Wanted | None = None) -> lis
     """
     wanted = wanted or Wanted()
     key = f"{FORM} {wanted} {sorted(case.low)} {case_digest(case)}"
-    place = folder / f"{case.case_id}-{hashlib.sha256(key.encode()).hexdigest()[:16]}"
+    place = folder / f"{safe_name(case.case_id)}-{hashlib.sha256(key.encode()).hexdigest()[:16]}"
     if not place.is_dir():
         folder.mkdir(parents=True, exist_ok=True)
         temporary = Path(tempfile.mkdtemp(prefix=f".part-{place.name}-", dir=folder))

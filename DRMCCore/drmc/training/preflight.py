@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import errno
+import math
 import os
 import shutil
 import socket
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
@@ -19,12 +20,12 @@ from drmc.errors import DRMCError, InputError
 from drmc.networks.protocol import ResidualNetwork
 from drmc.runtime import hardware
 from drmc.runtime.progress import duration
+from drmc.training.arguments import Asked
 from drmc.training.checkpoint import KEPT_CHECKPOINTS, read_checkpoint
 from drmc.training.config import TrainingConfig
 from drmc.training.launch import Launch
-from drmc.training.pairs import fingerprint
-from drmc.training.start import initial_network
 from drmc.training.strategies.registry import make_strategy
+from drmc.training.tasks.registry import make_task
 from drmc.training.trainer import Trainer
 
 OK, WARNING, REFUSED = "ok", "warning", "refused"
@@ -67,12 +68,19 @@ class StepCost(NamedTuple):
     seconds: float
 
 
-def preflight(launch: Launch) -> Preflight:
-    """Checks configuration, dataset, devices, disk, checkpoint and rendezvous; neither trains nor writes."""
+def preflight(launch: Launch, ask: Callable[[], Asked] | None = None) -> Preflight:
+    """Checks configuration, dataset, devices, disk, checkpoint and rendezvous; neither trains nor writes.
+
+    Args:
+        launch: how the training is started.
+        ask: gives the training that the command line asks for; None: that of the launch's configuration.
+    """
     found = Preflight()
     try:
-        config = TrainingConfig.read(launch.config)
-        network = initial_network(config)
+        wanted = ask() if ask is not None else None
+        found.checks += [Check(WARNING, text) for text in (wanted.notes if wanted else ())]
+        config = TrainingConfig.read(launch.config) if wanted is None else wanted.config()
+        network = make_task(config).initial_network()
     except DRMCError as refusal:
         found.checks.append(Check(REFUSED, str(refusal)))
     else:
@@ -96,7 +104,7 @@ def _configuration(config: TrainingConfig, parameters: int) -> Check:
     return Check(
         OK,
         f"configuration: {config.name}, {parameters} parameters, {config.steps} steps of {count} patches of "
-        f"{config.patch} x {config.patch} x {config.patch} voxels",
+        f"{' x '.join(map(str, make_task(config).patch_shape))} voxels",
     )
 
 
@@ -122,7 +130,7 @@ def step_cost(config: TrainingConfig, network: torch.nn.Module) -> StepCost:
         network: the network.
     """
     edge = min(PROBE, config.patch)
-    patch_BCDHW = torch.rand(1, 1, edge, edge, edge)
+    patch_BCDHW = make_task(config).example(edge)
     own = {p.untyped_storage().data_ptr() for p in network.parameters()}
     kept: dict[int, int] = {}
 
@@ -139,7 +147,7 @@ def step_cost(config: TrainingConfig, network: torch.nn.Module) -> StepCost:
             residual_BCDHW = network(patch_BCDHW)[0]
         residual_BCDHW.square().mean().backward()
         seconds = time.monotonic() - start
-    scale = (config.patch / edge) ** 3
+    scale = math.prod(make_task(config).patch_shape) / edge**3
     return StepCost(scale * sum(kept.values()), scale * seconds)
 
 
@@ -244,7 +252,9 @@ def _checkpoint(config: TrainingConfig, found: Preflight) -> Check:
         if read_checkpoint(Path(config.output)) is None:
             return Check(OK, f"checkpoint: none in {config.output}, training starts at step 0")
         cases = read_manifest(Path(config.dataset))
-        data = fingerprint(*(select(cases, split, config.centers) for split in ("train", "validation")))
+        data = make_task(config).fingerprint(
+            *(select(cases, split, config.centers) for split in ("train", "validation"))
+        )
         trainer = Trainer(config, data=data)
         trainer.resume()
     except DRMCError as refusal:

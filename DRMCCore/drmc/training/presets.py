@@ -14,6 +14,7 @@ from drmc.errors import InputError
 from drmc.networks.cgan3d import CGAN3DConfig
 from drmc.networks.cvtgan3d import CVTGAN3DConfig
 from drmc.networks.drmc import NetworkConfig
+from drmc.networks.organ_unet import OrganUNetConfig
 from drmc.networks.protocol import Settings
 from drmc.networks.registry import settings_of
 from drmc.networks.resunet import ResUNetConfig
@@ -153,6 +154,26 @@ PRESETS["cvtgan3d-published"] = {
     "adversarial_weight": 1 / 100,
 }
 
+# Organs from PET, `drmc.training.tasks.organs`; rates are those usual for residual U-Nets.
+PRESETS["organs"] = {
+    "name": "drmc-organs",
+    "network": "organs",
+    "patch": 96,
+    "steps": 6000,
+    "optimizer": "adamw",
+    "learning_rate": 1e-3,
+    "final_learning_rate": 1e-5,
+    "warmup_steps": 100,
+    "weight_decay": 1e-4,
+    "gradient_clip": 1.0,
+    "ema_decay": 0.998,
+    "precision": "bf16",
+    "slots_at_once": 1,
+    "checkpoint_every": 100,
+    "validate_every": 1000,
+    "export": "last",
+}
+
 RoutedSettings = NetworkConfig | UDRMCConfig
 """Settings of the networks that have experts."""
 
@@ -185,6 +206,9 @@ OTHERS: dict[str, Settings] = {
     "cgan3d-published": CGAN3DConfig(depth=6, width=64, norm="batch", residual=False),
     "cvtgan3d": CVTGAN3DConfig(),
     "cvtgan3d-published": CVTGAN3DConfig(width=64, norm="batch"),
+    "organs": OrganUNetConfig(),
+    "organs-small": OrganUNetConfig(widths=(16, 32, 64, 128)),
+    "organs-fine": OrganUNetConfig(widths=(16, 32, 64, 128, 160), units=(1, 1, 1, 1, 1), voxel_unshuffle=1),
 }
 
 
@@ -206,9 +230,9 @@ def with_preset(values: Mapping[str, Any]) -> dict[str, Any]:
     base = _network(NetworkConfig(), preset.get("network", {}))
     if isinstance(values.get("initial_weights"), str) and values["initial_weights"]:
         from drmc.models.registry import find_model
-        from drmc.models.weights import load_network
+        from drmc.models.weights import load_any_network
 
-        base = load_network(find_model(values["initial_weights"]))[0].config
+        base = load_any_network(find_model(values["initial_weights"]))[0].config
     return {**preset, **values, "network": _network(base, values.get("network", {}))}
 
 

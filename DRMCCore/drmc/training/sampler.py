@@ -12,6 +12,7 @@ from drmc.training.pairs import Pair
 from drmc.training.virtual_spots import VirtualSpots, draw_spots, noise_factor
 
 _Cut = Callable[[np.ndarray], np.ndarray]  # an image to the same patch of each
+_COMMON_NOISE, _LEAST_NOISE = 0.02, 0.002  # SUV / 20, RMS of a patch
 TARGETS = ("full", "noise_free", "expected_full")
 
 
@@ -54,6 +55,7 @@ class PatchSampler:
         target: str = "full",
         lesion_weight: float = 1.0,
         spots: float = 0.0,
+        noise_balance: float = 0.0,
     ):
         """Prepares the draws.
 
@@ -69,11 +71,12 @@ class PatchSampler:
             target: one of `TARGETS`.
             lesion_weight: weight of lesions and their neighbors in the loss.
             spots: share of patches with virtual spots, which weigh as lesions, faint ones more.
+            noise_balance: exponent of a patch's noise by which its loss is divided.
         """
         self.pairs, self.patch, self.seed = pairs, patch, seed
         self.hot_fraction, self.scale_range, self.flips = hot_fraction, scale_range, flips
         self.dose_mixing, self.target, self.lesion_weight = dose_mixing, target, lesion_weight
-        self.spots = spots
+        self.spots, self.noise_balance = spots, noise_balance
         self.centers = list(pairs)
         self.pool = [pair for found in pairs.values() for pair in found] if pooled else None
 
@@ -111,10 +114,20 @@ class PatchSampler:
             spots = draw_spots(rng, images.surroundings, pair.spacing_zyx)
             images.add(spots)
             counts = None if counts is None else np.maximum(counts, spots.weight)
-        weight = None
+        low, target = images.low * scale, images.target(self.target) * scale
+        return Patch(low, target, self._weight(counts, low - target))
+
+    def _weight(self, counts: np.ndarray | None, noise: np.ndarray) -> np.ndarray | None:
+        """The weight of each voxel: that of the patch, `counts` times that of lesions where it is not 0."""
+        if counts is None and not self.noise_balance:
+            return None
+        weight = np.ones(noise.shape, np.float32)
         if counts is not None:
-            weight = np.where(counts > 0, counts * np.float32(self.lesion_weight), np.float32(1))
-        return Patch(images.low * scale, images.target(self.target) * scale, weight)
+            weight = np.where(counts > 0, counts * np.float32(self.lesion_weight), weight)
+        if self.noise_balance:
+            level = max(float(np.sqrt(np.mean(np.square(noise, dtype=np.float64)))), _LEAST_NOISE)
+            weight *= np.float32((_COMMON_NOISE / level) ** self.noise_balance)
+        return weight
 
     def _lesions(self, pair: Pair, patch_of: _Cut) -> np.ndarray | None:
         """1 where there is a lesion, else 0; None if lesions weigh no more than the rest."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -13,11 +14,12 @@ from drmc.networks.protocol import ResidualNetwork
 from drmc.training.checkpoint import check_same_run, read_checkpoint, write_checkpoint
 from drmc.training.config import TrainingConfig
 from drmc.training.critics import needs_one_batch
-from drmc.training.objectives import Batch, critic_record
+from drmc.training.objectives import critic_record
 from drmc.training.processes import Processes
-from drmc.training.sampler import PatchSampler
 from drmc.training.strategies.base import Site, averaged, share_sites
 from drmc.training.strategies.registry import make_strategy
+from drmc.training.tasks.base import Sampler
+from drmc.training.tasks.registry import make_task
 from drmc.training.watch import GateWatch
 
 
@@ -43,8 +45,9 @@ class Trainer:
         config: the configuration.
         patients: number of training patients of each center.
         data: the fingerprint of the images.
-        measured: `psnr` and `psnr_low` of the last validation, by center.
-        best: the highest mean gain in validation PSNR [dB].
+        task: what the networks learn.
+        measured: what the task keeps of the last validation, by center.
+        best: the highest gain of a validation, see `Task.gain`.
     """
 
     def __init__(
@@ -59,14 +62,15 @@ class Trainer:
         self.rank, self.world, self.device = processes.rank, processes.world, processes.device
         self.output = Path(config.output)
         self.patients = patients or dict.fromkeys(config.centers, 1)
+        self.task = make_task(config)
         self.strategy = make_strategy(config)
         self.sites = self.strategy.sites(self.patients, self.processes)
         self.slots = self.strategy.slots(self.sites, self.processes)
         self.objective = self.strategy.objective(self.processes)
         self.gates = GateWatch(config)
         self.step, self.seconds, self.skipped, self.skipped_in_a_row = 0, 0.0, 0, 0
-        self.best = -math.inf  # gain in validation PSNR [dB]
-        self.measured: dict[str, dict[str, float]] = {}  # PSNR of the last validation
+        self.best = -math.inf
+        self.measured: dict[str, dict[str, float]] = {}
         self.stop_requested = self.stop_agreed = False
 
     def models(self) -> dict[str, ResidualNetwork]:
@@ -81,7 +85,7 @@ class Trainer:
         share_sites(self.sites, self.processes, optimizers=optimizers)
 
     # ---- one step
-    def train_step(self, sampler: PatchSampler) -> dict:
+    def train_step(self, sampler: Sampler) -> dict:
         """Takes one optimizer step of every site and returns what is logged; all processes must call it.
 
         Raises:
@@ -124,7 +128,7 @@ class Trainer:
         self,
         number: int,
         site: Site,
-        sampler: PatchSampler,
+        sampler: Sampler,
         rate: float,
         losses: dict[str, float],
         shares: dict,
@@ -174,18 +178,10 @@ class Trainer:
         size = self.config.slots_at_once or max(1, len(slots))
         return [slots[k : k + size] for k in range(0, len(slots), size)]
 
-    def _draw(self, mine: list[tuple[str, int]], sampler: PatchSampler) -> Batch:
+    def _draw(self, mine: list[tuple[str, int]], sampler: Sampler) -> Any:
         """The patches of these slots."""
         drawn = [sampler.draw(self.step, center, slot) for center, slot in mine]
-        low_BCDHW = self._batch([patch.low for patch in drawn])
-        wanted_BCDHW = self._batch([patch.target for patch in drawn]) - low_BCDHW
-        given = [patch.weight for patch in drawn if patch.weight is not None]
-        weights = self._batch(given) if given else [None] * len(drawn)
-        return Batch(mine, low_BCDHW, wanted_BCDHW, list(weights))
-
-    def _batch(self, images: list[np.ndarray]) -> torch.Tensor:
-        """Patches (z, y, x) as a batch (B, 1, z, y, x) on the device."""
-        return torch.from_numpy(np.stack(images))[:, None].to(self.device)
+        return self.task.batch(mine, drawn, self.device)
 
     def _optimize(self, site: Site, rate: float, frozen: list[torch.Tensor]) -> float:
         """Takes the site's step if its gradients are finite; returns their norm before clipping.

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -18,9 +19,11 @@ from drmc.imaging.smoothing import FWHM_PER_SIGMA, smooth
 from drmc.inference.tiles import halo_width, overlap_width
 from drmc.measures.metrics import SUV_RANGE, nrmse, psnr, share_of_attainable
 from drmc.networks.protocol import INPUT_SCALE, ResidualNetwork
-from drmc.training.config import TrainingConfig
 from drmc.training.held_out_tiles import choose_boxes, inner_part, lead, part_of_lesion
 from drmc.training.pairs import Pair
+
+if TYPE_CHECKING:
+    from drmc.training.config import TrainingConfig
 
 # full width at half maximum
 WIDTHS_MM = 2.0, 3.0, 4.0, 4.5, 5.0, 5.5, 6.0, 6.5, 7.0, 7.5, 8.0, 9.0, 10.0, 12.0, 14.0

@@ -14,7 +14,7 @@ import numpy as np
 
 from drmc.measures.spots import blurred_ball
 
-MOST_SPOTS = 6  # of a patch; one at least
+MOST_SPOTS = 8  # of a patch; one at least
 DIAMETERS_MM = (4.0, 20.0)
 PEAKS_SUV = (0.3, 8.0)
 RESOLUTIONS_MM = (4.0, 8.0)

@@ -130,6 +130,8 @@ def _mean(values: Iterable[float]) -> float:
 def public_settings(config: TrainingConfig) -> Record:
     """The configuration without paths and settings of this machine, for the model's card and the page."""
     settings = {key: value for key, value in config.to_dict().items() if key not in _PRIVATE_KEYS}
+    if config.network.task != "organs":
+        del settings["organs"]
     return {**settings, "initial_weights": Path(config.initial_weights).name}
 
 

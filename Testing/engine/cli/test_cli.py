@@ -116,7 +116,6 @@ def test_quantify_gives_the_rows_of_the_table(capsys, case, tmp_path):
         *THRESHOLD_COLUMNS,
         *INTERVAL_COLUMNS,
         *LEAN_COLUMNS,
-        "sul_note",
     ]
     original, reference = (row["suv_max"] for row in found["segments"])
     assert found["bias"]["patient"]["original"]["B_max"] == pytest.approx(

@@ -198,7 +198,7 @@ FAULTS: dict[str, Callable[[Planter], object]] = {
     "duplicate.id": lambda p: p.entry.update(id=SPARE),
     "duplicate.image": lambda p: p.copy_from_spare(*IMAGES),
     "duplicate.near": near_copy,
-    "duplicate.patient": lambda p: p.entry.update(patient=SPARE),
+    "duplicate.patient": lambda p: p.entry.update(patient="B-0"),
     "duplicate.seed": lambda p: (p.facts(Seed=[7, 0, 0, 1]), p.facts(SPARE, Seed=[7, 0, 0, 1])),
 }
 NAMES_TWO = {code for code in CODES if code.startswith("duplicate.")}
@@ -441,6 +441,34 @@ def test_scans_of_one_patient_stay_in_one_split(clean, tmp_path):
     cases = [case for case in read_manifest(dataset) if case.center == "A"]
     assert {case.patient for case in cases} == {"P1"} and len({case.split for case in cases}) == 1
     assert not [f for f in examine(dataset)[0] if f.code == "duplicate.patient"]
+
+
+def test_two_centers_may_have_a_patient_and_a_case_of_one_name(clean, tmp_path):
+    dataset = strip(clean, tmp_path / "mine")
+    for center in ("A", "B"):
+        (dataset / center / f"{center}-1").rename(dataset / center / "P000")
+    write_index(dataset, test_share=0.4)
+    found, measured = examine(dataset)
+    assert not found
+    cases = {one.case.case_id: one.case for one in measured}
+    assert cases["A/P000"].patient == cases["B/P000"].patient == "P000"
+    path = dataset / "dataset.json"
+    manifest = json.loads(path.read_text())
+    for entry in manifest["cases"]:
+        entry["id"] = entry["id"].replace("/P000", "-P000").replace("B-P000", "A-P000")
+    path.write_text(json.dumps(manifest))
+    (twice,) = examine(dataset)[0]
+    assert twice.code == "duplicate.id" and "2 cases are called A-P000 (center A, B)" in twice.message
+
+
+def test_one_person_simulated_at_two_centers_stays_in_one_split(clean, tmp_path):
+    planter = Planter(clean, tmp_path / "data")
+    for name, split in (("A-1", "train"), ("B-1", "test")):
+        planter.facts(name, Simulated=True, PatientID="semi-real-1")
+        entry = next(entry for entry in planter.manifest["cases"] if entry["id"] == name)
+        entry.update(patient="semi-real-1", split=split)
+    (found,) = planter.found()
+    assert found.code == "duplicate.patient" and "A-1, B-1" in found.message
 
 
 def test_an_index_of_half_a_case_is_refused_and_writes_nothing(clean, tmp_path):

@@ -47,7 +47,7 @@ def test_a_run_states_the_intervals_in_table_summary_and_report(calibrated, tmp_
     said = capsys.readouterr().out
     row = denoised_row(out)
     head = (out / "lesions.csv").read_text().splitlines()[0].split(",")
-    assert tuple(head) == LESION_FILE_COLUMNS and tuple(head[-10:-4]) == INTERVAL_BOUNDS
+    assert tuple(head) == LESION_FILE_COLUMNS and tuple(head[-11:-5]) == INTERVAL_BOUNDS
     summary = json.loads((out / "summary.json").read_text())
     assert summary["lesion_intervals"] == calibrated.to_dict()
     segment = next(one for one in summary["lesions"]["segments"] if one["stage"] == "denoised")

@@ -89,8 +89,7 @@ def test_the_table_is_written_with_the_new_columns_last_and_read_back(tmp_path):
     rows = list(table().values())
     write_lesions_csv(tmp_path / "lesions.csv", rows)
     head = (tmp_path / "lesions.csv").read_text().splitlines()[0].split(",")
-    assert LESION_COLUMNS[-1] == "sul_note"  # in the JSON forms alone
-    assert head == [*LESION_COLUMNS[:-1]] and head[14 : 14 + len(THRESHOLDS)] == [*THRESHOLDS]
+    assert head == [*LESION_COLUMNS] and head[14 : 14 + len(THRESHOLDS)] == [*THRESHOLDS]
     assert read_lesions_csv(tmp_path / "lesions.csv") == rows
 
 

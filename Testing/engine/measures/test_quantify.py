@@ -310,7 +310,7 @@ def test_csv_gives_the_rows_back_to_the_last_bit(tmp_path: Path):
         "mtv_suv25_ml,tlg_suv25,mtv_suv40_ml,tlg_suv40,mtv41_original_ml,percist_threshold,mtv_percist_ml,tlg_percist,"
         "suv_mean_interval90_low,suv_mean_interval90_high,suv_peak_interval90_low,suv_peak_interval90_high,"
         "suv_max_interval90_low,suv_max_interval90_high,interval_note,"
-        "sul_mean,sul_max,sul_peak"
+        "sul_mean,sul_max,sul_peak,sul_note"
     )
 
 

@@ -80,6 +80,17 @@ def test_kept_pairs_are_those_in_memory_and_are_read_only_once(dataset, tmp_path
     assert len(list((tmp_path / "kept").iterdir())) == 1
 
 
+def test_pairs_of_two_centers_with_a_patient_of_one_name_are_kept_apart(dataset, tmp_path):
+    cases = read_manifest(dataset)[:2]
+    named = [replace(case, case_id=f"{center}/P0") for case, center in zip(cases, "AB", strict=True)]
+    for _ in range(2):
+        kept = [kept_pairs(case, tmp_path / "kept") for case in named]
+        assert [pairs[0].case_id for pairs in kept] == ["A/P0", "B/P0"]
+        for case, pairs in zip(cases, kept, strict=True):
+            assert all(equal(a, b) for a, b in zip(load_pairs(case), pairs, strict=True))
+    assert len(list((tmp_path / "kept").iterdir())) == 2
+
+
 @pytest.mark.parametrize("name", ["low", "noise_free"])
 @pytest.mark.parametrize("change", ["moved", "flipped", "cut"])
 def test_an_image_that_lies_elsewhere_is_not_learned_from(name, change, dataset):
@@ -218,6 +229,22 @@ def test_lesions_weigh_more_where_they_are():
     )
     inner = charbonnier(residual, wanted, 1e-3, 2, torch.from_numpy(weight))
     assert inner == pytest.approx(float(plain))  # the lesion lies in the margin
+
+
+def test_the_loss_of_a_patch_is_divided_by_its_noise():
+    """A squared loss with the power 2 does not depend on the strength of the noise."""
+    noise = np.random.default_rng(7).standard_normal((16, 16, 16))
+    losses = {}
+    for balance in (0.0, 1.0, 2.0):
+        for strength in (0.2, 0.4):
+            pair = made_pair(np.ones(noise.shape), 1 + strength * noise)
+            options = {"patch": 16, "scale_range": 1.0, "noise_balance": balance}
+            low, target, weight = sampler_of({"A": [pair]}, **options).draw(0, "A", 0)
+            losses[balance, strength] = np.mean((1 if weight is None else weight) * (low - target) ** 2)
+    ratio = {balance: losses[balance, 0.4] / losses[balance, 0.2] for balance in (0.0, 1.0, 2.0)}
+    assert ratio == {0.0: pytest.approx(4), 1.0: pytest.approx(2), 2.0: pytest.approx(1)}
+    same = sampler_of({"A": [made_pair(np.ones(noise.shape), np.ones(noise.shape))]}, noise_balance=2.0)
+    assert np.isfinite(same.draw(0, "A", 0).weight).all()
 
 
 def test_a_pattern_is_one_center(dataset, tmp_path):

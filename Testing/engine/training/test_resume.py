@@ -26,6 +26,7 @@ from drmc.training import loop
 from drmc.training.config import TrainingConfig
 from drmc.training.loop import train
 from drmc.training.trainer import Trainer
+from drmc.training.validation import Validation
 from support.engine.small_training import (
     CENTERS,
     checkpoint,
@@ -103,7 +104,7 @@ def test_a_stop_during_validation_is_saved_too(config, monkeypatch):
         os.kill(os.getpid(), signal.SIGTERM)
         return measured(30.0, 28.0)
 
-    monkeypatch.setattr(loop.Validation, "measure", slow)
+    monkeypatch.setattr(Validation, "measure", slow)
     train(replace(config, validate_every=4))
     state = checkpoint(config.output)
     assert state["step"] == 4 and state["best"] == 2
@@ -278,7 +279,7 @@ def test_a_checkpoint_of_other_code_is_refused_in_one_line(config, monkeypatch):
 def test_the_model_is_the_best_or_the_last_as_asked(config, monkeypatch):
     gains = {2: 1.0, 4: 3.0, 6: 2.0}
     measure = lambda *_: measured(30.0 + gains[trainers[-1].step], 30.0)
-    monkeypatch.setattr(loop.Validation, "measure", measure)
+    monkeypatch.setattr(Validation, "measure", measure)
     trainers: list[Trainer] = []
     stop_after(monkeypatch, 1, trainers.append)
     config = replace(config, validate_every=2, checkpoint_every=1)

@@ -18,9 +18,10 @@ def read(name: str) -> TrainingConfig:
 
 
 def test_every_configuration_is_valid():
-    assert {path.stem for path in FOLDER.glob("*.json")} == {*EQUAL, "evaluation", "paper"}
+    assert {path.stem for path in FOLDER.glob("*.json")} == {*EQUAL, "evaluation", "organs", "paper"}
     for name in EQUAL:
         assert read(name).output.endswith(f"output/weights/{name}")
+    assert read("organs").network.task == "organs"
 
 
 @pytest.mark.parametrize("name", EQUAL[1:])

@@ -11,12 +11,12 @@ import torch
 from drmc.errors import InputError
 from drmc.models.registry import find_model
 from drmc.models.weights import load_network
-from drmc.training import loop
 from drmc.training.config import TrainingConfig
 from drmc.training.loop import train
 from drmc.training.sampler import PatchSampler
 from drmc.training.start import initial_network
 from drmc.training.trainer import Trainer
+from drmc.training.validation import Validation
 from support.engine.small_training import checkpoint, made_pair, make_dataset, same, stop_after, tiny_config
 
 SITES = {"specialist": {}, "fedavg": {"round_steps": 3}, "ftl": {"round_steps": 2, "federated_steps": 3}}
@@ -175,13 +175,13 @@ def test_a_mixed_slot_draws_from_all_patients():
 
 def test_validation_measures_the_model_that_a_center_would_get(config, monkeypatch):
     seen = []
-    original = loop.Validation.measure
+    original = Validation.measure
 
     def measure(self, networks):
         seen.append({center: _cloned(network) for center, network in networks.items()})
         return original(self, networks)
 
-    monkeypatch.setattr(loop.Validation, "measure", measure)
+    monkeypatch.setattr(Validation, "measure", measure)
     config = replace(config, strategy="ftl", round_steps=2, federated_steps=4, validate_every=3)
     train(config)
     in_a_round, after = seen  # at steps 3 and 6
@@ -194,7 +194,7 @@ def test_validation_measures_the_model_that_a_center_would_get(config, monkeypat
 def test_the_best_of_federated_transfer_may_lie_before_the_end_of_the_rounds(config, monkeypatch):
     """The exported models are those that were validated: one mean for all, of that moment."""
     seen = []
-    original = loop.Validation.measure
+    original = Validation.measure
 
     def measure(self, networks):
         found = original(self, networks)
@@ -202,7 +202,7 @@ def test_the_best_of_federated_transfer_may_lie_before_the_end_of_the_rounds(con
         # the first validation is the best
         return {**found, "psnr": {c: value - 10.0 * len(seen) for c, value in found["psnr"].items()}}
 
-    monkeypatch.setattr(loop.Validation, "measure", measure)
+    monkeypatch.setattr(Validation, "measure", measure)
     config = replace(
         config, strategy="ftl", round_steps=2, federated_steps=4, validate_every=3, export="best"
     )

@@ -30,7 +30,7 @@ INTERVAL_COLUMNS = (
     "suv_mean_interval90_low,suv_mean_interval90_high,suv_peak_interval90_low,suv_peak_interval90_high,"
     "suv_max_interval90_low,suv_max_interval90_high,interval_note"
 ).split(",")
-LEAN_COLUMNS = "sul_mean,sul_max,sul_peak".split(",")
+LEAN_COLUMNS = "sul_mean,sul_max,sul_peak,sul_note".split(",")
 
 
 def tiny_network(*, zero_tail: bool = False) -> DRMC:

@@ -16,5 +16,5 @@ def read_lesions_csv(path: Path) -> list[dict[str, Any]]:
         rows = list(csv.DictReader(file))
     number = lambda text: float(text) if text else None
     read: dict[str, Any] = dict.fromkeys(LESION_COLUMNS[:3], text_of_cell)
-    read["interval_note"] = lambda text: text_of_cell(text) or None
-    return [{key: read.get(key, number)(row.get(key, "")) for key in LESION_COLUMNS} for row in rows]
+    read["interval_note"] = read["sul_note"] = lambda text: text_of_cell(text) or None
+    return [{key: read.get(key, number)(row[key]) for key in LESION_COLUMNS} for row in rows]

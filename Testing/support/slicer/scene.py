@@ -67,10 +67,27 @@ def nodeIDs(slicer) -> set[str]:
 class Database:
     """What the modules ask of slicer.dicomDatabase."""
 
+    isOpen = True
+
     def __init__(self, files: list[Path]):
+        self.files: dict[str, str] = {}
+        self.series: dict[str, list[str]] = {}
+        for path in files:
+            self.add(path)
+
+    def add(self, path: Path) -> None:
+        """Takes a file, as an indexer does."""
         from pydicom import dcmread
 
-        self.files = {str(dcmread(path, stop_before_pixels=True).SOPInstanceUID): str(path) for path in files}
+        header = dcmread(path, stop_before_pixels=True)
+        self.files[str(header.SOPInstanceUID)] = str(path)
+        self.series.setdefault(str(header.SeriesInstanceUID), []).append(str(path))
+
+    def filesForSeries(self, uid: str) -> tuple[str, ...]:
+        return tuple(self.series.get(uid, ()))
+
+    def removeSeries(self, uid: str) -> bool:
+        return self.series.pop(uid, None) is not None
 
     def fileForInstance(self, uid: str) -> str:
         return self.files.get(uid, "")

@@ -7,7 +7,7 @@ from collections import defaultdict
 from collections.abc import Callable, Hashable, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import SimpleITK as sitk
@@ -34,6 +34,7 @@ _LEAST_BODY = 0.6  # Dice of the body with and without correction for attenuatio
 _NEGATIVE = 0.01
 # Of two coarse pictures of norm 1; measured: one patient at two doses 0.01 to 0.06, two patients from 0.2
 _NEAR = 0.08
+Key = TypeVar("Key", bound=Hashable)
 _MBQ = {"bq": 1e-6, "kbq": 1e-3, "mbq": 1.0, "gbq": 1e3}
 
 
@@ -364,12 +365,18 @@ def _check_labels(measured: Measured, name: str, path: Path, grid: Geometry, err
 def _compare_cases(measured: Sequence[Measured], findings: Findings) -> None:
     error, warning = findings.of("")
     for name, group in _groups(measured, lambda m: m.case.case_id):
-        error("duplicate.id", f"{len(group)} cases are called {name}")
-    for patient, group in _groups(measured, lambda m: m.case.patient):
+        centers = ", ".join(sorted({m.case.center for m in group}))
+        error(
+            "duplicate.id",
+            f"{len(group)} cases are called {name} (center {centers}): give each an id of its own, such as "
+            f"{group[0].case.center}/{name}",
+        )
+    for person, group in _groups(measured, _person):
         splits = sorted({m.case.split for m in group})
         if len(splits) > 1:
             error(
-                "duplicate.patient", f"patient {patient} is in the splits {', '.join(splits)}: {_ids(group)}"
+                "duplicate.patient",
+                f"patient {'/'.join(person)} is in the splits {', '.join(splits)}: {_ids(group)}",
             )
     for seed, group in _groups(measured, lambda m: _seed(m.facts)):
         error("duplicate.seed", f"seed {seed}: {_ids(group)} are the same simulated patient")
@@ -410,11 +417,22 @@ def _alike(measured: Sequence[Measured]) -> list[tuple[Measured, Measured, float
     return found
 
 
+def _person(measured: Measured) -> tuple[str, ...]:
+    """Who was scanned: names of patients count within their center, as two hospitals may both have a P000.
+
+    The `PatientID` of a simulated case names the one person that several centers have scanned.
+    """
+    case = measured.case
+    if measured.facts.get("Simulated") is True and "PatientID" in measured.facts:
+        return (case.patient,)
+    return case.center, case.patient
+
+
 def _groups(
-    measured: Sequence[Measured], key: Callable[[Measured], Hashable]
-) -> list[tuple[Hashable, list[Measured]]]:
+    measured: Sequence[Measured], key: Callable[[Measured], Key | None]
+) -> list[tuple[Key, list[Measured]]]:
     """Cases that share a key, where it is not None; in order of their first."""
-    found: dict[Hashable, list[Measured]] = defaultdict(list)
+    found: dict[Key, list[Measured]] = defaultdict(list)
     for one in measured:
         if (value := key(one)) is not None:
             found[value].append(one)

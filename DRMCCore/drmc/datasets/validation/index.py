@@ -50,7 +50,8 @@ def write_index(folder: Path, *, test_share: float = 0.2, validation_share: floa
         patient = str(facts.get("PatientID") or case.name)
         seed = facts.get("Seed") if facts.get("Simulated") is True else None
         split = SPLITS[seed[2]] if seed else _split(f"{center}/{patient}", test_share, validation_share)
-        entry = case_entry(folder, case, center=center, split=split)
+        # Two centers may both have a case of that name.
+        entry = {**case_entry(folder, case, center=center, split=split), "id": f"{center}/{case.name}"}
         if "full" not in entry and not entry["low"]:
             continue
         if "full" not in entry or not entry["low"]:
@@ -58,7 +59,7 @@ def write_index(folder: Path, *, test_share: float = 0.2, validation_share: floa
             raise InputError(
                 f"{case} has no image {what}.nii.gz, .nii, .nrrd or .mha: add it, or move the folder away"
             )
-        cases.append(entry if patient == case.name else {**entry, "patient": patient})
+        cases.append({**entry, "patient": patient})
         simulated.append(facts.get("Simulated") is True)
     if not cases:
         raise InputError(f"{folder} holds no CENTER/CASE/full.nii.gz with a low_drfNNN.nii.gz beside it")

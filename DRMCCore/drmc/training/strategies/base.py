@@ -14,7 +14,8 @@ from drmc.networks.drmc import RoutedNetwork
 from drmc.networks.protocol import ResidualNetwork
 from drmc.training.critics import CRITICS, NONE, Critic, make_critic, needs_one_batch
 from drmc.training.objectives import PATCHES, Adversarial, Objective
-from drmc.training.start import initial_network, make_optimizer
+from drmc.training.start import make_optimizer
+from drmc.training.tasks.registry import make_task
 
 if TYPE_CHECKING:
     from drmc.training.config import TrainingConfig
@@ -134,7 +135,7 @@ class Strategy:
         """
         config = self.config
         self.check_processes(processes.world)
-        start = initial_network(config).to(processes.device)
+        start = make_task(config).initial_network().to(processes.device)
         if isinstance(start, RoutedNetwork):  # a network without experts has one form only
             start.form = config.form
         sites = []
@@ -162,7 +163,9 @@ class Strategy:
 
     def objective(self, processes: Processes) -> Objective:
         """What each step minimizes."""
-        return (Objective if self.config.critic == NONE else Adversarial)(self.config, processes)
+        if self.config.critic != NONE:
+            return Adversarial(self.config, processes)
+        return make_task(self.config).objective(processes)
 
     def in_order(self, step: int, sites: Sequence[Site]) -> list[tuple[int, Site]]:
         """The sites with their numbers, in the order in which they take their step after `step` steps."""

@@ -1,0 +1,1 @@
+"""Organs of a whole body: their table, a network over a scan, and the labels that it gives."""

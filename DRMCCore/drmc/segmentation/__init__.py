@@ -1,0 +1,1 @@
+"""From a scan on disk to its organs and their numbers."""

@@ -1,0 +1,85 @@
+"""What a reader should know of labeled organs before their numbers are used.
+
+A warning hides no number.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import pairwise
+
+from drmc.measures.organs import WHOLE, OrganRow
+from drmc.organs.table import by_name, classes
+
+LIVER_FDG = (1.3, 3.0)
+"""SUVmean of the liver with FDG (EANM)."""
+BRIGHT_LUNGS = 0.8
+"""Uptake of lung over liver above which a scan looks as without correction for attenuation."""
+NEIGHBORS_IN_Z = ("brain", "thyroid gland", "heart", "liver", "left kidney", "urinary bladder")
+"""Organs from head to foot."""
+
+
+def flag(rows: Sequence[OrganRow], at_edge: dict[str, bool]) -> None:
+    """Sets the flags of the rows in place, several with semicolons.
+
+    Args:
+        rows: the organ table.
+        at_edge: for each organ whether it reaches the first or the last slice.
+    """
+    for row in rows:
+        one, flags = by_name()[row["organ"]], []
+        low, high = one.plausible_ml
+        if at_edge.get(one.name):
+            flags.append("cut by the end of the scan")
+        elif row["volume_ml"] < low:
+            flags.append(f"smaller than {low:g} ml")
+        if row["volume_ml"] > high:
+            flags.append(f"larger than {high:g} ml")
+        row["flags"] = "; ".join(flags)
+
+
+def warnings_of(
+    rows: Sequence[OrganRow], height_mm: dict[str, float], at_edge: dict[str, bool], has_suv: bool
+) -> list[str]:
+    """Warnings on the whole scan, one line each.
+
+    Args:
+        rows: the organ table.
+        height_mm: z of the middle of each organ, toward the head.
+        at_edge: for each organ whether it reaches the first or the last slice.
+        has_suv: whether the image is SUV.
+    """
+    found = {row["organ"]: row for row in rows if row["stage"] == WHOLE}
+    texts = []
+    order = [name for name in NEIGHBORS_IN_Z if name in height_mm]
+    for upper, lower in pairwise(order):
+        if height_mm[upper] < height_mm[lower]:
+            texts.append(f"the {upper} lies below the {lower}: are the slices in reverse order?")
+            break
+    liver, lungs = found.get("liver"), [found.get("left lung"), found.get("right lung")]
+    if liver and all(lungs) and has_suv:
+        bright = [lung["relative_mean"] for lung in lungs if lung and lung["relative_mean"] is not None]
+        own = liver["relative_mean"]
+        if own and len(bright) == 2 and sum(bright) / 2 > BRIGHT_LUNGS * own:
+            texts.append(
+                f"the lungs take up {sum(bright) / 2 / own:.2f} of the liver: the scan looks as without "
+                "correction for attenuation, and its SUV would be wrong"
+            )
+    between = _missing_between(found, height_mm, at_edge)
+    if between:
+        texts.append(f"not found though the scan should hold them: {', '.join(between)}")
+    return texts
+
+
+def _missing_between(
+    found: dict[str, OrganRow], height_mm: dict[str, float], at_edge: dict[str, bool]
+) -> list[str]:
+    """Large single organs that are missing although organs above and below them are whole."""
+    order = ("brain", "heart", "liver", "spleen", "urinary bladder")
+    missing = []
+    for place, name in enumerate(order):
+        above = any(other in found and not at_edge.get(other) for other in order[:place])
+        below = any(other in found and not at_edge.get(other) for other in order[place + 1 :])
+        if name not in found and above and below:
+            missing.append(name)
+    return [one.name for one in classes() if one.name in missing]

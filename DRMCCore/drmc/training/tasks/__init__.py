@@ -1,0 +1,1 @@
+"""What a training computes: network, patches, loss and validation. The loop around them is the same."""
