@@ -380,7 +380,7 @@ def test_statistics_beside_the_parameters_are_averaged_too(dataset, tmp_path):
     site.network.statistic.fill_(4.0)
     for parameter in site.network.parameters():
         parameter.grad = torch.zeros_like(parameter)
-    trainer._optimize(site, 1e-3)
+    trainer._optimize(site, 1e-3, [])
     assert 2.0 < float(site.average.statistic) <= 4.0  # the moving average moves too
 
 

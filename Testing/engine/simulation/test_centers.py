@@ -117,6 +117,6 @@ def test_the_table_is_a_file_of_the_same_form():
 def test_the_scanners_that_are_shipped_are_read():
     folder = REPOSITORY / "Resources" / "Scanners"
     found = {center.name: center for path in folder.glob("*.json") for center in find_centers(str(path))}
-    assert set(found) == {"W4", "GE5", "SI2", "SI4", "SI5", "B2", "F1"}
+    assert set(found) == {"W4", "GE5", "SI2", "SI4", "SI5", "B2", "F1", "O1", "O2", "O3", "O4"}
     assert found["W4"].voxel_mm == (4.0, 4.0, 4.0)
     assert all(center.matrix <= center.reconstruction_matrix for center in found.values())
