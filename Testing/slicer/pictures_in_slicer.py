@@ -30,6 +30,7 @@ class Pictures:
 
     def take(self) -> None:
         from DRMCCoreLib.nodes.sampledata import loadSample
+        from DRMCDenoiseLib import readinglayout
 
         self.open("DRMCDenoise")
         low, full, lesions = loadSample()
@@ -46,6 +47,8 @@ class Pictures:
         ui.compareReadingButton.click()
         self.rest(5.0)
         ui.rotateCheckBox.setChecked(False)
+        readinglayout.turnTo(0)  # from the front
+        self.rest(1.0)
         self.save("DRMCDenoise", self.window)
         self.save("DRMCDenoise-panel", panel.parent)
         ui.compareOffButton.click()
