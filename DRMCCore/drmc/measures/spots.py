@@ -146,24 +146,31 @@ def spots_image(
     image, spacing = np.zeros(shape_zyx, np.float32), np.asarray(spacing_zyx, np.float64)
     for spot in spots:
         raise_if_canceled(cancel)
-        box, distance = _around(spot, shape_zyx, spacing, spot.diameter_mm / 2 + 2 * resolution_mm)
+        box, distance = distances_around(
+            spot.center, shape_zyx, spacing, spot.diameter_mm / 2 + 2 * resolution_mm
+        )
         image[box] += (spot.peak_suv * blurred_ball(distance, spot.diameter_mm, resolution_mm)).astype(
             np.float32
         )
     return image
 
 
-def _around(
-    spot: Spot, shape_zyx: Sequence[int], spacing: np.ndarray, reach_mm: float
+def distances_around(
+    center: Sequence[int], shape_zyx: Sequence[int], spacing: np.ndarray, reach_mm: float
 ) -> tuple[tuple[slice, ...], np.ndarray]:
-    """The box around a spot, within the image, and the distances [mm] of its voxels from the center."""
+    """The box around a voxel, within the image, and the distances [mm] of its voxels from that one.
+
+    Args:
+        center: the voxel (z, y, x).
+        shape_zyx: shape of the image.
+        spacing: voxel spacing (z, y, x) [mm].
+        reach_mm: half the edge of the box.
+    """
     reach = np.ceil(reach_mm / spacing).astype(int)
     box = tuple(
-        slice(max(0, c - r), min(n, c + r + 1)) for c, r, n in zip(spot.center, reach, shape_zyx, strict=True)
+        slice(max(0, c - r), min(n, c + r + 1)) for c, r, n in zip(center, reach, shape_zyx, strict=True)
     )
-    axes = [
-        (np.arange(b.start, b.stop) - c) * step for b, c, step in zip(box, spot.center, spacing, strict=True)
-    ]
+    axes = [(np.arange(b.start, b.stop) - c) * step for b, c, step in zip(box, center, spacing, strict=True)]
     z, y, x = (axis**2 for axis in axes)
     return box, np.sqrt(z[:, None, None] + y[None, :, None] + x[None, None])
 
@@ -275,8 +282,8 @@ def _kept(
     """Fractions of the mean over 1 ml and of the peak that remain of a spot."""
     offsets, weights = peak_sphere(spacing_zyx)
     places = tuple((offsets + spot.center).T)
-    box, distance = _around(
-        spot, added.shape, np.asarray(spacing_zyx, np.float64), spot.diameter_mm / 2 + _REACH_MM
+    box, distance = distances_around(
+        spot.center, added.shape, np.asarray(spacing_zyx, np.float64), spot.diameter_mm / 2 + _REACH_MM
     )
     near = distance <= spot.diameter_mm / 2 + _REACH_MM
     return (

@@ -172,6 +172,22 @@ def _around(lesions: Sequence[np.ndarray], shape: tuple[int, ...]) -> np.ndarray
     return grown
 
 
+def pairs_of(
+    cases: dict[str, list[Case]], folder: Path | None = None, *, wanted: Wanted | None = None
+) -> dict[str, list[Pair]]:
+    """The pairs of the cases of each center, in memory, or in a folder as by `kept_pairs`.
+
+    Raises:
+        InputError: as `load_pairs`.
+        OSError: the folder cannot be written.
+    """
+
+    def read(case: Case) -> list[Pair]:
+        return load_pairs(case, wanted=wanted) if folder is None else kept_pairs(case, folder, wanted=wanted)
+
+    return {center: [pair for case in found for pair in read(case)] for center, found in cases.items()}
+
+
 # ---- on disk
 def kept_pairs(case: Case, folder: Path, *, wanted: Wanted | None = None) -> list[Pair]:
     """The same as `load_pairs`, with arrays that are stored in a folder once and memory-mapped from it.

@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from drmc.measures.spots import blurred_ball
+from drmc.measures.spots import blurred_ball, distances_around
 
 MOST_SPOTS = 8  # of a patch; one at least
 DIAMETERS_MM = (4.0, 20.0)
@@ -56,8 +56,8 @@ def draw_spots(
         stretch = np.array([_log_uniform(rng, 1 / _STRETCH, _STRETCH) for _ in range(3)])
         if surroundings[center] < _LEAST_SUV:
             continue
-        reach = (diameter / 2 + 1.2 * resolution) * stretch
-        box, distance = _distances(center, surroundings.shape, np.asarray(spacing_zyx), reach, stretch)
+        step = np.asarray(spacing_zyx) / stretch  # a ball on it is an ellipsoid in the patch
+        box, distance = distances_around(center, surroundings.shape, step, diameter / 2 + 1.2 * resolution)
         spot = blurred_ball(distance, diameter, resolution)
         uptake[box] += (peak * spot).astype(np.float32)
         counts = np.float32(np.clip(_FAINT_SUV / peak, 1, _MOST_WEIGHT))
@@ -78,21 +78,3 @@ def noise_factor(spots: VirtualSpots, expected: np.ndarray) -> np.ndarray:
 
 def _log_uniform(rng: np.random.Generator, low: float, high: float) -> float:
     return math.exp(rng.uniform(math.log(low), math.log(high)))
-
-
-def _distances(
-    center: Sequence[int],
-    shape: Sequence[int],
-    spacing: np.ndarray,
-    reach_mm: np.ndarray,
-    stretch: np.ndarray,
-) -> tuple[tuple[slice, ...], np.ndarray]:
-    """The box around a center within the patch, and its voxels' distances [mm] with stretched axes."""
-    reach = np.ceil(reach_mm / spacing).astype(int)
-    box = tuple(slice(max(0, c - r), min(n, c + r + 1)) for c, r, n in zip(center, reach, shape, strict=True))
-    axes = [
-        ((np.arange(b.start, b.stop) - c) * step) ** 2
-        for b, c, step in zip(box, center, spacing / stretch, strict=True)
-    ]
-    z, y, x = axes
-    return box, np.sqrt(z[:, None, None] + y[None, :, None] + x[None, None])

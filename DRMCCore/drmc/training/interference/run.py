@@ -20,7 +20,7 @@ from drmc.runtime.progress import Reporter
 from drmc.training.interference.gradients import Loss, NetworkGradients, parameter_groups
 from drmc.training.interference.page import page_html
 from drmc.training.interference.table import COLUMNS, measure, rows
-from drmc.training.pairs import Pair, Wanted, kept_pairs, load_pairs
+from drmc.training.pairs import pairs_of
 from drmc.training.sampler import PatchSampler
 
 RESULT = "interference.json"
@@ -123,15 +123,7 @@ def _sampler(
     dataset: Path, centers: tuple[str, ...], configuration: Mapping[str, Any], options: Options
 ) -> PatchSampler:
     """The draws of the training, with a seed of their own."""
-    cases, folder = select(read_manifest(dataset), options.split, centers), options.prepared
-    pairs: dict[str, list[Pair]] = {center: [] for center in centers}
-    for center, found in cases.items():
-        for case in found:
-            pairs[center] += (
-                load_pairs(case, wanted=Wanted())
-                if folder is None
-                else kept_pairs(case, folder, wanted=Wanted())
-            )
+    pairs = pairs_of(select(read_manifest(dataset), options.split, centers), options.prepared)
     settings: dict[str, Any] = {"hot_fraction": 0.0, "scale_range": 1.0, "flips": True}
     settings |= {key: configuration[key] for key in _SAMPLING if key in configuration}
     if options.patch:

@@ -12,7 +12,7 @@ import torch
 from drmc.datasets.manifest import Case
 from drmc.models.weights import save_model
 from drmc.training.objectives import Batch, Objective
-from drmc.training.pairs import Pair, Wanted, fingerprint, kept_pairs, load_pairs
+from drmc.training.pairs import Pair, Wanted, fingerprint, pairs_of
 from drmc.training.sampler import Patch, PatchSampler
 from drmc.training.start import initial_network
 from drmc.training.tasks.base import Scores, Task
@@ -97,9 +97,5 @@ class Denoising(Task):
         save_model(path, network, self.config.tile or self.config.patch, card)
 
     def _load(self, cases: dict[str, list[Case]], wanted: Wanted) -> dict[str, list[Pair]]:
-        kept = self.config.prepared
-        if kept:
-            read = lambda case: kept_pairs(case, Path(kept), wanted=wanted)
-        else:
-            read = lambda case: load_pairs(case, wanted=wanted)
-        return {c: [pair for case in found for pair in read(case)] for c, found in cases.items()}
+        folder = Path(self.config.prepared) if self.config.prepared else None
+        return pairs_of(cases, folder, wanted=wanted)
