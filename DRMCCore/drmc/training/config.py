@@ -68,6 +68,8 @@ class TrainingConfig:
         lesion_weight: weight in the loss of the voxels of lesions and their neighbors, and of virtual spots.
         spots: share of patches with virtual spots, see `drmc.training.virtual_spots`.
         noise_balance: exponent of a patch's noise (RMS of low - target) by which its loss is divided.
+        mean_weight: weight of the error of means over 16 mm beside the loss, see
+            `drmc.training.objectives.mean_error`.
         initial_weights: name or file of a model to start from, "" = a new network.
         head_gain: factor on the initial weights of a new network's head (20 makes its features SUV).
         averaging_start: whether depth-wise kernels of a new network start near the mean over 3 x 3 x 3
@@ -140,6 +142,7 @@ class TrainingConfig:
     lesion_weight: float = setting(1.0, above=0)
     spots: float = setting(0.0, at_least=0, at_most=1)
     noise_balance: float = setting(0.0, at_least=0, at_most=2)
+    mean_weight: float = setting(0.0, at_least=0)
     initial_weights: str = ""
     head_gain: float = setting(1.0, above=0)
     averaging_start: bool = False

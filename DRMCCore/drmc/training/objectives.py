@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
 PATCHES = "patches"
 """The name of a site's critic of patches."""
+MEAN_CUBE = 8
+"""Edge in voxels (16 mm on the network's grid) of the cubes of `mean_error`."""
 
 
 @dataclass
@@ -83,6 +85,27 @@ def absolute(residual: Tensor, target: Tensor, margin: int = 0, weight: Tensor |
     return (loss if weight is None else loss * weight[inner]).mean()
 
 
+def mean_error(
+    residual: Tensor, target: Tensor, epsilon: float, margin: int = 0, weight: Tensor | None = None
+) -> Tensor:
+    """Charbonnier loss of the mean error over cubes of `MEAN_CUBE` voxels: what is wrong with sums of uptake.
+
+    Weights of lesions draw an estimate upward wherever there might be one; this keeps its mean where it
+    belongs. Every cube counts with the least weight of the patch, that of voxels outside of lesions.
+
+    Args:
+        residual: (z, y, x) in network units (SUV / 20).
+        target: the same shape and units.
+        epsilon: in network units.
+        margin: voxels at each face that are left out.
+        weight: the same shape, None: 1.
+    """
+    inner = _inner(residual, margin)
+    error = F.avg_pool3d((residual - target)[inner][None], min(MEAN_CUBE, *residual[inner].shape))
+    loss = torch.sqrt(error**2 + epsilon**2).mean()
+    return loss if weight is None else loss * weight[inner].amin()
+
+
 def _inner(residual: Tensor, margin: int) -> tuple[EllipsisType | slice, ...]:
     cut = [slice(margin, n - margin) for n in residual.shape[-3:]] if margin else []
     return (..., *cut)
@@ -110,6 +133,9 @@ class Objective:
                 found.append(absolute(residual, wanted, config.loss_margin, weight))
             else:
                 found.append(charbonnier(residual, wanted, config.charbonnier, config.loss_margin, weight))
+            if config.mean_weight:
+                error = mean_error(residual[0], wanted[0], config.charbonnier, config.loss_margin, weight)
+                found[-1] = found[-1] + config.mean_weight * error
         return torch.stack(found)
 
     def share(self, site: Site) -> int:

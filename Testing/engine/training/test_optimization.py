@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 from drmc.training.muon import MuonAdamW, orthogonalized
-from drmc.training.objectives import absolute, charbonnier
+from drmc.training.objectives import MEAN_CUBE, absolute, charbonnier, mean_error
 from drmc.training.start import initial_network
 from drmc.training.trainer import Trainer, learning_rate
 from support.engine.small_training import (
@@ -37,6 +37,21 @@ def test_what_lies_in_the_margin_has_no_share_in_the_loss():
     error[:, 1] = error[:, :, 4] = error[..., 0] = 7.0
     assert charbonnier(error, torch.zeros(()), 4e-3, margin=2) == inner
     assert charbonnier(error, torch.zeros(()), 4e-3, margin=1) > inner
+
+
+def test_errors_that_cancel_within_16_mm_are_no_error_of_the_mean():
+    rng = torch.Generator().manual_seed(2)
+    noise = torch.randn(20, 20, 20, generator=rng)
+    inner = slice(2, 2 + 2 * MEAN_CUBE)
+    cubes = noise[inner, inner, inner].reshape(2, MEAN_CUBE, 2, MEAN_CUBE, 2, MEAN_CUBE)
+    cubes -= cubes.mean((1, 3, 5), keepdim=True)
+    noise[inner, inner, inner] = cubes.reshape(3 * (2 * MEAN_CUBE,))
+    none = torch.zeros(())
+    assert float(mean_error(noise, none, 4e-3, 2)) == pytest.approx(4e-3, rel=1e-4)
+    assert float(mean_error(noise + 3e-3, none, 4e-3, 2)) == pytest.approx(5e-3, rel=1e-4)
+    weight = torch.full_like(noise, 0.5)
+    weight[8:12, 8:12, 8:12] = 16.0  # a lesion counts no more than the rest
+    assert float(mean_error(noise + 3e-3, none, 4e-3, 2, weight)) == pytest.approx(2.5e-3, rel=1e-4)
 
 
 def test_orthogonalized_matrices_keep_their_singular_vectors():
