@@ -12,7 +12,9 @@ from drmc.errors import InputError
 from drmc.files import read_json_object
 from drmc.settings import SettingError, check, check_values, from_json, located, setting
 
-FILTERS = ("gaussian", "nlm")
+STABILIZED = "nlm_stabilized"
+NONLOCAL_MEANS = ("nlm", STABILIZED)
+FILTERS = ("gaussian", *NONLOCAL_MEANS)
 RESERVED = ("low", "full")
 UNKNOWN = ("mean", "leave out")
 _POSITIVE = {"not_empty": True, "above": 0}

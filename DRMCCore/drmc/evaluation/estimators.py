@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from drmc.errors import InputError
-from drmc.evaluation.config import EvaluationConfig, Method
+from drmc.evaluation.config import NONLOCAL_MEANS, STABILIZED, EvaluationConfig, Method
 from drmc.evaluation.filters import (
     gaussian_filter,
     nonlocal_means,
@@ -79,12 +79,12 @@ class Estimator:
             return (low if self.kind == "low" else full), None
         if self.kind == "gaussian":
             return gaussian_filter(low, geometry.spacing_zyx, self.parameters["fwhm_mm"]), None
-        if self.kind == "nlm":
+        if self.kind in NONLOCAL_MEANS:
             patch, reach, strength = nonlocal_means_parameters(self.parameters)
-            image = nonlocal_means(
-                low, geometry.spacing_zyx, patch=patch, reach=reach, strength=strength, progress=share
-            )
-            return image, None
+            form: dict[str, Any] = {"patch": patch, "reach": reach, "strength": strength}
+            stabilize = self.kind == STABILIZED
+            spacing = geometry.spacing_zyx
+            return nonlocal_means(low, spacing, **form, stabilize=stabilize, progress=share), None
         if self.network is None:
             raise ValueError(f"an estimator of kind '{self.kind}' has no network")
         denoiser = _denoiser(self.network)
@@ -96,8 +96,9 @@ class Estimator:
         """The method with its parameters, for people: `gaussian 6 mm`."""
         if self.kind == "gaussian":
             return f"{self.method} {self.parameters['fwhm_mm']:g} mm"
-        if self.kind == "nlm":
-            return f"{self.method} {self.parameters['strength']:g} σ, patch {self.parameters['patch']}"
+        if self.kind in NONLOCAL_MEANS:
+            name, values = self.method.replace("_", " "), self.parameters
+            return f"{name} {values['strength']:g} σ, patch {values['patch']}"
         return self.method
 
 
@@ -131,7 +132,7 @@ class Methods:
             raise InputError(
                 f"reference '{self.reference}' is a filter: the others are tested against a network"
             )
-        if any(method.name == "nlm" for method in self.rows):
+        if any(method.name in NONLOCAL_MEANS for method in self.rows):
             require_nonlocal_means()
         if config.real_scans and not any(None in entries for entries in self.entries.values()):
             raise InputError(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -14,6 +15,7 @@ from drmc.imaging.masks import bounding_box
 from drmc.imaging.smoothing import FWHM_PER_SIGMA, noise_level
 
 _CHUNK_SLICES = 24
+_DARK_SUV = 0.05  # below it the noise hardly falls any more with uptake
 
 
 def gaussian_filter(suv_zyx: np.ndarray, spacing_zyx: Sequence[float], fwhm_mm: float) -> np.ndarray:
@@ -37,6 +39,27 @@ def require_nonlocal_means() -> Callable[..., np.ndarray]:
     return denoise_nl_means
 
 
+def stabilized(suv: np.ndarray) -> np.ndarray:
+    """Square root of the magnitude with its sign: the variance of PET's noise grows about as the uptake does.
+
+    sign(x) * (sqrt(|x| + c) - sqrt(c)), c = 0.05 SUV (after Anscombe, Biometrika 1948); any shape.
+    """
+    root = np.sqrt(np.abs(suv) + np.float32(_DARK_SUV)) - np.float32(math.sqrt(_DARK_SUV))
+    return np.copysign(root, suv).astype(np.float32)
+
+
+def restored(filtered: np.ndarray, suv: np.ndarray, body: np.ndarray) -> np.ndarray:
+    """The inverse of `stabilized` for a filtered image, with the mean that `suv` has inside `body`.
+
+    A mean of square roots is below the root of the mean: the factor gives back what that takes.
+    """
+    magnitude = np.square(np.abs(filtered) + np.float32(math.sqrt(_DARK_SUV))) - np.float32(_DARK_SUV)
+    image = np.copysign(magnitude, filtered)
+    mean = float(image[body].mean(dtype=np.float64)) if body.any() else 0.0
+    factor = float(suv[body].mean(dtype=np.float64)) / mean if mean > 0 else 1.0
+    return (image * factor).astype(np.float32)
+
+
 def nonlocal_means_parameters(parameters: Mapping[str, float]) -> tuple[int, int, float]:
     """Patch and reach [voxels] and strength, as a configuration and a grid name them."""
     return int(parameters["patch"]), int(parameters["reach"]), parameters["strength"]
@@ -49,22 +72,26 @@ def nonlocal_means(
     patch: int,
     reach: int,
     strength: float,
+    stabilize: bool = False,
     progress: Callable[[float], None] | None = None,
 ) -> np.ndarray:
     """Non-local means (Buades et al. 2005; scikit-image's fast form) in 3D on the scan's own grid.
 
     Patches of `patch` voxels (odd) a side are compared with those up to `reach` voxels away along each axis;
     `strength` is the decay h in multiples of `noise_level`. Only the box around the body is filtered, a few
-    slices at a time with the margin that they need: the result is that of the whole box. `progress` is called
-    with the share that is done.
+    slices at a time with the margin that they need: the result is that of the whole box. With `stabilize` the
+    filter works on the square root of the image, see `stabilized`. `progress` is called with the share that
+    is done.
     """
     body = body_mask(suv_zyx, spacing_zyx)
     box = bounding_box(body)
     if box is None:
         return suv_zyx.copy()
     result = suv_zyx.copy()
-    level = noise_level(suv_zyx, body, spacing_zyx)
-    result[box] = nonlocal_means_slices(suv_zyx[box], strength * level, patch, reach, progress=progress)
+    image = stabilized(suv_zyx) if stabilize else suv_zyx
+    level = noise_level(image, body, spacing_zyx)
+    filtered = nonlocal_means_slices(image[box], strength * level, patch, reach, progress=progress)
+    result[box] = restored(filtered, suv_zyx[box], body[box]) if stabilize else filtered
     return result
 
 

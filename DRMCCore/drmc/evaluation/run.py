@@ -15,7 +15,7 @@ from drmc.datasets.manifest import Case, is_simulated, read_manifest
 from drmc.denoising.staging import sweep_files
 from drmc.errors import DRMCError, InputError
 from drmc.evaluation.aims import aims
-from drmc.evaluation.config import EvaluationConfig
+from drmc.evaluation.config import NONLOCAL_MEANS, EvaluationConfig
 from drmc.evaluation.estimators import Estimator, Methods
 from drmc.evaluation.paired_tests import comparisons, rules
 from drmc.evaluation.records import (
@@ -241,7 +241,7 @@ class _Run:
         for center, factor in sorted({(case.center, factor) for case in cases for factor in case.low}):
             found = [case for case in tuning if case.center == center and factor in case.low]
             for name in [method.name for method in methods.rows if method.is_filter]:
-                for case in found[: config.nlm_patients] if name == "nlm" else found:
+                for case in found[: config.nlm_patients] if name in NONLOCAL_MEANS else found:
                     store = file_in(self._output, "tuning", center, f"{case.case_id}-{factor:g}-{name}")
                     grid = grid_of(config, name)
                     tasks.append(TuningTask(case, factor, name, grid, store, self._threads))

@@ -10,8 +10,14 @@ from typing import Any
 
 import numpy as np
 
-from drmc.evaluation.config import EvaluationConfig
-from drmc.evaluation.filters import gaussian_filter, nonlocal_means_parameters, nonlocal_means_slices
+from drmc.evaluation.config import STABILIZED, EvaluationConfig
+from drmc.evaluation.filters import (
+    gaussian_filter,
+    nonlocal_means_parameters,
+    nonlocal_means_slices,
+    restored,
+    stabilized,
+)
 from drmc.evaluation.measures import Pair
 from drmc.evaluation.records import Choice
 from drmc.imaging.body import body_mask
@@ -63,21 +69,22 @@ def score(pair: Pair, name: str, grid: Grid, share: Callable[[float], None]) -> 
     box = bounding_box(low_body)
     if box is None:
         return [math.nan] * len(grid.parameters)
-    low, full, body = pair.low[box], pair.full[box], pair.body[box]
-    level = noise_level(pair.low, low_body, spacing)
+    roots = name == STABILIZED
+    whole = stabilized(pair.low) if roots else pair.low
+    level = noise_level(whole, low_body, spacing)
+    low, full, image = pair.low[box], pair.full[box], whole[box]
+    body, low_body = pair.body[box], low_body[box]
     parts = [slice(None)] if grid.slab_mm is None else slabs(low.shape[0], spacing[0], grid.slab_mm)
     for done, combination in enumerate(grid.parameters, 1):
         patch, reach, strength = nonlocal_means_parameters(dict(combination))
         slab_images = [
-            nonlocal_means_slices(low, strength * level, patch, reach, slices=part) for part in parts
+            nonlocal_means_slices(image, strength * level, patch, reach, slices=part) for part in parts
         ]
-        together = lambda image: np.concatenate([image[part] for part in parts])
-        mask = together(body)
-        value = (
-            psnr(np.concatenate(slab_images), together(full), data_range=SUV_RANGE, mask=mask)
-            if mask.any()
-            else math.nan
-        )
+        together = lambda volume: np.concatenate([volume[part] for part in parts])
+        mask, filtered = together(body), np.concatenate(slab_images)
+        if roots:
+            filtered = restored(filtered, together(low), together(low_body))
+        value = psnr(filtered, together(full), data_range=SUV_RANGE, mask=mask) if mask.any() else math.nan
         scores.append(value)
         share(done / len(grid.parameters))
     return scores

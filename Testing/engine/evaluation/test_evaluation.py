@@ -15,7 +15,13 @@ from drmc.datasets.manifest import read_manifest
 from drmc.errors import InputError
 from drmc.evaluation import estimators
 from drmc.evaluation.config import EvaluationConfig
-from drmc.evaluation.filters import gaussian_filter, nonlocal_means, nonlocal_means_slices
+from drmc.evaluation.filters import (
+    gaussian_filter,
+    nonlocal_means,
+    nonlocal_means_slices,
+    restored,
+    stabilized,
+)
 from drmc.evaluation.tuning import slabs
 from drmc.imaging.geometry import Geometry
 from drmc.imaging.smoothing import noise_level
@@ -335,6 +341,32 @@ def test_nonlocal_means_in_pieces_are_those_of_the_whole():
     np.testing.assert_allclose(part, whole[20:33], atol=1e-5)
     air = np.zeros((6, 7, 8), np.float32)
     np.testing.assert_array_equal(nonlocal_means(air, SPACING, patch=3, reach=2, strength=1.0), air)
+
+
+def test_the_square_root_makes_noise_alike_in_faint_and_bright_organs_and_is_undone():
+    rng = np.random.default_rng(5)
+    levels = (0.5, 2.0, 8.0)
+    images = [rng.normal(level, 0.1 * np.sqrt(level), 20000).astype(np.float32) for level in levels]
+    spreads = [stabilized(image).std() for image in images]
+    assert max(spreads) / min(spreads) < 1.1 < images[2].std() / images[0].std()
+    suv = np.linspace(-3, 20, 60, dtype=np.float32).reshape(3, 4, 5)
+    everywhere = np.ones(suv.shape, bool)
+    np.testing.assert_allclose(restored(stabilized(suv), suv, everywhere), suv, atol=1e-5)
+    smoothed = np.full_like(suv, stabilized(suv).mean())  # below the root of the mean
+    assert restored(smoothed, suv, everywhere).mean() == pytest.approx(suv.mean(), rel=1e-5)
+    assert restored(smoothed, suv, ~everywhere).mean() < suv.mean()
+
+
+def test_stabilized_nonlocal_means_are_tuned_and_applied_alike(dataset, tmp_path):
+    methods = [{"name": "nlm"}, {"name": "nlm_stabilized"}, {"name": "drmc"}]
+    result = evaluated(configured(dataset, tmp_path, methods=methods, centers=["A"], **NLM))
+    choice = next(one for one in result["tuning"]["chosen"] if one["filter"] == "nlm_stabilized")
+    full, low = images_of(dataset, "A-test", 4)
+    filtered = nonlocal_means(low, SPACING, **choice["parameters"], stabilize=True)
+    found = {row["method"]: row["psnr"] for row in result["table"]}
+    assert found["nlm_stabilized"] == pytest.approx(psnr(filtered, full), abs=1e-3)
+    assert found["nlm_stabilized"] != found["nlm"]
+    assert filtered.mean() == pytest.approx(low.mean(), rel=1e-4)  # the body is all of it
 
 
 def test_slabs_lie_in_the_image_and_never_twice():
