@@ -104,6 +104,7 @@ class Projector:
     """
 
     LEAST_TOF_WEIGHT = 2e-3  # smaller shares of a line weight are dropped
+    COLUMNS = 16  # of one product on a CPU: what a line meets then stays in the cache; up to twice as fast
 
     def __init__(
         self,
@@ -160,11 +161,21 @@ class Projector:
 
     def forward(self, image: torch.Tensor, subset: int) -> torch.Tensor:
         """(pixels, columns) -> (rows, columns), in image unit times mm."""
-        return self._forward[subset] @ image
+        return self._product(self._forward[subset], image)
 
     def adjoint(self, sinogram: torch.Tensor, subset: int) -> torch.Tensor:
         """(rows, columns) -> (pixels, columns)."""
-        return self._adjoint[subset] @ sinogram
+        return self._product(self._adjoint[subset], sinogram)
+
+    def _product(self, matrix: torch.Tensor, block: torch.Tensor) -> torch.Tensor:
+        """Sparse times dense, a few columns at a time on CPUs; every column is what it is in one product."""
+        if block.device.type != "cpu" or block.shape[1] <= self.COLUMNS:
+            return matrix @ block
+        result = block.new_empty(matrix.shape[0], block.shape[1])
+        for start in range(0, block.shape[1], self.COLUMNS):
+            columns = slice(start, start + self.COLUMNS)
+            result[:, columns] = matrix @ block[:, columns].contiguous()
+        return result
 
 
 @lru_cache(maxsize=2)

@@ -89,6 +89,17 @@ def test_the_stored_adjoint_is_the_transpose_of_every_subset():
         assert torch.equal(forward.T, adjoint)
 
 
+def test_columns_do_not_depend_on_how_many_are_projected_at_once(monkeypatch):
+    projector = Projector(24, 4.0, 12, 2)
+    image, sinogram = torch.rand(24 * 24, 37), torch.rand(projector.rows, 37)
+    some = projector.forward(image, 1), projector.adjoint(sinogram, 1)
+    monkeypatch.setattr(Projector, "COLUMNS", 64)
+    assert torch.equal(some[0], projector.forward(image, 1))
+    assert torch.equal(some[1], projector.adjoint(sinogram, 1))
+    monkeypatch.setattr(Projector, "COLUMNS", 1)
+    assert torch.allclose(some[0], projector.forward(image, 1), rtol=1e-5)
+
+
 def test_the_whole_model_is_adjoint_to_its_back_projection():
     model = model_of(subsets=4)
     block, sinogram = (MATRIX, MATRIX, 2, SLICES), (model.projector.rows, 2, SLICES)
