@@ -7,7 +7,7 @@ OUT ?= output/demo
 STAMP := $(VENV)/.installed
 WORKERS ?= auto
 
-.PHONY: help env demo test test-fast lint format test-slicer weights weights-organs screenshots before-after sample-data clean
+.PHONY: help env demo test test-fast lint format test-slicer weights weights-any weights-small weights-organs screenshots before-after sample-data clean
 
 help:
 	@echo "make demo                 denoise a small simulated patient; OUT=folder"
@@ -15,7 +15,7 @@ help:
 	@echo "make test                 engine tests and Slicer-facing tests; WORKERS=N processes (default: one for each core)"
 	@echo "make test-fast            those of them that are done in a few minutes"
 	@echo "make lint                 ruff, and the arrows between the packages"
-	@echo "make weights              simulate, train and evaluate the shipped model again (hours)"
+	@echo "make weights              simulate, train and evaluate the shipped models again (hours; or one: weights-any, weights-small)"
 	@echo "make weights-organs       simulate whole bodies and train the model of organs (a day)"
 	@echo "make screenshots          pictures of the panel's states and of slice views again, into Resources/Screenshots"
 	@echo "make screenshots SLICER=/path/to/Slicer   pictures of the panel in a real Slicer"
@@ -65,23 +65,42 @@ format: env
 	$(BIN)/ruff format .
 
 WEIGHTS := output/weights
+# glibc gives large arrays back after each use and asks for them again, in small pages: a third of the time.
+KEEP_MEMORY := GLIBC_TUNABLES=glibc.malloc.hugetlb=1:glibc.malloc.trim_threshold=8000000000:glibc.malloc.mmap_threshold=8000000000:glibc.malloc.top_pad=268435456
 # The noise of a seed depends on the kind of device that draws it.
-SIMULATE := $(BIN)/drmc simulate --device cpu --axial-mm 150 --workers 2
+SIMULATE := $(KEEP_MEMORY) OMP_NUM_THREADS=1 $(BIN)/drmc simulate --device cpu --axial-mm 150 --workers 2
 TRAIN_PATIENTS := $(SIMULATE) --seed 2031 -o $(WEIGHTS)/data
 TEST_PATIENTS := $(SIMULATE) --seed 2033 --split test --patients 5 -o $(WEIGHTS)/test
 
 # Two processes of one thread each are faster than one of two; the steps are the same.
-TRAIN := OMP_NUM_THREADS=1 $(BIN)/torchrun --standalone --nproc-per-node=2 -m drmc.training Resources/Training
+TRAIN := $(KEEP_MEMORY) OMP_NUM_THREADS=1 $(BIN)/torchrun --standalone --nproc-per-node=2 -m drmc.training Resources/Training
+SHIP := DRMCCore/drmc/models/data
+weights: weights-any weights-small
+
+ANY_PATIENTS := $(SIMULATE) --tracer mixed --many-lesions 0.6 --wide-build 0.2 --wide-uptake 0.3
+weights-any: env
+	$(ANY_PATIENTS) --noise-free --random-centers 8 --patients 1 --split validation --seed 2042 -o $(WEIGHTS)/any
+	$(ANY_PATIENTS) --noise-free --random-centers 100 --patients 2 --seed 2041 -o $(WEIGHTS)/any
+	$(TRAIN)/drmc-any.json
+	cp $(WEIGHTS)/drmc-any/drmc-any.pt $(WEIGHTS)/drmc-any/drmc-any.json $(SHIP)/
+	cp $(WEIGHTS)/drmc-any/training.jsonl $(SHIP)/drmc-any.training.jsonl
+	$(ANY_PATIENTS) --random-centers 60 --patients 1 --split validation --seed 2044 -o $(WEIGHTS)/intervals
+	$(BIN)/drmc intervals calibrate drmc-any $(WEIGHTS)/intervals --card
+	$(ANY_PATIENTS) --random-centers 8 --patients 1 --split train --seed 2043 -o $(WEIGHTS)/any-test
+	$(ANY_PATIENTS) --random-centers 8 --patients 1 --split test --seed 2043 -o $(WEIGHTS)/any-test
+	$(BIN)/drmc intervals check drmc-any $(WEIGHTS)/any-test --split test --card
+	$(BIN)/drmc evaluate Resources/Training/evaluation-any.json --card --workers 2
+
 MODEL := drmc-small-2
-weights: env
+weights-small: env
 	$(TRAIN_PATIENTS) --centers C1,C2 --patients 20
 	$(TRAIN_PATIENTS) --centers C3,C4 --patients 14
 	$(TRAIN_PATIENTS) --centers C1,C2,C3,C4 --patients 1 --split validation
 	$(TRAIN)/$(MODEL).json
 	$(TRAIN)/baseline.json
 	$(TRAIN)/specialists.json
-	cp $(WEIGHTS)/$(MODEL)/$(MODEL).pt $(WEIGHTS)/$(MODEL)/$(MODEL).json DRMCCore/drmc/models/data/
-	cp $(WEIGHTS)/$(MODEL)/training.jsonl DRMCCore/drmc/models/data/$(MODEL).training.jsonl
+	cp $(WEIGHTS)/$(MODEL)/$(MODEL).pt $(WEIGHTS)/$(MODEL)/$(MODEL).json $(SHIP)/
+	cp $(WEIGHTS)/$(MODEL)/training.jsonl $(SHIP)/$(MODEL).training.jsonl
 	$(TRAIN_PATIENTS) --centers C5 --patients 2
 	$(TRAIN_PATIENTS) --centers C6 --patients 2 --drf 12
 	$(TEST_PATIENTS) --centers C1,C2,C3,C4,C5
@@ -91,10 +110,8 @@ weights: env
 	$(BIN)/drmc profile $(MODEL) $(WEIGHTS)/profiles --card
 
 ORGANS := output/organs
-ORGAN_PATIENTS := $(BIN)/drmc simulate --device cpu --centers Resources/Scanners/organs-4mm.json --tracer mixed \
+ORGAN_PATIENTS := $(KEEP_MEMORY) $(BIN)/drmc simulate --device cpu --centers Resources/Scanners/organs-4mm.json --tracer mixed \
 	--wide-uptake 0.5 --wide-build 0.3 --field mixed --uncorrected --compact -o $(ORGANS)/data
-# glibc gives large arrays back after each use and asks for them again: a third of the time of a step
-KEEP_MEMORY := MALLOC_TRIM_THRESHOLD_=8000000000 MALLOC_MMAP_THRESHOLD_=8000000000 MALLOC_TOP_PAD_=268435456
 weights-organs: env
 	$(ORGAN_PATIENTS) --seed 2401 --split validation --patients 2
 	$(ORGAN_PATIENTS) --seed 2402 --patients 80

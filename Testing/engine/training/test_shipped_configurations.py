@@ -18,8 +18,9 @@ def read(name: str) -> TrainingConfig:
 
 
 def test_every_configuration_is_valid():
-    assert {path.stem for path in FOLDER.glob("*.json")} == {*EQUAL, "evaluation", "organs", "paper"}
-    for name in EQUAL:
+    others = {"drmc-any", "evaluation", "evaluation-any", "organs", "paper"}
+    assert {path.stem for path in FOLDER.glob("*.json")} == {*EQUAL, *others}
+    for name in (*EQUAL, "drmc-any"):
         assert read(name).output.endswith(f"output/weights/{name}")
     assert read("organs").network.task == "organs"
 
