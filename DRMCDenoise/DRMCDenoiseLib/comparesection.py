@@ -5,8 +5,8 @@ from __future__ import annotations
 import slicer
 import vtk
 from drmc.errors import DRMCError
+from drmc.pages.windows import DEFAULT_WINDOW, WINDOWS, window_of_tracer
 from DRMCCoreLib.nodes.names import INPUT_REFERENCE
-from DRMCCoreLib.nodes.suvdisplay import DEFAULT_WINDOW, WINDOWS, windowOfTracer
 from DRMCCoreLib.nodes.suvunits import suvPerUnit
 from DRMCCoreLib.panel.section import Section
 from slicer.i18n import tr as _
@@ -140,7 +140,7 @@ class CompareSection(Section):
         """The window of another tracer, unless the user has chosen one."""
         facts = job.summary.get("suv", {}).get("facts", {})
         if parameters.windowSUV == DEFAULT_WINDOW:
-            parameters.windowSUV = windowOfTracer(facts.get("tracer"))
+            parameters.windowSUV = window_of_tracer(facts.get("tracer"))
 
     def setParameters(self, parameters) -> None:
         """Without parameters (module left, scene closing) what moves stops; closing restores the views."""

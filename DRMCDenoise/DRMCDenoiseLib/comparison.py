@@ -13,7 +13,8 @@ from __future__ import annotations
 
 import slicer
 from drmc.errors import InputError
-from DRMCCoreLib.nodes.suvdisplay import DEFAULT_WINDOW, GRAY, HEAT, INVERTED_GRAY, showWindow
+from drmc.pages.windows import DEFAULT_WINDOW
+from DRMCCoreLib.nodes.suvdisplay import GRAY, HEAT, INVERTED_GRAY, showWindow
 from DRMCCoreLib.nodes.suvunits import suvPerUnit
 
 from DRMCDenoiseLib import comparelayout, reading, viewstate

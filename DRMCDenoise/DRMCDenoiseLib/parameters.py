@@ -2,8 +2,8 @@
 
 from typing import Annotated
 
+from drmc.pages.windows import DEFAULT_WINDOW
 from drmc.pet.strength import FULL
-from DRMCCoreLib.nodes.suvdisplay import DEFAULT_WINDOW
 from slicer import (
     vtkMRMLScalarVolumeNode,
     vtkMRMLSegmentationNode,

@@ -256,9 +256,9 @@ def test_new_voxels_are_projected_again(panel, qtSlicer, views):
     ],
 )
 def test_the_window_of_a_tracer(slicer, tracer, top):
-    from DRMCCoreLib.nodes.suvdisplay import windowOfTracer
+    from drmc.pages.windows import window_of_tracer
 
-    assert windowOfTracer(tracer) == top
+    assert window_of_tracer(tracer) == top
 
 
 def test_the_verdict_says_what_is_known(panel, qtSlicer):

@@ -56,7 +56,7 @@ def test_the_window_is_in_suv_whatever_the_unit(views, qtSlicer):
 
 
 def test_the_residual_of_equal_volumes_is_neutral_and_of_others_blue_or_red(views, qtSlicer):
-    from DRMCCoreLib.nodes.suvdisplay import DEFAULT_WINDOW
+    from drmc.pages.windows import DEFAULT_WINDOW
     from DRMCDenoiseLib.comparison import showComparison
     from DRMCDenoiseLib.residual import residualOf
 

@@ -91,7 +91,7 @@ def test_a_script_loads_it_as_suv_with_named_lesions(slicer, sources, tmp_path):
 
 
 def assertLoaded(slicer, nodes, tmp_path):
-    from DRMCCoreLib.nodes.suvdisplay import DEFAULT_WINDOW
+    from drmc.pages.windows import DEFAULT_WINDOW
     from DRMCCoreLib.nodes.volumes import engineInput
 
     ((source,),) = slicer.modules.sampleDataSources.values()

@@ -9,8 +9,9 @@ from pathlib import Path
 
 import slicer
 import vtk
+from drmc.pages.windows import DEFAULT_WINDOW
 
-from DRMCCoreLib.nodes.suvdisplay import DEFAULT_WINDOW, INVERTED_GRAY, showWindow
+from DRMCCoreLib.nodes.suvdisplay import INVERTED_GRAY, showWindow
 from DRMCCoreLib.nodes.suvunits import isSUV, setSUVUnits
 
 FILE_TYPE = "DRMCPETFile"

@@ -19,9 +19,8 @@ from drmc.pages.markup import section
 from drmc.pages.page import page
 from drmc.pages.png import png
 from drmc.pages.views import anatomical_spacing, extent, resized, to_anatomical, uptake_center
+from drmc.pages.windows import window_of_uptake
 
-GRAY_TOP = {"wholebody": 7.0, "brain": 12.0}
-"""SUV that is black, by region."""
 VIEWS = ("MIP", "coronal", "axial")
 _TALLEST = 360  # pixels of the tallest picture
 _FINEST_MM = 1.0  # of a pixel
@@ -128,9 +127,7 @@ def _scale(cases: Sequence[Case]) -> tuple[float, float]:
         heights.append(full.shape[0] * spacing[0])
         inside = full[full > 1]
         hot.append(float(np.median(inside)) if inside.size else 0.0)
-    # the gray matter of a brain has 5 to 10, the hot half of a body 1 to 2
-    region = "brain" if np.median(hot) > 3 else "wholebody"
-    return max(_FINEST_MM, max(heights) / _TALLEST), GRAY_TOP[region]
+    return max(_FINEST_MM, max(heights) / _TALLEST), window_of_uptake(float(np.median(hot)))
 
 
 def _row(case: Case, step: float) -> _Row:

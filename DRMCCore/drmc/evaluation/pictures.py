@@ -9,12 +9,12 @@ import numpy as np
 from drmc.pages.colors import inverted_gray
 from drmc.pages.png import data_uri
 from drmc.pages.views import anatomical_spacing, extent, resized, to_anatomical, uptake_center
+from drmc.pages.windows import window_of_uptake
 
 if TYPE_CHECKING:
     from drmc.evaluation.measures import Pair
 
 VIEWS = ("projection", "slice")
-GRAY_TOP = {"wholebody": 7.0, "brain": 12.0}  # SUV that is black
 _TALLEST, _FINEST_MM = 300, 1.5
 
 
@@ -32,7 +32,7 @@ def pictures(image: np.ndarray, pair: Pair) -> dict[str, str]:
     full, shown = turned(pair.full)[box], turned(image)[box]
     through = uptake_center(full)[1]
     hot = full[full > 1]
-    top = GRAY_TOP["brain" if hot.size and np.median(hot) > 3 else "wholebody"]
+    top = window_of_uptake(float(np.median(hot)) if hot.size else 0.0)
     step = max(_FINEST_MM, full.shape[0] * spacing[0] / _TALLEST)
     views = (shown.max(axis=1), shown[:, through])
     return {

@@ -12,12 +12,12 @@ from drmc.pages import views
 from drmc.pages.colors import OUTLINE, css_color, diverging_color, inverted_gray, nice_top
 from drmc.pages.png import data_uri
 from drmc.pages.views import anatomical_spacing, outline, to_anatomical, uptake_center
+from drmc.pages.windows import window_of_tracer
 
 if TYPE_CHECKING:
     from drmc.imaging.geometry import Geometry
     from drmc.segments.segment import Segment
 
-GRAY_TOP = 6.0  # SUV that is black; the usual window for whole-body FDG
 _WIDER_TOPS = (10.0, 15.0, 20.0, 30.0, 50.0)
 _PANEL_HEIGHT = 560  # largest height on the page, pixels
 _PANEL_WIDTH = 330
@@ -28,18 +28,20 @@ def figures_html(
     denoised_suv: np.ndarray,
     geometry: Geometry,
     segments: Sequence[Segment] | None = None,
+    tracer: str | None = None,
 ) -> str:
     """Rows of three panels: maximum-intensity projections, then slices, each original, denoised and residual.
 
     Coronal projections, coronal and axial slices; for a scan that is too flat for a coronal view (a few
-    slices) only axial ones. Gray is inverted, 0 to 6 SUV (wider if most of the image is above, as in the
-    brain).
+    slices) only axial ones. Gray is inverted, from 0 to the SUV that is usual for the tracer (wider if
+    most of the image is above, as in the brain).
 
     Args:
         original_suv: SUV (z, y, x) on `geometry`.
         denoised_suv: as `original_suv`.
         geometry: the grid of the scan.
         segments: the lesions, outlined on the slices.
+        tracer: its name in the header.
     """
     original = to_anatomical(np.asarray(original_suv), geometry.direction)
     denoised = to_anatomical(np.asarray(denoised_suv), geometry.direction)
@@ -50,7 +52,7 @@ def figures_html(
     axis, view = (0, "Axial") if flat else (1, "Coronal")
 
     projection = original.max(axis=axis)
-    gray_top = _gray_top(projection)
+    gray_top = _gray_top(projection, window_of_tracer(tracer))
     parts = []
     projected = original.shape[axis] > 1
     if projected:
@@ -104,12 +106,12 @@ def _note(flat: bool, projected: bool, marked: bool, changed: bool) -> str:
     )
 
 
-def _gray_top(projection: np.ndarray) -> float:
+def _gray_top(projection: np.ndarray, usual: float) -> float:
     body = projection[projection > 0.5]
-    if body.size == 0 or float(np.median(body)) <= 0.75 * GRAY_TOP:
-        return GRAY_TOP
+    if body.size == 0 or float(np.median(body)) <= 0.75 * usual:
+        return usual
     high = float(np.percentile(body, 95))
-    return next((top for top in _WIDER_TOPS if top >= high), nice_top(high))
+    return next((top for top in _WIDER_TOPS if top >= max(high, usual)), nice_top(high))
 
 
 def _residual_top(residual: np.ndarray) -> float:

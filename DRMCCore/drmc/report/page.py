@@ -79,9 +79,10 @@ def report_html(
         raise ValueError(f"original {original_suv.shape} and denoised {denoised_suv.shape} differ in shape")
     lesions, routing = list(lesions or ()), list(routing or ())
     lead = f'<p class="lead">{_what_was_done(original_suv, denoised_suv, lesions, summary)}</p>'
+    tracer = {**header, **mapping(suv.get("facts"))}.get("tracer")
     cards = [
         messages_html(suv, summary),
-        section("Images", figures_html(original_suv, denoised_suv, geometry, segments)),
+        section("Images", figures_html(original_suv, denoised_suv, geometry, segments, tracer)),
         section("Lesions", lesions_html(lesions)),
         section("Foci lowered by more than noise explains", foci_html(summary)),
         section("Virtual spots", spots_html(summary)),

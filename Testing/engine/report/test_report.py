@@ -16,6 +16,7 @@ from drmc.measures.routing import routing_table
 from drmc.pages.colors import diverging_color, nice_top
 from drmc.pages.png import png
 from drmc.pages.views import anatomical_order, to_anatomical
+from drmc.pages.windows import DEFAULT_WINDOW
 from drmc.report.page import report_html, write_report
 from drmc.segments.segment import Segment
 from drmc.texts import RESEARCH_USE
@@ -302,7 +303,9 @@ def test_head_is_up_and_the_patients_right_on_the_left_whatever_the_file_says(
     )
     gray = panel_pixels(html, 0, tmp_path)
     assert gray.shape == (20, 16)
-    assert (gray[1, 1], gray[18, 14]) == (pytest.approx(42.5, abs=1), pytest.approx(127.5, abs=1))
+    black = DEFAULT_WINDOW
+    assert gray[1, 1] == pytest.approx(255 * (1 - 5 / black), abs=1)
+    assert gray[18, 14] == pytest.approx(255 * (1 - 3 / black), abs=1)
     assert np.count_nonzero(gray != 255) == 2
     residual = panel_pixels(html, 2, tmp_path)[1, 1].astype(int)
     assert residual[2] > residual[0] + 50  # lowered: blue
@@ -321,7 +324,8 @@ def test_oblique_directions_use_the_nearest_axes():
 
 def test_original_and_denoised_share_the_scale_and_the_residual_is_centered_on_zero(tmp_path: Path):
     html = report_html(**case())
-    assert html.count("≥ 6<") == 2
+    assert html.count("≥ 7<") == 2  # as in the panel
+    assert report_html(**{**case(), "header": {"tracer": "68Ga-PSMA-11"}}).count("≥ 10<") == 2
     low, high = (re.findall(pattern, html) for pattern in (r"≤ −([\d.]+)", r"≥ \+([\d.]+)"))
     assert low == high and len(low) == 2
     colors = diverging_color(np.array([-9.0, -1.0, 0.0, 1.0, 9.0]), 1.0).astype(int)
