@@ -12,6 +12,7 @@ from drmc.datasets.manifest import Case
 from drmc.measures.organs import LEAST_ML
 from drmc.organs.grid import ORGAN_MM
 from drmc.organs.scores import body_scores
+from drmc.organs.segmenter import largest
 from drmc.organs.table import MIDDLE, ORGANS, classes, opposite
 from drmc.training.tasks.organ_cases import OrganCase
 from drmc.training.tasks.organ_settings import CONDITIONS
@@ -70,7 +71,7 @@ class OrganValidation:
         frame = case.frame(condition, image)
         scores, region = body_scores(network, image, frame, self._length, compute_dtype=self._dtype)
         found = np.zeros(truth.shape, np.uint8)
-        found[region] = scores.argmax(0)
+        found[region] = largest(scores)
         return {"condition": condition, **measured(found, truth)}
 
 
