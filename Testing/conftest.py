@@ -35,6 +35,7 @@ SLOW = (
     "test_segmenter",
     "test_segment_command",
     "test_organ_evaluation",
+    "test_real_scan",
     "test_trust",
     "test_audit",
     "test_acquisition_transform",
