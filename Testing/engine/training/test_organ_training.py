@@ -30,12 +30,20 @@ def dataset(tmp_path_factory) -> Path:
     return make_organ_dataset(tmp_path_factory.mktemp("organs"))
 
 
-def test_a_training_lowers_the_loss_and_writes_a_model_of_organs(dataset, tmp_path):
-    config = tiny_organ_config(dataset, tmp_path / "run", steps=60, validate_every=60, learning_rate=1e-2)
-    path = train(config)
+def test_a_training_lowers_the_loss_and_writes_a_model_of_organs(dataset, tmp_path, monkeypatch):
+    losses, step = [], Trainer.train_step
+
+    def noted(self, sampler):
+        record = step(self, sampler)
+        losses.append(record["loss"]["A"])
+        return record
+
+    monkeypatch.setattr(Trainer, "train_step", noted)
+    path = train(
+        tiny_organ_config(dataset, tmp_path / "run", steps=16, validate_every=16, learning_rate=2e-2)
+    )
     history = History.read(tmp_path / "run" / LOG)
-    losses = [record["loss"]["A"] for record in history.progress]
-    assert losses[-1] < 0.85 * losses[0]
+    assert np.mean(losses[-4:]) < 0.75 * np.mean(losses[:4])
     found = history.validation[-1]
     assert 0 < found["dice"]["A"] <= 1 and set(found) >= {"false_organs", "side_error", "dice_corrected_low"}
     entry = find_model(path)
@@ -128,7 +136,7 @@ def test_a_check_before_a_long_run_knows_the_task(dataset, tmp_path, capsys):
 
 
 def test_the_cost_of_a_step_is_that_of_its_arithmetic_and_processor(dataset, tmp_path, monkeypatch):
-    config = tiny_organ_config(dataset, tmp_path / "run", patch=64)
+    config = tiny_organ_config(dataset, tmp_path / "run", patch=32)
     network = make_task(config).initial_network()
     exact, half = (step_cost(replace(config, precision=name), network) for name in ("fp32", "bf16"))
     assert half.memory_bytes < 0.75 * exact.memory_bytes
