@@ -12,8 +12,12 @@ for _name, _value in (("OMP_NUM_THREADS", "1"), ("MKL_NUM_THREADS", "1"), ("OMP_
     os.environ.setdefault(_name, _value)
 
 import pytest  # noqa: E402
+from hypothesis import HealthCheck, settings  # noqa: E402
 
 pytest.register_assert_rewrite("support")
+# No test is timed: on a loaded machine a drawn example takes as long as it takes.
+settings.register_profile("untimed", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("untimed")
 
 from support import REPOSITORY  # noqa: E402
 
@@ -34,6 +38,8 @@ SLOW = (
     "test_organ_patches",
     "test_segmenter",
     "test_segment_command",
+    "test_organ_evaluation",
+    "test_real_scan",
     "test_trust",
     "test_audit",
     "test_acquisition_transform",

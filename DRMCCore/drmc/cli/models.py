@@ -4,18 +4,15 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any
 
 from drmc.cli.arguments import add_json
 from drmc.cli.printing import printed
 from drmc.errors import InputError
-from drmc.models.card import ModelEntry, earlier_trainings
+from drmc.models.card import ORGANS, ModelEntry, earlier_trainings
 from drmc.models.evaluation import SUMMARY_KEY, evaluation_path, read_evaluation
 from drmc.runtime.progress import Reporter, duration
 from drmc.texts import shown
-
-if TYPE_CHECKING:
-    from drmc.evaluation.records import EvaluationResult
 
 EXAMPLES = "  drmc models\n  drmc models --add mine.pt\n  drmc models --evaluation mine"
 
@@ -119,12 +116,14 @@ def _trained(training: Any) -> str:
 
 def _print_evaluation(entry: ModelEntry, result: Mapping[str, Any]) -> None:
     """Prints the tables of `drmc evaluate`; InputError where the file lacks what they show."""
+    from drmc.evaluation.organs.tables import markdown as markdown_of_organs
     from drmc.evaluation.tables import markdown
 
     try:
+        tables: Any = markdown_of_organs if result.get("task") == ORGANS else markdown
         text = (
             f"model {entry.name}, measured by drmc {result['version']} on {result['data']} data "
-            f"({result['precision']} on {result['device']})\n\n{markdown(cast('EvaluationResult', result))}"
+            f"({result['precision']} on {result['device']})\n\n{tables(result)}"
         )
     except (KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
         raise InputError(
@@ -137,6 +136,10 @@ def _print_evaluation(entry: ModelEntry, result: Mapping[str, Any]) -> None:
 def _measured(summary: Any) -> str:
     """The summary of an evaluation in a card; what is not of its form is shown as it is."""
     try:
+        aims = f"{summary['aims_reached']} of {summary['aims_assessed']} aims reached"
+        if summary.get("task") == ORGANS:
+            dice = [f"{name} Dice {found['dice']:.3f}" for name, found in summary["groups"].items()]
+            return "; ".join([*dice, f"{summary['data']} data", aims])
         groups = [
             f"{group} centers ({found['patients']} patients) {found['psnr_gain']:+.2f} dB PSNR, "
             f"{100 * found['psnr_share']:.0f} % of the attainable gain"
@@ -147,7 +150,6 @@ def _measured(summary: Any) -> str:
                 f"{100 * spots['mean_kept']:.0f} % kept of virtual spots of {spots['diameter_mm']:g} mm and "
                 f"+{spots['peak_suv']:g} SUV"
             )
-        aims = f"{summary['aims_reached']} of {summary['aims_assessed']} aims reached"
         return "; ".join([*groups, f"{summary['data']} data", aims])
     except (KeyError, TypeError, ValueError, AttributeError):
         return _plain(summary)

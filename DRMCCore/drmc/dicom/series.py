@@ -54,6 +54,10 @@ _REPORTED = {
 }
 
 
+_NO_METHOD = ("NONE", "NO", "OFF")
+"""What manufacturers write as AttenuationCorrectionMethod where there was none."""
+
+
 @dataclass
 class SeriesHeaders:
     """One PET series as its headers describe it, everything in slice order.
@@ -169,7 +173,7 @@ def read_pet_series(
 
 
 def _series_notices(group: Group, loaded: list[tuple[AnyPath, Dataset]]) -> list[str]:
-    """Notices on slices that seem to be missing and on lossy compression."""
+    """Notices on missing slices, lossy compression, and a header that contradicts itself on attenuation."""
     notices = []
     announced = number_of(value_of(loaded[0][1], "NumberOfSlices"))
     if announced and int(announced) != len(loaded):
@@ -181,6 +185,12 @@ def _series_notices(group: Group, loaded: list[tuple[AnyPath, Dataset]]) -> list
     if lossy or any(text_of(value_of(header, "LossyImageCompression")) == "01" for _, header in loaded):
         how = f"by {lossy[0].name} (0002,0010)" if lossy else "(0028,2110)"
         notices.append(f"the pixel data were compressed with loss {how}: SUV figures may differ from it")
+    method = text_of(value_of(loaded[0][1], "AttenuationCorrectionMethod"))
+    if group.is_corrected and method.upper() in _NO_METHOD:
+        notices.append(
+            "CorrectedImage (0028,0051) has ATTN, but AttenuationCorrectionMethod (0054,1101) is "
+            f"{method!r}: if the image was not corrected for attenuation, its SUV is wrong"
+        )
     return notices
 
 

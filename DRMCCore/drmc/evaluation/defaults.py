@@ -28,8 +28,8 @@ def dataset_evaluation(
         InputError: there is no such model.
     """
     dataset = dataset.resolve()
-    output = dataset.with_name(f"{dataset.name}-evaluation") if output is None else output.resolve()
-    entries = {entry.sha256: entry for model in models for entry in _models(model)}
+    output = output_of(dataset, output)
+    entries = {entry.sha256: entry for model in models for entry in models_of(model)}
     if not entries or list_models():
         default = find_model()
         entries.setdefault(default.sha256, default)
@@ -49,8 +49,18 @@ def dataset_evaluation(
     )
 
 
-def _models(model: str) -> list[ModelEntry]:
-    """The model of a name or file; of a folder, those that a training has written there with their cards."""
+def output_of(dataset: Path, output: Path | None) -> Path:
+    """The folder of the results: the one that is given, or DATASET-evaluation beside the dataset."""
+    dataset = dataset.resolve()
+    return dataset.with_name(f"{dataset.name}-evaluation") if output is None else output.resolve()
+
+
+def models_of(model: str) -> list[ModelEntry]:
+    """The model of a name or file; of a folder, those that a training has written there with their cards.
+
+    Raises:
+        InputError: there is no such model.
+    """
     folder = Path(model)
     if not folder.is_dir():
         return [find_model(model)]

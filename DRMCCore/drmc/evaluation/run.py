@@ -2,17 +2,11 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Mapping, Sequence
-from functools import partial
 from pathlib import Path
-from typing import Any
-
-import torch
 
 import drmc
 from drmc.datasets.manifest import Case, is_simulated, read_manifest
-from drmc.denoising.staging import sweep_files
 from drmc.errors import DRMCError, InputError
 from drmc.evaluation.aims import aims
 from drmc.evaluation.config import NONLOCAL_MEANS, EvaluationConfig
@@ -30,16 +24,16 @@ from drmc.evaluation.records import (
 )
 from drmc.evaluation.report import evaluation_html
 from drmc.evaluation.results import Results, pooled, table
+from drmc.evaluation.running import TaskRunner
 from drmc.evaluation.spots import summarize
 from drmc.evaluation.store import file_in
 from drmc.evaluation.tables import lesions_csv, markdown, results_csv, spots_csv
-from drmc.evaluation.tasks import CaseTask, RealTask, SpotsTask, Task, TuningTask, run_task
+from drmc.evaluation.tasks import CaseTask, RealTask, SpotsTask, TuningTask
 from drmc.evaluation.tuning import SLABS, Choices, choose, grid_of
 from drmc.files import write_json, write_text
-from drmc.models.card import earlier_trainings
+from drmc.models.card import trained_centers
 from drmc.runtime import hardware
-from drmc.runtime.progress import Reporter, duration
-from drmc.runtime.workers import run_in_processes
+from drmc.runtime.progress import Reporter
 
 PSNR_RULE = "inside the body, SUV, range 20, unclipped, scan's own grid (psnr_2mm: on the network's grid)"
 
@@ -67,15 +61,12 @@ def evaluate(
             are checked before anything is computed.
         DRMCError: the result cannot be written.
     """
-    if workers < 1:
-        raise InputError(f"--workers {workers}: at least 1")
     methods = Methods(config)
     cases = _cases(config)
     tuning_cases = _tuning_cases(config, methods, cases)
     known = _known_centers(config, methods)
     simulated = config.dataset is not None and bool(cases) and is_simulated(Path(config.dataset))
     run = _Run(Path(config.output), reporter, workers)
-
     tuning = run.tuning_tasks(config, methods, cases, tuning_cases)
     real, spots = run.real_tasks(config, methods), run.spots_tasks(config, methods, cases)
     run.total = len(tuning) + len(cases) + len(real) + len(spots)
@@ -197,14 +188,7 @@ def _known_centers(config: EvaluationConfig, methods: Methods) -> tuple[str, ...
     """Those of the configuration, else of all trainings in the reference's card; None where neither says."""
     if config.known_centers is not None:
         return config.known_centers
-    training = methods.reference_model.card.get("training")
-    if not isinstance(training, dict):
-        return None
-    found: dict[str, Any] = {}
-    for facts in (training, *(facts for _, facts in earlier_trainings(training))):
-        patients = facts.get("patients")
-        found |= patients if isinstance(patients, dict) else {}
-    return tuple(found) or None
+    return trained_centers(methods.reference_model.card)
 
 
 def _shown(cases: Sequence[Case]) -> list[Case]:
@@ -220,18 +204,8 @@ def _counts(cases: Sequence[Case]) -> dict[str, int]:
 
 
 # ---- running
-class _Run:
-    """Makes tasks of an output folder, and runs them one after the other or in several processes."""
-
-    def __init__(self, output: Path, reporter: Reporter | None, workers: int):
-        self._output, self._reporter, self._workers = output, reporter, workers
-        self._threads = max(1, torch.get_num_threads() // workers)
-        self.total = self._done = 0
-        self._start = time.monotonic()
-        try:
-            output.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise InputError(f"{output} cannot be made ({error.strerror}): choose another output") from None
+class _Run(TaskRunner):
+    """Makes tasks of an output folder, and runs them."""
 
     def tuning_tasks(
         self, config: EvaluationConfig, methods: Methods, cases: Sequence[Case], tuning: Sequence[Case]
@@ -242,9 +216,9 @@ class _Run:
             found = [case for case in tuning if case.center == center and factor in case.low]
             for name in [method.name for method in methods.rows if method.is_filter]:
                 for case in found[: config.nlm_patients] if name in NONLOCAL_MEANS else found:
-                    store = file_in(self._output, "tuning", center, f"{case.case_id}-{factor:g}-{name}")
+                    store = file_in(self.output, "tuning", center, f"{case.case_id}-{factor:g}-{name}")
                     grid = grid_of(config, name)
-                    tasks.append(TuningTask(case, factor, name, grid, store, self._threads))
+                    tasks.append(TuningTask(case, factor, name, grid, store, self.threads))
         return tasks
 
     def case_task(
@@ -256,8 +230,8 @@ class _Run:
             chosen = choices.get((case.center, factor), {})
             filters = {name: choice["parameters"] for name, choice in chosen.items()}
             jobs[factor] = methods.estimators(case.center, filters)
-        store = file_in(self._output, "cases", case.center, case.case_id)
-        return CaseTask(case, jobs, store, simulated, shown, self._threads)
+        store = file_in(self.output, "cases", case.center, case.case_id)
+        return CaseTask(case, jobs, store, simulated, shown, self.threads)
 
     def real_tasks(self, config: EvaluationConfig, methods: Methods) -> list[RealTask]:
         """A task per real scan, with the networks that serve every center.
@@ -271,7 +245,7 @@ class _Run:
             for estimator in methods.networks(method, None)
         ]
         return [
-            RealTask(scan, networks, file_in(self._output, "real_scans", scan.name), self._threads)
+            RealTask(scan, networks, file_in(self.output, "real_scans", scan.name), self.threads)
             for scan in config.real_scans
         ]
 
@@ -288,50 +262,9 @@ class _Run:
             networks = [several[0] for several in served if len(several) == 1]
             first = {case.patient: case for case in reversed(cases) if case.center == center}
             for case in list(reversed(first.values()))[: config.spots] if networks else ():
-                store = file_in(self._output, "spots", center, case.case_id)
-                tasks.append(SpotsTask(case, max(case.low), networks, store, self._threads))
+                store = file_in(self.output, "spots", center, case.case_id)
+                tasks.append(SpotsTask(case, max(case.low), networks, store, self.threads))
         return tasks
-
-    def __call__(self, tasks: Sequence[Task]) -> list[Any]:
-        """Their results in their order."""
-        results: list[Any] = [None] * len(tasks)
-        shares, before = [0.0] * len(tasks), self._done
-        began = [0.0] * len(tasks)
-
-        def progress(index: int, share: float) -> None:
-            began[index] = began[index] or time.monotonic()
-            shares[index] = max(shares[index], min(share, 0.999))
-            self._report_progress(before + sum(shares))
-
-        def finished(index: int, result: Any) -> None:
-            results[index] = result
-            shares[index] = 1.0
-            self._done += 1
-            seconds = time.monotonic() - (began[index] or time.monotonic())
-            if self._reporter is not None:
-                self._reporter.outcome(
-                    tasks[index].name, "done", f"{duration(seconds)} ({self._done}/{self.total})"
-                )
-            self._report_progress(before + sum(shares))
-
-        try:
-            if self._workers == 1 or len(tasks) < 2:
-                for index, task in enumerate(tasks):
-                    finished(index, run_task(task, partial(progress, index)))
-            else:
-                run_in_processes(run_task, tasks, self._workers, progress=progress, finished=finished)
-        except BaseException:
-            for folder in {task.store.parent for task in tasks}:
-                sweep_files(folder)  # of workers that were killed
-            raise
-        return results
-
-    def _report_progress(self, done: float) -> None:
-        if self._reporter is None:
-            return
-        seconds = time.monotonic() - self._start
-        left = seconds * (self.total - done) / done if done > 0.01 * self.total else None
-        self._reporter.progress(min(done, self.total), self.total, left, "piece")
 
 
 def _choices(config: EvaluationConfig, tasks: Sequence[TuningTask], scores: Sequence[list[float]]) -> Choices:

@@ -86,7 +86,7 @@ def markdown(result: EvaluationResult) -> str:
             for record in result["pooled"]
         ]
         parts += [
-            _table(["center", "DRF", "method", "n", *MAIN], lines),
+            markdown_table(["center", "DRF", "method", "n", *MAIN], lines),
             MAIN_NOTE.format(psnr=result["psnr"]),
         ]
     if comparisons:
@@ -116,13 +116,13 @@ def comparison_table(records: Sequence[Comparison]) -> str:
         for record in records
         if record["metric"] == PRIMARY
     ]
-    return _table(head, lines)
+    return markdown_table(head, lines)
 
 
 def aims_table(records: Sequence[Aim]) -> str:
     """Markdown of the aims."""
     lines = [[record["aim"], reached(record), outcome(record), record["detail"]] for record in records]
-    return _table(["aim", "reached", "outcome", "detail"], lines)
+    return markdown_table(["aim", "reached", "outcome", "detail"], lines)
 
 
 def real_table(scans: Mapping[str, Sequence[RealResult]]) -> str:
@@ -138,7 +138,7 @@ def real_table(scans: Mapping[str, Sequence[RealResult]]) -> str:
                 lines.append([*first, lesion.get("lesion", ""), *changes, *last])
                 first, last = ["", "", ""], ["", ""]
     head = ["scan", "method", "body mean", "tumour", "SUVmean", "SUVmax", "SUVpeak", "liver COV", "seconds"]
-    return _table(head, lines)
+    return markdown_table(head, lines)
 
 
 def spots_table(summaries: Sequence[SpotsSummary]) -> str:
@@ -154,7 +154,9 @@ def spots_table(summaries: Sequence[SpotsSummary]) -> str:
         ]
         for one in summaries
     ]
-    return _table(["centers", "method", "n", "spots", "Gaussian [mm]", *map(spot_name, columns)], lines)
+    return markdown_table(
+        ["centers", "method", "n", "spots", "Gaussian [mm]", *map(spot_name, columns)], lines
+    )
 
 
 def spots_facts(one: SpotsSummary) -> list[str]:
@@ -180,10 +182,12 @@ def spots_cells(one: SpotsSummary, columns: Sequence[tuple[float, float]]) -> It
 
 
 def reached(aim: Aim) -> str:
-    """The value of an aim with its unit."""
+    """The value of an aim with its unit, if it has one."""
     value = aim["reached"]
     if aim["unit"] == "fraction":
         return percent(value, 1, sign="bias" in aim["aim"])
+    if not aim["unit"]:
+        return "" if value is None else f"{value:.3g}"
     return f"{number(value, 2, sign=True)} {aim['unit']}" if value is not None else ""
 
 
@@ -262,6 +266,7 @@ def _cell(value: float | None) -> str:
     return "" if value is None else f"{value:.6f}"
 
 
-def _table(head: Sequence[str], lines: Iterable[Sequence[str]]) -> str:
+def markdown_table(head: Sequence[str], lines: Iterable[Sequence[str]]) -> str:
+    """A table in Markdown."""
     rows = [head, ["---"] * len(head), *lines]
     return "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |" for row in rows)

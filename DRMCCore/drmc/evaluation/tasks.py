@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from multiprocessing import parent_process
 from pathlib import Path
-from typing import Any, cast
+from typing import cast
 
 from drmc.datasets.manifest import Case
 from drmc.evaluation.config import RealScan
@@ -16,13 +15,11 @@ from drmc.evaluation.measures import Pair
 from drmc.evaluation.pictures import pictures
 from drmc.evaluation.real import measure_real_scan
 from drmc.evaluation.records import CaseRecord, RealRecord, SpotsRecord
+from drmc.evaluation.running import Share
 from drmc.evaluation.spots import DEPENDS_ON, measure_volume
 from drmc.evaluation.store import Store, checksums, key_of
 from drmc.evaluation.tuning import Grid, score
 from drmc.pet.volume import PETVolume
-from drmc.runtime.threads import limit_threads
-
-Share = Callable[[float], None]
 
 
 @dataclass(frozen=True)
@@ -178,13 +175,3 @@ class SpotsTask:
             found.append(cast(SpotsRecord, record))
             share((done + 1) / count)
         return found
-
-
-Task = CaseTask | TuningTask | RealTask | SpotsTask
-
-
-def run_task(task: Task, share: Share) -> Any:
-    """Runs a task in this process with as many threads as it may have."""
-    if parent_process() is not None:  # else networks would take all cores in every one of the workers
-        limit_threads(task.threads)
-    return task.run(share)

@@ -20,6 +20,9 @@ from drmc.organs.table import SIDE_CODES, OrganClass, classes
 from drmc.segments.segment import Segment
 
 WHOLE, WITHOUT_LESIONS = "whole", "without_lesions"
+LEAST_ML = 1.0
+"""An organ of which less is in the field counts neither as present nor as absent in comparisons with a
+reference; an absent one of which more is found is a false one."""
 
 
 class OrganRow(TypedDict):

@@ -50,6 +50,18 @@ def earlier_trainings(training: Mapping[str, Any]) -> Iterator[tuple[str, Mappin
         begun = facts.get("initial_weights")
 
 
+def trained_centers(card: Mapping[str, Any]) -> tuple[str, ...] | None:
+    """The centers of a model's training and of those that it began from; None where its card has none."""
+    training = card.get("training")
+    if not isinstance(training, Mapping):
+        return None
+    found: dict[str, Any] = {}
+    for facts in (training, *(facts for _, facts in earlier_trainings(training))):
+        patients = facts.get("patients")
+        found |= patients if isinstance(patients, dict) else {}
+    return tuple(found) or None
+
+
 def add_to_card(entry: ModelEntry, facts: Mapping[str, Any]) -> Path:
     """Sets facts in the card beside the weight file, atomically.
 

@@ -13,7 +13,7 @@ from typing import Any
 
 from drmc.errors import InputError
 from drmc.files import read_json_object, write_json
-from drmc.models.card import ModelEntry, add_to_card
+from drmc.models.card import ORGANS, ModelEntry, add_to_card
 
 SUMMARY_KEY = "evaluation_summary"
 _RERUN = "evaluate the model again"
@@ -76,7 +76,11 @@ def summary(result: Mapping[str, Any]) -> dict[str, Any]:
     `groups` contains by group (known, unknown centers, or all) the centers, the number of patients, the mean
     gain in PSNR over the low dose [dB] and its share of the attainable one. `spots`, where they were
     measured: what is kept of the 1 ml mean of virtual spots of 10 mm and +1 SUV, over all centers.
+
+    Of a model of organs `groups` contains by anatomy and condition the scans and their mean Dice.
     """
+    if result.get("task") == ORGANS:
+        return _summary_of_organs(result)
     own = [record for record in result["pooled"] if record["method"] == result["reference"]]
     keys = ("centers", "patients", "psnr_gain", "psnr_share")
     assessed = [aim["passed"] for aim in result["aims"] if aim["passed"] is not None]
@@ -90,6 +94,23 @@ def summary(result: Mapping[str, Any]) -> dict[str, Any]:
     }
     spots = _spots(result)
     return short if spots is None else {**short, "spots": spots}
+
+
+def _summary_of_organs(result: Mapping[str, Any]) -> dict[str, Any]:
+    assessed = [aim["passed"] for aim in result["aims"] if aim["passed"] is not None]
+    groups = [one for one in result["groups"] if one["by"] == "all" and one["method"] == "network"]
+    return {
+        "task": ORGANS,
+        "data": result["data"],
+        "version": result["version"],
+        "groups": {
+            f"{one['anatomy']}, {one['condition']}": {"scans": one["scans"], "dice": one["dice"]["mean"]}
+            for one in groups
+        },
+        "gap": result["gap"],
+        "aims_reached": sum(assessed),
+        "aims_assessed": len(assessed),
+    }
 
 
 def _spots(result: Mapping[str, Any]) -> dict[str, Any] | None:

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from drmc.networks.protocol import Settings
 
 SLOPE = 0.01  # of LeakyReLU below 0
+_SLICES = 8  # of cubes, of which single voxels are scored at a time
 COARSEST_SUPERVISED = 4
 """Edge in voxels of the coarsest features that are trained to predict labels themselves."""
 
@@ -181,12 +182,25 @@ class OrganUNet(nn.Module):
             x_BCDHW = merge(torch.cat([x_BCDHW, passed.pop()], 1))
             if self.training and str(level) in self.deep:
                 coarse.append(_scores(self.deep[str(level)], x_BCDHW))
-        fine = spread(_scores(self.tail, x_BCDHW), self.config.voxel_unshuffle)
-        return [fine, *reversed(coarse)]
+        return [self._fine(x_BCDHW), *reversed(coarse)]
+
+    def _fine(self, x_BCDHW: Tensor) -> Tensor:
+        """Scores of single voxels; without gradients a few slices at a time, since nothing is larger."""
+        k = self.config.voxel_unshuffle
+        if torch.is_grad_enabled():
+            return spread(_scores(self.tail, x_BCDHW), k)
+        B, _, D, H, W = x_BCDHW.shape
+        dtype = self.tail.weight.dtype
+        fine = x_BCDHW.new_empty((B, self.config.classes, k * D, k * H, k * W), dtype=dtype)
+        for first in range(0, D, _SLICES):
+            part = spread(_scores(self.tail, x_BCDHW[:, :, first : first + _SLICES]), k)
+            fine[:, :, k * first : k * first + part.shape[2]] = part
+        return fine
 
 
 def _scores(layer: nn.Module, x_BCDHW: Tensor) -> Tensor:
     """A 1x1x1 convolution in the dtype of the features, its scores in that of the parameters."""
     assert isinstance(layer, nn.Conv3d) and layer.bias is not None
     low, exact = x_BCDHW.dtype, layer.weight.dtype
-    return F.conv3d(x_BCDHW, layer.weight.to(low)).to(exact) + layer.bias.view(-1, 1, 1, 1)
+    scores = F.conv3d(x_BCDHW, layer.weight.to(low)).to(exact)
+    return scores.add_(layer.bias.view(-1, 1, 1, 1))  # in place: nothing in the network is larger

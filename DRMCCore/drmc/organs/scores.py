@@ -96,7 +96,10 @@ def body_scores(
         found = network(x_BCDHW.to(device), compute_dtype)[0][0, :, : part.shape[1], :H, :W].float().cpu()
         weight = _weights(part.shape[1], halo, start > 0, start + length < D)
         slab = slice(start, start + part.shape[1])
-        scores[:, slab] += found.numpy() * weight[:, None, None]
+        # class by class: a product of all would be as large as the slab's scores themselves
+        for own, one in zip(scores, found.numpy(), strict=True):
+            own[slab] += one * weight[:, None, None]
+        del found
         total[slab] += weight
         if progress is not None:
             done = number + 1

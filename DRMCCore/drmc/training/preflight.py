@@ -20,6 +20,7 @@ from drmc.errors import DRMCError, InputError
 from drmc.networks.protocol import ResidualNetwork
 from drmc.runtime import hardware
 from drmc.runtime.progress import duration
+from drmc.runtime.threads import torch_threads
 from drmc.training.arguments import Asked
 from drmc.training.checkpoint import KEPT_CHECKPOINTS, read_checkpoint
 from drmc.training.config import TrainingConfig
@@ -29,8 +30,6 @@ from drmc.training.tasks.registry import make_task
 from drmc.training.trainer import Trainer
 
 OK, WARNING, REFUSED = "ok", "warning", "refused"
-PROBE = 32
-"""Edge in voxels of the patch on which a step's cost is measured; time and memory scale with the volume."""
 LONG_SECONDS = 24 * 3600.0
 _FREE_MEMORY = 1.5  # gradients and temporary arrays on top of what a step keeps for its backward pass
 _VALUES_PER_PARAMETER = 4  # of a checkpoint: network, moving average, two moments
@@ -62,7 +61,7 @@ class Preflight:
 
 
 class StepCost(NamedTuple):
-    """The cost of one patch: bytes kept for the backward pass, and seconds on this processor."""
+    """The cost of one patch: bytes kept for the backward pass, and seconds of one core of this processor."""
 
     memory_bytes: float
     seconds: float
@@ -125,12 +124,16 @@ def _dataset(config: TrainingConfig) -> Check:
 def step_cost(config: TrainingConfig, network: torch.nn.Module) -> StepCost:
     """Measures the cost of a patch on this processor, on a small one, and scales it.
 
+    In one thread, and in seconds of the processor: what else runs on it does not count.
+
     Args:
-        config: the configuration, for the size of its patches.
+        config: the configuration, for the size of its patches and the dtype of its products.
         network: the network.
     """
-    edge = min(PROBE, config.patch)
-    patch_BCDHW = make_task(config).example(edge)
+    task = make_task(config)
+    edge = min(task.probe, config.patch)
+    patch_BCDHW = task.example(edge)
+    dtype = torch.bfloat16 if config.precision == "bf16" else None
     own = {p.untyped_storage().data_ptr() for p in network.parameters()}
     kept: dict[int, int] = {}
 
@@ -140,14 +143,15 @@ def step_cost(config: TrainingConfig, network: torch.nn.Module) -> StepCost:
             kept[storage.data_ptr()] = storage.nbytes()
         return tensor
 
-    for _ in range(2):  # the first time includes the start of libraries
-        kept.clear()
-        start = time.monotonic()
-        with torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor):
-            residual_BCDHW = network(patch_BCDHW)[0]
-        residual_BCDHW.square().mean().backward()
-        seconds = time.monotonic() - start
-    scale = math.prod(make_task(config).patch_shape) / edge**3
+    with torch_threads(1):
+        for _ in range(2):  # the first time includes the start of libraries
+            kept.clear()
+            start = time.process_time()
+            with torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor):
+                residual_BCDHW = network(patch_BCDHW, dtype)[0]
+            residual_BCDHW.square().mean().backward()
+            seconds = time.process_time() - start
+    scale = math.prod(task.patch_shape) / edge**3
     return StepCost(scale * sum(kept.values()), scale * seconds)
 
 
@@ -159,13 +163,12 @@ def _devices(config: TrainingConfig, launch: Launch, cost: StepCost) -> Iterator
         yield from _gpus(launch, memory)
         return
     cores = hardware.physical_cores()
-    # All cores share the work, whatever the number of processes.
-    total = cost.seconds * config.steps * slots / launch.nodes
+    used = min(cores, launch.processes * (config.threads or cores))
+    total = cost.seconds * config.steps * slots / launch.nodes / used
     level = WARNING if total > LONG_SECONDS else OK
     expected = "expected long, " if level == WARNING else ""
-    yield Check(
-        level, f"device: CPU only, {_count(cores, 'core')}: {expected}about {_duration(total)} for all steps"
-    )
+    on = _count(cores, "core") + (f" of which {used} will be used" if used < cores else "")
+    yield Check(level, f"device: CPU only, {on}: {expected}about {_duration(total)} for all steps")
     installed = hardware.memory_bytes()
     if installed is not None and memory * launch.processes > installed:
         yield Check(

@@ -358,3 +358,12 @@ def test_has_dicom_looks_at_content(tmp_path):
     assert not finding.has_dicom(tmp_path)
     write_series(tmp_path, names=str, slices=1)
     assert finding.has_dicom(tmp_path) and finding.is_dicom(tmp_path / "0") and PET_CLASS.endswith(".128")
+
+
+@pytest.mark.parametrize(
+    ("method", "told"), [("NONE", True), ("none", True), ("measured,AC_CT", False), (None, False)]
+)
+def test_a_header_that_contradicts_itself_on_attenuation_is_told(tmp_path, method, told):
+    write_series(tmp_path, AttenuationCorrectionMethod=method)
+    found = [text for text in read_volume(tmp_path).notices if "(0054,1101)" in text]
+    assert bool(found) == told

@@ -52,7 +52,7 @@ def test_the_published_critical_values_are_the_last_significant_ones(n, critical
     assert mirrored.p == found.p and mirrored.statistic == n * (n + 1) / 2 - critical
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.lists(st.integers(-4, 4), min_size=1, max_size=9))
 def test_it_is_the_share_of_sign_assignments_at_least_as_extreme(differences):
     values = np.array([d for d in differences if d], dtype=float)

@@ -15,7 +15,7 @@ from drmc.networks.organ_unet import OrganUNet, OrganUNetConfig, gather, spread
 from drmc.organs.cleaning import cleaned
 from drmc.organs.inputs import frame_of
 from drmc.organs.scores import body_scores, slab_starts
-from drmc.organs.segmenter import Segmenter, _on_scan
+from drmc.organs.segmenter import Segmenter, _on_scan, largest
 from drmc.organs.table import by_name
 from support.engine.small_organs import BODY, TINY_UNET, body
 
@@ -154,6 +154,18 @@ def test_cubes_of_voxels_and_channels_are_inverse():
     x = torch.rand(2, 3, 4, 6, 8)
     assert torch.equal(spread(gather(x, 2), 2), x)
     assert torch.equal(gather(x, 2)[:, :8].unflatten(1, (2, 2, 2))[:, 1, 0, 1], x[:, 0, 1::2, ::2, 1::2])
+
+
+def test_scores_of_a_few_slices_at_a_time_are_those_of_all(network):
+    x = torch.rand(1, 4, 40, 16, 24)  # more slices than are scored at a time
+    with torch.no_grad():
+        parts = network(x)[0]
+    torch.testing.assert_close(parts, network(x)[0].detach(), rtol=1e-5, atol=1e-6)
+
+
+def test_the_largest_score_wins_and_the_first_of_equal_ones():
+    scores = np.random.default_rng(1).integers(0, 4, (5, 6, 7, 8)).astype(np.float32)
+    assert (largest(scores) == scores.argmax(0)).all()
 
 
 def test_the_network_gives_coarser_scores_in_training_only():

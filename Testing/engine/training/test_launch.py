@@ -24,6 +24,7 @@ from drmc.training.launch import STOP_FILE, Launch, new_configuration, shell_lin
 from drmc.training.loop import train
 from drmc.training.preflight import OK, REFUSED, WARNING
 from drmc.training.start import initial_network
+from drmc.training.tasks.base import Task
 from drmc.training.trainer import Trainer
 from hypothesis import given
 from hypothesis import strategies as st
@@ -221,9 +222,9 @@ def test_gpus_are_counted_and_their_memory_is_compared(config, tmp_path, monkeyp
 def test_the_memory_of_a_large_patch_follows_from_a_small_one(config, monkeypatch):
     config = replace(config, patch=24)
     network = initial_network(config)
-    monkeypatch.setattr(preflight, "PROBE", 16)
+    monkeypatch.setattr(Task, "probe", 16)
     small = preflight.step_cost(config, network)
-    monkeypatch.setattr(preflight, "PROBE", 24)
+    monkeypatch.setattr(Task, "probe", 24)
     assert small.memory_bytes == pytest.approx(preflight.step_cost(config, network).memory_bytes, rel=0.1)
     # at least the patch's tokens are kept in every block
     assert small.memory_bytes > 4 * 24**3 * config.network.channels * config.network.blocks

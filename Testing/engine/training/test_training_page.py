@@ -173,7 +173,7 @@ def test_a_log_cut_off_or_missing(tmp_path):
 numbers = st.none() | st.floats(allow_nan=False, allow_infinity=False, width=32)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(st.lists(st.tuples(numbers, numbers, numbers), max_size=40))
 def test_whatever_the_numbers_the_figures_stay_finite(values):
     records = [

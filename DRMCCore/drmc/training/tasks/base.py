@@ -46,6 +46,8 @@ class Task:
     name: ClassVar[str]
     kept: ClassVar[tuple[str, ...]]
     """Measures of a validation that a checkpoint stores, for the card."""
+    probe: ClassVar[int] = 32
+    """Edge in voxels of a patch whose time and memory scale with the volume to those of larger ones."""
 
     def __init__(self, config: TrainingConfig):
         self.config = config

@@ -9,8 +9,10 @@ import numpy as np
 import torch
 
 from drmc.datasets.manifest import Case
+from drmc.measures.organs import LEAST_ML
 from drmc.organs.grid import ORGAN_MM
 from drmc.organs.scores import body_scores
+from drmc.organs.segmenter import largest
 from drmc.organs.table import MIDDLE, ORGANS, classes, opposite
 from drmc.training.tasks.organ_cases import OrganCase
 from drmc.training.tasks.organ_settings import CONDITIONS
@@ -19,11 +21,6 @@ if TYPE_CHECKING:
     from drmc.networks.organ_unet import OrganUNet
     from drmc.training.config import TrainingConfig
     from drmc.training.tasks.base import Scores
-
-LEAST_ML = 1.0
-"""An organ of which less is in the field counts neither as present nor as absent."""
-FALSE_ML = 1.0
-"""An absent organ of which more is found is a false one."""
 
 
 class OrganValidation:
@@ -40,7 +37,7 @@ class OrganValidation:
 
         - `dice`: mean over the organs of a scan of which LEAST_ML and more are in the field, mean over the
           conditions; `dice_corrected_full` and so on: of each condition;
-        - `false_organs`: share of the absent organs of which more than FALSE_ML is found;
+        - `false_organs`: share of the absent organs of which more than LEAST_ML is found;
         - `side_error`: share of the voxels of paired organs that are labeled as those of the other side.
 
         Args:
@@ -74,7 +71,7 @@ class OrganValidation:
         frame = case.frame(condition, image)
         scores, region = body_scores(network, image, frame, self._length, compute_dtype=self._dtype)
         found = np.zeros(truth.shape, np.uint8)
-        found[region] = scores.argmax(0)
+        found[region] = largest(scores)
         return {"condition": condition, **measured(found, truth)}
 
 
@@ -102,7 +99,7 @@ def measured(found: np.ndarray, truth: np.ndarray) -> dict[str, float]:
         if wanted[k] * ml >= LEAST_ML:
             dices.append(2 * own[k] / (wanted[k] + given[k]))
         elif not wanted[k]:
-            absent, false = absent + 1, false + (given[k] * ml > FALSE_ML)
+            absent, false = absent + 1, false + (given[k] * ml > LEAST_ML)
     share = lambda part, whole: part / whole if whole else float("nan")
     return {
         "dice": _mean(dices),

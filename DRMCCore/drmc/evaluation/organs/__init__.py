@@ -1,0 +1,1 @@
+"""Models of organs on unseen simulated patients: labels against the simulator's own."""
