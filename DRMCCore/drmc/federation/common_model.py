@@ -40,6 +40,7 @@ class CommonModel:
         rounds: the rounds of the run.
         number: how many of them are done.
         arrays: the weights after them.
+        validation: what each site measured of the last weights that were validated, and their step.
     """
 
     def __init__(self, plan: Plan, folder: Path):
@@ -51,6 +52,7 @@ class CommonModel:
         self.plan, self.folder = plan, Path(folder)
         self.config = plan.config()
         self.rounds = rounds(self.config)
+        self.validation: dict[str, Any] = {}
         self._judged: dict[str, float] = {}
         self._facts: dict[str, dict[str, float]] = {}
         self.folder.mkdir(parents=True, exist_ok=True)
@@ -141,7 +143,8 @@ class CommonModel:
             if float(np.mean(gains)) > self._best:
                 self._best = float(np.mean(gains))
                 self._save(best=True)
-        self._log(event="validation", step=self.step, sites=found)
+        self.validation = {"step": self.step, "sites": found}
+        self._log(event="validation", **self.validation)
 
     def finish(self) -> tuple[Arrays, dict[str, Any]]:
         """Writes the model after the last round, and returns what the sites need to do the same.

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 PLAN = "plan.json"  # in every kit
 STRATEGIES = ("fedavg", "ftl")
+FEW_STEPS = 50
+"""Steps of a round below which a lead is warned: weights that few patches changed may show them."""
 SITE_NAME = r"[a-z][a-z0-9-]{0,61}[a-z0-9]"
 # What each site says for itself, or what does not go with data at their sites.
 _OWN_KEYS = (

@@ -1,0 +1,270 @@
+"""What the lead sees and does: who is there, where the run is, starting it and starting it again."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import logging
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from drmc.errors import CanceledError, DRMCError, InputError
+from drmc.federation.connection import pause, reached, wait_for_server
+from drmc.federation.job import write_job
+from drmc.federation.kits import read_kit
+from drmc.federation.layout import GROUP, LEAD
+from drmc.runtime.cancellation import Cancellation
+
+Tell = Callable[[dict[str, Any]], None]
+_POLL_SECONDS = 2.0
+_ATTEMPTS = 3  # jobs in a row that end in the same round although all sites are there
+_DONE = "FINISHED:COMPLETED"
+
+
+@dataclass
+class Status:
+    """Where a federation is.
+
+    Attributes:
+        sites: by name, whether each is connected.
+        job: what NVIDIA FLARE calls the run that is under way, "" if none is.
+        run: what the server says of it: `task`, `round`, `rounds`, `step`, `validation`, `failed`.
+    """
+
+    sites: dict[str, bool]
+    job: str = ""
+    run: dict[str, Any] = field(default_factory=dict)
+
+
+class Lead:
+    """The lead's connection to the server; a context manager."""
+
+    def __init__(self, kit: Path):
+        """Opens the lead's kit.
+
+        Raises:
+            InputError: it is not a lead's, or the server does not accept it.
+        """
+        self._kit = Path(kit)
+        self.plan, _ = read_kit(self._kit, LEAD)
+        self._session: Any = None
+
+    def __enter__(self) -> Lead:
+        """Connects.
+
+        Raises:
+            DRMCError: the server cannot be reached.
+        """
+        self._connect()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        with contextlib.suppress(Exception), _quiet():
+            self._session.close()
+
+    def status(self) -> Status:
+        """Who is connected and where the run is.
+
+        Raises:
+            DRMCError: the server cannot be reached any more.
+        """
+        info = self._ask(lambda session: session.get_system_info())
+        there = {client.name for client in info.client_info}
+        sites = {site: site in there for site in self.plan.sites}
+        job = info.job_info[0].job_id if info.job_info else ""
+        return Status(sites, job, self._run(job) if job else {})
+
+    def submit(self, sites: list[str]) -> str:
+        """Starts the run, or what is left of it, with these sites; returns its job's name."""
+        with tempfile.TemporaryDirectory(prefix="drmc-") as folder:
+            job = write_job(self.plan, sites, Path(folder))
+            return self._ask(lambda session: session.submit_job(str(job)))
+
+    def outcome(self, job: str) -> str:
+        """The state of a job in NVIDIA FLARE's words."""
+        return str(self._ask(lambda session: session.get_job_meta(job)).get("status", ""))
+
+    def abort(self, job: str) -> None:
+        """Ends a job; the run stays where it is, after its last round."""
+        with contextlib.suppress(DRMCError):
+            self._ask(lambda session: session.abort_job(job))
+
+    def _run(self, job: str) -> dict[str, Any]:
+        with contextlib.suppress(DRMCError):  # it has just ended, or has not begun
+            stats = self._ask(lambda session: session.show_stats(job, "server"))
+            return dict((stats.get("server") or {}).get(GROUP) or {})
+        return {}
+
+    def _connect(self) -> None:
+        from nvflare.fuel.flare_api.flare_api import new_secure_session
+
+        where = f"{self.plan.server}:{self.plan.port}"
+        if not reached(self._kit, self.plan):
+            raise DRMCError(f"there is no server at {where}: start it with 'drmc federate serve'")
+        try:
+            with _quiet():
+                self._session = new_secure_session(self.plan.lead, str(self._kit.resolve()))
+        except Exception as error:
+            raise DRMCError(f"the server at {where} does not let the lead in ({error})") from None
+
+    def _ask(self, question: Callable[[Any], Any]) -> Any:
+        """Asks the server, once more with a new session if the first has ended."""
+        from nvflare.fuel.flare_api.api_spec import NoConnection, SessionClosed
+
+        for attempt in (1, 2):
+            try:
+                with _quiet():
+                    return question(self._session)
+            except (NoConnection, SessionClosed, ConnectionError, TimeoutError) as error:
+                if attempt == 2:
+                    raise DRMCError(f"the server does not answer ({error})") from None
+                self._connect()
+            except Exception as error:
+                raise DRMCError(f"the server refuses: {error}") from None
+        raise AssertionError
+
+
+def run_federation(kit: Path, tell: Tell) -> None:
+    """Starts the run and follows it to its end, also over losses of sites and of the server.
+
+    It waits until all sites are connected. If some stay away for `patience_minutes` and `min_sites` are
+    there, it goes on with those. All of this is told.
+
+    Args:
+        kit: the lead's kit.
+        tell: receives what happens: "notice", "round" and "validation".
+
+    Raises:
+        InputError: the kit is refused.
+        CanceledError: it was stopped, and the job with it; started again, the run continues.
+        DRMCError: the server does not let the lead in, or a round fails again and again.
+    """
+    with Cancellation() as canceled:
+        plan, _ = read_kit(Path(kit), LEAD)
+        wait_for_server(kit, plan, tell, canceled)
+        with Lead(kit) as lead:
+            _Follower(lead, tell, canceled).follow()
+
+
+class _Follower:
+    def __init__(self, lead: Lead, tell: Tell, canceled: Cancellation):
+        self._lead, self._tell, self._canceled = lead, tell, canceled
+        self._told: dict[str, Any] = {}
+        self._waiting: tuple[str, ...] | None = None
+        self._since = time.monotonic()
+        self._ends: list[int | None] = []
+
+    def follow(self) -> None:
+        job = self._status().job
+        while True:
+            if not job:
+                job = self._begin()
+            outcome = self._until_end(job)
+            if outcome == _DONE:
+                return
+            self._judge(outcome)
+            job = ""
+
+    def _begin(self) -> str:
+        """Waits for the sites and starts the job."""
+        plan, self._since, self._waiting = self._lead.plan, time.monotonic(), None
+        while True:
+            sites = self._status().sites
+            there, away = [s for s in sites if sites[s]], tuple(s for s in sites if not sites[s])
+            over = time.monotonic() - self._since >= 60 * plan.patience_minutes
+            if not away or (plan.min_sites and over and len(there) >= plan.min_sites):
+                break
+            if away != self._waiting:
+                self._waiting = away
+                limit = f"; after {plan.patience_minutes:g} minutes it goes on with {plan.min_sites}"
+                self._note(f"waiting for {', '.join(away)}{limit if plan.min_sites else ''}")
+            pause(_POLL_SECONDS, self._canceled)
+        if away:
+            self._note(f"goes on without {', '.join(away)}")
+        job = self._lead.submit(there)
+        self._note(f"started with {', '.join(there)}")
+        return job
+
+    def _until_end(self, job: str) -> str:
+        try:
+            while True:
+                status = self._status()
+                if status.job == job:
+                    self._report(status.run)
+                elif (outcome := self._lead.outcome(job)).startswith("FINISHED"):
+                    return outcome
+                pause(_POLL_SECONDS, self._canceled)
+        except CanceledError:
+            self._lead.abort(job)
+            raise
+
+    def _report(self, run: dict[str, Any]) -> None:
+        before, self._told = self._told, run
+        if "round" in run and run["round"] != before.get("round"):
+            self._tell({"event": "round", **{key: run[key] for key in ("round", "rounds", "step")}})
+        if run.get("validation") and run["validation"] != before.get("validation"):
+            self._tell({"event": "validation", **run["validation"]})
+        if run.get("failed") and run["failed"] != before.get("failed"):
+            self._note(run["failed"])
+
+    def _judge(self, outcome: str) -> None:
+        """Whether to start it once more."""
+        reached_round, failed = self._told.get("round"), self._told.get("failed", "")
+        self._ends = [end for end in self._ends if end == reached_round] + [reached_round]
+        if len(self._ends) >= _ATTEMPTS:
+            raise DRMCError(
+                f"the run ended {_ATTEMPTS} times in round {reached_round} ({failed or outcome}): correct "
+                "that and start it again, it continues"
+            )
+        self._note(f"the run was interrupted after round {reached_round or 0}; it goes on when all are there")
+
+    def _status(self) -> Status:
+        """As `Lead.status`; waits while the server is away."""
+        told = False
+        while True:
+            try:
+                return self._lead.status()
+            except InputError:
+                raise
+            except DRMCError as error:
+                if not told:
+                    self._note(f"{error}; waiting for it")
+                    told = True
+                pause(_POLL_SECONDS, self._canceled)
+
+    def _note(self, message: str) -> None:
+        self._tell({"event": "notice", "message": message})
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """NVIDIA FLARE prints and logs for a console of its own."""
+    before = logging.root.manager.disable
+    logging.disable(logging.CRITICAL)
+    try:
+        with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
+            yield
+    finally:
+        logging.disable(before)
+
+
+def stop_run(kit: Path) -> bool:
+    """Ends the run that is under way; it continues when it is started again.
+
+    Returns:
+        Whether there was one.
+
+    Raises:
+        InputError: the kit is refused.
+        DRMCError: there is no server.
+    """
+    with Lead(kit) as lead:
+        job = lead.status().job
+        if job:
+            lead.abort(job)
+        return bool(job)
