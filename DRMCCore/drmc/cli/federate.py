@@ -77,12 +77,12 @@ def _provision(options: argparse.Namespace, reporter: Reporter, tell: _Teller) -
     if days < 1:
         raise InputError(f"--valid-days {days}: must be at least 1")
     plan = Plan.read(options.path)
+    kits = make_kits(plan, options.output, days)
     if plan.config().round_steps < FEW_STEPS:
         reporter.notice(
             f"round_steps = {plan.config().round_steps}: weights that few patches have changed can show "
             f"them; {FEW_STEPS} or more are better, see docs/federation.md"
         )
-    kits = make_kits(plan, options.output, days)
     reporter.result(kits=[str(kit) for kit in kits], authority=str(options.output / AUTHORITY))
     if not tell.as_json:
         for kit in kits:

@@ -5,7 +5,9 @@ from __future__ import annotations
 import contextlib
 import io
 import logging
+import os
 import tempfile
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -17,12 +19,16 @@ from drmc.errors import CanceledError, DRMCError, InputError
 from drmc.federation.connection import pause, reached, wait_for_server
 from drmc.federation.job import write_job
 from drmc.federation.kits import read_kit
-from drmc.federation.layout import GROUP, LEAD
+from drmc.federation.layout import END, GROUP, LEAD
 from drmc.runtime.cancellation import Cancellation
 
 Tell = Callable[[dict[str, Any]], None]
 _POLL_SECONDS = 2.0
 _ATTEMPTS = 3  # jobs in a row that end in the same round although all sites are there
+_LEAVE_SECONDS = 3.0
+_MISSES = 2  # answers in a row without a site that took part, then it has left
+_LEFT = "a site has left"
+_SILENT = ("no_reply", "error")
 _DONE = "FINISHED:COMPLETED"
 
 
@@ -33,11 +39,13 @@ class Status:
     Attributes:
         sites: by name, whether each is connected.
         job: what NVIDIA FLARE calls the run that is under way, "" if none is.
+        taking_part: the sites where that job is running.
         run: what the server says of it: `task`, `round`, `rounds`, `step`, `validation`, `failed`.
     """
 
     sites: dict[str, bool]
     job: str = ""
+    taking_part: set[str] = field(default_factory=set)
     run: dict[str, Any] = field(default_factory=dict)
 
 
@@ -63,9 +71,10 @@ class Lead:
         self._connect()
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, _: object, error: BaseException | None, *__: object) -> None:
         with contextlib.suppress(Exception), _quiet():
             self._session.close()
+        _leave_in_time(0 if error is None else getattr(error, "exit_code", 1))
 
     def status(self) -> Status:
         """Who is connected and where the run is.
@@ -74,10 +83,14 @@ class Lead:
             DRMCError: the server cannot be reached any more.
         """
         info = self._ask(lambda session: session.get_system_info())
-        there = {client.name for client in info.client_info}
+        known = [client.name for client in info.client_info]
+        # The server keeps a site on its list for a minute: only an answer shows that it is there.
+        answers = self._ask(lambda session: session.get_client_job_status()) or [] if known else []
+        there = {one["client_name"] for one in answers if one["status"] not in _SILENT}
         sites = {site: site in there for site in self.plan.sites}
         job = info.job_info[0].job_id if info.job_info else ""
-        return Status(sites, job, self._run(job) if job else {})
+        taking_part = {one["client_name"] for one in answers if job and one.get("job_id") == job}
+        return Status(sites, job, taking_part, self._run(job) if job else {})
 
     def submit(self, sites: list[str]) -> str:
         """Starts the run, or what is left of it, with these sites; returns its job's name."""
@@ -191,11 +204,20 @@ class _Follower:
         return job
 
     def _until_end(self, job: str) -> str:
+        """Follows the job to its end, and ends it when a site has left it, which cannot come back into it."""
+        seen: set[str] = set()
+        missed = 0
         try:
             while True:
                 status = self._status()
                 if status.job == job:
                     self._report(status.run)
+                    seen |= status.taking_part
+                    missed = missed + 1 if seen - status.taking_part else 0
+                    if missed >= _MISSES and status.run.get("task") != END:
+                        self._note(f"{', '.join(sorted(seen - status.taking_part))} has left the run")
+                        self._lead.abort(job)
+                        return _LEFT
                 elif (outcome := self._lead.outcome(job)).startswith("FINISHED"):
                     return outcome
                 pause(_POLL_SECONDS, self._canceled)
@@ -215,13 +237,14 @@ class _Follower:
     def _judge(self, outcome: str) -> None:
         """Whether to start it once more."""
         reached_round, failed = self._told.get("round"), self._told.get("failed", "")
-        self._ends = [end for end in self._ends if end == reached_round] + [reached_round]
+        self._ends = [end for end in self._ends if end == reached_round]
+        self._ends += [reached_round] if outcome != _LEFT else []
         if len(self._ends) >= _ATTEMPTS:
             raise DRMCError(
                 f"the run ended {_ATTEMPTS} times in round {reached_round} ({failed or outcome}): correct "
                 "that and start it again, it continues"
             )
-        self._note(f"the run was interrupted after round {reached_round or 0}; it goes on when all are there")
+        self._note(f"the run was interrupted after {reached_round or 0} rounds; it goes on from there")
 
     def _status(self) -> Status:
         """As `Lead.status`; waits while the server is away."""
@@ -239,6 +262,20 @@ class _Follower:
 
     def _note(self, message: str) -> None:
         self._tell({"event": "notice", "message": message})
+
+
+def _leave_in_time(code: int) -> None:
+    """Ends the process when Python ends it, which threads of a closed session may hold up for ever."""
+    begun = threading.Event()
+
+    def leave() -> None:
+        begun.wait()
+        time.sleep(_LEAVE_SECONDS)
+        os._exit(code)
+
+    threading.Thread(target=leave, daemon=True, name="drmc-leave").start()
+    # Called before the threads of pools are waited for; `atexit` comes after them.
+    threading._register_atexit(begun.set)  # type: ignore[attr-defined]
 
 
 @contextmanager
