@@ -48,20 +48,23 @@ def reached(kit: Path, plan: Plan) -> bool:
             try:
                 secure.recv(1)
             except TimeoutError:
-                pass  # it waits for us to speak: it has accepted
-        return True
+                return True  # it waits for us to speak: it has accepted
+        raise _not_accepted(where, "it closed the connection")
     except ssl.SSLCertVerificationError as error:
         raise InputError(
             f"{where}: the server's certificate is not trusted ({error.verify_message}): ask the lead for "
             "a kit of this consortium"
         ) from None
     except ssl.SSLError as error:
-        raise InputError(
-            f"{where}: the server does not accept this kit's certificate ({error.reason}): ask the "
-            "lead for a new kit"
-        ) from None
+        raise _not_accepted(where, str(error.reason)) from None
     except OSError:
         return False
+
+
+def _not_accepted(where: str, reason: str) -> InputError:
+    return InputError(
+        f"{where}: the server does not accept this kit's certificate ({reason}): ask the lead for a new kit"
+    )
 
 
 def wait_for_server(kit: Path, plan: Plan, tell: Tell, canceled: Cancellation) -> None:

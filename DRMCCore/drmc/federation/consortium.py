@@ -27,7 +27,8 @@ _POLL_SECONDS = 2.0
 _ATTEMPTS = 3  # jobs in a row that end in the same round although all sites are there
 _LEAVE_SECONDS = 3.0
 _MISSES = 2  # answers in a row without a site that took part, then it has left
-_LEFT = "a site has left"
+_LOST = 5  # answers in a row without the job that was running, then the server has lost it
+_LEFT = "a site or the server has left"
 _SILENT = ("no_reply", "error")
 _DONE = "FINISHED:COMPLETED"
 
@@ -206,7 +207,7 @@ class _Follower:
     def _until_end(self, job: str) -> str:
         """Follows the job to its end, and ends it when a site has left it, which cannot come back into it."""
         seen: set[str] = set()
-        missed = 0
+        missed, lost = 0, 0
         try:
             while True:
                 status = self._status()
@@ -220,6 +221,9 @@ class _Follower:
                         return _LEFT
                 elif (outcome := self._lead.outcome(job)).startswith("FINISHED"):
                     return outcome
+                elif seen and (lost := lost + 1) >= _LOST:  # a server that was killed does not know its jobs
+                    self._note("the server was started again")
+                    return _LEFT
                 pause(_POLL_SECONDS, self._canceled)
         except CanceledError:
             self._lead.abort(job)
@@ -244,7 +248,7 @@ class _Follower:
                 f"the run ended {_ATTEMPTS} times in round {reached_round} ({failed or outcome}): correct "
                 "that and start it again, it continues"
             )
-        self._note(f"the run was interrupted after {reached_round or 0} rounds; it goes on from there")
+        self._note(f"the run was interrupted after round {reached_round or 0}; it goes on from there")
 
     def _status(self) -> Status:
         """As `Lead.status`; waits while the server is away."""
