@@ -30,7 +30,7 @@ _MISSES = 2  # answers in a row without a site that took part, then it has left
 _LOST = 5  # answers in a row without the job that was running, then the server has lost it
 _LEFT = "a site or the server has left"
 _SILENT = ("no_reply", "error")
-_DONE = "FINISHED:COMPLETED"
+_DONE, _STOPPED = "FINISHED:COMPLETED", "FINISHED:ABORTED"
 
 
 @dataclass
@@ -181,6 +181,8 @@ class _Follower:
             outcome = self._until_end(job)
             if outcome == _DONE:
                 return
+            if outcome == _STOPPED:
+                raise CanceledError("the run was stopped by 'drmc federate stop'; 'start' continues it")
             self._judge(outcome)
             job = ""
 

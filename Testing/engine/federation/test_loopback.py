@@ -17,6 +17,7 @@ from pathlib import Path
 import pytest
 from drmc.cli.main import main
 from drmc.federation.job import write_job
+from drmc.federation.plan import Plan
 from drmc.training.loop import train
 from drmc.training.start import initial_network
 from support.engine.federations import (
@@ -80,6 +81,9 @@ def ended(tmp_path_factory) -> Ended:
     try:
         for site in SITES:
             running[site] = command(folder, site, "join", f"kits/{site}", f"{site}.json")
+        for site in SITES:
+            wait_for(folder, site, "connected to")
+        refusals["code"] = job_with_code(folder)
         running["lead"] = command(folder, "lead", "start", "kits/lead")
         wait_for(folder, "hospital-b", "round 0, step")
         running["hospital-b"].kill()
@@ -90,7 +94,6 @@ def ended(tmp_path_factory) -> Ended:
             codes[name] = running[name].wait(PATIENCE)
         for name, kit in (("member", "kits"), ("stranger", "foreign"), ("nobody", "")):
             refusals[name] = connection(plan.port, folder / kit / "hospital-b" if kit else None)
-        refusals["code"] = job_with_code(folder)
         running["server"].send_signal(signal.SIGTERM)
         codes["server"] = running["server"].wait(PATIENCE)
     finally:
@@ -128,23 +131,26 @@ def connection(port: int, kit: Path | None) -> str:
 
 
 def job_with_code(folder: Path) -> str:
-    """What the lead is told who sends a job that brings code along."""
-    job = write_job(small_plan(), list(SITES), folder / "job")
+    """How a job of the lead ends that brings code along, though it is otherwise the right one."""
+    job = write_job(Plan.read(folder / "kits" / "lead" / "plan.json"), list(SITES), folder / "job")
     assert not [path for path in job.rglob("*") if path.is_file() and path.suffix != ".json"]
     (job / "app" / "custom").mkdir()
     (job / "app" / "custom" / "code.py").write_text("print('here')")
     code = """
-import sys
+import sys, time
 from pathlib import Path
 from drmc.federation.consortium import Lead
 with Lead(Path("kits/lead")) as lead:
-    print(lead.outcome(lead._ask(lambda session: session.submit_job(sys.argv[1]))))
+    while not all(lead.status().sites.values()):
+        time.sleep(1)
+    job = lead._ask(lambda session: session.submit_job(sys.argv[1]))
+    while not (outcome := lead.outcome(job)).startswith("FINISHED"):
+        time.sleep(1)
+    print(outcome)
 """
     arguments = [sys.executable, "-c", code, str(job)]
-    done = subprocess.run(
-        arguments, cwd=folder, capture_output=True, text=True, timeout=PATIENCE, check=False
-    )
-    return done.stdout + done.stderr
+    done = subprocess.run(arguments, cwd=folder, capture_output=True, text=True, check=False)
+    return done.stdout.strip() or done.stderr
 
 
 def test_all_come_to_their_end(ended: Ended):
@@ -180,7 +186,10 @@ def test_a_site_without_a_certificate_of_the_consortium_is_turned_away(ended: En
 
 
 def test_a_job_with_code_is_turned_away(ended: Ended):
-    assert "byoc" in ended.refusals["code"].lower()
+    assert ended.refusals["code"].startswith("FINISHED:")
+    assert ended.refusals["code"] != "FINISHED:COMPLETED"
+    log = (ended.folder / "kits" / "server" / "service.log").read_text(errors="replace")
+    assert "BYOC not permitted" in log
 
 
 def test_what_crosses_is_weights_and_numbers(ended: Ended):
