@@ -221,8 +221,8 @@ class _Follower:
                         self._note(f"{', '.join(sorted(seen - status.taking_part))} has left the run")
                         self._lead.abort(job)
                         return _LEFT
-                elif (outcome := self._lead.outcome(job)).startswith("FINISHED"):
-                    return outcome
+                elif (outcome := self._outcome(job)).startswith("FINISHED"):
+                    return _LEFT if missed else outcome
                 elif seen and (lost := lost + 1) >= _LOST:  # a server that was killed does not know its jobs
                     self._note("the server was started again")
                     return _LEFT
@@ -230,6 +230,11 @@ class _Follower:
         except CanceledError:
             self._lead.abort(job)
             raise
+
+    def _outcome(self, job: str) -> str:
+        with contextlib.suppress(DRMCError):  # the server is away, which the next status waits for
+            return self._lead.outcome(job)
+        return ""
 
     def _report(self, run: dict[str, Any]) -> None:
         before, self._told = self._told, run
