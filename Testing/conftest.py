@@ -91,6 +91,8 @@ SLOW = (
     "test_full_dose_intervals",
     "test_interval_command",
     "test_flmrcm",
+    "test_loopback",
+    "test_federated_strategy",
     "test_adversarial",
     "test_strength",
     "test_strength_section",

@@ -18,7 +18,15 @@ SOURCES = sorted(ENGINE.rglob("*.py"))
 SHIPPED = [path for folder in ENGINE.parents[1].glob("DRMC*") for path in sorted(folder.rglob("*.py"))]
 NAMES = [str(path.relative_to(ENGINE)) for path in SOURCES]
 HOSTS = {"slicer", "qt", "ctk", "vtk", "PythonQt", "PySide6"}
-TRAINING_ROOMS = ("simulation", "training", "evaluation", "segmentation", "datasets", "benchmark")
+TRAINING_ROOMS = (
+    "simulation",
+    "training",
+    "federation",
+    "evaluation",
+    "segmentation",
+    "datasets",
+    "benchmark",
+)
 SAID_BY_THE_CLASS = {"forward", "to_dict", "from_dict"}
 MAY_HOLD_TORCH = (
     "runtime/precision.py",
@@ -30,6 +38,7 @@ MAY_HOLD_TORCH = (
     "inference",
     "simulation",
     "training",
+    "federation",
     "evaluation",
     "segmentation",
     "benchmark",

@@ -24,6 +24,7 @@ NOT_OF_A_RUN = (
     "simulation",
     "evaluation",
     "benchmark",
+    "federation",
     "reproduction",
 )
 

@@ -74,6 +74,10 @@ GROUPS = {
             "drmc.training.interference.command",
             "measure what learning for one center does to the loss of another",
         ),
+        "federate": (
+            "drmc.cli.federate",
+            "train across hospitals whose data stay where they are (NVIDIA FLARE)",
+        ),
         "reproduce": (
             "drmc.reproduction.command",
             "make the paper's whole comparison again: trainings, tables and figures",

@@ -70,12 +70,15 @@ def write_checkpoint(output: Path, state: dict, *, best: bool = False) -> None:
                     os.replace(source, target)
 
 
-def read_checkpoint(output: Path, *, best: bool = False) -> tuple[Path, dict] | None:
+def read_checkpoint(
+    output: Path, *, best: bool = False, up_to: int | None = None
+) -> tuple[Path, dict] | None:
     """Reads the newest readable checkpoint, or the best one, on the CPU.
 
     Args:
         output: the folder of the run.
         best: whether to read the best checkpoint instead.
+        up_to: the last step that it may be of, None: any.
 
     Returns:
         The file and its state; None if there is no checkpoint.
@@ -94,7 +97,8 @@ def read_checkpoint(output: Path, *, best: bool = False) -> tuple[Path, dict] | 
                     f"{path}: a checkpoint of another version of drmc, which this one ({drmc.__version__}) "
                     "does not read: finish the run with that version, or choose another output folder"
                 )
-            return path, state
+            if up_to is None or state["step"] <= up_to:
+                return path, state
     return None
 
 

@@ -78,13 +78,13 @@ def train(config: TrainingConfig, *, report: Callable[[Record], None] | None = N
         with (
             _signals(trainer),
             Watch(trainer.output, trainer.rank, trainer.step, report) as watch,
-            _Log(trainer.output, trainer.rank, trainer.step, watch) as log,
+            Log(trainer.output, trainer.rank, trainer.step, watch) as log,
         ):
-            log({**_first_record(trainer, version), "tensorboard": watch.tensorboard})
+            log({**first_record(trainer, version), "tensorboard": watch.tensorboard})
             begun = bool(config.initial_weights or config.watched_dataset)
             if held_out is not None and trainer.step == 0 and begun:
                 _validate(trainer, held_out, beside, log)
-            _run_steps(trainer, sampler, held_out, beside, log)
+            run_steps(trainer, sampler, held_out, beside, log)
             event = "finished" if trainer.step >= config.steps else "stopped"
             log({"event": event, "step": trainer.step, "steps": config.steps})
         if trainer.step < config.steps:
@@ -92,13 +92,25 @@ def train(config: TrainingConfig, *, report: Callable[[Record], None] | None = N
         return export(trainer) if first else trainer.output
 
 
-def _run_steps(
+def run_steps(
     trainer: Trainer,
     sampler: Sampler,
     held_out: HeldOut | None,
     beside: HeldOut | None,
-    log: _Log,
+    log: Log,
 ) -> None:
+    """Takes the steps that are left, with validations and checkpoints, until the last one or a stop.
+
+    Args:
+        trainer: the run.
+        sampler: its patches.
+        held_out: what it is validated on, in the first process.
+        beside: what is validated as well, if anything.
+        log: receives the records.
+
+    Raises:
+        DRMCError: another process failed, or gradients stay non-finite.
+    """
     config = trainer.config
     recent: list[dict] = []
     before = trainer.seconds
@@ -109,10 +121,10 @@ def _run_steps(
         start = time.monotonic()
         recent.append(trainer.train_step(sampler))
         trainer.seconds += time.monotonic() - start
-        _stop_if_nothing_is_learned(trainer)
+        stop_if_nothing_is_learned(trainer)
         last = trainer.step == config.steps or trainer.stopping
         if trainer.step % 50 == 0 or last:
-            patches = len(recent) * len(config.centers) * config.patches_per_center
+            patches = len(recent) * len(trainer.centers) * config.patches_per_center
             pace = progress(recent, patches=patches, seconds=trainer.seconds - before)
             counts = {"steps": config.steps, "seconds": trainer.seconds, "skipped": trainer.skipped}
             log({"event": "progress", **pace, **counts})
@@ -141,7 +153,7 @@ def _run_steps(
             trainer.save()
 
 
-def _stop_if_nothing_is_learned(trainer: Trainer) -> None:
+def stop_if_nothing_is_learned(trainer: Trainer) -> None:
     """Raises DRMCError if too many steps had no finite gradients.
 
     It is called before a step's results are saved, so that the last checkpoint is one of a sound network.
@@ -154,7 +166,7 @@ def _stop_if_nothing_is_learned(trainer: Trainer) -> None:
         )
 
 
-def _validate(trainer: Trainer, held_out: HeldOut, beside: HeldOut | None, log: _Log) -> None:
+def _validate(trainer: Trainer, held_out: HeldOut, beside: HeldOut | None, log: Log) -> None:
     models = trainer.models()
     found = held_out.measure(models)
     trainer.measured = {key: found[key] for key in trainer.task.kept}
@@ -176,7 +188,13 @@ def _watched_cases(config: TrainingConfig) -> dict[str, list[Case]]:
     return select(cases, "validation", tuple(centers))
 
 
-def _first_record(trainer: Trainer, version: str | None) -> dict:
+def first_record(trainer: Trainer, version: str | None) -> dict:
+    """What the log begins with: the run, and what it was resumed from.
+
+    Args:
+        trainer: the run.
+        version: of the drmc that wrote its checkpoint, None: it starts.
+    """
     config = trainer.config
     about = facts(config, trainer.device, trainer.world, simulated=is_simulated(Path(config.dataset)))
     record = {"event": "started", "step": trainer.step, "steps": config.steps, **about}
@@ -189,13 +207,13 @@ def _first_record(trainer: Trainer, version: str | None) -> dict:
     return record
 
 
-class _Log:
+class Log:
     """Writes JSON lines to training.jsonl; on resume, records of steps that will be repeated are removed."""
 
     def __init__(self, output: Path, rank: int, step: int, report: Callable[[Record], None]):
         self.path, self.rank, self.step, self.report = output / "training.jsonl", rank, step, report
 
-    def __enter__(self) -> _Log:
+    def __enter__(self) -> Log:
         if self.rank == 0:
             kept = []
             if self.path.is_file():
@@ -214,6 +232,7 @@ class _Log:
             self.file.close()
 
     def __call__(self, record: Record) -> None:
+        """Writes a record, and passes it on."""
         if self.rank == 0:
             record = jsonable(record)
             self.file.write(json.dumps(record, allow_nan=False) + "\n")

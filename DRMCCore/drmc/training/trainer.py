@@ -16,7 +16,7 @@ from drmc.training.config import TrainingConfig
 from drmc.training.critics import needs_one_batch
 from drmc.training.objectives import critic_record
 from drmc.training.processes import Processes
-from drmc.training.strategies.base import Site, averaged, share_sites
+from drmc.training.strategies.base import Site, Strategy, averaged, share_sites
 from drmc.training.strategies.registry import make_strategy
 from drmc.training.tasks.base import Sampler
 from drmc.training.tasks.registry import make_task
@@ -45,6 +45,7 @@ class Trainer:
         config: the configuration.
         patients: number of training patients of each center.
         data: the fingerprint of the images.
+        centers: the centers that its sites learn from.
         task: what the networks learn.
         measured: what the task keeps of the last validation, by center.
         best: the highest gain of a validation, see `Task.gain`.
@@ -56,18 +57,29 @@ class Trainer:
         processes: Processes | None = None,
         patients: dict[str, int] | None = None,
         data: str = "",
+        strategy: Strategy | None = None,
     ):
+        """Makes the sites at their start.
+
+        Args:
+            config: the configuration.
+            processes: the processes of the run, None: this one alone.
+            patients: number of training patients of each center, None: one of each.
+            data: the fingerprint of the images.
+            strategy: the strategy, None: that of the configuration.
+        """
         self.config, self.data = config, data
         self.processes = processes = processes or Processes()
         self.rank, self.world, self.device = processes.rank, processes.world, processes.device
         self.output = Path(config.output)
         self.patients = patients or dict.fromkeys(config.centers, 1)
         self.task = make_task(config)
-        self.strategy = make_strategy(config)
+        self.strategy = strategy or make_strategy(config)
+        self.centers = [center for centers in self.strategy.site_centers.values() for center in centers]
         self.sites = self.strategy.sites(self.patients, self.processes)
         self.slots = self.strategy.slots(self.sites, self.processes)
         self.objective = self.strategy.objective(self.processes)
-        self.gates = GateWatch(config)
+        self.gates = GateWatch(config, self.centers)
         self.step, self.seconds, self.skipped, self.skipped_in_a_row = 0, 0.0, 0, 0
         self.best = -math.inf
         self.measured: dict[str, dict[str, float]] = {}
@@ -93,7 +105,7 @@ class Trainer:
         """
         config = self.config
         rate = learning_rate(config, self.step)
-        losses = dict.fromkeys(config.centers, 0.0)
+        losses = dict.fromkeys(self.centers, 0.0)
         counts = {"gradient_norm": 0.0, "skipped": 0.0, "stop": float(self.stop_requested)}
         judged = dict.fromkeys(self.objective.measures, 0.0)
         shares = {**counts, **self.gates.zeros()}
@@ -235,8 +247,11 @@ class Trainer:
         for key in ("step", "seconds", "skipped", "best", "measured"):
             setattr(self, key, state[key])
 
-    def resume(self) -> str | None:
+    def resume(self, *, up_to: int | None = None) -> str | None:
         """Restores the newest readable checkpoint of this run, which the first process reads for all.
+
+        Args:
+            up_to: the last step that it may be of, None: any.
 
         Returns:
             The version of drmc that wrote it; None without a checkpoint.
@@ -246,7 +261,7 @@ class Trainer:
         """
 
         def read() -> dict | None:
-            found = read_checkpoint(self.output)
+            found = read_checkpoint(self.output, up_to=up_to)
             if found is not None:
                 check_same_run(*found, self.config, self.data, self.groups())
             return found and found[1]

@@ -27,10 +27,10 @@ class GateWatch:
     They are sums over patches, which may be added over groups of patches and over processes.
     """
 
-    def __init__(self, config: TrainingConfig):
+    def __init__(self, config: TrainingConfig, centers: Sequence[str] = ()):
         self._patches = config.patches_per_center
         layers, self._experts = config.network.gates_shape
-        self._cells = {c: [(c, k) for k in range(layers * self._experts)] for c in config.centers}
+        self._cells = {c: [(c, k) for k in range(layers * self._experts)] for c in centers or config.centers}
 
     def zeros(self) -> dict[Any, float]:
         """The sums before the first patch, with the same keys in every process."""

@@ -82,7 +82,7 @@ def test_the_log_drops_steps_that_are_taken_again(config, tmp_path):
     kept = [{"event": "progress", "step": 50}, {"event": "validation", "step": 100}]
     lines = [*map(json.dumps, kept), json.dumps({"event": "progress", "step": 150}), '{"event": "progr']
     log.write_text("\n".join(lines))
-    with loop._Log(Path(config.output), 0, 100, lambda record: None) as record:
+    with loop.Log(Path(config.output), 0, 100, lambda record: None) as record:
         record({"event": "resumed", "step": 100})
     read = [json.loads(line) for line in log.read_text().splitlines()]
     assert read == [*kept, {"event": "resumed", "step": 100}]

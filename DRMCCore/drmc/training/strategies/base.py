@@ -288,6 +288,13 @@ def mean_model(sites: Sequence[Site]) -> ResidualNetwork:
     return model
 
 
+def weighted_mean(values: Sequence[torch.Tensor], shares: Sequence[float]) -> torch.Tensor:
+    """The sum of share x value, added up in the order of the arguments: its bits depend on nothing else."""
+    total = torch.zeros_like(values[0])
+    for share, value in zip(shares, values, strict=True):
+        total += share * value
+    return total
+
+
 def _mean(networks: list[ResidualNetwork], shares: list[float]) -> list[torch.Tensor]:
-    stacks = zip(*map(averaged, networks), strict=True)
-    return [sum(share * value for share, value in zip(shares, stack, strict=True)) for stack in stacks]
+    return [weighted_mean(stack, shares) for stack in zip(*map(averaged, networks), strict=True)]

@@ -1,0 +1,125 @@
+"""What the lead's `start` does when sites or the server fall out; the server is played by a script."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+from drmc.errors import CanceledError, DRMCError
+from drmc.federation import consortium
+from drmc.federation.consortium import Status, _Follower
+from support.engine.federations import SITES, small_plan
+
+BOTH, ONE = dict.fromkeys(SITES, True), {"hospital-a": True, "hospital-b": False}
+DONE = "FINISHED:COMPLETED"
+
+
+def running(number: int, *, sites=BOTH, **run) -> Status:
+    """A job that has averaged `number` rounds, with the sites that are there."""
+    there = {site for site, connected in sites.items() if connected}
+    return Status(sites, "job", there, {"round": number, "rounds": 3, "step": 2 * number, **run})
+
+
+class Played:
+    """A lead whose server says what is written; a text is the end of the job, an error is raised."""
+
+    def __init__(self, script: list[Status | str | DRMCError], **plan):
+        self.plan = small_plan(**plan)
+        self.submitted: list[list[str]] = []
+        self.aborted = 0
+        self._script: Iterator = iter(script)
+        self._outcome = "RUNNING"
+
+    def status(self) -> Status:
+        said = next(self._script)
+        if isinstance(said, DRMCError):
+            raise said
+        if isinstance(said, str):
+            self._outcome = said
+            return Status(BOTH)
+        self._outcome = "RUNNING"
+        return said
+
+    def outcome(self, job: str) -> str:
+        return self._outcome
+
+    def submit(self, sites: list[str]) -> str:
+        self.submitted.append(sites)
+        return "job"
+
+    def abort(self, job: str) -> None:
+        self.aborted += 1
+
+
+@pytest.fixture
+def follow(monkeypatch):
+    monkeypatch.setattr(consortium, "_POLL_SECONDS", 0.0)
+    told: list[dict] = []
+
+    def run(lead: Played, canceled=lambda: False) -> list[str]:
+        told.clear()
+        _Follower(lead, told.append, canceled).follow()
+        return [record["message"] for record in told if record["event"] == "notice"]
+
+    return run
+
+
+def test_it_waits_for_all_and_ends_with_the_run(follow):
+    lead = Played([Status(ONE), Status(ONE), Status(ONE), Status(BOTH), running(0), running(3), DONE])
+    assert follow(lead) == ["waiting for hospital-b", "started with hospital-a, hospital-b"]
+    assert lead.submitted == [list(SITES)]
+
+
+def test_it_goes_on_with_enough_sites_when_patience_ends(follow):
+    lead = Played([Status(ONE), Status(ONE), running(3, sites=ONE), DONE], min_sites=1, patience_minutes=0)
+    assert follow(lead) == ["goes on without hospital-b", "started with hospital-a"]
+    assert lead.submitted == [["hospital-a"]]
+
+
+def test_a_site_that_leaves_ends_the_round_which_is_taken_again(follow):
+    left = [running(1), running(1, sites=ONE), running(1, sites=ONE)]
+    lead = Played([Status(BOTH), Status(BOTH), *left, Status(ONE), Status(BOTH), running(3), DONE])
+    told = follow(lead)
+    assert told[1:4] == [
+        "hospital-b has left the run",
+        "the run was interrupted after round 1; it goes on from there",
+        "waiting for hospital-b",
+    ]
+    assert lead.aborted == 1 and len(lead.submitted) == 2
+
+
+def test_a_single_missing_answer_is_no_leaving(follow):
+    lead = Played([Status(BOTH), Status(BOTH), running(1), running(1, sites=ONE), running(2), DONE])
+    assert len(follow(lead)) == 1 and not lead.aborted
+
+
+def test_a_server_that_was_started_again_gets_the_run_again(follow):
+    lost = [DRMCError("there is no server at x:1"), *[Status(BOTH)] * 5]
+    lead = Played([Status(BOTH), Status(BOTH), running(1), *lost, Status(BOTH), running(1), DONE])
+    told = follow(lead)
+    assert told[1:3] == ["there is no server at x:1; waiting for it", "the server was started again"]
+    assert len(lead.submitted) == 2
+
+
+def test_a_run_that_is_under_way_is_followed(follow):
+    lead = Played([running(1), running(2), DONE])
+    assert follow(lead) == [] and not lead.submitted
+
+
+def test_the_same_failure_three_times_is_the_end(follow):
+    failing = [Status(BOTH), running(1, failed="hospital-b failed"), "FINISHED:EXECUTION_EXCEPTION"]
+    with pytest.raises(DRMCError, match=r"ended 3 times in round 1 \(hospital-b failed\)"):
+        follow(Played([Status(BOTH), *failing * 3]))
+
+
+def test_a_run_that_somebody_stops_is_not_started_again(follow):
+    with pytest.raises(CanceledError, match="'start' continues it"):
+        follow(Played([Status(BOTH), Status(BOTH), running(1), "FINISHED:ABORTED"]))
+
+
+def test_a_stop_ends_the_job(follow, monkeypatch):
+    monkeypatch.setattr(consortium, "_POLL_SECONDS", 0.01)
+    lead = Played([Status(BOTH), Status(BOTH), *[running(1)] * 9])
+    with pytest.raises(CanceledError):
+        follow(lead, lambda: bool(lead.submitted))
+    assert lead.aborted == 1
