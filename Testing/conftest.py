@@ -34,6 +34,7 @@ SLOW = (
     "test_organ_patches",
     "test_segmenter",
     "test_segment_command",
+    "test_segment_options",
     "test_trust",
     "test_audit",
     "test_acquisition_transform",

@@ -102,10 +102,9 @@ def run_batch(
     """Denoises every scan of a folder, or does other work; `request` is of the kind that `work` takes.
 
     `scans` are name and path of each (default: `find_scans` of the input). OUT/batch.csv has one row per scan
-    and is renewed after each; a table collects those of all scans (lesions.csv), and a page
-    (cohort.html) shows them. With
-    `resume`, a scan is skipped when OUT/<name> is complete and was made from the same content: scan, lesions,
-    reference, model and settings. `headers`: a table of header values, one row a scan
+    and is renewed after each; a table joins those of all scans (lesions.csv), and a page (cohort.html) shows
+    them. With `resume`, a scan is skipped when OUT/<name> is complete and was made from the same content:
+    scan, lesions, reference, model and settings. `headers`: a table of header values, one row a scan
     (drmc.denoising.header_table). `jobs`: how many processes. `catalog`, with checksums: what was read of
     DICOM files before. A row's `warnings` are the SUV warnings of its scan. Returns `scans` (the rows),
     `counts` (how many had which outcome), `output`, and `exit_code`: 0 all done, 1 some failed, 2 some
@@ -124,19 +123,9 @@ def run_batch(
     check_output_folder(output, inputs=(folder, *scans.values()))
     if output.is_dir():
         staging.sweep_files(output)
-    beside = {name: companions(getattr(request, name), scans, f"--{name}") for name in work.companions}
+    requests = _requests(request, scans, given, work)
     model = work.model(request)
     model.load()  # an unknown device or a damaged weight file refuses the batch, not scan after scan
-    requests = {
-        name: replace(
-            request,
-            input=path,
-            output=output / name,
-            **{companion: found[name] for companion, found in beside.items()},
-            header=given.get(name, request.header),
-        )
-        for name, path in scans.items()
-    }
     since = datetime.now(timezone.utc).isoformat(timespec="seconds")
     output.mkdir(parents=True, exist_ok=True)
     with Member(output) as member:
@@ -158,6 +147,23 @@ def run_batch(
     codes = {"cancelled": 130, "failed": 1, "refused": 2}
     exit_code = next((code for outcome, code in codes.items() if counts[outcome]), 0)
     return {"output": str(output), "scans": rows, "counts": dict(counts), "exit_code": exit_code}
+
+
+def _requests(
+    request: Any, scans: dict[str, Path], given: Mapping[str, Mapping[str, str]], work: BatchWork
+) -> dict[str, Any]:
+    """The request of each scan, with what lies beside it and its header values."""
+    beside = {name: companions(getattr(request, name), scans, f"--{name}") for name in work.companions}
+    return {
+        name: replace(
+            request,
+            input=path,
+            output=Path(request.output) / name,
+            **{companion: found[name] for companion, found in beside.items()},
+            header=given.get(name, request.header),
+        )
+        for name, path in scans.items()
+    }
 
 
 def _check_scans(request: Any, scans: dict[str, Path], work: BatchWork) -> None:

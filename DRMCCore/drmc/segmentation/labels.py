@@ -64,7 +64,8 @@ def labels_of(
 
 def _from_file(request: SegmentRequest, scan: Scan, catalog: Catalog) -> Labeled:
     """Organs by the names of segments; voxels of several organs count for the first in the table's order."""
-    assert request.segmentation is not None  # else there is a model
+    if request.segmentation is None:  # in a batch, whose other scans have one
+        raise InputError(f"{request.input}: no segmentation of this name (--segmentation)")
     path = Path(request.segmentation)
     segments, notices = read_segments(
         path,
