@@ -35,6 +35,7 @@ SLOW = (
     "test_segmenter",
     "test_segment_command",
     "test_segment_options",
+    "test_segment_module",
     "test_trust",
     "test_audit",
     "test_acquisition_transform",

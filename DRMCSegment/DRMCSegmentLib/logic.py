@@ -53,7 +53,8 @@ class DRMCSegmentLogic(ScriptedLoadableModuleLogic):
 
         :param outputSegmentation: the node that gets the organs; a new one if None
         :param model: name of an installed model of organs or path of a weight file; the default one if None
-        :param segmentation: node or file with organs by their names, which are measured in place of a model's
+        :param segmentation: node or file with organs by their names, which are measured in place of a
+            model's; a segmentation node stays as it is, and is what is returned
         :param lesions: segmentation node, label map node or file; organs are measured without them, too
         :param organTable: the node that gets volumes and uptake; a new one if None
         :param uptake: the segmentation that gets the parts above the threshold; a new one if None

@@ -60,11 +60,10 @@ class OrganSection(Section):
     def onShow3D(self) -> None:
         """Makes surfaces of the organs and shows them in 3D, or hides them."""
         node = self.parameters.outputSegmentation
-        display = node.GetDisplayNode()
-        isShown = not display.GetVisibility3D()
+        isShown = not isShownIn3D(node)
         if isShown:
             node.CreateClosedSurfaceRepresentation()
-        display.SetVisibility3D(isShown)
+        node.GetDisplayNode().SetVisibility3D(isShown)
         self._show()
 
     def onEdit(self) -> None:
@@ -110,9 +109,7 @@ class OrganSection(Section):
         ui.measureButton.setToolTip(
             _("Measure the organs as they are now, after corrections in Segment Editor; needs no model.")
         )
-        display = node.GetDisplayNode() if hasOrgans else None
-        is3D = display is not None and bool(display.GetVisibility3D())
-        ui.show3DButton.setText(_("Hide 3D") if is3D else _("Show 3D"))
+        ui.show3DButton.setText(_("Hide 3D") if hasOrgans and isShownIn3D(node) else _("Show 3D"))
         self._showOrgans()
         self._showWarnings(keptJSON(node, WARNINGS_ATTRIBUTE, []))
         shown = (table and table.GetID(), table and table.GetTable() and table.GetTable().GetMTime())
@@ -139,3 +136,11 @@ class OrganSection(Section):
     def _say(self, text: str) -> None:
         self.ui.organMessageLabel.setText(text)
         self.ui.organMessageLabel.setVisible(bool(text))
+
+
+def isShownIn3D(segmentationNode) -> bool:
+    """Whether a segmentation has surfaces that are shown."""
+    surfaces = slicer.vtkSegmentationConverter.GetSegmentationClosedSurfaceRepresentationName()
+    display = segmentationNode.GetDisplayNode()
+    hasSurfaces = segmentationNode.GetSegmentation().ContainsRepresentation(surfaces)
+    return hasSurfaces and display is not None and bool(display.GetVisibility3D())

@@ -25,6 +25,7 @@ REFERENCES_ATTRIBUTE = "DRMC.References"  # of organs: JSON of PERCIST's referen
 UPTAKE_ATTRIBUTE = "DRMC.Uptake"  # of organs: JSON of threshold and totals
 LESIONS_ATTRIBUTE = "DRMC.LesionMarks"  # of organs: JSON of what the lesions that were given lie in
 WARNINGS_ATTRIBUTE = "DRMC.Warnings"  # of organs: JSON of the scan's warnings
+_FILL = 0.25  # opacity, so that the uptake below is seen
 
 
 def readSegments(path: Path):
@@ -50,6 +51,12 @@ def readUptakeTable(path: Path) -> vtk.vtkTable:
 def showOrgans(found, inputNode, node, summary: dict[str, Any]):
     """Puts the organs into a segmentation (a new node if None) that lies where the input is; returns it."""
     node = _filled(found, inputNode, node, _("{name} organs (DRMC)").format(name=inputNode.GetName()))
+    return describe(node, inputNode, summary)
+
+
+def describe(node, inputNode, summary: dict[str, Any]):
+    """Says in a segmentation of organs what was measured, and by which model they were made; returns it."""
+    node.SetNodeReferenceID(INPUT_REFERENCE, inputNode.GetID())
     model = summary["model"]
     attributes = {
         "DRMC.Model": None if model is None else str(model["name"]),
@@ -109,7 +116,10 @@ def _filled(found, inputNode, node, name: str):
         node = slicer.vtkMRMLSegmentationNode()
         node.SetName(slicer.mrmlScene.GenerateUniqueName(name))
         slicer.mrmlScene.AddNode(node)
-    node.CreateDefaultDisplayNodes()
+    if node.GetDisplayNode() is None:
+        node.CreateDefaultDisplayNodes()
+        node.GetDisplayNode().SetOpacity2DFill(_FILL)
+        node.GetDisplayNode().SetVisibility3D(False)
     source, target = found.GetSegmentation(), node.GetSegmentation()
     with slicer.util.NodeModify(node):
         target.RemoveAllSegments()
@@ -118,6 +128,5 @@ def _filled(found, inputNode, node, name: str):
         node.SetReferenceImageGeometryParameterFromVolumeNode(inputNode)
         node.SetAndObserveTransformNodeID(inputNode.GetTransformNodeID())
         node.SetNodeReferenceID(INPUT_REFERENCE, inputNode.GetID())
-    node.GetDisplayNode().SetVisibility3D(False)
     placeBeside(inputNode, node)
     return node

@@ -33,6 +33,7 @@ class SegmentJob(EngineJob):
         self.outputSegmentation = outputSegmentation
         self.organTable = self.uptake = self.uptakeTable = self.report = None
         self._output: Path | None = None
+        self._measured = None  # the segmentation node that is measured and stays as it is
 
     def start(
         self,
@@ -61,6 +62,8 @@ class SegmentJob(EngineJob):
         options["dicom_seg"] = writeDICOM
         if segmentation is not None:
             options |= {"model": None, "device": None, "precision": None}
+            isNode = hasattr(segmentation, "IsA") and segmentation.IsA("vtkMRMLSegmentationNode")
+            self._measured = segmentation if isNode else None
         self.launch(
             lambda: self._command(segmentation, lesions, suv, headerValues or {}, outputFolder, options)
         )
@@ -86,6 +89,8 @@ class SegmentJob(EngineJob):
             raise CanceledError("the input volume was removed from the scene meanwhile")
         assert self._output is not None
         names, volume = summary["outputs"], self.inputVolume
+        if self._measured is not None and not slicer.mrmlScene.IsNodePresent(self._measured):
+            raise CanceledError("the segmentation was removed from the scene meanwhile")
         organs = results.readSegments(self._output / results.ORGANS)
         organRows = results.readOrganTable(self._output / results.ORGAN_TABLE)
         found = self._output / results.UPTAKE
@@ -94,7 +99,10 @@ class SegmentJob(EngineJob):
         uptakeRows = results.readUptakeTable(self._output / results.UPTAKE_TABLE) if hasTable else None
         page = (self._output / "report.html").read_text(encoding="utf-8")
         self.summary = summary
-        self.outputSegmentation = results.showOrgans(organs, volume, self.outputSegmentation, summary)
+        if self._measured is None:
+            self.outputSegmentation = results.showOrgans(organs, volume, self.outputSegmentation, summary)
+        else:  # what else the user has in it stays
+            self.outputSegmentation = results.describe(self._measured, volume, summary)
         name = volume.GetName()
         self.organTable = results.showTable(
             organRows, self.organTable, _("{name} organs table (DRMC)").format(name=name), volume

@@ -22,6 +22,7 @@ class UptakeSection(Section):
 
     uiName = "DRMCSegmentUptake"
     _shown: tuple[Any, ...] | None = None  # which table is shown, so that it is filled once
+    _marks: tuple[Any, ...] | None = None  # of which parts the marked ones are shown or hidden already
 
     def setup(self) -> None:
         ui = self.ui
@@ -54,8 +55,7 @@ class UptakeSection(Section):
         parameters.uptake, parameters.uptakeTable = job.uptake, job.uptakeTable
         if not job.summary["uptake"]:
             parameters.uptake = parameters.uptakeTable = None
-        if parameters.uptake is not None:
-            setMarkedShown(parameters.uptake, parameters.countPhysiological)
+        self._marks = None
 
     def onRowChosen(self, row: int, column: int) -> None:
         """Goes to the hottest voxel of a part."""
@@ -125,8 +125,10 @@ class UptakeSection(Section):
         hasParts = uptake is not None and uptake.GetSegmentation().GetNumberOfSegments() > 0
         ui.takeButton.setEnabled(hasParts and isOfVolume)
         ui.countPhysiologicalCheckBox.setEnabled(bool(found))
-        if hasParts and uptake.GetDisplayNode() is not None:
+        marks = (uptake.GetID(), parameters.countPhysiological) if hasParts else None
+        if hasParts and marks != self._marks:  # not at each change: a user may have hidden others
             setMarkedShown(uptake, parameters.countPhysiological)
+        self._marks = marks
         shown = (table and table.GetID(), table and table.GetTable() and table.GetTable().GetMTime())
         if shown == self._shown:
             return

@@ -47,7 +47,7 @@ def isMarked(segmentName: str) -> bool:
 def setMarkedShown(uptakeNode, isShown: bool) -> None:
     """Shows or hides the marked parts of a segmentation; the others are shown."""
     segmentation, display = uptakeNode.GetSegmentation(), uptakeNode.GetDisplayNode()
-    for segmentID in segmentation.GetSegmentIDs():
+    for segmentID in segmentation.GetSegmentIDs() if display is not None else ():
         marked = isMarked(segmentation.GetSegment(segmentID).GetName())
         display.SetSegmentVisibility(segmentID, isShown or not marked)
 

@@ -218,6 +218,21 @@ def test_corrected_organs_have_the_bits_of_the_command_line(panel, qtSlicer, tor
     assert panel.ui.organTableWidget.item(2, 1).text().count("\n") == 1  # liver: with and without lesions
 
 
+def test_what_else_is_in_a_measured_segmentation_stays(panel, qtSlicer, torso):
+    volume, _paths, organs = torso
+    own = np.zeros(qtSlicer.util.arrayFromVolume(volume).shape, np.uint8)
+    own[4:8, 4:8, 4:8] = 1
+    segmentID = organs.GetSegmentation().AddEmptySegment("", "my region")
+    qtSlicer.util.updateSegmentBinaryLabelmapFromArray(own, organs, segmentID, volume)
+    organs.GetSegmentation().GetSegment(segmentID).SetColor(0.1, 0.2, 0.3)
+    before = namesOf(organs)
+    parameters = measured(panel, qtSlicer, volume, organs)
+    assert parameters.outputSegmentation is organs and namesOf(organs) == before
+    assert organs.GetSegmentation().GetSegment(segmentID).GetColor() == pytest.approx((0.1, 0.2, 0.3))
+    assert "my region" in panel.ui.logTextEdit.toPlainText()  # said to be left out of the table
+    assert {row["organ"] for row in rowsOfNode(parameters.organTable)} == set(before) - {"my region"}
+
+
 def test_physiological_uptake_is_one_click_away_and_never_removed(panel, qtSlicer, torso):
     volume, _paths, organs = torso
     parameters = measured(panel, qtSlicer, volume, organs, thresholdMethod="PERCIST")

@@ -25,9 +25,9 @@ EXAMPLES = (
     "says how each ended, OUT/lesions.csv collects all lesions, OUT/cohort.html shows all scans. Several\n"
     "processes may be given the same OUT: they share the scans among them.\n\n"
     "OUT gets denoised.nii.gz (.nrrd) with denoised.json, or denoised/ with a DICOM series; lesions.csv and\n"
-    "routing_lesions.csv, routing.csv, report.html and summary.json; with --keep-residual also\n"
-    "residual.nii.gz (.nrrd) and residual.json; from DICOM input with lesions also measurements/, a\n"
-    "structured report beside a series, and with --dicom-seg segmentation/."
+    "routing_lesions.csv, with --organs organs.csv; routing.csv, report.html and summary.json; with\n"
+    "--keep-residual also residual.nii.gz (.nrrd) and residual.json; from DICOM input with lesions also\n"
+    "measurements/, a structured report beside a series, and with --dicom-seg segmentation/."
 )
 
 
@@ -52,6 +52,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--reference",
         metavar="FULLDOSE",
         help="full-dose image on the same grid, to compare with; in a batch as --lesions",
+    )
+    parser.add_argument(
+        "--organs",
+        metavar="SEG",
+        help=f"{LESIONS}, with organs (drmc segment), whose SUV is measured before and after (organs.csv); "
+        "in a batch as --lesions",
     )
     add_liver(parser)
     add_network_arguments(parser)
@@ -113,6 +119,7 @@ def _add_passed_in(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--reference-voxels", metavar="FILE", help="the same as --voxels for the reference")
     parser.add_argument("--reference-label", metavar="NAME", help="what messages call the reference")
     parser.add_argument("--lesions-label", metavar="NAME", help="what messages call the lesions")
+    parser.add_argument("--organs-label", metavar="NAME", help="what messages call the organs")
 
 
 def run(options: argparse.Namespace, reporter: Reporter) -> int:
@@ -152,6 +159,8 @@ def run(options: argparse.Namespace, reporter: Reporter) -> int:
         reference_voxels=options.reference_voxels,
         reference_label=options.reference_label,
         lesions_label=options.lesions_label,
+        organs=options.organs,
+        organs_label=options.organs_label,
     )
     catalog = Catalog(checksums=True)
     with Cancellation() as cancel:

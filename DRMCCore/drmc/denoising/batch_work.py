@@ -60,9 +60,10 @@ class BatchWork(Protocol):
 class Denoising:
     """Each scan is denoised: `drmc denoise`."""
 
-    companions: tuple[str, ...] = ("lesions", "reference")
+    companions: tuple[str, ...] = ("lesions", "reference", "organs")
     of_one_scan: tuple[str, ...] = (
-        *("voxels", "label", "reference_voxels", "reference_label", "lesions_label", "residual"),
+        *("voxels", "label", "reference_voxels", "reference_label", "lesions_label"),
+        *("organs_label", "residual"),
     )
     table = batch_table.DENOISED
     without_lesions = "no lesions of this name: no lesion table"

@@ -94,10 +94,9 @@ def fingerprint_of(
     """
     settings = {key: getattr(request, key) for key in _SETTINGS}
     settings |= {"organs": list(request.organs), "header": dict(sorted(request.header.items()))}
-    made = fingerprint.of_run(scan_path, request.lesions, None, model, settings, catalog)
-    if request.segmentation is not None:
-        made["segmentation"] = fingerprint.of_files([Path(request.segmentation)], catalog)
-    return made
+    return fingerprint.of_run(
+        scan_path, request.lesions, None, model, settings, catalog, request.segmentation
+    )
 
 
 def why_again(request: SegmentRequest, model: LoadedOrgans, catalog: Catalog) -> str | None:
@@ -116,10 +115,7 @@ def why_again(request: SegmentRequest, model: LoadedOrgans, catalog: Catalog) ->
     if earlier is None:
         return ""
     now = fingerprint_of(request, find_scan(Path(request.input), catalog), model, catalog)
-    before = earlier.get("fingerprint")
-    differ = fingerprint.differences(before, now)
-    if isinstance(before, dict) and before.get("segmentation") != now.get("segmentation"):
-        differ.append("segmentation changed")
+    differ = fingerprint.differences(earlier.get("fingerprint"), now)
     if differ:
         return ", ".join(differ)
     if not all(is_output(output / name, earlier) for name in earlier["outputs"]):
