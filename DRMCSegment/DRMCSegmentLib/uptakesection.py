@@ -11,7 +11,6 @@ from DRMCCoreLib.panel.section import Section
 from DRMCCoreLib.panel.tables import number
 from slicer.i18n import tr as _
 
-from DRMCSegmentLib.handover import drawingThreshold, lesionsOfUptake
 from DRMCSegmentLib.parameters import BLOOD_POOL, FIXED, PERCIST
 from DRMCSegmentLib.results import LESIONS_ATTRIBUTE, REFERENCES_ATTRIBUTE, UPTAKE_ATTRIBUTE, keptJSON
 from DRMCSegmentLib.uptaketable import fillUptakeTable, readUptake, setMarkedShown, totalsText
@@ -76,6 +75,8 @@ class UptakeSection(Section):
             openSegmentEditor,
         )
 
+        from DRMCSegmentLib.handover import drawingThreshold
+
         parameters = self.parameters
         try:
             least = drawingThreshold(parameters.outputSegmentation, parameters.inputVolume)
@@ -93,6 +94,8 @@ class UptakeSection(Section):
 
     def onTakeAsLesions(self) -> None:
         """Copies the parts that are shown into a new segmentation of lesions."""
+        from DRMCSegmentLib.handover import lesionsOfUptake  # SimpleITK is not needed before
+
         parameters = self.parameters
         node = lesionsOfUptake(parameters.uptake, parameters.inputVolume, parameters.countPhysiological)
         parameters.lesions = node
