@@ -75,15 +75,8 @@ class DRMCSegmentLogic(ScriptedLoadableModuleLogic):
 
         Raises InputError (refused), CanceledError or DRMCError; the scene is then as it was.
         """
-        if not inputVolume:
-            raise InputError("no input volume: choose a PET volume")
-        from DRMCSegmentLib.segmentjob import SegmentJob  # SimpleITK is not needed before
-
-        job = SegmentJob(inputVolume, outputSegmentation)
-        if progressCallback is not None:
-            job.progress.connect(progressCallback)
+        job = _newJob(inputVolume, outputSegmentation, progressCallback)
         options = {"model": model, "accept_rule": acceptRule, "device": device, "precision": precision}
-        options |= {"threshold": threshold, "organs": organs, "uncorrected": uncorrected}
         job.start(
             segmentation=segmentation,
             lesions=lesions,
@@ -95,9 +88,26 @@ class DRMCSegmentLogic(ScriptedLoadableModuleLogic):
             headerValues=headerValues,
             outputFolder=outputFolder,
             writeDICOM=writeDICOM,
+            threshold=threshold,
+            organs=organs,
+            uncorrected=uncorrected,
             **options,
         )
-        if not waitForCompletion:
-            return job
-        job.wait(idle=slicer.app.processEvents)
-        return job.outputSegmentation
+        return _resultOf(job) if waitForCompletion else job
+
+
+def _newJob(inputVolume, outputSegmentation, progressCallback):
+    if not inputVolume:
+        raise InputError("no input volume: choose a PET volume")
+    from DRMCSegmentLib.segmentjob import SegmentJob  # SimpleITK is not needed before
+
+    job = SegmentJob(inputVolume, outputSegmentation)
+    if progressCallback is not None:
+        job.progress.connect(progressCallback)
+    return job
+
+
+def _resultOf(job) -> vtkMRMLSegmentationNode:
+    """The organs, once the job has ended."""
+    job.wait(idle=slicer.app.processEvents)
+    return job.outputSegmentation

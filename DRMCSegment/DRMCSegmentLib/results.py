@@ -99,17 +99,6 @@ def keptJSON(node, attribute: str, default: Any) -> Any:
     return json.loads(text) if text else default
 
 
-def showTable(table: vtk.vtkTable, node, name: str, inputNode):
-    """Puts a table into a node (a new one of that name if None) and returns it."""
-    if node is None:
-        node = slicer.vtkMRMLTableNode()
-        node.SetName(slicer.mrmlScene.GenerateUniqueName(name))
-        slicer.mrmlScene.AddNode(node)
-    node.SetAndObserveTable(table)
-    node.SetNodeReferenceID(INPUT_REFERENCE, inputNode.GetID())
-    return node
-
-
 def _filled(found, inputNode, node, name: str):
     """A segmentation node (a new one of that name if None) with the segments of another, for the input."""
     if node is None:

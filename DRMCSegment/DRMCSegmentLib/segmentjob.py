@@ -8,6 +8,7 @@ from typing import Any
 import slicer
 from drmc.errors import CanceledError, InputError
 from DRMCCoreLib.nodes.segmentations import lesionFile
+from DRMCCoreLib.nodes.tables import showTable
 from DRMCCoreLib.nodes.volumes import engineInput
 from DRMCCoreLib.panel.reports import showReport
 from DRMCCoreLib.process.enginejob import EngineJob, made, optionList
@@ -104,11 +105,11 @@ class SegmentJob(EngineJob):
         else:  # what else the user has in it stays
             self.outputSegmentation = results.describe(self._measured, volume, summary)
         name = volume.GetName()
-        self.organTable = results.showTable(
+        self.organTable = showTable(
             organRows, self.organTable, _("{name} organs table (DRMC)").format(name=name), volume
         )
         if uptakeRows is not None:
-            self.uptakeTable = results.showTable(
+            self.uptakeTable = showTable(
                 uptakeRows, self.uptakeTable, _("{name} uptake table (DRMC)").format(name=name), volume
             )
             self.uptake = results.showUptake(uptake, volume, self.uptake, summary)

@@ -6,8 +6,11 @@ import csv
 from collections.abc import Collection
 from pathlib import Path
 
+import slicer
 import vtk
 from drmc.texts import text_of_cell
+
+from DRMCCoreLib.nodes.names import INPUT_REFERENCE
 
 
 def readTable(path: Path, textColumns: Collection[str]) -> vtk.vtkTable:
@@ -28,3 +31,14 @@ def readTable(path: Path, textColumns: Collection[str]) -> vtk.vtkTable:
                 column.InsertNextValue(float(text) if text else float("nan"))
         table.AddColumn(column)
     return table
+
+
+def showTable(table: vtk.vtkTable, node, name: str, inputNode):
+    """Puts a table into a node (a new one of that name if None) and returns it."""
+    if node is None:
+        node = slicer.vtkMRMLTableNode()
+        node.SetName(slicer.mrmlScene.GenerateUniqueName(name))
+        slicer.mrmlScene.AddNode(node)
+    node.SetAndObserveTable(table)
+    node.SetNodeReferenceID(INPUT_REFERENCE, inputNode.GetID())
+    return node
