@@ -445,7 +445,7 @@ class DRMCDenoiseTest(SelfTest):
 
     def checkSavedScene(self, panel) -> None:
         """A scene saved as MRB brings everything back while the module is open."""
-        from DRMCDenoiseLib.lesiontable import tableText
+        from DRMCCoreLib.panel.tables import tableText
 
         def state() -> tuple:
             parameters = panel._parameterNode
