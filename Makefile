@@ -119,7 +119,7 @@ weights-organs: env
 
 screenshots: env
 ifdef SLICER
-	"$(SLICER)" --no-splash --disable-settings --additional-module-paths DRMCCore DRMCDenoise DRMCTraining \
+	"$(SLICER)" --no-splash --disable-settings --additional-module-paths DRMCCore DRMCDenoise DRMCSegment DRMCTraining \
 		--python-script Testing/slicer/pictures_in_slicer.py -- Resources/Screenshots
 else
 	@QT_QPA_PLATFORM=offscreen $(BIN)/python Testing/host/make_screenshots.py

@@ -15,6 +15,7 @@ from DRMCDenoiseLib.comparesection import CompareSection
 from DRMCDenoiseLib.databasesection import DatabaseSection
 from DRMCDenoiseLib.lesionsection import LesionSection
 from DRMCDenoiseLib.logic import DRMCDenoiseLogic
+from DRMCDenoiseLib.organsection import OrganSection
 from DRMCDenoiseLib.parameters import DRMCDenoiseParameterNode
 from DRMCDenoiseLib.routingsection import RoutingSection
 from DRMCDenoiseLib.selftest import DRMCDenoiseTest  # noqa: F401  Slicer looks for it in this file
@@ -59,13 +60,14 @@ class DRMCDenoiseWidget(SectionPanel):
         DatabaseSection,
         CompareSection,
         LesionSection,
+        OrganSection,
         RoutingSection,
         BatchSection,
         ParameterSection,
     )
     nodeParameters = (
         *("outputVolume", "referenceVolume", "lesions", "lesionTable", "report", "routingTable"),
-        "ctVolume",
+        *("ctVolume", "organs", "organTable"),
     )
 
     def verdict(self) -> str:

@@ -40,6 +40,8 @@ SLOW = (
     "test_segment_command",
     "test_organ_evaluation",
     "test_real_scan",
+    "test_segment_options",
+    "test_segment_module",
     "test_trust",
     "test_audit",
     "test_acquisition_transform",

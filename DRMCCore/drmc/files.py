@@ -12,7 +12,7 @@ import os
 import re
 import stat
 import tempfile
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -159,6 +159,20 @@ def csv_text(head: Sequence[Any], lines: Iterable[Iterable[Any]], separator: str
     writer.writerow(head)
     writer.writerows(map(texts.cell, line) for line in lines)
     return text.getvalue()
+
+
+def write_rows(
+    path: str | os.PathLike[str], columns: Sequence[str], rows: Iterable[Mapping[str, Any]]
+) -> None:
+    """Writes rows as a CSV table (UTF-8, atomically): texts as they are, numbers in full precision.
+
+    A cell is empty for what is None.
+    """
+
+    def cell(value: Any) -> str:
+        return value if isinstance(value, str) else "" if value is None else repr(float(value))
+
+    write_text(path, csv_text(columns, ([cell(row[key]) for key in columns] for row in rows)))
 
 
 def table_rows(path: Path, option: str) -> list[tuple[int, list[str]]]:

@@ -14,12 +14,10 @@ from typing import Any
 import slicer
 from drmc.errors import InputError
 from drmc.measures.mtv import LIVER
+from DRMCCoreLib.nodes.segmentations import lesionFile, newSegmentation
 from DRMCCoreLib.nodes.volumes import engineInput
 from DRMCCoreLib.process.query import ask
 from slicer.i18n import tr as _
-
-from DRMCDenoiseLib.hotspot import newSegmentation
-from DRMCDenoiseLib.lesions import lesionFile
 
 _MARK = "DRMC.Candidates"  # attribute of a segmentation that a search has made
 _PREFIX = "candidate "  # of the engine's names

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import slicer
 from DRMCCoreLib.panel.section import Section
 from slicer.i18n import tr as _
 
@@ -31,22 +30,10 @@ class CompanionSection(Section):
 
     def onNewLesions(self) -> None:
         """Opens Segment Editor on a new segmentation of the input volume."""
-        from DRMCDenoiseLib.hotspot import newSegmentation  # SimpleITK is not needed before
+        from DRMCCoreLib.nodes.segmentations import (  # SimpleITK is not needed before
+            newSegmentation,
+            openSegmentEditor,
+        )
 
         self.parameters.lesions = node = newSegmentation(self.parameters.inputVolume)
         openSegmentEditor(node, self.parameters.inputVolume)
-
-
-def openSegmentEditor(segmentationNode, volumeNode) -> None:
-    """Sets the segmentation and its volume in the module Segment Editor, and shows it in a main window."""
-    tag, className = "SegmentEditor", "vtkMRMLSegmentEditorNode"
-    editor = slicer.mrmlScene.GetSingletonNode(tag, className)
-    if editor is None:
-        editor = slicer.mrmlScene.CreateNodeByClass(className)
-        editor.UnRegister(None)
-        editor.SetSingletonTag(tag)
-        editor = slicer.mrmlScene.AddNode(editor)
-    editor.SetAndObserveSegmentationNode(segmentationNode)
-    editor.SetAndObserveSourceVolumeNode(volumeNode)
-    if slicer.app.layoutManager() is not None:
-        slicer.util.selectModule("SegmentEditor")

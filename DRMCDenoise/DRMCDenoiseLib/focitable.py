@@ -7,9 +7,8 @@ from typing import Any
 
 from drmc.pages.text import percent
 from DRMCCoreLib.nodes.names import LOWERED_FOCI_ATTRIBUTE
+from DRMCCoreLib.panel.tables import number
 from slicer.i18n import tr as _
-
-from DRMCDenoiseLib.lesiontable import number
 
 _MOST_ROWS, _HEADER_AND_SCROLL_BAR = 6, 46  # rows shown at once; pixels
 

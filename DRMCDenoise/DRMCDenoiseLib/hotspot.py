@@ -31,16 +31,6 @@ class HotSpot:
     isCut: bool
 
 
-def newSegmentation(volumeNode):
-    """An empty segmentation on the volume's grid and under its transform."""
-    name = slicer.mrmlScene.GenerateUniqueName(_("Lesions of {volume}").format(volume=volumeNode.GetName()))
-    node = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLSegmentationNode", name)
-    node.CreateDefaultDisplayNodes()
-    node.SetReferenceImageGeometryParameterFromVolumeNode(volumeNode)
-    node.SetAndObserveTransformNodeID(volumeNode.GetTransformNodeID())
-    return node
-
-
 def addHotSpot(
     volumeNode, segmentationNode, pointRAS, *, suvPerUnit: float | None = None, suv: float | None = None
 ) -> HotSpot:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import qt
+from DRMCCoreLib.panel.tables import fitHeight
 
-from DRMCDenoiseLib.lesiontable import QUANTITIES, fitHeight
+from DRMCDenoiseLib.lesiontable import QUANTITIES
 
 VOLUMES = ("mtv41_ml", "tlg41")
 _PADDING = 10  # pixels, of a cell

@@ -11,6 +11,7 @@ from DRMCCoreLib.nodes.jump import crosshairPoint, jumpTo, worldPoint
 from DRMCCoreLib.nodes.names import COMPARISON_ATTRIBUTE, INPUT_REFERENCE
 from DRMCCoreLib.nodes.suvunits import suvPerUnit
 from DRMCCoreLib.panel.section import Section
+from DRMCCoreLib.panel.tables import chooseCSV, number, tableText
 from DRMCCoreLib.words.wording import inPanelWords
 from slicer.i18n import tr as _
 
@@ -18,10 +19,8 @@ from DRMCDenoiseLib.focitable import fillFociTable, fociText, loweredFoci
 from DRMCDenoiseLib.lesiontable import (
     fillLesionTable,
     intervalNotes,
-    number,
     readLesions,
     suvLines,
-    tableText,
 )
 from DRMCDenoiseLib.parameters import FIXED
 from DRMCDenoiseLib.spotstable import spotsText, virtualSpots
@@ -81,7 +80,9 @@ class LesionSection(Section):
 
     def onAddHotSpot(self, suv: float | None) -> None:
         """Adds a segment by threshold at the crosshair; `suv` None: at 41 % of its SUVmax."""
-        from DRMCDenoiseLib.hotspot import addHotSpot, newSegmentation
+        from DRMCCoreLib.nodes.segmentations import newSegmentation  # SimpleITK is not needed before
+
+        from DRMCDenoiseLib.hotspot import addHotSpot
 
         volume, node = self.parameters.inputVolume, self.parameters.lesions
         isNew = node is None
@@ -262,15 +263,6 @@ class LesionSection(Section):
     def _say(self, text: str) -> None:
         self.ui.lesionMessageLabel.setText(text)
         self.ui.lesionMessageLabel.setVisible(bool(text))
-
-
-def chooseCSV(parent, name: str) -> str:
-    """Asks the user for a file; empty where nobody is there to ask."""
-    import qt
-
-    if slicer.app.testingEnabled() or slicer.util.mainWindow() is None:
-        return ""
-    return qt.QFileDialog.getSaveFileName(parent, _("Save the lesion table"), name, _("CSV (*.csv)"))
 
 
 def comparisonText(attribute: str | None) -> str:

@@ -5,10 +5,10 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from drmc.files import csv_text
 from drmc.measures.rows import INTERVAL_OF, SUL_OF, LesionNumber, Quantity, Stage
 from drmc.pages.text import percent
 from drmc.suv import wording
+from DRMCCoreLib.panel.tables import fitHeight, number
 from slicer.i18n import tr as _
 
 QUANTITIES: dict[Quantity, str] = {
@@ -21,8 +21,7 @@ QUANTITIES: dict[Quantity, str] = {
 # The others are numbers.
 TEXT_COLUMNS = ("scan", "segment", "stage", "suv_rule", "suv_warnings", "interval_note", "sul_note")
 BEYOND = "\u25b2"
-_WIDEST_NAME, _MOST_ROWS, _HEADER = 112, 6, 28  # pixels, but for the rows shown at once
-SCROLL_BAR = 18  # pixels
+_WIDEST_NAME = 112  # pixels
 _BEYOND_GROUND, _BEYOND_INK = "#fff4dc", "#6b4700"  # both, so that it reads alike on a light and a dark theme
 
 Stages = dict[Stage, dict[LesionNumber, float | None]]
@@ -89,21 +88,6 @@ def intervalNotes(tableNode) -> dict[str, str]:
     return {cell(row, "segment"): note for row in rows if (note := cell(row, "interval_note"))}
 
 
-def tableText(tableNode, separator: str) -> str:
-    """The node's raw numbers as lines of text, with a header; empty where there is no number."""
-    table = tableNode.GetTable()
-    columns = range(table.GetNumberOfColumns())
-
-    def cell(value) -> str:
-        if value.IsString():
-            return value.ToString()
-        return "" if math.isnan(value.ToDouble()) else repr(value.ToDouble())
-
-    rows = range(table.GetNumberOfRows())
-    lines = ([cell(table.GetValue(row, column)) for column in columns] for row in rows)
-    return csv_text([table.GetColumnName(column) for column in columns], lines, separator)
-
-
 def fillLesionTable(widget, lesions: dict[str, Stages], notes: dict[str, str] | None = None) -> None:
     """Fills a QTableWidget; a change beyond repeatability is colored and marked.
 
@@ -140,22 +124,6 @@ def fillLesionTable(widget, lesions: dict[str, Stages], notes: dict[str, str] | 
     widget.setColumnWidth(0, min(widget.columnWidth(0), _WIDEST_NAME))
     widget.resizeRowsToContents()
     fitHeight(widget, hasScrollBar=True)
-
-
-def fitHeight(widget, *, hasScrollBar: bool) -> None:
-    """Makes the table as high as its rows, up to six of them."""
-    heights = [widget.rowHeight(row) for row in range(min(widget.rowCount, _MOST_ROWS))]
-    height = sum(heights) + _HEADER + SCROLL_BAR * hasScrollBar
-    if height != widget.minimumHeight:
-        widget.setFixedHeight(height)
-
-
-def number(value: float | None) -> str:
-    """A number of the table for people: three to four digits, a dash where there is none."""
-    if value is None:
-        return "\u2013"
-    digits = 2 if abs(value) < 100 else 1 if abs(value) < 1000 else 0
-    return f"{value:.{digits}f}".replace("-", "\u2212")
 
 
 def _nameCell(segment: str, stages: Stages):

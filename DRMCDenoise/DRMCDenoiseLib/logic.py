@@ -128,6 +128,32 @@ class DRMCDenoiseLogic(ScriptedLoadableModuleLogic):
         )
         return _resultOf(job, waitForCompletion)
 
+    def measureOrgans(
+        self,
+        outputVolume: vtkMRMLScalarVolumeNode,
+        organs: Any,
+        *,
+        organTable: vtkMRMLTableNode | None = None,
+        waitForCompletion: bool = True,
+    ) -> Any:
+        """Measures organs in the scan and in its denoised volume as it is, without the network.
+
+        :param outputVolume: the result of `process(keepResidual=True)`; the scan must still be in the scene
+        :param organs: segmentation node, label map node or file
+        :param organTable: the node that gets the numbers; a new one if None
+        :param waitForCompletion: if False, returns the running `OrganJob` at once
+
+        Returns the table. Raises InputError (refused), CanceledError or DRMCError.
+        """
+        from DRMCDenoiseLib.organjob import OrganJob  # SimpleITK is not needed before
+
+        job = OrganJob(outputVolume, organs, organTable)
+        job.measure()
+        if not waitForCompletion:
+            return job
+        job.wait(idle=slicer.app.processEvents)
+        return job.organTable
+
 
 def _newJob(inputVolume, outputVolume, allFrames: bool):
     from DRMCDenoiseLib.denoisejob import DenoiseJob  # SimpleITK is not needed before

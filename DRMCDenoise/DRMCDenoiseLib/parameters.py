@@ -33,7 +33,8 @@ class DRMCDenoiseParameterNode:
     KEYWORD=VALUE a line. `strength`: share of the residual that is added. `virtualSpots`: measure what is
     kept of virtual spots, with a second run of the network. `allFrames`: of a sequence, not the one shown
     alone. `ctVolume`: under the slices of the reading layout. `heat`: PET-Heat there in place of inverted
-    gray. `rotate`: its projections turn. `candidateMethod`, `candidateSUV`: the threshold of lesion
+    gray. `rotate`: its projections turn. `organs`, `organTable`: a segmentation of organs, and their SUV
+    before and after. `candidateMethod`, `candidateSUV`: the threshold of lesion
     candidates. `batchInput`, `batchOutput`: the folders of a batch.
     """
 
@@ -60,6 +61,8 @@ class DRMCDenoiseParameterNode:
     fade: Annotated[float, WithinRange(0.0, 1.0)] = 0.5
     windowSUV: Annotated[float, WithinRange(0.1, 1000.0)] = DEFAULT_WINDOW
     ctVolume: vtkMRMLScalarVolumeNode
+    organs: vtkMRMLSegmentationNode
+    organTable: vtkMRMLTableNode
     heat: bool = False
     rotate: bool = True
     candidateMethod: Annotated[str, Choice(METHODS)] = FIXED

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import json
 import re
 from pathlib import Path
@@ -15,7 +14,6 @@ import vtk
 from drmc.errors import DRMCError
 from drmc.pet.strength import FULL
 from drmc.suv import wording
-from drmc.texts import text_of_cell
 from DRMCCoreLib.nodes import geometry
 from DRMCCoreLib.nodes.names import (
     BODY_CHANGE_ATTRIBUTE,
@@ -26,7 +24,9 @@ from DRMCCoreLib.nodes.names import (
     STRENGTH_ATTRIBUTE,
     VIRTUAL_SPOTS_ATTRIBUTE,
 )
+from DRMCCoreLib.nodes.places import placeBeside
 from DRMCCoreLib.nodes.suvunits import SUV_FACTOR_ATTRIBUTE, copyUnits, setSUVUnits
+from DRMCCoreLib.nodes.tables import readTable
 from slicer.i18n import tr as _
 
 from DRMCDenoiseLib.lesiontable import TEXT_COLUMNS
@@ -111,27 +111,12 @@ def placeLike(inputNode, node) -> None:
     node.SetAndObserveTransformNodeID(inputNode.GetTransformNodeID())
     node.SetNodeReferenceID(INPUT_REFERENCE, inputNode.GetID())
     _copyDisplay(inputNode, node)
-    _placeBeside(inputNode, node)
+    placeBeside(inputNode, node)
 
 
 def readLesionTable(path: Path) -> vtk.vtkTable:
     """`lesions.csv` as a table: texts for scan, segment and stage, numbers for the rest (NaN where empty)."""
-    with open(path, newline="", encoding="utf-8") as file:
-        reader = csv.DictReader(file)
-        names = list(reader.fieldnames or [])
-        rows = list(reader)
-    table = vtk.vtkTable()
-    for name in names:
-        column = vtk.vtkStringArray() if name in TEXT_COLUMNS else vtk.vtkDoubleArray()
-        column.SetName(name)
-        for row in rows:
-            text = row[name]
-            if name in TEXT_COLUMNS:
-                column.InsertNextValue(text_of_cell(text))
-            else:
-                column.InsertNextValue(float(text) if text else float("nan"))
-        table.AddColumn(column)
-    return table
+    return readTable(path, TEXT_COLUMNS)
 
 
 def joinedTables(tables: list[vtk.vtkTable], names: list[str]) -> vtk.vtkTable:
@@ -217,10 +202,3 @@ def _copyDisplay(inputNode, node) -> None:
         # are.
         target.SetAutoWindowLevel(False)
         target.SetWindowLevel(source.GetWindow(), source.GetLevel())
-
-
-def _placeBeside(inputNode, node) -> None:
-    hierarchy = slicer.vtkMRMLSubjectHierarchyNode.GetSubjectHierarchyNode(slicer.mrmlScene)
-    item = hierarchy.GetItemByDataNode(inputNode) if hierarchy is not None else 0
-    if item:
-        hierarchy.CreateItem(hierarchy.GetItemParent(item), node)

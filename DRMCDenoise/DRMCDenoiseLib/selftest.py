@@ -230,7 +230,9 @@ class DRMCDenoiseTest(SelfTest):
 
     def checkDatabase(self, panel, database, volume) -> None:
         """Denoises a volume of the database, adds the results to it, and cancels a second time."""
-        from DRMCDenoiseLib.hotspot import addHotSpot, newSegmentation
+        from DRMCCoreLib.nodes.segmentations import newSegmentation
+
+        from DRMCDenoiseLib.hotspot import addHotSpot
 
         ui, parameters = panel.ui, panel._parameterNode
         parameters.inputVolume = volume
@@ -443,7 +445,7 @@ class DRMCDenoiseTest(SelfTest):
 
     def checkSavedScene(self, panel) -> None:
         """A scene saved as MRB brings everything back while the module is open."""
-        from DRMCDenoiseLib.lesiontable import tableText
+        from DRMCCoreLib.panel.tables import tableText
 
         def state() -> tuple:
             parameters = panel._parameterNode

@@ -9,7 +9,6 @@ no dialog. The exit code is the engine's: 0 done, 1 failed, 2 refused, 130 cance
 
 from __future__ import annotations
 
-import signal
 import sys
 from pathlib import Path
 
@@ -22,11 +21,6 @@ def findModules() -> None:
     for folder in (here.parent / "DRMCCore", here):
         if str(folder) not in sys.path:
             sys.path.insert(0, str(folder))
-
-
-def denoiseArguments(argv: list[str]) -> list[str]:
-    """What follows `--`, or, where Slicer has taken that away, what follows the script's name."""
-    return argv[argv.index("--") + 1 :] if "--" in argv else argv[1:]
 
 
 def writePDFs(arguments: list[str]) -> None:
@@ -54,35 +48,22 @@ def outputOf(arguments: list[str]) -> str:
 def main(argv: list[str]) -> int:
     """Runs `drmc denoise` in a child process, prints its output, and returns its exit code."""
     findModules()
-    from DRMCCoreLib.process.processes import createProcess
-    from DRMCCoreLib.process.runner import Job, engineCommand
+    from DRMCCoreLib.process.scripted import runEngine, scriptArguments
 
-    arguments = denoiseArguments(argv)
+    arguments = scriptArguments(argv)
     isPDF = PDF in arguments
     arguments = [one for one in arguments if one != PDF]
     if isPDF and not hasattr(sys.modules.get("slicer"), "app"):
         print(f"{PDF}: needs Slicer, whose printer makes the PDF: leave it out", file=sys.stderr)
         return REFUSED
-    process = createProcess()
-    process.outputLine.connect(lambda line: print(line, flush=True))
-    process.errorLine.connect(lambda line: print(line, file=sys.stderr, flush=True))
-    job = Job(engineCommand("denoise", *arguments, "--cancel-on-eof"), process=process)
-    earlier = {
-        number: signal.signal(number, lambda *_: job.cancel()) for number in (signal.SIGINT, signal.SIGTERM)
-    }
-    try:
-        job.start()
-        job.wait()
-    finally:
-        for number, handler in earlier.items():
-            signal.signal(number, handler)
-    if isPDF and job.exitCode in (0, 1):  # of a batch, some may have failed
+    exitCode = runEngine("denoise", arguments)
+    if isPDF and exitCode in (0, 1):  # of a batch, some may have failed
         try:
             writePDFs(arguments)
         except OSError as error:
             print(f"{error.filename or 'report.pdf'}: cannot be written ({error.strerror})", file=sys.stderr)
             return 1
-    return job.exitCode
+    return exitCode
 
 
 def leave(exitCode: int) -> None:

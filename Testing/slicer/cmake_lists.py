@@ -11,7 +11,7 @@ import subprocess
 from pathlib import Path
 
 REPOSITORY = Path(__file__).resolve().parents[2]
-MODULES = ("DRMCCore", "DRMCDenoise", "DRMCTraining")
+MODULES = ("DRMCCore", "DRMCDenoise", "DRMCSegment", "DRMCTraining")
 SHARED_FOLDERS = ("Resources/SampleData/",)
 
 

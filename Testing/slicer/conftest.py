@@ -29,7 +29,7 @@ def application():
     if reason is not None:
         _without(reason)
     slicer = host.start()
-    for name in ("DRMCCore", "DRMCDenoise", "DRMCTraining"):
+    for name in ("DRMCCore", "DRMCDenoise", "DRMCSegment", "DRMCTraining"):
         host.loadModule(REPOSITORY / name / f"{name}.py")
     return slicer
 

@@ -5,7 +5,7 @@ import unittest
 
 import slicer
 
-TESTED = ("DRMCDenoise", "DRMCTraining")
+TESTED = ("DRMCDenoise", "DRMCSegment", "DRMCTraining")
 
 
 def main() -> int:

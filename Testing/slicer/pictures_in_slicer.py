@@ -1,6 +1,6 @@
 """Takes the pictures of docs/panel.md in a running Slicer: make screenshots SLICER=/path/to/Slicer; look.
 
-Slicer --no-splash --disable-settings --additional-module-paths DRMCCore DRMCDenoise DRMCTraining
+Slicer --no-splash --disable-settings --additional-module-paths DRMCCore DRMCDenoise DRMCSegment DRMCTraining
     --python-script pictures_in_slicer.py -- FOLDER
 """
 

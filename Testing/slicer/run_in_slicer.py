@@ -17,7 +17,7 @@ import threading
 from pathlib import Path
 
 REPOSITORY = Path(__file__).resolve().parents[2]
-TESTED = ("DRMCDenoise", "DRMCTraining")
+TESTED = ("DRMCDenoise", "DRMCSegment", "DRMCTraining")
 MODULES = ("DRMCCore", *TESTED)
 PATIENCE_SECONDS = 3600
 ERROR = re.compile(

@@ -68,6 +68,8 @@ def test_installed_names_collide_with_nobody(module):
         "DRMCCoreLib",
         "DRMCDenoise.py",
         "DRMCDenoiseLib",
+        "DRMCSegment.py",
+        "DRMCSegmentLib",
         "DRMCTraining.py",
         "DRMCTrainingLib",
         "drmc",
@@ -75,6 +77,7 @@ def test_installed_names_collide_with_nobody(module):
     }
     assert {Path(name).name for name in names if name.startswith("Scripts/")} <= {
         "DRMCBatch.py",
+        "DRMCSegmentBatch.py",
         "DRMCTrain.py",
     }
 
@@ -308,7 +311,7 @@ def test_module_files_load_neither_torch_nor_simpleitk():
         f"import sys; sys.path[:0] = [{str(REPOSITORY / 'Testing')!r}]\n"
         "import host; from pathlib import Path; host.start(withQt=False); before = set(sys.modules)\n"
         f"[host.loadModule(Path({str(REPOSITORY)!r}) / name / f'{{name}}.py') "
-        "for name in ('DRMCDenoise', 'DRMCTraining')]\n"
+        "for name in ('DRMCDenoise', 'DRMCSegment', 'DRMCTraining')]\n"
         "print(*sorted({name.partition('.')[0] for name in set(sys.modules) - before}))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

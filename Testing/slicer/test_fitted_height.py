@@ -85,7 +85,7 @@ def test_the_panel_of_denoise(panel, qtSlicer, scrolled, seed):
     shown(panel, qtSlicer, summaryOf(centers=("C1", "C2", "C3", "C4"), unlike=True))
     ui, chance = panel.ui, random.Random(seed)
     folds = [getattr(ui, name) for name in vars(ui) if name.endswith("CollapsibleButton")]
-    assert len(folds) == 14
+    assert len(folds) == 15
 
     def fold() -> None:
         one = chance.choice(folds)

@@ -23,14 +23,14 @@ class InstalledTest(unittest.TestCase):
             if reason is not None:
                 raise unittest.SkipTest(reason)
             slicer = host.start()
-            for name in ("DRMCCore", "DRMCDenoise", "DRMCTraining"):
+            for name in ("DRMCCore", "DRMCDenoise", "DRMCSegment", "DRMCTraining"):
                 if not hasattr(slicer.modules, name.lower()):
                     host.loadModule(Path(__file__).resolve().parents[2] / name / f"{name}.py")
 
     def test_both_modules_are_registered(self):
         import slicer
 
-        for name in ("DRMCCore", "DRMCDenoise", "DRMCTraining"):
+        for name in ("DRMCCore", "DRMCDenoise", "DRMCSegment", "DRMCTraining"):
             self.assertTrue(Path(slicer.util.modulePath(name)).is_file())
 
     def test_the_batch_script_refuses_with_exit_code_2(self):

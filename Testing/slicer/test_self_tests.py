@@ -9,6 +9,7 @@ TESTS = {
         *("test_batch", "test_candidates", "test_comparison", "test_reading", "test_refusal"),
         *("test_sample_by_click", "test_sample_patient"),
     ),
+    "DRMCSegment": ("test_organs_of_a_segmentation", "test_refusal"),
     "DRMCTraining": ("test_command", "test_training"),
 }
 
@@ -22,7 +23,7 @@ def mainWindow(qtSlicer):
     window.close()
 
 
-@pytest.mark.parametrize("name", ["DRMCDenoise", "DRMCTraining"])
+@pytest.mark.parametrize("name", ["DRMCDenoise", "DRMCSegment", "DRMCTraining"])
 def test_a_modules_own_tests_pass_and_say_what_ran(qtSlicer, mainWindow, capsys, monkeypatch, name):
     pytest.importorskip("torch")
     import importlib
@@ -38,7 +39,7 @@ def test_a_modules_own_tests_pass_and_say_what_ran(qtSlicer, mainWindow, capsys,
     assert said.count(": started") == said.count(": passed") == len(TESTS[name])
 
 
-@pytest.mark.parametrize("name", ["DRMCDenoise", "DRMCTraining"])
+@pytest.mark.parametrize("name", ["DRMCDenoise", "DRMCSegment", "DRMCTraining"])
 def test_they_fail_where_a_panel_does_not_open(qtSlicer, mainWindow, monkeypatch, name):
     """Slicer prints what a panel's set-up raises and goes on; the tests must see it."""
     import importlib

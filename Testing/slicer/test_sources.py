@@ -19,7 +19,9 @@ NOUNS = (
 ).split()
 QT_NAME = re.compile(rf"^_*({'|'.join(NOUNS)})$|({'|'.join(noun[0].upper() + noun[1:] for noun in NOUNS)})$")
 UI_FILES = sorted(
-    path for module in ("DRMCDenoise", "DRMCTraining") for path in (REPOSITORY / module).rglob("*.ui")
+    path
+    for module in ("DRMCDenoise", "DRMCSegment", "DRMCTraining")
+    for path in (REPOSITORY / module).rglob("*.ui")
 )
 
 

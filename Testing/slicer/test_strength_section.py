@@ -30,7 +30,7 @@ def voxels(slicer, node) -> np.ndarray:
 
 
 def table(node) -> str:
-    from DRMCDenoiseLib.lesiontable import tableText
+    from DRMCCoreLib.panel.tables import tableText
 
     return tableText(node, ",")
 

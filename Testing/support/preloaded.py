@@ -29,10 +29,13 @@ PRELOADED = (
     "drmc.cli.denoise",
     "drmc.cli.models",
     "drmc.cli.quantify",
+    "drmc.cli.segment",
     "drmc.cli.suv",
     "drmc.denoising.batch",
     "drmc.denoising.pipeline",
     "drmc.inference.denoiser",
+    "drmc.organs.segmenter",
+    "drmc.segmentation.pipeline",
 )
 FORWARDED = (signal.SIGTERM, signal.SIGINT)
 # Runs without site-packages: it starts within a hundredth of a second.

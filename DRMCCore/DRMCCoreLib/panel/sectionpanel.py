@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from types import SimpleNamespace
+from typing import Any
 
 import slicer
 from slicer.i18n import tr as _
@@ -111,10 +112,13 @@ class SectionPanel(Panel):
             return _("The scene is being closed")
         return next((reason for section in self.sections if (reason := section.whyNotApply())), "")
 
-    def startRun(self):
-        """Starts a run with the arguments of all sections; returns its job. Raises DRMCError if refused."""
+    def startRun(self, **changes: Any):
+        """Starts a run with the arguments of all sections; returns its job. Raises DRMCError if refused.
+
+        `changes`: arguments in place of the sections', or besides.
+        """
         arguments = {key: value for section in self.sections for key, value in section.runArguments().items()}
-        self.job = job = self.logic.process(**arguments, waitForCompletion=False)
+        self.job = job = self.logic.process(**{**arguments, **changes}, waitForCompletion=False)
         self._runParameterNode = self._parameterNode
         job.finished.connect(self._onFinished)
         self._onRunChanged()

@@ -22,8 +22,14 @@ AUTO, IN_SUV, BY_FACTOR = "", "SUV", "factor"
 
 
 class InputSection(Section):
-    """The input volume, the SUV decision of a run, and what the user states where a header does not."""
+    """The input volume, the SUV decision of a run, and what the user states where a header does not.
 
+    `isSUVNeeded`: whether a run is refused without SUV. `offersFrames`: whether a run can do all frames of a
+    sequence.
+    """
+
+    isSUVNeeded = True
+    offersFrames = True
     uiName = "DRMCCoreInput"
     advancedUiName = "DRMCCoreSUV"
     resources = RESOURCES
@@ -83,12 +89,12 @@ class InputSection(Section):
     def whyNotApply(self) -> str:
         if not self.parameters.inputVolume:
             return _("Choose an input volume")
-        isRefused = self._inspection.state is InspectionState.REFUSED
+        isRefused = self.isSUVNeeded and self._inspection.state is InspectionState.REFUSED
         return self._mistake() or (inPanelWords(self._inspection.message) if isRefused else "")
 
     def runArguments(self) -> dict[str, Any]:
         node = self.parameters.inputVolume
-        frames = {"allFrames": True} if self.parameters.allFrames and self._frames() else {}
+        frames = {"allFrames": True} if self._frames() and self.parameters.allFrames else {}
         return {"inputVolume": node, **frames, **self._suvArguments()}
 
     # ---- what the user does
@@ -113,7 +119,8 @@ class InputSection(Section):
 
     def _frames(self) -> int:
         """How many frames the sequence has that the input shows a frame of; 0 without a sequence."""
-        sequence = sequenceOf(self.parameters.inputVolume) if self.parameters.inputVolume else None
+        volume = self.parameters.inputVolume if self.offersFrames else None
+        sequence = sequenceOf(volume) if volume else None
         return 0 if sequence is None else sequence.GetNumberOfDataNodes()
 
     # ---- asking the engine
@@ -154,7 +161,7 @@ class InputSection(Section):
 
     def _onInspected(self) -> None:
         if self.parameters is not None:
-            if self._inspection.state is InspectionState.REFUSED:
+            if self.isSUVNeeded and self._inspection.state is InspectionState.REFUSED:
                 self.panel.openAdvanced(self.ui.suvCollapsibleButton)  # there it can be corrected
             self._show()
             self.panel.onReadinessChanged()
@@ -188,6 +195,9 @@ class InputSection(Section):
         elif isKnown:
             isByHand = self.parameters.voxels == BY_FACTOR
             line = suvtexts.oneLine(inspection.decision, isByHand=isByHand)
+        elif inspection.state is InspectionState.REFUSED and not self.isSUVNeeded:
+            line = _("No SUV: volumes, and uptake relative to the body")
+            details = escape(message)
         elif inspection.state is InspectionState.REFUSED and inspection.unitsAreUnknown:
             line, details = _("Unknown units: say under SUV details what the voxels are"), escape(message)
         elif inspection.state in (InspectionState.REFUSED, InspectionState.FAILED):

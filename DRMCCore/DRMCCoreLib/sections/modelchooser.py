@@ -7,9 +7,9 @@ from drmc.models.registry import list_models
 from slicer.i18n import tr as _
 
 
-def fillModels(combo) -> list:
-    """Lists the models that denoise and are installed now; the caller then shows the choice again."""
-    models = [entry for entry in list_models() if entry.task == DENOISE]
+def fillModels(combo, task: str = DENOISE) -> list:
+    """Lists the models of a task that are installed now; the caller then shows the choice again."""
+    models = [entry for entry in list_models() if entry.task == task]
     wasBlocked = combo.blockSignals(True)
     combo.clear()
     combo.addItem(_("default") if models else _("none is installed"), "")

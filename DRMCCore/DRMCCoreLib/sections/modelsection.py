@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from drmc.errors import DRMCError
+from drmc.models.card import DENOISE
 from drmc.models.registry import preferred_model, user_folder
 from slicer.i18n import tr as _
 
@@ -27,8 +28,9 @@ def chooseWeightFile() -> str:
 
 
 class ModelSection(Section):
-    """The model with its card, the device, and the installation of PyTorch."""
+    """The model with its card, the device, and the installation of PyTorch; `task`: of its models."""
 
+    task = DENOISE
     uiName = "DRMCCoreInstallation"
     advancedUiName = "DRMCCoreModel"
     resources = RESOURCES
@@ -73,13 +75,15 @@ class ModelSection(Section):
         if self._missing is not None:
             return self._missing.sentence
         if not self._models:
-            return _("No model is installed: put a weight file with its card into {folder}").format(
-                folder=user_folder()
-            )
+            return self.noModel().format(folder=user_folder())
         device = self.parameters.device
         if self._devices is not None and modeltexts.chosenDevice(self._devices, device) is None:
             return modeltexts.missingDevice(device)
         return ""
+
+    def noModel(self) -> str:
+        """What is said where no model of the task is installed, with a place for the folder."""
+        return _("No model is installed: put a weight file with its card into {folder}")
 
     def runArguments(self) -> dict[str, Any]:
         return {"model": self.parameters.model or None, "device": self.parameters.device}
@@ -158,7 +162,7 @@ class ModelSection(Section):
     # ---- showing
 
     def _fill(self) -> None:
-        self._models = fillModels(self.ui.modelComboBox)
+        self._models = fillModels(self.ui.modelComboBox, self.task)
         self._checkInstallation()
 
     def _requirements(self) -> str:
@@ -180,7 +184,7 @@ class ModelSection(Section):
         """The model that would be used, None if it is not installed."""
         name = self.parameters.model
         if not name:
-            return preferred_model(self._models)
+            return preferred_model(self._models, self.task)
         return next((entry for entry in self._models if entry.name == name), None)
 
     def _show(self) -> None:

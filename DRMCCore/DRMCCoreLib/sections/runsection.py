@@ -18,8 +18,12 @@ from DRMCCoreLib.words.wording import inPanelWords
 
 
 class RunSection(Section):
-    """The output volume, the one button that starts and cancels, the progress, the notices and the report."""
+    """The output volume, the one button that starts and cancels, the progress, the notices and the report.
 
+    `outputName`: the parameter with the node that gets the result, which must not be the input.
+    """
+
+    outputName = "outputVolume"
     uiName = "DRMCCoreRun"
     advancedUiName = "DRMCCoreFiles"
     resources = RESOURCES
@@ -66,7 +70,7 @@ class RunSection(Section):
 
     def whyNotApply(self) -> str:
         parameters = self.parameters
-        output, volume = parameters.outputVolume, parameters.inputVolume
+        output, volume = getattr(parameters, self.outputName), parameters.inputVolume
         if output and volume and output.GetID() == volume.GetID():
             return _("Choose an output volume other than the input")
         if parameters.writeDICOM and not parameters.outputFolder:
@@ -76,15 +80,19 @@ class RunSection(Section):
     def runArguments(self) -> dict[str, Any]:
         parameters = self.parameters
         return {
-            "outputVolume": parameters.outputVolume,
+            self.outputName: getattr(parameters, self.outputName),
             "outputFolder": parameters.outputFolder or None,
             "writeDICOM": parameters.writeDICOM,
             "report": parameters.report,
         }
 
     def takeResults(self, job, parameters) -> None:
-        parameters.outputVolume = job.outputVolume
+        setattr(parameters, self.outputName, getattr(job, self.outputName))
         parameters.report = job.report
+
+    def whatItDoes(self) -> str:
+        """What Apply does, for its tool tip."""
+        return _("Denoise the input volume")
 
     def onApplyButton(self) -> None:
         """Starts a run; while one is under way, asks it to stop."""
@@ -135,8 +143,7 @@ class RunSection(Section):
 
     def _showOutcome(self, job) -> None:
         if job.error is None:
-            seconds, device = job.summary["seconds"]["total"], job.summary["device"]
-            self.ui.statusLabel.setText(_("Done in {s:.0f} s on {device}.").format(s=seconds, device=device))
+            self.ui.statusLabel.setText(doneText(job.summary))
         elif isinstance(job.error, CanceledError):
             self.ui.statusLabel.setText(_("Canceled; the scene is as it was."))
         else:
@@ -166,7 +173,7 @@ class RunSection(Section):
             return
         reason = self.panel.whyNotApply()
         self.ui.applyButton.setText(_("Apply"))
-        self.ui.applyButton.setToolTip(reason or _("Denoise the input volume"))
+        self.ui.applyButton.setToolTip(reason or self.whatItDoes())
         self.ui.applyButton.setEnabled(not reason)
 
     def _showProgress(self, done: int, total: int, secondsLeft: float | None) -> None:
@@ -176,6 +183,21 @@ class RunSection(Section):
         self.ui.progressBar.setValue(done)
         if isRunning and total:
             left = "" if secondsLeft is None else _(", {seconds:.0f} s left").format(seconds=secondsLeft)
-            words = {"tile": _("Tile {done} of {total}"), "frame": _("{done} of {total} frames done")}
-            text = words[self.panel.job.counted].format(done=done, total=total)
+            text = _countedWords()[self.panel.job.counted].format(done=done, total=total)
             self.ui.statusLabel.setText(text + left)
+
+
+def doneText(summary: dict[str, Any]) -> str:
+    """How long a run took, and on which device if a network was computed."""
+    seconds, device = summary["seconds"]["total"], summary["device"]
+    if not device:
+        return _("Done in {s:.0f} s.").format(s=seconds)
+    return _("Done in {s:.0f} s on {device}.").format(s=seconds, device=device)
+
+
+def _countedWords() -> dict[str, str]:
+    return {
+        "tile": _("Tile {done} of {total}"),
+        "frame": _("{done} of {total} frames done"),
+        "slab": _("Slab {done} of {total}"),
+    }

@@ -39,6 +39,13 @@ def _phrases() -> tuple[tuple[str, str], ...]:
         (r"choose another(?: folder)? with -o", _("choose another folder")),
         (r"is one scan, not a folder of scans: leave out .*", _("is one scan, not a folder of scans")),
         (r"a higher --threshold or --min-volume", _("a higher threshold")),
+        (r"leave out --dicom-seg", _("write no DICOM segmentation")),
+        (r"give an SUV as --threshold", _("choose an SUV as threshold")),
+        (r"--threshold (\S+): must be", r"\1: must be"),
+        (r": see drmc segment --list", ""),
+        (r"none of --organs (\S+) was found", r"none of \1 was found"),
+        (r"--organs (.+?): no organ", r"\1: no organ"),
+        (r"--segmentation: holds the organs", _("The segmentation holds the organs")),
         (r"choose one by its UID \(--series UID\) of", _("load one of them alone:")),
     )
 

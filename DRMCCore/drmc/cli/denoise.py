@@ -3,21 +3,15 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from drmc.cli.arguments import LESIONS, add_liver, add_passed_in, add_reading, suv_type_of
+from drmc.cli.batch import add_batch, asks_for_batch, run_batch_of
 from drmc.cli.printing import print_denoised
 from drmc.errors import InputError
 from drmc.runtime.arguments import add_network_arguments
 from drmc.runtime.cancellation import Cancellation
 from drmc.runtime.progress import Reporter, add_progress_argument
-from drmc.texts import RESEARCH_USE, shown
-
-if TYPE_CHECKING:
-    from drmc.denoising.request import DenoiseRequest
-    from drmc.dicom.catalog import Catalog
 
 EXAMPLES = (
     "  drmc denoise PET_FOLDER -o OUT\n"
@@ -31,9 +25,9 @@ EXAMPLES = (
     "says how each ended, OUT/lesions.csv collects all lesions, OUT/cohort.html shows all scans. Several\n"
     "processes may be given the same OUT: they share the scans among them.\n\n"
     "OUT gets denoised.nii.gz (.nrrd) with denoised.json, or denoised/ with a DICOM series; lesions.csv and\n"
-    "routing_lesions.csv, routing.csv, report.html and summary.json; with --keep-residual also\n"
-    "residual.nii.gz (.nrrd) and residual.json; from DICOM input with lesions also measurements/, a\n"
-    "structured report beside a series, and with --dicom-seg segmentation/."
+    "routing_lesions.csv, with --organs organs.csv; routing.csv, report.html and summary.json; with\n"
+    "--keep-residual also residual.nii.gz (.nrrd) and residual.json; from DICOM input with lesions also\n"
+    "measurements/, a structured report beside a series, and with --dicom-seg segmentation/."
 )
 
 
@@ -58,6 +52,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--reference",
         metavar="FULLDOSE",
         help="full-dose image on the same grid, to compare with; in a batch as --lesions",
+    )
+    parser.add_argument(
+        "--organs",
+        metavar="SEG",
+        help=f"{LESIONS}, with organs (drmc segment), whose SUV is measured before and after (organs.csv); "
+        "in a batch as --lesions",
     )
     add_liver(parser)
     add_network_arguments(parser)
@@ -90,7 +90,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     add_reading(parser)
     _add_passed_in(parser)
-    _add_batch(parser)
+    add_batch(parser)
     add_progress_argument(parser)
     parser.add_argument(
         "--cancel-on-eof", action="store_true", help="stop when standard input ends (for a parent process)"
@@ -119,37 +119,12 @@ def _add_passed_in(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--reference-voxels", metavar="FILE", help="the same as --voxels for the reference")
     parser.add_argument("--reference-label", metavar="NAME", help="what messages call the reference")
     parser.add_argument("--lesions-label", metavar="NAME", help="what messages call the lesions")
-
-
-def _add_batch(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "--batch", action="store_true", help="take INPUT as a folder of scans even if it holds only one"
-    )
-    parser.add_argument("--match", metavar="GLOB", help="batch: the scans are what matches below INPUT")
-    parser.add_argument(
-        "--resume",
-        action="store_true",
-        help="batch: leave out scans that are complete in OUT and were made from the same scan, lesions, "
-        "reference, model and settings, by their content",
-    )
-    parser.add_argument(
-        "--headers",
-        metavar="TABLE",
-        help="batch: a CSV file with values as --header gives them, one row a scan: the column scan (its "
-        "name as in batch.csv, or its path below INPUT), and columns named by keywords",
-    )
-    parser.add_argument(
-        "--jobs",
-        type=int,
-        metavar="N",
-        help="batch: how many scans at a time, each in a process of its own (default 1)",
-    )
+    parser.add_argument("--organs-label", metavar="NAME", help="what messages call the organs")
 
 
 def run(options: argparse.Namespace, reporter: Reporter) -> int:
     """Denoises, prints what came out, and returns the exit code."""
     from drmc.denoising import pipeline
-    from drmc.denoising.finding import is_batch
     from drmc.denoising.request import DenoiseRequest
     from drmc.denoising.summary import suv_warnings
     from drmc.dicom.catalog import Catalog
@@ -184,21 +159,15 @@ def run(options: argparse.Namespace, reporter: Reporter) -> int:
         reference_voxels=options.reference_voxels,
         reference_label=options.reference_label,
         lesions_label=options.lesions_label,
+        organs=options.organs,
+        organs_label=options.organs_label,
     )
     catalog = Catalog(checksums=True)
     with Cancellation() as cancel:
         if options.cancel_on_eof:
             cancel.on_end_of_input()
-        if (
-            options.match is not None
-            or options.batch
-            or options.resume
-            or is_batch(Path(request.input), catalog)
-        ):
-            return _denoise_batch(request, options, reporter, cancel, catalog)
-        for option, value in (("--headers", options.headers), ("--jobs", options.jobs)):
-            if value is not None:
-                raise InputError(f"{option}: is for a batch, and {options.input} is one scan: leave it out")
+        if asks_for_batch(options, catalog):
+            return run_batch_of(request, options, reporter, cancel, catalog, page="cohort.html")
         summary = pipeline.run(request, reporter.progress, cancel, catalog=catalog)
     for notice in [*summary["notices"], *suv_warnings(summary)]:
         reporter.notice(notice)
@@ -206,41 +175,3 @@ def run(options: argparse.Namespace, reporter: Reporter) -> int:
     if options.progress != "json":
         print_denoised(summary, Path(options.output))
     return 0
-
-
-def _denoise_batch(
-    request: DenoiseRequest,
-    options: argparse.Namespace,
-    reporter: Reporter,
-    cancel: Callable[[], bool],
-    catalog: Catalog,
-) -> int:
-    from drmc.denoising.batch import run_batch
-    from drmc.denoising.finding import find_scans
-
-    scans = None if options.match is None else find_scans(Path(options.input), options.match)
-    result = run_batch(
-        request,
-        reporter,
-        cancel,
-        scans=scans,
-        resume=options.resume,
-        headers=options.headers,
-        jobs=1 if options.jobs is None else options.jobs,
-        catalog=catalog,
-    )
-    reporter.result(**result)
-    if options.progress != "json":
-        counts = ", ".join(f"{count} {outcome}" for outcome, count in result["counts"].items())
-        print(f"{len(result['scans'])} scans: {counts}")
-        warned = [row["scan"] for row in result["scans"] if row["warnings"]]
-        if warned:
-            names = ", ".join(warned[:5]) + (", ..." if len(warned) > 5 else "")
-            print(
-                f"SUV warnings in {len(warned)} of {len(result['scans'])} scans, see batch.csv: "
-                f"{shown(names)}"
-            )
-        print(f"outcome of each scan: {shown(Path(result['output']) / 'batch.csv')}")
-        print(f"all scans on one page: {shown(Path(result['output']) / 'cohort.html')}")
-        print(RESEARCH_USE)
-    return result["exit_code"]

@@ -1,4 +1,6 @@
-"""A folder of scans: each is denoised into OUT/<name>/; one that is refused or fails does not stop the rest.
+"""A folder of scans: each is done into OUT/<name>/; one that is refused or fails does not stop the rest.
+
+What is done to a scan is a `BatchWork`: denoising, unless the caller names another.
 
 Scans are done one after the other, or by `jobs` processes, each with a model of its own. Several processes
 may be given the same OUT, on one machine or on machines that share the disk: a scan that another living
@@ -19,12 +21,11 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from drmc import files
-from drmc.denoising import batch_table, cohort_page, header_table, pipeline, resume, staging
+from drmc.denoising import batch_table, header_table, staging
 from drmc.denoising.batch_members import Member
+from drmc.denoising.batch_work import DENOISING, BatchWork
 from drmc.denoising.finding import companions, find_scans, of_medium
 from drmc.denoising.outputs import check_output_folder, earlier_summary
-from drmc.denoising.request import DenoiseRequest, LoadedModel, check_request
-from drmc.denoising.summary import suv_warnings
 from drmc.dicom.catalog import Catalog
 from drmc.errors import CanceledError, DRMCError, InputError, OutputInUseError
 from drmc.runtime.control import Cancel, Progress, raise_if_canceled
@@ -64,7 +65,8 @@ class _Task:
 
     name: str
     index: int
-    request: DenoiseRequest
+    work: BatchWork
+    request: Any
     resume: bool
     without_lesions: bool
     others: bool
@@ -73,7 +75,7 @@ class _Task:
 
 @dataclass(frozen=True)
 class _Ended:
-    """How a scan has ended: its row of the table, and its SUV warnings.
+    """How a scan has ended: its row of the table, and its warnings.
 
     `claimed`: another process is at work on it. `by_another`: another process has done it, and its row says
     more.
@@ -86,7 +88,7 @@ class _Ended:
 
 
 def run_batch(
-    request: DenoiseRequest,
+    request: Any,
     observer: BatchObserver,
     cancel: Cancel | None = None,
     *,
@@ -95,13 +97,14 @@ def run_batch(
     headers: str | os.PathLike[str] | None = None,
     jobs: int = 1,
     catalog: Catalog | None = None,
+    work: BatchWork = DENOISING,
 ) -> dict[str, Any]:
-    """Denoises every scan of a folder.
+    """Denoises every scan of a folder, or does other work; `request` is of the kind that `work` takes.
 
     `scans` are name and path of each (default: `find_scans` of the input). OUT/batch.csv has one row per scan
-    and is renewed after each; OUT/lesions.csv collects all lesions, OUT/cohort.html shows all scans. With
-    `resume`, a scan is skipped when OUT/<name> is complete and was made from the same content: scan, lesions,
-    reference, model and settings. `headers`: a table of header values, one row a scan
+    and is renewed after each; a table joins those of all scans (lesions.csv), and a page (cohort.html) shows
+    them. With `resume`, a scan is skipped when OUT/<name> is complete and was made from the same content:
+    scan, lesions, reference, model and settings. `headers`: a table of header values, one row a scan
     (drmc.denoising.header_table). `jobs`: how many processes. `catalog`, with checksums: what was read of
     DICOM files before. A row's `warnings` are the SUV warnings of its scan. Returns `scans` (the rows),
     `counts` (how many had which outcome), `output`, and `exit_code`: 0 all done, 1 some failed, 2 some
@@ -109,32 +112,20 @@ def run_batch(
     folder, header values for all scans at once).
     """
     output = Path(request.output)
-    check_request(request, batch=True)
+    work.check(request)
     if jobs < 1:
         raise InputError(f"--jobs {jobs}: must be at least 1")
     catalog = catalog or Catalog(checksums=True)
     folder = of_medium(Path(request.input), catalog)
     scans = find_scans(folder) if scans is None else scans
-    _check_scans(request, scans)
+    _check_scans(request, scans, work)
     given = {} if headers is None else header_table.read(headers, scans, folder)
     check_output_folder(output, inputs=(folder, *scans.values()))
     if output.is_dir():
         staging.sweep_files(output)
-    lesions = companions(request.lesions, scans, "--lesions")
-    references = companions(request.reference, scans, "--reference")
-    model = LoadedModel(request)
+    requests = _requests(request, scans, given, work)
+    model = work.model(request)
     model.load()  # an unknown device or a damaged weight file refuses the batch, not scan after scan
-    requests = {
-        name: replace(
-            request,
-            input=path,
-            output=output / name,
-            lesions=lesions[name],
-            reference=references[name],
-            header=given.get(name, request.header),
-        )
-        for name, path in scans.items()
-    }
     since = datetime.now(timezone.utc).isoformat(timespec="seconds")
     output.mkdir(parents=True, exist_ok=True)
     with Member(output) as member:
@@ -142,6 +133,7 @@ def run_batch(
             _Task(
                 name,
                 index,
+                work,
                 one,
                 resume,
                 request.lesions is not None and one.lesions is None,
@@ -150,15 +142,32 @@ def run_batch(
             )
             for index, (name, one) in enumerate(requests.items(), start=1)
         ]
-        rows = _Batch(output, tasks, observer, cancel, member, model, jobs, catalog).run()
+        rows = _Batch(output, tasks, observer, cancel, member, work, model, jobs, catalog).run()
     counts = Counter(row["outcome"] for row in rows)
     codes = {"cancelled": 130, "failed": 1, "refused": 2}
     exit_code = next((code for outcome, code in codes.items() if counts[outcome]), 0)
     return {"output": str(output), "scans": rows, "counts": dict(counts), "exit_code": exit_code}
 
 
-def _check_scans(request: DenoiseRequest, scans: dict[str, Path]) -> None:
-    for option in ("voxels", "label", "reference_voxels", "reference_label", "lesions_label", "residual"):
+def _requests(
+    request: Any, scans: dict[str, Path], given: Mapping[str, Mapping[str, str]], work: BatchWork
+) -> dict[str, Any]:
+    """The request of each scan, with what lies beside it and its header values."""
+    beside = {name: companions(getattr(request, name), scans, f"--{name}") for name in work.companions}
+    return {
+        name: replace(
+            request,
+            input=path,
+            output=Path(request.output) / name,
+            **{companion: found[name] for companion, found in beside.items()},
+            header=given.get(name, request.header),
+        )
+        for name, path in scans.items()
+    }
+
+
+def _check_scans(request: Any, scans: dict[str, Path], work: BatchWork) -> None:
+    for option in work.of_one_scan:
         if getattr(request, option) is not None:
             raise InputError(f"--{option.replace('_', '-')}: is for one scan, leave it out in a batch")
     if not scans:
@@ -182,13 +191,14 @@ class _Batch:
         observer: BatchObserver,
         cancel: Cancel | None,
         member: Member,
-        model: LoadedModel,
+        work: BatchWork,
+        model: Any,
         jobs: int,
         catalog: Catalog,
     ):
         self._output, self._tasks, self._observer, self._cancel = output, tasks, observer, cancel
         self._catalog = catalog
-        self._member, self._model, self._jobs = member, model, jobs
+        self._member, self._work, self._model, self._jobs = member, work, model, jobs
         self._ended: dict[str, _Ended] = {}
         self._begun: set[str] = set()
         self._why_claimed: dict[str, str] = {}
@@ -211,7 +221,8 @@ class _Batch:
                 time.sleep(LOOK_AGAIN_S)
         rows = [self._ended[task.name].row for task in self._tasks if task.name in self._ended]
         with files.disk_full_as_error(self._output):
-            cohort_page.write(self._output, batch_table.read(self._output / batch_table.NAME))
+            table = batch_table.read(self._output / batch_table.NAME, self._work.table)
+            self._work.write_page(self._output, table)
         return rows
 
     @property
@@ -267,7 +278,7 @@ class _Batch:
                 threads = max(1, (os.cpu_count() or 1) // jobs)
                 run_in_processes(
                     _do_in_worker,
-                    [(task, threads, self._model.entry.sha256) for task in present],
+                    [(task, threads, self._model.sha256) for task in present],
                     jobs,
                     progress=progress,
                     finished=finished,
@@ -305,7 +316,8 @@ class _Batch:
         theirs = [name for name, one in self._ended.items() if one.by_another]
         names = [task.name for task in self._tasks]
         with files.disk_full_as_error(self._output):
-            batch_table.write(self._output, names, mine, theirs, keep=self._member.has_others())
+            form, keep = self._work.table, self._member.has_others()
+            batch_table.write(self._output, names, mine, theirs, keep=keep, form=form)
         self._report_progress()
 
     def _report_progress(self, part: float = 0.0) -> None:
@@ -322,7 +334,7 @@ class _Batch:
 
 def do_scan(
     task: _Task,
-    model: LoadedModel,
+    model: Any,
     progress: Progress | None,
     cancel: Cancel | None,
     catalog: Catalog | None = None,
@@ -338,16 +350,17 @@ def do_scan(
         raise_if_canceled(cancel)
         why: str | None = ""
         if task.resume or (task.others and _is_new(output, task.since)):
-            why = resume.why_again(task.request, model.entry, catalog)
+            why = task.work.why_again(task.request, model, catalog)
         if why is None:
             outcome, summary = "skipped", earlier_summary(output)
             by_another = task.others and _is_new(output, task.since)
             message = BY_ANOTHER if by_another else ""
         else:
-            summary = pipeline.run(
+            summary = task.work.run(
                 task.request, progress, cancel, name=task.name, model=model, catalog=catalog
             )
-            reasons = (f"computed again: {why}" if why else "", _NO_LESIONS if task.without_lesions else "")
+            missing = task.work.without_lesions if task.without_lesions else ""
+            reasons = (f"computed again: {why}" if why else "", missing)
             message = "; ".join(part for part in reasons if part)
     except OutputInUseError as error:
         claimed, outcome, message = True, "refused", str(error)
@@ -360,12 +373,9 @@ def do_scan(
         message = str(error) if isinstance(error, DRMCError) else f"{type(error).__name__}: {error}"
         if os.environ.get("DRMC_DEBUG") == "1":
             traceback.print_exc()
-    warned = [] if summary is None else suv_warnings(summary)
+    warned = [] if summary is None else task.work.warnings(summary)
     row = _row(task, outcome, message, time.perf_counter() - started, summary)
     return _Ended(row, warned, claimed, by_another)
-
-
-_NO_LESIONS = "no lesions of this name: no lesion table"
 
 
 def _row(
@@ -383,7 +393,7 @@ def _row(
         "input": str(request.input),
         "output": str(request.output),
         "message": one_line(message),
-        **batch_table.facts(summary),
+        **task.work.table.facts(summary),
     }
 
 
@@ -393,7 +403,7 @@ def _is_new(output: Path, since: str) -> bool:
     return str(earlier.get("created", "")) >= since
 
 
-_model: LoadedModel | None = None  # a worker's own
+_model: Any = None  # a worker's own
 
 
 def _do_in_worker(given: tuple[_Task, int, str], report: Callable[[float], None]) -> _Ended:
@@ -402,8 +412,8 @@ def _do_in_worker(given: tuple[_Task, int, str], report: Callable[[float], None]
     task, threads, sha256 = given
     if _model is None:
         limit_threads(threads)
-        _model = LoadedModel(task.request)
-        if _model.entry.sha256 != sha256:
+        _model = task.work.model(task.request)
+        if _model.sha256 != sha256:
             raise InputError(f"{_model.entry.path}: was changed while the batch ran: start it again")
     return do_scan(task, _model, lambda done, total, left: report(done / max(total, 1)), None)
 

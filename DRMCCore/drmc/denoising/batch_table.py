@@ -1,9 +1,10 @@
-"""The tables of a batch: batch.csv, one row a scan, and lesions.csv with the lesions of all scans."""
+"""The tables of a batch: batch.csv, one row a scan, and those of all scans joined, such as lesions.csv."""
 
 from __future__ import annotations
 
 import csv
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,21 @@ COLUMNS = (
     *("virtual_spots_least_percent", "virtual_spots_warning"),
 )
 _FACTS = COLUMNS[COLUMNS.index("warnings") :]
+
+
+@dataclass(frozen=True)
+class TableForm:
+    """The tables of one kind of batch.
+
+    Attributes:
+        columns: of batch.csv.
+        facts: from the summary of a scan, or None, what its row says behind `message`.
+        joined: files of the scans that are joined in OUT.
+    """
+
+    columns: tuple[str, ...]
+    facts: Callable[[Mapping[str, Any] | None], dict[str, Any]]
+    joined: tuple[str, ...]
 
 
 def facts(summary: Mapping[str, Any] | None) -> dict[str, Any]:
@@ -62,12 +78,16 @@ def _rounded(value: float | None) -> float | None:
     return None if value is None else round(value, 4)
 
 
-def read(path: Path) -> list[dict[str, str]]:
+DENOISED = TableForm(COLUMNS, facts, ("lesions.csv",))
+"""Of `drmc denoise`."""
+
+
+def read(path: Path, form: TableForm = DENOISED) -> list[dict[str, str]]:
     """The rows of a batch.csv, texts as they were written; none where there is no such table."""
     try:
         with open(path, encoding="utf-8", newline="") as file:
             rows = [
-                {key: texts.text_of_cell(row.get(key) or "") for key in COLUMNS}
+                {key: texts.text_of_cell(row.get(key) or "") for key in form.columns}
                 for row in csv.DictReader(file)
             ]
     except (OSError, ValueError, csv.Error):
@@ -82,8 +102,9 @@ def write(
     theirs: Collection[str],
     *,
     keep: bool,
+    form: TableForm = DENOISED,
 ) -> None:
-    """Writes both tables with the rows of this process, by scan and in the order of `names`.
+    """Writes all tables with the rows of this process, by scan and in the order of `names`.
 
     `keep`: other processes write there, too; then their rows stay, and for the scans in `theirs` they come
     before this process's own.
@@ -92,26 +113,27 @@ def write(
     with table_lock(output):
         path = output / NAME
         earlier = path.is_file()
-        kept: dict[str, Mapping[str, Any]] = {row["scan"]: row for row in read(path)} if keep else {}
+        kept: dict[str, Mapping[str, Any]] = {row["scan"]: row for row in read(path, form)} if keep else {}
         merged = {
             **kept,
             **{name: row for name, row in rows.items() if name not in theirs or name not in kept},
         }
         order = [*(name for name in names if name in merged), *(name for name in merged if name not in names)]
-        lines = ([merged[name][column] for column in COLUMNS] for name in order)
-        files.write_text(path, files.csv_text(COLUMNS, lines))
+        lines = ([merged[name][column] for column in form.columns] for name in order)
+        files.write_text(path, files.csv_text(form.columns, lines))
         ended = [name for name in order if merged[name]["outcome"] in ("done", "skipped")]
-        _write_lesions(output, ended, earlier=earlier)
+        for table in form.joined:
+            _join(output, table, ended, earlier=earlier)
 
 
-def _write_lesions(output: Path, names: Sequence[str], *, earlier: bool) -> None:
-    tables = [output / name / "lesions.csv" for name in names]
+def _join(output: Path, table: str, names: Sequence[str], *, earlier: bool) -> None:
+    tables = [output / name / table for name in names]
     found = [path.read_text(encoding="utf-8").splitlines(keepends=True) for path in tables if path.is_file()]
     if found:
         head = max((lines[0] for lines in found), key=len)
-        files.write_text(output / "lesions.csv", head + "".join(_rows_below(head, lines) for lines in found))
-    elif earlier:  # then a lesions.csv that is there is an earlier batch's
-        (output / "lesions.csv").unlink(missing_ok=True)
+        files.write_text(output / table, head + "".join(_rows_below(head, lines) for lines in found))
+    elif earlier:  # then a table that is there is an earlier batch's
+        (output / table).unlink(missing_ok=True)
 
 
 def _rows_below(head: str, lines: Sequence[str]) -> str:

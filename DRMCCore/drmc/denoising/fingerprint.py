@@ -22,6 +22,7 @@ PARTS = {
     "scan": "the scan's files changed",
     "lesions": "lesions changed",
     "reference": "reference changed",
+    "organs": "organs changed",
     "model": "model changed",
     "card": "the model's card changed",
     "settings": "settings changed",
@@ -86,6 +87,7 @@ def of_run(
     model: Model,
     settings: Mapping[str, Any],
     catalog: Catalog,
+    organs: str | os.PathLike[str] | None = None,
 ) -> dict[str, Any]:
     """The fingerprint of a run: a value under each of PARTS, None for what was not given.
 
@@ -103,6 +105,7 @@ def of_run(
         "scan": of(scan, False),
         "lesions": of(lesions, True),
         "reference": of(reference, False),
+        "organs": of(organs, True),
         "model": model.sha256,
         "card": model.card_sha256,
         "settings": dict(settings),

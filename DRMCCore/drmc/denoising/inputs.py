@@ -22,13 +22,17 @@ from drmc.segments.segment import Segment
 
 @dataclass
 class Inputs:
-    """All that is read for one scan; `files` are those that must not be written over."""
+    """All that is read for one scan; `files` are those that must not be written over.
+
+    `organs`: segments that are measured before and after; None without any.
+    """
 
     volume: PETVolume
     segments: list[Segment] | None
     reference: PETVolume | None
     notices: list[str]
     files: list[Path]
+    organs: list[Segment] | None = None
 
 
 def read_inputs(
@@ -73,6 +77,17 @@ def read_inputs(
         )
         inputs.notices += notices
         inputs.files.append(Path(request.lesions))
+    if request.organs is not None:
+        inputs.organs, notices = read_segments(
+            Path(request.organs),
+            volume.geometry,
+            volume.frame_of_reference,
+            volume.series_uid,
+            label=request.organs_label,
+            catalog=catalog,
+        )
+        inputs.notices += notices
+        inputs.files.append(Path(request.organs))
     if request.reference is not None:
         inputs.reference = read_reference(
             request.reference,

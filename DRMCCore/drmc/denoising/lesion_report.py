@@ -9,6 +9,7 @@ from drmc.denoising.remeasure import Result
 from drmc.dicom.catalog import Catalog
 from drmc.dicom.references import Instance, instance_of
 from drmc.errors import InputError
+from drmc.imaging.geometry import Geometry
 from drmc.measures.rows import LesionRow, Stage
 from drmc.pet.dicom_writing import SLICE_NAME, Equipment
 from drmc.pet.volume import PETVolume
@@ -107,16 +108,31 @@ def write_segmentation(
     path: Path, volume: PETVolume, segments: Sequence[Segment], catalog: Catalog | None = None
 ) -> None:
     """Writes the segments of a DICOM scan as a DICOM Segmentation object; InputError without a segment."""
-    catalog = catalog or Catalog()
-    headers = [catalog.header(file).dataset for file in volume.dicom_files]
-    slices = Slices(_instances(volume, catalog), headers, volume.geometry)
+    slices = slices_of(volume.dicom_files, volume.geometry, catalog or Catalog())
     segmentation_object.write(path, slices, segments, series=slices.instances[0].series)
 
 
+def slices_of(files: Sequence[Path], geometry: Geometry, catalog: Catalog) -> Slices:
+    """The slices of a DICOM scan with their headers.
+
+    Args:
+        files: those of the scan, in its order.
+        geometry: its grid.
+        catalog: what was read of DICOM files before.
+    """
+    headers = [catalog.header(file).dataset for file in files]
+    found = [instance_of(header) for header in headers]
+    return Slices(_of_each_slice(found, geometry.shape[0]), headers, geometry)
+
+
 def _instances(volume: PETVolume, catalog: Catalog) -> list[Instance]:
-    """The instance of each slice, in the scan's order; all the same where one file has all slices."""
     found = [instance_of(catalog.header(file).dataset) for file in volume.dicom_files]
-    return found if len(found) == len(volume.array) else found[:1] * len(volume.array)
+    return _of_each_slice(found, len(volume.array))
+
+
+def _of_each_slice(found: list[Instance], count: int) -> list[Instance]:
+    """The instance of each slice, in the scan's order; all the same where one file has all slices."""
+    return found if len(found) == count else found[:1] * count
 
 
 def _image(volume: PETVolume, slices: Sequence[Instance]) -> MeasuredImage:

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from drmc.denoising import kept_residual
+from drmc.denoising import kept_residual, organ_change
 from drmc.denoising.request import FORMATS, DenoiseRequest
 from drmc.errors import InputError
 from drmc.pet.volume import PETVolume
@@ -109,7 +109,18 @@ def output_names(request: DenoiseRequest, *, with_lesions: bool) -> list[str]:
     residual = (
         [kept_residual.image_name(request.format), kept_residual.NAME] if request.keeps_residual else []
     )
-    return [*image, *series, *lesions, *objects, *residual, "routing.csv", "report.html", "summary.json"]
+    organs = [organ_change.NAME] if request.organs is not None else []
+    return [
+        *image,
+        *series,
+        *lesions,
+        *organs,
+        *objects,
+        *residual,
+        "routing.csv",
+        "report.html",
+        "summary.json",
+    ]
 
 
 def move_into_place(staging: Path, output: Path, produced: Sequence[str], inputs: Sequence[Path]) -> None:

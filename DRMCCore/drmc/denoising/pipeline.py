@@ -17,11 +17,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from drmc import files
-from drmc.denoising import kept_residual, staging
+from drmc.denoising import kept_residual, organ_change, staging
 from drmc.denoising.finding import find_scan, of_medium, scan_name
 from drmc.denoising.images import write_images
 from drmc.denoising.inputs import Inputs, read_inputs
 from drmc.denoising.kept_residual import KeptResidual, Prediction
+from drmc.denoising.organ_change import OrganChangeRow, organ_changes
 from drmc.denoising.outputs import (
     check_free_space,
     check_output_folder,
@@ -255,6 +256,7 @@ class _Measured:
     comparison: ComparisonRecord | None
     lowered: LoweredFoci
     calibration: Calibration | None
+    organs: list[OrganChangeRow] | None
 
 
 def _measure(
@@ -288,6 +290,7 @@ def _measure(
         None if reference is None else compare_with_reference(reference, stages, lesions),
         lowered_foci(stages["original"], stages["denoised"], volume.geometry, segments),
         calibration,
+        None if inputs.organs is None else organ_changes(name, inputs.organs, stages, volume.geometry),
     )
 
 
@@ -345,11 +348,15 @@ def _summary_of(
         "notices": [
             *(text for text in warnings if text),
             *(*inputs.notices, *predicted.notices, *made.notices),
+            *organ_change.sentences(measured.organs or ()),
             *(*predicted.unlike, *mtv.peak_notes(measured.lesions)),
         ],
         "lesions": None
         if inputs.segments is None
         else {"input": request.lesions_label or str(request.lesions), "segments": measured.lesions},
+        "organs": None
+        if measured.organs is None
+        else organ_change.record(request.organs_label or str(request.organs), measured.organs),
         "lesion_intervals": None if measured.calibration is None else measured.calibration.to_dict(),
         "lowered_foci": measured.lowered,
         "virtual_spots": made.spots,
@@ -374,6 +381,8 @@ def _write_results(
     if measured.routing_lesions is not None:
         write_lesions_csv(folder / "lesions.csv", measured.lesions, suv_by_stage(summary))
         routing.write_routing_lesions_csv(folder / "routing_lesions.csv", measured.routing_lesions)
+    if measured.organs is not None:
+        organ_change.write_csv(folder / organ_change.NAME, measured.organs)
     routing.write_routing_csv(folder / "routing.csv", measured.routing)
 
 

@@ -25,8 +25,9 @@ FORMATS = {"nifti": ".nii.gz", "nrrd": ".nrrd", "dicom": ""}  # dicom: a folder 
 class DenoiseRequest:
     """What to denoise, with what, and where the result goes.
 
-    `lesions` and `reference` are files for one scan; for a batch a folder with the scans' names, or a
-    pattern with `{name}` (the scan's name) or `{folder}` (the folder that holds it). `format` is a key of
+    `lesions`, `reference` and `organs`, whose SUV is measured before and after, are files for one scan; for
+    a batch a folder with the scans' names, or a pattern with `{name}` (the scan's name) or `{folder}` (the
+    folder that holds it). `format` is a key of
     FORMATS. `units` ("suv" or "bqml") says what a file without a side-car holds; `accept_rule` names the
     SUV reference-time rule to take when the rules disagree; `tile_batch` limits the tiles per network
     call (memory). `dicom` asks for the DICOM series beside an image of another format, `dicom_seg` for the
@@ -71,6 +72,8 @@ class DenoiseRequest:
     reference_voxels: str | os.PathLike[str] | None = None
     reference_label: str | None = None
     lesions_label: str | None = None
+    organs: str | os.PathLike[str] | None = None
+    organs_label: str | None = None
 
     def __post_init__(self) -> None:
         object.__setattr__(
@@ -148,6 +151,7 @@ def check_request(request: DenoiseRequest, *, batch: bool = False) -> None:
         )
     if batch:
         return
-    for path, option in ((request.lesions, "lesions"), (request.reference, "reference")):
+    for option in ("lesions", "reference", "organs"):
+        path = getattr(request, option)
         if path is not None and not Path(path).exists():
             raise InputError(f"{path}: no such file (--{option})")

@@ -96,6 +96,8 @@ def settings_of(request: DenoiseRequest) -> SettingsRecord:
         chosen["spots"] = True
     if request.dicom_seg:
         chosen["dicom_seg"] = True
+    if request.organs is not None:
+        chosen["organs"] = os.path.abspath(request.organs)
     if request.header:
         chosen["header"] = dict(sorted(request.header.items()))
     for key in ("input", "lesions", "reference"):
@@ -111,8 +113,10 @@ def fingerprint_of(
 
     `scan_path`: what was read, or as `find_scan` finds it; `catalog`: what was read of DICOM files so far.
     """
-    paths = ("input", "lesions", "reference")  # what lies there counts, by its content
+    paths = ("input", "lesions", "reference", "organs")  # what lies there counts, by its content
     settings = {key: value for key, value in settings_of(request).items() if key not in paths}
     return files.jsonable(
-        fingerprint.of_run(scan_path, request.lesions, request.reference, model, settings, catalog)
+        fingerprint.of_run(
+            scan_path, request.lesions, request.reference, model, settings, catalog, request.organs
+        )
     )

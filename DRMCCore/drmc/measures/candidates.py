@@ -44,13 +44,17 @@ MAY_BE = "may be physiological"
 
 @dataclass(frozen=True)
 class Threshold:
-    """A threshold [SUV] and its origin: `method` "percist" or "fixed", the liver's mean and SD, if any."""
+    """A threshold [SUV] and its origin: `method` "percist" or "fixed", the liver's mean and SD, if any.
+
+    Where the liver cannot be the reference, the blood pool stands in its place, with another factor.
+    """
 
     suv: float
     method: str
     liver: str | None = None
     liver_mean: float | None = None
     liver_sd: float | None = None
+    factor: float = 1.5
 
     @property
     def uses_peak(self) -> bool:
@@ -83,6 +87,16 @@ class Candidate:
     organ: str | None
     organ_share: float
     note: str
+
+    @property
+    def is_physiological(self) -> bool:
+        """Whether at least half of it lies in one organ with physiological uptake."""
+        return self.organ_share >= INSIDE
+
+    @property
+    def tlg(self) -> float:
+        """Volume times mean [SUV x ml]."""
+        return self.volume_ml * self.suv_mean
 
 
 def fixed_threshold(suv: float = FIXED_SUV) -> Threshold:
@@ -140,6 +154,7 @@ def find_candidates(
     *,
     least_ml: float = LEAST_ML,
     organs: Sequence[Segment] | None = None,
+    hot: Sequence[Segment] | None = None,
 ) -> tuple[list[Candidate], list[str]]:
     """The candidates of an image, hottest SUVpeak first, and notices.
 
@@ -149,6 +164,7 @@ def find_candidates(
         threshold: which voxels count.
         least_ml: smaller candidates are left out.
         organs: segments on this grid, among them the ones with physiological uptake; None without any.
+        hot: those with physiological uptake, where the caller knows them; None: by the names of `organs`.
 
     Raises:
         InputError: there are more than 500, or the least volume is negative.
@@ -167,25 +183,30 @@ def find_candidates(
         found.append((segment, peak))
     values = [float(suv[segment.box][segment.inside].max()) for segment, _ in found]
     order = sorted(range(len(found)), key=lambda n: (-(found[n][1] or 0.0), -values[n], n))
-    hot = None if organs is None else {organ.name: organ for organ in organs if is_physiological(organ.name)}
+    if hot is None and organs is not None:
+        hot = [organ for organ in organs if is_physiological(organ.name)]
     candidates = [
         _candidate(suv, geometry, *found[number], rank, hot) for rank, number in enumerate(order, 1)
     ]
+    return candidates, _notices(unmeasured, bool(candidates), organs)
+
+
+def _notices(unmeasured: int, any_found: bool, organs: Sequence[Segment] | None) -> list[str]:
     notices = []
     if unmeasured:
         notices.append(f"{unmeasured} left out: their SUVpeak cannot be measured so near to the image's edge")
-    if candidates and hot is None:
+    if any_found and organs is None:
         notices.append(
             "no segmentation of organs was given, so that every candidate may be physiological uptake"
         )
-    elif hot is not None:
-        names = [_words(name) for name in hot]
+    elif organs is not None:
+        names = [_words(organ.name) for organ in organs]
         missing = [kind for kind in PHYSIOLOGICAL if not any(_is_kind(words, kind) for words in names)]
         if missing:
             notices.append(
                 f"the organs given have no {', '.join(missing)}: uptake there is not marked as physiological"
             )
-    return candidates, notices
+    return notices
 
 
 def _components(suv: np.ndarray, geometry: Geometry, threshold: float, least_ml: float) -> list[Segment]:
@@ -219,23 +240,14 @@ def _candidate(
     segment: Segment,
     peak: float | None,
     rank: int,
-    hot: dict[str, Segment] | None,
+    hot: Sequence[Segment] | None,
 ) -> Candidate:
     values = suv[segment.box][segment.inside].astype(np.float64)
     inside = np.where(segment.inside, suv[segment.box], -np.inf)
     index = np.unravel_index(int(inside.argmax()), inside.shape) + np.array([p.start for p in segment.box])
     x, y, z = (geometry.matrix[:3, :3] @ index[::-1] + geometry.matrix[:3, 3]).tolist()
-    shares = {name: _share(segment, organ) for name, organ in (hot or {}).items()}
-    organ = max(shares, key=lambda name: shares[name]) if shares else None
-    share = shares[organ] if organ is not None else 0.0
-    organ = organ if share > 0 else None
-    if hot is None:
-        note = MAY_BE
-    elif organ is None:
-        note = ""
-    else:
-        kind = "physiological, " if share >= INSIDE else ""
-        note = f"{kind}{100 * share:.0f} % in {organ}"
+    organ, share = mark(segment, hot or ())
+    note = MAY_BE if hot is None else note_of(organ, share)
     segment.name = f"candidate {rank}" + (f" ({note})" if note else "")
     return Candidate(
         segment,
@@ -248,6 +260,25 @@ def _candidate(
         share,
         note,
     )
+
+
+def mark(segment: Segment, hot: Sequence[Segment]) -> tuple[str | None, float]:
+    """The organ that the most of a segment's voxels lie in, None without one, and the share of them.
+
+    Args:
+        segment: a candidate or a lesion.
+        hot: organs with physiological uptake, on the same grid; they may overlap.
+    """
+    shares = {organ.name: _share(segment, organ) for organ in hot}
+    organ = max(shares, key=lambda name: shares[name], default=None)
+    return (organ, shares[organ]) if organ is not None and shares[organ] > 0 else (None, 0.0)
+
+
+def note_of(organ: str | None, share: float) -> str:
+    """What `mark` has found in words; empty for a segment outside of the organs."""
+    if organ is None:
+        return ""
+    return f"{'physiological, ' if share >= INSIDE else ''}{100 * share:.0f} % in {organ}"
 
 
 def _share(segment: Segment, organ: Segment) -> float:

@@ -13,7 +13,7 @@ from typing import TypedDict
 
 import numpy as np
 
-from drmc.files import csv_text, write_text
+from drmc.files import write_rows
 from drmc.imaging.geometry import Geometry
 from drmc.measures.suv_peak import suv_peak
 from drmc.organs.table import SIDE_CODES, OrganClass, classes
@@ -137,9 +137,5 @@ def _row(
 
 
 def write_organs_csv(path: str | os.PathLike[str], rows: Iterable[OrganRow]) -> None:
-    """Writes organs.csv (UTF-8, atomically): full precision, an empty cell for what is not defined."""
-
-    def text(value: str | float | None) -> str:
-        return value if isinstance(value, str) else "" if value is None else repr(float(value))
-
-    write_text(path, csv_text(COLUMNS, ([text(row[key]) for key in COLUMNS] for row in rows)))  # type: ignore[literal-required]
+    """Writes organs.csv."""
+    write_rows(path, COLUMNS, rows)

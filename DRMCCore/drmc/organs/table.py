@@ -41,7 +41,9 @@ class OrganClass:
         context: name of the terminology that has the code.
         parts: whether it may consist of several parts in a scan.
         solid: whether what it encloses belongs to it, such as a lesion without uptake.
-        tracers: tracers that it takes up physiologically, so that uptake in it is no finding by itself.
+        tracers: tracers whose uptake in it may be high without any disease, so that what is hot there is
+            marked as physiological. Not the liver with FDG, for instance: uptake above that of a healthy
+            liver is a finding.
     """
 
     index: int
@@ -108,7 +110,7 @@ _ROWS = (
          tracers=_F),
     _Row("aorta", "15825003", "Aorta", (224, 97, 76), (60, 450), ("aorta",), parts=True),
     _Row("esophagus", "32849002", "Esophagus", (211, 171, 143), (10, 80), ("esophagus",), parts=True),
-    _Row("liver", "10200004", "Liver", (221, 130, 101), (700, 3500), ("liver",), solid=True, tracers=_EVERY),
+    _Row("liver", "10200004", "Liver", (221, 130, 101), (700, 3500), ("liver",), solid=True, tracers=_P + _D),
     _Row("gallbladder", "28231008", "Gallbladder", (139, 150, 98), (3, 150), ("gallbladder",),
          tracers=_P + _A),
     _Row("spleen", "78961009", "Spleen", (157, 108, 162), (50, 900), ("spleen",), solid=True,
@@ -124,8 +126,7 @@ _ROWS = (
     _Row("colon", "71854001", "Colon", (204, 168, 143), (200, 1800), ("colon",), parts=True, tracers=_F + _D),
     _Row("kidney", "64033007", "Kidney", (185, 102, 83), (60, 350), ("kidney_cortex", "renal_pelvis"),
          paired=True, solid=True, tracers=_EVERY),
-    _Row("adrenal gland", "23451007", "Adrenal gland", (249, 186, 150), (1, 20), ("adrenal",), paired=True,
-         tracers=_D),
+    _Row("adrenal gland", "23451007", "Adrenal gland", (249, 186, 150), (1, 20), ("adrenal",), paired=True),
     _Row("urinary bladder", "89837001", "Bladder", (222, 154, 132), (15, 900), ("bladder",), tracers=_EVERY),
     _Row("vertebrae", "51282000", "Vertebra", (255, 255, 207), (300, 1500), ("vertebra", "vertebra_process"),
          context=DICOM_MASTER, parts=True),

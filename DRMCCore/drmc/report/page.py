@@ -23,6 +23,7 @@ from drmc.report.facts import messages_html, model_html, sheet_html
 from drmc.report.figures import figures_html
 from drmc.report.foci import foci_html
 from drmc.report.lesions import comparison_html, lesions_html
+from drmc.report.organs import organs_html
 from drmc.report.routing import routing_html
 from drmc.report.spots import spots_html
 from drmc.report.summary import Summary
@@ -84,6 +85,7 @@ def report_html(
         messages_html(suv, summary),
         section("Images", figures_html(original_suv, denoised_suv, geometry, segments, tracer)),
         section("Lesions", lesions_html(lesions)),
+        section("Organs before and after", organs_html(summary)),
         section("Foci lowered by more than noise explains", foci_html(summary)),
         section("Virtual spots", spots_html(summary)),
         comparison_html(summary),

@@ -1,4 +1,6 @@
-"""The lesions of a scan as a DICOM Segmentation object (PS3.3 A.51): BINARY, one segment per lesion.
+"""The segments of a scan as a DICOM Segmentation object (PS3.3 A.51): BINARY, one of its segments for each.
+
+Lesions unless it is said what else they are.
 
 Frames that would be empty are left out. Each frame has the position of the slice that it lies on and
 references that slice. Written on pydicom alone, because Slicer's Python has no highdicom.
@@ -18,6 +20,7 @@ from pydicom.tag import Tag
 from pydicom.uid import generate_uid
 from pydicom.valuerep import format_number_as_ds
 
+from drmc.dicom.cielab import dicom_color
 from drmc.dicom.completion import code_item
 from drmc.dicom.header import value_of
 from drmc.dicom.references import Instance
@@ -32,16 +35,63 @@ from drmc.segments.segment import Segment
 from drmc.texts import shown
 
 SEGMENTATION_STORAGE = "1.2.840.10008.5.1.4.1.1.66.4"
-DESCRIPTION = "DRMC lesions - Research use"
-SERIES_NUMBER_STEP = 3000  # behind the structured report
 MOST_SEGMENTS = 65535  # SegmentNumber has the value representation US
 
-# CID 7150 (category) and CID 7151 (type) of PS3.16.
-_LESION = (("49755003", "SCT", "Morphologically Altered Structure"), ("52988006", "SCT", "Lesion"))
-_LIVER = (("123037004", "SCT", "Anatomical Structure"), ("10200004", "SCT", "Liver"))
+Code = tuple[str, str, str]
+"""Value, scheme and meaning."""
+
+
+@dataclass(frozen=True)
+class SegmentKind:
+    """What a segment is.
+
+    Attributes:
+        category: SegmentedPropertyCategoryCodeSequence (0062,0003), of CID 7150.
+        kind: SegmentedPropertyTypeCodeSequence (0062,000F), of CID 7151.
+        side: its modifier, of CID 244; None for an organ in the middle.
+        color: red, green and blue for display, 0 to 1; None: the viewer's choice.
+    """
+
+    category: Code
+    kind: Code
+    side: Code | None = None
+    color: tuple[float, float, float] | None = None
+
+
+@dataclass(frozen=True)
+class Content:
+    """What an object holds, and how its segments were made.
+
+    Attributes:
+        description: SeriesDescription (0008,103E).
+        label: ContentLabel (0070,0080).
+        text: ContentDescription (0070,0081).
+        series_number_step: how far its series number is above that of the source.
+        algorithm_type: SegmentAlgorithmType (0062,0008).
+        algorithm_name: SegmentAlgorithmName (0062,0009).
+    """
+
+    description: str
+    label: str
+    text: str
+    series_number_step: int
+    algorithm_type: str
+    algorithm_name: str
+
+
+LESIONS = Content(
+    "DRMC lesions - Research use",
+    "LESIONS",
+    "Segments measured by DRMC. Research use only.",
+    3000,  # behind the structured report
+    # A segmentation file does not record how its segments were made: by hand, at a threshold or by an
+    # algorithm.
+    "SEMIAUTOMATIC",
+    "Not recorded in the segmentation file",
+)
+_LESION = SegmentKind(("49755003", "SCT", "Morphologically Altered Structure"), ("52988006", "SCT", "Lesion"))
+_LIVER = SegmentKind(("123037004", "SCT", "Anatomical Structure"), ("10200004", "SCT", "Liver"))
 _SEGMENTATION = ("113076", "DCM", "Segmentation")  # CID 7203
-# A segmentation file does not record how its segments were made: by hand, at a threshold or by an algorithm.
-_ALGORITHM_TYPE, _ALGORITHM_NAME = "SEMIAUTOMATIC", "Not recorded in the segmentation file"
 
 
 @dataclass(frozen=True)
@@ -72,7 +122,15 @@ class Slices:
         return _decimals((*direction[:, 0], *direction[:, 1]))
 
 
-def write(path: str | os.PathLike[str], slices: Slices, segments: Sequence[Segment], *, series: str) -> None:
+def write(
+    path: str | os.PathLike[str],
+    slices: Slices,
+    segments: Sequence[Segment],
+    *,
+    series: str,
+    kinds: Sequence[SegmentKind] | None = None,
+    content: Content = LESIONS,
+) -> None:
     """Writes the object, atomically.
 
     Args:
@@ -81,6 +139,8 @@ def write(path: str | os.PathLike[str], slices: Slices, segments: Sequence[Segme
         segments: at least one, on the grid of the scan; they may overlap.
         series: SeriesInstanceUID of the source, for the tracking UIDs, which are those of the structured
             report.
+        kinds: what each segment is; None: lesions, and a liver where one is called so.
+        content: what the object holds.
 
     Raises:
         InputError: there are no segments, or more than DICOM can number.
@@ -89,30 +149,35 @@ def write(path: str | os.PathLike[str], slices: Slices, segments: Sequence[Segme
         raise InputError(
             f"{path}: a DICOM segmentation has 1 to {MOST_SEGMENTS} segments, not {len(segments)}"
         )
-    document = _document(slices, segments, series)
+    if kinds is None:
+        liver = mtv.liver_of(segments, None)
+        kinds = [_LIVER if segment is liver else _LESION for segment in segments]
+    document = _document(slices, segments, kinds, content, series)
     with atomic_path(Path(path)) as temporary:
         document.save_as(temporary, enforce_file_format=True)
 
 
-def _document(slices: Slices, segments: Sequence[Segment], series: str) -> Dataset:
+def _document(
+    slices: Slices, segments: Sequence[Segment], kinds: Sequence[SegmentKind], content: Content, series: str
+) -> Dataset:
     header = slices.headers[0]
     ds = dicom_document.started(
         header,
         sop_class=SEGMENTATION_STORAGE,
         modality="SEG",
-        description=DESCRIPTION,
-        series_number_step=SERIES_NUMBER_STEP,
+        description=content.description,
+        series_number_step=content.series_number_step,
     )
     ds.ImageType = ["DERIVED", "PRIMARY"]
-    ds.ContentLabel, ds.ContentDescription = "LESIONS", "Segments measured by DRMC. Research use only."
+    ds.ContentLabel, ds.ContentDescription = content.label, content.text
     ds.ContentCreatorName = None
     ds.FrameOfReferenceUID = value_of(header, "FrameOfReferenceUID") or generate_uid()
     ds.PositionReferenceIndicator = value_of(header, "PositionReferenceIndicator")
     ds.LossyImageCompression = "00"
     ds.SegmentationType = "BINARY"
-    liver = mtv.liver_of(segments, None)
     ds.SegmentSequence = DicomSequence(
-        _segment(number, segment, segment is liver, series) for number, segment in enumerate(segments, 1)
+        _segment(number, segment, kind, content, series)
+        for number, (segment, kind) in enumerate(zip(segments, kinds, strict=True), 1)
     )
     organization = str(generate_uid())
     _set_dimensions(ds, organization)
@@ -124,14 +189,19 @@ def _document(slices: Slices, segments: Sequence[Segment], series: str) -> Datas
     return ds
 
 
-def _segment(number: int, segment: Segment, is_liver: bool, series: str) -> Dataset:
-    category, kind = _LIVER if is_liver else _LESION
+def _segment(number: int, segment: Segment, what: SegmentKind, content: Content, series: str) -> Dataset:
     item = Dataset()
     item.SegmentNumber = number
     item.SegmentLabel = shown(segment.name)[:LONGEST_LO] or f"Segment {number}"
-    item.SegmentAlgorithmType, item.SegmentAlgorithmName = _ALGORITHM_TYPE, _ALGORITHM_NAME
-    item.SegmentedPropertyCategoryCodeSequence = DicomSequence([code_item(*category)])
-    item.SegmentedPropertyTypeCodeSequence = DicomSequence([code_item(*kind)])
+    item.SegmentAlgorithmType = content.algorithm_type
+    item.SegmentAlgorithmName = content.algorithm_name[:LONGEST_LO]
+    item.SegmentedPropertyCategoryCodeSequence = DicomSequence([code_item(*what.category)])
+    kind = code_item(*what.kind)
+    if what.side is not None:
+        kind.SegmentedPropertyTypeModifierCodeSequence = DicomSequence([code_item(*what.side)])
+    item.SegmentedPropertyTypeCodeSequence = DicomSequence([kind])
+    if what.color is not None:
+        item.RecommendedDisplayCIELabValue = dicom_color(what.color)
     item.TrackingID, item.TrackingUID = shown(segment.name), tracking_uid(series, segment.name)
     return item
 

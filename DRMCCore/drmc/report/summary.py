@@ -73,6 +73,7 @@ class FingerprintRecord(TypedDict):
     scan: str
     lesions: str | None
     reference: str | None
+    organs: str | None
     model: str
     card: str | None
     settings: dict[str, Any]
@@ -139,6 +140,7 @@ class Summary(TypedDict):
     body: BodyChange
     notices: list[str]
     lesions: LesionsRecord | None
+    organs: dict[str, Any] | None
     lesion_intervals: dict[str, Any] | None
     lowered_foci: LoweredFoci
     virtual_spots: SpotsTable | None

@@ -61,6 +61,9 @@ def page_html(
     cards = [
         section("Images", _views(image_zyx, geometry, organs)),
         section("Organs", _table(rows)),
+        section("Reference regions", _references(summary)),
+        section("Uptake above the threshold", _uptake(summary)),
+        section("Lesions", _lesions(summary["lesions"])),
         section("What was put in order", _changes(summary["changes_ml"])),
         section("How it was made", _made(summary)),
     ]
@@ -132,6 +135,47 @@ def _table(rows: Sequence[OrganRow]) -> str:
     return table(f'{head}<th class="text"></th>', lines)
 
 
+def _references(summary: Mapping[str, Any]) -> str:
+    names = {"liver": "Liver, sphere of 3 cm", "blood_pool": "Blood pool, descending aorta, 1 cm x 2 cm"}
+    entries = []
+    for key, one in summary["references"].items():
+        threshold = one.get("threshold_suv")
+        text = f"SUVmean {number(one['suv_mean'], 2)}, SD {number(one['suv_sd'], 2)}"
+        text += "" if threshold is None else f", PERCIST threshold SUV {number(threshold, 2)}"
+        entries.append((names[key], text))
+    return facts_list(entries) if entries else ""
+
+
+def _uptake(summary: Mapping[str, Any]) -> str:
+    found = summary["uptake"]
+    if found is None:
+        return ""
+    titles = {
+        "all": "All",
+        "without_physiological": "Without what is marked",
+        "physiological": "Marked as physiological",
+    }
+    totals = found["totals"]
+    lines = [
+        f'<tr><td class="text">{title}</td><td>{totals[key]["count"]}</td>'
+        f"<td>{number(totals[key]['volume_ml'], 2)}</td><td>{number(totals[key]['tlg'], 2)}</td></tr>"
+        for key, title in titles.items()
+    ]
+    head = '<th class="text"></th><th>Parts</th><th>Volume [ml]</th><th>TLG [SUV ml]</th>'
+    threshold = found["threshold"]
+    note = (
+        f'<p class="note">Connected parts at or above SUV {number(threshold["suv"], 2)} '
+        f"({escape(threshold['method'])}). A mark is where most of a part lies, not a finding; nothing is "
+        "taken away: uptake.csv has every part.</p>"
+    )
+    return note + table(head, lines)
+
+
+def _lesions(lesions: Sequence[Mapping[str, Any]]) -> str:
+    entries = [(escape(one["name"]), escape(one["note"]) or "outside of these organs") for one in lesions]
+    return facts_list(entries) if entries else ""
+
+
 def _changes(changes: Mapping[str, Mapping[str, float]]) -> str:
     titles = {
         "sides": "Moved to the other side",
@@ -150,11 +194,15 @@ def _changes(changes: Mapping[str, Mapping[str, float]]) -> str:
 def _made(summary: Mapping[str, Any]) -> str:
     suv = summary["suv"]
     model, seconds = summary["model"], summary["seconds"]
+    corrected = {True: "yes", False: "no", None: "not known"}[summary["corrected_for_attenuation"]]
+    made = f"segmentation {summary['input']['segmentation']}"
+    if model is not None:
+        made = f"model {model['name']}, SHA-256 {model['sha256'][:16]}…"
     entries = {
         "SUV": "none" if suv is None else f"factor {suv['factor']:g}, rule {suv['rule']}",
-        "Corrected for attenuation": "yes" if summary["corrected_for_attenuation"] else "no",
-        "Model": f"{model['name']}, SHA-256 {model['sha256'][:16]}…",
-        "Device": f"{summary['device']}, {summary['precision']}",
+        "Corrected for attenuation": corrected,
+        "Organs by": made,
+        **({"Device": f"{summary['device']}, {summary['precision']}"} if model is not None else {}),
         "Seconds": f"{seconds['total']:.1f}",
         "Version": summary["versions"]["drmc"],
     }

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Mapping
-from dataclasses import dataclass, field
-from datetime import datetime, timezone
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
@@ -18,49 +16,20 @@ from drmc.denoising.outputs import check_output_folder, move_into_place, protect
 from drmc.dicom.catalog import Catalog
 from drmc.errors import InputError
 from drmc.imaging.body import body_mask_of_any_scale
-from drmc.measures.organs import WHOLE, OrganRow, organ_segments, organ_table, write_organs_csv
-from drmc.models.card import ORGANS, ModelEntry
-from drmc.models.registry import find_model
+from drmc.measures.organs import OrganRow, organ_segments, organ_table
 from drmc.organs.table import OrganClass
 from drmc.runtime.control import Cancel, Progress, Stopwatch, raise_if_canceled
-from drmc.runtime.usage import peak_memory_bytes, versions
+from drmc.runtime.usage import peak_memory_bytes
+from drmc.segmentation import outputs
 from drmc.segmentation.inputs import Scan, read_scan
+from drmc.segmentation.labels import labels_of
 from drmc.segmentation.page import page_html
-from drmc.segmentation.quality import flag, warnings_of
+from drmc.segmentation.quality import flag, warnings_of, warnings_of_liver
+from drmc.segmentation.request import LoadedOrgans, SegmentRequest, check_request, chosen_organs
+from drmc.segmentation.summary import describe, fingerprint_of
+from drmc.segmentation.uptake import LIVER, measure_uptake
 from drmc.segments.reading import read_segments
 from drmc.segments.segment import Segment
-from drmc.segments.writing import Look, write_segmentation
-from drmc.texts import RESEARCH_USE
-
-if TYPE_CHECKING:
-    from drmc.organs.segmenter import OrganResult, Segmenter
-
-LABELS, TABLE, PAGE, SUMMARY = "organs.seg.nrrd", "organs.csv", "report.html", "summary.json"
-
-
-@dataclass(frozen=True)
-class SegmentRequest:
-    """What to label, with what, and where the result goes.
-
-    Attributes:
-        input: DICOM folder or file, NIfTI, NRRD or MetaImage.
-        output: folder of the results.
-        model: name or file of a model of organs; None: the default one.
-        lesions: their segmentation, for organs without them.
-        uncorrected: whether the scan has no correction for attenuation, so that it has no SUV.
-        device: where to compute.
-        precision: arithmetic.
-        reading: further arguments of `drmc.pet.reading.read_volume`.
-    """
-
-    input: str | os.PathLike[str]
-    output: str | os.PathLike[str]
-    model: str | None = None
-    lesions: str | os.PathLike[str] | None = None
-    uncorrected: bool = False
-    device: str = "auto"
-    precision: str = "auto"
-    reading: Mapping[str, Any] = field(default_factory=dict)
 
 
 def run(
@@ -68,7 +37,9 @@ def run(
     progress: Progress | None = None,
     cancel: Cancel | None = None,
     *,
-    segmenter: Segmenter | None = None,
+    name: str | None = None,
+    model: LoadedOrgans | None = None,
+    catalog: Catalog | None = None,
 ) -> dict[str, Any]:
     """Labels one scan and returns its summary, the content of OUT/summary.json.
 
@@ -76,15 +47,17 @@ def run(
         request: what to do.
         progress: called between slabs of the scan.
         cancel: asked between slabs, organs and stages; True stops.
-        segmenter: a network that is ready already, for several scans.
+        name: in the column `scan` (default: the request's label, or the input's name).
+        model: one that is ready already, for several scans.
+        catalog: what was read of DICOM files before, with checksums.
 
     Raises:
         InputError: refused, nothing is written.
         CanceledError: `cancel` returned True.
     """
-    output, catalog = Path(request.output), Catalog(checksums=True)
+    output, catalog = Path(request.output), catalog or Catalog(checksums=True)
     with files.disk_full_as_error(output), staging.Claim(output) as claim:
-        return _run(request, claim, catalog, progress, cancel, segmenter)
+        return _run(request, claim, catalog, progress, cancel, name, model)
 
 
 def _run(
@@ -93,66 +66,60 @@ def _run(
     catalog: Catalog,
     progress: Progress | None,
     cancel: Cancel | None,
-    segmenter: Segmenter | None,
+    name: str | None,
+    model: LoadedOrgans | None,
 ) -> dict[str, Any]:
     clock, output = Stopwatch(), Path(request.output)
     with clock("prepare"):
-        entry = find_model(request.model, task=ORGANS)
-        if request.lesions is not None and not Path(request.lesions).exists():
-            raise InputError(f"{request.lesions}: no such file (--lesions)")
+        check_request(request)
+        model = model or LoadedOrgans(request)
         path = find_scan(Path(request.input), catalog)
+        name = name or request.label or scan_name(Path(request.input), catalog)
         check_output_folder(output, inputs=(of_medium(Path(request.input), catalog), path))
         folder = claim.take()
     raise_if_canceled(cancel)
     with clock("read"):
-        scan = read_scan(path, catalog, without_suv=request.uncorrected, **request.reading)
-        notices = [*_about(request, path, catalog), *scan.notices]
+        scan = read_scan(path, catalog, without_suv=request.uncorrected, **request.reading())
+        notices = [*_about(request, path, scan, catalog), *scan.notices]
+        if request.dicom_seg:
+            outputs.check_dicom(scan, request)
         lesions = _lesions(request, scan, catalog, notices)
-        protected = [Path(request.input), *scan.files, entry.path]
-        produced = [LABELS, TABLE, PAGE, SUMMARY]
-        protect_inputs(output, produced, protected)
+        made_from = fingerprint_of(replace(request, input=scan.source), scan.source, model, catalog)
+        protected = [*outputs.inputs_of(request), *scan.files, *([model.entry.path] if model.entry else [])]
+        protect_inputs(output, outputs.possible_names(request), protected)
     raise_if_canceled(cancel)
     with clock("model"):
-        from drmc.organs.segmenter import Segmenter
-
-        segmenter = segmenter or Segmenter.from_model(
-            entry, device=request.device, precision=request.precision
-        )
-    found = segmenter.segment(scan.image, scan.geometry, progress=progress, cancel=cancel)
+        model.load()
+    found = labels_of(request, scan, model, catalog, progress, cancel)
     with clock("measure"):
         organs = organ_segments(found.labels)
-        name = scan_name(Path(request.input), catalog)
+        if not organs:
+            raise InputError(f"{path}: no organ was found; is it a PET scan of a trunk or a head?")
         rows, warnings = _measured(name, organs, scan, lesions)
-    if not organs:
-        raise InputError(f"{path}: no organ was found; is it a PET scan of a trunk or a head?")
+        uptake = measure_uptake(request, scan, organs, lesions)
+        if LIVER in uptake.references:
+            warnings += warnings_of_liver(uptake.references[LIVER], uptake.tracer)
+        organs, rows = _chosen(request, organs, rows)
     raise_if_canceled(cancel)
     with clock("write"):
-        looks = [Look(one.index, _shade(one), one.terminology, completed=False) for one, _segment in organs]
-        write_segmentation(folder / LABELS, [segment for _one, segment in organs], scan.geometry, looks=looks)
-        write_organs_csv(folder / TABLE, rows)
-    summary = _summary(request, path, name, scan, entry, found, rows, produced)
-    summary["notices"] = list(dict.fromkeys([*notices, *_of_suv(scan), *found.notices]))
+        produced = outputs.write(folder, request, name, scan, organs, rows, uptake, model, catalog)
+    summary = describe(request, name, scan, model, found, rows, uptake, produced)
+    summary["notices"] = list(dict.fromkeys([*notices, *_of_suv(scan), *found.notices, *uptake.notices]))
     summary["warnings"] = warnings
+    summary["fingerprint"] = made_from
     summary["seconds"] = {**{k: round(v, 3) for k, v in found.seconds.items()}, **clock.so_far()}
     summary["peak_memory_bytes"] = peak_memory_bytes()
     summary = files.jsonable(summary)
     text = page_html(name, scan.image, scan.geometry, organs, rows, summary)
-    files.write_text(folder / PAGE, text)
-    files.write_json(folder / SUMMARY, summary)
+    files.write_text(folder / outputs.PAGE, text)
+    files.write_json(folder / outputs.SUMMARY, summary)
     raise_if_canceled(cancel)
     move_into_place(folder, output, produced, protected)
     return summary
 
 
-def _shade(one: OrganClass) -> tuple[float, float, float]:
-    """The color of a segment: that of the table, the right one of a pair 15 % darker."""
-    factor = 0.85 if one.side == "right" else 1.0
-    red, green, blue = (factor * part / 255 for part in one.color)
-    return red, green, blue
-
-
-def _about(request: SegmentRequest, path: Path, catalog: Catalog) -> list[str]:
-    if path == Path(request.input):
+def _about(request: SegmentRequest, path: Path, scan: Scan, catalog: Catalog) -> list[str]:
+    if path == Path(request.input) or scan.source != path:
         return []
     return [f"the scan in this folder: {path}", *passed_over(Path(request.input), path, catalog)]
 
@@ -167,14 +134,19 @@ def _lesions(request: SegmentRequest, scan: Scan, catalog: Catalog, notices: lis
     if request.lesions is None:
         return []
     found, told = read_segments(
-        Path(request.lesions), scan.geometry, scan.frame_of_reference, scan.series_uid, catalog=catalog
+        Path(request.lesions),
+        scan.geometry,
+        scan.frame_of_reference,
+        scan.series_uid,
+        label=request.lesions_label,
+        catalog=catalog,
     )
     notices += told
     return found
 
 
 def _measured(
-    name: str, organs: list[tuple[OrganClass, Segment]], scan: Scan, lesions: list[Segment]
+    name: str, organs: Sequence[tuple[OrganClass, Segment]], scan: Scan, lesions: list[Segment]
 ) -> tuple[list[OrganRow], list[str]]:
     """The organ table with its flags, and warnings on the whole scan."""
     body = body_mask_of_any_scale(scan.image, scan.geometry.spacing_zyx)
@@ -191,39 +163,16 @@ def _measured(
     return rows, warnings_of(rows, height_mm, at_edge, has_suv)
 
 
-def _summary(
-    request: SegmentRequest,
-    path: Path,
-    name: str,
-    scan: Scan,
-    entry: ModelEntry,
-    found: OrganResult,
-    rows: list[OrganRow],
-    produced: list[str],
-) -> dict[str, Any]:
-    volume = scan.volume
-    return {
-        "scan": name,
-        "input": {
-            "path": str(path),
-            "shape_zyx": list(scan.geometry.shape),
-            "spacing_xyz_mm": list(scan.geometry.spacing),
-            "units": None if volume is None else volume.units,
-            "lesions": None if request.lesions is None else str(request.lesions),
-        },
-        "suv": None if volume is None else volume.suv.to_dict(),
-        "corrected_for_attenuation": not request.uncorrected,
-        "model": {"name": entry.name, "sha256": entry.sha256},
-        "organs": {
-            row["organ"]: {key: row[key] for key in ("volume_ml", "suv_mean", "relative_mean", "flags")}
-            for row in rows
-            if row["stage"] == WHOLE
-        },
-        "changes_ml": found.changes.to_dict(),
-        "device": found.device,
-        "precision": found.precision,
-        "research_use": RESEARCH_USE,
-        "outputs": produced,
-        "created": datetime.now(timezone.utc).isoformat(timespec="seconds"),
-        "versions": versions(),
-    }
+def _chosen(
+    request: SegmentRequest, organs: list[tuple[OrganClass, Segment]], rows: list[OrganRow]
+) -> tuple[list[tuple[OrganClass, Segment]], list[OrganRow]]:
+    """The organs that were asked for, after all were measured: the choice changes no number.
+
+    Raises:
+        InputError: none of them was found.
+    """
+    names = {one.name for one in chosen_organs(request.organs)}
+    kept = [(one, segment) for one, segment in organs if one.name in names]
+    if not kept:
+        raise InputError(f"none of --organs {','.join(request.organs)} was found in this scan")
+    return kept, [row for row in rows if row["organ"] in names]

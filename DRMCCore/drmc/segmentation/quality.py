@@ -9,12 +9,15 @@ from collections.abc import Sequence
 from itertools import pairwise
 
 from drmc.measures.organs import WHOLE, OrganRow
+from drmc.measures.references import Reference
 from drmc.organs.table import by_name, classes
 
 LIVER_FDG = (1.3, 3.0)
 """SUVmean of the liver with FDG (EANM)."""
 BRIGHT_LUNGS = 0.8
 """Uptake of lung over liver above which a scan looks as without correction for attenuation."""
+MOST_LIVER_VARIATION = 0.15
+"""Coefficient of variation in the liver above which a scan is noisier than usual."""
 NEIGHBORS_IN_Z = ("brain", "thyroid gland", "heart", "liver", "left kidney", "urinary bladder")
 """Organs from head to foot."""
 
@@ -68,6 +71,28 @@ def warnings_of(
     between = _missing_between(found, height_mm, at_edge)
     if between:
         texts.append(f"not found though the scan should hold them: {', '.join(between)}")
+    return texts
+
+
+def warnings_of_liver(liver: Reference, tracer: str | None) -> list[str]:
+    """Warnings on the liver's reference region.
+
+    Args:
+        liver: the region, on SUV.
+        tracer: as `drmc.measures.physiological.tracer_of`.
+    """
+    texts = []
+    low, high = LIVER_FDG
+    if tracer == "FDG" and not low <= liver.mean <= high:
+        texts.append(
+            f"SUVmean {liver.mean:.2f} of the liver, {low:g} to {high:g} is usual with FDG: is the SUV "
+            "right, the time after injection usual, all of the dose injected?"
+        )
+    if liver.variation is not None and liver.variation > MOST_LIVER_VARIATION:
+        texts.append(
+            f"the liver varies by {100 * liver.variation:.0f} %, more than "
+            f"{100 * MOST_LIVER_VARIATION:.0f} %: noise raises SUVmax and thresholds by mean and SD"
+        )
     return texts
 
 

@@ -8,7 +8,7 @@ from support import REPOSITORY
 
 SLICER_FACING = [
     path
-    for folder in ("DRMCCore", "DRMCDenoise", "DRMCTraining")
+    for folder in ("DRMCCore", "DRMCDenoise", "DRMCSegment", "DRMCTraining")
     for path in sorted((REPOSITORY / folder).rglob("*.py"))
     if "drmc" not in path.relative_to(REPOSITORY).parts
 ]

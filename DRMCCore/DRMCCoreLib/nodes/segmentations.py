@@ -1,4 +1,4 @@
-"""Lesions for the engine: a segmentation node, a label map node or a file as a file in the scan's frame."""
+"""Segmentations: as files in the scan's frame for the engine, new for a volume, and in Segment Editor."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ from pathlib import Path
 import slicer
 import vtk
 from drmc.errors import InputError
+from slicer.i18n import tr as _
+
 from DRMCCoreLib.nodes import geometry
 from DRMCCoreLib.nodes.names import fileName
 from DRMCCoreLib.nodes.volumes import EngineInput
@@ -76,3 +78,36 @@ def _write(node, storage, path: Path) -> Path:
     if not storage.WriteData(node):
         raise InputError(f"{path}: the lesions cannot be written there: is the disk full?")
     return path
+
+
+def newSegmentation(volumeNode, name: str = ""):
+    """An empty segmentation on the volume's grid and under its transform, for lesions unless it is named."""
+    name = name or _("Lesions of {volume}").format(volume=volumeNode.GetName())
+    name = slicer.mrmlScene.GenerateUniqueName(name)
+    node = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLSegmentationNode", name)
+    node.CreateDefaultDisplayNodes()
+    node.SetReferenceImageGeometryParameterFromVolumeNode(volumeNode)
+    node.SetAndObserveTransformNodeID(volumeNode.GetTransformNodeID())
+    return node
+
+
+def openSegmentEditor(segmentationNode, volumeNode, least: float | None = None) -> None:
+    """Sets the segmentation and its volume in the module Segment Editor, and shows it in a main window.
+
+    `least`: what is drawn is limited to voxels of at least this value, in the volume's own unit.
+    """
+    tag, className = "SegmentEditor", "vtkMRMLSegmentEditorNode"
+    editor = slicer.mrmlScene.GetSingletonNode(tag, className)
+    if editor is None:
+        editor = slicer.mrmlScene.CreateNodeByClass(className)
+        editor.UnRegister(None)
+        editor.SetSingletonTag(tag)
+        editor = slicer.mrmlScene.AddNode(editor)
+    editor.SetAndObserveSegmentationNode(segmentationNode)
+    editor.SetAndObserveSourceVolumeNode(volumeNode)
+    if least is not None:
+        editor.SetSourceVolumeIntensityMask(True)
+        top = float(volumeNode.GetImageData().GetScalarRange()[1])
+        editor.SetSourceVolumeIntensityMaskRange(least, max(least, top))
+    if slicer.app.layoutManager() is not None:
+        slicer.util.selectModule("SegmentEditor")
