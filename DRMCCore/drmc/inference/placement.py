@@ -36,6 +36,14 @@ def place_tiles(mask_zyx: np.ndarray, tile: int, overlap: int, margin: int = 0) 
         mask. Along an axis shorter than a tile the only start is negative or zero, and the image lies in the
         middle.
     """
+    return _placed(np.packbits(mask_zyx).tobytes(), mask_zyx.shape, tile, overlap, margin).copy()
+
+
+@lru_cache(maxsize=4)  # of the same scan for several networks, or with and without virtual spots
+def _placed(packed: bytes, shape: tuple[int, ...], tile: int, overlap: int, margin: int) -> np.ndarray:
+    """`place_tiles` of a mask packed into bits."""
+    bits = np.unpackbits(np.frombuffer(packed, np.uint8), count=math.prod(shape))
+    mask_zyx = bits.reshape(shape).astype(bool)
     # Pairs of voxels are as good as voxels, and eight times fewer.
     pair = 2 if tile % 2 == 0 and tile >= 32 else 1
     wanted = _pairs(grow(mask_zyx, (margin,) * 3)) if pair == 2 else grow(mask_zyx, (margin,) * 3)

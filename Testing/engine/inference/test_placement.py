@@ -60,6 +60,17 @@ def test_neighbors_overlap_by_a_quarter_with_as_few_tiles_as_that_takes(length, 
     assert all(step <= 48 for step in np.diff(starts))
 
 
+def test_a_caller_that_changes_the_tiles_of_a_scan_changes_no_others():
+    mask = np.zeros((40, 20, 30), bool)
+    mask[5:35, 2:8, 3:29] = True
+    first = place_tiles(mask, 12, 3)
+    kept = first.copy()
+    first += 1
+    assert (place_tiles(mask, 12, 3) == kept).all()
+    other = mask.reshape(20, 40, 30)  # the same bits in another shape
+    assert covered(place_tiles(other, 12, 3), 12, other.shape)[other].all()
+
+
 def test_tiles_follow_the_body_and_not_its_bounding_box():
     shape = (160, 150, 150)
     trunk = ellipsoid(shape, (110, 75, 75), (50, 40, 60))
