@@ -18,7 +18,7 @@ import torch
 import drmc
 from drmc.errors import InputError
 from drmc.files import atomic_path
-from drmc.training.config import TrainingConfig
+from drmc.training.config import FOLDERS, TrainingConfig
 
 CHECKPOINT = "checkpoint.pt"
 BEST = "best.pt"
@@ -28,8 +28,6 @@ FORMAT = 2
 _MAY_CHANGE = {
     *(
         "steps",
-        "dataset",
-        "output",
         "form",
         "checkpoint_every",
         "validate_every",
@@ -38,7 +36,8 @@ _MAY_CHANGE = {
         "export",
     ),
     "kept_steps",
-    *("validation_tiles", "slots_at_once", "watched_dataset", "watched_centers", "accept_changed_data"),
+    *FOLDERS,
+    *("validation_tiles", "slots_at_once", "watched_centers", "accept_changed_data"),
 }
 
 

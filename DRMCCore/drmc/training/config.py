@@ -19,6 +19,8 @@ from drmc.training.tasks.organ_settings import OrganSettings
 from drmc.training.tasks.registry import make_task
 
 _CENTERS = {"distinct": True, "pattern": "(?s).+", "what": "a list of center names"}
+FOLDERS = ("dataset", "output", "watched_dataset", "prepared")
+"""Settings that are folders of one machine: they may move, and no other file names them."""
 _LISTS = ("centers", "watched_centers", "kept_steps")
 
 
@@ -250,7 +252,7 @@ class TrainingConfig:
 def resolved(values: dict[str, Any], folder: Path) -> dict[str, Any]:
     """The content of a configuration with its relative paths made absolute; they are relative to `folder`."""
     values = dict(values)
-    for key in ("dataset", "output", "watched_dataset", "prepared"):
+    for key in FOLDERS:
         if isinstance(values.get(key), str) and values[key]:
             values[key] = str(folder / values[key])
     weights = values.get("initial_weights")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,6 +12,7 @@ from drmc.datasets.manifest import is_simulated
 from drmc.files import write_json
 from drmc.runtime import hardware
 from drmc.training.checkpoint import read_checkpoint
+from drmc.training.config import FOLDERS
 from drmc.training.start import initial_model
 from drmc.training.watch import public_settings
 
@@ -31,8 +31,8 @@ def export(trainer: Trainer) -> Path:
         trainer.load(found[1])
         taken = "best"
     paths = write_models(trainer, {"weights": taken, "weights_step": trainer.step}, steps=steps)
-    blank = replace(config, dataset="", output="", watched_dataset="", watched_centers=())
-    write_json(Path(config.output) / "config.json", blank.to_dict())
+    blank = {**config.to_dict(), **dict.fromkeys(FOLDERS, ""), "watched_centers": []}
+    write_json(Path(config.output) / "config.json", blank)
     return paths.get("", Path(config.output))
 
 

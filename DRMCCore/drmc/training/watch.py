@@ -13,12 +13,12 @@ import torch
 
 import drmc
 from drmc.runtime import hardware
-from drmc.training.config import TrainingConfig
+from drmc.training.config import FOLDERS, TrainingConfig
 from drmc.training.page import write_page
 
 Record = dict[str, Any]
 # Settings of this machine, and what the model's card contains anyway.
-_PRIVATE_KEYS = ("dataset", "output", "watched_dataset", "threads", "card")
+_PRIVATE_KEYS = (*FOLDERS, "threads", "card")
 
 
 class GateWatch:

@@ -132,6 +132,10 @@ def test_a_run_from_kept_pairs_takes_the_same_steps(dataset, tmp_path):
     train(replace(plain, output=str(tmp_path / "other"), prepared=str(tmp_path / "kept")))
     one, other = (checkpoint(tmp_path / name)["sites"] for name in ("plain", "other"))
     assert same(one, other)
+    # the folder of a machine is named in nothing that is handed on, and may move before a run continues
+    for name in ("tiny.json", "config.json", "training.jsonl"):
+        assert str(tmp_path) not in (tmp_path / "other" / name).read_text(encoding="utf-8"), name
+    train(replace(plain, output=str(tmp_path / "other"), prepared=str(tmp_path / "moved")))
     train(replace(plain, output=str(tmp_path / "full"), target="full"))
     assert not same(one, checkpoint(tmp_path / "full")["sites"])
 
