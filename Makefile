@@ -80,7 +80,8 @@ weights: weights-any weights-small
 ANY_PATIENTS := $(SIMULATE) --tracer mixed --many-lesions 0.6 --wide-build 0.2 --wide-uptake 0.3
 weights-any: env
 	$(ANY_PATIENTS) --noise-free --random-centers 8 --patients 1 --split validation --seed 2042 -o $(WEIGHTS)/any
-	$(ANY_PATIENTS) --noise-free --random-centers 100 --patients 2 --seed 2041 -o $(WEIGHTS)/any
+	$(ANY_PATIENTS) --noise-free --random-centers 57 --patients 2 --seed 2041 -o $(WEIGHTS)/any
+	$(TRAIN)/drmc-any-start.json
 	$(TRAIN)/drmc-any.json
 	cp $(WEIGHTS)/drmc-any/drmc-any.pt $(WEIGHTS)/drmc-any/drmc-any.json $(SHIP)/
 	cp $(WEIGHTS)/drmc-any/training.jsonl $(SHIP)/drmc-any.training.jsonl

@@ -268,7 +268,7 @@ def test_requirements_are_what_the_engine_imports():
                 imported |= {alias.name.partition(".")[0] for alias in node.names}
             elif isinstance(node, ast.ImportFrom) and not node.level:
                 imported.add(node.module.partition(".")[0])
-    of_extras = {"skimage", "onnxruntime", "openvino"}  # `evaluation` and `benchmark`
+    of_extras = {"skimage", "onnxruntime", "openvino", "nvflare", "psutil"}  # none is needed to denoise
     outside = imported - set(sys.stdlib_module_names) - {"drmc"} - of_extras
     lines = (
         (REPOSITORY / "DRMCCore" / "Resources" / "requirements.txt").read_text(encoding="utf-8").splitlines()
@@ -282,6 +282,8 @@ def test_requirements_are_what_the_engine_imports():
     assert [line.startswith("scikit-image") for line in extra] == [True]
     extra = ast.literal_eval(re.search(r"^benchmark = (\[.*?\])$", project, re.M | re.S)[1])
     assert {re.match(r"[\w-]+", line)[0] for line in extra} == {"onnx", "onnxruntime", "openvino"}
+    extra = ast.literal_eval(re.search(r"^federation = (\[.*?\])$", project, re.M | re.S)[1])
+    assert {re.match(r"[\w-]+", line)[0] for line in extra} == {"nvflare", "psutil"}
 
 
 @pytest.mark.parametrize("path", SLICER_FACING, ids=lambda path: str(path.relative_to(REPOSITORY)))

@@ -22,6 +22,7 @@ from drmc.measures.spots import (
     plan_spots,
     spots_image,
 )
+from drmc.models.registry import find_model
 
 SPACING = (3.0, 2.5, 2.5)
 
@@ -123,7 +124,7 @@ def test_the_command_prints_a_row_for_each_size_and_peak(tmp_path, capsys):
     arguments = ["spots", str(path), "--units", "suv", "--device", "cpu"]
     assert cli.main([*arguments, "--json"]) == 0
     found = json.loads(capsys.readouterr().out)
-    assert found["model"] == "drmc-small-2" and found["rows"]
+    assert found["model"] == find_model().name and found["rows"]
     for row in found["rows"]:
         assert 0 < row["mean_kept"] < 1.2 and row["warning"] == (row["mean_kept"] < 0.8)
     assert cli.main(arguments) == 0

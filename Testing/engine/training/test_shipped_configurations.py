@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -18,10 +19,12 @@ def read(name: str) -> TrainingConfig:
 
 
 def test_every_configuration_is_valid():
-    others = {"drmc-any", "evaluation", "evaluation-any", "organs", "paper"}
+    others = {"drmc-any", "drmc-any-start", "evaluation", "evaluation-any", "organs", "paper"}
     assert {path.stem for path in FOLDER.glob("*.json")} == {*EQUAL, *others}
-    for name in (*EQUAL, "drmc-any"):
+    for name in (*EQUAL, "drmc-any-start"):
         assert read(name).output.endswith(f"output/weights/{name}")
+    start = json.loads((FOLDER / "drmc-any.json").read_text())["initial_weights"]
+    assert start.endswith(f"{read('drmc-any-start').output.split('Training/../..')[-1]}/drmc-any-start.pt")
     assert read("organs").network.task == "organs"
 
 
