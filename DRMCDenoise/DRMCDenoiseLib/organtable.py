@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import math
 from typing import TYPE_CHECKING, Any
 
 from drmc.pages.text import percent
+from DRMCCoreLib.nodes.tables import tableRows
 from DRMCCoreLib.panel.tables import fitHeight, number
 from slicer.i18n import tr as _
 
@@ -21,18 +21,7 @@ def readChanges(tableNode) -> list[OrganChangeRow]:
     table = None if tableNode is None else tableNode.GetTable()
     if table is None or table.GetColumnByName("organ") is None or table.GetColumnByName("stage") is None:
         return []
-    names = [table.GetColumnName(index) for index in range(table.GetNumberOfColumns())]
-    rows: list[Any] = []
-    for row in range(table.GetNumberOfRows()):
-        found: dict[str, Any] = {}
-        for name in names:
-            value = table.GetValueByName(row, name)
-            if name in TEXT_COLUMNS:
-                found[name] = value.ToString()
-            else:
-                found[name] = None if math.isnan(value.ToDouble()) else value.ToDouble()
-        rows.append(found)
-    return rows
+    return tableRows(table, TEXT_COLUMNS)
 
 
 def keptText(rows: list[OrganChangeRow]) -> str:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
+from DRMCCoreLib.nodes.tables import tableRows
 from DRMCCoreLib.panel.tables import fitHeight, number
 from slicer.i18n import tr as _
 
@@ -25,18 +25,7 @@ def readUptake(tableNode) -> list[dict[str, Any]]:
     table = None if tableNode is None else tableNode.GetTable()
     if table is None or table.GetColumnByName("mark") is None:
         return []
-    names = [table.GetColumnName(index) for index in range(table.GetNumberOfColumns())]
-    rows = []
-    for row in range(table.GetNumberOfRows()):
-        found: dict[str, Any] = {}
-        for name in names:
-            value = table.GetValueByName(row, name)
-            if name in TEXT_COLUMNS:
-                found[name] = value.ToString()
-            else:
-                found[name] = None if math.isnan(value.ToDouble()) else value.ToDouble()
-        rows.append(found)
-    return rows
+    return tableRows(table, TEXT_COLUMNS)
 
 
 def isMarked(segmentName: str) -> bool:

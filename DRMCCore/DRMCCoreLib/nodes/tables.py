@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import csv
+import math
 from collections.abc import Collection
 from pathlib import Path
+from typing import Any
 
 import slicer
 import vtk
@@ -31,6 +33,22 @@ def readTable(path: Path, textColumns: Collection[str]) -> vtk.vtkTable:
                 column.InsertNextValue(float(text) if text else float("nan"))
         table.AddColumn(column)
     return table
+
+
+def tableRows(table: vtk.vtkTable, textColumns: Collection[str]) -> list[dict[str, Any]]:
+    """The rows of such a table by column: texts in `textColumns`, numbers elsewhere, None where NaN."""
+    names = [table.GetColumnName(index) for index in range(table.GetNumberOfColumns())]
+    rows = []
+    for row in range(table.GetNumberOfRows()):
+        found: dict[str, Any] = {}
+        for name in names:
+            value = table.GetValueByName(row, name)
+            if name in textColumns:
+                found[name] = value.ToString()
+            else:
+                found[name] = None if math.isnan(value.ToDouble()) else value.ToDouble()
+        rows.append(found)
+    return rows
 
 
 def showTable(table: vtk.vtkTable, node, name: str, inputNode):
