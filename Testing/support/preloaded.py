@@ -69,25 +69,39 @@ def executable() -> str:
         return sys.executable
     if _folder is None:
         _folder = tempfile.TemporaryDirectory(prefix="drmc-preloaded-")
-        folder = Path(_folder.name)
-        script = folder / "python"
-        address = str(folder / "server")
+        script = Path(_folder.name) / "python"
         script.write_text(
-            CLIENT.format(python=sys.executable, address=address, forwarded=[int(one) for one in FORWARDED])
+            CLIENT.format(
+                python=sys.executable, address=_address(), forwarded=[int(one) for one in FORWARDED]
+            )
         )
         script.chmod(script.stat().st_mode | stat.S_IXUSR)
-        listener = socket.socket(socket.AF_UNIX)
-        listener.bind(address)
+        atexit.register(stop)
+    if _server is None or _server.poll() is not None:
+        if _server is not None:
+            print(f"the preloaded engine ended ({_server.returncode}): it is started again", file=sys.stderr)
+        _server = _started()
+    return str(Path(_folder.name) / "python")
+
+
+def _address() -> str:
+    assert _folder is not None
+    return str(Path(_folder.name) / "server")
+
+
+def _started() -> subprocess.Popen:
+    """The server, which listens already when this returns."""
+    Path(_address()).unlink(missing_ok=True)
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(_address())
         listener.listen(64)
-        _server = subprocess.Popen(
+        return subprocess.Popen(
             [sys.executable, "-m", "support.preloaded", str(listener.fileno())],
             cwd=TESTING,
             stdin=subprocess.PIPE,  # closed when this process ends, however it ends
             pass_fds=[listener.fileno()],
+            start_new_session=True,  # a signal to the group of a test's processes is not for the server
         )
-        listener.close()
-        atexit.register(stop)
-    return str(Path(_folder.name) / "python")
 
 
 def stop() -> None:
@@ -131,13 +145,25 @@ def serve(listener: socket.socket) -> None:
                 _report(clients)
             elif one is listener:
                 client, _ = listener.accept()
-                clients[client] = _fork(client, (listener, *clients))
-            elif one in clients:
-                number = one.recv(1)
-                if number:
-                    os.kill(clients[one], number[0])
+                process = _fork(client, (listener, *clients))
+                if process is None:
+                    client.close()
                 else:
-                    _kill(clients[one])
+                    clients[client] = process
+            elif one in clients:
+                _forward(one, clients[one])
+
+
+def _forward(client: socket.socket, process: int) -> None:
+    """Sends the signal that a client has got to its fork, or ends the fork of a client that has ended."""
+    try:
+        number = client.recv(1)
+    except OSError:
+        number = b""
+    if number:
+        os.kill(process, number[0])
+    else:
+        _kill(process)
 
 
 def _kill(process: int) -> None:
@@ -161,12 +187,16 @@ def _report(clients: dict[socket.socket, int]) -> None:
             del clients[client]
 
 
-def _fork(client: socket.socket, others: tuple[socket.socket, ...]) -> int:
-    """Starts what the client asks for; the id of the process."""
+def _fork(client: socket.socket, others: tuple[socket.socket, ...]) -> int | None:
+    """Starts what the client asks for; the id of the process, None if the client ended while it asked."""
     size, streams, _, _ = socket.recv_fds(client, 8, 3)
     data, length = b"", int.from_bytes(size, "little")
-    while len(data) < length:
-        data += client.recv(length - len(data))
+    while len(data) < length and (part := client.recv(length - len(data))):
+        data += part
+    if not length or len(data) < length:
+        for stream in streams:
+            os.close(stream)
+        return None
     process = os.fork()
     if process:
         for stream in streams:
