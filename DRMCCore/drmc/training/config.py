@@ -69,6 +69,8 @@ class TrainingConfig:
         target: "full", or for simulated data "noise_free" or "expected_full", see `drmc.training.sampler`.
         lesion_weight: weight in the loss of the voxels of lesions and their neighbors, and of virtual spots.
         spots: share of patches with virtual spots, see `drmc.training.virtual_spots`.
+        faint_weight: weight of virtual spots of 1 SUV and less in the loss of lesions; that of brighter ones
+            falls with 1 / SUV, down to 1.
         noise_balance: exponent of a patch's noise (RMS of low - target) by which its loss is divided.
         mean_weight: weight of the error of means over 16 mm beside the loss, see
             `drmc.training.objectives.mean_error`.
@@ -143,6 +145,7 @@ class TrainingConfig:
     target: str = setting("full", choices=TARGETS)
     lesion_weight: float = setting(1.0, above=0)
     spots: float = setting(0.0, at_least=0, at_most=1)
+    faint_weight: float = setting(4.0, at_least=1)
     noise_balance: float = setting(0.0, at_least=0, at_most=2)
     mean_weight: float = setting(0.0, at_least=0)
     initial_weights: str = ""

@@ -56,6 +56,7 @@ class PatchSampler:
         lesion_weight: float = 1.0,
         spots: float = 0.0,
         noise_balance: float = 0.0,
+        faint_weight: float = 4.0,
     ):
         """Prepares the draws.
 
@@ -72,11 +73,12 @@ class PatchSampler:
             lesion_weight: weight of lesions and their neighbors in the loss.
             spots: share of patches with virtual spots, which weigh as lesions, faint ones more.
             noise_balance: exponent of a patch's noise by which its loss is divided.
+            faint_weight: weight of faint spots, see `draw_spots`.
         """
         self.pairs, self.patch, self.seed = pairs, patch, seed
         self.hot_fraction, self.scale_range, self.flips = hot_fraction, scale_range, flips
         self.dose_mixing, self.target, self.lesion_weight = dose_mixing, target, lesion_weight
-        self.spots, self.noise_balance = spots, noise_balance
+        self.spots, self.noise_balance, self.faint_weight = spots, noise_balance, faint_weight
         self.centers = list(pairs)
         self.pool = [pair for found in pairs.values() for pair in found] if pooled else None
 
@@ -111,7 +113,7 @@ class PatchSampler:
             images.mix(rng.random())
         counts = self._lesions(pair, patch_of)
         if self.spots and rng.random() < self.spots:
-            spots = draw_spots(rng, images.surroundings, pair.spacing_zyx)
+            spots = draw_spots(rng, images.surroundings, pair.spacing_zyx, self.faint_weight)
             images.add(spots)
             counts = None if counts is None else np.maximum(counts, spots.weight)
         low, target = images.low * scale, images.target(self.target) * scale

@@ -21,7 +21,6 @@ RESOLUTIONS_MM = (4.0, 8.0)
 _STRETCH = 1.3  # most of an axis, against the other two
 _LEAST_SUV = 0.1  # of the surroundings: there is nothing to find in air
 _MOST_NOISE = 3.0
-_FAINT_SUV, _MOST_WEIGHT = 4.0, 4.0
 _EXTENT = 0.2  # of a spot's peak, above which a voxel belongs to it
 
 
@@ -39,7 +38,10 @@ class VirtualSpots(NamedTuple):
 
 
 def draw_spots(
-    rng: np.random.Generator, surroundings: np.ndarray, spacing_zyx: Sequence[float]
+    rng: np.random.Generator,
+    surroundings: np.ndarray,
+    spacing_zyx: Sequence[float],
+    faint_weight: float = 4.0,
 ) -> VirtualSpots:
     """Draws one to `MOST_SPOTS` spots in the body: diameter and peak log-uniform, resolution uniform.
 
@@ -47,6 +49,7 @@ def draw_spots(
         rng: of all draws.
         surroundings: the patch, (z, y, x) [SUV].
         spacing_zyx: size of a voxel [mm].
+        faint_weight: weight of a spot of 1 SUV and less; it falls with 1 / SUV above, down to 1.
     """
     uptake, weight = (np.zeros(surroundings.shape, np.float32) for _ in range(2))
     for _ in range(int(rng.integers(1, MOST_SPOTS + 1))):
@@ -60,7 +63,7 @@ def draw_spots(
         box, distance = distances_around(center, surroundings.shape, step, diameter / 2 + 1.2 * resolution)
         spot = blurred_ball(distance, diameter, resolution)
         uptake[box] += (peak * spot).astype(np.float32)
-        counts = np.float32(np.clip(_FAINT_SUV / peak, 1, _MOST_WEIGHT))
+        counts = np.float32(np.clip(faint_weight / peak, 1, faint_weight))
         weight[box] = np.maximum(weight[box], np.where(spot > _EXTENT, counts, np.float32(0)))
     return VirtualSpots(uptake, weight)
 

@@ -215,6 +215,10 @@ def test_faint_spots_weigh_more():
     assert set(strongest) >= {1.0, 4.0} and all(1 <= weight <= 4 for weight in strongest)
     # up to the factor by which overlapping spots add up
     assert np.median(strongest[1.0]) > 3.5 and np.median(strongest[4.0]) < 1.5
+    usual, more = (draw_spots(np.random.default_rng(1), body, (2, 2, 2), *given) for given in ((), (10.0,)))
+    assert np.array_equal(usual.uptake, more.uptake)
+    assert (more.weight >= usual.weight).all() and (more.weight[usual.weight == 4] > 9.9).any()
+    assert more.weight.max() <= 10
 
 
 def test_lesions_weigh_more_where_they_are():

@@ -59,6 +59,7 @@ class Denoising(Task):
             lesion_weight=config.lesion_weight,
             spots=config.spots,
             noise_balance=config.noise_balance,
+            faint_weight=config.faint_weight,
         )
 
     def batch(self, slots: list[Slot], drawn: list[Patch], device: torch.device) -> Batch:
