@@ -34,6 +34,8 @@ class Cohort:
         split: train, validation or test.
         axial_mm: length of the axial window, None: the whole body.
         doses: dose reduction factors, None: the center's own.
+        many_lesions: share of the patients with tens of lesions of every size and contrast.
+        noise_free: also the full dose without noise, which some targets of a training need.
         scanner: "tiny" simulates with few and large voxels: shows that all runs.
     """
 
@@ -43,6 +45,8 @@ class Cohort:
     split: str = setting("train", choices=SPLITS)
     axial_mm: float | None = setting(None, at_least=20)
     doses: tuple[float, ...] | None = setting(None, not_empty=True, above=1)
+    many_lesions: float = setting(0.0, at_least=0, at_most=1)
+    noise_free: bool = False
     scanner: str = setting("own", choices=SCANNERS)
 
 

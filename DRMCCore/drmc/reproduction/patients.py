@@ -79,7 +79,9 @@ def simulate(config: ReproductionConfig, cohort: Cohort, report: Callable[[float
         InputError: the dataset holds patients of another study, a center is unknown, the disk is full.
     """
     missing = missing_centers(config, cohort)
-    source = PatientSource(field="thorax") if cohort.scanner == "tiny" else PatientSource()
+    source = PatientSource(many_lesions=cohort.many_lesions)
+    if cohort.scanner == "tiny":
+        source = replace(source, field="thorax")
     if missing:
         write_cohort(
             folder_of(config, cohort),
@@ -87,7 +89,7 @@ def simulate(config: ReproductionConfig, cohort: Cohort, report: Callable[[float
             cohort.patients,
             seed=cohort.seed,
             split=cohort.split,
-            options=ScanOptions(cohort.doses, cohort.axial_mm, source=source),
+            options=ScanOptions(cohort.doses, cohort.axial_mm, noise_free=cohort.noise_free, source=source),
             progress=lambda done, total, _: report(done / max(total, 1)),
         )
     if still := missing_centers(config, cohort):
