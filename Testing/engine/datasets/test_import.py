@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import SimpleITK as sitk
 from drmc.cli.main import main
 from drmc.datasets.importing import run as importing
 from drmc.datasets.importing.splits import draw_splits, lacking
@@ -170,6 +171,69 @@ def test_a_case_gains_a_dose_and_a_patient_a_scan(tmp_path):
     np.testing.assert_allclose(first.read(first.low[10.0]).array, images(1, (4.0, 10.0))[1][10.0], atol=1e-6)
     assert (dataset / "A" / "P0-first" / "notes.txt").exists()
     assert main(["validate", str(dataset)]) == 0
+
+
+def lesion_labels() -> np.ndarray:
+    """Two lesions, (z, y, x), of which the second has the value 7."""
+    labels = np.zeros(GRID.shape, np.uint8)
+    labels[8:10, 9:12, 9:12], labels[6, 14, 14] = 1, 7
+    return labels
+
+
+def write_segmentation(path: Path, labels: np.ndarray) -> Path:
+    sitk.WriteImage(GRID.to_image(labels), str(path))
+    return path
+
+
+def test_lesions_come_along_or_later(scans, tmp_path, capfd):
+    root, rows = scans
+    name = write_segmentation(root / "lesions.nrrd", lesion_labels()).name
+    dataset = tmp_path / "ours"
+    assert imported(root, dataset, {**rows[0], "lesions": name}, rows[1]) == 0
+    first, second = read_manifest(dataset)
+    wanted = np.select([lesion_labels() == 1, lesion_labels() == 7], [1, 2])
+    assert np.array_equal(sitk.GetArrayFromImage(sitk.ReadImage(str(first.lesions))), wanted)
+    assert Geometry.from_image(sitk.ReadImage(str(first.lesions))).matches(GRID) and second.lesions is None
+    before = tree(dataset)
+    assert imported(root, dataset, *({**row, "lesions": name} for row in rows[:2])) == 0
+    changed = {path for path, content in tree(dataset).items() if before.get(path) != content}
+    assert changed == {"dataset.json", "A/P001/lesions.nii.gz"}
+    assert "1 with further doses or lesions, 1 were there already" in capfd.readouterr().out
+    assert [case.lesions is not None for case in read_manifest(dataset)] == [True, True]
+    assert main(["validate", str(dataset)]) == 0
+
+    before = tree(dataset)
+    other = write_segmentation(root / "other.nrrd", np.roll(lesion_labels(), 1, 2)).name
+    assert imported(root, dataset, {**rows[0], "lesions": other}) == 2
+    assert "the dataset has other lesions of A/P000" in capfd.readouterr().err
+    assert tree(dataset) == before
+
+
+def test_lesions_that_cannot_be_right_are_refused(scans, tmp_path, capfd):
+    root, rows = scans
+    both = np.stack([lesion_labels() > 0, lesion_labels() == 1], axis=-1).astype(np.uint8)
+    layers = sitk.GetImageFromArray(both, isVector=True)
+    layers.CopyInformation(GRID.to_image(lesion_labels()))
+    for number, segment in enumerate(("all", "large")):
+        layers.SetMetaData(f"Segment{number}_ID", segment)
+        layers.SetMetaData(f"Segment{number}_Name", segment)
+        layers.SetMetaData(f"Segment{number}_LabelValue", "1")
+        layers.SetMetaData(f"Segment{number}_Layer", str(number))
+    sitk.WriteImage(layers, str(root / "overlap.seg.nrrd"))
+    write_segmentation(root / "empty.nrrd", 0 * lesion_labels())
+    one = write_segmentation(root / "one.nrrd", lesion_labels()).name
+    bad = {
+        "overlap.seg.nrrd": "lesions: all and large overlap",
+        "empty.nrrd": "the segmentation is empty",
+        "none.nrrd": "none.nrrd is not there",
+    }
+    for name, said in bad.items():
+        assert imported(root, tmp_path / "ours", {**rows[0], "lesions": name}) == 2
+        assert said in capfd.readouterr().err
+    again = {**rows[0], "dose_reduction_factor": 5, "low": rows[1]["low"], "lesions": "empty.nrrd"}
+    assert imported(root, tmp_path / "ours", {**rows[0], "lesions": one}, again) == 2
+    assert "A/P000 has other lesions in line 2" in capfd.readouterr().err
+    assert not (tmp_path / "ours").exists()
 
 
 # ---- refusals

@@ -20,7 +20,8 @@ the table, one row a pair, paths below SCANS (a DICOM folder, or an image file):
   A,P000,P000/low,P000/full,4
   B,P000,b/p0_low.nii.gz,b/p0_full.nii.gz,10
 
-further columns, empty where they do not apply: scan (its name, where a patient has several full doses),
+further columns, empty where they do not apply: lesions (a segmentation, as --lesions of drmc denoise),
+scan (its name, where a patient has several full doses),
 split (train, validation, test; by default drawn, some of each center in each), units (of image files that
 do not say) and accept_suv (as --accept-suv of drmc denoise)"""
 
@@ -63,7 +64,7 @@ def run(arguments: argparse.Namespace, reporter: Reporter) -> int:
     if arguments.progress != "json":
         cells = [[center, *map(str, found.values())] for center, found in counts.items()]
         print("\n".join(table_lines(["patients", "train", "validation", "test"], cells)))
-        more = f", {len(done.extended)} with further doses" if done.extended else ""
+        more = f", {len(done.extended)} with further doses or lesions" if done.extended else ""
         there = f", {len(done.unchanged)} were there already" if done.unchanged else ""
         print(f"{done.manifest}: {_count(len(done.added), 'case')} added{more}{there}")
         print(f"next: drmc validate {arguments.output}")

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import SimpleITK as sitk
 
 from drmc import files
 from drmc.datasets.importing.table import Source, WantedCase
@@ -16,21 +17,24 @@ from drmc.denoising.finding import find_scan, passed_over
 from drmc.denoising.images import patient_facts
 from drmc.dicom.catalog import Catalog
 from drmc.errors import InputError
-from drmc.imaging.files import write_image
+from drmc.imaging.files import read_image, write_image, write_labels
 from drmc.imaging.geometry import Geometry
 from drmc.pet import sidecars
 from drmc.pet.reading import SIDECAR_KEYS, read_volume
 from drmc.pet.volume import PETVolume
+from drmc.segments.reading import read_segments
 
 FULL = "full.nii.gz"
+LESIONS = "lesions.nii.gz"
 
 
 @dataclass
 class Converted:
-    """What a case adds to the dataset: `doses` that were written, and what SUV rules say of its scans."""
+    """What a case adds to the dataset: `doses` and `lesions` that were written, and what SUV rules say."""
 
     wanted: WantedCase
     doses: list[float] = field(default_factory=list)
+    lesions: bool = False
     is_new: bool = True
     warnings: list[str] = field(default_factory=list)
     notices: list[str] = field(default_factory=list)
@@ -45,11 +49,11 @@ def convert(wanted: WantedCase, existing: Case | None, folder: Path | None) -> C
         folder: where images and pet.json are written; None: they are only checked.
 
     Returns:
-        What was written; no doses where the dataset has all of them already.
+        What was written; nothing where the dataset has all of it already.
 
     Raises:
-        InputError: a scan or its SUV is refused, low and full dose lie on different grids, or the dataset
-            has other images of that id.
+        InputError: a scan, its SUV or its lesions are refused, low and full dose lie on different grids, or
+            the dataset has other images of that id.
     """
     full = _read(wanted.full, "full")
     converted = Converted(wanted, is_new=existing is None)
@@ -71,6 +75,9 @@ def convert(wanted: WantedCase, existing: Case | None, folder: Path | None) -> C
         converted.doses.append(factor)
         if folder is not None:
             write_image(_made(folder) / low_name(factor), array, grid)
+    lesions = _lesions(converted, existing, full)
+    if folder is not None and lesions is not None:
+        write_labels(_made(folder) / LESIONS, lesions, grid, {})
     if folder is not None and converted.doses:
         if existing is None:
             write_image(folder / FULL, suv, grid)
@@ -101,6 +108,36 @@ def _low_doses(
                 "one to the other's"
             )
         yield factor, low, low.suv_array()
+
+
+def _lesions(converted: Converted, existing: Case | None, full: PETVolume) -> np.ndarray | None:
+    """The lesions that the dataset does not have, as labels from 1 up, uint16 (z, y, x)."""
+    path = converted.wanted.lesions
+    if path is None:
+        return None
+    try:
+        segments, notices = read_segments(path, full.geometry, full.frame_of_reference, full.series_uid)
+    except InputError as refusal:
+        raise InputError(f"lesions: {refusal}") from None
+    labels, names = np.zeros(full.geometry.shape, np.uint16), [segment.name for segment in segments]
+    for number, segment in enumerate(segments, 1):
+        mask = segment.mask
+        if (others := labels[mask]).any():
+            raise InputError(
+                f"lesions: {names[int(others.max()) - 1]} and {segment.name} overlap: a voxel belongs to one "
+                "lesion, correct the segmentation"
+            )
+        labels[mask] = number
+    if existing is not None and existing.lesions is not None:
+        stored = sitk.GetArrayFromImage(read_image(existing.lesions))
+        if not np.array_equal(stored, labels):
+            raise InputError(
+                f"the dataset has other lesions of {converted.wanted.case_id}: import into another dataset"
+            )
+        return None
+    converted.lesions = True
+    converted.notices += [f"lesions: {text}" for text in notices]
+    return labels
 
 
 def _read(source: Source, name: str) -> PETVolume:

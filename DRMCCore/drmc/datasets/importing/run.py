@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from drmc import files
-from drmc.datasets.importing.conversion import Converted, convert
+from drmc.datasets.importing.conversion import LESIONS, Converted, convert
 from drmc.datasets.importing.splits import RULE, Patient, draw_splits
 from drmc.datasets.importing.table import Refusal, Table, WantedCase, read_table
 from drmc.datasets.manifest import (
@@ -31,7 +31,7 @@ from drmc.runtime.progress import Reporter
 
 @dataclass
 class Imported:
-    """What an import has done: `added`, `extended` (by further doses) and `unchanged` cases by id.
+    """What an import has done: `added`, `extended` (by further doses or lesions) and `unchanged` cases by id.
 
     `splits` are those of all patients of the dataset, by (center, patient).
     """
@@ -164,12 +164,14 @@ def _publish(
                 _move(staging, dataset, case, None, moved)
                 done.added.append(case.case_id)
                 entries.append(_entry(dataset, case, splits[case.center, case.patient]))
-            elif one.doses:
-                _move(staging, dataset, case, one.doses, moved)
+            elif one.doses or one.lesions:
+                _move(staging, dataset, case, one, moved)
                 done.extended.append(case.case_id)
                 place = next(k for k, entry in enumerate(entries) if entry["id"] == case.case_id)
-                low = _entry(dataset, case, "")["low"]
-                entries[place] = {**entries[place], "low": {**entries[place]["low"], **low}}
+                new = _entry(dataset, case, "")
+                lesions = {"lesions": new["lesions"]} if one.lesions else {}
+                low = {**entries[place]["low"], **new["low"]}
+                entries[place] = {**entries[place], "low": low, **lesions}
             else:
                 done.unchanged.append(case.case_id)
         if done.added or done.extended:
@@ -191,19 +193,20 @@ def _publish(
 
 
 def _move(
-    staging: Path, dataset: Path, case: WantedCase, doses: list[float] | None, moved: list[Path]
+    staging: Path, dataset: Path, case: WantedCase, further: Converted | None, moved: list[Path]
 ) -> None:
-    """Moves a converted case into the dataset, or its further doses into the folder that it has there."""
+    """Moves a converted case into the dataset, or what it has `further` into its folder there."""
     made, target = staging / case.center / case.name, dataset / case.center / case.name
     target.parent.mkdir(parents=True, exist_ok=True)
-    if doses is None:
+    if further is None:
         moved.append(target)
         made.rename(target)
         return
-    for name in map(low_name, doses):
+    for name in [*map(low_name, further.doses), *([LESIONS] if further.lesions else [])]:
         moved.append(target / name)
         (made / name).replace(target / name)
-    (made / SIDECAR).replace(target / SIDECAR)
+    if further.doses:
+        (made / SIDECAR).replace(target / SIDECAR)
 
 
 def _entry(dataset: Path, case: WantedCase, split: str) -> dict[str, Any]:

@@ -4,6 +4,7 @@ Columns `center`, `patient`, `low` and `full` (paths below the folder of the sca
 where they do not apply:
 
     dose_reduction_factor   full dose over low dose; may be left out where `low` is named low_drf012
+    lesions                 segmentation of the case's lesions, as `--lesions` of drmc denoise
     scan                    name of the scan, where a patient has several full doses
     split                   train, validation or test; by default it is drawn
     units                   what an image file holds that does not say so, as `--units` of drmc denoise
@@ -27,7 +28,7 @@ from drmc.files import table_rows
 from drmc.pet.units import CHOICES
 
 REQUIRED = ("center", "patient", "low", "full")
-OPTIONAL = ("dose_reduction_factor", "scan", "split", "units", "accept_suv")
+OPTIONAL = ("dose_reduction_factor", "lesions", "scan", "split", "units", "accept_suv")
 OPTION = "--pairs"
 
 
@@ -50,7 +51,10 @@ class Source:
 
 @dataclass
 class WantedCase:
-    """A case that rows of the table describe: one full dose with its low doses by reduction factor."""
+    """A case that rows of the table describe: one full dose with its low doses by reduction factor.
+
+    `lesions` is their segmentation, None where no row names one.
+    """
 
     line: int
     center: str
@@ -58,6 +62,7 @@ class WantedCase:
     scan: str
     full: Source
     low: dict[float, Source] = field(default_factory=dict)
+    lesions: Path | None = None
 
     @property
     def name(self) -> str:
@@ -159,6 +164,7 @@ class _Reading:
                 f"{case.case_id} has a dose reduction factor of {factor:g} already: leave one row out"
             )
         self._note_split(row.get("split", ""), case)
+        self._note_lesions(row.get("lesions", ""), case)
         self._claim(full.path, "full", case)
         self._claim(low.path, "low", case)
         case.low[factor] = low
@@ -181,13 +187,17 @@ class _Reading:
                 )
 
     def _source(self, row: Mapping[str, str], column: str) -> Source:
-        path = self._root / row[column]
-        if not path.exists():
-            raise InputError(f"{column}: {path} is not there: paths are relative to {self._root}")
+        path = self._existing(column, row[column])
         units = row.get("units", "").lower() or None
         if units is not None and units not in CHOICES:
             raise InputError(f"units '{units}' are unknown: say {', '.join(CHOICES)}")
         return Source(path, units, row.get("accept_suv") or None)
+
+    def _existing(self, column: str, text: str) -> Path:
+        path = self._root / text
+        if not path.exists():
+            raise InputError(f"{column}: {path} is not there: paths are relative to {self._root}")
+        return path
 
     def _claim(self, path: Path, what: str, case: WantedCase) -> None:
         """Every scan is one dose of one case; only a full dose stands in several rows."""
@@ -196,6 +206,14 @@ class _Reading:
         if (before, of) != mine or (what == "low" and place in self._scans):
             raise InputError(f"{what}: {path} is the {before} dose of {of} already")
         self._scans[place] = mine
+
+    def _note_lesions(self, text: str, case: WantedCase) -> None:
+        if not text:
+            return
+        path = self._existing("lesions", text)
+        if case.lesions is not None and os.path.realpath(case.lesions) != os.path.realpath(path):
+            raise InputError(f"{case.case_id} has other lesions in line {case.line}: name one segmentation")
+        case.lesions = path
 
     def _note_split(self, split: str, case: WantedCase) -> None:
         if not split:
