@@ -18,7 +18,7 @@ STEPS = 1000  # of the progress bar
 
 
 class BatchSection(Section):
-    """The two folders, one button that starts and cancels, the progress, and the page of all scans.
+    """The folders, one button that starts and cancels, the progress, and the page of all scans.
 
     The batch depends on no node: it goes on while the scene changes, and ends with Slicer.
     """
@@ -32,6 +32,7 @@ class BatchSection(Section):
         self._edits = [
             PathEdit(ui.batchInputPathLineEdit, "batchInput"),
             PathEdit(ui.batchOutputPathLineEdit, "batchOutput"),
+            PathEdit(ui.batchLesionsPathLineEdit, "batchLesions"),
         ]
         ui.batchButton.clicked.connect(self.onStart)
         ui.cohortButton.clicked.connect(self.onOpenCohortPage)
@@ -86,6 +87,7 @@ class BatchSection(Section):
         parameters = self.parameters
         command = ["denoise", parameters.batchInput, "-o", parameters.batchOutput, "--batch", "--resume"]
         command += ["--device", parameters.device, "--strength", str(parameters.strength)]
+        command += ["--lesions", parameters.batchLesions] if parameters.batchLesions else []
         command += ["--model", parameters.model] if parameters.model else []
         command += ["--dicom"] if parameters.writeDICOM else []
         command += ["--spots"] if parameters.virtualSpots else []

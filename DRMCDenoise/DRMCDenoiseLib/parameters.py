@@ -35,7 +35,7 @@ class DRMCDenoiseParameterNode:
     alone. `ctVolume`: under the slices of the reading layout. `heat`: PET-Heat there in place of inverted
     gray. `rotate`: its projections turn. `organs`, `organTable`: a segmentation of organs, and their SUV
     before and after. `candidateMethod`, `candidateSUV`: the threshold of lesion
-    candidates. `batchInput`, `batchOutput`: the folders of a batch.
+    candidates. `batchInput`, `batchOutput`, `batchLesions`: the folders of a batch.
     """
 
     inputVolume: vtkMRMLScalarVolumeNode
@@ -69,3 +69,4 @@ class DRMCDenoiseParameterNode:
     candidateSUV: Annotated[float, WithinRange(0.1, 1000.0)] = 4.0
     batchInput: str = ""
     batchOutput: str = ""
+    batchLesions: str = ""

@@ -69,6 +69,19 @@ def test_it_has_the_bits_of_the_command_line_and_says_how_all_ended(
     )
 
 
+def test_lesions_of_the_scans_names_are_measured(panel, qtSlicer, cohort, tmp_path):
+    lesions = np.zeros(phantom().shape, np.uint8)
+    lesions[4:7, 5:8, 5:8] = 1
+    (tmp_path / "lesions").mkdir()
+    sitk.WriteImage(sitk.GetImageFromArray(lesions), str(tmp_path / "lesions" / "p1.nii.gz"))
+    out = tmp_path / "out"
+    section = started(panel, cohort, out, batchLesions=str(tmp_path / "lesions"))
+    assert panel.ui.batchLesionsPathLineEdit.currentPath == str(tmp_path / "lesions")
+    assert ended(panel, qtSlicer, section) == "2 done, 1 refused, 0 failed."
+    rows = list(csv.DictReader((out / "lesions.csv").open(encoding="utf-8")))
+    assert {(row["scan"], row["segment"]) for row in rows} == {("p1", "p1")}
+
+
 def test_a_cancel_keeps_what_is_done_and_leaves_no_process(panel, qtSlicer, cohort, tmp_path):
     out = tmp_path / "out"
     section = started(panel, cohort, out)
