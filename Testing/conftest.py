@@ -48,6 +48,7 @@ SLOW = (
     "test_self_tests",
     "test_resume",
     "test_training_module",
+    "test_training_choices",
     "test_validate",
     "test_import",
     "test_tiny",
