@@ -225,8 +225,8 @@ def dataset_configuration(
 
     path, manifest = load_manifest(dataset)
     dataset = Path(dataset).resolve()
-    chosen = {"network": network, "strategy": strategy}
-    chosen = {key: name for key, name in chosen.items() if name is not None}
+    named = (("network", network), ("strategy", strategy))
+    chosen = {key: name for key, name in named if name is not None}
     name = "-".join([dataset.name, preset, *chosen.values()])
     run = dataset.with_name(name) if run is None else Path(run).resolve()
     splits: dict[str, set[str]] = {}
