@@ -95,6 +95,7 @@ SLOW = (
     "test_interval_command",
     "test_flmrcm",
     "test_loopback",
+    "test_stopped_run",
     "test_federated_strategy",
     "test_adversarial",
     "test_strength",
