@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 from drmc.errors import DRMCError, InputError
+from drmc.training.choices import NETWORKS, STRATEGIES
 from drmc.training.history import History
 from drmc.training.launch import PRESETS, Launch, new_configuration
 from DRMCCoreLib.process.runner import Process, pythonExecutable
@@ -18,6 +19,7 @@ from slicer.ScriptedLoadableModule import ScriptedLoadableModuleLogic
 from DRMCTrainingLib.trainingrun import REFUSED_CODE, TrainingRun, shellLine
 
 MANIFEST = "dataset.json"
+AS_IN_PRESET = "as in the preset"
 
 
 @parameterNodeWrapper
@@ -28,14 +30,16 @@ class DRMCTrainingParameterNode:
     processes: Annotated[int, WithinRange(1, 64)] = 1
     dataset: str = ""
     preset: Annotated[str, Choice(list(PRESETS))] = PRESETS[0]
+    network: Annotated[str, Choice([AS_IN_PRESET, *NETWORKS])] = AS_IN_PRESET
+    strategy: Annotated[str, Choice([AS_IN_PRESET, *STRATEGIES])] = AS_IN_PRESET
 
 
 class DRMCTrainingLogic(ScriptedLoadableModuleLogic):
     """Starts, follows, stops and resumes trainings.
 
-    A training is named by its configuration file, or by a dataset's folder, for which a configuration of the
-    preset is written beside it. `several` are the other fields of `drmc.training.launch.Launch`: nodes,
-    node_rank, endpoint.
+    A training is named by its configuration file, or by a dataset's folder, for which a configuration of
+    preset, network and strategy is written beside it. `several` are the other fields of
+    `drmc.training.launch.Launch`: nodes, node_rank, endpoint.
 
         logic = DRMCTrainingLogic()
         for level, text in logic.check("training.json", processes=4): print(level, text)
@@ -49,13 +53,22 @@ class DRMCTrainingLogic(ScriptedLoadableModuleLogic):
         return DRMCTrainingParameterNode(super().getParameterNode())
 
     def newConfiguration(
-        self, dataset: str | os.PathLike, preset: str = PRESETS[0], run: str | os.PathLike | None = None
+        self,
+        dataset: str | os.PathLike,
+        preset: str = PRESETS[0],
+        run: str | os.PathLike | None = None,
+        network: str | None = None,
+        strategy: str | None = None,
     ) -> Path:
         """Writes training.json for a dataset into the folder `run`, by default one beside the dataset.
 
-        An existing file stays as it is. Raises InputError if there is no dataset to train on.
+        Network and strategy are names of `drmc.training.choices`; None and AS_IN_PRESET are the preset's. An
+        existing file stays as it is. Raises InputError if there is no dataset to train on, or if the choices
+        contradict each other.
         """
-        return new_configuration(Path(dataset), preset, None if run is None else Path(run))
+        network, strategy = (None if name == AS_IN_PRESET else name for name in (network, strategy))
+        folder = None if run is None else Path(run)
+        return new_configuration(Path(dataset), preset, folder, network, strategy)
 
     def isDataset(self, folder: str | os.PathLike) -> bool:
         """Whether the folder has a manifest; an empty name is no folder."""
@@ -75,6 +88,8 @@ class DRMCTrainingLogic(ScriptedLoadableModuleLogic):
         processes: int = 1,
         *,
         preset: str = PRESETS[0],
+        network: str | None = None,
+        strategy: str | None = None,
         checkOnly: bool = False,
         createProcess: Callable[[], Process] | None = None,
         **several: Any,
@@ -82,7 +97,7 @@ class DRMCTrainingLogic(ScriptedLoadableModuleLogic):
         """A run that has not been started; raises InputError if there is no such configuration or dataset."""
         path = Path(training)
         if self.isDataset(path):
-            path = self.newConfiguration(path, preset)
+            path = self.newConfiguration(path, preset, network=network, strategy=strategy)
         if not path.is_file():
             raise InputError(f"{training}: no such training configuration, and no dataset with {MANIFEST}")
         launch = Launch(path, processes, **several)

@@ -34,6 +34,7 @@ class TrainingPanel(Panel):
         """Builds the panel when the module is opened for the first time."""
         from DRMCCoreLib.panel.fittedheight import FittedHeight
 
+        from DRMCTrainingLib.choicesview import ChoicesView
         from DRMCTrainingLib.progressview import ProgressView
 
         Panel.setup(self)
@@ -44,6 +45,7 @@ class TrainingPanel(Panel):
         uiWidget.setMRMLScene(slicer.mrmlScene)
         self.logic = DRMCTrainingLogic()
         self._view = ProgressView(self.ui)
+        self._choices = ChoicesView(self.ui)
         self._pathEdits = [
             PathEdit(self.ui.configurationPathEdit, "configuration"),
             PathEdit(self.ui.datasetPathEdit, "dataset"),
@@ -82,17 +84,26 @@ class TrainingPanel(Panel):
         self._parameterNode = parameterNode
         if self._parameterNode:
             self._parameterNodeGuiTag = self._parameterNode.connectGui(self.ui)
+            self._choices.showToolTips()
             self.addObserver(self._parameterNode, vtk.vtkCommand.ModifiedEvent, self._onParametersChanged)
             self._onParametersChanged()
 
     def onNewButton(self) -> None:
         """Writes a configuration for the chosen dataset and chooses it."""
+        import qt
+
+        chosen = self._parameterNode
+        qt.QApplication.setOverrideCursor(qt.Qt.WaitCursor)  # the first look at a network imports PyTorch
         try:
-            path = self.logic.newConfiguration(self._parameterNode.dataset, self._parameterNode.preset)
+            path = self.logic.newConfiguration(
+                chosen.dataset, chosen.preset, network=chosen.network, strategy=chosen.strategy
+            )
         except InputError as error:
             self.ui.statusLabel.setText(str(error))
             return
-        self._parameterNode.configuration = str(path)
+        finally:
+            qt.QApplication.restoreOverrideCursor()
+        chosen.configuration = str(path)
 
     def onCopyButton(self) -> None:
         """Puts the command into the clipboard."""
@@ -189,6 +200,7 @@ class TrainingPanel(Panel):
             return
         for edit in self._pathEdits:
             edit.show(parameters)
+        self._choices.show(parameters)
         chosen, isFile = self._chosen(), self._hasConfiguration()
         line = self.logic.commandLine(*chosen) if isFile else ""
         self.ui.commandTextEdit.setPlainText(line)

@@ -1,7 +1,7 @@
 """Trains from Slicer without a window, or from any Python: over night, with an exit code.
 
     Slicer --no-splash --no-main-window --python-script DRMCTrain.py -- CONFIG --processes 4
-    python DRMCTrain.py DATASET_FOLDER --preset default
+    python DRMCTrain.py DATASET_FOLDER --preset default --network udrmc --strategy fedavg
 
 Started again, it resumes from the last checkpoint. SIGINT and SIGTERM save and stop, a second one ends the
 run. Shows no dialog. The exit code: 0 done, or stopped with a checkpoint, 1 failed, 2 refused, 130 ended
@@ -30,6 +30,10 @@ def parse(argv: list[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="DRMCTrain.py", description=__doc__.splitlines()[0])
     parser.add_argument("training", type=Path, metavar="CONFIG", help="configuration, or a dataset's folder")
     parser.add_argument("--preset", default="default", help="of the configuration for a dataset's folder")
+    parser.add_argument("--network", metavar="NAME", help="another network than the preset's, for a dataset")
+    parser.add_argument(
+        "--strategy", metavar="NAME", help="another strategy than the preset's, for a dataset"
+    )
     parser.add_argument("--processes", type=int, default=1, metavar="N", help="one for each GPU (default: 1)")
     parser.add_argument("--check", action="store_true", help="only look whether the training can start")
     return parser.parse_args(argv[argv.index("--") + 1 :] if "--" in argv else argv[1:])
@@ -46,7 +50,7 @@ def main(argv: list[str]) -> int:
         options = parse(argv)
         path = options.training
         if path.is_dir():
-            path = new_configuration(path, options.preset)
+            path = new_configuration(path, options.preset, None, options.network, options.strategy)
         run = TrainingRun(Launch(path, options.processes), checkOnly=options.check)
     except SystemExit as stop:  # --help, or a usage that argparse has refused
         return int(stop.code or 0)

@@ -76,10 +76,10 @@ def test_options_are_those_of_a_command(document: Path):
 
 @functools.cache
 def options() -> set[str]:
-    """All options of `drmc`, and that of the batch script for Slicer."""
+    """All options of `drmc`, and those of the batch scripts for Slicer."""
     found = {"--help", "--version"}
-    script = text_of("DRMCDenoise/Scripts/DRMCBatch.py")
-    found |= set(re.findall(r'"(--[a-z][a-z0-9-]+)"', script))
+    for script in ("DRMCDenoise/Scripts/DRMCBatch.py", "DRMCTraining/Scripts/DRMCTrain.py"):
+        found |= set(re.findall(r'"(--[a-z][a-z0-9-]+)"', text_of(script)))
     for module, _ in COMMANDS.values():
         parser = argparse.ArgumentParser()
         importlib.import_module(module).add_arguments(parser)

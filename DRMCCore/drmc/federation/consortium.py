@@ -19,7 +19,8 @@ from drmc.errors import CanceledError, DRMCError, InputError
 from drmc.federation.connection import pause, reached, wait_for_server
 from drmc.federation.job import write_job
 from drmc.federation.kits import read_kit
-from drmc.federation.layout import END, GROUP, LEAD
+from drmc.federation.layout import END, GROUP, LEAD, STOPPED
+from drmc.files import read_json_object, write_json
 from drmc.runtime.cancellation import Cancellation
 
 Tell = Callable[[dict[str, Any]], None]
@@ -102,6 +103,27 @@ class Lead:
     def outcome(self, job: str) -> str:
         """The state of a job in NVIDIA FLARE's words."""
         return str(self._ask(lambda session: session.get_job_meta(job)).get("status", ""))
+
+    def stop(self, job: str) -> None:
+        """Ends a job for good: a `start` with the same kit does not take that for a fault.
+
+        Raises:
+            DRMCError: the server did not end it.
+        """
+        mark = self._kit / STOPPED
+        with contextlib.suppress(OSError):  # of a folder that cannot be written the server's word must do
+            write_json(mark, {"job": job})
+        try:
+            self._ask(lambda session: session.abort_job(job))
+        except DRMCError:
+            mark.unlink(missing_ok=True)
+            raise
+
+    def was_stopped(self, job: str) -> bool:
+        """Whether a command with this kit has stopped the job."""
+        with contextlib.suppress(InputError):
+            return read_json_object(self._kit / STOPPED).get("job") == job
+        return False
 
     def abort(self, job: str) -> None:
         """Ends a job; the run stays where it is, after its last round."""
@@ -197,8 +219,9 @@ class _Follower:
                 break
             if away != self._waiting:
                 self._waiting = away
-                limit = f"; after {plan.patience_minutes:g} minutes it goes on with {plan.min_sites}"
-                self._note(f"waiting for {', '.join(away)}{limit if plan.min_sites else ''}")
+                limit = f"; after {plan.patience_minutes:g} minutes it goes on with at least {plan.min_sites}"
+                can_miss = 0 < plan.min_sites < len(plan.sites)
+                self._note(f"waiting for {', '.join(away)}{limit if can_miss else ''}")
             pause(_POLL_SECONDS, self._canceled)
         if away:
             self._note(f"goes on without {', '.join(away)}")
@@ -207,7 +230,10 @@ class _Follower:
         return job
 
     def _until_end(self, job: str) -> str:
-        """Follows the job to its end, and ends it when a site has left it, which cannot come back into it."""
+        """Follows the job to its end, and ends it when a site has left it, which cannot come back into it.
+
+        Of a job that was stopped the sites leave one by one, and the server last.
+        """
         seen: set[str] = set()
         missed, lost = 0, 0
         try:
@@ -217,12 +243,15 @@ class _Follower:
                     self._report(status.run)
                     seen |= status.taking_part
                     missed = missed + 1 if seen - status.taking_part else 0
-                    if missed >= _MISSES and status.run.get("task") != END:
+                    ending = status.run.get("task") == END or (missed and self._lead.was_stopped(job))
+                    if missed >= _MISSES and not ending:
                         self._note(f"{', '.join(sorted(seen - status.taking_part))} has left the run")
                         self._lead.abort(job)
                         return _LEFT
                 elif (outcome := self._outcome(job)).startswith("FINISHED"):
-                    return _LEFT if missed else outcome
+                    if outcome != _DONE and self._lead.was_stopped(job):
+                        return _STOPPED
+                    return _LEFT if missed and outcome != _DONE else outcome
                 elif seen and (lost := lost + 1) >= _LOST:  # a server that was killed does not know its jobs
                     self._note("the server was started again")
                     return _LEFT
@@ -309,10 +338,10 @@ def stop_run(kit: Path) -> bool:
 
     Raises:
         InputError: the kit is refused.
-        DRMCError: there is no server.
+        DRMCError: there is no server, or it did not end the run.
     """
     with Lead(kit) as lead:
         job = lead.status().job
         if job:
-            lead.abort(job)
+            lead.stop(job)
         return bool(job)

@@ -9,6 +9,7 @@ Imports no torch.
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import shlex
 import subprocess
@@ -19,11 +20,13 @@ from typing import Any
 
 from drmc.errors import InputError
 from drmc.files import write_json
+from drmc.training.choices import NETWORKS, STRATEGIES
+from drmc.training.choices import PRESETS as PRESET_SENTENCES
 
 MAX_RESTARTS = 3
 STOP_FILE = "stop"
 SAVE_SECONDS = 300
-PRESETS = ("default", "paper", "tiny")
+PRESETS = tuple(PRESET_SENTENCES)
 CONFIGURATION = "training.json"
 _TORCHRUN = "torch.distributed.run"  # what the script torchrun calls; Slicer has no such script on its path
 
@@ -140,7 +143,13 @@ def shell_line(command: list[str], environment: dict[str, str], *, windows: bool
     return " ".join([*settings, shlex.join(command)])
 
 
-def new_configuration(dataset: Path, preset: str = PRESETS[0], run: Path | None = None) -> Path:
+def new_configuration(
+    dataset: Path,
+    preset: str = PRESETS[0],
+    run: Path | None = None,
+    network: str | None = None,
+    strategy: str | None = None,
+) -> Path:
     """Writes a configuration for a dataset into the folder of the run, which is its output folder too.
 
     A configuration that exists already is not changed. The centers are those of the dataset that have
@@ -149,19 +158,29 @@ def new_configuration(dataset: Path, preset: str = PRESETS[0], run: Path | None 
     Args:
         dataset: folder of the dataset.
         preset: name of a preset.
-        run: folder of the run; None: DATASET-PRESET beside the dataset.
+        run: folder of the run; None: DATASET-PRESET beside the dataset, or DATASET-PRESET-NETWORK-STRATEGY
+            with what is chosen.
+        network: name of a network of `drmc.training.choices`; None: the preset's.
+        strategy: name of a strategy; None: the preset's.
 
     Returns:
         The configuration file.
 
     Raises:
-        InputError: the dataset does not exist or has no such center, the preset is unknown, or the folder
-            cannot be written.
+        InputError: the dataset does not exist or has no such center, a name is unknown, the choices
+            contradict each other, or the folder cannot be written.
     """
-    if preset not in PRESETS:
-        raise InputError(f"preset '{preset}': must be one of {', '.join(PRESETS)}")
-    target, values, _ = dataset_configuration(dataset, preset, run)
+    for what, name, names in (
+        ("preset", preset, PRESETS),
+        ("network", network, NETWORKS),
+        ("strategy", strategy, STRATEGIES),
+    ):
+        if name is not None and name not in names:
+            raise InputError(f"{what} '{name}': must be one of {', '.join(names)}")
+    target, values, _ = dataset_configuration(dataset, preset, run, network, strategy)
     if not target.exists():
+        if network or strategy:
+            _check_choices(values)
         try:
             target.parent.mkdir(parents=True, exist_ok=True)
             write_json(target, values)
@@ -170,15 +189,30 @@ def new_configuration(dataset: Path, preset: str = PRESETS[0], run: Path | None 
     return target
 
 
+def _check_choices(values: dict[str, Any]) -> None:
+    """Refuses what contradicts itself; without PyTorch, which settings of networks need, at the start."""
+    if importlib.util.find_spec("torch") is not None:
+        from drmc.training.config import TrainingConfig
+
+        chosen = ", ".join(values[key] for key in ("preset", "network", "strategy") if key in values)
+        TrainingConfig.from_dict(values, chosen)
+
+
 def dataset_configuration(
-    dataset: Path, preset: str, run: Path | None = None
+    dataset: Path,
+    preset: str,
+    run: Path | None = None,
+    network: str | None = None,
+    strategy: str | None = None,
 ) -> tuple[Path, dict[str, Any], tuple[str, ...]]:
     """The configuration of a training of all centers of a dataset; nothing is written.
 
     Args:
         dataset: folder of the dataset.
         preset: name of a preset.
-        run: folder of the run; None: DATASET-PRESET beside the dataset.
+        run: folder of the run; None: one beside the dataset, as for `new_configuration`.
+        network: name of a network; None: the preset's.
+        strategy: name of a strategy; None: the preset's.
 
     Returns:
         Its file, which may exist, its content for a new one, with paths relative to the file, and the centers
@@ -191,7 +225,10 @@ def dataset_configuration(
 
     path, manifest = load_manifest(dataset)
     dataset = Path(dataset).resolve()
-    run = dataset.with_name(f"{dataset.name}-{preset}") if run is None else Path(run).resolve()
+    named = (("network", network), ("strategy", strategy))
+    chosen = {key: name for key, name in named if name is not None}
+    name = "-".join([dataset.name, preset, *chosen.values()])
+    run = dataset.with_name(name) if run is None else Path(run).resolve()
     splits: dict[str, set[str]] = {}
     for entry in manifest.get("cases", []):
         if isinstance(entry, dict) and isinstance(entry.get("center"), str):
@@ -201,8 +238,14 @@ def dataset_configuration(
         raise InputError(
             f"{path}: no center has patients for both training and validation: simulate or add some"
         )
-    values = {"preset": preset, "dataset": _relative(dataset, run), "output": ".", "centers": centers}
-    return run / CONFIGURATION, values, tuple(sorted(splits.keys() - set(centers)))
+    values = {
+        "preset": preset,
+        "dataset": _relative(dataset, run),
+        "output": ".",
+        "centers": centers,
+        **chosen,
+    }
+    return run / CONFIGURATION, {**values, **chosen}, tuple(sorted(splits.keys() - set(centers)))
 
 
 def _relative(path: Path, start: Path) -> str:

@@ -8,6 +8,7 @@ import pytest
 from drmc.errors import CanceledError, DRMCError
 from drmc.federation import consortium
 from drmc.federation.consortium import Status, _Follower
+from drmc.federation.layout import END
 from support.engine.federations import SITES, small_plan
 
 BOTH, ONE = dict.fromkeys(SITES, True), {"hospital-a": True, "hospital-b": False}
@@ -27,6 +28,7 @@ class Played:
         self.plan = small_plan(**plan)
         self.submitted: list[list[str]] = []
         self.aborted = 0
+        self.stopped = False
         self._script: Iterator = iter(script)
         self._outcome = "RUNNING"
 
@@ -49,6 +51,9 @@ class Played:
 
     def abort(self, job: str) -> None:
         self.aborted += 1
+
+    def was_stopped(self, job: str) -> bool:
+        return self.stopped
 
 
 @pytest.fixture
@@ -115,6 +120,36 @@ def test_the_same_failure_three_times_is_the_end(follow):
 def test_a_run_that_somebody_stops_is_not_started_again(follow):
     with pytest.raises(CanceledError, match="'start' continues it"):
         follow(Played([Status(BOTH), Status(BOTH), running(1), "FINISHED:ABORTED"]))
+
+
+def test_a_run_whose_sites_end_their_part_before_the_server_is_stopped_all_the_same(follow):
+    """NVIDIA FLARE takes up to ten seconds to end a job at the server; at the sites it has ended by then."""
+    ending = [running(1, sites=ONE), *[running(1, sites={})] * 4]
+    lead = Played([Status(BOTH), Status(BOTH), running(1), *ending, "FINISHED:ABORTED"])
+    lead.stopped = True
+    with pytest.raises(CanceledError, match="'start' continues it"):
+        follow(lead)
+    assert not lead.aborted and len(lead.submitted) == 1
+
+
+def test_a_run_whose_sites_are_gone_before_its_end_is_finished(follow):
+    lead = Played([Status(BOTH), Status(BOTH), running(3), running(3, sites=ONE, task=END), DONE])
+    assert follow(lead) == ["started with hospital-a, hospital-b"]
+    assert len(lead.submitted) == 1
+
+
+def test_a_run_that_finishes_while_it_is_stopped_is_finished(follow):
+    lead = Played([Status(BOTH), Status(BOTH), running(3), DONE])
+    lead.stopped = True
+    assert len(follow(lead)) == 1
+
+
+def test_no_end_is_told_that_cannot_come(follow):
+    """All sites are needed, so patience changes nothing."""
+    lead = Played([Status(ONE), Status(ONE), Status(BOTH), running(3), DONE], min_sites=2)
+    assert follow(lead)[0] == "waiting for hospital-b"
+    lead = Played([Status(ONE), Status(ONE), Status(BOTH), running(3), DONE], min_sites=1)
+    assert follow(lead)[0] == "waiting for hospital-b; after 30 minutes it goes on with at least 1"
 
 
 def test_a_stop_ends_the_job(follow, monkeypatch):

@@ -2,32 +2,22 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
-import os
 import signal
 import socket
 import ssl
 import subprocess
 import sys
-import time
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from drmc.cli.main import main
 from drmc.federation.job import write_job
 from drmc.federation.plan import Plan
 from drmc.training.loop import train
 from drmc.training.start import initial_network
-from support.engine.federations import (
-    SITES,
-    largest_difference,
-    make_hospitals,
-    small_plan,
-    together,
-    weights,
-)
+from support.engine.federated_processes import command, prepare, wait_for
+from support.engine.federations import SITES, largest_difference, small_plan, together, weights
 from support.engine.small_training import PATIENCE, free_port, same
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="NVIDIA FLARE needs Linux or macOS")
@@ -43,39 +33,12 @@ class Ended:
     refusals: dict[str, str]
 
 
-def command(folder: Path, name: str, *arguments: str) -> subprocess.Popen:
-    with (folder / f"{name}.txt").open("w") as lines:
-        return subprocess.Popen(
-            [sys.executable, "-m", "drmc", "federate", *arguments],
-            cwd=folder,
-            stdout=lines,
-            stderr=subprocess.STDOUT,
-            env={**os.environ, "OMP_NUM_THREADS": "1"},
-        )
-
-
-def wait_for(folder: Path, name: str, text: str) -> None:
-    end = time.monotonic() + PATIENCE
-    while text not in (folder / f"{name}.txt").read_text():
-        assert time.monotonic() < end, (folder / f"{name}.txt").read_text()
-        time.sleep(0.2)
-
-
 @pytest.fixture(scope="module")
 def ended(tmp_path_factory) -> Ended:
     """A whole run, in which a hospital is killed after its first round and joins again."""
-    if importlib.util.find_spec("nvflare") is None:
-        strict = os.environ.get("DRMC_TEST_STRICT") == "1"
-        (pytest.fail if strict else pytest.skip)("NVIDIA FLARE is not installed")
     folder = tmp_path_factory.mktemp("loopback")
-    make_hospitals(folder / "data")
     plan = small_plan(port=free_port())
-    (folder / "project.json").write_text(json.dumps(plan.to_dict()))
-    for site in SITES:
-        settings = {"dataset": f"data/{site}", "output": f"out/{site}", "threads": 1}
-        (folder / f"{site}.json").write_text(json.dumps(settings))
-    for kits in ("kits", "foreign"):  # of another consortium with the same names
-        assert main(["federate", "provision", str(folder / "project.json"), "-o", str(folder / kits)]) == 0
+    prepare(folder, plan, "kits", "foreign")  # "foreign": of another consortium with the same names
     running = {"server": command(folder, "server", "serve", "kits/server")}
     codes, refusals = {}, {}
     try:
