@@ -7,7 +7,7 @@ OUT ?= output/demo
 STAMP := $(VENV)/.installed
 WORKERS ?= auto
 
-.PHONY: help env demo test test-fast lint format test-slicer weights weights-any weights-small weights-organs screenshots before-after sample-data clean
+.PHONY: help env demo test test-fast lint format test-slicer weights weights-any weights-small weights-c1c4 weights-organs screenshots before-after sample-data clean
 
 help:
 	@echo "make demo                 denoise a small simulated patient; OUT=folder"
@@ -15,7 +15,7 @@ help:
 	@echo "make test                 engine tests and Slicer-facing tests; WORKERS=N processes (default: one for each core)"
 	@echo "make test-fast            those of them that are done in a few minutes"
 	@echo "make lint                 ruff, and the arrows between the packages"
-	@echo "make weights              simulate, train and evaluate the shipped models again (hours; or one: weights-any, weights-small)"
+	@echo "make weights              simulate, train and evaluate the shipped models again (hours; or one: weights-any, weights-c1c4, weights-small)"
 	@echo "make weights-organs       simulate whole bodies and train the model of organs (a day)"
 	@echo "make screenshots          pictures of the panel's states and of slice views again, into Resources/Screenshots"
 	@echo "make screenshots SLICER=/path/to/Slicer   pictures of the panel in a real Slicer"
@@ -75,13 +75,14 @@ TEST_PATIENTS := $(SIMULATE) --seed 2033 --split test --patients 5 -o $(WEIGHTS)
 # Two processes of one thread each are faster than one of two; the steps are the same.
 TRAIN := $(KEEP_MEMORY) OMP_NUM_THREADS=1 $(BIN)/torchrun --standalone --nproc-per-node=2 -m drmc.training Resources/Training
 SHIP := DRMCCore/drmc/models/data
-weights: weights-any weights-small
+weights: weights-any weights-c1c4 weights-small
 
 ANY_PATIENTS := $(SIMULATE) --tracer mixed --many-lesions 0.6 --wide-build 0.2 --wide-uptake 0.3
 weights-any: env
 	$(ANY_PATIENTS) --noise-free --random-centers 8 --patients 1 --split validation --seed 2042 -o $(WEIGHTS)/any
-	$(ANY_PATIENTS) --noise-free --random-centers 57 --patients 2 --seed 2041 -o $(WEIGHTS)/any
+	$(ANY_PATIENTS) --noise-free --random-centers 100 --patients 2 --seed 2041 -o $(WEIGHTS)/any
 	$(TRAIN)/drmc-any-start.json
+	$(TRAIN)/drmc-any-second.json
 	$(TRAIN)/drmc-any.json
 	cp $(WEIGHTS)/drmc-any/drmc-any.pt $(WEIGHTS)/drmc-any/drmc-any.json $(SHIP)/
 	cp $(WEIGHTS)/drmc-any/training.jsonl $(SHIP)/drmc-any.training.jsonl
@@ -91,6 +92,20 @@ weights-any: env
 	$(ANY_PATIENTS) --random-centers 8 --patients 1 --split test --seed 2043 -o $(WEIGHTS)/any-test
 	$(BIN)/drmc intervals check drmc-any $(WEIGHTS)/any-test --split test --card
 	$(BIN)/drmc evaluate Resources/Training/evaluation-any.json --card --workers 2
+
+# The patients of Resources/Training/paper.json, which `drmc reproduce` would simulate one after the other.
+PAPER := output/paper
+PAPER_PATIENTS := $(SIMULATE) --many-lesions 0.6 --noise-free --seed 2051 -o $(PAPER)/patients
+PAPER_TEST := $(SIMULATE) --many-lesions 0.6 --seed 2053 --split test --patients 5 -o $(PAPER)/test
+weights-c1c4: env
+	$(PAPER_PATIENTS) --centers C1,C2,C3,C4 --patients 1 --split validation
+	$(PAPER_PATIENTS) --centers C1,C2 --patients 10
+	$(PAPER_PATIENTS) --centers C3,C4 --patients 7
+	$(PAPER_PATIENTS) --centers C5 --patients 2
+	$(PAPER_PATIENTS) --centers C6 --patients 2 --drf 3,4,6,12
+	$(TRAIN)/drmc-c1c4.json
+	$(PAPER_TEST) --centers C1,C2,C3,C4,C5
+	$(PAPER_TEST) --centers C6 --drf 3,4,6,12
 
 MODEL := drmc-small-2
 weights-small: env

@@ -11,6 +11,7 @@ from drmc.training.config import TrainingConfig
 from support import REPOSITORY
 
 FOLDER = REPOSITORY / "Resources" / "Training"
+ANY = ("drmc-any-start", "drmc-any-second", "drmc-any")
 EQUAL = ("drmc-small-2", "baseline", "specialists")  # what the table compares at equal steps
 
 
@@ -19,12 +20,13 @@ def read(name: str) -> TrainingConfig:
 
 
 def test_every_configuration_is_valid():
-    others = {"drmc-any", "drmc-any-start", "evaluation", "evaluation-any", "organs", "paper"}
+    others = {*ANY, "drmc-c1c4", "evaluation", "evaluation-any", "organs", "paper"}
     assert {path.stem for path in FOLDER.glob("*.json")} == {*EQUAL, *others}
-    for name in (*EQUAL, "drmc-any-start"):
+    for name in (*EQUAL, ANY[0], "drmc-c1c4"):
         assert read(name).output.endswith(f"output/weights/{name}")
-    start = json.loads((FOLDER / "drmc-any.json").read_text())["initial_weights"]
-    assert start.endswith(f"{read('drmc-any-start').output.split('Training/../..')[-1]}/drmc-any-start.pt")
+    for before, name in zip(ANY, ANY[1:], strict=False):  # each goes on from the one before
+        start = json.loads((FOLDER / f"{name}.json").read_text())["initial_weights"]
+        assert start.endswith(f"output/weights/{before}/{before}.pt")
     assert read("organs").network.task == "organs"
 
 
