@@ -185,7 +185,7 @@ def lesion_metrics(lesions: Sequence[Mapping[str, Any]]) -> dict[str, float]:
     """
     found = {}
     for quantity in BIAS_QUANTITIES:
-        values = biases(lesions, quantity, larger_than_mm=0.0)
+        values = biases(lesions, quantity, diameters_mm=(0.0, math.inf))
         if values:
             found[f"B_{quantity}"] = float(np.mean(np.abs(values)))
             found[f"B_{quantity}_signed"] = float(np.mean(values))
@@ -197,16 +197,16 @@ def biases(
     quantity: str,
     *,
     against: str = "full",
-    larger_than_mm: float = LARGE_MM,
+    diameters_mm: tuple[float, float] = (LARGE_MM, math.inf),
 ) -> list[float]:
-    """Signed relative differences of a quantity (mean, max, peak) of the lesions over a diameter.
+    """Signed relative differences of a quantity (mean, max, peak) of the lesions of these diameters.
 
     Lesions without a defined difference are left out.
     """
     values = [
         lesion[against][quantity]
         for lesion in lesions
-        if against in lesion and lesion["diameter_mm"] > larger_than_mm
+        if against in lesion and diameters_mm[0] < lesion["diameter_mm"] <= diameters_mm[1]
     ]
     return [value for value in values if value is not None]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -11,7 +12,7 @@ import numpy as np
 
 from drmc.datasets.manifest import Case
 from drmc.evaluation.estimators import Estimator
-from drmc.evaluation.measures import biases, lesion_metrics
+from drmc.evaluation.measures import LARGE_MM, biases, lesion_metrics
 from drmc.evaluation.records import CaseRecord, Summary
 from drmc.measures.metrics import attainable_gain_db, share_of_attainable
 
@@ -93,14 +94,15 @@ class Results:
         centers: Iterable[str],
         factor: float | None = None,
         against: str = "full",
+        diameters_mm: tuple[float, float] = (LARGE_MM, math.inf),
     ) -> list[float]:
-        """Signed relative differences of all lesions over 15 mm, each alike."""
+        """Signed relative differences of all lesions of these diameters [mm], each alike."""
         wanted = set(centers)
         return [
             value
             for (center, _, _, dose, of), lesions in self.lesions.items()
             if of == method and center in wanted and factor in (None, dose)
-            for value in biases(lesions, quantity, against=against)
+            for value in biases(lesions, quantity, against=against, diameters_mm=diameters_mm)
         ]
 
     def summary(self, method: str, centers: Sequence[str], factor: float | None = None) -> Summary | None:

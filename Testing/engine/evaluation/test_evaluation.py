@@ -301,7 +301,7 @@ def test_several_processes_give_the_same(dataset, tmp_path, capsys):
     assert without_seconds(tmp_path / "two" / "results.csv") == whole
     events = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
     assert [e["event"] for e in events].count("outcome") == 5  # three doses that are tuned, two patients
-    assert events[-1]["event"] == "result" and len(events[-1]["aims"]) == 6
+    assert events[-1]["event"] == "result" and len(events[-1]["aims"]) == 11
     last = [e for e in events if e["event"] == "progress"][-1]
     assert last["done"] == last["total"] == 5
 

@@ -42,35 +42,49 @@ def results(
                     "diameter_mm": 20.0,
                     "full": {"mean": bias, "max": 0.0, "peak": 2 * bias},
                 }
+                found.rows += [
+                    Row(*place, method, metric, 0.12 if method == "low" else error)
+                    for metric, error in {"B_mean": 0.1, "B_max": 0.2}.items()
+                ]
                 found.lesions[(*place, method)] = [
                     lesion,
-                    {**lesion, "diameter_mm": 9.0, "full": {"mean": -0.9, "max": 0, "peak": -0.9}},
+                    {**lesion, "diameter_mm": 9.0, "full": {"mean": 2 * bias, "max": 0, "peak": -0.9}},
+                    {**lesion, "diameter_mm": 7.0, "full": {"mean": -0.9, "max": 0, "peak": -0.9}},
                 ]
     return found
 
 
 def by_name(found: list[dict]) -> dict[str, dict]:
-    names = ("known", "unknown", "filter", "baseline", "SUVmean", "SUVpeak")
+    names = ("known", "unknown", "filter", "filters", "baseline", "resunet", "SUVmean", "SUVpeak", "small")
+    names += ("B_mean", "B_max")
     return dict(zip(names, found, strict=True))
 
 
 def test_the_aims_are_judged_by_what_was_reached():
-    centers = {"C1": 1.0, "C2": 0.5, "C5": -0.2}
+    centers = {"C1": 0.5, "C2": 0.0, "C5": -0.7}
     found = by_name(aims(results(centers, spread=0.0), {}, "drmc", ("C1", "C2")))
-    assert found["known"]["reached"] == pytest.approx(0.675) and found["known"]["passed"] is True
-    assert found["unknown"]["reached"] == pytest.approx(0.58) and found["unknown"]["passed"] is True
-    assert found["filter"]["reached"] == pytest.approx((7 + 6.5) / 2 - 4.5) and found["filter"]["passed"]
+    assert found["known"]["reached"] == pytest.approx(0.625) and found["known"]["passed"] is True
+    assert found["unknown"]["reached"] == pytest.approx(0.53) and found["unknown"]["passed"] is True
+    assert found["filter"]["reached"] == pytest.approx((6.5 + 6) / 2 - 4.5) and found["filter"]["passed"]
     assert (
-        found["baseline"]["reached"] == pytest.approx(0.8) and found["baseline"]["passed"]
+        found["baseline"]["reached"] == pytest.approx(0.3) and found["baseline"]["passed"]
     )  # the lowest: C5
     assert found["SUVmean"]["reached"] == pytest.approx(-0.04) and found["SUVmean"]["passed"]
     assert found["SUVpeak"]["reached"] == pytest.approx(-0.08) and found["SUVpeak"]["passed"]
+    assert found["small"]["reached"] == pytest.approx(-0.08) and found["small"]["passed"]
+    assert "15 lesions, fewer than 60" in found["small"]["detail"]
+    assert found["filters"]["reached"] == pytest.approx(5.3 - 4.5) and found["filters"]["passed"]
+    assert found["filters"]["detail"] == "C5 at DRF 10" and found["resunet"]["passed"] is None
+    assert found["B_mean"]["reached"] == pytest.approx(-0.02) and found["B_mean"]["passed"] is True
+    assert found["B_max"]["reached"] == pytest.approx(0.08) and found["B_max"]["passed"] is False
 
 
 def test_a_miss_is_said():
     centers = {"C1": -0.5, "C5": -1.2}
     found = by_name(aims(results(centers, spread=0.0, bias=-0.051), {}, "drmc", ("C1",)))
-    assert [found[k]["passed"] for k in ("known", "unknown", "baseline", "SUVmean", "SUVpeak")] == [False] * 5
+    missed = ("known", "unknown", "baseline", "SUVmean", "SUVpeak", "small")
+    assert [found[k]["passed"] for k in missed] == [False] * len(missed)
+    assert found["filters"]["reached"] == pytest.approx(0.3) and found["filters"]["passed"] is True
     assert found["filter"]["reached"] == pytest.approx(1.0) and found["filter"]["passed"]
     worse = by_name(aims(results({"C1": -0.6}, spread=0.0), {}, "drmc", ("C1",)))
     assert worse["filter"]["passed"] is False and worse["unknown"]["passed"] is None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from pathlib import Path
 
@@ -24,7 +25,7 @@ def test_every_configuration_is_valid():
     assert {path.stem for path in FOLDER.glob("*.json")} == {*EQUAL, *others}
     for name in (*EQUAL, ANY[0], "drmc-c1c4"):
         assert read(name).output.endswith(f"output/weights/{name}")
-    for before, name in zip(ANY, ANY[1:], strict=False):  # each goes on from the one before
+    for before, name in itertools.pairwise(ANY):  # each goes on from the one before
         start = json.loads((FOLDER / f"{name}.json").read_text())["initial_weights"]
         assert start.endswith(f"output/weights/{before}/{before}.pt")
     assert read("organs").network.task == "organs"
