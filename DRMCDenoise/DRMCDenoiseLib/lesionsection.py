@@ -133,7 +133,7 @@ class LesionSection(Section):
             arguments["voxels"] = stated.get("suv")
         if parameters.candidateMethod == FIXED:
             return {**arguments, "suv": parameters.candidateSUV}
-        liver, point = findLiver(parameters.lesions), crosshairPoint()
+        liver, point = findLiver(parameters.lesions, parameters.organs), crosshairPoint()
         if liver is None and point is None:
             raise InputError(
                 _("PERCIST needs the liver: put the crosshair into it, or make a segment called liver")
@@ -149,7 +149,7 @@ class LesionSection(Section):
         elif search is not None and slicer.mrmlScene.IsNodePresent(volume):
             if found["candidates"]:
                 parameters.lesions = search.takeInto(parameters.lesions, volume)
-            self._say(foundText(found, volume.GetName()))
+            self._say(foundText(found, volume.GetName(), search.liverNode))
         if self.parameters is not None:
             self._show()
 
