@@ -67,7 +67,7 @@ def measure_uptake(
         if wanted is not None:
             uptake.notices.append("no SUV, so that no uptake above a threshold is listed")
         return uptake
-    uptake.tracer = tracer_of((scan.volume.suv.to_dict().get("facts") or {}).get("tracer"))
+    uptake.tracer = tracer_of(scan.tracer)
     named = {one.name: segment for one, segment in organs}
     uptake.references = references_of(scan.image, scan.geometry, named, lesions)
     if wanted is None and not lesions:
