@@ -42,6 +42,7 @@ SLOW = (
     "test_real_scan",
     "test_segment_options",
     "test_segment_module",
+    "test_segment_trust",
     "test_trust",
     "test_audit",
     "test_acquisition_transform",

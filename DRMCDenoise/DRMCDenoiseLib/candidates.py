@@ -28,6 +28,7 @@ class CandidateSearch:
 
     def __init__(self, onDone: Callable[[dict[str, Any] | None, str], Any]):
         """`onDone`: called with what `drmc candidates --json` prints, or None and the reason."""
+        self.liverNode: Any = None  # whose liver gives PERCIST's threshold
         self._onDone = onDone
         self._folder: Path | None = None
         self._job: Any = None
@@ -64,6 +65,7 @@ class CandidateSearch:
             if suv is not None:
                 options += ["--threshold", repr(float(suv))]
             elif liver is not None:
+                self.liverNode = liver
                 organs = lesionFile(liver, volumeNode, _made(self._folder / "organs"))
                 options += ["--organs", str(organs.path)]
             else:
@@ -132,10 +134,10 @@ class CandidateSearch:
             self._folder = None
 
 
-def findLiver(first=None):
-    """A segmentation with a segment called liver: `first` if it has one, else any of the scene; or None."""
+def findLiver(*first):
+    """A segmentation with a segment called liver: one of `first`, in their order, else any of the scene."""
     nodes = slicer.util.getNodesByClass("vtkMRMLSegmentationNode")
-    for node in ([] if first is None else [first]) + nodes:
+    for node in [*(one for one in first if one is not None), *nodes]:
         segmentation = node.GetSegmentation()
         names = [segmentation.GetSegment(one).GetName() for one in segmentation.GetSegmentIDs()]
         if any(name.strip().casefold() == LIVER for name in names):
@@ -143,13 +145,16 @@ def findLiver(first=None):
     return None
 
 
-def foundText(found: dict[str, Any], volumeName: str) -> str:
-    """What was found and by which threshold, in words."""
+def foundText(found: dict[str, Any], volumeName: str, liverNode=None) -> str:
+    """What was found and by which threshold, in words, with the segmentation whose liver was taken."""
     threshold = found["threshold"]
     how = _("SUV {suv:.2f} or more").format(suv=threshold["suv"])
     if threshold["method"] == "percist":
+        liver = threshold["liver"]
+        if liverNode is not None:
+            liver = _("{segment} in '{segmentation}'").format(segment=liver, segmentation=liverNode.GetName())
         how += _(" (PERCIST: 1.5 x {mean:.2f} + 2 x {sd:.2f} of {liver})").format(
-            mean=threshold["liver_mean_suv"], sd=threshold["liver_sd_suv"], liver=threshold["liver"]
+            mean=threshold["liver_mean_suv"], sd=threshold["liver_sd_suv"], liver=liver
         )
     count = len(found["candidates"])
     words = (

@@ -11,7 +11,7 @@ from DRMCCoreLib.nodes.jump import crosshairPoint, jumpTo, worldPoint
 from DRMCCoreLib.nodes.names import COMPARISON_ATTRIBUTE, INPUT_REFERENCE
 from DRMCCoreLib.nodes.suvunits import suvPerUnit
 from DRMCCoreLib.panel.section import Section
-from DRMCCoreLib.panel.tables import chooseCSV, number, tableText
+from DRMCCoreLib.panel.tables import copyTable, number, saveTable
 from DRMCCoreLib.words.wording import inPanelWords
 from slicer.i18n import tr as _
 
@@ -133,7 +133,7 @@ class LesionSection(Section):
             arguments["voxels"] = stated.get("suv")
         if parameters.candidateMethod == FIXED:
             return {**arguments, "suv": parameters.candidateSUV}
-        liver, point = findLiver(parameters.lesions), crosshairPoint()
+        liver, point = findLiver(parameters.lesions, parameters.organs), crosshairPoint()
         if liver is None and point is None:
             raise InputError(
                 _("PERCIST needs the liver: put the crosshair into it, or make a segment called liver")
@@ -149,7 +149,7 @@ class LesionSection(Section):
         elif search is not None and slicer.mrmlScene.IsNodePresent(volume):
             if found["candidates"]:
                 parameters.lesions = search.takeInto(parameters.lesions, volume)
-            self._say(foundText(found, volume.GetName()))
+            self._say(foundText(found, volume.GetName(), search.liverNode))
         if self.parameters is not None:
             self._show()
 
@@ -188,22 +188,13 @@ class LesionSection(Section):
 
     def onCopy(self) -> None:
         """Puts the raw numbers on the clipboard, for a spreadsheet."""
-        slicer.app.clipboard().setText(tableText(self.parameters.lesionTable, "\t"))
-        self._say(_("The table is on the clipboard."))
+        self._say(copyTable(self.parameters.lesionTable))
 
     def onSave(self) -> None:
         """Writes the raw numbers to a CSV file."""
-        from drmc.files import write_text
-
-        path = chooseCSV(self.ui.saveButton, f"{self.parameters.lesionTable.GetName()}.csv")
-        if not path:
-            return
-        try:
-            write_text(path, tableText(self.parameters.lesionTable, ","))
-        except OSError as error:
-            self._say(_("{path} cannot be written: {reason}").format(path=path, reason=error.strerror))
-        else:
-            self._say(_("Saved: {path}").format(path=path))
+        message = saveTable(self.parameters.lesionTable, self.ui.saveButton)
+        if message:
+            self._say(message)
 
     def _show(self) -> None:
         parameters, ui = self.parameters, self.ui

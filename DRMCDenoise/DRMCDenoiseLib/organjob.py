@@ -13,7 +13,7 @@ from DRMCCoreLib.process.enginejob import made
 from slicer.i18n import tr as _
 
 from DRMCDenoiseLib.keptresidual import strengthOf
-from DRMCDenoiseLib.organtable import TEXT_COLUMNS
+from DRMCDenoiseLib.organtable import REFERENCES_ATTRIBUTE, TEXT_COLUMNS
 from DRMCDenoiseLib.strengthjob import StrengthJob
 
 
@@ -45,6 +45,8 @@ class OrganJob(StrengthJob):
         return [*command, *marked.options("organs")]
 
     def _bringIntoScene(self, summary: dict[str, Any]) -> None:
+        from drmc.denoising.organ_references import sentences  # SimpleITK is not needed before
+
         for node in (self.inputVolume, self.outputVolume):
             if not slicer.mrmlScene.IsNodePresent(node):
                 raise CanceledError("the volume was removed from the scene meanwhile")
@@ -53,4 +55,6 @@ class OrganJob(StrengthJob):
         self.summary = summary
         name = _("{name} organs before and after (DRMC)").format(name=self.inputVolume.GetName())
         self.organTable = showTable(table, self.organTable, name, self.inputVolume)
+        told = "\n".join(f"{text}." for text in sentences(summary["organs"]["references"]))
+        self.organTable.SetAttribute(REFERENCES_ATTRIBUTE, told or None)
         self.organTable.SetAttribute(STRENGTH_ATTRIBUTE, repr(float(self._strength)))

@@ -11,7 +11,7 @@ from DRMCCoreLib.panel.section import Section
 from DRMCCoreLib.words.wording import inPanelWords
 from slicer.i18n import tr as _
 
-from DRMCDenoiseLib.organtable import fillChangeTable, keptText, readChanges
+from DRMCDenoiseLib.organtable import REFERENCES_ATTRIBUTE, fillChangeTable, keptText, readChanges
 
 
 class OrganSection(Section):
@@ -117,4 +117,5 @@ class OrganSection(Section):
             return _("The table is of strength {strength}: measure again.").format(
                 strength=f"{float(kept):g}"
             )
-        return keptText(rows)
+        told = (keptText(rows), table.GetAttribute(REFERENCES_ATTRIBUTE))
+        return "\n".join(text for text in told if text)

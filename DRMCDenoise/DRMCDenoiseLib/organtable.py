@@ -12,6 +12,7 @@ from slicer.i18n import tr as _
 if TYPE_CHECKING:
     from drmc.denoising.organ_change import OrganChangeRow
 
+REFERENCES_ATTRIBUTE = "DRMC.References"  # of the table: what liver and blood pool show, in words
 TEXT_COLUMNS = ("scan", "organ", "stage")
 QUANTITIES = {"suv_mean": "SUVmean", "suv_sd": "SD", "suv_max": "SUVmax", "suv_peak": "SUVpeak"}
 

@@ -8,7 +8,7 @@ import slicer
 from drmc.errors import DRMCError
 from DRMCCoreLib.nodes.jump import jumpTo
 from DRMCCoreLib.panel.section import Section
-from DRMCCoreLib.panel.tables import chooseCSV, tableText
+from DRMCCoreLib.panel.tables import copyTable, saveTable
 from DRMCCoreLib.words.wording import inPanelWords
 from slicer.i18n import tr as _
 
@@ -81,22 +81,13 @@ class OrganSection(Section):
 
     def onCopy(self) -> None:
         """Puts the raw numbers on the clipboard, for a spreadsheet."""
-        slicer.app.clipboard().setText(tableText(self.parameters.organTable, "\t"))
-        self._say(_("The table is on the clipboard."))
+        self._say(copyTable(self.parameters.organTable))
 
     def onSave(self) -> None:
         """Writes the raw numbers to a CSV file."""
-        from drmc.files import write_text
-
-        path = chooseCSV(self.ui.saveButton, f"{self.parameters.organTable.GetName()}.csv")
-        if not path:
-            return
-        try:
-            write_text(path, tableText(self.parameters.organTable, ","))
-        except OSError as error:
-            self._say(_("{path} cannot be written: {reason}").format(path=path, reason=error.strerror))
-        else:
-            self._say(_("Saved: {path}").format(path=path))
+        message = saveTable(self.parameters.organTable, self.ui.saveButton)
+        if message:
+            self._say(message)
 
     def _show(self) -> None:
         parameters, ui = self.parameters, self.ui

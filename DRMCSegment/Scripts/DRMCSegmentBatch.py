@@ -29,14 +29,8 @@ def main(argv: list[str]) -> int:
     return runEngine("segment", scriptArguments(argv))
 
 
-def leave(exitCode: int) -> None:
-    """Ends Slicer, or this Python, with the exit code: Slicer does not end by itself after a script."""
-    slicer = sys.modules.get("slicer")
-    if hasattr(slicer, "app"):
-        slicer.util.exit(exitCode)
-    else:
-        sys.exit(exitCode)
-
-
 if __name__ == "__main__":
-    leave(main(sys.argv))
+    exitCode = main(sys.argv)
+    from DRMCCoreLib.process.scripted import leave  # main has made it importable
+
+    leave(exitCode)

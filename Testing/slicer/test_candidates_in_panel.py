@@ -77,9 +77,12 @@ def test_percist_takes_a_segment_called_liver_or_a_sphere_at_the_crosshair(panel
     assert "of liver sphere" in search(panel, qtSlicer, volume, "PERCIST")
     mask = np.zeros(array().shape, bool)
     mask[14:18, 2:28, 2:28] = True
-    segmentationNode(qtSlicer, volume, {"Liver": mask})
+    segmentationNode(qtSlicer, volume, {"Liver": mask}, "Drawn")
     text = search(panel, qtSlicer, volume, "PERCIST")
-    assert "2 candidates" in text and "of Liver)" in text
+    assert "2 candidates" in text and "of Liver in 'Drawn')" in text
+    panel._parameterNode.lesions = None
+    panel._parameterNode.organs = segmentationNode(qtSlicer, volume, {"liver": mask}, "Organs")
+    assert "of liver in 'Organs')" in search(panel, qtSlicer, volume, "PERCIST")
     panel._parameterNode.candidateMethod = "SUV"
     assert not panel.ui.candidateSUVSpinBox.isHidden()
 

@@ -12,6 +12,7 @@ from support.slicer.modules import engineErrors, logicOf
 from support.slicer.processes import denoisedOf, drmc
 from support.slicer.scene import (
     Database,
+    loadSeries,
     matrixOf,
     phantom,
     readVolume,
@@ -23,14 +24,10 @@ pytestmark = pytest.mark.usefixtures("model")
 @pytest.fixture
 def dicom(slicer, tmp_path, monkeypatch):
     """A series with a slope for each slice, loaded with ITK as Slicer does, and its database."""
-    import vtk
     from support.engine.synthetic_dicom import write_series
 
     files = write_series(tmp_path / "series", phantom(shape=(8, 20, 22)) * 5000.0)
-    names = vtk.vtkStringArray()
-    for path in files:
-        names.InsertNextValue(str(path))
-    node = slicer.modules.volumes.logic().AddArchetypeScalarVolume(str(files[0]), "DICOM PET", 0, names)
+    node = loadSeries(slicer, files)
     monkeypatch.setattr(slicer, "dicomDatabase", Database(files), raising=False)
     node.SetAttribute("DICOM.instanceUIDs", " ".join(slicer.dicomDatabase.files))
     return SimpleNamespace(node=node, files=files)

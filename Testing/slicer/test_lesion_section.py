@@ -227,7 +227,7 @@ def test_a_click_on_a_row_goes_to_its_suvmax(panel, qtSlicer):
 
 
 def test_copy_and_save_give_the_raw_numbers(panel, qtSlicer, tmp_path, monkeypatch):
-    import DRMCDenoiseLib.lesionsection as module
+    import DRMCCoreLib.panel.tables as module
 
     rows = changedBy(qtSlicer, panel, scan(qtSlicer), {"One, of two": 0.9, "Two": 1.1})
     panel.ui.copyButton.click()

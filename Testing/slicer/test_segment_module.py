@@ -11,8 +11,9 @@ from pathlib import Path
 import host
 import numpy as np
 import pytest
-from support.engine.labeled_torso import GEOMETRY, labeled_torso, write_torso
+from support.engine.labeled_torso import labeled_torso, write_torso
 from support.slicer.modules import sectionOf
+from support.slicer.organs import MODEL, loadTorso, onNode, writeOrganModel
 from support.slicer.processes import Puppet, drmc, waitUntil
 from support.slicer.scene import loadVolume, nodeIDs, segmentationNode
 
@@ -22,18 +23,12 @@ NODES = ("inputVolume", "outputSegmentation", "organTable", "uptake", "uptakeTab
 @pytest.fixture(scope="module")
 def organModel(tmp_path_factory):
     """A tiny model of organs with random weights, the only one that is installed; its name."""
-    torch = pytest.importorskip("torch")
-    from drmc.models.weights import save_model
-    from drmc.networks.organ_unet import OrganUNet
-    from support.engine.small_organs import TINY_UNET
-
+    pytest.importorskip("torch")
     folder = tmp_path_factory.mktemp("models")
-    with torch.random.fork_rng():
-        torch.manual_seed(4)
-        save_model(folder / "tinyorgans.pt", OrganUNet(TINY_UNET), 16, {"task": "organs", "title": "Tiny"})
+    writeOrganModel(folder)
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("DRMC_MODELS", str(folder))
-        yield "tinyorgans"
+        yield MODEL
 
 
 @pytest.fixture
@@ -48,18 +43,7 @@ def panel(qtSlicer):
 @pytest.fixture
 def torso(qtSlicer, tmp_path):
     """The torso as a volume of a file, the paths of its files, and its organs as a segmentation."""
-    paths = write_torso(tmp_path / "in")
-    volume = loadVolume(qtSlicer, paths["scan"])
-    organs = segmentationNode(qtSlicer, volume, _onNode(qtSlicer, volume, labeled_torso()[1]), "Organs")
-    return volume, paths, organs
-
-
-def _onNode(slicer, volume, masks):
-    """Masks of the engine's grid in the order of the node's voxels."""
-    from DRMCCoreLib.nodes import geometry
-
-    matrix = geometry.imageMatrix(GEOMETRY.spacing, GEOMETRY.origin, GEOMETRY.direction)
-    return {name: geometry.onNodeGrid(mask.astype(np.uint8), matrix, volume) for name, mask in masks.items()}
+    return loadTorso(qtSlicer, tmp_path / "in")
 
 
 @pytest.fixture
@@ -202,7 +186,7 @@ def test_segments_have_names_codes_and_colors_and_lie_where_the_volume_is(panel,
 
 def test_corrected_organs_have_the_bits_of_the_command_line(panel, qtSlicer, torso, tmp_path):
     volume, paths, organs = torso
-    lesions = segmentationNode(qtSlicer, volume, _onNode(qtSlicer, volume, labeled_torso()[2]))
+    lesions = segmentationNode(qtSlicer, volume, onNode(volume, labeled_torso()[2]))
     parameters = measured(panel, qtSlicer, volume, organs, lesions=lesions, thresholdMethod="PERCIST")
     given = ("--segmentation", paths["organs"], "--lesions", paths["lesions"], "--threshold", "percist")
     done = drmc("segment", paths["scan"], "-o", tmp_path / "cli", *given)

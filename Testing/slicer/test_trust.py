@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import SimpleITK as sitk
+from support.slicer.observers import observers
 from support.slicer.processes import drmc, leftOf, processesOf, waitUntil
 from support.slicer.scene import loadVolume, nodeIDs, oblique, phantom, volumeNode
 
@@ -28,19 +29,6 @@ def run(panel, slicer) -> str:
     panel.ui.applyButton.click()
     waitUntil(slicer, lambda: panel.job is None)
     return panel.ui.statusLabel.text
-
-
-def observers(slicer) -> int:
-    """How many observers the scene and its nodes have."""
-    scene = slicer.mrmlScene
-    found = [scene, *(scene.GetNthNode(index) for index in range(scene.GetNumberOfNodes()))]
-    return sum(_observersOf(one) for one in found)
-
-
-def _observersOf(one) -> int:
-    """Counted by the tags: a new observer's tag is one more than the last that was ever given."""
-    tags = [tag for tag in range(1, one.AddObserver("UserEvent", lambda *_: None)) if one.GetCommand(tag)]
-    return len(tags)
 
 
 @pytest.mark.real_engine

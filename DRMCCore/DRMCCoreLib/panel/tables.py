@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 
 import slicer
-from drmc.files import csv_text
+from drmc.files import csv_text, write_text
 from slicer.i18n import tr as _
 
 _MOST_ROWS, _HEADER = 6, 28  # rows that are shown at once; pixels
@@ -41,6 +41,24 @@ def number(value: float | None) -> str:
         return "\u2013"
     digits = 2 if abs(value) < 100 else 1 if abs(value) < 1000 else 0
     return f"{value:.{digits}f}".replace("-", "\u2212")
+
+
+def copyTable(tableNode) -> str:
+    """Puts the raw numbers on the clipboard, for a spreadsheet; returns what to say."""
+    slicer.app.clipboard().setText(tableText(tableNode, "\t"))
+    return _("The table is on the clipboard.")
+
+
+def saveTable(tableNode, parent) -> str:
+    """Writes the raw numbers to a CSV file that the user chooses; returns what to say, "" without one."""
+    path = chooseCSV(parent, f"{tableNode.GetName()}.csv")
+    if not path:
+        return ""
+    try:
+        write_text(path, tableText(tableNode, ","))
+    except OSError as error:
+        return _("{path} cannot be written: {reason}").format(path=path, reason=error.strerror)
+    return _("Saved: {path}").format(path=path)
 
 
 def chooseCSV(parent, name: str) -> str:

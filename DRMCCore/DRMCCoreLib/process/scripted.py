@@ -32,3 +32,12 @@ def runEngine(command: str, arguments: Sequence[str]) -> int:
             signal.signal(number, handler)
     assert job.exitCode is not None
     return job.exitCode
+
+
+def leave(exitCode: int) -> None:
+    """Ends Slicer, or this Python, with the exit code: Slicer does not end by itself after a script."""
+    slicer = sys.modules.get("slicer")
+    if hasattr(slicer, "app"):
+        slicer.util.exit(exitCode)
+    else:
+        sys.exit(exitCode)

@@ -100,6 +100,7 @@ def run(options: argparse.Namespace, reporter: Reporter) -> int:
     from drmc.dicom.catalog import Catalog
     from drmc.segmentation.batch import ORGANS
     from drmc.segmentation.pipeline import run as segment
+    from drmc.suv import wording
 
     request, catalog = _request(options), Catalog(checksums=True)
     with Cancellation() as cancel:
@@ -108,7 +109,8 @@ def run(options: argparse.Namespace, reporter: Reporter) -> int:
         if asks_for_batch(options, catalog):
             return run_batch_of(request, options, reporter, cancel, catalog, work=ORGANS)
         summary = segment(request, reporter.progress, cancel, catalog=catalog)
-    for notice in [*summary["notices"], *summary["warnings"]]:
+    suv_warnings = wording.warning_lines(summary["suv"] or {})
+    for notice in [*summary["notices"], *suv_warnings, *summary["warnings"]]:
         reporter.notice(notice)
     if options.progress == "json":
         reporter.result(output=str(options.output), outputs=summary["outputs"], summary=summary)

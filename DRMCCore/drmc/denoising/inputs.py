@@ -67,27 +67,9 @@ def read_inputs(
         inputs.notices += passed_over(Path(request.input), scan_path, catalog)
     inputs.notices += volume.notices
     if request.lesions is not None:
-        inputs.segments, notices = read_segments(
-            Path(request.lesions),
-            volume.geometry,
-            volume.frame_of_reference,
-            volume.series_uid,
-            label=request.lesions_label,
-            catalog=catalog,
-        )
-        inputs.notices += notices
-        inputs.files.append(Path(request.lesions))
+        inputs.segments = _segments(Path(request.lesions), request.lesions_label, inputs, catalog)
     if request.organs is not None:
-        inputs.organs, notices = read_segments(
-            Path(request.organs),
-            volume.geometry,
-            volume.frame_of_reference,
-            volume.series_uid,
-            label=request.organs_label,
-            catalog=catalog,
-        )
-        inputs.notices += notices
-        inputs.files.append(Path(request.organs))
+        inputs.organs = _segments(Path(request.organs), request.organs_label, inputs, catalog)
     if request.reference is not None:
         inputs.reference = read_reference(
             request.reference,
@@ -99,6 +81,17 @@ def read_inputs(
         )
         inputs.files += [Path(request.reference), inputs.reference.source, *inputs.reference.dicom_files]
     return inputs
+
+
+def _segments(path: Path, label: str | None, inputs: Inputs, catalog: Catalog) -> list[Segment]:
+    """The segments of a file on the scan's grid; notices and file are noted. Raises InputError if refused."""
+    volume = inputs.volume
+    segments, notices = read_segments(
+        path, volume.geometry, volume.frame_of_reference, volume.series_uid, label=label, catalog=catalog
+    )
+    inputs.notices += notices
+    inputs.files.append(path)
+    return segments
 
 
 def _path(path: str | os.PathLike[str] | None) -> Path | None:

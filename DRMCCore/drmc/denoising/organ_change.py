@@ -11,6 +11,7 @@ from typing import Any, TypedDict
 
 import numpy as np
 
+from drmc.denoising import organ_references
 from drmc.files import write_rows
 from drmc.imaging.geometry import Geometry
 from drmc.measures.suv_peak import suv_peak
@@ -107,6 +108,7 @@ def write_csv(path: str | os.PathLike[str], rows: Iterable[OrganChangeRow]) -> N
     write_rows(path, COLUMNS, rows)
 
 
-def record(label: str, rows: Sequence[OrganChangeRow]) -> dict[str, Any]:
-    """What summary.json says: the segmentation, its rows, and whether the means were kept."""
-    return {"input": label, "rows": list(rows), "sentences": sentences(rows)}
+def record(label: str, rows: Sequence[OrganChangeRow], references: Mapping[str, Any]) -> dict[str, Any]:
+    """What summary.json says: the segmentation, its rows, its reference regions, and what they show."""
+    told = [*sentences(rows), *organ_references.sentences(references)]
+    return {"input": label, "rows": list(rows), "references": references, "sentences": told}

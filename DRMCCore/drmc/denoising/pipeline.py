@@ -12,12 +12,12 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from drmc import files
-from drmc.denoising import kept_residual, organ_change, staging
+from drmc.denoising import kept_residual, organ_change, organ_references, staging
 from drmc.denoising.finding import find_scan, of_medium, scan_name
 from drmc.denoising.images import write_images
 from drmc.denoising.inputs import Inputs, read_inputs
@@ -257,6 +257,7 @@ class _Measured:
     lowered: LoweredFoci
     calibration: Calibration | None
     organs: list[OrganChangeRow] | None
+    references: dict[str, Any]
 
 
 def _measure(
@@ -271,8 +272,13 @@ def _measure(
     stages = {"original": volume.suv_array(), "denoised": made.volume.suv_array()}
     if reference is not None:
         stages["reference"] = reference.suv_array()
+    original, organs = stages["original"], inputs.organs
+    regions = organ_references.regions(original, volume.geometry, organs or (), segments or ())
+    percist = organ_references.threshold(original, regions)
     lesions = (
-        lesion_table(name, segments, stages, volume.geometry, request.liver_reference) if segments else []
+        lesion_table(name, segments, stages, volume.geometry, request.liver_reference, percist)
+        if segments
+        else []
     )
     state_sul(lesions, volume.suv, None if reference is None else reference.suv)
     if calibration is not None:
@@ -288,9 +294,10 @@ def _measure(
             for segment in segments
         },
         None if reference is None else compare_with_reference(reference, stages, lesions),
-        lowered_foci(stages["original"], stages["denoised"], volume.geometry, segments),
+        lowered_foci(original, stages["denoised"], volume.geometry, segments),
         calibration,
-        None if inputs.organs is None else organ_changes(name, inputs.organs, stages, volume.geometry),
+        None if organs is None else organ_changes(name, organs, stages, volume.geometry),
+        organ_references.record(regions, stages),
     )
 
 
@@ -332,6 +339,11 @@ def _summary_of(
     before_after = stages["original"], stages["denoised"], geometry
     predicted = made.predicted
     warnings = (sentence(measured.lowered), spots_report.sentence(made.spots or {}))
+    liver = organ_references.liver_of(inputs.segments or (), inputs.organs or (), request.liver_reference)
+    organs = None
+    if measured.organs is not None:
+        label = request.organs_label or str(request.organs)
+        organs = organ_change.record(label, measured.organs, measured.references)
     return {
         "scan": name,
         "intended_use": RESEARCH_USE,
@@ -344,19 +356,17 @@ def _summary_of(
         "precision": predicted.precision,
         "strength": request.strength,
         "tiles": {"count": len(predicted.gates_TLM), "edge": predicted.model["tile"]},
-        "body": body_change(*before_after, mtv.liver_of(inputs.segments or (), request.liver_reference)),
+        "body": body_change(*before_after, liver),
         "notices": [
             *(text for text in warnings if text),
             *(*inputs.notices, *predicted.notices, *made.notices),
-            *organ_change.sentences(measured.organs or ()),
+            *(organs["sentences"] if organs else ()),
             *(*predicted.unlike, *mtv.peak_notes(measured.lesions)),
         ],
         "lesions": None
         if inputs.segments is None
         else {"input": request.lesions_label or str(request.lesions), "segments": measured.lesions},
-        "organs": None
-        if measured.organs is None
-        else organ_change.record(request.organs_label or str(request.organs), measured.organs),
+        "organs": organs,
         "lesion_intervals": None if measured.calibration is None else measured.calibration.to_dict(),
         "lowered_foci": measured.lowered,
         "virtual_spots": made.spots,

@@ -42,11 +42,15 @@ class Method:
 
 @dataclass(frozen=True)
 class RealScan:
-    """A real full-dose scan (`scan`: any form that drmc denoise takes) and a segmentation of its tumors."""
+    """A real full-dose scan (`scan`: any form that drmc denoise takes) and a segmentation of its tumors.
+
+    `organs`: one of its organs, whose liver is taken; without it the liver is guessed.
+    """
 
     scan: str
     lesions: str | None = None
     name: str = ""
+    organs: str | None = None
 
 
 @dataclass(frozen=True)
@@ -209,15 +213,17 @@ def _method(entry: Any, folder: Path) -> Method:
 def _real_scan(entry: Any, folder: Path) -> RealScan:
     with _located("real_scans"):
         if not isinstance(entry, dict):
-            raise InputError("each is an object with a 'scan', and maybe 'lesions' and 'name'")
+            raise InputError("each is an object with a 'scan', and maybe 'lesions', 'organs' and 'name'")
         values = from_json(RealScan, entry, skip_null=True)
         check_values(RealScan, values)
         scan = RealScan(**values)
-        path, lesions = folder / scan.scan, folder / scan.lesions if scan.lesions else None
-        for place in filter(None, (path, lesions)):
+        path = folder / scan.scan
+        lesions, organs = (folder / one if one else None for one in (scan.lesions, scan.organs))
+        for place in filter(None, (path, lesions, organs)):
             if not place.exists():
                 raise InputError(f"{place} is not there")
-        return RealScan(str(path), str(lesions) if lesions else None, scan.name or path.name)
+        named = {"lesions": str(lesions) if lesions else None, "organs": str(organs) if organs else None}
+        return RealScan(str(path), name=scan.name or path.name, **named)
 
 
 def _model_file(model: str, folder: Path) -> str:

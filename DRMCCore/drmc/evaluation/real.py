@@ -23,7 +23,8 @@ from drmc.pet.reading import read_volume
 from drmc.pet.volume import PETVolume
 from drmc.segments.reading import read_segments
 from drmc.segments.segment import Segment
-from drmc.simulation.liver import LESION_MARGIN_MM, find_liver
+from drmc.simulation.liver import LESION_MARGIN_MM, MARGIN_MM, guessed_liver, liver_given
+from drmc.simulation.noise import eroded
 
 QUANTITIES: tuple[Quantity, ...] = ("suv_mean", "suv_max", "suv_peak")
 
@@ -47,7 +48,10 @@ def measure_real_scan(
         raise InputError(
             f"{scan.scan}: shows no body (no uptake above SUV {LEAST_BODY_SUV:g}): give a scan of a patient"
         )
-    liver = _liver(suv, geometry, [segment.mask for segment in segments])
+    organs = None
+    if scan.organs is not None:
+        organs, _ = read_segments(scan.organs, geometry, volume.frame_of_reference, volume.series_uid)
+    liver, liver_from = _liver(suv, geometry, [segment.mask for segment in segments], organs, scan.organs)
     before = None if liver is None else variation(_standing(suv, geometry), liver)
     records: list[RealRecord] = []
     for done, estimator in enumerate(estimators):
@@ -67,6 +71,7 @@ def measure_real_scan(
                 ],
                 "liver_cov_before": before,
                 "liver_cov_after": None if liver is None else variation(_standing(image, geometry), liver),
+                "liver_from": liver_from,
                 "seconds": seconds,
                 "device": device,
                 "scan": _facts(volume),
@@ -80,17 +85,24 @@ def _standing(array: np.ndarray, geometry: Geometry) -> np.ndarray:
     return np.ascontiguousarray(to_anatomical(array, geometry.direction)[::-1])
 
 
-def _liver(suv: np.ndarray, geometry: Geometry, lesions: Sequence[np.ndarray]) -> np.ndarray | None:
-    """The inside of the liver away from lesions, on the standing array."""
+def _liver(
+    suv: np.ndarray,
+    geometry: Geometry,
+    lesions: Sequence[np.ndarray],
+    organs: Sequence[Segment] | None,
+    path: str | None,
+) -> tuple[np.ndarray | None, str]:
+    """The inside of the liver away from lesions, on the standing array, and where it is from, in words."""
     head, back, left = anatomical_spacing(geometry.spacing_zyx, geometry.direction)
-    try:
-        liver = find_liver(_standing(suv, geometry), (head, back, left))
-    except InputError:
-        return None
+    if organs is not None:
+        given, words = liver_given(organs, str(path))
+        liver = eroded(_standing(given, geometry), (head, back, left), MARGIN_MM)
+    else:
+        liver, words = guessed_liver(_standing(suv, geometry), (head, back, left))
     for lesion in lesions:
         near = smooth(_standing(lesion, geometry), [LESION_MARGIN_MM / 2 / s for s in (head, back, left)])
         liver &= near.numpy() < 0.02
-    return liver if liver.any() else None
+    return (liver if liver.any() else None), words
 
 
 def _facts(volume: PETVolume) -> dict[str, Any]:

@@ -26,7 +26,7 @@ class CaseRecord(TypedDict):
     """Data addresses by view."""
 
 
-class RealRecord(TypedDict):
+class _RealRecord(TypedDict):
     """What a network changes in a real scan."""
 
     body_mean_change_percent: float
@@ -38,6 +38,15 @@ class RealRecord(TypedDict):
     seconds: float
     device: str | None
     scan: dict[str, Any]
+
+
+class RealRecord(_RealRecord, total=False):
+    """The same, and where the liver is from: a segmentation, guessed, or none, in words.
+
+    Records of earlier versions do not say it.
+    """
+
+    liver_from: str
 
 
 class RealResult(RealRecord):

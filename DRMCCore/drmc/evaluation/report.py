@@ -26,6 +26,7 @@ from drmc.evaluation.tables import (
     MAIN_NOTE,
     SPOTS_NOTE,
     group_name,
+    liver_note,
     main_cells,
     number,
     percent_of,
@@ -271,10 +272,10 @@ def _real(scans: Mapping[str, Sequence[RealResult]]) -> str:
         f"<th>{name}</th>" for name in ("Body mean", "SUVmean", "SUVmax", "SUVpeak", "Liver COV", "Seconds")
     )
     note = (
-        "Changes from the full-dose scan to the same scan after the network. Liver COV: inside the liver as "
-        "found in the scan."
+        "Changes from the full-dose scan to the same scan after the network. Liver COV: inside the liver. "
+        f"{liver_note(scans)}"
     )
-    return table(head, lines) + f'<p class="note">{note}</p>'
+    return table(head, lines) + f'<p class="note">{escape(note)}</p>'
 
 
 def _pictures(patients: Sequence[CasePictures]) -> str:

@@ -138,7 +138,19 @@ def real_table(scans: Mapping[str, Sequence[RealResult]]) -> str:
                 lines.append([*first, lesion.get("lesion", ""), *changes, *last])
                 first, last = ["", "", ""], ["", ""]
     head = ["scan", "method", "body mean", "tumour", "SUVmean", "SUVmax", "SUVpeak", "liver COV", "seconds"]
-    return markdown_table(head, lines)
+    told = liver_note(scans)
+    return markdown_table(head, lines) + (f"\n\n{told}" if told else "")
+
+
+def liver_note(scans: Mapping[str, Sequence[RealResult]]) -> str:
+    """Where the liver of each real scan is from; empty where the records do not say it."""
+    found = {
+        name: record["liver_from"]
+        for name, records in scans.items()
+        for record in records
+        if record.get("liver_from")
+    }
+    return f"Liver: {'; '.join(f'{name}: {words}' for name, words in found.items())}." if found else ""
 
 
 def spots_table(summaries: Sequence[SpotsSummary]) -> str:

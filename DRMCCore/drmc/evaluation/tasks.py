@@ -131,8 +131,9 @@ class RealTask:
     def run(self, share: Share) -> list[RealRecord]:
         """The records, in the order of the estimators."""
         store = Store(self.store)
-        places = [("scan", self.scan.scan), *([("lesions", self.scan.lesions)] if self.scan.lesions else [])]
-        files = checksums((name, Path(path)) for name, path in places)
+        scan = self.scan
+        places = (("scan", scan.scan), ("lesions", scan.lesions), ("organs", scan.organs))
+        files = checksums((name, Path(path)) for name, path in places if path)
         keys = [key_of("real", files, *estimator.depends_on()) for estimator in self.estimators]
         records = {key: record for key in keys if (record := store.get(key)) is not None}
         missing = [k for k, key in enumerate(keys) if key not in records]

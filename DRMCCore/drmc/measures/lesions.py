@@ -101,6 +101,7 @@ def lesion_table(
     stages: Mapping[str, np.ndarray],
     geometry: Geometry,
     liver: str | None = None,
+    percist: float | None = None,
 ) -> list[LesionRow]:
     """The lesion table: one row per segment and stage. Every image uses the same mask.
 
@@ -116,6 +117,7 @@ def lesion_table(
         geometry: the grid of the images.
         liver: name of the segment from which PERCIST's threshold is taken (default: the one called liver, if
             any).
+        percist: PERCIST's threshold [SUV] where no segment is the liver; None: none then.
 
     Raises:
         ValueError: a stage is unknown.
@@ -130,14 +132,14 @@ def lesion_table(
     segments = list(segments)
     images = {stage: np.asarray(stages[stage]) for stage in IMAGE_STAGES if stage in stages}
     reference = mtv.liver_of(segments, liver)
-    threshold = None
+    threshold = percist if reference is None else None
     if reference is not None and "original" in images and reference.shape == images["original"].shape:
         threshold = mtv.percist_threshold(images["original"], reference)
     rows: list[LesionRow] = []
     for segment in segments:
         numbers = {stage: _statistics(image, segment, spacing_zyx) for stage, image in images.items()}
         original_max = numbers["original"]["suv_max"] if "original" in numbers else None
-        percist = None if segment is reference else threshold
+        of_liver = None if segment is reference else threshold
         found: dict[str, LesionRow] = {
             stage: {
                 "scan": scan,
@@ -145,7 +147,7 @@ def lesion_table(
                 "stage": stage,
                 **numbers[stage],
                 **_maximum_position(image, segment, geometry),
-                **mtv.volumes(image, segment, spacing_zyx, original_max, percist),
+                **mtv.volumes(image, segment, spacing_zyx, original_max, of_liver),
                 **_NO_INTERVALS,
                 **_NO_SUL,
             }

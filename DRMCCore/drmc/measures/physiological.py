@@ -26,6 +26,7 @@ _NAMES = (
     ("FAPI", "fapi"),
 )
 DEFAULT = "FDG"
+TRACERS = tuple(name for name, _pattern in _NAMES)
 
 
 def tracer_of(text: str | None) -> str | None:

@@ -11,7 +11,7 @@ Images (z, y, x) SUV, positions (x, y, z) in mm, LPS.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -21,6 +21,7 @@ from drmc.imaging.geometry import Geometry
 from drmc.measures.candidates import LIVER_SPHERE_MM, Threshold
 from drmc.segments.segment import Segment
 
+LIVER, POOL = "liver", "blood_pool"
 MARGINS_MM = (10.0, 5.0, 0.0)
 """Of the liver that lies around the sphere; the first that any place has."""
 NEAR_MEDIAN = 0.05
@@ -51,6 +52,29 @@ class Reference:
     def variation(self) -> float | None:
         """Coefficient of variation; None where the mean is not above 0."""
         return self.sd / self.mean if self.mean > 0 else None
+
+
+def references_of(
+    image_zyx: np.ndarray,
+    geometry: Geometry,
+    organs: Mapping[str, Segment],
+    leave_out: Sequence[Segment] = (),
+) -> dict[str, Reference]:
+    """The reference regions that the organs have room for, by LIVER and POOL.
+
+    Args:
+        image_zyx: the scan.
+        geometry: its grid.
+        organs: by their names in `drmc.organs.table`.
+        leave_out: segments that the regions must not touch, such as lesions.
+    """
+    geometry, found = geometry.rounded(), {}
+    if "liver" in organs:
+        found[LIVER] = liver_reference(image_zyx, geometry, organs["liver"], leave_out)
+    if "aorta" in organs:
+        aorta, heart = organs["aorta"], organs.get("heart")
+        found[POOL] = blood_pool_reference(image_zyx, geometry, aorta, heart, leave_out)
+    return {name: reference for name, reference in found.items() if reference is not None}
 
 
 def liver_reference(

@@ -162,6 +162,20 @@ def by_name() -> dict[str, OrganClass]:
     return {name: one for one in classes() for name in (one.name, one.key)}
 
 
+def called(text: str) -> OrganClass | None:
+    """The class that a segment's name means, in any case and with spaces or underscores; None for others."""
+    return _by_words().get(_words(text))
+
+
+@cache
+def _by_words() -> dict[str, OrganClass]:
+    return {_words(name): one for name, one in by_name().items()}
+
+
+def _words(text: str) -> str:
+    return " ".join(text.casefold().replace("_", " ").split())
+
+
 def organs() -> tuple[OrganClass, ...]:
     """The classes that count in means over organs."""
     return classes()[:ORGANS]

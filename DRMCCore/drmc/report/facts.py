@@ -135,22 +135,31 @@ def _candidates(candidates: Any) -> str:
 # ---- model, run
 
 
-def model_html(summary: Summary) -> str:
-    """The model and the run as lists of facts, as HTML."""
-    model = mapping(summary.get("model"))
-    training = mapping(model.get("training"))
-    parts = []
+def training_box(training: Mapping[str, Any]) -> str:
+    """What a reader must know of a model's training, as HTML; empty for real patients.
+
+    Args:
+        training: the facts under `training` in its card; empty without a card.
+    """
     if training.get("simulated"):
-        parts.append(
+        return (
             '<div class="box notice"><p><b>Trained on simulated data.</b> This model has seen simulated '
             "patients, and not those of any hospital; what it does to real scans is to be examined, not "
             "assumed.</p></div>"
         )
-    elif not training:
-        parts.append(
+    if not training:
+        return (
             '<div class="box notice"><p><b>Training unknown.</b> No model card came with this weight file, '
             "so what it was trained on cannot be said.</p></div>"
         )
+    return ""
+
+
+def model_html(summary: Summary) -> str:
+    """The model and the run as lists of facts, as HTML."""
+    model = mapping(summary.get("model"))
+    training = mapping(model.get("training"))
+    parts = [box for box in (training_box(training),) if box]
     parameters, tile = model.get("parameters"), model.get("tile")
     entries: list[tuple[str, str]] = [
         ("Model", escape(plain(model.get("name") or _UNKNOWN))),

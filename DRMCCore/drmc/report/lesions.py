@@ -207,8 +207,10 @@ def _volumes_note(rows: Sequence[LesionRow]) -> str:
         (row["percist_threshold"] for row in rows if row.get("percist_threshold") is not None), None
     )
     if percist is not None:
+        is_segment = any(row.get("percist_threshold") is None for row in rows)  # the liver itself has none
+        liver = "the liver segment" if is_segment else "a sphere of 3 cm in the liver of the organs"
         notes.append(
-            f"PERCIST: SUV ≥ {number(percist, 2)}, 1.5 × mean + 2 SD of the liver segment on the original, "
+            f"PERCIST: SUV ≥ {number(percist, 2)}, 1.5 × mean + 2 SD of {liver} on the original, "
             "the same on every image and in this table’s SUV type (PERCIST means SUL)."
         )
     return f'<p class="note">{escape(" ".join(notes))}</p>' if notes else ""

@@ -49,6 +49,11 @@ class Scan:
     series_uid: str | None = None
 
     @property
+    def tracer(self) -> str | None:
+        """What the header says of the tracer; None without it, or without SUV."""
+        return None if self.volume is None else (self.volume.suv.to_dict().get("facts") or {}).get("tracer")
+
+    @property
     def files(self) -> list[Path]:
         """What must not be written over."""
         return [self.source, *self.dicom_files]

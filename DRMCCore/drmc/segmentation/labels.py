@@ -10,7 +10,7 @@ import numpy as np
 
 from drmc.dicom.catalog import Catalog
 from drmc.errors import InputError
-from drmc.organs.table import by_name, classes
+from drmc.organs.table import called, classes
 from drmc.runtime.control import Cancel, Progress, raise_if_canceled
 from drmc.segmentation.inputs import Scan
 from drmc.segmentation.request import LoadedOrgans, SegmentRequest
@@ -75,11 +75,10 @@ def _from_file(request: SegmentRequest, scan: Scan, catalog: Catalog) -> Labeled
         label=request.segmentation_label,
         catalog=catalog,
     )
-    known = {" ".join(name.replace("_", " ").split()): one for name, one in by_name().items()}
     named = {}
     unknown = []
     for segment in segments:
-        one = known.get(" ".join(segment.name.casefold().replace("_", " ").split()))
+        one = called(segment.name)
         if one is None or one in named:
             unknown.append(segment.name)
         else:

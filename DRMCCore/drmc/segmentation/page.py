@@ -17,7 +17,9 @@ from drmc.pages.page import page
 from drmc.pages.png import data_uri
 from drmc.pages.text import number
 from drmc.pages.views import anatomical_spacing, outline, to_anatomical
+from drmc.report.facts import training_box
 from drmc.segments.segment import Segment
+from drmc.suv import wording
 from drmc.texts import RESEARCH_USE
 
 CSS = """
@@ -56,11 +58,11 @@ def page_html(
         rows: the organ table.
         summary: the content of summary.json.
     """
-    told = [*summary["warnings"], *summary["notices"]]
+    told = [*wording.warning_lines(summary["suv"] or {}), *summary["warnings"], *summary["notices"]]
     boxes = "".join(f'<div class="box notice" role="note"><p>{escape(text)}</p></div>' for text in told)
     cards = [
         section("Images", _views(image_zyx, geometry, organs)),
-        section("Organs", _table(rows)),
+        section("Organs", _table(rows) + _units(summary)),
         section("Reference regions", _references(summary)),
         section("Uptake above the threshold", _uptake(summary)),
         section("Lesions", _lesions(summary["lesions"])),
@@ -135,6 +137,22 @@ def _table(rows: Sequence[OrganRow]) -> str:
     return table(f'{head}<th class="text"></th>', lines)
 
 
+def _units(summary: Mapping[str, Any]) -> str:
+    """What the columns of the organ table are, and why some are empty."""
+    suv = summary["suv"]
+    told = "Mean over body’s: mean uptake over that of the whole body in the scan."
+    if suv is not None:
+        told += f" SUV in g/ml ({suv['type']}); total uptake: SUVmean times volume."
+    elif summary["corrected_for_attenuation"] is False:
+        told += (
+            " Not corrected for attenuation: such a scan has no SUV, and the deeper an organ lies, the "
+            "colder it looks."
+        )
+    else:
+        told += " The SUV of this scan is not known."
+    return f'<p class="note">{escape(told)}</p>'
+
+
 def _references(summary: Mapping[str, Any]) -> str:
     names = {"liver": "Liver, sphere of 3 cm", "blood_pool": "Blood pool, descending aorta, 1 cm x 2 cm"}
     entries = []
@@ -199,11 +217,13 @@ def _made(summary: Mapping[str, Any]) -> str:
     if model is not None:
         made = f"model {model['name']}, SHA-256 {model['sha256'][:16]}…"
     entries = {
-        "SUV": "none" if suv is None else f"factor {suv['factor']:g}, rule {suv['rule']}",
+        "SUV": "none" if suv is None else f"{suv['type']}, factor {suv['factor']:g}, rule {suv['rule']}",
+        "Tracer": ((suv or {}).get("facts") or {}).get("tracer") or "not known",
         "Corrected for attenuation": corrected,
         "Organs by": made,
         **({"Device": f"{summary['device']}, {summary['precision']}"} if model is not None else {}),
         "Seconds": f"{seconds['total']:.1f}",
         "Version": summary["versions"]["drmc"],
     }
-    return facts_list((key, escape(str(value))) for key, value in entries.items())
+    box = "" if model is None else training_box(model["training"])
+    return box + facts_list((key, escape(str(value))) for key, value in entries.items())

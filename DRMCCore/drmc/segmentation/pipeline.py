@@ -17,6 +17,7 @@ from drmc.dicom.catalog import Catalog
 from drmc.errors import InputError
 from drmc.imaging.body import body_mask_of_any_scale
 from drmc.measures.organs import OrganRow, organ_segments, organ_table
+from drmc.measures.references import LIVER
 from drmc.organs.table import OrganClass
 from drmc.runtime.control import Cancel, Progress, Stopwatch, raise_if_canceled
 from drmc.runtime.usage import peak_memory_bytes
@@ -24,10 +25,10 @@ from drmc.segmentation import outputs
 from drmc.segmentation.inputs import Scan, read_scan
 from drmc.segmentation.labels import labels_of
 from drmc.segmentation.page import page_html
-from drmc.segmentation.quality import flag, warnings_of, warnings_of_liver
+from drmc.segmentation.quality import flag, warnings_of, warnings_of_field, warnings_of_liver
 from drmc.segmentation.request import LoadedOrgans, SegmentRequest, check_request, chosen_organs
 from drmc.segmentation.summary import describe, fingerprint_of
-from drmc.segmentation.uptake import LIVER, measure_uptake
+from drmc.segmentation.uptake import measure_uptake
 from drmc.segments.reading import read_segments
 from drmc.segments.segment import Segment
 
@@ -160,7 +161,8 @@ def _measured(
         middle = [(part.start + part.stop - 1) / 2 for part in reversed(segment.box)]
         height_mm[one.name] = float((scan.geometry.matrix @ np.array([*middle, 1.0]))[2])
     flag(rows, at_edge)
-    return rows, warnings_of(rows, height_mm, at_edge, has_suv)
+    warnings = warnings_of(rows, height_mm, at_edge, has_suv)
+    return rows, warnings + warnings_of_field(rows, scan.geometry, height_mm, scan.tracer)
 
 
 def _chosen(

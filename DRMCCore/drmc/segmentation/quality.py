@@ -8,9 +8,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from itertools import pairwise
 
+import numpy as np
+
+from drmc.imaging.geometry import Geometry
 from drmc.measures.organs import WHOLE, OrganRow
+from drmc.measures.physiological import TRACERS, tracer_of
 from drmc.measures.references import Reference
 from drmc.organs.table import by_name, classes
+from drmc.texts import shown
 
 LIVER_FDG = (1.3, 3.0)
 """SUVmean of the liver with FDG (EANM)."""
@@ -18,6 +23,12 @@ BRIGHT_LUNGS = 0.8
 """Uptake of lung over liver above which a scan looks as without correction for attenuation."""
 MOST_LIVER_VARIATION = 0.15
 """Coefficient of variation in the liver above which a scan is noisier than usual."""
+MOST_BLADDER_SUV = 25.0
+"""SUVmean of the bladder above which its uptake spills into what lies around it."""
+COARSEST_MM = 6.0
+"""Spacing above which small organs are lost."""
+HEAD_MM = 100.0
+"""Height of the field above the thyroid gland from which a brain should be in it."""
 NEIGHBORS_IN_Z = ("brain", "thyroid gland", "heart", "liver", "left kidney", "urinary bladder")
 """Organs from head to foot."""
 
@@ -71,6 +82,40 @@ def warnings_of(
     between = _missing_between(found, height_mm, at_edge)
     if between:
         texts.append(f"not found though the scan should hold them: {', '.join(between)}")
+    return texts
+
+
+def warnings_of_field(
+    rows: Sequence[OrganRow], geometry: Geometry, height_mm: dict[str, float], tracer: str | None
+) -> list[str]:
+    """Warnings on what the scan is and how far it reaches, one line each.
+
+    Args:
+        rows: the organ table.
+        geometry: the scan's grid.
+        height_mm: z of the middle of each organ, toward the head.
+        tracer: the header's text; None if it says nothing.
+    """
+    found = {row["organ"]: row for row in rows if row["stage"] == WHOLE}
+    texts = []
+    if max(geometry.spacing) > COARSEST_MM:
+        texts.append(
+            f"voxels of {max(geometry.spacing):.1f} mm, more than {COARSEST_MM:g} mm: small organs are lost"
+        )
+    last = np.array(geometry.shape[::-1]) - 1
+    top = max((geometry.matrix @ [*end, 1.0])[2] for end in (np.zeros(3), last))
+    if "thyroid gland" in found and "brain" not in found and top - height_mm["thyroid gland"] > HEAD_MM:
+        reach = top - height_mm["thyroid gland"]
+        texts.append(f"no brain was found, though the scan reaches {reach:.0f} mm above the thyroid gland")
+    bladder = found.get("urinary bladder")
+    if bladder and bladder["suv_mean"] is not None and bladder["suv_mean"] > MOST_BLADDER_SUV:
+        texts.append(
+            f"SUVmean {bladder['suv_mean']:.0f} of the bladder, more than {MOST_BLADDER_SUV:g}: it spills "
+            "into the organs around it"
+        )
+    if tracer and tracer_of(tracer) is None:
+        known = ", ".join(TRACERS)
+        texts.append(f"tracer {shown(tracer)}: none of those that are known here ({known})")
     return texts
 
 

@@ -60,7 +60,9 @@ def describe(
         },
         "suv": None if volume is None else volume.suv.to_dict(),
         "corrected_for_attenuation": scan.corrected,
-        "model": None if entry is None else {"name": entry.name, "sha256": entry.sha256},
+        "model": None
+        if entry is None
+        else {"name": entry.name, "sha256": entry.sha256, "training": entry.card.get("training") or {}},
         "organs": {
             row["organ"]: {key: row[key] for key in ("volume_ml", "suv_mean", "relative_mean", "flags")}
             for row in rows

@@ -18,19 +18,12 @@ from drmc.measures.candidates import (
     percist_threshold,
 )
 from drmc.measures.physiological import hot_organs, tracer_of
-from drmc.measures.references import (
-    Reference,
-    blood_pool_reference,
-    blood_pool_threshold,
-    liver_reference,
-)
+from drmc.measures.references import LIVER, POOL, Reference, blood_pool_threshold, references_of
 from drmc.organs.table import OrganClass
 from drmc.segmentation.inputs import Scan
 from drmc.segmentation.request import BLOOD_POOL, PERCIST, SegmentRequest, threshold_of
 from drmc.segments.segment import Segment
 from drmc.suv.lean import sul_per_suv
-
-LIVER, POOL = "liver", "blood_pool"
 
 
 @dataclass
@@ -74,8 +67,9 @@ def measure_uptake(
         if wanted is not None:
             uptake.notices.append("no SUV, so that no uptake above a threshold is listed")
         return uptake
-    uptake.tracer = tracer_of((scan.volume.suv.to_dict().get("facts") or {}).get("tracer"))
-    uptake.references = references_of(scan, organs, lesions)
+    uptake.tracer = tracer_of(scan.tracer)
+    named = {one.name: segment for one, segment in organs}
+    uptake.references = references_of(scan.image, scan.geometry, named, lesions)
     if wanted is None and not lesions:
         return uptake
     hot, told = hot_organs(organs, scan.geometry, uptake.tracer)
@@ -100,25 +94,6 @@ def measure_uptake(
         uptake.notices.append(f"no uptake is listed: {error}")
         uptake.threshold = None
     return uptake
-
-
-def references_of(
-    scan: Scan, organs: Sequence[tuple[OrganClass, Segment]], lesions: Sequence[Segment]
-) -> dict[str, Reference]:
-    """The reference regions that the organs have room for.
-
-    Args:
-        scan: what was read, with its SUV.
-        organs: all that were labeled.
-        lesions: not in the references.
-    """
-    named = {one.name: segment for one, segment in organs}
-    geometry, found = scan.geometry.rounded(), {}
-    if "liver" in named:
-        found[LIVER] = liver_reference(scan.image, geometry, named["liver"], lesions)
-    if "aorta" in named:
-        found[POOL] = blood_pool_reference(scan.image, geometry, named["aorta"], named.get("heart"), lesions)
-    return {name: reference for name, reference in found.items() if reference is not None}
 
 
 def _threshold(wanted: str | float, scan: Scan, uptake: Uptake) -> Threshold:

@@ -142,6 +142,13 @@ def _add_given_patient(group: argparse._ArgumentGroup) -> None:
         "--lesions", type=Path, metavar="SEGMENTATION", help="with --semi-real: the scan's lesions"
     )
     group.add_argument(
+        "--organs",
+        type=Path,
+        metavar="SEGMENTATION",
+        help="with --semi-real: the scan's organs, such as those of drmc segment, whose liver and lungs are "
+        "taken (default: both are guessed)",
+    )
+    group.add_argument(
         "--units",
         metavar="UNITS",
         help="with --semi-real: what a scan without a side-car JSON holds, e.g. suv, bqml",
@@ -385,6 +392,8 @@ def _source(arguments: argparse.Namespace, centers: list[Center]) -> PatientSour
     if arguments.semi_real is None:
         if arguments.lesions is not None:
             raise InputError("--lesions belongs to --semi-real: procedural patients bring their own")
+        if arguments.organs is not None:
+            raise InputError("--organs belongs to --semi-real: procedural patients bring their own")
         if arguments.units is not None:
             raise InputError("--units belongs to --semi-real: what is simulated is SUV")
         _check_tracer(arguments.tracer)
@@ -408,7 +417,12 @@ def _source(arguments: argparse.Namespace, centers: list[Center]) -> PatientSour
         raise InputError(
             "--semi-real: a real scan has breathed already; leave --breathing and the mismatch out"
         )
-    source = PatientSource(scan=arguments.semi_real, lesions=arguments.lesions, units=arguments.units)
+    source = PatientSource(
+        scan=arguments.semi_real,
+        lesions=arguments.lesions,
+        organs=arguments.organs,
+        units=arguments.units,
+    )
     source.check()
     return source
 
@@ -419,8 +433,10 @@ def _label_source(arguments: argparse.Namespace, centers: list[Center]) -> Patie
 
     if arguments.label_names is None:
         raise InputError("--labels: give --label-names NAMES.json too, which says what the map's values are")
-    if arguments.semi_real is not None or arguments.lesions is not None or arguments.brain_maps is not None:
-        raise InputError("--labels: leave --semi-real, --lesions and --brain-maps out; lesions are drawn")
+    if any(getattr(arguments, name) is not None for name in ("semi_real", "lesions", "organs", "brain_maps")):
+        raise InputError(
+            "--labels: leave --semi-real, --lesions, --organs and --brain-maps out; lesions are drawn"
+        )
     if arguments.field != WHOLE:
         raise InputError("--labels: a map has its field already; leave --field out")
     if arguments.wide_build:

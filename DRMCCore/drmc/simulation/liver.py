@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from pathlib import Path
 
 import numpy as np
 import SimpleITK as sitk
@@ -11,6 +12,8 @@ import torch
 from drmc.errors import InputError
 from drmc.imaging.body import body_mask
 from drmc.imaging.smoothing import smooth
+from drmc.organs.table import called
+from drmc.segments.segment import Segment
 from drmc.simulation.noise import eroded
 from drmc.simulation.organs import organ_mask
 
@@ -21,6 +24,8 @@ OPENING_MM = 12.0
 MARGIN_MM = 8.0
 SMALLEST_ML = 300.0
 LESION_MARGIN_MM = 10.0
+GUESSED = "guessed: the largest even region on the patient's right"
+NOT_FOUND = "none: no even region on the patient's right is large enough"
 
 
 def inside_liver(
@@ -44,6 +49,46 @@ def inside_liver(
         sigma = [LESION_MARGIN_MM / 2 / step for step in spacing_zyx]
         mask &= smooth(lesions, sigma).numpy() < 0.02
     return mask
+
+
+def segmented(organs: Iterable[Segment], *names: str) -> np.ndarray | None:
+    """The mask of the segments that are called so, bool (z, y, x); None without any.
+
+    Args:
+        organs: segments, such as those of `drmc segment`.
+        *names: of organs, as in `drmc.organs.table`.
+    """
+    found = [one.mask for one in organs if (known := called(one.name)) is not None and known.name in names]
+    return np.logical_or.reduce(found) if found else None
+
+
+def liver_given(organs: Iterable[Segment], path: str) -> tuple[np.ndarray, str]:
+    """The liver of a segmentation, and where it is from, in words.
+
+    Args:
+        organs: its segments.
+        path: its file, for messages.
+
+    Raises:
+        InputError: no segment is the liver.
+    """
+    liver = segmented(organs, "liver")
+    if liver is None:
+        raise InputError(f"{path}: no segment is called liver: leave it out, and the liver is guessed")
+    return liver, given_by(path)
+
+
+def given_by(path: str | Path) -> str:
+    """The words for organs of a file."""
+    return f"from the segmentation {Path(path).name}"
+
+
+def guessed_liver(suv_zyx: np.ndarray, spacing_zyx: Sequence[float]) -> tuple[np.ndarray, str]:
+    """The inside of the liver as `find_liver` finds it, empty without one, and the words for it."""
+    try:
+        return find_liver(suv_zyx, spacing_zyx), GUESSED
+    except InputError:
+        return np.zeros(suv_zyx.shape, bool), NOT_FOUND
 
 
 def find_liver(suv_zyx: np.ndarray, spacing_zyx: Sequence[float]) -> np.ndarray:

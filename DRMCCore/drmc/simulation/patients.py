@@ -36,6 +36,8 @@ class PatientSource:
     scan: Path | None = None
     lesions: Path | None = None
     """Segmentation of the lesions of `scan`."""
+    organs: Path | None = None
+    """Segmentation of its organs, whose liver and lungs are taken; None: they are guessed."""
     units: str | None = None
     """Of the voxels of `scan`, where the file does not state them."""
     label_map: Path | None = None
@@ -69,7 +71,7 @@ class PatientSource:
             InputError: the scan or the map is refused.
         """
         if self.scan is not None:
-            return _real_scan(self.scan, self.lesions, self.units)
+            return self._real_scan(self.scan)
         # the first six children of the seed are the body's own
         field, tracer, build, lesions = map(np.random.default_rng, fresh(seed).spawn(10)[6:])
         if self.label_map is None and center.region == "brain":
@@ -97,7 +99,10 @@ class PatientSource:
     def check(self) -> None:
         """Reads the real scan, if there is one. Raises InputError where it is refused."""
         if self.scan is not None:
-            _real_scan(self.scan, self.lesions, self.units)
+            self._real_scan(self.scan)
+
+    def _real_scan(self, scan: Path) -> RealScan:
+        return _real_scan(scan, self.lesions, self.units, self.organs)
 
     @property
     def patient_id(self) -> str | None:
@@ -106,9 +111,7 @@ class PatientSource:
             return read_label_map(self.label_map, self.label_names).patient_id
         if self.scan is None:
             return None
-        return (
-            f"semi-real-{zlib.crc32(_real_scan(self.scan, self.lesions, self.units).lps_suv.tobytes()):08x}"
-        )
+        return f"semi-real-{zlib.crc32(self._real_scan(self.scan).lps_suv.tobytes()):08x}"
 
     def to_dict(self) -> dict[str, str | float | None]:
         """JSON-able, without the folders of this computer."""
@@ -116,8 +119,8 @@ class PatientSource:
 
 
 @lru_cache(maxsize=1)
-def _real_scan(scan: Path, lesions: Path | None, units: str | None) -> RealScan:
-    return semi_real_patient(scan, lesions, units=units)
+def _real_scan(scan: Path, lesions: Path | None, units: str | None, organs: Path | None) -> RealScan:
+    return semi_real_patient(scan, lesions, units=units, organs=organs)
 
 
 def _with_many_lesions(

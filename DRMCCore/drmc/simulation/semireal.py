@@ -18,8 +18,9 @@ from drmc.imaging.body import LEAST_BODY_SUV, body_mask, grow
 from drmc.imaging.smoothing import FWHM_PER_SIGMA, smooth
 from drmc.pet.reading import read_volume
 from drmc.pet.volume import PETVolume
+from drmc.segments.segment import Segment
 from drmc.simulation.anatomy import Phantom
-from drmc.simulation.liver import find_liver
+from drmc.simulation.liver import MARGIN_MM, guessed_liver, liver_given, segmented
 from drmc.simulation.noise import eroded
 from drmc.simulation.organs import MU_PER_MM, ORGANS
 from drmc.simulation.resampling import interpolation, nearest, positions, resampled, to_lps
@@ -51,7 +52,9 @@ class RealScan:
     found: empty), (z, y, x) with `spacing` (z, y, x).
 
     `weight_kg`: of the scan's header if it is not given, else 70 kg, and the facts say which. `lesions`: an
-    integer label image on the scan's own grid. Raises InputError where the scan shows no body.
+    integer label image on the scan's own grid. `organs`: segments on that grid, of the file `organs_path`:
+    the liver is then theirs, less 8 mm, and the lungs are where there are any. Raises InputError where the
+    scan shows no body, or the organs have no liver.
     """
 
     region = "wholebody"
@@ -65,6 +68,8 @@ class RealScan:
         lesion_names: Sequence[str] = (),
         smoothing_mm: float = SMOOTHING_MM,
         weight_kg: float | None = None,
+        organs: Sequence[Segment] | None = None,
+        organs_path: str = "the organs",
     ):
         header = volume.suv.to_dict()["facts"].get("weight_kg")
         self.weight_kg = float(weight_kg or header or ASSUMED_WEIGHT_KG)
@@ -78,18 +83,23 @@ class RealScan:
                 f"{volume.source}: shows no body (no uptake above SUV {LEAST_BODY_SUV:g}): give a scan of a "
                 "patient"
             )
-        try:
-            self.liver = find_liver(self.lps_suv, self.spacing)
-        except InputError:
-            self.liver = np.zeros_like(body)
-        lung = _lungs(suv, body, self.liver, self.spacing)
+        labels_of = lambda mask: to_lps(mask.astype(np.uint8), volume.geometry, sitk.sitkNearestNeighbor)[0]
+        if organs is None:
+            self.liver, liver_from = guessed_liver(self.lps_suv, self.spacing)
+        else:
+            liver, liver_from = liver_given(organs, organs_path)
+            self.liver = eroded(labels_of(liver) > 0, self.spacing, MARGIN_MM)
+        lungs = segmented(organs or (), "left lung", "right lung")
+        if lungs is None:
+            lung = _lungs(suv, body, self.liver, self.spacing)
+        else:
+            lung = (labels_of(lungs) > 0) & body
         self._activity = np.where(body, suv, 0).astype(np.float32)
         self._mu = np.where(lung, MU_PER_MM["lung"], np.where(body, MU_PER_MM["soft"], 0)).astype(np.float32)
         self._organs = (self.liver * ORGANS["liver"].label + lung * ORGANS["lung"].label).astype(np.uint8)
         self._lesions = np.zeros(body.shape, np.uint8)
         if lesions is not None:
-            labels = to_lps(lesions.astype(np.uint8), volume.geometry, sitk.sitkNearestNeighbor)
-            self._lesions = labels[0]
+            self._lesions = labels_of(lesions)
         x0, y0, z0 = geometry.origin
         middle = [(np.nonzero(body.any(axis=a))[0][[0, -1]]).mean() for a in ((0, 2), (0, 1))]
         # (z, y, x) of the first voxel in the patient's frame
@@ -105,7 +115,8 @@ class RealScan:
                 if key in volume.header
             },
             "smoothing_fwhm_mm": smoothing_mm,
-            "mu_rule": MU_RULE if lung.any() else MU_RULE + "; no liver or lung was found: soft tissue only",
+            "liver": liver_from,
+            "mu_rule": _mu_rule(lung, lungs is not None),
             "weight_kg": self.weight_kg,
             "weight_from": "given" if weight_kg else "header" if header else "assumed",
             "shift_mm": list(self.shift),
@@ -157,8 +168,18 @@ class RealScan:
         return Phantom(activity, mu, organs, lesions, facts=dict(self.facts))
 
 
+def _mu_rule(lung: np.ndarray, is_given: bool) -> str:
+    if is_given:
+        return "soft tissue inside the body contour of the PET, air outside; lung of the segmentation"
+    return MU_RULE if lung.any() else MU_RULE + "; no liver or lung was found: soft tissue only"
+
+
 def semi_real_patient(
-    path: str | Path, lesions: str | Path | None = None, *, units: str | None = None
+    path: str | Path,
+    lesions: str | Path | None = None,
+    *,
+    units: str | None = None,
+    organs: str | Path | None = None,
 ) -> RealScan:
     """A real scan as a patient.
 
@@ -166,22 +187,35 @@ def semi_real_patient(
         path: in any form that `read_volume` takes.
         lesions: a segmentation of its lesions.
         units: of its voxels, where the file does not state them.
+        organs: a segmentation of its organs, whose liver and lungs are taken.
 
     Raises:
-        InputError: the scan, its SUV or the segmentation is refused.
+        InputError: the scan, its SUV or a segmentation is refused.
     """
+    return patient_of(read_volume(path, units=units), lesions, organs)
+
+
+def patient_of(
+    volume: PETVolume, lesions: str | Path | None = None, organs: str | Path | None = None
+) -> RealScan:
+    """`semi_real_patient` of a scan that was read already."""
     from drmc.segments.reading import read_segments
 
-    volume = read_volume(path, units=units)
+    def read(path: str | Path) -> list[Segment]:
+        return read_segments(path, volume.geometry, volume.frame_of_reference, volume.series_uid)[0]
+
+    given: dict[str, Any] = {}
+    if organs is not None:
+        given = {"organs": read(organs), "organs_path": str(organs)}
     if lesions is None:
-        return RealScan(volume)
-    segments, _ = read_segments(lesions, volume.geometry, volume.frame_of_reference, volume.series_uid)
+        return RealScan(volume, **given)
+    segments = read(lesions)
     if len(segments) > 255:
         raise InputError(f"{lesions}: has {len(segments)} segments; at most 255 lesions can be labeled")
     labels = np.zeros(volume.geometry.shape, np.uint8)
     for label, segment in enumerate(segments, 1):
         labels[segment.box][segment.inside] = label
-    return RealScan(volume, labels, lesion_names=[segment.name for segment in segments])
+    return RealScan(volume, labels, lesion_names=[segment.name for segment in segments], **given)
 
 
 def _lungs(suv: np.ndarray, body: np.ndarray, liver: np.ndarray, spacing: Sequence[float]) -> np.ndarray:

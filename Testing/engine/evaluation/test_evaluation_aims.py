@@ -14,7 +14,11 @@ from drmc.evaluation.paired_tests import comparisons, star
 from drmc.evaluation.results import Results, Row, pooled, table
 from drmc.evaluation.statistics import holm, signed_rank
 from drmc.imaging.body import body_mask
+from drmc.imaging.geometry import Geometry
+from drmc.segments.segment import Segment
+from drmc.segments.writing import write_segmentation
 from drmc.simulation.liver import find_liver
+from drmc.simulation.noise import eroded
 from support.engine.evaluation_data import constant_model
 from support.engine.torso import SPACING, torso
 
@@ -204,4 +208,17 @@ def test_a_real_scan_is_measured_before_and_after(tmp_path, capsys):
     stored = Path(tmp_path / "out" / "real_scans" / "torso.json").stat().st_mtime_ns
     assert cli.main(["evaluate", str(path)]) == 0  # nothing is computed again
     assert Path(tmp_path / "out" / "real_scans" / "torso.json").stat().st_mtime_ns == stored
-    assert "torso" in capsys.readouterr().out
+    assert "torso: guessed" in capsys.readouterr().out
+
+    half = parts["liver"] & (np.indices(suv.shape)[0] < 15)  # another liver than the one that is guessed
+    write_segmentation(tmp_path / "organs.seg.nrrd", [Segment("liver", half)], Geometry(suv.shape, SPACING))
+    config["real_scans"][0]["organs"] = "organs.seg.nrrd"
+    path.write_text(json.dumps(config))
+    assert cli.main(["evaluate", str(path)]) == 0
+    assert "torso: from the segmentation organs.seg.nrrd" in capsys.readouterr().out
+    (given,) = json.loads((tmp_path / "out" / "evaluation.json").read_text())["real_scans"]["torso"]
+    inside = eroded(half, SPACING, 8.0)
+    assert given["liver_cov_before"] == pytest.approx(suv[inside].std(ddof=1) / suv[inside].mean(), rel=0.1)
+    assert given["liver_cov_before"] != record["liver_cov_before"]
+    same = ("lesions", "body_mean_change_percent")
+    assert [given[key] for key in same] == [record[key] for key in same]

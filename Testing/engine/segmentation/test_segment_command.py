@@ -16,7 +16,7 @@ from drmc.measures.organs import organ_segments, organ_table
 from drmc.models.weights import save_model
 from drmc.networks.organ_unet import OrganUNet
 from drmc.organs.table import by_name
-from drmc.segmentation.quality import warnings_of
+from drmc.segmentation.quality import warnings_of, warnings_of_field
 from drmc.segments.reading import read_segments
 from drmc.segments.segment import Segment
 from support.engine.denoising_cases import tiny_network
@@ -71,6 +71,7 @@ def test_a_scan_gives_a_segmentation_a_table_and_a_summary(scan, model, tmp_path
     page = (out / "report.html").read_text()
     assert page.count("<img") == 3 and page.count("Research use") >= 2 and "<script" not in page
     assert all(f">{segment.name}</td>" in page for segment in segments)
+    assert "SUV in g/ml (SUVbw)" in page and "Training unknown" in page
     summary = json.loads((out / "summary.json").read_text())
     assert set(summary["organs"]) == {segment.name for segment in segments}
     assert summary["suv"]["factor"] == 1 and summary["model"]["name"] == "organs"
@@ -106,6 +107,8 @@ def test_an_uncorrected_scan_has_no_suv_whatever_its_units(scan, model, tmp_path
     for out, options in zip(outs, ([], ["--uncorrected"]), strict=True):
         assert cli.main(["segment", str(scan), "-o", str(out), "--model", str(model), *options]) == 0
     assert all(row["suv_mean"] == "" for row in rows_of(outs[1]))
+    page = (outs[1] / "report.html").read_text()
+    assert "Not corrected for attenuation: such a scan has no SUV" in page and "SUV in g/ml" not in page
     same = ("organ", "volume_ml", "relative_mean")
     assert [[row[key] for key in same] for row in rows_of(outs[0])] == [
         [row[key] for key in same] for row in rows_of(outs[1])
@@ -158,6 +161,23 @@ def test_reversed_slices_and_bright_lungs_are_warned_of():
     assert warnings_of(rows, {}, {}, False) == []
     whole = [row("brain", 5.0), row("urinary bladder", 5.0), row("liver", 2.0)]
     assert warnings_of(whole, {}, {}, True) == ["not found though the scan should hold them: heart, spleen"]
+
+
+def test_field_voxels_bladder_and_tracer_are_warned_of():
+    row = lambda organ, suv: {"organ": organ, "stage": "whole", "suv_mean": suv}
+    fine, coarse = Geometry((100, 8, 8), (4.0, 4.0, 3.0)), Geometry((100, 8, 8), (4.0, 4.0, 6.5))
+    thyroid, height = row("thyroid gland", 1.0), {"thyroid gland": 150.0}
+    assert warnings_of_field([thyroid], fine, {"thyroid gland": 200.0}, "FDG") == []
+    assert warnings_of_field([thyroid], fine, height, None) == [
+        "no brain was found, though the scan reaches 147 mm above the thyroid gland"
+    ]
+    assert warnings_of_field([thyroid, row("brain", 6.0)], fine, height, None) == []
+    turned = Geometry((100, 8, 8), (4.0, 4.0, 3.0), (0.0, 0.0, 297.0), (1, 0, 0, 0, 1, 0, 0, 0, -1))
+    assert "147 mm above" in warnings_of_field([thyroid], turned, height, None)[0]
+    assert "voxels of 6.5 mm" in warnings_of_field([], coarse, {}, "18F-FDG")[0]
+    assert "SUVmean 31 of the bladder" in warnings_of_field([row("urinary bladder", 31.0)], fine, {}, None)[0]
+    assert warnings_of_field([row("urinary bladder", None)], fine, {}, None) == []
+    assert "tracer 68Ga-NODAGA: none" in warnings_of_field([], fine, {}, "68Ga-NODAGA")[0]
 
 
 def test_the_list_of_organs_needs_no_scan(capsys):

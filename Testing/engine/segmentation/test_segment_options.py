@@ -20,6 +20,7 @@ from drmc.pet.reading import read_volume
 from drmc.segments.reading import read_segments
 from drmc.segments.segment import Segment
 from support.engine.denoised_series import VALID
+from support.engine.dicom_checker import complaints
 from support.engine.labeled_torso import GEOMETRY, LESIONS, labeled_torso, write_organs, write_torso
 from support.engine.small_organs import TINY_UNET
 from support.engine.synthetic_dicom import write_series
@@ -182,6 +183,17 @@ def test_a_dicom_segmentation_has_sides_codes_colors_and_the_very_masks(torso, t
     segments, notices = read_segments(path, volume.geometry, volume.frame_of_reference, volume.series_uid)
     assert notices == []
     assert all((one.mask == organs[one.name]).all() for one in segments)
+
+
+def test_a_checker_finds_nothing_in_a_models_dicom_segmentation(model, tmp_path):
+    out = tmp_path / "out"
+    scan = dicom_torso(tmp_path / "series")
+    assert segment(scan, "-o", out, "--model", model, "--dicom-seg") == 0
+    path = out / "segmentation" / "segmentation.dcm"
+    item = pydicom.dcmread(path).SegmentSequence[0]
+    assert item.SegmentAlgorithmType == "AUTOMATIC"
+    assert summary_of(out)["model"]["sha256"][:12] in item.SegmentAlgorithmName
+    assert complaints(path, "Segmentation", "Error", "Warning") == []
 
 
 def test_a_dicom_segmentation_needs_a_dicom_series_and_no_suv(torso, tmp_path, capsys):

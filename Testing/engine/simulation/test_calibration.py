@@ -388,6 +388,7 @@ def test_the_command_writes_the_result_the_table_and_the_page(tmp_path, capsys):
         (["--data", "/nowhere/at/all"], "is no folder"),
         (["--patients", "0"], "--patients at least 1"),
         (["--device", "abacus"], "abacus"),
+        (["--organs", "organs.seg.nrrd"], "--organs: are those of a real scan, which is missing"),
     ],
 )
 def test_bad_usage_is_refused_and_nothing_written(tmp_path, capsys, options, message):

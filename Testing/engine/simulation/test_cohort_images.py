@@ -175,6 +175,7 @@ def test_a_real_scan_needs_centers_and_options_that_fit(real_scan, tmp_path):
         (["--centers", "C1", "--semi-real", str(real_scan)], "does not say its units"),
         (["--centers", "C1", "--units", "suv"], "--units belongs to --semi-real"),
         (["--centers", "C1", "--lesions", str(real_scan)], "--lesions belongs to --semi-real"),
+        (["--centers", "C1", "--organs", str(real_scan)], "--organs belongs to --semi-real"),
         (["--centers", "C1", "--breathing", "-3"], "breathing_mm -3"),
     ):
         with pytest.raises(InputError) as refusal:

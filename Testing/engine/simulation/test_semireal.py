@@ -11,14 +11,17 @@ import SimpleITK as sitk
 import torch
 from drmc.errors import InputError
 from drmc.pet.reading import read_volume
+from drmc.segments.segment import Segment
+from drmc.segments.writing import write_segmentation
 from drmc.simulation.anatomy import Phantom
 from drmc.simulation.centers import axial_profile
 from drmc.simulation.liver import find_liver
 from drmc.simulation.noise import lag_autocorrelation, sphere_statistics
-from drmc.simulation.organs import MU_PER_MM, ORGANS
+from drmc.simulation.organs import MU_PER_MM, ORGANS, organ_mask
 from drmc.simulation.scan import END_SLICES, simulate_patient
 from drmc.simulation.semireal import RealScan, semi_real_patient
 from drmc.simulation.window import Window
+from support.engine.labeled_torso import GEOMETRY, labeled_torso
 from support.engine.torso import ORIGIN, SCANNER, SHAPE, SPACING, torso
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*[Ss]parse.*")
@@ -156,6 +159,30 @@ def test_smoothing_takes_the_noise_and_leaves_the_mean(scan, tmp_path):
     activity = [p.rasterize(SHAPE, SPACING, p.origin).activity.numpy()[deep] for p in (one, other)]
     assert activity[1].mean() == pytest.approx(activity[0].mean(), rel=0.02)
     assert activity[1].std() < 0.5 * activity[0].std()
+
+
+def test_liver_and_lungs_are_those_of_a_segmentation_that_is_given(tmp_path, patient):
+    """The liver is not even, so that nothing could be guessed; turned axes are no other place."""
+    suv, organs, _lesions = labeled_torso()
+    lung = torso()[1]["lung"]
+    left = np.indices(SHAPE)[2] * SPACING[2] > 180
+    masks = {"Liver": organs["liver"], "left_lung": lung & left, "right lung": lung & ~left}
+    segmentation = tmp_path / "organs.seg.nrrd"
+    write_segmentation(segmentation, [Segment(*one) for one in masks.items()], GEOMETRY)
+    suv[organs["liver"]] = np.linspace(0.1, 9, organs["liver"].sum())
+    image = write(tmp_path / "pet_SUV.nii.gz", suv, "RAI")
+    with_organs = semi_real_patient(image, units="suv", organs=segmentation)
+    assert with_organs.facts["liver"] == "from the segmentation organs.seg.nrrd"
+    assert with_organs.facts["mu_rule"].endswith("lung of the segmentation")
+    inner = (4 / 3 * np.pi * 62**3) / 1000  # the ball of 70 mm less 8 mm all around
+    assert with_organs.liver.sum() * 0.216 == pytest.approx(inner, rel=0.2)
+    phantom = with_organs.rasterize(SHAPE, SPACING, with_organs.origin)
+    assert ((phantom.organs.numpy() == LUNG) == lung).mean() > 0.999
+    assert not (organ_mask(phantom.organs, "liver").numpy() & ~organs["liver"]).any()
+    assert patient.facts["liver"].startswith("guessed") and "liver's dome" in patient.facts["mu_rule"]
+    write_segmentation(segmentation, [Segment("spleen", organs["liver"])], GEOMETRY)
+    with pytest.raises(InputError, match=r"organs\.seg\.nrrd: no segment is called liver"):
+        semi_real_patient(image, units="suv", organs=segmentation)
 
 
 def test_lesions_keep_their_place_and_are_told_of(tmp_path):

@@ -33,6 +33,16 @@ def loadVolume(slicer, path: Path):
     return logic.AddArchetypeVolume(str(path), path.name.partition(".")[0])
 
 
+def loadSeries(slicer, files: list[Path], name: str = "DICOM PET"):
+    """A DICOM series, loaded with ITK as Slicer does."""
+    import vtk
+
+    names = vtk.vtkStringArray()
+    for path in files:
+        names.InsertNextValue(str(path))
+    return slicer.modules.volumes.logic().AddArchetypeScalarVolume(str(files[0]), name, 0, names)
+
+
 def volumeNode(slicer, array, matrix=None, name="PET", units=None):
     node = slicer.util.addVolumeFromArray(array, ijkToRAS=matrix, name=name)
     if units is not None:

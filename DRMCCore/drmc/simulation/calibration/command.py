@@ -30,6 +30,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="FOLDER",
         help="real data to compare with (ge_wb_sts001, udpet_noise_stats)",
     )
+    parser.add_argument(
+        "--organs",
+        type=Path,
+        metavar="SEGMENTATION",
+        help="organs of the real scan (drmc segment), whose liver and lungs are taken (default: guessed)",
+    )
     parser.add_argument("--patients", type=int, help="patients per center for the liver (default 4)")
     parser.add_argument(
         "--law-patients", type=int, help="patients per center for noise against dose (default 2)"
@@ -63,7 +69,13 @@ def run(arguments: argparse.Namespace, reporter: Reporter) -> int:
         tof=arguments.tof,
         device=cpu_or_cuda(arguments.device)[-1],
         data=arguments.data,
+        organs=arguments.organs,
     )
+    if arguments.organs is not None:
+        if ge_scan(plan) is None:
+            raise InputError("--organs: are those of a real scan, which is missing: give --data")
+        if not arguments.organs.is_file():
+            raise InputError(f"{arguments.organs}: no such file (--organs)")
     if arguments.quick:
         plan = plan.quick()
     for name in ("patients", "law_patients"):

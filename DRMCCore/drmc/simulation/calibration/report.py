@@ -27,6 +27,7 @@ from drmc.simulation.calibration.rows import (
     short_number,
 )
 from drmc.simulation.calibration.study import Plan, ge_scan, noise_table
+from drmc.simulation.liver import GUESSED, given_by
 from drmc.texts import RESEARCH_USE
 
 QUICK = "A quick run: a few small windows show that the command works; the numbers are no evidence."
@@ -89,6 +90,7 @@ def plan_facts(plan: Plan, quick: bool) -> dict[str, Any]:
         "time_of_flight": plan.tof,
         "quick": quick,
         "real_scan": ge_scan(plan) is not None,
+        "real_scan_liver": GUESSED if plan.organs is None else given_by(plan.organs),
         "noise_table": noise_table(plan) is not None,
     }
 
@@ -109,6 +111,8 @@ def markdown(rows: Sequence[Row], facts: Mapping[str, Any], quick: bool) -> str:
     tof = "with" if facts["time_of_flight"] else "without"
     patients = f"{facts['patients']} patients per center, {tof} time of flight"
     text = [f"Measured by `drmc calibrate` {facts['version']}, seed {facts['seed']}, {patients}.", ""]
+    if facts["real_scan_liver"] != GUESSED:
+        text += [f"Liver and lungs of the real scan: {facts['real_scan_liver']}.", ""]
     if quick:
         text += [f"**{QUICK}**", ""]
     for name, group in groupby(rows, key=lambda row: row.section):
@@ -154,6 +158,7 @@ def html(plan: Plan, rows: Sequence[Row], measures: Measures, facts: Mapping[str
         ("Patients per center", str(facts["patients"])),
         ("Time of flight", "where the scanner has it" if facts["time_of_flight"] else "not simulated"),
         ("Outcome", escape(", ".join(f"{count} {outcome}" for outcome, count in counts.items()))),
+        *([("Liver of the real scan", escape(facts["real_scan_liver"]))] if facts["real_scan"] else []),
         ("Version", escape(facts["version"])),
     ]
     note = f'<p class="note">{escape(LIMITS)}</p>'

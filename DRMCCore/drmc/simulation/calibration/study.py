@@ -22,6 +22,7 @@ import torch
 
 from drmc.errors import InputError
 from drmc.files import jsonable, write_json
+from drmc.models.card import sha256_of
 from drmc.pages.colors import inverted_gray
 from drmc.pages.png import data_uri
 from drmc.pet.reading import read_volume
@@ -34,7 +35,7 @@ from drmc.simulation.liver import inside_liver
 from drmc.simulation.organs import ORGANS, organ_mask
 from drmc.simulation.projector import GaussianPSF, from_block, to_block
 from drmc.simulation.scan import END_SLICES, Patient, Scan, scan_range, simulate_patient
-from drmc.simulation.semireal import RealScan
+from drmc.simulation.semireal import RealScan, patient_of
 from drmc.simulation.window import Window
 
 MEASURES = 1  # raise it when a measure changes: cached pieces are then made again
@@ -45,6 +46,7 @@ DISCOVERY_ST = Path(__file__).with_name("discovery_st.json")
 GE_SCAN = Path("ge_wb_sts001") / "image"
 NOISE_TABLE = Path("udpet_noise_stats") / "data_stats.csv"
 _LIVER_GRID_MM = 8.0
+_OF_REAL_SCAN = ("real", "semi-real", "twin")
 _PICTURE_SUV = 6.0
 
 
@@ -65,6 +67,7 @@ class Plan:
     tof: bool = False
     device: str = "cpu"
     data: Path | None = None
+    organs: Path | None = None  # segmentation of the real scan, whose liver and lungs are taken
 
     def quick(self) -> Plan:
         """The same with a few small windows: a smoke test, no evidence."""
@@ -114,6 +117,8 @@ def _piece(
     window: tuple[float, float] | None = None,
 ) -> Piece:
     says = [MEASURES, name, center.to_dict(), plan.seed, window, plan.liver_mm, plan.law_factors, plan.tof]
+    if plan.organs is not None and kind in _OF_REAL_SCAN:
+        says.append(sha256_of(plan.organs))
     key = hashlib.sha256(json.dumps(says).encode()).hexdigest()[:16]
     return Piece(name, kind, center, patient, window, key)
 
@@ -169,9 +174,9 @@ def _twin(seed: int, index: int, weight_kg: float, liver_suv: float) -> tuple[in
 
 
 @lru_cache(maxsize=1)
-def _real_scan(folder: Path) -> tuple[PETVolume, RealScan]:
+def _real_scan(folder: Path, organs: Path | None) -> tuple[PETVolume, RealScan]:
     volume = read_volume(folder)
-    return volume, RealScan(volume)
+    return volume, patient_of(volume, organs=organs)
 
 
 def liver_window(patient: Patient, length_mm: float) -> tuple[float, float]:
@@ -218,7 +223,7 @@ def _ge_patient(plan: Plan) -> tuple[PETVolume, RealScan]:
     folder = ge_scan(plan)
     if folder is None:
         raise InputError(f"--data {plan.data}: holds no scan {GE_SCAN.as_posix()}")
-    return _real_scan(folder)
+    return _real_scan(folder, plan.organs)
 
 
 def _simulated(
