@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import shutil
-import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
@@ -16,6 +15,7 @@ from drmc.pet.reading import read_volume
 from drmc.pet.volume import PETVolume
 from pydicom.dataset import Dataset
 from pydicom.uid import generate_uid
+from support.engine.dicom_checker import complaints
 from support.engine.synthetic_dicom import SECRETS, VENDORS, write_series
 from support.engine.synthetic_enhanced import real_world
 
@@ -87,16 +87,11 @@ def test_what_an_independent_converter_writes(tmp_path, vendor):
     assert np.array_equal(found.array, classic.array) and found.geometry == classic.geometry
 
 
-@pytest.mark.skipif(
-    shutil.which("dciodvfy") is None, reason="dciodvfy (dicom3tools) checks the test's images"
-)
 @pytest.mark.parametrize("form", FORMS)
 @pytest.mark.parametrize("vendor", VENDORS)
 def test_the_synthetic_images_keep_to_the_standard(tmp_path, vendor, form):
     (file,) = write_series(tmp_path, ARRAY, form=form, **VENDORS[vendor])
-    said = subprocess.run(["dciodvfy", str(file)], capture_output=True, text=True, check=False)
-    assert "PETImage" in said.stdout + said.stderr
-    assert not [line for line in (said.stdout + said.stderr).splitlines() if line.startswith("Error")]
+    assert not complaints(file, "PETImage")
 
 
 @pytest.mark.parametrize("form", ["classic", *FORMS])

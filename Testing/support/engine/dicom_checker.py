@@ -21,7 +21,9 @@ def complaints(path: Path, kind: str, *levels: str) -> list[str]:
     if shutil.which("dciodvfy") is None:
         reason = "no dciodvfy: install dicom3tools"
         (pytest.fail if os.environ.get("DRMC_TEST_STRICT") == "1" else pytest.skip)(reason)
-    done = subprocess.run(["dciodvfy", str(path)], capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        ["dciodvfy", str(path)], capture_output=True, text=True, errors="replace", check=False
+    )
     lines = (done.stdout + done.stderr).splitlines()
     assert any(kind in line for line in lines)
     return [line for line in lines if line.startswith(levels or ("Error",))]
