@@ -89,6 +89,35 @@ def model(tmp_path_factory):
         yield "tiny"
 
 
+@pytest.fixture(scope="module")
+def organModel(tmp_path_factory):
+    """A tiny model of organs with random weights, the only one that is installed; its name."""
+    pytest.importorskip("torch")
+    from support.slicer.organs import MODEL, writeOrganModel
+
+    folder = tmp_path_factory.mktemp("models")
+    writeOrganModel(folder)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("DRMC_MODELS", str(folder))
+        yield MODEL
+
+
+@pytest.fixture
+def puppets(monkeypatch):
+    """The processes of every job from now on, in the order of their start; they do what the test says."""
+    import DRMCCoreLib.process.runner
+    from support.slicer.processes import Puppet
+
+    made = []
+
+    def make():
+        made.append(Puppet())
+        return made[-1]
+
+    monkeypatch.setattr(DRMCCoreLib.process.runner, "createProcess", make)
+    return made
+
+
 @pytest.fixture
 def panel(qtSlicer, model):
     """The open panel of DRMC Denoise over an empty scene; closed, it leaves no temporary file."""

@@ -13,22 +13,11 @@ import numpy as np
 import pytest
 from support.engine.labeled_torso import labeled_torso, write_torso
 from support.slicer.modules import sectionOf
-from support.slicer.organs import MODEL, loadTorso, onNode, writeOrganModel
+from support.slicer.organs import loadTorso, onNode
 from support.slicer.processes import Puppet, drmc, waitUntil
 from support.slicer.scene import loadVolume, nodeIDs, segmentationNode
 
 NODES = ("inputVolume", "outputSegmentation", "organTable", "uptake", "uptakeTable", "report")
-
-
-@pytest.fixture(scope="module")
-def organModel(tmp_path_factory):
-    """A tiny model of organs with random weights, the only one that is installed; its name."""
-    pytest.importorskip("torch")
-    folder = tmp_path_factory.mktemp("models")
-    writeOrganModel(folder)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("DRMC_MODELS", str(folder))
-        yield MODEL
 
 
 @pytest.fixture

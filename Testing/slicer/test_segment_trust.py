@@ -14,22 +14,11 @@ from support.engine.dicom_checker import complaints
 from support.engine.labeled_torso import GEOMETRY, labeled_torso
 from support.engine.synthetic_dicom import write_series
 from support.slicer.observers import observers
-from support.slicer.organs import MODEL, loadTorso, writeOrganModel
-from support.slicer.processes import drmc, leftOf, processesOf, waitUntil
+from support.slicer.organs import MODEL, loadTorso
+from support.slicer.processes import cancelAt, drmc, leftOf, waitUntil
 from support.slicer.scene import SUV, Database, loadSeries, nodeIDs, oblique, phantom, volumeNode
 
 KEPT = "kept"
-
-
-@pytest.fixture(scope="module")
-def organModel(tmp_path_factory):
-    """A tiny model of organs with random weights, the only one that is installed; its name."""
-    pytest.importorskip("torch")
-    folder = tmp_path_factory.mktemp("models")
-    writeOrganModel(folder)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("DRMC_MODELS", str(folder))
-        yield MODEL
 
 
 @pytest.fixture
@@ -84,14 +73,7 @@ def test_cancel_ends_the_process_and_leaves_nothing_half_written(panel, qtSlicer
     parameters.inputVolume, parameters.outputSegmentation = volume, None
     parameters.outputFolder = str(kept)
     before = nodeIDs(qtSlicer)
-    panel.ui.applyButton.click()
-    scratch = next(Path(qtSlicer.app.temporaryPath).glob("DRMC-*"))
-    if moment == "while the engine starts":
-        waitUntil(qtSlicer, lambda: processesOf(str(scratch)) or not sys.platform.startswith("linux"))
-    elif moment == "between slabs":
-        waitUntil(qtSlicer, lambda: panel.ui.progressBar.value > 0)
-    panel.ui.applyButton.click()
-    waitUntil(qtSlicer, lambda: panel.job is None)
+    scratch = cancelAt(panel, qtSlicer, moment)
     assert panel.ui.statusLabel.text == "Canceled; the scene is as it was."
     assert nodeIDs(qtSlicer) == before and leftOf(str(scratch)) == [] and not scratch.exists()
     assert not kept.exists() and [one.name for one in tmp_path.iterdir()] == ["in"]  # nor a hidden folder

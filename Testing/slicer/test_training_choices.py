@@ -11,32 +11,16 @@ from pathlib import Path
 import host
 import pytest
 from support import REPOSITORY
-from support.slicer.processes import Puppet
 
 SCRIPT = REPOSITORY / "DRMCTraining" / "Scripts" / "DRMCTrain.py"
 
 
 @pytest.fixture
-def checks(monkeypatch) -> list[Puppet]:
-    """The processes that check what was chosen; they do nothing."""
-    import DRMCCoreLib.process.runner
-
-    made: list[Puppet] = []
-
-    def make():
-        made.append(Puppet())
-        return made[-1]
-
-    monkeypatch.setattr(DRMCCoreLib.process.runner, "createProcess", make)
-    return made
-
-
-@pytest.fixture
-def panel(qtSlicer, checks):
+def panel(qtSlicer, puppets):
     """The open panel over an empty scene."""
     widget = host.openWidget(sys.modules["DRMCTraining"], "DRMCTraining")
     yield widget
-    for puppet in checks:
+    for puppet in puppets:
         puppet.finished.emit(0)
     host.closeWidget(widget)
 
@@ -91,13 +75,13 @@ def test_one_label_says_when_to_choose_what_is_chosen(panel, qtSlicer):
     assert panel._parameterNode.network == "as in the preset"
 
 
-def test_a_second_choice_is_a_second_run(panel, checks, dataset):
+def test_a_second_choice_is_a_second_run(panel, puppets, dataset):
     ui = panel.ui
     ui.datasetPathEdit.setCurrentPath(str(dataset))
     choose(ui.presetComboBox, "tiny")
     ui.newButton.click()
     first = Path(ui.configurationPathEdit.currentPath)
-    checks[-1].finished.emit(0)
+    puppets[-1].finished.emit(0)
     choose(ui.networkComboBox, "udrmc")
     choose(ui.strategyComboBox, "ftl")
     ui.newButton.click()
@@ -120,7 +104,7 @@ def test_a_contradiction_is_one_line_and_chooses_nothing(panel, dataset):
     assert ui.configurationPathEdit.currentPath == "" and not list(dataset.parent.glob("data-*"))
 
 
-def test_a_script_names_them_too(slicer, dataset, checks):
+def test_a_script_names_them_too(slicer, dataset, puppets):
     logic = sys.modules["DRMCTraining"].DRMCTrainingLogic()
     run = logic.start(dataset, preset="tiny", network="resunet", strategy="mixed")
     assert run.launch.config == dataset.parent / "data-tiny-resunet-mixed" / "training.json"

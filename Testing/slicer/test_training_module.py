@@ -15,7 +15,7 @@ from pathlib import Path
 import host
 import pytest
 from support import REPOSITORY
-from support.slicer.processes import Puppet, leftOf, processesOf, waitUntil
+from support.slicer.processes import leftOf, processesOf, waitUntil
 
 SCRIPT = REPOSITORY / "DRMCTraining" / "Scripts" / "DRMCTrain.py"
 CHECKS = (("ok", "configuration: tiny"), ("warning", "device: CPU only, 2 cores"), ("ok", "disk: 3 GB free"))
@@ -30,21 +30,6 @@ def engineErrors():
     from drmc import errors
 
     return errors
-
-
-@pytest.fixture
-def puppets(monkeypatch):
-    """The processes of every job from now on, in the order of their start; they do what the test says."""
-    import DRMCCoreLib.process.runner
-
-    made = []
-
-    def make():
-        made.append(Puppet())
-        return made[-1]
-
-    monkeypatch.setattr(DRMCCoreLib.process.runner, "createProcess", make)
-    return made
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 from support.slicer.observers import observers
-from support.slicer.processes import drmc, leftOf, processesOf, waitUntil
+from support.slicer.processes import cancelAt, drmc, leftOf, waitUntil
 from support.slicer.scene import loadVolume, nodeIDs, oblique, phantom, volumeNode
 
 pytestmark = pytest.mark.usefixtures("model")
@@ -72,14 +72,7 @@ def test_the_panel_refuses_in_the_command_lines_words(panel, qtSlicer, tmp_path)
 def test_cancel_leaves_nothing_behind_at_any_moment(panel, qtSlicer, moment):
     volumeNode(qtSlicer, phantom((70, 110, 110)), oblique(), units="{SUVbw}g/ml")
     before = nodeIDs(qtSlicer)
-    panel.ui.applyButton.click()
-    scratch = next(Path(qtSlicer.app.temporaryPath).glob("DRMC-*"))
-    if moment == "while the engine starts":
-        waitUntil(qtSlicer, lambda: processesOf(str(scratch)) or not sys.platform.startswith("linux"))
-    elif moment == "between tiles":
-        waitUntil(qtSlicer, lambda: panel.ui.progressBar.value > 0)
-    panel.ui.applyButton.click()
-    waitUntil(qtSlicer, lambda: panel.job is None)
+    scratch = cancelAt(panel, qtSlicer, moment)
     assert panel.ui.statusLabel.text == "Canceled; the scene is as it was."
     assert nodeIDs(qtSlicer) == before and leftOf(str(scratch)) == [] and not scratch.exists()
 

@@ -141,11 +141,7 @@ def _over_filters(
 
 
 def _nearer_than_low(results: Results, reference: str, centers: Sequence[str], metric: str) -> Aim:
-    differences = {}
-    for center in centers:
-        mine, low = (results.patient_means(method, metric, [center]) for method in (reference, "low"))
-        if both := [mine[patient] - low[patient] for patient in mine.keys() & low.keys()]:
-            differences[center] = float(np.mean(both))
+    differences = _differences(results, reference, "low", metric, centers)
     detail = ", ".join(f"{center} {percent(value, 1, sign=True)}" for center, value in differences.items())
     return _aim(
         f"{reference}: {metric} below the low dose's at every center (the largest difference counts)",
@@ -157,13 +153,20 @@ def _nearer_than_low(results: Results, reference: str, centers: Sequence[str], m
     )
 
 
-def _above(results: Results, reference: str, centers: Sequence[str], other: str, name: str) -> Aim:
+def _differences(
+    results: Results, reference: str, other: str, metric: str, centers: Sequence[str]
+) -> dict[str, float]:
+    """By center the mean difference of the patients that both methods have."""
     differences = {}
     for center in centers:
-        mine, base = (results.patient_means(method, "psnr", [center]) for method in (reference, other))
-        both = [mine[patient] - base[patient] for patient in mine.keys() & base.keys()]
-        if both:
+        mine, others = (results.patient_means(method, metric, [center]) for method in (reference, other))
+        if both := [mine[patient] - others[patient] for patient in mine.keys() & others.keys()]:
             differences[center] = float(np.mean(both))
+    return differences
+
+
+def _above(results: Results, reference: str, centers: Sequence[str], other: str, name: str) -> Aim:
+    differences = _differences(results, reference, other, "psnr", centers)
     detail = ", ".join(f"{center} {number(value, 2, sign=True)} dB" for center, value in differences.items())
     return _aim(
         f"{reference}: above {name} on every center (the lowest counts)",

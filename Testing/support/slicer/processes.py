@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -40,6 +41,22 @@ def waitUntil(slicer, condition, seconds: float = 300.0) -> None:
         assert time.monotonic() < deadline, "waited in vain"
         slicer.app.processEvents()
         time.sleep(0.01)
+
+
+def cancelAt(panel, slicer, moment: str) -> Path:
+    """Starts what the panel's Apply starts, cancels it at a moment and waits; its folder of temporary files.
+
+    `moment` is "at once", "while the engine starts", or another word for while it computes.
+    """
+    panel.ui.applyButton.click()
+    scratch = next(Path(slicer.app.temporaryPath).glob("DRMC-*"))
+    if moment == "while the engine starts":
+        waitUntil(slicer, lambda: processesOf(str(scratch)) or not sys.platform.startswith("linux"))
+    elif moment != "at once":
+        waitUntil(slicer, lambda: panel.ui.progressBar.value > 0)
+    panel.ui.applyButton.click()
+    waitUntil(slicer, lambda: panel.job is None)
+    return scratch
 
 
 class Puppet:
