@@ -98,17 +98,17 @@ def about(wheel: Path) -> Message:
 def test_it_holds_the_engine_and_nothing_else(wheel: Path):
     with zipfile.ZipFile(wheel) as archive:
         held = {name for name in archive.namelist() if ".dist-info/" not in name}
-        weights = archive.read("drmc/models/data/drmc-small-2.pt")
+        weights = archive.read("drmc/models/data/drmc-any.pt")
     expected = {
         path.relative_to(ENGINE.parent).as_posix()
         for path in ENGINE.rglob("*")
         if path.is_file() and "__pycache__" not in path.parts
     }
     assert held == expected
-    shipped = {f"drmc/models/data/drmc-small-2{ending}" for ending in (".json", ".evaluation.json")}
+    shipped = {f"drmc/models/data/drmc-any{ending}" for ending in (".json", ".evaluation.json")}
     assert {*shipped, "drmc/simulation/centers.json"} <= held
     assert not [name for name in held if re.search(r"(^|/)(test|conftest)", name, re.IGNORECASE)]
-    assert weights == (ENGINE / "models" / "data" / "drmc-small-2.pt").read_bytes()
+    assert weights == (ENGINE / "models" / "data" / "drmc-any.pt").read_bytes()
 
 
 def test_its_metadata(wheel: Path, about: Message):
@@ -145,8 +145,8 @@ def test_it_denoises_the_sample_outside_of_the_checkout(installed: Path, tmp_pat
     command = (installed / "drmc", "denoise", tmp_path / "low.nrrd", "-o", tmp_path / "out")
     call(*command, "--device", "cpu", "--format", "nrrd", cwd=tmp_path)
     summary = json.loads((tmp_path / "out" / "summary.json").read_text(encoding="utf-8"))
-    card = json.loads((ENGINE / "models" / "data" / "drmc-small-2.json").read_text(encoding="utf-8"))
-    assert (summary["model"]["name"], summary["model"]["sha256"]) == ("drmc-small-2", card["sha256"])
+    card = json.loads((ENGINE / "models" / "data" / "drmc-any.json").read_text(encoding="utf-8"))
+    assert (summary["model"]["name"], summary["model"]["sha256"]) == ("drmc-any", card["sha256"])
     assert summary["versions"]["drmc"] == drmc.__version__ and summary["tiles"]["count"] > 1
     assert {"denoised.nrrd", "report.html", "routing.csv"} <= {
         path.name for path in (tmp_path / "out").iterdir()
