@@ -108,7 +108,7 @@ def _trained(training: Any) -> str:
     if isinstance(seconds, int | float):
         parts.append(duration(seconds))
     parts += [
-        f"begun from {name} ({_trained({**facts, 'initial_weights': None})})"
+        f"begun from {name} ({_trained({**facts, 'initial_weights': None}) or 'its training is not stated'})"
         for name, facts in earlier_trainings(training)
     ]
     return ", ".join(parts)

@@ -75,3 +75,7 @@ def test_the_list_of_models_has_a_short_block_each(capsys, models):
     assert all(re.match(r"  [a-z][a-z0-9 ]*: \S", line) for line in facts) and len(facts) <= 10
     earlier = "begun from first (simulated patients (C1 3), steps 7)"
     assert f"  training: real patients (A 2, B 1), steps 40, 3 min 05 s, {earlier}" in facts
+    unknown = {"steps": 2, "initial_weights": {"name": "first"}}
+    (models / "tiny.json").write_text(json.dumps({**card, "training": unknown}))
+    assert main(["models"]) == 0
+    assert "training: steps 2, begun from first (its training is not stated)" in capsys.readouterr().out
