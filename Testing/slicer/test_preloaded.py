@@ -5,19 +5,17 @@ from __future__ import annotations
 import os
 import signal
 import socket
-import subprocess
 from pathlib import Path
 
 import pytest
 from support import preloaded
+from support.slicer.processes import drmc
 
 pytestmark = pytest.mark.skipif(not hasattr(socket, "AF_UNIX"), reason="Linux only")
 
 
 def run_models() -> None:
-    done = subprocess.run(
-        [preloaded.executable(), "-m", "drmc", "models"], capture_output=True, text=True, check=False
-    )
+    done = drmc("models")
     assert done.returncode == 0, done.stderr
     assert "drmc-small-2" in done.stdout
 

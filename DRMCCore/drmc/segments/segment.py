@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from drmc.errors import InputError, NothingMarkedError
@@ -48,3 +50,31 @@ class Segment:
 
     def __repr__(self) -> str:
         return f"Segment({self.name!r}, {self.voxels} voxels of {self.shape})"
+
+
+class OverlapError(ValueError):
+    """Two segments, `first` and `second` by name, have voxels in common where they must not."""
+
+    def __init__(self, first: str, second: str):
+        super().__init__(f"segment {second} overlaps another, {first}")
+        self.first, self.second = first, second
+
+
+def painted(segments: Sequence[Segment], values: Sequence[int]) -> np.ndarray:
+    """One label image of segments that do not overlap, uint16 (z, y, x), 0 outside of them.
+
+    Args:
+        segments: at least one, on one grid.
+        values: the label of each, from 1 up, all different.
+
+    Raises:
+        OverlapError: two segments overlap.
+    """
+    labels = np.zeros(segments[0].shape, np.uint16)
+    for segment, value in zip(segments, values, strict=True):
+        box = labels[segment.box]
+        if (others := box[segment.inside]).any():
+            first = segments[list(values).index(int(others.max()))]
+            raise OverlapError(first.name, segment.name)
+        box[segment.inside] = value
+    return labels

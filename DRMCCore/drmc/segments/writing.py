@@ -12,11 +12,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 from drmc.errors import InputError
 from drmc.imaging.files import write_labels
-from drmc.segments.segment import Segment
+from drmc.segments.segment import Segment, painted
 
 if TYPE_CHECKING:
     from drmc.imaging.geometry import Geometry
@@ -71,11 +69,10 @@ def write_segmentation(
 
     Raises:
         InputError: the file has another ending, or its folder cannot be written.
-        ValueError: two segments overlap.
+        OverlapError: two segments overlap.
     """
     if not path.name.endswith(ENDING):
         raise InputError(f"{path}: a segmentation is written as {ENDING}: choose a name that ends so")
-    labels = np.zeros(geometry.shape, dtype=np.uint16)
     fields = {
         "Segmentation_ContainedRepresentationNames": "Binary labelmap|",
         "Segmentation_SourceRepresentation": "Binary labelmap",
@@ -83,11 +80,8 @@ def write_segmentation(
         "Segmentation_ReferenceImageExtentOffset": "0 0 0",
     }
     looks = looks or [look_of(index, terminology) for index in range(len(segments))]
+    labels = painted(segments, [look.value for look in looks])
     for index, (segment, look) in enumerate(zip(segments, looks, strict=True)):
-        box = labels[segment.box]
-        if box[segment.inside].any():
-            raise ValueError(f"segment {segment.name} overlaps another")
-        box[segment.inside] = look.value
         extent = " ".join(f"{part.start} {part.stop - 1}" for part in reversed(segment.box))
         status = "completed" if look.completed else "inprogress"
         values = {

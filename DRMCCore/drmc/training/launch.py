@@ -238,13 +238,7 @@ def dataset_configuration(
         raise InputError(
             f"{path}: no center has patients for both training and validation: simulate or add some"
         )
-    values = {
-        "preset": preset,
-        "dataset": _relative(dataset, run),
-        "output": ".",
-        "centers": centers,
-        **chosen,
-    }
+    values = {"preset": preset, "dataset": _relative(dataset, run), "output": ".", "centers": centers}
     return run / CONFIGURATION, {**values, **chosen}, tuple(sorted(splits.keys() - set(centers)))
 
 

@@ -23,6 +23,7 @@ from drmc.pet import sidecars
 from drmc.pet.reading import SIDECAR_KEYS, read_volume
 from drmc.pet.volume import PETVolume
 from drmc.segments.reading import read_segments
+from drmc.segments.segment import OverlapError, painted
 
 FULL = "full.nii.gz"
 LESIONS = "lesions.nii.gz"
@@ -117,17 +118,14 @@ def _lesions(converted: Converted, existing: Case | None, full: PETVolume) -> np
         return None
     try:
         segments, notices = read_segments(path, full.geometry, full.frame_of_reference, full.series_uid)
+        labels = painted(segments, range(1, len(segments) + 1))
     except InputError as refusal:
         raise InputError(f"lesions: {refusal}") from None
-    labels, names = np.zeros(full.geometry.shape, np.uint16), [segment.name for segment in segments]
-    for number, segment in enumerate(segments, 1):
-        mask = segment.mask
-        if (others := labels[mask]).any():
-            raise InputError(
-                f"lesions: {names[int(others.max()) - 1]} and {segment.name} overlap: a voxel belongs to one "
-                "lesion, correct the segmentation"
-            )
-        labels[mask] = number
+    except OverlapError as error:
+        raise InputError(
+            f"lesions: {error.first} and {error.second} overlap: a voxel belongs to one lesion, correct the "
+            "segmentation"
+        ) from None
     if existing is not None and existing.lesions is not None:
         stored = sitk.GetArrayFromImage(read_image(existing.lesions))
         if not np.array_equal(stored, labels):
