@@ -71,7 +71,9 @@ class EvaluationConfig:
     the default is one patient: tens of spots in a body.
 
     `known_centers`: those that the reference was trained on; default: the patients that its card names.
-    `real_scans` are full-dose scans that the networks should leave as they are, but for the noise.
+    `keep_means`: whether networks are applied as `drmc denoise` does, which holds the scan's local means;
+    without it their residuals are taken as they are. `real_scans` are full-dose scans that the networks
+    should leave as they are, but for the noise.
     """
 
     dataset: str | None
@@ -97,6 +99,7 @@ class EvaluationConfig:
     nlm_slab_mm: float = setting(16.0, above=0)
     nlm_patients: int = setting(2, at_least=1)
     spots: int = setting(1, at_least=0)
+    keep_means: bool = True
     real_scans: tuple[RealScan, ...] = setting((), what="a list of objects")
     device: str = "auto"
     precision: str = "auto"

@@ -29,12 +29,13 @@ Share = Callable[[float], None]
 
 @dataclass(frozen=True)
 class NetworkFile:
-    """A weight file, its checksum, and the device and precision that it is computed on and with."""
+    """A weight file, its checksum, and how it is computed: device, precision, local means held or not."""
 
     path: str
     sha256: str
     device: str
     precision: str
+    keep_means: bool = True
 
 
 @dataclass(frozen=True)
@@ -58,8 +59,9 @@ class Estimator:
 
     def depends_on(self) -> list[Any]:
         """What a stored result of it depends on beside the images; neither names nor places."""
-        precision = self.network.precision if self.network else None
-        return [self.kind, dict(self.parameters), self.sha256, precision]
+        network = self.network
+        how = [network.precision, network.keep_means] if network else [None]
+        return [self.kind, dict(self.parameters), self.sha256, *how]
 
     def estimate(
         self, low: np.ndarray, full: np.ndarray, geometry: Geometry, share: Share | None = None
@@ -110,7 +112,7 @@ FULL = Estimator("full", "full")
 def _denoiser(file: NetworkFile) -> Denoiser:
     path = Path(file.path)
     network, tile = load_network(ModelEntry(path.stem, path, {}, file.sha256))
-    return Denoiser(network, tile, device=file.device, precision=file.precision)
+    return Denoiser(network, tile, device=file.device, precision=file.precision, keep_means=file.keep_means)
 
 
 class Methods:
@@ -139,7 +141,7 @@ class Methods:
                 "real_scans: no network serves every center, and whose specialist to take nothing says: "
                 "give a method with a 'model'"
             )
-        self.device = config.device
+        self.device, self.keep_means = config.device, config.keep_means
         found = {entry.sha256: entry for entries in self.entries.values() for entry in entries.values()}
         for entry in found.values():
             network, tile = load_network(entry)
@@ -165,7 +167,9 @@ class Methods:
             Estimator(
                 method.name,
                 "network",
-                network=NetworkFile(str(entry.path), entry.sha256, self.device, self.precision),
+                network=NetworkFile(
+                    str(entry.path), entry.sha256, self.device, self.precision, self.keep_means
+                ),
                 center=trained_on,
             )
             for trained_on, entry in entries.items()

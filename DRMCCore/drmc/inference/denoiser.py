@@ -18,6 +18,7 @@ from drmc.errors import InputError
 from drmc.imaging.body import LEAST_BODY_SUV, body_mask, tile_region
 from drmc.imaging.resampling import resample_from_grid, resample_to_grid
 from drmc.inference.device import choose_device, choose_precision
+from drmc.inference.local_means import keep_local_means
 from drmc.inference.placement import place_tiles
 from drmc.inference.tile_run import TileRun
 from drmc.inference.tiles import (
@@ -78,6 +79,8 @@ class Denoiser:
             depend on which one), "fp32" or "bf16".
         tile_batch: tiles computed at once; None: as cores (CPU) and free memory (CPU, CUDA) allow, one on
             MPS.
+        keep_means: whether the scan's local means are held (`keep_local_means`); without it the residual is
+            what the network says.
 
     Attributes:
         device_name, precision: as chosen.   notices: what the user should know about the choice.
@@ -93,6 +96,7 @@ class Denoiser:
         device: str = "auto",
         precision: str = "auto",
         tile_batch: int | None = None,
+        keep_means: bool = True,
     ):
         if tile_batch is not None and tile_batch < 1:
             raise InputError(f"tile batch {tile_batch}: must be 1 or more")
@@ -102,6 +106,7 @@ class Denoiser:
         self.precision = choose_precision(precision, self._device, self.notices)
         self._wanted_precision = precision
         self._tile_batch = tile_batch
+        self._keep_means = keep_means
         self._network = network.eval().to(self._device)
 
     @classmethod
@@ -141,8 +146,9 @@ class Denoiser:
 
         The scan is brought to the network's grid and cut into tiles over the body, beyond its faces mirrored;
         the network's residuals are blended (each tile, without its halo, weighted by a Hann window in every
-        direction, divided by the sum of the weights of the tiles that are there) and brought back to the
-        scan's own voxels (`resample_from_grid`). Nothing is clipped.
+        direction, divided by the sum of the weights of the tiles that are there), freed from their local mean
+        (`keep_local_means`) and brought back to the scan's own voxels (`resample_from_grid`). Nothing is
+        clipped.
 
         Args:
             suv_zyx: SUV [g/ml], float32 (z, y, x), finite, any size; not changed.
@@ -162,7 +168,8 @@ class Denoiser:
             image, grid = resample_to_grid(suv_zyx, geometry)
         raise_if_canceled(cancel)
         with clock("mask"):
-            starts, fractions = self._place_tiles(image, grid, suv_zyx, geometry)
+            body = body_on_grid(image, grid, suv_zyx, geometry)
+            starts, fractions = self._place_tiles(body)
         raise_if_canceled(cancel)
         if not len(starts):
             notices.append(
@@ -174,7 +181,9 @@ class Denoiser:
         del image
         with clock("blend"):
             residual = blended.result()
-        del blended
+            if self._keep_means:
+                keep_local_means(residual, body, tuple(reversed(grid.spacing)))
+        del blended, body
         raise_if_canceled(cancel)
         with clock("resample_back"):
             residual = resample_from_grid(residual, grid, geometry)
@@ -193,14 +202,11 @@ class Denoiser:
             notices=notices,
         )
 
-    def _place_tiles(
-        self, image: np.ndarray, grid: Geometry, suv_zyx: np.ndarray, geometry: Geometry
-    ) -> tuple[np.ndarray, np.ndarray]:
+    def _place_tiles(self, body: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """First voxels (T, 3) of the tiles over the body, and the share of each tile that is body (T,).
 
-        Placed by what is used of them: every voxel of the body is in the inner part of a tile.
+        Placed by what is used of them: every voxel of the body (z, y, x) is in the inner part of a tile.
         """
-        body = body_on_grid(image, grid, suv_zyx, geometry)
         halo = halo_width(self.tile)
         starts = place_tiles(body, self.tile - 2 * halo, overlap_width(self.tile)) - halo
         regions = [tile_region(start, self.tile, body.shape) for start in starts.tolist()]

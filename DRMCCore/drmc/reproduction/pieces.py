@@ -159,6 +159,7 @@ def evaluation_config(config: ReproductionConfig) -> EvaluationConfig:
         known_centers=config.known_centers,
         tuning_dataset=config.dataset if filters else None,
         spots=0,
+        keep_means=False,  # methods are compared as they were published
     )
 
 

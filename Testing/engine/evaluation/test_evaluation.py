@@ -63,6 +63,7 @@ def configured(dataset: Path, tmp_path: Path, /, **changes) -> Path:
         "device": "cpu",
         "precision": "fp32",
         "spots": 0,  # test_evaluation_spots.py
+        "keep_means": False,  # the models of these tests add a constant
         **changes,
     }
     if "methods" not in values and "model" not in values:
@@ -165,6 +166,18 @@ def near_lesions() -> np.ndarray:
         padded = np.pad(image, [(10, 10) if a == axis else (0, 0) for a in range(3)], mode="edge")
         image = sum(w * np.take(padded, range(k, k + SHAPE[axis]), axis) for k, w in enumerate(weights))
     return image
+
+
+def test_networks_are_applied_as_drmc_denoise_applies_them_unless_it_is_said_otherwise(dataset, tmp_path):
+    """What is left of a constant when the scan's local means are held: nothing, in the middle of a body."""
+    change = {}
+    for keep in (False, None):  # None: the default
+        folder = tmp_path / str(keep)
+        folder.mkdir()
+        result = evaluated(configured(dataset, folder, centers=["A"], keep_means=keep))
+        change[keep] = next(r["body_mean_change"] for r in result["table"] if r["method"] == "drmc")
+    assert abs(change[False]) > 1e-3
+    assert abs(change[None]) < 0.05 * abs(change[False])
 
 
 def test_lesions_are_compared_with_the_truth_as_well(dataset, tmp_path):

@@ -46,7 +46,9 @@ class Double(torch.nn.Module):
 
 def denoise(residual, suv, geometry, *, tile=16, progress=None, cancel=None, **options):
     network = residual if isinstance(residual, torch.nn.Module) else Double(residual)
-    denoiser = Denoiser(network, tile, device="cpu", **{"precision": "fp32", **options})
+    # What the tiler does is seen in residuals that have a mean.
+    options = {"precision": "fp32", "keep_means": False, **options}
+    denoiser = Denoiser(network, tile, device="cpu", **options)
     return denoiser.denoise(suv, geometry, progress=progress, cancel=cancel)
 
 
@@ -388,7 +390,7 @@ def test_short_of_memory_the_batch_is_halved_and_the_result_is_the_same(in_batch
 def test_without_room_for_one_tile_the_cpu_takes_over_and_says_so():
     suv, network = scan((45, 50, 40)), ShortOfMemory(99)
     geometry = Geometry(suv.shape, (2.0, 2.0, 2.0))
-    denoiser = Denoiser(network, 16, device="cpu", tile_batch=2)
+    denoiser = Denoiser(network, 16, device="cpu", tile_batch=2, keep_means=False)
     denoiser._device = torch.device("meta")  # stands for a GPU without memory
     result = denoiser.denoise(suv, geometry)
     assert result.device == "cpu"
