@@ -119,9 +119,10 @@ def _nearestText(nearest: dict[str, Any]) -> str:
     if not nearest:
         return ""
     others = ", ".join(f"{name} {distance:.1f}" for name, distance in sorted(nearest["distances"].items()))
-    text = _("Nearest training center: {center}. Distances: {distances}").format(
-        center=nearest["center"], distances=others
-    )
+    words = _("Nearest training center: {center}. Distances: {distances}")
+    if len(nearest["distances"]) == 1:
+        words = _("Distance from the scanners of the training: {distances}")
+    text = words.format(center=nearest["center"], distances=others)
     if nearest["limit"] is None:
         return f"{text}."
     return text + _("; unlike all beyond {limit:.1f}.").format(limit=nearest["limit"])

@@ -63,4 +63,6 @@ def _center(nearest: dict[str, Any]) -> str:
         return ""
     if nearest.get("unlike"):
         return _("scan unlike all training centers")
+    if len(nearest.get("distances", ())) == 1:  # many scanners that count as one center
+        return _("scan like those of the training")
     return _("scan like training center {name}").format(name=nearest["center"])

@@ -114,6 +114,9 @@ def test_nearest_center_and_warning_are_in_plain_words(panel, qtSlicer):
     shown(panel, qtSlicer, summaryOf(centers=("C1", "C2"), unlike=True))
     panel._parameterNode.Modified()
     assert ui.routingWarningLabel.visible and ui.routingWarningLabel.text == f"{UNLIKE}."
+    shown(panel, qtSlicer, summaryOf(centers=("R2041-*",)))
+    panel._parameterNode.Modified()
+    assert ui.nearestLabel.text.startswith("Distance from the scanners of the training: R2041-* ")
     shown(panel, qtSlicer, summaryOf())
     panel._parameterNode.Modified()
     assert not ui.routingWarningLabel.visible and not ui.nearestLabel.visible

@@ -11,6 +11,8 @@ from __future__ import annotations
 import argparse
 import json
 import time
+from collections.abc import Mapping, Sequence
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -38,7 +40,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--split", choices=SPLITS, default="validation", help="patients to measure (default validation)"
     )
     parser.add_argument(
-        "--centers", metavar="C1,C2", help="centers to measure (default: those that the model was trained on)"
+        "--centers",
+        metavar="C1,C2",
+        help="centers to measure, a pattern such as R2041-* as one (default: those of the model's training)",
     )
     parser.add_argument(
         "-o",
@@ -68,7 +72,7 @@ def run(arguments: argparse.Namespace, reporter: Reporter) -> int:
     if network.config.gates_shape == (0, 0):
         raise InputError(f"{entry.path}: a network of kind {network.config.kind} has no routing to profile")
     denoiser = Denoiser(network, tile, device=arguments.device, precision=arguments.precision)
-    scans, experts = measure([case for found in cases.values() for case in found], denoiser, reporter)
+    scans, experts = measure(cases, denoiser, reporter)
     if not scans:
         raise InputError(f"{arguments.dataset}: no scan in the split '{arguments.split}' holds a body")
     if arguments.output is not None:
@@ -90,14 +94,17 @@ def run(arguments: argparse.Namespace, reporter: Reporter) -> int:
 
 
 def _centers(arguments: argparse.Namespace, entry: ModelEntry, manifest: list[Case]) -> tuple[str, ...]:
-    """The centers of --centers, else those of the split that the model's card names, else all of it."""
+    """The centers of --centers, else those of the split that the model's card names, else all of it.
+
+    As in a training, a name may be a pattern, whose centers are one.
+    """
     if arguments.centers:
         return tuple(name for part in arguments.centers.split(",") if (name := part.strip()))
     found = {case.center for case in manifest if case.split == arguments.split}
     training = entry.card.get("training")
     patients = training.get("patients") if isinstance(training, dict) else None
-    trained = set(patients) if isinstance(patients, dict) else found
-    names = tuple(sorted(found & trained))
+    trained = patients if isinstance(patients, dict) else found
+    names = tuple(sorted(name for name in trained if any(fnmatchcase(center, name) for center in found)))
     if not names:
         which = (
             f" of the centers that the model was trained on ({', '.join(patients or ())})" if found else ""
@@ -107,9 +114,9 @@ def _centers(arguments: argparse.Namespace, entry: ModelEntry, manifest: list[Ca
 
 
 def measure(
-    cases: list[Case], denoiser: Denoiser, reporter: Reporter | None
+    cases: Mapping[str, Sequence[Case]], denoiser: Denoiser, reporter: Reporter | None
 ) -> tuple[list[ScanGates], list[ScanExperts]]:
-    """The routing of every low-dose image of these cases; a scan without a body is left out.
+    """The routing of every low-dose image of these cases, by center; a scan without a body is left out.
 
     Returns:
         The mean gates of each scan, and the shares of tiles in which each expert is first.
@@ -118,11 +125,16 @@ def measure(
     from drmc.measures.routing import gates_of
     from drmc.measures.routing_profiles import ScanGates, scan_routing
 
-    todo = [(case, factor) for case in cases for factor in sorted(case.low)]
+    todo = [
+        (center, case, factor)
+        for center, found_cases in cases.items()
+        for case in found_cases
+        for factor in sorted(case.low)
+    ]
     found: list[ScanGates] = []
     experts: list[ScanExperts] = []
     began = time.perf_counter()
-    for done, (case, factor) in enumerate(todo):
+    for done, (center, case, factor) in enumerate(todo):
 
         def part(tiles: int, count: int, _: float | None, done: int = done) -> None:
             if reporter is not None:
@@ -131,8 +143,9 @@ def measure(
         rows = scan_routing(case.read(case.low[factor]), denoiser, part)
         gates, first = gates_of(rows), first_experts(rows)
         if gates is not None and first is not None:
-            found.append(ScanGates(case.center, case.patient, gates))
-            experts.append(ScanExperts(case.center, case.patient, first))
+            patient = f"{case.center} {case.patient}"  # patients of two centers may have one name
+            found.append(ScanGates(center, patient, gates))
+            experts.append(ScanExperts(center, patient, first))
         elif reporter is not None:
             reporter.notice(f"{case.low[factor]}: no body found, left out")
         left = (time.perf_counter() - began) / (done + 1) * (len(todo) - done - 1)

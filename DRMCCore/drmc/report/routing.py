@@ -50,8 +50,11 @@ def _nearest(nearest: Mapping[str, Any]) -> str:
         f"<td>{number(distance, 2)}</td></tr>"
         for name, distance in sorted(nearest["distances"].items(), key=lambda item: item[1])
     ]
+    single = len(nearest["distances"]) == 1
     text = (
-        '<p class="note">Of the training centers, the routing of this scan is nearest to that of '
+        f'<p class="note">The model was trained on many scanners ({center}), which count as one center.</p>'
+        if single
+        else '<p class="note">Of the training centers, the routing of this scan is nearest to that of '
         f"<b>{center}</b>.</p>"
     )
     if nearest.get("unlike"):

@@ -107,7 +107,7 @@ def _routing(config: ReproductionConfig, piece: Piece, report: Report) -> dict[s
         experts = []
         denoiser = Denoiser.from_model(entry)
         for number, case in enumerate(cases):
-            experts += measure([case], denoiser, None)[1]
+            experts += measure({case.center: [case]}, denoiser, None)[1]
             report((number + 1) / len(cases))
         if not experts:
             raise InputError(f"{config.test_dataset}: no scan of a test patient holds a body")

@@ -180,6 +180,18 @@ def test_profiled_are_the_centers_that_the_model_was_trained_on(models, tmp_path
     assert "trained on (Z)" in capsys.readouterr().err
 
 
+def test_centers_of_a_pattern_are_one_as_in_the_training(models, tmp_path, capsys):
+    """Of a model that was trained on a hundred drawn scanners the nearest one says nothing."""
+    dataset = write_dataset(tmp_path / "data", doses={"A": (4,), "B": (3,)}, splits=("validation",))
+    add_to_card(find_model("tiny"), {"training": {"patients": {"[AB]": 2}}})
+    assert main(["profile", "tiny", str(dataset), "--device", "cpu", "--precision", "fp32", "--card"]) == 0
+    assert "[AB]: 2 patients, 2 scans" in capsys.readouterr().out
+    summary = run(request(write_case(tmp_path / "case"), tmp_path / "out"))
+    assert list(summary["routing_nearest"]["distances"]) == ["[AB]"]
+    report = (tmp_path / "out" / "report.html").read_text()
+    assert "trained on many scanners ([AB])" in report and "nearest to that of" not in report
+
+
 def test_a_split_without_patients_is_refused(models, tmp_path, capsys):
     dataset = write_dataset(tmp_path / "data", splits=("train",))
     assert main(["profile", "tiny", str(dataset), "--device", "cpu"]) == 2
