@@ -12,7 +12,7 @@ from drmc.cli.printing import number, printed
 from drmc.errors import InputError
 from drmc.runtime.arguments import add_network_arguments
 from drmc.runtime.cancellation import Cancellation
-from drmc.runtime.progress import Reporter, add_progress_argument, table_lines
+from drmc.runtime.progress import Reporter, add_progress_argument, counting, table_lines
 from drmc.texts import RESEARCH_USE, shown
 
 if TYPE_CHECKING:
@@ -108,7 +108,7 @@ def run(options: argparse.Namespace, reporter: Reporter) -> int:
             cancel.on_end_of_input()
         if asks_for_batch(options, catalog):
             return run_batch_of(request, options, reporter, cancel, catalog, work=ORGANS)
-        summary = segment(request, reporter.progress, cancel, catalog=catalog)
+        summary = segment(request, counting(reporter, ORGANS.counted), cancel, catalog=catalog)
     suv_warnings = wording.warning_lines(summary["suv"] or {})
     for notice in [*summary["notices"], *suv_warnings, *summary["warnings"]]:
         reporter.notice(notice)

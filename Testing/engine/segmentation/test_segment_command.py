@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import csv
 import json
+import re
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -80,6 +82,16 @@ def test_a_scan_gives_a_segmentation_a_table_and_a_summary(scan, model, tmp_path
     summary = json.loads((out / "summary.json").read_text())
     assert set(summary["organs"]) == {segment.name for segment in segments}
     assert summary["suv"]["factor"] == 1 and summary["model"]["name"] == "organs"
+
+
+def test_progress_counts_slabs_of_one_scan_and_of_a_batch(scan, model, tmp_path, capsys):
+    cohort = tmp_path / "cohort"
+    for name in ("a", "b"):
+        shutil.copytree(scan.parent, cohort / name)
+    for given, out in ((scan, tmp_path / "one"), (cohort, tmp_path / "all")):
+        assert cli.main(["segment", str(given), "-o", str(out), "--model", str(model)]) == 0
+        told = capsys.readouterr().err
+        assert re.search(r"100 %, (\d+) of \1 slabs\n", told) and "tile" not in told
 
 
 def test_names_colors_and_codes_are_in_the_file(scan, model, tmp_path):
