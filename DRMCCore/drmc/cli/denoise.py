@@ -51,7 +51,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--reference",
         metavar="FULLDOSE",
-        help="full-dose image on the same grid, to compare with; in a batch as --lesions",
+        help="full-dose image on the same grid, to compare with; --header is not for it; in a batch as "
+        "--lesions",
     )
     parser.add_argument(
         "--organs",

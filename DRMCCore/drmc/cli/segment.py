@@ -25,9 +25,10 @@ EXAMPLES = (
     "  drmc segment PET_FOLDER -o OUT --segmentation corrected.seg.nrrd     numbers of corrected organs\n"
     "  drmc segment COHORT -o OUT --resume\n\n"
     "OUT gets organs.seg.nrrd (names, SNOMED codes and colors as Slicer reads them), organs.csv,\n"
-    "report.html and summary.json; with --threshold uptake.csv and uptake.seg.nrrd, with --dicom-seg\n"
-    "segmentation/. A scan without a known SUV, or without correction for attenuation, is welcome: its\n"
-    "organs are measured relative to the body. A folder of scans is a batch, as for drmc denoise."
+    "report.html and summary.json; with --threshold and a known SUV uptake.csv and uptake.seg.nrrd, with\n"
+    "--dicom-seg segmentation/. A scan without a known SUV, or without correction for attenuation, is\n"
+    "welcome: its organs are measured relative to the body. A folder of scans is a batch, as for\n"
+    "drmc denoise."
 )
 
 
@@ -84,7 +85,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--lesions-label", metavar="NAME", help="what messages call the lesions")
     parser.add_argument("--segmentation-label", metavar="NAME", help="what messages call the segmentation")
     add_batch(parser)
-    parser.add_argument("--json", action="store_true", help="print the summary, or the list, as JSON")
+    parser.add_argument(
+        "--json", action="store_true", help="print the summary of a scan, or the list, as JSON"
+    )
     add_progress_argument(parser)
     parser.add_argument(
         "--cancel-on-eof", action="store_true", help="stop when standard input ends (for a parent process)"

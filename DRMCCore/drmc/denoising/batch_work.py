@@ -23,6 +23,7 @@ class BatchWork(Protocol):
         table: the columns of batch.csv, and the table that collects those of the scans.
         without_lesions: what the row of a scan says that has none although lesions were given.
         counted: what progress within a scan counts, a singular noun.
+        warned: what the column `warnings` holds, in words.
     """
 
     companions: tuple[str, ...]
@@ -30,6 +31,7 @@ class BatchWork(Protocol):
     table: TableForm
     without_lesions: str
     counted: str
+    warned: str
 
     def check(self, request: Any) -> None:
         """Refuses what no scan can be done with. Raises InputError."""
@@ -70,6 +72,7 @@ class Denoising:
     table = batch_table.DENOISED
     without_lesions = "no lesions of this name: no lesion table"
     counted = "tile"
+    warned = "SUV warnings"
 
     def check(self, request: DenoiseRequest) -> None:
         """As of BatchWork."""

@@ -55,6 +55,7 @@ class Organs:
     table = TableForm(COLUMNS, facts, (TABLE, UPTAKE_TABLE))
     without_lesions = "no lesions of this name: organs with their lesions"
     counted = "slab"
+    warned = "warnings"
 
     def check(self, request: SegmentRequest) -> None:
         """Refuses what no scan can be done with."""

@@ -239,8 +239,11 @@ def test_a_batch_labels_all_scans_and_leaves_out_what_is_done(torso, model, tmp_
     (cohort / "c" / "text.nii.gz").write_text("no image")
     options = ("--model", model, "--threshold", "4", "--resume")
     assert segment(cohort, "-o", out, *options) == 2
-    assert "3 scans: 2 done, 1 refused" in capsys.readouterr().out
+    printed = capsys.readouterr().out
     table = rows_of(out / "batch.csv")
+    assert "3 scans: 2 done, 1 refused" in printed
+    warned = [row["scan"] for row in table if row["warnings"]]
+    assert f"\nwarnings in {len(warned)} of 3 scans, see batch.csv: {', '.join(warned)}\n" in printed
     assert [row["outcome"] for row in table] == ["done", "done", "refused"]
     assert table[0]["model"] == "organs" and int(table[0]["organs"]) > 0
     joined = rows_of(out / "organs.csv")
