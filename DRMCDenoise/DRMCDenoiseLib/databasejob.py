@@ -38,7 +38,7 @@ class DatabaseJob(StrengthJob):
         StrengthJob.__init__(self, outputVolume, **arguments)
         self.folder: Path | None = None
 
-    def start(self, *, lesions=None, reference=None) -> None:
+    def start(self, *, lesions=None, organs=None, reference=None) -> None:
         """Starts the engine; returns at once. Raises as `DenoiseJob.start`."""
         self.folder = Path(tempfile.mkdtemp(prefix="DRMC-", dir=slicer.app.temporaryPath))
         try:
@@ -46,6 +46,7 @@ class DatabaseJob(StrengthJob):
                 self,
                 **self._kept.reading,
                 lesions=lesions,
+                organs=organs,
                 reference=reference,
                 outputFolder=self.folder / "results",
                 strength=strengthOf(self.outputVolume),

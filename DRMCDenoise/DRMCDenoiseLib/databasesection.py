@@ -55,7 +55,10 @@ class DatabaseSection(Section):
         try:
             self._job = job = DatabaseJob(parameters.outputVolume)
             job.finished.connect(self._onWritten)
-            job.start(lesions=parameters.lesions, reference=parameters.referenceVolume)
+            # Whatever the numbers in the report depend on: those of the table that is shown.
+            job.start(
+                lesions=parameters.lesions, organs=parameters.organs, reference=parameters.referenceVolume
+            )
         except DRMCError as error:
             self._job = None
             self._say(inPanelWords(str(error)))

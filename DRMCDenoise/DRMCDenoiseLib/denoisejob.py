@@ -21,8 +21,9 @@ from DRMCDenoiseLib.routingnodes import showRouting
 class DenoiseJob(EngineJob):
     """A denoising under way.
 
-    After `finished`: `outputVolume`, `lesionTable` (None without lesions), `routingTable`, `report` and
-    `summary` (as summary.json), or `error` (InputError: refused, CanceledError, DRMCError: failed).
+    After `finished`: `outputVolume`, `lesionTable` (None without lesions), `organTable` (None without
+    organs), `routingTable`, `report` and `summary` (as summary.json), or `error` (InputError: refused,
+    CanceledError, DRMCError: failed).
     """
 
     counted = "tile"
@@ -32,6 +33,7 @@ class DenoiseJob(EngineJob):
         EngineJob.__init__(self, inputVolume, process=process)
         self.outputVolume = outputVolume
         self.lesionTable = None
+        self.organTable = None
         self.report = None
         self.routingTable = None
         self._placeNode = inputVolume  # which lies where lesions are drawn and says what the voxels are
@@ -44,6 +46,8 @@ class DenoiseJob(EngineJob):
         *,
         lesions=None,
         lesionTable=None,
+        organs=None,
+        organTable=None,
         report=None,
         routingTable=None,
         reference=None,
@@ -64,7 +68,8 @@ class DenoiseJob(EngineJob):
         """
         if options.get("dicom") and outputFolder is None:
             raise InputError("the DICOM series needs a place: give an outputFolder")
-        self.lesionTable, self.routingTable, self.report = lesionTable, routingTable, report
+        self.lesionTable, self.organTable = lesionTable, organTable
+        self.routingTable, self.report = routingTable, report
         if keepResidual:
             options["keep_residual"] = True
             self._reading = {
@@ -72,20 +77,22 @@ class DenoiseJob(EngineJob):
                 "headerValues": headerValues,
                 "accept_rule": options.get("accept_rule"),
             }
-        self.launch(lambda: self._command(lesions, reference, suv, headerValues or {}, outputFolder, options))
+        marked = {"lesions": lesions, "organs": organs}
+        self.launch(lambda: self._command(marked, reference, suv, headerValues or {}, outputFolder, options))
 
     def _command(
-        self, lesions, reference, suv, headerValues, outputFolder, options: dict[str, Any]
+        self, marked: dict[str, Any], reference, suv, headerValues, outputFolder, options: dict[str, Any]
     ) -> list[str]:
         assert self._scratch is not None
         folder = made(self._scratch / "input")
         scan = engineInput(self.inputVolume, folder, suv, proxy=self._placeNode, label=self._label)
         passed = scan.options()
         self._output = self._scratch / "output" if outputFolder is None else Path(outputFolder)
-        if lesions is not None:
-            marked = lesionFile(lesions, self._placeNode, made(self._scratch / "lesions"))
-            options["lesions"] = marked.path
-            passed += marked.options("lesions")
+        for name, node in marked.items():
+            if node is not None:
+                segments = lesionFile(node, self._placeNode, made(self._scratch / name))
+                options[name] = segments.path
+                passed += segments.options(name)
         if reference is not None:
             full = engineInput(reference, made(self._scratch / "reference"))
             options["reference"] = full.path
@@ -98,8 +105,7 @@ class DenoiseJob(EngineJob):
         if not slicer.mrmlScene.IsNodePresent(self.inputVolume):
             raise CanceledError("the input volume was removed from the scene meanwhile")
         array = results.readDenoised(self._output / "denoised.nrrd", self.inputVolume)
-        lesions = self._output / "lesions.csv"
-        table = results.readLesionTable(lesions) if "lesions.csv" in summary["outputs"] else None
+        tables = results.readTables(self._output, summary)
         page = (self._output / "report.html").read_text(encoding="utf-8")
         self.summary = summary
         self.outputVolume = results.showDenoised(array, self.inputVolume, self.outputVolume, summary)
@@ -107,9 +113,16 @@ class DenoiseJob(EngineJob):
         self.report = showReport(
             page, self.report, _("{name} report (DRMC)").format(name=self.inputVolume.GetName())
         )
-        if table is not None:
-            self.lesionTable = results.showLesionTable(table, self.lesionTable, self.inputVolume)
+        self._showTables(tables)
         self.routingTable = showRouting(summary, self.routingTable, self.inputVolume)
+
+    def _showTables(self, tables: results.Tables) -> None:
+        if tables.lesions is not None:
+            self.lesionTable = results.showLesionTable(tables.lesions, self.lesionTable, self.inputVolume)
+        if tables.organs is not None:
+            self.organTable = results.showOrganTable(
+                tables.organs, self.organTable, self.inputVolume, self.summary
+            )
 
     def _keepResidual(self) -> None:
         if self._reading is None:

@@ -33,6 +33,8 @@ class DRMCDenoiseLogic(ScriptedLoadableModuleLogic):
         model: str | None = None,
         lesions: Any = None,
         lesionTable: vtkMRMLTableNode | None = None,
+        organs: Any = None,
+        organTable: vtkMRMLTableNode | None = None,
         report: vtkMRMLTextNode | None = None,
         routingTable: vtkMRMLTableNode | None = None,
         reference: vtkMRMLScalarVolumeNode | None = None,
@@ -56,6 +58,8 @@ class DRMCDenoiseLogic(ScriptedLoadableModuleLogic):
         :param model: name of an installed model or path of a weight file; the default model if None
         :param lesions: segmentation node, label map node or file; their numbers go into `lesionTable`
         :param lesionTable: a new node if None
+        :param organs: the same for organs: `organTable`, and PERCIST's liver if no lesion is called so
+        :param organTable: a new node if None
         :param report: text node that gets report.html; a new one if None
         :param routingTable: the node that gets the gates of every expert; a new one if None
         :param reference: full-dose volume on the same grid, to compare with
@@ -76,17 +80,13 @@ class DRMCDenoiseLogic(ScriptedLoadableModuleLogic):
         Raises InputError (refused), CanceledError or DRMCError; the scene is then as it was.
         """
         _checkVolumes(inputVolume, outputVolume)
-        job = _newJob(inputVolume, outputVolume, allFrames)
-        if progressCallback is not None:
-            job.progress.connect(progressCallback)
+        job = _newJob(inputVolume, outputVolume, allFrames, progressCallback)
         options = {"model": model, "accept_rule": acceptRule, "device": device, "precision": precision}
         options |= {"dicom": writeDICOM, "spots": virtualSpots, "strength": parse_strength(strength)}
+        nodes = {"lesions": lesions, "lesionTable": lesionTable, "organs": organs, "organTable": organTable}
+        nodes |= {"report": report, "routingTable": routingTable, "reference": reference}
         job.start(
-            lesions=lesions,
-            lesionTable=lesionTable,
-            report=report,
-            routingTable=routingTable,
-            reference=reference,
+            **nodes,
             suv=suv,
             headerValues=headerValues,
             outputFolder=outputFolder,
@@ -102,13 +102,15 @@ class DRMCDenoiseLogic(ScriptedLoadableModuleLogic):
         *,
         lesions: Any = None,
         lesionTable: vtkMRMLTableNode | None = None,
+        organs: Any = None,
+        organTable: vtkMRMLTableNode | None = None,
         report: vtkMRMLTextNode | None = None,
         reference: vtkMRMLScalarVolumeNode | None = None,
         waitForCompletion: bool = True,
     ) -> Any:
         """Makes a denoised volume at another strength, without the network; returns it.
 
-        The voxels follow at once; lesion table, comparison and report are made in a child process, with the
+        The voxels follow at once; tables, comparison and report are made in a child process, with the
         bits of a run at this strength.
 
         :param outputVolume: the result of `process(keepResidual=True)`; the scan must still be in the scene
@@ -124,7 +126,13 @@ class DRMCDenoiseLogic(ScriptedLoadableModuleLogic):
         job = StrengthJob(outputVolume)
         showStrength(outputVolume, strength)
         job.start(
-            strength=strength, lesions=lesions, lesionTable=lesionTable, report=report, reference=reference
+            strength=strength,
+            lesions=lesions,
+            lesionTable=lesionTable,
+            organs=organs,
+            organTable=organTable,
+            report=report,
+            reference=reference,
         )
         return _resultOf(job, waitForCompletion)
 
@@ -134,6 +142,8 @@ class DRMCDenoiseLogic(ScriptedLoadableModuleLogic):
         organs: Any,
         *,
         organTable: vtkMRMLTableNode | None = None,
+        lesions: Any = None,
+        reference: vtkMRMLScalarVolumeNode | None = None,
         waitForCompletion: bool = True,
     ) -> Any:
         """Measures organs in the scan and in its denoised volume as it is, without the network.
@@ -141,25 +151,30 @@ class DRMCDenoiseLogic(ScriptedLoadableModuleLogic):
         :param outputVolume: the result of `process(keepResidual=True)`; the scan must still be in the scene
         :param organs: segmentation node, label map node or file
         :param organTable: the node that gets the numbers; a new one if None
+        :param lesions: as for `process`: the regions in liver and aorta keep away from them
+        :param reference: as for `process`: measured, too
         :param waitForCompletion: if False, returns the running `OrganJob` at once
 
         Returns the table. Raises InputError (refused), CanceledError or DRMCError.
         """
         from DRMCDenoiseLib.organjob import OrganJob  # SimpleITK is not needed before
 
-        job = OrganJob(outputVolume, organs, organTable)
-        job.measure()
+        job = OrganJob(outputVolume)
+        job.measure(organs, organTable, lesions=lesions, reference=reference)
         if not waitForCompletion:
             return job
         job.wait(idle=slicer.app.processEvents)
         return job.organTable
 
 
-def _newJob(inputVolume, outputVolume, allFrames: bool):
+def _newJob(inputVolume, outputVolume, allFrames: bool, progressCallback: Callable | None):
     from DRMCDenoiseLib.denoisejob import DenoiseJob  # SimpleITK is not needed before
     from DRMCDenoiseLib.sequencejob import SequenceJob
 
-    return (SequenceJob if allFrames else DenoiseJob)(inputVolume, outputVolume)
+    job = (SequenceJob if allFrames else DenoiseJob)(inputVolume, outputVolume)
+    if progressCallback is not None:
+        job.progress.connect(progressCallback)
+    return job
 
 
 def _resultOf(job, waitForCompletion: bool) -> Any:

@@ -43,6 +43,13 @@ class OrganSection(Section):
         if self.parameters is not None:
             self._show()
 
+    def runArguments(self) -> dict[str, Any]:
+        return {"organs": self.parameters.organs, "organTable": self.parameters.organTable}
+
+    def takeResults(self, job, parameters) -> None:
+        # Numbers of an earlier run must not stand beside this one's images.
+        parameters.organTable = job.organTable if "organs.csv" in job.summary["outputs"] else None
+
     def onMeasure(self) -> None:
         """Measures the organs in the input and in the denoised volume as it is."""
         parameters, self._problem = self.parameters, ""
@@ -51,6 +58,8 @@ class OrganSection(Section):
                 parameters.outputVolume,
                 parameters.organs,
                 organTable=parameters.organTable,
+                lesions=parameters.lesions,
+                reference=parameters.referenceVolume,
                 waitForCompletion=False,
             )
         except DRMCError as error:

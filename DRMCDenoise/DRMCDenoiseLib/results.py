@@ -1,9 +1,10 @@
-"""What the engine has written, as MRML nodes: the denoised volume and the lesion table."""
+"""What the engine has written, as MRML nodes: the denoised volume and the tables of lesions and organs."""
 
 from __future__ import annotations
 
 import json
 import re
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ import numpy as np
 import SimpleITK as sitk
 import slicer
 import vtk
+from drmc.denoising.organ_references import sentences
 from drmc.errors import DRMCError
 from drmc.pet.strength import FULL
 from drmc.suv import wording
@@ -26,11 +28,13 @@ from DRMCCoreLib.nodes.names import (
 )
 from DRMCCoreLib.nodes.places import placeBeside
 from DRMCCoreLib.nodes.suvunits import SUV_FACTOR_ATTRIBUTE, copyUnits, setSUVUnits
-from DRMCCoreLib.nodes.tables import readTable
+from DRMCCoreLib.nodes.tables import readTable, showTable
 from slicer.i18n import tr as _
 
+from DRMCDenoiseLib import organtable
 from DRMCDenoiseLib.lesiontable import TEXT_COLUMNS
 
+LESIONS, ORGANS = "lesions.csv", "organs.csv"
 _LABEL = re.compile(r" denoised \(DRMC[^)]*\)(_\d+)?$")
 
 
@@ -114,6 +118,23 @@ def placeLike(inputNode, node) -> None:
     placeBeside(inputNode, node)
 
 
+@dataclass(frozen=True)
+class Tables:
+    """The tables of a run; None where it has measured none."""
+
+    lesions: vtk.vtkTable | None
+    organs: vtk.vtkTable | None
+
+
+def readTables(folder: Path, summary: dict[str, Any]) -> Tables:
+    """The tables in a run's folder."""
+    outputs = summary["outputs"]
+    return Tables(
+        readLesionTable(folder / LESIONS) if LESIONS in outputs else None,
+        readTable(folder / ORGANS, organtable.TEXT_COLUMNS) if ORGANS in outputs else None,
+    )
+
+
 def readLesionTable(path: Path) -> vtk.vtkTable:
     """`lesions.csv` as a table: texts for scan, segment and stage, numbers for the rest (NaN where empty)."""
     return readTable(path, TEXT_COLUMNS)
@@ -142,6 +163,16 @@ def showLesionTable(table: vtk.vtkTable, tableNode, inputNode):
         slicer.mrmlScene.AddNode(tableNode)
     tableNode.SetAndObserveTable(table)
     tableNode.SetNodeReferenceID(INPUT_REFERENCE, inputNode.GetID())
+    return tableNode
+
+
+def showOrganTable(table: vtk.vtkTable, tableNode, inputNode, summary: dict[str, Any]):
+    """Puts organs before and after into `tableNode` (a new node if None), with their strength; returns it."""
+    name = _("{name} organs before and after (DRMC)").format(name=inputNode.GetName())
+    tableNode = showTable(table, tableNode, name, inputNode)
+    told = "\n".join(f"{text}." for text in sentences(summary["organs"]["references"]))
+    tableNode.SetAttribute(organtable.REFERENCES_ATTRIBUTE, told or None)
+    tableNode.SetAttribute(STRENGTH_ATTRIBUTE, repr(float(summary["strength"])))
     return tableNode
 
 

@@ -34,6 +34,7 @@ class SequenceJob:
         self.inputVolume = inputVolume
         self.outputVolume = outputVolume
         self.lesionTable = None
+        self.organTable = None  # of many frames: organs.csv of each frame in the output folder
         self.routingTable = self.report = None  # not of many frames
         self.summary: dict[str, Any] = {}
         self.error: DRMCError | None = None

@@ -28,11 +28,11 @@ class StrengthJob(DenoiseJob):
         self._kept = kept
 
     def start(self, *, strength: float, **arguments: Any) -> None:
-        """Starts the engine; returns at once. `arguments`: lesions, tables, reference of the base class."""
+        """Starts the engine; returns at once. `arguments`: those of the base class on what is measured."""
         DenoiseJob.start(self, **self._kept.arguments, **arguments, strength=strength)
 
     def _command(
-        self, lesions, reference, suv, headerValues, outputFolder, options: dict[str, Any]
+        self, marked: dict[str, Any], reference, suv, headerValues, outputFolder, options: dict[str, Any]
     ) -> list[str]:
         assert self._scratch is not None
         folder = self._scratch / "residual"
@@ -40,7 +40,7 @@ class StrengthJob(DenoiseJob):
         sitk.WriteImage(imageFromNode(self._kept.residual), str(folder / "residual.nrrd"))
         (folder / "residual.json").write_text(self._kept.run.GetText(), encoding="utf-8")
         options["residual"] = folder
-        return DenoiseJob._command(self, lesions, reference, suv, headerValues, outputFolder, options)
+        return DenoiseJob._command(self, marked, reference, suv, headerValues, outputFolder, options)
 
     def _bringIntoScene(self, summary: dict[str, Any]) -> None:
         for node in (self.inputVolume, self.outputVolume):
@@ -49,8 +49,7 @@ class StrengthJob(DenoiseJob):
         assert self._output is not None
         array = results.readDenoised(self._output / "denoised.nrrd", self.inputVolume)
         page = (self._output / "report.html").read_text(encoding="utf-8")
-        lesions = self._output / "lesions.csv"
-        table = results.readLesionTable(lesions) if "lesions.csv" in summary["outputs"] else None
+        tables = results.readTables(self._output, summary)
         self.summary = summary
         if not np.array_equal(array, slicer.util.arrayFromVolume(self.outputVolume)):
             slicer.util.updateVolumeFromArray(self.outputVolume, array)
@@ -58,5 +57,4 @@ class StrengthJob(DenoiseJob):
         self.report = showReport(
             page, self.report, _("{name} report (DRMC)").format(name=self.inputVolume.GetName())
         )
-        if table is not None:
-            self.lesionTable = results.showLesionTable(table, self.lesionTable, self.inputVolume)
+        self._showTables(tables)

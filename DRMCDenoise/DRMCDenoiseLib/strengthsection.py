@@ -103,6 +103,8 @@ class StrengthSection(Section):
                 strengthOf(output),
                 lesions=parameters.lesions,
                 lesionTable=parameters.lesionTable,
+                organs=parameters.organs,
+                organTable=parameters.organTable,
                 report=parameters.report,
                 reference=parameters.referenceVolume,
                 waitForCompletion=False,
@@ -125,6 +127,8 @@ class StrengthSection(Section):
             self._jobParameters.lesionTable = (
                 job.lesionTable if "lesions.csv" in job.summary["outputs"] else None
             )
+            if "organs.csv" in job.summary["outputs"]:  # else the section says of which strength its table is
+                self._jobParameters.organTable = job.organTable
         else:
             self._problem = str(job.error)
         if self.parameters is not None:

@@ -97,7 +97,7 @@ def test_progress_keeps_its_own_control_characters():
     raw = Terminal()
     progress = TerminalProgress(ShownStream(raw))
     progress.scan("\x1b[31mA", 1, 2)
-    progress.progress(1, 2, None)
+    progress.progress(1, 2, None, "tile")
     progress.notice("b\x1b[1m\nc")
     assert "\r\x1b[K[" in raw.getvalue() and "?[31mA" in raw.getvalue() and "b?[1m?c\n" in raw.getvalue()
 

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import csv
+from pathlib import Path
+
 import numpy as np
 import pytest
+from support.engine.labeled_torso import labeled_torso
 from support.slicer.modules import sectionOf
-from support.slicer.processes import waitUntil
+from support.slicer.organs import loadTorso, onNode
+from support.slicer.processes import drmc, waitUntil
 from support.slicer.scene import SUV, nodeIDs, oblique, phantom, segmentationNode, volumeNode
 
 pytestmark = pytest.mark.usefixtures("model")
@@ -20,10 +25,30 @@ def denoised(panel, slicer):
     panel.ui.modelComboBox.setCurrentIndex(panel.ui.modelComboBox.findText("Tiny"))
     assert not panel.ui.measureOrgansButton.enabled
     assert "Denoise first" in panel.ui.measureOrgansButton.toolTip
+    applied(panel, slicer)
+    return node, masks
+
+
+def applied(panel, slicer) -> None:
     panel.ui.applyButton.click()
     waitUntil(slicer, lambda: panel.job is None)
     assert panel.ui.statusLabel.text.startswith("Done in"), panel.ui.statusLabel.text
-    return node, masks
+
+
+def byCommandLine(out: Path, paths: dict[str, Path], *options: str) -> Path:
+    """The folder with the results of `drmc denoise` with the organs and lesions of the torso."""
+    given = ("--organs", paths["organs"], "--lesions", paths["lesions"], "--model", "tiny", "--device", "cpu")
+    done = drmc("denoise", paths["scan"], "-o", out, "--format", "nrrd", *given, *options)
+    assert done.returncode == 0, done.stderr
+    return out
+
+
+def rowsOf(table) -> list[dict[str, str]]:
+    """The rows of a table node, or of a CSV file, without the name of the scan."""
+    from DRMCCoreLib.panel.tables import tableText
+
+    text = table.read_text() if isinstance(table, Path) else tableText(table, ",")
+    return [{key: row[key] for key in row if key != "scan"} for row in csv.DictReader(text.splitlines())]
 
 
 def measured(panel, slicer):
@@ -60,9 +85,46 @@ def test_a_table_of_another_strength_says_so(panel, qtSlicer):
     panel._parameterNode.strength = 0.5
     section = sectionOf(panel, "StrengthSection")
     waitUntil(qtSlicer, lambda: section._isSettled())
-    assert panel.ui.organChangeLabel.text == "The table is of strength 1: measure again."
-    measured(panel, qtSlicer)
-    assert "SUVmean of" in panel.ui.organChangeLabel.text
+    assert "SUVmean of" in panel.ui.organChangeLabel.text  # it came with the other numbers
+    panel._parameterNode.organs = None
+    panel._parameterNode.strength = 0.75
+    waitUntil(qtSlicer, lambda: section._isSettled())
+    assert panel.ui.organChangeLabel.text == "The table is of strength 0.5: measure again."
+
+
+def test_apply_hands_the_organs_to_the_run_as_the_command_line_does(panel, qtSlicer, tmp_path):
+    volume, paths, organs = loadTorso(qtSlicer, tmp_path / "in")
+    parameters = panel._parameterNode
+    parameters.inputVolume, parameters.organs = volume, organs
+    parameters.lesions = segmentationNode(qtSlicer, volume, onNode(volume, labeled_torso()[2]))
+    parameters.model, parameters.device = "tiny", "cpu"
+    parameters.outputFolder = str(tmp_path / "kept")
+    applied(panel, qtSlicer)
+    expected = byCommandLine(tmp_path / "cli", paths)
+    for name in ("organs.csv", "lesions.csv"):
+        assert rowsOf(tmp_path / "kept" / name) == rowsOf(expected / name)
+    assert rowsOf(parameters.organTable) == rowsOf(expected / "organs.csv")
+    assert rowsOf(parameters.lesionTable) == rowsOf(expected / "lesions.csv")
+    assert any(row["percist_threshold"] for row in rowsOf(parameters.lesionTable))  # by the organs' liver
+    assert "SUVmean of" in panel.ui.organChangeLabel.text and "liver" in panel.ui.organChangeLabel.text
+    assert panel.ui.organChangeTableWidget.rowCount == len(labeled_torso()[1])
+    own, section = parameters.organTable, sectionOf(panel, "StrengthSection")
+    parameters.strength = 0.5
+    waitUntil(qtSlicer, lambda: section._isSettled())
+    half = byCommandLine(tmp_path / "half", paths, "--strength", "0.5")
+    assert parameters.organTable is own and rowsOf(own) == rowsOf(half / "organs.csv")
+    assert rowsOf(parameters.lesionTable) == rowsOf(half / "lesions.csv")
+    assert rowsOf(measured(panel, qtSlicer)) == rowsOf(half / "organs.csv")
+    parameters.organs = None
+    applied(panel, qtSlicer)  # numbers of an earlier run do not stand beside this one's images
+    assert parameters.organTable is None and panel.ui.organChangeTableWidget.rowCount == 0
+
+
+def test_an_empty_segmentation_of_organs_is_refused_before_the_run(panel, qtSlicer):
+    node = volumeNode(qtSlicer, phantom(), oblique(), units=SUV)
+    panel._parameterNode.organs = segmentationNode(qtSlicer, node, {}, "Organs")
+    panel.ui.applyButton.click()
+    assert panel.job is None and panel.ui.statusLabel.text.startswith("'Organs' has no segment")
 
 
 def test_without_organs_the_button_says_what_is_missing(panel, qtSlicer):

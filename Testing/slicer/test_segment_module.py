@@ -131,7 +131,12 @@ def test_apply_has_the_bits_of_command_line_and_batch(panel, qtSlicer, torso, or
         expected = rowsOf(tmp_path / "cli" / table)
         assert expected and rowsOf(tmp_path / "kept" / table) == expected
         assert all(rowsOf(tmp_path / "batch" / name / table) == expected for name in names)
-    assert rowsOfNode(parameters.organTable) == rowsOf(tmp_path / "cli" / "organs.csv")
+    rows = rowsOfNode(parameters.organTable)
+    assert rows == rowsOf(tmp_path / "cli" / "organs.csv")
+    assert any("the model is unsure in" in row["flags"] for row in rows)
+    for index, row in enumerate(rows):
+        item = ui.organTableWidget.item(index, 0)
+        assert row["flags"] in item.toolTip() and item.text().endswith("\u25b2") == bool(row["flags"])
     import SimpleITK as sitk
 
     labels = [

@@ -57,6 +57,7 @@ def test_every_frame_is_denoised_as_it_would_be_alone(slicer, proxy, tmp_path):
         model="tiny",
         allFrames=True,
         lesions=lesions,
+        organs=lesions,
         outputFolder=tmp_path / "out",
         progressCallback=lambda *values: progress.append(values),
     )
@@ -72,7 +73,8 @@ def test_every_frame_is_denoised_as_it_would_be_alone(slicer, proxy, tmp_path):
         frame = sequence.GetNthDataNode(index)
         assert np.array_equal(slicer.util.arrayFromVolume(frame), expected)
         assert frame.GetVoxelValueUnits().GetCodeValue() == "{SUVbw}g/ml"
-        assert (tmp_path / "out" / f"frame{index + 1:04d}" / "report.html").is_file()
+        for name in ("report.html", "organs.csv"):
+            assert (tmp_path / "out" / f"frame{index + 1:04d}" / name).is_file()
         browser.SetSelectedItemNumber(index)  # the one slider moves both
         slicer.modules.sequences.logic().UpdateProxyNodesFromSequences(browser)
         assert np.array_equal(slicer.util.arrayFromVolume(output), expected)

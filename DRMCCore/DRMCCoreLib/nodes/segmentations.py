@@ -38,9 +38,7 @@ def lesionFile(lesions, volumeNode, folder: Path) -> EngineInput:
 def _writeSegmentation(segmentationNode, volumeNode, path: Path) -> Path:
     segmentation = segmentationNode.GetSegmentation()
     if segmentation is None or segmentation.GetNumberOfSegments() == 0:
-        raise InputError(
-            f"'{segmentationNode.GetName()}' has no segment: draw a lesion or choose no segmentation"
-        )
+        raise InputError(f"'{segmentationNode.GetName()}' has no segment: draw one or choose no segmentation")
     copy = slicer.vtkMRMLSegmentationNode()
     copy.GetSegmentation().DeepCopy(segmentation)
     copy.SetReferenceImageGeometryParameterFromVolumeNode(volumeNode)

@@ -66,7 +66,7 @@ def add_reading(sub: argparse.ArgumentParser) -> None:
         metavar="KEYWORD=VALUE",
         help="a value of the scan's DICOM header that is missing or wrong there, for its SUV alone "
         "(PatientWeight=70 in kg, RadionuclideTotalDose=3.7e8 in Bq, ...; empty: as if it were not there); "
-        "may be repeated; the reference keeps its own; of one scan only, a batch takes --headers",
+        "may be repeated; of one scan only, a batch takes --headers",
     )
 
 
@@ -85,8 +85,8 @@ def add_passed_in(sub: argparse.ArgumentParser) -> None:
     sub.add_argument(
         "--voxels",
         metavar="FILE",
-        help="an image file with the voxels as another program has them that loaded INPUT: a DICOM series is "
-        "refused once they differ from it, in the place of an image file they are then read themselves",
+        help="an image file with the voxels as another program has them that loaded the scan: a DICOM series "
+        "is refused once they differ from it, in the place of an image file they are then read themselves",
     )
     sub.add_argument(
         "--label",

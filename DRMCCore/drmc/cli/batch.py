@@ -19,20 +19,20 @@ if TYPE_CHECKING:
 def add_batch(parser: argparse.ArgumentParser) -> None:
     """Adds the arguments of a batch to a command whose scan is `input`."""
     parser.add_argument(
-        "--batch", action="store_true", help="take INPUT as a folder of scans even if it holds only one"
+        "--batch", action="store_true", help="take the input as a folder of scans even if it holds only one"
     )
-    parser.add_argument("--match", metavar="GLOB", help="batch: the scans are what matches below INPUT")
+    parser.add_argument("--match", metavar="GLOB", help="batch: the scans are what matches in the folder")
     parser.add_argument(
         "--resume",
         action="store_true",
-        help="batch: leave out scans that are complete in OUT and were made from the same scan, lesions, "
-        "reference, model and settings, by their content",
+        help="batch: leave out scans that are complete in OUT and were made from the same files (the scan, "
+        "and what is given with it), model and settings, by their content",
     )
     parser.add_argument(
         "--headers",
         metavar="TABLE",
         help="batch: a CSV file with values as --header gives them, one row a scan: the column scan (its "
-        "name as in batch.csv, or its path below INPUT), and columns named by keywords",
+        "name as in batch.csv, or its path in the folder), and columns named by keywords",
     )
     parser.add_argument(
         "--jobs",
@@ -85,6 +85,7 @@ def run_batch_of(
     from drmc.denoising.batch_work import DENOISING
     from drmc.denoising.finding import find_scans
 
+    work = work or DENOISING
     scans = None if options.match is None else find_scans(Path(options.input), options.match)
     result = run_batch(
         request,
@@ -95,21 +96,21 @@ def run_batch_of(
         headers=options.headers,
         jobs=1 if options.jobs is None else options.jobs,
         catalog=catalog,
-        work=work or DENOISING,
+        work=work,
     )
     reporter.result(**result)
     if options.progress != "json":
-        _print(result, page)
+        _print(result, page, work.warned)
     return result["exit_code"]
 
 
-def _print(result: dict[str, Any], page: str) -> None:
+def _print(result: dict[str, Any], page: str, kind: str) -> None:
     counts = ", ".join(f"{count} {outcome}" for outcome, count in result["counts"].items())
     print(f"{len(result['scans'])} scans: {counts}")
     warned = [row["scan"] for row in result["scans"] if row["warnings"]]
     if warned:
         names = ", ".join(warned[:5]) + (", ..." if len(warned) > 5 else "")
-        print(f"SUV warnings in {len(warned)} of {len(result['scans'])} scans, see batch.csv: {shown(names)}")
+        print(f"{kind} in {len(warned)} of {len(result['scans'])} scans, see batch.csv: {shown(names)}")
     print(f"outcome of each scan: {shown(Path(result['output']) / 'batch.csv')}")
     if page:
         print(f"all scans on one page: {shown(Path(result['output']) / page)}")

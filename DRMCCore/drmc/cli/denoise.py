@@ -11,7 +11,7 @@ from drmc.cli.printing import print_denoised
 from drmc.errors import InputError
 from drmc.runtime.arguments import add_network_arguments
 from drmc.runtime.cancellation import Cancellation
-from drmc.runtime.progress import Reporter, add_progress_argument
+from drmc.runtime.progress import Reporter, add_progress_argument, counting
 
 EXAMPLES = (
     "  drmc denoise PET_FOLDER -o OUT\n"
@@ -51,7 +51,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--reference",
         metavar="FULLDOSE",
-        help="full-dose image on the same grid, to compare with; in a batch as --lesions",
+        help="full-dose image on the same grid, to compare with; --header is not for it; in a batch as "
+        "--lesions",
     )
     parser.add_argument(
         "--organs",
@@ -168,7 +169,7 @@ def run(options: argparse.Namespace, reporter: Reporter) -> int:
             cancel.on_end_of_input()
         if asks_for_batch(options, catalog):
             return run_batch_of(request, options, reporter, cancel, catalog, page="cohort.html")
-        summary = pipeline.run(request, reporter.progress, cancel, catalog=catalog)
+        summary = pipeline.run(request, counting(reporter, "tile"), cancel, catalog=catalog)
     for notice in [*summary["notices"], *suv_warnings(summary)]:
         reporter.notice(notice)
     reporter.result(output=str(options.output), outputs=summary["outputs"], summary=summary)

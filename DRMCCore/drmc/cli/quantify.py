@@ -52,7 +52,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--lesions", metavar="SEG", required=True, help=LESIONS)
     parser.add_argument(
-        "--reference", metavar="FULLDOSE", help="full-dose image on the same grid: adds B_mean, B_max, B_peak"
+        "--reference",
+        metavar="FULLDOSE",
+        help="full-dose image on the same grid, for which --header is not: adds B_mean, B_max, B_peak",
     )
     add_liver(parser)
     add_reading(parser)

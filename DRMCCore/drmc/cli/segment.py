@@ -12,7 +12,7 @@ from drmc.cli.printing import number, printed
 from drmc.errors import InputError
 from drmc.runtime.arguments import add_network_arguments
 from drmc.runtime.cancellation import Cancellation
-from drmc.runtime.progress import Reporter, add_progress_argument, table_lines
+from drmc.runtime.progress import Reporter, add_progress_argument, counting, table_lines
 from drmc.texts import RESEARCH_USE, shown
 
 if TYPE_CHECKING:
@@ -25,9 +25,10 @@ EXAMPLES = (
     "  drmc segment PET_FOLDER -o OUT --segmentation corrected.seg.nrrd     numbers of corrected organs\n"
     "  drmc segment COHORT -o OUT --resume\n\n"
     "OUT gets organs.seg.nrrd (names, SNOMED codes and colors as Slicer reads them), organs.csv,\n"
-    "report.html and summary.json; with --threshold uptake.csv and uptake.seg.nrrd, with --dicom-seg\n"
-    "segmentation/. A scan without a known SUV, or without correction for attenuation, is welcome: its\n"
-    "organs are measured relative to the body. A folder of scans is a batch, as for drmc denoise."
+    "report.html and summary.json; with --threshold and a known SUV uptake.csv and uptake.seg.nrrd, with\n"
+    "--dicom-seg segmentation/. A scan without a known SUV, or without correction for attenuation, is\n"
+    "welcome: its organs are measured relative to the body. A folder of scans is a batch, as for\n"
+    "drmc denoise."
 )
 
 
@@ -84,7 +85,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--lesions-label", metavar="NAME", help="what messages call the lesions")
     parser.add_argument("--segmentation-label", metavar="NAME", help="what messages call the segmentation")
     add_batch(parser)
-    parser.add_argument("--json", action="store_true", help="print the summary, or the list, as JSON")
+    parser.add_argument(
+        "--json", action="store_true", help="print the summary of a scan, or the list, as JSON"
+    )
     add_progress_argument(parser)
     parser.add_argument(
         "--cancel-on-eof", action="store_true", help="stop when standard input ends (for a parent process)"
@@ -108,7 +111,7 @@ def run(options: argparse.Namespace, reporter: Reporter) -> int:
             cancel.on_end_of_input()
         if asks_for_batch(options, catalog):
             return run_batch_of(request, options, reporter, cancel, catalog, work=ORGANS)
-        summary = segment(request, reporter.progress, cancel, catalog=catalog)
+        summary = segment(request, counting(reporter, ORGANS.counted), cancel, catalog=catalog)
     suv_warnings = wording.warning_lines(summary["suv"] or {})
     for notice in [*summary["notices"], *suv_warnings, *summary["warnings"]]:
         reporter.notice(notice)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from drmc.cli.printing import print_spots, printed
 from drmc.runtime.arguments import add_network_arguments
-from drmc.runtime.progress import Reporter, add_progress_argument
+from drmc.runtime.progress import Reporter, add_progress_argument, counting
 from drmc.texts import shown
 
 
@@ -51,7 +51,9 @@ def run(arguments: argparse.Namespace, reporter: Reporter) -> int:
     strength = parse_strength(arguments.strength)
     entry = find_model(arguments.model)
     volume = read_volume(find_scan(arguments.scan), units=arguments.units)
-    spots = VirtualSpots(volume, resolution_mm=resolution, seed=arguments.seed, progress=reporter.progress)
+    spots = VirtualSpots(
+        volume, resolution_mm=resolution, seed=arguments.seed, progress=counting(reporter, "tile")
+    )
     denoiser = Denoiser.from_model(entry, device=arguments.device, precision=arguments.precision)
     _, result = denoise_volume(volume, denoiser, strength=strength, progress=spots.first_run)
     measured, notices = spots.measure(denoiser, result, strength=strength)

@@ -29,6 +29,7 @@ from drmc.denoising.outputs import check_output_folder, earlier_summary
 from drmc.dicom.catalog import Catalog
 from drmc.errors import CanceledError, DRMCError, InputError, OutputInUseError
 from drmc.runtime.control import Cancel, Progress, raise_if_canceled
+from drmc.runtime.progress import counting
 from drmc.runtime.threads import limit_threads
 from drmc.runtime.workers import run_in_processes
 from drmc.texts import one_line
@@ -48,8 +49,8 @@ class BatchObserver(Protocol):
     def scan(self, name: str, index: int, count: int) -> None:
         """The next scan starts."""
 
-    def progress(self, done: int, total: int, seconds_left: float | None) -> None:
-        """Tiles of the present scan."""
+    def progress(self, done: float, total: int, seconds_left: float | None, counted: str) -> None:
+        """How much of the present scan is done."""
 
     def outcome(self, scan: str, outcome: str, message: str) -> None:
         """A scan has ended."""
@@ -238,7 +239,8 @@ class _Batch:
                 self._observer.scan(task.name, task.index, len(self._tasks))
             task = replace(task, others=task.others or self._member.has_others())
             catalog = self._catalog.split(Path(task.request.input))
-            ended = do_scan(task, self._model, self._observer.progress, self._cancel, catalog)
+            progress = counting(self._observer, self._work.counted)
+            ended = do_scan(task, self._model, progress, self._cancel, catalog)
             if ended.claimed:
                 self._why_claimed[task.name] = ended.row["message"]
                 claimed.append(task)

@@ -22,12 +22,16 @@ class BatchWork(Protocol):
         of_one_scan: fields that a batch refuses.
         table: the columns of batch.csv, and the table that collects those of the scans.
         without_lesions: what the row of a scan says that has none although lesions were given.
+        counted: what progress within a scan counts, a singular noun.
+        warned: what the column `warnings` holds, in words.
     """
 
     companions: tuple[str, ...]
     of_one_scan: tuple[str, ...]
     table: TableForm
     without_lesions: str
+    counted: str
+    warned: str
 
     def check(self, request: Any) -> None:
         """Refuses what no scan can be done with. Raises InputError."""
@@ -67,6 +71,8 @@ class Denoising:
     )
     table = batch_table.DENOISED
     without_lesions = "no lesions of this name: no lesion table"
+    counted = "tile"
+    warned = "SUV warnings"
 
     def check(self, request: DenoiseRequest) -> None:
         """As of BatchWork."""

@@ -11,7 +11,7 @@ from typing import Any
 
 from drmc.errors import CanceledError, InputError
 from drmc.federation.plan import Plan
-from drmc.runtime.cancellation import Cancellation
+from drmc.runtime.control import Cancel
 
 Tell = Callable[[dict[str, Any]], None]
 _SECONDS = 10.0
@@ -67,7 +67,7 @@ def _not_accepted(where: str, reason: str) -> InputError:
     )
 
 
-def wait_for_server(kit: Path, plan: Plan, tell: Tell, canceled: Cancellation) -> None:
+def wait_for_server(kit: Path, plan: Plan, tell: Tell, canceled: Cancel) -> None:
     """Waits until the server can be reached.
 
     Raises:
@@ -83,7 +83,7 @@ def wait_for_server(kit: Path, plan: Plan, tell: Tell, canceled: Cancellation) -
     tell({"event": "notice", "message": f"connected to {where}, both certificates are accepted"})
 
 
-def pause(seconds: float, canceled: Cancellation) -> None:
+def pause(seconds: float, canceled: Cancel) -> None:
     """Waits. Raises CanceledError as soon as a stop is requested."""
     end = time.monotonic() + seconds
     while time.monotonic() < end:

@@ -20,8 +20,10 @@ from drmc.federation.connection import pause, reached, wait_for_server
 from drmc.federation.job import write_job
 from drmc.federation.kits import read_kit
 from drmc.federation.layout import END, GROUP, LEAD, STOPPED
+from drmc.federation.waiting import STOPPED_TEXT, Waiting, stop_waiting
 from drmc.files import read_json_object, write_json
 from drmc.runtime.cancellation import Cancellation
+from drmc.runtime.control import Cancel
 
 Tell = Callable[[dict[str, Any]], None]
 _POLL_SECONDS = 2.0
@@ -180,31 +182,33 @@ def run_federation(kit: Path, tell: Tell) -> None:
         CanceledError: it was stopped, and the job with it; started again, the run continues.
         DRMCError: the server does not let the lead in, or a round fails again and again.
     """
-    with Cancellation() as canceled:
-        plan, _ = read_kit(Path(kit), LEAD)
-        wait_for_server(kit, plan, tell, canceled)
+    plan, _ = read_kit(Path(kit), LEAD)
+    with Cancellation() as canceled, Waiting(kit, canceled) as waiting:
+        wait_for_server(kit, plan, tell, waiting)
         with Lead(kit) as lead:
-            _Follower(lead, tell, canceled).follow()
+            _Follower(lead, tell, canceled, waiting).follow()
 
 
 class _Follower:
-    def __init__(self, lead: Lead, tell: Tell, canceled: Cancellation):
-        self._lead, self._tell, self._canceled = lead, tell, canceled
+    def __init__(self, lead: Lead, tell: Tell, canceled: Cancel, waiting: Waiting):
+        self._lead, self._tell, self._canceled, self._stops = lead, tell, canceled, waiting
         self._told: dict[str, Any] = {}
         self._waiting: tuple[str, ...] | None = None
         self._since = time.monotonic()
         self._ends: list[int | None] = []
 
     def follow(self) -> None:
-        job = self._status().job
+        job = self._status(self._stops).job
         while True:
             if not job:
+                self._stops.begin()
                 job = self._begin()
+            self._stops.end()
             outcome = self._until_end(job)
             if outcome == _DONE:
                 return
             if outcome == _STOPPED:
-                raise CanceledError("the run was stopped by 'drmc federate stop'; 'start' continues it")
+                raise CanceledError(STOPPED_TEXT)
             self._judge(outcome)
             job = ""
 
@@ -212,7 +216,7 @@ class _Follower:
         """Waits for the sites and starts the job."""
         plan, self._since, self._waiting = self._lead.plan, time.monotonic(), None
         while True:
-            sites = self._status().sites
+            sites = self._status(self._stops).sites
             there, away = [s for s in sites if sites[s]], tuple(s for s in sites if not sites[s])
             over = time.monotonic() - self._since >= 60 * plan.patience_minutes
             if not away or (plan.min_sites and over and len(there) >= plan.min_sites):
@@ -222,7 +226,7 @@ class _Follower:
                 limit = f"; after {plan.patience_minutes:g} minutes it goes on with at least {plan.min_sites}"
                 can_miss = 0 < plan.min_sites < len(plan.sites)
                 self._note(f"waiting for {', '.join(away)}{limit if can_miss else ''}")
-            pause(_POLL_SECONDS, self._canceled)
+            pause(_POLL_SECONDS, self._stops)
         if away:
             self._note(f"goes on without {', '.join(away)}")
         job = self._lead.submit(there)
@@ -238,7 +242,7 @@ class _Follower:
         missed, lost = 0, 0
         try:
             while True:
-                status = self._status()
+                status = self._status(self._canceled)
                 if status.job == job:
                     self._report(status.run)
                     seen |= status.taking_part
@@ -286,7 +290,7 @@ class _Follower:
             )
         self._note(f"the run was interrupted after round {reached_round or 0}; it goes on from there")
 
-    def _status(self) -> Status:
+    def _status(self, canceled: Cancel) -> Status:
         """As `Lead.status`; waits while the server is away."""
         told = False
         while True:
@@ -298,7 +302,7 @@ class _Follower:
                 if not told:
                     self._note(f"{error}; waiting for it")
                     told = True
-                pause(_POLL_SECONDS, self._canceled)
+                pause(_POLL_SECONDS, canceled)
 
     def _note(self, message: str) -> None:
         self._tell({"event": "notice", "message": message})
@@ -331,15 +335,18 @@ def _quiet() -> Iterator[None]:
 
 
 def stop_run(kit: Path) -> bool:
-    """Ends the run that is under way; it continues when it is started again.
+    """Ends the run that is under way, or a `start` that waits; it continues when it is started again.
 
     Returns:
-        Whether there was one.
+        Whether there was one. A `start` that waits is seen only where it has this very kit, no copy of it.
 
     Raises:
         InputError: the kit is refused.
         DRMCError: there is no server, or it did not end the run.
     """
+    read_kit(Path(kit), LEAD)
+    if stop_waiting(kit):
+        return True
     with Lead(kit) as lead:
         job = lead.status().job
         if job:

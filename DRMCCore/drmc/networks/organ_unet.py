@@ -24,7 +24,7 @@ COARSEST_SUPERVISED = 4
 
 @dataclass(frozen=True)
 class OrganUNetConfig(Settings):
-    """The settings of a U-Net of organs; the defaults have 4.6 million parameters.
+    """The settings of a U-Net of organs; the defaults have 4.7 million parameters.
 
     Attributes:
         classes: labels, background included.

@@ -18,6 +18,7 @@ from drmc.inference.device import choose_device, choose_precision
 from drmc.models.card import ORGANS, ModelEntry
 from drmc.models.registry import find_model
 from drmc.models.weights import load_organ_network
+from drmc.organs.certainty import unsure_shares, unsure_voxels
 from drmc.organs.cleaning import Changes, cleaned
 from drmc.organs.grid import oriented, to_organ_grid
 from drmc.organs.inputs import frame_of
@@ -42,6 +43,7 @@ class OrganResult:
         precision: "fp32" or "bf16".
         seconds: of the stages resample, body, network, order, resample_back.
         notices: what the user should know, one line each.
+        unsure: share of each organ in which the network is unsure, as `unsure_shares` gives it.
     """
 
     labels: np.ndarray
@@ -50,6 +52,7 @@ class OrganResult:
     precision: str
     seconds: dict[str, float]
     notices: list[str] = field(default_factory=list)
+    unsure: dict[str, float] = field(default_factory=dict)
 
 
 class Segmenter:
@@ -125,7 +128,7 @@ class Segmenter:
         with clock("body"):
             frame = frame_of(grid_image)
         raise_if_canceled(cancel)
-        labels, changes = np.zeros(geometry.shape, np.uint8), Changes()
+        labels, changes, unsure = np.zeros(geometry.shape, np.uint8), Changes(), {}
         if frame is None:
             notices.append("no body found: nothing is labeled")
         else:
@@ -136,10 +139,13 @@ class Segmenter:
                     progress=progress, cancel=cancel,
                 )  # fmt: skip
             with clock("order"):
+                unsure_zyx = unsure_voxels(scores)
                 found, changes = _in_order(scores, frame.middle - region[2].start)
+                unsure = unsure_shares(found, unsure_zyx)
             with clock("resample_back"):
                 labels = _on_scan(scores, found, _part_of(grid, region), geometry, cancel)
-        return OrganResult(labels, changes, device_name(self._device), self.precision, clock.seconds, notices)
+        device, seconds = device_name(self._device), clock.seconds
+        return OrganResult(labels, changes, device, self.precision, seconds, notices, unsure)
 
 
 def largest(scores: np.ndarray) -> np.ndarray:

@@ -188,7 +188,7 @@ class _Shares(JsonProgress):
         super().__init__(io.StringIO())
         self._report = report
 
-    def progress(self, done: float, total: int, seconds_left: float | None, counted: str = "tile") -> None:
+    def progress(self, done: float, total: int, seconds_left: float | None, counted: str) -> None:
         """Passes on the share."""
         self._report(done / max(total, 1))
 

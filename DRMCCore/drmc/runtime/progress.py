@@ -1,7 +1,8 @@
 """Progress of a command, for people and for programs.
 
-A reporter receives scans, the count of tiles or whatever a command counts, and notices. `TerminalProgress`
-writes lines for people (standard error), `JsonProgress` JSON lines for programs (standard output):
+A reporter receives scans, the count of whatever a command counts (`counting`), and notices.
+`TerminalProgress` writes lines for people (standard error), `JsonProgress` JSON lines for programs (standard
+output):
 
     {"event": "scan", "name": ..., "index": 1, "count": 20}               a batch starts its next scan
     {"event": "progress", "done": 3, "total": 28, "seconds_left": 41.2}   done may be fractional
@@ -18,8 +19,8 @@ from __future__ import annotations
 import argparse
 import json
 import shutil
-from collections.abc import Sequence
-from typing import Any, TextIO
+from collections.abc import Callable, Sequence
+from typing import Any, Protocol, TextIO
 
 from drmc.texts import raw_stream, shown
 
@@ -40,14 +41,14 @@ class TerminalProgress:
         self._scan = f"[{index}/{count}] {shown(name)}: "
         self._decile = 0
 
-    def progress(self, done: float, total: int, seconds_left: float | None, counted: str = "tile") -> None:
-        """Reports `done` of `total` tiles, or of whatever is `counted`.
+    def progress(self, done: float, total: int, seconds_left: float | None, counted: str) -> None:
+        """Reports `done` of `total` of what is `counted`.
 
         Args:
             done: count, with fractions.
             total: count of all.
             seconds_left: an estimate, None while there is none.
-            counted: singular noun.
+            counted: singular noun, in the user's words.
         """
         percent = int(100 * done // max(total, 1))
         text = f"{self._scan}{percent:3d} %, {int(done)} of {total} {counted}s"
@@ -110,7 +111,7 @@ class JsonProgress:
         """A batch starts scan `index` (from 1) of `count`."""
         self._write("scan", name=name, index=index, count=count)
 
-    def progress(self, done: float, total: int, seconds_left: float | None, counted: str = "tile") -> None:
+    def progress(self, done: float, total: int, seconds_left: float | None, counted: str) -> None:
         """Reports `done` of `total`; `seconds_left` is an estimate, null while there is none."""
         left = None if seconds_left is None else round(float(seconds_left), 1)
         whole = float(done).is_integer()
@@ -145,6 +146,23 @@ class JsonProgress:
 
 
 Reporter = TerminalProgress | JsonProgress
+
+
+class ProgressObserver(Protocol):
+    """What can be told how much is done: a `Reporter`, or the observer of a batch."""
+
+    def progress(self, done: float, total: int, seconds_left: float | None, counted: str) -> None:
+        """As of TerminalProgress."""
+
+
+def counting(observer: ProgressObserver, counted: str) -> Callable[[float, int, float | None], None]:
+    """What the work of a command calls between its steps, for a reporter that says what they are.
+
+    Args:
+        observer: which is told.
+        counted: what a step is for the user, a singular noun: tile, slab, patient.
+    """
+    return lambda done, total, seconds_left: observer.progress(done, total, seconds_left, counted)
 
 
 def add_progress_argument(parser: argparse.ArgumentParser) -> None:

@@ -54,6 +54,8 @@ class Organs:
     of_one_scan: tuple[str, ...] = ("voxels", "label", "lesions_label", "segmentation_label")
     table = TableForm(COLUMNS, facts, (TABLE, UPTAKE_TABLE))
     without_lesions = "no lesions of this name: organs with their lesions"
+    counted = "slab"
+    warned = "warnings"
 
     def check(self, request: SegmentRequest) -> None:
         """Refuses what no scan can be done with."""

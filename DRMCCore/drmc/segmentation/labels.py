@@ -28,6 +28,7 @@ class Labeled:
         changes_ml: what was put in order, as `drmc.organs.cleaning.Changes.to_dict`.
         seconds: by stage.
         notices: one line each.
+        unsure: share of each organ in which the network is unsure; empty without one.
     """
 
     labels: np.ndarray
@@ -36,6 +37,7 @@ class Labeled:
     changes_ml: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
     seconds: Mapping[str, float] = field(default_factory=dict)
     notices: list[str] = field(default_factory=list)
+    unsure: Mapping[str, float] = field(default_factory=dict)
 
 
 def labels_of(
@@ -57,8 +59,9 @@ def labels_of(
         raise_if_canceled(cancel)
         return _from_file(request, scan, catalog)
     found = segmenter.segment(scan.image, scan.geometry, progress=progress, cancel=cancel)
+    changes = found.changes.to_dict()
     return Labeled(
-        found.labels, found.device, found.precision, found.changes.to_dict(), found.seconds, found.notices
+        found.labels, found.device, found.precision, changes, found.seconds, found.notices, found.unsure
     )
 
 

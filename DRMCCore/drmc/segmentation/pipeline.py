@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -96,7 +96,7 @@ def _run(
         organs = organ_segments(found.labels)
         if not organs:
             raise InputError(f"{path}: no organ was found; is it a PET scan of a trunk or a head?")
-        rows, warnings = _measured(name, organs, scan, lesions)
+        rows, warnings = _measured(name, organs, scan, lesions, found.unsure)
         uptake = measure_uptake(request, scan, organs, lesions)
         if LIVER in uptake.references:
             warnings += warnings_of_liver(uptake.references[LIVER], uptake.tracer)
@@ -147,7 +147,11 @@ def _lesions(request: SegmentRequest, scan: Scan, catalog: Catalog, notices: lis
 
 
 def _measured(
-    name: str, organs: Sequence[tuple[OrganClass, Segment]], scan: Scan, lesions: list[Segment]
+    name: str,
+    organs: Sequence[tuple[OrganClass, Segment]],
+    scan: Scan,
+    lesions: list[Segment],
+    unsure: Mapping[str, float],
 ) -> tuple[list[OrganRow], list[str]]:
     """The organ table with its flags, and warnings on the whole scan."""
     body = body_mask_of_any_scale(scan.image, scan.geometry.spacing_zyx)
@@ -160,7 +164,7 @@ def _measured(
         at_edge[one.name] = cut.start == 0 or cut.stop == size
         middle = [(part.start + part.stop - 1) / 2 for part in reversed(segment.box)]
         height_mm[one.name] = float((scan.geometry.matrix @ np.array([*middle, 1.0]))[2])
-    flag(rows, at_edge)
+    flag(rows, at_edge, unsure)
     warnings = warnings_of(rows, height_mm, at_edge, has_suv)
     return rows, warnings + warnings_of_field(rows, scan.geometry, height_mm, scan.tracer)
 

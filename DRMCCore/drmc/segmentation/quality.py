@@ -5,7 +5,7 @@ A warning hides no number.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import pairwise
 
 import numpy as np
@@ -29,16 +29,21 @@ COARSEST_MM = 6.0
 """Spacing above which small organs are lost."""
 HEAD_MM = 100.0
 """Height of the field above the thyroid gland from which a brain should be in it."""
+MOST_UNSURE = 0.1
+"""Share of an organ in which the network may be unsure (`drmc.organs.certainty`) without a flag."""
 NEIGHBORS_IN_Z = ("brain", "thyroid gland", "heart", "liver", "left kidney", "urinary bladder")
 """Organs from head to foot."""
 
 
-def flag(rows: Sequence[OrganRow], at_edge: dict[str, bool]) -> None:
+def flag(
+    rows: Sequence[OrganRow], at_edge: dict[str, bool], unsure: Mapping[str, float] | None = None
+) -> None:
     """Sets the flags of the rows in place, several with semicolons.
 
     Args:
         rows: the organ table.
         at_edge: for each organ whether it reaches the first or the last slice.
+        unsure: share of each organ in which the network is unsure; none without a network.
     """
     for row in rows:
         one, flags = by_name()[row["organ"]], []
@@ -49,6 +54,9 @@ def flag(rows: Sequence[OrganRow], at_edge: dict[str, bool]) -> None:
             flags.append(f"smaller than {low:g} ml")
         if row["volume_ml"] > high:
             flags.append(f"larger than {high:g} ml")
+        share = (unsure or {}).get(one.name, 0.0)
+        if row["stage"] == WHOLE and share > MOST_UNSURE:
+            flags.append(f"the model is unsure in {100 * share:.0f} % of it")
         row["flags"] = "; ".join(flags)
 
 

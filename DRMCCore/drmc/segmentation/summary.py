@@ -64,7 +64,10 @@ def describe(
         if entry is None
         else {"name": entry.name, "sha256": entry.sha256, "training": entry.card.get("training") or {}},
         "organs": {
-            row["organ"]: {key: row[key] for key in ("volume_ml", "suv_mean", "relative_mean", "flags")}
+            row["organ"]: {
+                **{key: row[key] for key in ("volume_ml", "suv_mean", "relative_mean", "flags")},
+                "unsure_share": found.unsure.get(row["organ"]),
+            }
             for row in rows
             if row["stage"] == WHOLE
         },

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from drmc.errors import InputError
 from drmc.runtime.arguments import add_cpu_or_cuda_argument, cpu_or_cuda
-from drmc.runtime.progress import Reporter, add_progress_argument, duration, table_lines
+from drmc.runtime.progress import Reporter, add_progress_argument, counting, duration, table_lines
 from drmc.simulation.fields import FIELD_NAMES, WHOLE
 
 if TYPE_CHECKING:
@@ -242,7 +242,7 @@ def run(arguments: argparse.Namespace, reporter: Reporter) -> int:
         report=lambda done, total, case, seconds: reporter.outcome(
             case, "done", f"{duration(seconds)} ({done}/{total})"
         ),
-        progress=lambda done, total, left: reporter.progress(done, total, left, "patient"),
+        progress=counting(reporter, "patient"),
     )
     reporter.result(output=str(manifest))
     if arguments.progress != "json":
@@ -304,7 +304,7 @@ def _benchmark(arguments: argparse.Namespace, factors: tuple[float, ...] | None,
             for device in cpu_or_cuda(arguments.device, every=arguments.device == "auto")
         ],
         seed=arguments.seed,
-        progress=lambda done, total, left: reporter.progress(done, total, left, "patient"),
+        progress=counting(reporter, "patient"),
     )
     reporter.result(**found)
     if arguments.progress == "json":

@@ -189,8 +189,8 @@ class _Terminal(io.StringIO):
 def test_on_a_terminal_one_line_is_kept_up_to_date():
     stream = _Terminal()
     bar = TerminalProgress(stream)
-    bar.progress(1, 4, 125.0)
-    bar.progress(2, 4, 61.0)
+    bar.progress(1, 4, 125.0, "tile")
+    bar.progress(2, 4, 61.0, "tile")
     assert "\n" not in stream.getvalue()
     assert "50 %, 2 of 4 tiles, 1 min 01 s left" in stream.getvalue().split("\r")[-1]
     bar.notice("mind")

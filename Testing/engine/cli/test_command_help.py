@@ -22,6 +22,16 @@ def test_help_lists_each_command_once_in_its_group(capsys):
     assert list(listed) == ["daily use", "training", "developers"]
 
 
+@pytest.mark.parametrize("command", ["denoise", "segment", "suv", "candidates", "quantify"])
+def test_help_speaks_of_nothing_that_the_command_does_not_have(command, capsys):
+    assert main([command, "--help"]) == 0
+    text = " ".join(capsys.readouterr().out.split())
+    own = set(re.findall(r"\b(INPUT|SCAN|IMAGE)\b", text.partition("positional arguments:")[0]))
+    assert len(own) == 1 and set(re.findall(r"\b(INPUT|SCAN|IMAGE)\b", text)) == own
+    if "--reference FULLDOSE" not in text:
+        assert not re.search(r"\breferences?\b(?!-time)", text.partition("options:")[2])
+
+
 def test_without_arguments_the_help_goes_to_standard_error(capfd):
     """Exit code 2, as of wrong usage: a script that has lost its arguments does not go on."""
     assert main(["--help"]) == 0

@@ -43,7 +43,7 @@ class Listener:
     def scan(self, name, index, count):
         """A scan starts."""
 
-    def progress(self, done, total, seconds_left):
+    def progress(self, done, total, seconds_left, counted):
         """Tiles."""
 
     def outcome(self, scan, outcome, message):

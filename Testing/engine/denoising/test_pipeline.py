@@ -349,7 +349,7 @@ class Listener:
         """A scan starts."""
         self.started.append((name, index, count))
 
-    def progress(self, done, total, seconds_left):
+    def progress(self, done, total, seconds_left, counted):
         """Tiles."""
 
     def outcome(self, scan, outcome, message):

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import threading
+import time
+from collections.abc import Iterable, Iterator
+from itertools import chain, repeat
 
 import pytest
 from drmc.errors import CanceledError, DRMCError
 from drmc.federation import consortium
 from drmc.federation.consortium import Status, _Follower
 from drmc.federation.layout import END
+from drmc.federation.waiting import Waiting, stop_waiting
 from support.engine.federations import SITES, small_plan
 
 BOTH, ONE = dict.fromkeys(SITES, True), {"hospital-a": True, "hospital-b": False}
@@ -24,7 +28,7 @@ def running(number: int, *, sites=BOTH, **run) -> Status:
 class Played:
     """A lead whose server says what is written; a text is the end of the job, an error is raised."""
 
-    def __init__(self, script: list[Status | str | DRMCError], **plan):
+    def __init__(self, script: Iterable[Status | str | DRMCError], **plan):
         self.plan = small_plan(**plan)
         self.submitted: list[list[str]] = []
         self.aborted = 0
@@ -57,13 +61,14 @@ class Played:
 
 
 @pytest.fixture
-def follow(monkeypatch):
+def follow(monkeypatch, tmp_path):
     monkeypatch.setattr(consortium, "_POLL_SECONDS", 0.0)
     told: list[dict] = []
 
     def run(lead: Played, canceled=lambda: False) -> list[str]:
         told.clear()
-        _Follower(lead, told.append, canceled).follow()
+        with Waiting(tmp_path, canceled) as waiting:
+            _Follower(lead, told.append, canceled, waiting).follow()
         return [record["message"] for record in told if record["event"] == "notice"]
 
     return run
@@ -158,3 +163,65 @@ def test_a_stop_ends_the_job(follow, monkeypatch):
     with pytest.raises(CanceledError):
         follow(lead, lambda: bool(lead.submitted))
     assert lead.aborted == 1
+
+
+# ---- a stop from another command while there is no job
+
+
+def asked(kit, answers: list[bool], lead: Played, aborted: int) -> threading.Thread:
+    """`stop` in another thread, as soon as something waits after so many jobs were aborted."""
+
+    def ask() -> None:
+        while not answers:
+            time.sleep(0.01)
+            if lead.aborted == aborted and stop_waiting(kit):
+                answers.append(True)
+
+    thread = threading.Thread(target=ask, daemon=True)
+    thread.start()
+    return thread
+
+
+AWAY = DRMCError("there is no server at x:1")
+LEFT = [running(1), running(1, sites=ONE), running(1, sites=ONE)]
+
+
+@pytest.mark.parametrize(
+    ("script", "aborted"),
+    [
+        (repeat(Status(ONE)), 0),
+        (repeat(AWAY), 0),
+        (chain([Status(BOTH), Status(BOTH), *LEFT], repeat(Status(ONE))), 1),
+    ],
+    ids=["for a site", "for the server", "for a site that has left the run"],
+)
+def test_a_run_that_waits_is_stopped_by_another_command(follow, tmp_path, monkeypatch, script, aborted):
+    monkeypatch.setattr(consortium, "_POLL_SECONDS", 0.01)
+    answers: list[bool] = []
+    lead = Played(script)
+    thread = asked(tmp_path, answers, lead, aborted)
+    with pytest.raises(
+        CanceledError, match=r"^the run was stopped by 'drmc federate stop'; 'start' continues"
+    ):
+        follow(lead)
+    thread.join()
+    assert answers == [True] and not stop_waiting(tmp_path)
+    assert follow(Played([Status(BOTH), Status(BOTH), running(3), DONE]))  # the next start is not stopped
+
+
+def test_a_run_whose_job_has_begun_is_not_stopped_through_the_kit(tmp_path):
+    with Waiting(tmp_path, lambda: False) as waiting:
+        waiting.end()
+        assert not stop_waiting(tmp_path) and not waiting()
+        waiting.begin()
+        begun = threading.Timer(0.5, waiting.end)  # it begins while it is asked
+        begun.start()
+        assert not stop_waiting(tmp_path) and not waiting()
+    assert [path.name for path in tmp_path.iterdir()] == [".waiting"]
+
+
+def test_a_cancel_while_it_waits_is_no_stop_of_another_command(follow, monkeypatch):
+    monkeypatch.setattr(consortium, "_POLL_SECONDS", 0.01)
+    with pytest.raises(CanceledError) as canceled:
+        follow(Played(repeat(Status(ONE))), lambda: True)
+    assert "stop'" not in str(canceled.value)

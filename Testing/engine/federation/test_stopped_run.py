@@ -1,4 +1,4 @@
-"""A real run that waits for its second site, and is stopped by another command while `start` follows it."""
+"""A real run that is stopped by another command: while it waits for the server, for a site, and under way."""
 
 from __future__ import annotations
 
@@ -34,12 +34,15 @@ def stopped(tmp_path_factory) -> Stopped:
     folder = tmp_path_factory.mktemp("stopped")
     plan = small_plan(port=free_port(), min_sites=2, patience_minutes=0, training=LONG)
     prepare(folder, plan, "kits")
-    running = {"server": command(folder, "server", "serve", "kits/server")}
+    running: dict[str, subprocess.Popen] = {}
     codes: dict[str, int | None] = {}
     try:
+        stop_while_it_waits(folder, "for the server", "waiting for the server", running, codes)
+        running["server"] = command(folder, "server", "serve", "kits/server")
         running["hospital-a"] = command(folder, "hospital-a", "join", "kits/hospital-a", "hospital-a.json")
-        running["lead"] = command(folder, "lead", "start", "kits/lead")
         wait_for(folder, "hospital-a", "connected to")
+        stop_while_it_waits(folder, "for a site", "waiting for hospital-b", running, codes)
+        running["lead"] = command(folder, "lead", "start", "kits/lead")
         wait_for(folder, "lead", "waiting for hospital-b")
         time.sleep(5)  # its patience has ended, but two are needed
         alone = (folder / "lead.txt").read_text()
@@ -57,6 +60,15 @@ def stopped(tmp_path_factory) -> Stopped:
         for process in running.values():
             process.kill()
     return Stopped(codes, {path.stem: path.read_text() for path in folder.glob("*.txt")}, alone, status)
+
+
+def stop_while_it_waits(folder: Path, name: str, text: str, running: dict, codes: dict) -> None:
+    """Starts a run, and stops it by another command once it says for what it waits."""
+    running[name] = command(folder, name, "start", "kits/lead")
+    wait_for(folder, name, text)
+    stop = f"stop {name}"
+    codes[stop] = command(folder, stop, "stop", "kits/lead").wait(PATIENCE)
+    codes[name] = running[name].wait(PATIENCE)
 
 
 def wait_for_nothing(folder: Path) -> str:
@@ -79,6 +91,15 @@ def test_a_run_that_needs_two_sites_says_for_whom_it_waits(stopped: Stopped):
     assert stopped.alone.splitlines()[-1] == "note: waiting for hospital-b"
     assert "started" not in stopped.alone and "goes on without" not in stopped.alone
     assert "note: started with hospital-a, hospital-b\n" in stopped.lines["lead"]
+
+
+@pytest.mark.parametrize("name", ["for the server", "for a site"])
+def test_a_stop_ends_the_command_that_waits(stopped: Stopped, name: str):
+    assert (stopped.codes[f"stop {name}"], stopped.codes[name]) == (0, 130), stopped.lines
+    assert stopped.lines[f"stop {name}"] == "the run is stopped; 'drmc federate start' continues it\n"
+    last = stopped.lines[name].splitlines()[-1]
+    assert last == "drmc: the run was stopped by 'drmc federate stop'; 'start' continues it"
+    assert "started" not in stopped.lines[name]
 
 
 def test_a_stop_ends_the_command_that_follows(stopped: Stopped):

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import csv
 import json
+import re
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -23,14 +25,19 @@ from support.engine.denoising_cases import tiny_network
 from support.engine.small_organs import TINY_UNET, body, write
 
 
-@pytest.fixture(scope="module")
-def model(tmp_path_factory) -> Path:
+def tiny_organs(certainty: float = 4.0) -> OrganUNet:
+    """A network without training; its scores grow with its certainty."""
     torch.manual_seed(4)
     network = OrganUNet(TINY_UNET)
     with torch.no_grad():
-        network.tail.weight.mul_(4)
+        network.tail.weight.mul_(certainty)
+    return network
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory) -> Path:
     path = tmp_path_factory.mktemp("model") / "organs.pt"
-    save_model(path, network, 16, {"task": "organs", "title": "tiny"})
+    save_model(path, tiny_organs(), 16, {"task": "organs", "title": "tiny"})
     return path
 
 
@@ -75,6 +82,16 @@ def test_a_scan_gives_a_segmentation_a_table_and_a_summary(scan, model, tmp_path
     summary = json.loads((out / "summary.json").read_text())
     assert set(summary["organs"]) == {segment.name for segment in segments}
     assert summary["suv"]["factor"] == 1 and summary["model"]["name"] == "organs"
+
+
+def test_progress_counts_slabs_of_one_scan_and_of_a_batch(scan, model, tmp_path, capsys):
+    cohort = tmp_path / "cohort"
+    for name in ("a", "b"):
+        shutil.copytree(scan.parent, cohort / name)
+    for given, out in ((scan, tmp_path / "one"), (cohort, tmp_path / "all")):
+        assert cli.main(["segment", str(given), "-o", str(out), "--model", str(model)]) == 0
+        told = capsys.readouterr().err
+        assert re.search(r"100 %, (\d+) of \1 slabs\n", told) and "tile" not in told
 
 
 def test_names_colors_and_codes_are_in_the_file(scan, model, tmp_path):
@@ -178,6 +195,25 @@ def test_field_voxels_bladder_and_tracer_are_warned_of():
     assert "SUVmean 31 of the bladder" in warnings_of_field([row("urinary bladder", 31.0)], fine, {}, None)[0]
     assert warnings_of_field([row("urinary bladder", None)], fine, {}, None) == []
     assert "tracer 68Ga-NODAGA: none" in warnings_of_field([], fine, {}, "68Ga-NODAGA")[0]
+
+
+def test_organs_of_which_the_model_is_unsure_are_flagged_wherever_their_numbers_are(scan, tmp_path, capsys):
+    tables, summaries, pages = {}, {}, {}
+    for name, certainty in (("unsure", 4.0), ("sure", 4000.0)):  # the same labels: the same order of scores
+        save_model(tmp_path / f"{name}.pt", tiny_organs(certainty), 16, {"task": "organs", "title": name})
+        out, given = tmp_path / name, ["--model", str(tmp_path / f"{name}.pt"), "--device", "cpu"]
+        assert cli.main(["segment", str(scan), "-o", str(out), *given]) == 0
+        tables[name], pages[name] = rows_of(out), (out / "report.html").read_text()
+        summaries[name] = json.loads((out / "summary.json").read_text())["organs"]
+        assert ("the model is unsure in" in capsys.readouterr().out) == (name == "unsure")
+    for row in tables["unsure"]:
+        found = summaries["unsure"][row["organ"]]
+        text = f"the model is unsure in {100 * found['unsure_share']:.0f} % of it"
+        assert (text in row["flags"]) == (found["unsure_share"] > 0.1)
+        assert found["flags"] == row["flags"]
+        assert row["flags"] in pages["unsure"]
+    assert any("unsure" in row["flags"] for row in tables["unsure"])
+    assert not any("unsure" in row["flags"] for row in tables["sure"]) and "unsure" not in pages["sure"]
 
 
 def test_the_list_of_organs_needs_no_scan(capsys):
