@@ -145,6 +145,8 @@ def save_model(
     network: ResidualNetwork | OrganUNet,
     tile: int,
     card: Mapping[str, Any] | None = None,
+    *,
+    half: bool = False,
 ) -> ModelEntry:
     """Writes a weight file (NAME.pt) and its card (NAME.json beside it), each atomically.
 
@@ -152,10 +154,12 @@ def save_model(
 
     Args:
         path: the weight file.
-        network: the network; its parameters are written as float32.
+        network: the network.
         tile: the edge of its tiles in voxels.
         card: facts for the card; `name`, `sha256`, `parameters`, `tile`, `kind` and `config` are set from the
             network.
+        half: whether parameters are written as float16, half the size; they are computed with as float32.
+            Buffers, and tensors with a value beyond float16, stay float32, as all do without it.
 
     Returns:
         The model that was written.
@@ -173,6 +177,9 @@ def save_model(
         key: value.detach().to("cpu", torch.float32).contiguous().clone()
         for key, value in network.state_dict().items()
     }
+    if half:
+        smaller = {key: state[key].half() for key, _ in network.named_parameters()}
+        state |= {key: value for key, value in smaller.items() if value.isfinite().all()}
     kind = network.config.kind
     stored = {"format": FORMAT, "config": network.config.to_dict(), "tile": int(tile), "state_dict": state}
     if kind != DRMC_KIND:  # so that files of DRMC stay the same to the byte

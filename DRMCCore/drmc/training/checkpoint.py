@@ -34,6 +34,7 @@ _MAY_CHANGE = {
         "threads",
         "card",
         "export",
+        "half_weights",
     ),
     "kept_steps",
     *FOLDERS,

@@ -90,6 +90,7 @@ class TrainingConfig:
         watched_centers: centers of it, none = all that have validation patients.
         kept_steps: steps after which the models of that moment are written as well, as NAME-stepN.pt.
         export: weights of the "best" validation or of the "last" step.
+        half_weights: whether weight files hold float16, half the size, instead of float32.
         precision: dtype of products over voxels; everything else is float32.
         slots_at_once: slots that a process computes together, 0 = all; fewer need less memory.
         deterministic: whether a run on a GPU is repeated bit by bit.
@@ -162,6 +163,7 @@ class TrainingConfig:
     watched_centers: tuple[str, ...] = setting((), **_CENTERS)
     kept_steps: tuple[int, ...] = setting((), at_least=1)
     export: Literal["best", "last"] = "best"
+    half_weights: bool = False
     precision: Literal["fp32", "bf16"] = "fp32"
     slots_at_once: int = setting(0, at_least=0)
     deterministic: bool = True

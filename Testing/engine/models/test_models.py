@@ -48,6 +48,20 @@ def test_what_is_saved_is_found_and_loaded_the_same(folder):
             assert torch.equal(ours, theirs)
 
 
+def test_half_weights_are_the_nearest_float16_and_computed_with_as_float32(folder):
+    saved = network(config=NetworkConfig(channels=32, blocks=3, experts=3, heads=2, hidden=16))
+    with torch.no_grad():
+        saved.tail.bias.fill_(1e6)  # beyond float16: stays as it is
+    whole = save_model(folder / "whole.pt", saved, 48)
+    half = save_model(folder / "half.pt", saved, 48, half=True)
+    assert half.path.stat().st_size < 0.65 * whole.path.stat().st_size
+    loaded, _ = load_network(half)
+    for name, value in loaded.named_parameters():
+        expected = saved.state_dict()[name]
+        assert value.dtype == torch.float32
+        assert torch.equal(value, expected if name == "tail.bias" else expected.half().float())
+
+
 def test_the_same_weights_give_the_same_file_under_any_name(folder):
     first, second = save_model(folder / "a.pt", network(), 32), save_model(folder / "b.pt", network(), 32)
     assert first.sha256 == second.sha256

@@ -95,7 +95,8 @@ class Denoising(Task):
 
     def save(self, path: Path, network: ResidualNetwork, card: Mapping[str, Any]) -> None:
         """Writes the weight file and the card."""
-        save_model(path, network, self.config.tile or self.config.patch, card)
+        tile = self.config.tile or self.config.patch
+        save_model(path, network, tile, card, half=self.config.half_weights)
 
     def _load(self, cases: dict[str, list[Case]], wanted: Wanted) -> dict[str, list[Pair]]:
         folder = Path(self.config.prepared) if self.config.prepared else None

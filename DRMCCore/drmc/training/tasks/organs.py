@@ -123,4 +123,5 @@ class Organs(Task):
     def save(self, path: Path, network: OrganUNet, card: Mapping[str, Any]) -> None:
         """Writes the weight file and the card, with the names of the classes."""
         names = {str(one.index): one.key for one in classes()}
-        save_model(path, network, self.config.patch, {**card, "task": self.name, "classes": names})
+        card = {**card, "task": self.name, "classes": names}
+        save_model(path, network, self.config.patch, card, half=self.config.half_weights)
