@@ -104,6 +104,7 @@ weights-c1c4: env
 	$(PAPER_PATIENTS) --centers C5 --patients 2
 	$(PAPER_PATIENTS) --centers C6 --patients 2 --drf 3,4,6,12
 	$(TRAIN)/drmc-c1c4.json
+	$(TRAIN)/resunet-c1c4.json
 	$(PAPER_TEST) --centers C1,C2,C3,C4,C5
 	$(PAPER_TEST) --centers C6 --drf 3,4,6,12
 
