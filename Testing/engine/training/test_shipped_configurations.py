@@ -13,6 +13,7 @@ from support import REPOSITORY
 
 FOLDER = REPOSITORY / "Resources" / "Training"
 ANY = ("drmc-any-start", "drmc-any-second", "drmc-any")
+C1C4 = ("drmc-c1c4", "resunet-c1c4")  # of equal cost: a step of the residual U-Net takes less time
 EQUAL = ("drmc-small-2", "baseline", "specialists")  # what the table compares at equal steps
 
 
@@ -21,9 +22,9 @@ def read(name: str) -> TrainingConfig:
 
 
 def test_every_configuration_is_valid():
-    others = {*ANY, "drmc-c1c4", "evaluation", "evaluation-any", "organs", "paper"}
+    others = {*ANY, *C1C4, "evaluation", "evaluation-any", "organs", "paper"}
     assert {path.stem for path in FOLDER.glob("*.json")} == {*EQUAL, *others}
-    for name in (*EQUAL, ANY[0], "drmc-c1c4"):
+    for name in (*EQUAL, ANY[0], *C1C4):
         assert read(name).output.endswith(f"output/weights/{name}")
     for before, name in itertools.pairwise(ANY):  # each goes on from the one before
         start = json.loads((FOLDER / f"{name}.json").read_text())["initial_weights"]
@@ -36,6 +37,12 @@ def test_what_is_compared_differs_in_nothing_but_what_is_compared(name):
     ours, other = (read(one).to_dict() for one in (EQUAL[0], name))
     differing = {key for key in ours if ours[key] != other[key]} - {"name", "output", "card"}
     assert differing == {"baseline": {"network"}, "specialists": {"strategy"}}[name]
+
+
+def test_the_residual_unet_differs_in_network_and_steps_alone():
+    ours, other = (read(one).to_dict() for one in C1C4)
+    differing = {key for key in ours if ours[key] != other[key]} - {"name", "output", "card"}
+    assert differing == {"network", "steps"}
 
 
 def test_the_evaluation_takes_what_the_trainings_make():
