@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import slicer
-from drmc.measures.routing_profiles import UNLIKE
+from drmc.measures.routing_profiles import UNLIKE, is_of_all_scanners
 from DRMCCoreLib.panel.section import Section
 from slicer.i18n import tr as _
 
@@ -120,7 +120,7 @@ def _nearestText(nearest: dict[str, Any]) -> str:
         return ""
     others = ", ".join(f"{name} {distance:.1f}" for name, distance in sorted(nearest["distances"].items()))
     words = _("Nearest training center: {center}. Distances: {distances}")
-    if len(nearest["distances"]) == 1:
+    if is_of_all_scanners(nearest):
         words = _("Distance from the scanners of the training: {distances}")
     text = words.format(center=nearest["center"], distances=others)
     if nearest["limit"] is None:

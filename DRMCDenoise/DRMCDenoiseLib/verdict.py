@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
+from drmc.measures.routing_profiles import is_of_all_scanners
 from DRMCCoreLib.nodes.names import BODY_CHANGE_ATTRIBUTE
 from slicer.i18n import tr as _
 
@@ -63,6 +64,6 @@ def _center(nearest: dict[str, Any]) -> str:
         return ""
     if nearest.get("unlike"):
         return _("scan unlike all training centers")
-    if len(nearest.get("distances", ())) == 1:  # many scanners that count as one center
+    if is_of_all_scanners(nearest):
         return _("scan like those of the training")
     return _("scan like training center {name}").format(name=nearest["center"])

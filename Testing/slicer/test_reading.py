@@ -303,6 +303,9 @@ def test_the_verdict_says_what_is_known(panel, qtSlicer):
     single = {"center": "R2041-*", "unlike": False, "distances": {"R2041-*": 0.8}}
     table.SetAttribute("DRMC.RoutingNearest", json.dumps(single))
     assert lesions([-6.2]).endswith("\u22126 %, scan like those of the training.")
+    single = {"center": "North", "unlike": False, "distances": {"North": 0.8}}
+    table.SetAttribute("DRMC.RoutingNearest", json.dumps(single))
+    assert lesions([-6.2]).endswith("\u22126 %, scan like training center North.")
     table.SetAttribute("DRMC.RoutingNearest", json.dumps({"center": "C3", "unlike": True}))
     assert lesions([-6.2]).endswith(", scan unlike all training centers.")
 

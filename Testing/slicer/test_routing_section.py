@@ -117,6 +117,9 @@ def test_nearest_center_and_warning_are_in_plain_words(panel, qtSlicer):
     shown(panel, qtSlicer, summaryOf(centers=("R2041-*",)))
     panel._parameterNode.Modified()
     assert ui.nearestLabel.text.startswith("Distance from the scanners of the training: R2041-* ")
+    shown(panel, qtSlicer, summaryOf(centers=("North",)))
+    panel._parameterNode.Modified()
+    assert ui.nearestLabel.text.startswith("Nearest training center: North.")
     shown(panel, qtSlicer, summaryOf())
     panel._parameterNode.Modified()
     assert not ui.routingWarningLabel.visible and not ui.nearestLabel.visible

@@ -120,6 +120,15 @@ class NearestCenter(TypedDict):
     means: dict[str, list[list[float]]]
 
 
+def is_of_all_scanners(nearest: Mapping[str, Any]) -> bool:
+    """Whether the only profile is that of many scanners: its center is a pattern, as in `select`.
+
+    Args:
+        nearest: as `nearest_center` gives it, or what was stored of that.
+    """
+    return len(nearest.get("distances", ())) == 1 and any(mark in nearest["center"] for mark in "*?[")
+
+
 def nearest_center(profiles: Mapping[str, Any], rows: Sequence[RoutingRow]) -> NearestCenter | None:
     """The center with the profile nearest to a scan's routing table; None if the scan has no body.
 

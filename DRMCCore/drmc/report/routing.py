@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from drmc.measures.routing_profiles import LIMIT_FACTOR, UNLIKE
+from drmc.measures.routing_profiles import LIMIT_FACTOR, UNLIKE, is_of_all_scanners
 from drmc.measures.rows import RoutingRow
 from drmc.pages.heatmap import routing_svg
 from drmc.pages.markup import table
@@ -50,10 +50,9 @@ def _nearest(nearest: Mapping[str, Any]) -> str:
         f"<td>{number(distance, 2)}</td></tr>"
         for name, distance in sorted(nearest["distances"].items(), key=lambda item: item[1])
     ]
-    single = len(nearest["distances"]) == 1
     text = (
         f'<p class="note">The model was trained on many scanners ({center}), which count as one center.</p>'
-        if single
+        if is_of_all_scanners(nearest)
         else '<p class="note">Of the training centers, the routing of this scan is nearest to that of '
         f"<b>{center}</b>.</p>"
     )

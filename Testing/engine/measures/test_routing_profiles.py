@@ -192,6 +192,17 @@ def test_centers_of_a_pattern_are_one_as_in_the_training(models, tmp_path, capsy
     assert "trained on many scanners ([AB])" in report and "nearest to that of" not in report
 
 
+def test_a_single_center_of_its_own_name_is_no_group_of_scanners(models, tmp_path):
+    """Of a model that one hospital has trained on its own scanner."""
+    gates = [replace(one, gates_LM=one.gates_LM[:2, :2]) for one in scans_of(0)]
+    single = make_profiles([one for one in gates if one.center == gates[0].center])
+    add_to_card(find_model("tiny"), {CARD_KEY: json.loads(json.dumps(single))})
+    summary = run(request(write_case(tmp_path / "case"), tmp_path / "out"))
+    assert list(summary["routing_nearest"]["distances"]) == [gates[0].center]
+    report = (tmp_path / "out" / "report.html").read_text()
+    assert "many scanners" not in report and "nearest to that of" in report
+
+
 def test_a_split_without_patients_is_refused(models, tmp_path, capsys):
     dataset = write_dataset(tmp_path / "data", splits=("train",))
     assert main(["profile", "tiny", str(dataset), "--device", "cpu"]) == 2
