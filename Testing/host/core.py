@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import atexit
 import json
+import shutil
 import tempfile
 from functools import cache
 from pathlib import Path
@@ -35,7 +37,9 @@ def makeScene():
     crosshair.SetCrosshairName("default")
     scene.AddNode(crosshair)
     cache = slicer.vtkCacheManager()
-    cache.SetRemoteCacheDirectory(tempfile.mkdtemp(prefix="slicer-stand-in-cache-"))
+    folder = tempfile.mkdtemp(prefix="slicer-stand-in-cache-")
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    cache.SetRemoteCacheDirectory(folder)
     manager = slicer.vtkDataIOManager()
     manager.SetCacheManager(cache)
     scene.SetCacheManager(cache)
