@@ -6,7 +6,7 @@ import json
 from typing import Any
 
 from drmc.measures.rows import LEAST_KEPT
-from drmc.pages.text import percent
+from drmc.pages.text import share
 from DRMCCoreLib.nodes.names import VIRTUAL_SPOTS_ATTRIBUTE
 from slicer.i18n import tr as _
 
@@ -45,8 +45,5 @@ def spotsText(found: dict[str, Any]) -> str:
 def _cell(row: dict[str, Any] | None) -> str:
     if row is None:
         return "\u2013"
-    kept, gaussian = (
-        "\u2013" if share is None else percent(100 * share, digits=0, sign=False)
-        for share in (row["mean_kept"], row["gaussian_mean_kept"])
-    )
+    kept, gaussian = (share(row[key], LEAST_KEPT) for key in ("mean_kept", "gaussian_mean_kept"))
     return f"<b>{kept}</b> ({gaussian})" if row["warning"] else f"{kept} ({gaussian})"

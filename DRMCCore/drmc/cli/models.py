@@ -146,9 +146,12 @@ def _measured(summary: Any) -> str:
             for group, found in summary["groups"].items()
         ]
         if spots := summary.get("spots"):
+            from drmc.measures.rows import LEAST_KEPT
+            from drmc.pages.text import share
+
             groups.append(
-                f"{100 * spots['mean_kept']:.0f} % kept of virtual spots of {spots['diameter_mm']:g} mm and "
-                f"+{spots['peak_suv']:g} SUV"
+                f"{share(spots['mean_kept'], LEAST_KEPT)} kept of virtual spots of "
+                f"{spots['diameter_mm']:g} mm and +{spots['peak_suv']:g} SUV"
             )
         return "; ".join([*groups, f"{summary['data']} data", aims])
     except (KeyError, TypeError, ValueError, AttributeError):

@@ -85,9 +85,10 @@ def print_denoised(summary: Summary, output: Path) -> None:
 def print_spots(found: SpotsTable) -> None:
     """Prints the table of virtual spots, and which Gaussian filter it is compared with."""
     from drmc.measures.rows import LEAST_KEPT
+    from drmc.pages.text import share
     from drmc.report.spots import gaussian_text
 
-    share = lambda fraction: "-" if fraction is None else f"{100 * fraction:.0f} %"
+    kept = lambda fraction: share(fraction, LEAST_KEPT, absent="-")
     titles = ["diameter [mm]", "peak [SUV]", "spots", "1 ml mean", "worst tenth", "peak"]
     titles += ["Gaussian: 1 ml mean", "peak", ""]
     cells = [
@@ -95,8 +96,8 @@ def print_spots(found: SpotsTable) -> None:
             f"{row['diameter_mm']:g}",
             f"+{row['peak_suv']:g}",
             str(row["spots"]),
-            *(share(row[key]) for key in ("mean_kept", "mean_kept_low", "peak_kept")),
-            *(share(row[key]) for key in ("gaussian_mean_kept", "gaussian_peak_kept")),
+            *(kept(row[key]) for key in ("mean_kept", "mean_kept_low", "peak_kept")),
+            *(kept(row[key]) for key in ("gaussian_mean_kept", "gaussian_peak_kept")),
             f"warning: below {100 * LEAST_KEPT:.0f} %" if row["warning"] else "",
         ]
         for row in found["rows"]

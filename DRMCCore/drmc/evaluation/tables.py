@@ -190,7 +190,8 @@ def spots_cells(one: SpotsSummary, columns: Sequence[tuple[float, float]]) -> It
         if row is None:
             yield "", "", False
         else:
-            yield percent(row["mean_kept"]), percent(row["gaussian_mean_kept"]) or "–", row["warning"]
+            kept, gaussian = (text.share(row[key], LEAST_KEPT) for key in ("mean_kept", "gaussian_mean_kept"))
+            yield kept, gaussian, row["warning"]
 
 
 def reached(aim: Aim) -> str:

@@ -33,6 +33,15 @@ def percent(value: Any, *, digits: int = 1, sign: bool = True, absent: str = "â€
     return f"{number(value, digits, sign=sign, fixed=True)} %" if is_number(value) else absent
 
 
+def share(fraction: float | None, limit: float, *, absent: str = "â€“") -> str:
+    """A fraction as a whole percentage, with a decimal where one below `limit` would show as the limit."""
+    if fraction is None:
+        return absent
+    digits = int(fraction < limit <= round(fraction, 2))
+    value = math.floor(1000 * fraction) / 10 if digits else 100 * fraction
+    return percent(value, digits=digits, sign=False)
+
+
 def is_number(value: Any) -> TypeGuard[float]:
     """Whether a value is a finite number; booleans are not."""
     return isinstance(value, (int, float, np.number)) and not isinstance(value, bool) and math.isfinite(value)

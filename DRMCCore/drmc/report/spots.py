@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from typing import Any
 
 from drmc.measures.rows import LEAST_KEPT
 from drmc.pages.markup import table
-from drmc.pages.text import mapping, number, percent, plain
+from drmc.pages.text import mapping, number, plain, share
 from drmc.report.summary import Summary
 
 _TITLES = (
@@ -38,15 +37,15 @@ def sentence(found: Mapping[str, Any]) -> str:
     least = min(low, key=lambda row: row["mean_kept"])
     return (
         f"virtual spots: {len(low)} of {len(rows)} kinds keep less than {100 * LEAST_KEPT:.0f} % of their "
-        f"contrast, the least {_below(least['mean_kept'])} % ({least['diameter_mm']:g} mm, "
+        f"contrast, the least {share(least['mean_kept'], LEAST_KEPT)} ({least['diameter_mm']:g} mm, "
         f"+{least['peak_suv']:g} SUV): small faint lesions may be lost"
     )
 
 
-def least_percent(found: Mapping[str, Any]) -> int | None:
-    """The smallest share in the table, in percent and rounded down; None without one."""
+def least_percent(found: Mapping[str, Any]) -> str | None:
+    """The smallest share in the table, in percent as it stands there; None without one."""
     shares = [row["mean_kept"] for row in found.get("rows") or ()]
-    return _below(min(shares)) if shares else None
+    return share(min(shares), LEAST_KEPT).removesuffix(" %") if shares else None
 
 
 def gaussian_text(width_mm: float | None) -> str:
@@ -68,9 +67,12 @@ def spots_html(summary: Summary) -> str:
         lines.append(
             f"<tr><td>{number(row.get('diameter_mm'), 0)}</td>"
             f"<td>{number(row.get('peak_suv'), 0, sign=True)}</td>"
-            f"<td>{plain(row.get('spots'))}</td><td{beyond}>{_share(row.get('mean_kept'))}</td>"
-            + "".join(f"<td>{_share(row.get(key))}</td>" for key in ("mean_kept_low", "peak_kept"))
-            + "".join(f"<td>{_share(row.get(f'gaussian_{key}'))}</td>" for key in ("mean_kept", "peak_kept"))
+            f"<td>{plain(row.get('spots'))}</td><td{beyond}>{share(row.get('mean_kept'), LEAST_KEPT)}</td>"
+            + "".join(f"<td>{share(row.get(key), LEAST_KEPT)}</td>" for key in ("mean_kept_low", "peak_kept"))
+            + "".join(
+                f"<td>{share(row.get(f'gaussian_{key}'), LEAST_KEPT)}</td>"
+                for key in ("mean_kept", "peak_kept")
+            )
             + "</tr>"
         )
     beside = gaussian_text(found.get("gaussian_fwhm_mm"))
@@ -81,12 +83,3 @@ def spots_html(summary: Summary) -> str:
         beside=f"{beside[0].upper()}{beside[1:]}.",
     )
     return table("".join(f"<th>{title}</th>" for title in _TITLES), lines) + note
-
-
-def _share(fraction: Any) -> str:
-    return "–" if fraction is None else percent(100 * fraction, digits=0, sign=False)
-
-
-def _below(fraction: float) -> int:
-    """Percent, rounded down: what is below a limit is not shown as the limit."""
-    return math.floor(100 * fraction)

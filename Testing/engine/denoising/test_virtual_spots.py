@@ -111,7 +111,7 @@ def test_a_loss_is_a_warning_in_summary_report_terminal_batch_and_cohort(scan, t
     assert text in page and page.count('<td class="beyond">') == len(found["rows"])
     (row,) = rows_of(output / "batch.csv")
     assert row["virtual_spots_warning"] == text
-    assert row["virtual_spots_least_percent"] == str(least_percent(found))
+    assert row["virtual_spots_least_percent"] == least_percent(found)
     cohort = (output / "cohort.html").read_text(encoding="utf-8")
     assert text in cohort and "1 to be looked at" in cohort
     assert f"<dd>{least_percent(found)} %</dd>" in cohort
@@ -134,11 +134,23 @@ def test_the_sentence_names_the_least_and_never_rounds_up_to_the_limit():
     row = {"diameter_mm": 7.0, "peak_suv": 1.0, "mean_kept": 0.7996, "warning": True}
     rows = [{**row, "peak_suv": 2.0, "mean_kept": 0.7999}, row, {**row, "mean_kept": 0.9, "warning": False}]
     assert sentence({"rows": rows}) == (
-        "virtual spots: 2 of 3 kinds keep less than 80 % of their contrast, the least 79 % (7 mm, +1 SUV): "
+        "virtual spots: 2 of 3 kinds keep less than 80 % of their contrast, the least 79.9 % (7 mm, +1 SUV): "
         "small faint lesions may be lost"
     )
     assert sentence({}) == "" == sentence({"rows": rows[2:]}) == spots_html({})
-    assert least_percent({}) is None
+    assert least_percent({}) is None and least_percent({"rows": rows}) == "79.9"
+
+
+@pytest.mark.parametrize(
+    ("kept", "shown"),
+    [(0.719, "72 %"), (0.7949, "79 %"), (0.7951, "79.5 %"), (0.79999, "79.9 %"), (0.8, "80 %")],
+)
+def test_warning_and_table_show_the_same_share(kept, shown):
+    row = {"diameter_mm": 7.0, "peak_suv": 1.0, "mean_kept": kept, "warning": kept < 0.8}
+    found = {"rows": [row]}
+    assert f">{shown}</td>" in spots_html({"virtual_spots": found})
+    assert f"the least {shown} (" in (sentence(found) or f"the least {shown} (")
+    assert least_percent(found) == shown.removesuffix(" %")
 
 
 def test_a_scan_without_a_place_for_a_spot_is_denoised_with_a_notice(tmp_path, capsys):
