@@ -7,7 +7,7 @@ OUT ?= output/demo
 STAMP := $(VENV)/.installed
 WORKERS ?= auto
 
-.PHONY: help env demo test test-fast lint format test-slicer weights weights-any weights-small weights-c1c4 weights-organs screenshots before-after sample-data clean
+.PHONY: help env demo test test-fast lint format test-slicer weights weights-any weights-small weights-c1c4 weights-evaluation weights-organs screenshots before-after sample-data clean
 
 help:
 	@echo "make demo                 denoise a small simulated patient; OUT=folder"
@@ -75,7 +75,7 @@ TEST_PATIENTS := $(SIMULATE) --seed 2033 --split test --patients 5 -o $(WEIGHTS)
 # Two processes of one thread each are faster than one of two; the steps are the same.
 TRAIN := $(KEEP_MEMORY) OMP_NUM_THREADS=1 $(BIN)/torchrun --standalone --nproc-per-node=2 -m drmc.training Resources/Training
 SHIP := DRMCCore/drmc/models/data
-weights: weights-any weights-c1c4 weights-small
+weights: weights-any weights-c1c4 weights-evaluation weights-small
 
 ANY_PATIENTS := $(SIMULATE) --tracer mixed --many-lesions 0.6 --wide-build 0.2 --wide-uptake 0.3
 weights-any: env
@@ -83,6 +83,7 @@ weights-any: env
 	$(ANY_PATIENTS) --noise-free --random-centers 100 --patients 2 --seed 2041 -o $(WEIGHTS)/any
 	$(TRAIN)/drmc-any-start.json
 	$(TRAIN)/drmc-any-second.json
+	$(TRAIN)/drmc-any-third.json
 	$(TRAIN)/drmc-any.json
 	cp $(WEIGHTS)/drmc-any/drmc-any.pt $(WEIGHTS)/drmc-any/drmc-any.json $(SHIP)/
 	cp $(WEIGHTS)/drmc-any/training.jsonl $(SHIP)/drmc-any.training.jsonl
@@ -91,7 +92,6 @@ weights-any: env
 	$(ANY_PATIENTS) --random-centers 8 --patients 1 --split train --seed 2043 -o $(WEIGHTS)/any-test
 	$(ANY_PATIENTS) --random-centers 8 --patients 1 --split test --seed 2043 -o $(WEIGHTS)/any-test
 	$(BIN)/drmc intervals check drmc-any $(WEIGHTS)/any-test --split test --card
-	$(BIN)/drmc evaluate Resources/Training/evaluation-any.json --card --workers 2
 
 # The patients of Resources/Training/paper.json, which `drmc reproduce` would simulate one after the other.
 PAPER := output/paper
@@ -107,6 +107,14 @@ weights-c1c4: env
 	$(TRAIN)/resunet-c1c4.json
 	$(PAPER_TEST) --centers C1,C2,C3,C4,C5
 	$(PAPER_TEST) --centers C6 --drf 3,4,6,12
+	$(BIN)/drmc reproduce Resources/Training/paper.json --dataset $(PAPER)/patients --test-dataset $(PAPER)/test \
+		--patches 2400 --only baseline,drmc -o $(PAPER)/reproduction
+	cp $(WEIGHTS)/drmc-c1c4/drmc-c1c4.pt $(WEIGHTS)/drmc-c1c4/drmc-c1c4.json $(SHIP)/
+	cp $(WEIGHTS)/drmc-c1c4/training.jsonl $(SHIP)/drmc-c1c4.training.jsonl
+
+weights-evaluation: env
+	$(BIN)/drmc evaluate Resources/Training/evaluation-any.json --card --workers 2
+	$(BIN)/drmc evaluate Resources/Training/evaluation-c1c4.json --card --workers 2
 
 MODEL := drmc-small-2
 weights-small: env

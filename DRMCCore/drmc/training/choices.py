@@ -25,8 +25,7 @@ NETWORKS = {
     "without_hidden": "to compare with (the paper's Table 4, w/o H): routers without a hidden state",
     "softmax": "to compare with (the paper's Table 4): softmax gates, which leave no expert out",
     "top2": "to compare with (the paper's Table 4): always the two experts with the largest gates",
-    "udrmc": "many or unknown scanners: the network of drmc-any, which keeps small lesions better than "
-    "drmc-small-2 and removes less noise",
+    "udrmc": "many or unknown scanners, or small lesions: the network of drmc-any and drmc-c1c4",
     "udrmc-48": "as udrmc, where patients and time suffice for twice the parameters; no shipped model has it",
     "resunet": "to compare with a usual residual U-Net: no experts, so no routing to look at",
     "unet3d": "to compare with, for federated methods; its loss and optimizer come with the preset unet3d",
