@@ -18,6 +18,7 @@ import os
 import pickle
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -95,8 +96,32 @@ def _weight(*shape: int, fan_in: int) -> nn.Parameter:
     return nn.Parameter(torch.empty(shape).uniform_(-(fan_in**-0.5), fan_in**-0.5))
 
 
+class ReopeningReLU(torch.autograd.Function):
+    """ReLU whose gradient also opens what is closed: below 0 it passes where it would raise the value.
+
+    ReLU's gradient is 0 there, so that an expert whose gate was closed for all patches once stays closed.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, logits: Tensor) -> Tensor:
+        """As ReLU."""
+        ctx.save_for_backward(logits)
+        return logits.clamp(min=0)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> Tensor:
+        """The gradient where the gate is open, or would be by its descent."""
+        (logits,), (gradient,) = ctx.saved_tensors, gradients
+        return gradient * ((logits > 0) | (gradient < 0))
+
+
 class Router(nn.Module):
-    """Equation 1: gates = ReLU(MLP([GAP(X), H])); its hidden activation is the H of the next router."""
+    """Equation 1: gates = ReLU(MLP([GAP(X), H])); its hidden activation is the H of the next router.
+
+    `reopens`: whether training may open closed gates again, see `ReopeningReLU`. It changes no value.
+    """
+
+    reopens = False
 
     def __init__(self, config: NetworkConfig):
         super().__init__()
@@ -115,7 +140,8 @@ class Router(nn.Module):
         hidden_BR = F.gelu(self.inner(torch.cat(seen, 1)))
         logits_BM = self.outer(hidden_BR)
         if self.gate == "relu":
-            return F.relu(logits_BM), hidden_BR
+            relu = ReopeningReLU.apply if self.reopens else F.relu
+            return relu(logits_BM), hidden_BR
         if self.gate == "softmax":
             return torch.softmax(logits_BM, 1), hidden_BR
         largest, index = logits_BM.topk(min(2, self.experts), 1)

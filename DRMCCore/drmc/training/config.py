@@ -79,6 +79,8 @@ class TrainingConfig:
         averaging_start: whether depth-wise kernels of a new network start near the mean over 3 x 3 x 3
             voxels.
         identity_start: whether a new network starts with a tail of zeros.
+        reopen_gates: whether gates that are closed have a gradient that opens them, see
+            `drmc.networks.drmc.ReopeningReLU`.
         strategy: see `drmc.training.strategies`.
         round_steps: steps between two averages of the sites.
         federated_steps: steps with averages in the strategy "ftl", 0 = half the steps.
@@ -153,6 +155,7 @@ class TrainingConfig:
     head_gain: float = setting(1.0, above=0)
     averaging_start: bool = False
     identity_start: bool = True
+    reopen_gates: bool = False
     strategy: str = setting("joint", choices=tuple(STRATEGIES))
     round_steps: int = setting(100, at_least=1)
     federated_steps: int = setting(0, at_least=0)

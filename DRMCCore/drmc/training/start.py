@@ -35,6 +35,13 @@ def initial_network(config: TrainingConfig) -> ResidualNetwork:
     Raises:
         InputError: the weights belong to another network than the configuration's.
     """
+    network = _initial_weights(config)
+    for router in (module for module in network.modules() if isinstance(module, Router)):
+        router.reopens = config.reopen_gates
+    return network
+
+
+def _initial_weights(config: TrainingConfig) -> ResidualNetwork:
     if entry := initial_model(config):
         network = load_network(entry)[0]
         wanted, found = ({"kind": s.kind, **s.to_dict()} for s in (config.network, network.config))

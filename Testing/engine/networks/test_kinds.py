@@ -22,7 +22,7 @@ from drmc.models.registry import SHIPPED, add_model, find_model
 from drmc.models.weights import load_network, save_model
 from drmc.networks.cgan3d import CGAN3DConfig
 from drmc.networks.cvtgan3d import CVTGAN3DConfig
-from drmc.networks.drmc import DRMC
+from drmc.networks.drmc import DRMC, Router
 from drmc.networks.protocol import Settings
 from drmc.networks.registry import KINDS, build, settings_of
 from drmc.networks.resunet import ResUNetConfig
@@ -310,6 +310,10 @@ def test_the_start_and_the_rates_are_those_asked_for(kind):
             torch.testing.assert_close(value, 0.3 * state[name] + 1 / 27)
         else:
             assert torch.equal(value, state[name]), name
+    reopening = initial_network(TrainingConfig(**settings, reopen_gates=True))
+    assert same(dict(reopening.state_dict()), state)
+    for network, expected in ((plain, False), (reopening, True)):
+        assert {m.reopens for m in network.modules() if isinstance(m, Router)} <= {expected}
     config = TrainingConfig(**settings, optimizer="muon", muon_rate=10.0, tail_rate=0.05)
     rates = {n: g["rate"] for g in make_optimizer(plain, config).param_groups for n in g["names"]}
     assert list(map(rates.get, ("tail.weight", "tail.bias", "head.weight"))) == [0.05, 0.05, 1.0]

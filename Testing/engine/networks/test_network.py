@@ -11,7 +11,7 @@ import torch
 from drmc.benchmark.oracle import Oracle
 from drmc.models.registry import find_model
 from drmc.models.weights import load_network
-from drmc.networks.drmc import DRMC, NetworkConfig
+from drmc.networks.drmc import DRMC, NetworkConfig, ReopeningReLU, Router
 from support.engine.network_checks import (
     GATE_BIASES,
     assert_equals_oracle,
@@ -409,3 +409,35 @@ def test_state_dict_round_trip_keeps_the_output():
     other = DRMC(NetworkConfig.from_dict(network.config.to_dict())).double()
     other.load_state_dict(network.state_dict())
     assert torch.equal(other(x)[0], network(x)[0])
+
+
+def test_a_closed_gate_opens_where_that_lowers_the_loss_and_values_stay():
+    logits = torch.tensor([-1.0, -1.0, 0.0, 2.0, 2.0], dtype=torch.float64, requires_grad=True)
+    wanted = torch.tensor([1.0, -1.0, 1.0, 3.0, 1.0], dtype=torch.float64)
+    gates = ReopeningReLU.apply(logits)
+    assert torch.equal(gates, torch.relu(logits))
+    (0.5 * (gates - wanted).square()).sum().backward()
+    assert logits.grad.tolist() == [-1.0, 0.0, -1.0, -1.0, 1.0]
+
+
+@pytest.mark.parametrize("reopens", [False, True])
+def test_an_expert_that_no_patch_opens_comes_back_only_by_reopening_gates(reopens):
+    network = build(dtype=torch.float32)
+    router = network.blocks[-1].router2
+    x = tile(2, 1, 8, 8, 8).float()
+    with torch.no_grad():
+        router.outer.weight[0] = 0
+        router.outer.bias[0] = 0.5
+        wanted = network(x)[0]
+        router.outer.bias[0] = -0.1
+        closed = network(x)[0]
+        for module in network.modules():
+            if isinstance(module, Router):
+                module.reopens = reopens
+        assert torch.equal(network(x)[0], closed)  # it changes gradients alone
+    optimizer = torch.optim.Adam([router.outer.bias], 0.02)
+    for _ in range(30):
+        optimizer.zero_grad()
+        (network(x)[0] - wanted).square().mean().backward()
+        optimizer.step()
+    assert bool(router.outer.bias[0] > 0) is reopens
