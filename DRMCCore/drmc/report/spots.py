@@ -20,6 +20,7 @@ _TITLES = (
     "Gaussian: 1 ml mean",
     "Gaussian: peak",
 )
+_BESIDE = ("mean_kept_low", "peak_kept", "gaussian_mean_kept", "gaussian_peak_kept")  # the columns after it
 _NOTE = (
     '<p class="note">{spots} balls of uptake, blurred by {resolution} mm, were added in the body, '
     "where uptake is not high, and the scan was denoised with and without them (strength {strength}). The "
@@ -68,11 +69,7 @@ def spots_html(summary: Summary) -> str:
             f"<tr><td>{number(row.get('diameter_mm'), 0)}</td>"
             f"<td>{number(row.get('peak_suv'), 0, sign=True)}</td>"
             f"<td>{plain(row.get('spots'))}</td><td{beyond}>{share(row.get('mean_kept'), LEAST_KEPT)}</td>"
-            + "".join(f"<td>{share(row.get(key), LEAST_KEPT)}</td>" for key in ("mean_kept_low", "peak_kept"))
-            + "".join(
-                f"<td>{share(row.get(f'gaussian_{key}'), LEAST_KEPT)}</td>"
-                for key in ("mean_kept", "peak_kept")
-            )
+            + "".join(f"<td>{share(row.get(key), LEAST_KEPT)}</td>" for key in _BESIDE)
             + "</tr>"
         )
     beside = gaussian_text(found.get("gaussian_fwhm_mm"))
