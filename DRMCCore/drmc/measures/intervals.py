@@ -33,6 +33,7 @@ from drmc.measures.lesion_features import (
     lesion_values,
 )
 from drmc.measures.rows import INTERVAL_OF, LesionRow
+from drmc.models.card import card_numbers
 
 if TYPE_CHECKING:
     from drmc.segments.segment import Segment
@@ -46,7 +47,6 @@ SIZE_CLASSES_MM = ((0.0, 8.0), (8.0, 15.0), (15.0, math.inf))
 _FOLDS = 10
 _ONE_SD = (0.1587, 0.8413)  # shares of a normal law below -1 and 1 SD
 _BEYOND = 0.0025  # share of the lesions of calibration beyond either end of a feature's range
-_DIGITS = 7  # of the numbers in the card
 _WORDS = {
     "diameter": "diameter [mm]",
     "voxel": "voxel size [mm]",
@@ -271,7 +271,7 @@ def calibrate(lesions: Iterable[CalibrationLesion], facts: Mapping[str, Any] | N
     features = np.array([lesion.features for lesion in lesions])
     # Robust: the change of a value near 0 has no bound.
     center, first, last = np.quantile(features, (0.5, *_ONE_SD), axis=0)
-    center, spread = _rounded(center), _rounded(np.maximum((last - first) / 2, 1e-6))
+    center, spread = card_numbers(center), card_numbers(np.maximum((last - first) / 2, 1e-6))
     standard = (features - center) / spread
     low = np.floor(1e4 * np.quantile(features, _BEYOND, axis=0, method="lower")) / 1e4
     high = np.ceil(1e4 * np.quantile(features, 1 - _BEYOND, axis=0, method="higher")) / 1e4
@@ -289,8 +289,8 @@ def calibrate(lesions: Iterable[CalibrationLesion], facts: Mapping[str, Any] | N
             location, scale = fit_location_scale(standard[~own], r[~own], others).predict(standard[own])
             scores[own] = np.abs(r[own] - location) / scale
         regression = fit_location_scale(standard, r, clusters)
-        rounded = LocationScale(_rounded(regression.location), _rounded(regression.log_scale))
-        quantile = float(_rounded(cluster_quantile(scores[within], judged, LEVEL)))
+        rounded = LocationScale(card_numbers(regression.location), card_numbers(regression.log_scale))
+        quantile = float(card_numbers(cluster_quantile(scores[within], judged, LEVEL)))
         metrics[metric] = MetricCalibration(rounded, quantile)
     made_from = {
         "unit": unit,
@@ -306,11 +306,6 @@ def calibrate(lesions: Iterable[CalibrationLesion], facts: Mapping[str, Any] | N
 def clusters_of(lesions: Iterable[CalibrationLesion], unit: str) -> list[str]:
     """The cluster of each lesion: its center, or its patient."""
     return [lesion.center if unit == "center" else f"{lesion.center}/{lesion.patient}" for lesion in lesions]
-
-
-def _rounded(values: np.ndarray | float) -> np.ndarray:
-    """The values with the digits of the card."""
-    return np.vectorize(lambda value: float(f"{value:.{_DIGITS}g}"), otypes=[float])(values)
 
 
 # ---- check

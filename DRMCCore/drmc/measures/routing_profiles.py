@@ -25,6 +25,7 @@ import numpy as np
 
 from drmc.measures.routing import gates_of, routing_table
 from drmc.measures.rows import RoutingRow
+from drmc.models.card import card_numbers
 
 if TYPE_CHECKING:
     from drmc.inference.denoiser import Denoiser
@@ -97,12 +98,12 @@ def make_profiles(scans: Iterable[ScanGates]) -> dict[str, Any]:
         centers[center] = {
             "patients": len(values),
             "scans": sum(len(found) for found in patients[center].values()),
-            "mean": values.mean(axis=0).tolist(),
-            "sd": values.std(axis=0, ddof=1).tolist() if len(values) > 1 else None,
+            "mean": card_numbers(values.mean(axis=0)).tolist(),
+            "sd": card_numbers(values.std(axis=0, ddof=1)).tolist() if len(values) > 1 else None,
         }
     largest = max(apart, default=0.0)
     limit = LIMIT_FACTOR * largest if largest > 1e-9 else None  # gates that never move set no limit
-    return {"centers": centers, "scale": scale.tolist(), "limit": limit, "factor": LIMIT_FACTOR}
+    return {"centers": centers, "scale": card_numbers(scale).tolist(), "limit": limit, "factor": LIMIT_FACTOR}
 
 
 class NearestCenter(TypedDict):

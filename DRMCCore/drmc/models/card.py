@@ -7,10 +7,13 @@ import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from drmc.errors import InputError
 from drmc.files import write_json
+
+if TYPE_CHECKING:
+    import numpy as np
 
 DENOISE, ORGANS = "denoise", "organs"
 """Tasks of models, the key `task` of a card; a card without it is of a model that denoises."""
@@ -34,6 +37,13 @@ class ModelEntry:
     def card_sha256(self) -> str:
         """The checksum of the card's content, whatever its form."""
         return hashlib.sha256(json.dumps(self.card, sort_keys=True).encode()).hexdigest()
+
+
+def card_numbers(values: np.ndarray | float) -> np.ndarray:
+    """The values with the seven significant digits that a card has, since a card is text and stays small."""
+    import numpy as np
+
+    return np.vectorize(lambda value: float(f"{value:.7g}"), otypes=[float])(values)
 
 
 def earlier_trainings(training: Mapping[str, Any]) -> Iterator[tuple[str, Mapping[str, Any]]]:
