@@ -10,7 +10,7 @@ WORKERS ?= auto
 .PHONY: help env demo test test-fast lint format test-slicer weights weights-any weights-small weights-c1c4 weights-evaluation weights-organs screenshots before-after sample-data clean
 
 help:
-	@echo "make demo                 denoise a small simulated patient; OUT=folder"
+	@echo "make demo                 denoise a part of a simulated patient; OUT=folder"
 	@echo "make demo INPUT=scan      denoise your own scan (DICOM folder, NIfTI, NRRD, MHA); LESIONS=segmentation OUT=folder"
 	@echo "make test                 engine tests and Slicer-facing tests; WORKERS=N processes (default: one for each core)"
 	@echo "make test-fast            those of them that are done in a few minutes"
@@ -37,8 +37,8 @@ demo: env
 ifdef INPUT
 	@$(BIN)/drmc denoise "$(INPUT)" -o "$(OUT)" $(if $(LESIONS),--lesions "$(LESIONS)") $(if $(REFERENCE),--reference "$(REFERENCE)")
 else
-	@echo "== simulating a small low-dose patient of center C6, which the model never saw"
-	@$(BIN)/drmc simulate --centers C6 --patients 1 --split test --seed 7 --axial-mm 110 --drf 12 -o "$(OUT)/simulated"
+	@echo "== simulating a part of a low-dose patient with many lesions, of center C6, which the model never saw"
+	@$(BIN)/drmc simulate --centers C6 --patients 1 --split test --seed 7 --axial-mm 110 --drf 12 --many-lesions 1 -o "$(OUT)/simulated"
 	@echo "== denoising it"
 	@$(BIN)/drmc denoise "$(OUT)/simulated/C6/C6-test-0001/low_drf012.nii.gz" \
 		--lesions "$(OUT)/simulated/C6/C6-test-0001/lesions.nii.gz" \
@@ -89,9 +89,11 @@ weights-any: env
 	cp $(WEIGHTS)/drmc-any/training.jsonl $(SHIP)/drmc-any.training.jsonl
 	$(ANY_PATIENTS) --random-centers 60 --patients 1 --split validation --seed 2044 -o $(WEIGHTS)/intervals
 	$(BIN)/drmc intervals calibrate drmc-any $(WEIGHTS)/intervals --card
+	$(ANY_PATIENTS) --random-centers 24 --patients 1 --split test --seed 2045 -o $(WEIGHTS)/intervals-test
+	$(BIN)/drmc intervals check drmc-any $(WEIGHTS)/intervals-test --split test --card
+	$(BIN)/drmc profile drmc-any $(WEIGHTS)/any --split validation --card
 	$(ANY_PATIENTS) --random-centers 8 --patients 1 --split train --seed 2043 -o $(WEIGHTS)/any-test
 	$(ANY_PATIENTS) --random-centers 8 --patients 1 --split test --seed 2043 -o $(WEIGHTS)/any-test
-	$(BIN)/drmc intervals check drmc-any $(WEIGHTS)/any-test --split test --card
 
 # The patients of Resources/Training/paper.json, which `drmc reproduce` would simulate one after the other.
 PAPER := output/paper
@@ -111,6 +113,9 @@ weights-c1c4: env
 		--patches 2400 --only baseline,drmc -o $(PAPER)/reproduction
 	cp $(WEIGHTS)/drmc-c1c4/drmc-c1c4.pt $(WEIGHTS)/drmc-c1c4/drmc-c1c4.json $(SHIP)/
 	cp $(WEIGHTS)/drmc-c1c4/training.jsonl $(SHIP)/drmc-c1c4.training.jsonl
+	$(BIN)/drmc intervals calibrate drmc-c1c4 $(WEIGHTS)/intervals --card
+	$(BIN)/drmc intervals check drmc-c1c4 $(WEIGHTS)/intervals-test --split test --card
+	$(BIN)/drmc profile drmc-c1c4 $(PAPER)/patients --split validation --card
 
 weights-evaluation: env
 	$(BIN)/drmc evaluate Resources/Training/evaluation-any.json --card --workers 2

@@ -54,7 +54,7 @@ def refusal(capfd: pytest.CaptureFixture[str], *arguments: str) -> str:
 @pytest.mark.parametrize("path", WEIGHTS, ids=lambda path: path.stem)
 def test_a_shipped_card_is_small_and_its_evaluation_is_that_of_its_weights(path: Path):
     entry = find_model(path)
-    assert "evaluation" not in entry.card and path.with_suffix(".json").stat().st_size < 25_000
+    assert "evaluation" not in entry.card and path.with_suffix(".json").stat().st_size < 30_000
     result = read_evaluation(entry)
     assert result["model"] == {"name": path.stem, "sha256": sha256_of(path)}
     assert entry.card["evaluation_summary"] == summary(result)
