@@ -65,7 +65,8 @@ def measure(
             raised before anything is measured.
     """
     device = _check(parts, scans, model, device)
-    name, config, tile = _size_of(model, edge)
+    of_sizes = [part for part in parts if part != "scan"]  # a scan is measured with the model itself
+    name, config, tile = _size_of(model if of_sizes else None, edge)
     load = os.getloadavg()[0] if hasattr(os, "getloadavg") else None
     machine = hardware.describe(device) | {"load_average": load}
     with torch_threads(allowed_cores()):

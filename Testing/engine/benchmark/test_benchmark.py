@@ -40,6 +40,7 @@ from drmc.imaging.resampling import GRID_MM
 from drmc.inference.denoiser import Denoiser
 from drmc.models.weights import save_model
 from drmc.networks.drmc import DRMC, NetworkConfig
+from drmc.networks.udrmc import UDRMC, UDRMCConfig
 from support.engine.denoising_cases import tiny_network, tree, write_case
 
 TINY = NetworkConfig(channels=8, blocks=2, experts=3, heads=2, hidden=4)
@@ -611,6 +612,37 @@ def test_a_page_without_bf16_says_why(computes, measured):
     if computes:
         result["tile"][0]["precision"] = "bf16"
     assert ("only emulates" in tables.page([result])) is not computes
+
+
+# ---- a network of a kind without an oracle
+
+LOW = "a/low.nii.gz"
+
+
+@pytest.fixture(scope="module")
+def multi_scale(tmp_path_factory) -> Path:
+    """The weight file of a tiny network of routing blocks on three levels."""
+    path = tmp_path_factory.mktemp("model") / "levels.pt"
+    save_model(path, UDRMC(UDRMCConfig(widths=(8, 8, 12), blocks=(1, 1, 1, 1, 1), experts=2, hidden=4)), 16)
+    return path
+
+
+def test_a_scan_needs_no_oracle(multi_scale, tmp_path, capsys):
+    case = write_case(tmp_path / "case")
+    arguments = ["scan", case["low"], "--model", multi_scale, "--device", "cpu", "--repeats", "1", "--json"]
+    assert cli.main(["benchmark", *map(str, arguments)]) == 0
+    result = json.loads(capsys.readouterr().out)
+    (scan,) = result["scans"]
+    assert scan["model"]["name"] == "levels" and scan["body_voxels"] > 0 and not result["tile"]
+
+
+@pytest.mark.parametrize("parts", [["tile"], ["training"], ["scan", LOW, "scaling"], []], ids=" ".join)
+def test_what_needs_an_oracle_refuses_it(parts, multi_scale, tmp_path, monkeypatch, capfd):
+    monkeypatch.chdir(tmp_path)
+    write_case(tmp_path / "a")
+    assert cli.main(["benchmark", *parts, "--model", str(multi_scale), "--device", "cpu"]) == 2
+    out, err = capfd.readouterr()
+    assert out == "" and err.count("\n") == 1 and "kind udrmc" in err
 
 
 # ---- refusals
