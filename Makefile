@@ -7,7 +7,7 @@ OUT ?= output/demo
 STAMP := $(VENV)/.installed
 WORKERS ?= auto
 
-.PHONY: help env demo test test-fast lint format test-slicer weights weights-any weights-small weights-c1c4 weights-evaluation weights-organs screenshots before-after sample-data clean
+.PHONY: help env demo test test-fast lint format test-slicer weights weights-any weights-small weights-c1c4 weights-evaluation weights-organs interval-patients screenshots before-after sample-data clean
 
 help:
 	@echo "make demo                 denoise a part of a simulated patient; OUT=folder"
@@ -78,7 +78,12 @@ SHIP := DRMCCore/drmc/models/data
 weights: weights-any weights-c1c4 weights-evaluation weights-small
 
 ANY_PATIENTS := $(SIMULATE) --tracer mixed --many-lesions 0.6 --wide-build 0.2 --wide-uptake 0.3
-weights-any: env
+# Calibration and check of the intervals of both models.
+interval-patients: env
+	$(ANY_PATIENTS) --random-centers 60 --patients 1 --split validation --seed 2044 -o $(WEIGHTS)/intervals
+	$(ANY_PATIENTS) --random-centers 24 --patients 1 --split test --seed 2045 -o $(WEIGHTS)/intervals-test
+
+weights-any: env interval-patients
 	$(ANY_PATIENTS) --noise-free --random-centers 8 --patients 1 --split validation --seed 2042 -o $(WEIGHTS)/any
 	$(ANY_PATIENTS) --noise-free --random-centers 100 --patients 2 --seed 2041 -o $(WEIGHTS)/any
 	$(TRAIN)/drmc-any-start.json
@@ -87,9 +92,7 @@ weights-any: env
 	$(TRAIN)/drmc-any.json
 	cp $(WEIGHTS)/drmc-any/drmc-any.pt $(WEIGHTS)/drmc-any/drmc-any.json $(SHIP)/
 	cp $(WEIGHTS)/drmc-any/training.jsonl $(SHIP)/drmc-any.training.jsonl
-	$(ANY_PATIENTS) --random-centers 60 --patients 1 --split validation --seed 2044 -o $(WEIGHTS)/intervals
 	$(BIN)/drmc intervals calibrate drmc-any $(WEIGHTS)/intervals --card
-	$(ANY_PATIENTS) --random-centers 24 --patients 1 --split test --seed 2045 -o $(WEIGHTS)/intervals-test
 	$(BIN)/drmc intervals check drmc-any $(WEIGHTS)/intervals-test --split test --card
 	$(BIN)/drmc profile drmc-any $(WEIGHTS)/any --split validation --card
 	$(ANY_PATIENTS) --random-centers 8 --patients 1 --split train --seed 2043 -o $(WEIGHTS)/any-test
@@ -99,7 +102,7 @@ weights-any: env
 PAPER := output/paper
 PAPER_PATIENTS := $(SIMULATE) --many-lesions 0.6 --noise-free --seed 2051 -o $(PAPER)/patients
 PAPER_TEST := $(SIMULATE) --many-lesions 0.6 --seed 2053 --split test --patients 5 -o $(PAPER)/test
-weights-c1c4: env
+weights-c1c4: env interval-patients
 	$(PAPER_PATIENTS) --centers C1,C2,C3,C4 --patients 1 --split validation
 	$(PAPER_PATIENTS) --centers C1,C2 --patients 10
 	$(PAPER_PATIENTS) --centers C3,C4 --patients 7

@@ -41,7 +41,7 @@ class ModelEntry:
 
 def card_numbers(values: np.ndarray | float) -> np.ndarray:
     """The values with the seven significant digits that a card has, since a card is text and stays small."""
-    import numpy as np
+    import numpy as np  # models are listed without it
 
     return np.vectorize(lambda value: float(f"{value:.7g}"), otypes=[float])(values)
 

@@ -81,9 +81,9 @@ def test_distance_and_limit_counted_by_hand():
     ]
     profiles = make_profiles(scans)
     # Within each center the squares sum to 2 with one degree of freedom: pooled variance 2 for every gate.
-    np.testing.assert_allclose(profiles["scale"], np.full((2, 1), np.sqrt(2.0)), rtol=1e-6)
+    assert profiles["scale"] == [[1.414214], [1.414214]]  # the seven digits of a card
     assert profiles["centers"]["A"]["mean"] == [[2.0], [2.0]]
-    np.testing.assert_allclose(profiles["centers"]["A"]["sd"], np.full((2, 1), np.sqrt(2.0)), rtol=1e-6)
+    assert profiles["centers"]["A"]["sd"] == [[1.414214], [1.414214]]
     assert profiles["limit"] == pytest.approx(1.5 * 2.0 / np.sqrt(2.0))  # each patient is 2 from the other
     found = nearest_center(profiles, rows_of(np.full((2, 1), 4.0)))
     assert (found["center"], found["distance"]) == ("A", pytest.approx(np.sqrt(2.0)))
