@@ -78,8 +78,16 @@ FEWEST_VOXELS = 1000  # in the body; for fewer the 99.9th percentile is the maxi
 IBW_HEIGHT_M = (1.40, 1.52)
 # Janmahasatian 2005 was fitted to adults of BMI 17.1 to 69.9; Du Bois 1916 to people from 0.73 m.
 JANMAHASATIAN_BMI = (17.1, 69.9)
+JANMAHASATIAN_PEOPLE = "Janmahasatian's formula is for adults of BMI {:g} to {:g}".format(*JANMAHASATIAN_BMI)
 ADULT_WEIGHT_KG = 35.0
 DU_BOIS_HEIGHT_M = 0.73
+
+
+def is_of_janmahasatian(weight_kg: float, height_m: float) -> bool:
+    """Whether Janmahasatian's formula was made for people of this weight and height."""
+    low, high = JANMAHASATIAN_BMI
+    return weight_kg >= ADULT_WEIGHT_KG and low <= weight_kg / height_m**2 <= high
+
 
 # Patterns of tracer names, and the nuclides with which these tracers are made.
 TRACERS: tuple[tuple[re.Pattern[str], tuple[str, ...]], ...] = tuple(

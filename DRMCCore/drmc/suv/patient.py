@@ -16,11 +16,7 @@ def _weight(header: Header) -> float | None:
     weight = header.positive("PatientWeight")
     if weight is None:
         return None
-    if weight > 1000.0:
-        header.notices.append(
-            f"{with_tag('PatientWeight')} {weight:g} taken as grams: {weight / 1000.0:g} kg"
-        )
-        weight /= 1000.0
+    weight = weight_in_kg(weight, with_tag("PatientWeight"), header.notices)
     if not 1.0 <= weight <= 1000.0:
         raise refused("PatientWeight", f"is {weight:g} kg, which no patient has", "write the weight in kg")
     if weight > 300.0:
@@ -32,12 +28,26 @@ def _height(header: Header) -> float | None:
     height = header.positive("PatientSize")
     if height is None:
         return None
-    if height > 3.0:
-        header.notices.append(f"{with_tag('PatientSize')} {height:g} taken as cm: {height / 100.0:g} m")
-        height /= 100.0
+    height = height_in_m(height, with_tag("PatientSize"), header.notices)
     if not 0.2 <= height <= 3.0:
         raise refused("PatientSize", f"is {height:g} m, which no patient has", "write the height in m")
     return height
+
+
+def weight_in_kg(weight: float, name: str, notices: list[str]) -> float:
+    """The weight in kg: above 1000 it must have been grams (a notice)."""
+    if weight <= 1000.0:
+        return weight
+    notices.append(f"{name} {weight:g} taken as grams: {weight / 1000.0:g} kg")
+    return weight / 1000.0
+
+
+def height_in_m(height: float, name: str, notices: list[str]) -> float:
+    """The height in m: above 3 it must have been cm (a notice)."""
+    if height <= 3.0:
+        return height
+    notices.append(f"{name} {height:g} taken as cm: {height / 100.0:g} m")
+    return height / 100.0
 
 
 def read_patient(header: Header, needed: set[str]) -> tuple[float | None, float | None, str | None]:

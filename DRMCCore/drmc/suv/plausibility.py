@@ -293,27 +293,22 @@ def _body(decision: SUVDecision, source: Source) -> list[Finding]:
                 Finding("BODY", line, source.remedy("weight", "KILOGRAMS"), verdict == "implausible")
             )
     if kinds - {"bw"} and height:
-        height = _meters(height)
         verdict = bounds.HEIGHT_M.judge(height)
         if verdict != "usual":
             line = f"{source.named('height')} {height:g} m is {verdict} for a patient"
             found.append(Finding("BODY", line, source.remedy("height", "METERS"), verdict == "implausible"))
     if kinds and weight and height and not found:
-        index = weight / _meters(height) ** 2
+        index = weight / height**2
         verdict = bounds.BMI.judge(index)
         if verdict != "usual":
             line = (
-                f"{source.named('weight')} {weight:g} kg and {source.named('height')} {_meters(height):g} m "
+                f"{source.named('weight')} {weight:g} kg and {source.named('height')} {height:g} m "
                 f"make a body mass index of {index:.3g}, which is {verdict}"
             )
             found.append(
                 Finding("BODY", line, source.remedy("weight", "KILOGRAMS"), verdict == "implausible")
             )
     return found
-
-
-def _meters(height: float) -> float:
-    return height / 100.0 if height > 3.0 else height
 
 
 def heaviest_kg(kind: str, height_m: float, sex: str) -> float:
@@ -339,7 +334,6 @@ def _formula(decision: SUVDecision, source: Source) -> list[Finding]:
     for kind in sorted(_kinds(decision) - {"bw"}):
         if not height:
             continue
-        height = _meters(height)
         name, people = SUV_TYPES[kind][0], f"{source.named('height')} {height:g} m"
         if weight:
             people = f"{source.named('weight')} {weight:g} kg and {people}"
@@ -362,11 +356,8 @@ def _formula(decision: SUVDecision, source: Source) -> list[Finding]:
             elif weight < bounds.ADULT_WEIGHT_KG:
                 found.append((f"{name}: the lean body mass formula is for adults, {people} is not", False))
         elif kind == "lbmjanma":
-            low, high = bounds.JANMAHASATIAN_BMI
-            if weight < bounds.ADULT_WEIGHT_KG or not low <= weight / height**2 <= high:
-                line = f"{name}: Janmahasatian's formula is for adults of BMI {low:g} to {high:g}, "
-                line += f"{people} is not"
-                found.append((line, False))
+            if not bounds.is_of_janmahasatian(weight, height):
+                found.append((f"{name}: {bounds.JANMAHASATIAN_PEOPLE}, {people} is not", False))
         elif kind == "bsa" and height < bounds.DU_BOIS_HEIGHT_M:
             line = (
                 f"{name}: Du Bois's formula is for people from {bounds.DU_BOIS_HEIGHT_M:g} m, {people} is not"

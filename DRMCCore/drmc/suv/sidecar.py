@@ -20,7 +20,7 @@ from drmc.suv.formulas import (
 )
 from drmc.suv.limits import BEFORE_ADMINISTRATION_S, CONFIRM_PERCENT, HALF_LIFE_RANGE_S, SAME_TIME_S
 from drmc.suv.nuclides import NUCLIDES, nuclide_of
-from drmc.suv.patient import dose_in_bq
+from drmc.suv.patient import dose_in_bq, height_in_m, weight_in_kg
 from drmc.suv.values import as_text, number_of, printable_line, quoted
 
 BQ_PER_UNIT = {"bq": 1.0, "kbq": 1e3, "mbq": 1e6, "gbq": 1e9}
@@ -62,6 +62,7 @@ def decide_sidecar(
     facts = card.facts(kind)
     earlier = sidecar.get("SUVWarnings")
     warnings = [printable_line(text) for text in earlier] if isinstance(earlier, list) else []
+    said: dict[str, Any] = {"notices": card.notices, "warnings": warnings, "facts": facts}
     if stored == "SUV" or "SUVFactor" in sidecar:
         own = suv_type_name(sidecar.get("SUVType") or "bw")
         gain = 1.0 if own == kind else card.norm(kind) / card.norm(own)
@@ -73,28 +74,19 @@ def decide_sidecar(
                     f'{name}: "SUVFactor" has {len(factors)} values for {slices} slices: correct it'
                 )
             mean = math.fsum(factors) / len(factors)
-            return SUVDecision(mean, output, "sidecar", source, factors, warnings=warnings, facts=facts)
+            return SUVDecision(mean, output, "sidecar", source, factors, **said)
         factor = 1.0 if stored == "SUV" else card.number("SUVFactor", positive=True)
-        return SUVDecision(
-            usable_factor(factor * gain), output, "sidecar", source, warnings=warnings, facts=facts
-        )
-    half_life, notices = card.half_life()
+        return SUVDecision(usable_factor(factor * gain), output, "sidecar", source, **said)
+    half_life, more = card.half_life()
+    card.notices += more
     uptake, gain, source = card.uptake(half_life, warnings)
     gain *= ACTIVITY_UNITS[stored]
-    dose = card.dose(notices, warnings)
+    dose = card.dose(card.notices, warnings)
     if uptake < 0:
         warnings.append(f"the reference time lies {-uptake / 60.0:.1f} min before the injection")
     facts.update(dose_bq=dose, half_life_s=half_life, uptake_minutes=round(uptake / 60.0, 4))
     factor = usable_factor(card.norm(kind) / dose * gain * exp2(uptake / half_life))
-    return SUVDecision(
-        factor,
-        output,
-        "sidecar",
-        f"{source} in {card.file}",
-        notices=notices,
-        warnings=warnings,
-        facts=facts,
-    )
+    return SUVDecision(factor, output, "sidecar", f"{source} in {card.file}", **said)
 
 
 class _Sidecar:
@@ -107,6 +99,10 @@ class _Sidecar:
         self.weight_key = (
             "PatientWeight" if "PatientWeight" in values or "BodyWeight" not in values else "BodyWeight"
         )
+        self.notices: list[str] = []
+        weight, height = number_of(values.get(self.weight_key)), number_of(values.get("PatientSize"))
+        self.weight = None if weight is None else weight_in_kg(weight, f'"{self.weight_key}"', self.notices)
+        self.height = None if height is None else height_in_m(height, '"PatientSize"', self.notices)
 
     def number(self, key: str, positive: bool = False) -> float:
         value = self.values.get(key)
@@ -123,14 +119,14 @@ class _Sidecar:
         return found
 
     def norm(self, kind: str) -> float:
-        height, sex = (
-            number_of(self.values.get("PatientSize")),
-            as_text(self.values.get("PatientSex")).upper()[:1],
-        )
+        sex = as_text(self.values.get("PatientSex")).upper()[:1]
+        height = self.height if self.height and self.height > 0 else None
+        if sex == "O" and kind not in ("bw", "bsa"):
+            text = f'"PatientSex" O: mean of the male and female {SUV_TYPES[kind][0]}'
+            self.notices += [] if text in self.notices else [text]
         try:
-            return body_norm(
-                kind, self.number(self.weight_key, True), height if height and height > 0 else None, sex
-            )
+            self.number(self.weight_key, positive=True)
+            return body_norm(kind, self.weight, height, sex)
         except InputError as error:
             raise InputError(f"{self.name}: {error}") from None
 
@@ -200,8 +196,8 @@ class _Sidecar:
         return {
             "units": self.stored,
             "suv_formula": SUV_TYPES[kind][2],
-            "weight_kg": number_of(self.values.get(self.weight_key)),
-            "height_m": number_of(self.values.get("PatientSize")),
+            "weight_kg": self.weight,
+            "height_m": self.height,
             "sex": as_text(self.values.get("PatientSex")) or None,
             # None if it is unknown or overflows.
             "dose_bq": None if dose is None or unit is None else number_of(dose * unit),

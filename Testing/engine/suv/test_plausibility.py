@@ -299,3 +299,31 @@ def test_what_cannot_be_accepted_is_refused_with_the_choice(text):
     with pytest.raises(InputError, match="accept one of PRIVATE, ST"):
         accepted(text)
     assert header_facts(1)
+
+
+@pytest.mark.parametrize("stored", ["Bq/mL", "SUV"])
+@pytest.mark.parametrize("kind", ["bw", "lbm", "lbmjames128", "lbmjanma", "bsa", "ibw"])
+def test_a_sidecar_in_grams_and_centimeters_is_that_in_kilograms_and_meters(tmp_path, stored, kind):
+    """As in DICOM headers, with a notice: 172 m would have made the lean body mass 77 % too large."""
+    usual = {**BIDS, "Units": stored, "PatientWeight": 72.5, "PatientSize": 1.72}
+    other = {**usual, "PatientWeight": 72_500, "PatientSize": 172}
+    array = body() if stored == "Bq/mL" else body() / 5000.0
+    expected = read_volume(image(tmp_path / "usual", usual, array=array), suv_type=kind).suv
+    found = read_volume(image(tmp_path / "other", other, array=array), suv_type=kind)
+    assert found.suv.factor == pytest.approx(expected.factor, rel=1e-12)
+    assert found.suv.facts["weight_kg"] == 72.5 and found.suv.facts["height_m"] == 1.72
+    for words in ('"PatientWeight" 72500 taken as grams: 72.5 kg', '"PatientSize" 172 taken as cm: 1.72 m'):
+        assert words in found.notices
+
+
+def test_a_sidecar_of_sex_o_has_the_mean_of_both_formulas_and_says_so(tmp_path):
+    """As in DICOM headers."""
+    card = {**BIDS, "PatientSex": "O"}
+    found = read_volume(image(tmp_path, card), suv_type="lbmjanma")
+    male, female = (
+        read_volume(image(tmp_path / sex, {**BIDS, "PatientSex": sex}), suv_type="lbmjanma").suv
+        for sex in "MF"
+    )
+    assert found.suv.factor == pytest.approx((male.factor + female.factor) / 2, rel=1e-12)
+    assert '"PatientSex" O: mean of the male and female SUVlbmjanma' in found.notices
+    assert not any("PatientSex" in text for text in (*male.notices, *female.notices))
