@@ -111,7 +111,7 @@ def run(options: argparse.Namespace, reporter: Reporter) -> int:
     state_sul(rows, volume.suv, None if reference is None else reference.suv)
     if result is not None:
         result.state_intervals(rows, segments)
-    notices = [*notices, *mtv.peak_notes(rows)]
+    notices = [*notices, *mtv.peak_notes(rows, volume.geometry)]
     if options.dicom_sr is not None or options.dicom_seg is not None:
         from drmc.denoising import lesion_report  # pydicom is needed for DICOM only
 

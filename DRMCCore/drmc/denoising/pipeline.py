@@ -361,7 +361,7 @@ def _summary_of(
             *(text for text in warnings if text),
             *(*inputs.notices, *predicted.notices, *made.notices),
             *(organs["sentences"] if organs else ()),
-            *(*predicted.unlike, *mtv.peak_notes(measured.lesions)),
+            *(*predicted.unlike, *mtv.peak_notes(measured.lesions, inputs.volume.geometry)),
         ],
         "lesions": None
         if inputs.segments is None

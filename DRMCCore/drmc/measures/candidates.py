@@ -27,7 +27,7 @@ import SimpleITK as sitk
 
 from drmc.errors import InputError
 from drmc.measures import mtv
-from drmc.measures.suv_peak import suv_peak
+from drmc.measures.suv_peak import is_at_end, suv_peak
 from drmc.segments.segment import Segment
 
 if TYPE_CHECKING:
@@ -178,7 +178,7 @@ def find_candidates(
     for segment in _components(suv, geometry, threshold.suv, least_ml):
         peak = suv_peak(suv, segment, geometry.spacing_zyx)
         if threshold.uses_peak and (peak is None or peak < threshold.suv):
-            unmeasured += peak is None
+            unmeasured += peak is None or is_at_end(_hottest(suv, segment), geometry)
             continue
         found.append((segment, peak))
     values = [float(suv[segment.box][segment.inside].max()) for segment, _ in found]
@@ -243,9 +243,7 @@ def _candidate(
     hot: Sequence[Segment] | None,
 ) -> Candidate:
     values = suv[segment.box][segment.inside].astype(np.float64)
-    inside = np.where(segment.inside, suv[segment.box], -np.inf)
-    index = np.unravel_index(int(inside.argmax()), inside.shape) + np.array([p.start for p in segment.box])
-    x, y, z = (geometry.matrix[:3, :3] @ index[::-1] + geometry.matrix[:3, 3]).tolist()
+    x, y, z = (geometry.matrix[:3, :3] @ _hottest(suv, segment)[::-1] + geometry.matrix[:3, 3]).tolist()
     organ, share = mark(segment, hot or ())
     note = MAY_BE if hot is None else note_of(organ, share)
     segment.name = f"candidate {rank}" + (f" ({note})" if note else "")
@@ -260,6 +258,12 @@ def _candidate(
         share,
         note,
     )
+
+
+def _hottest(suv: np.ndarray, segment: Segment) -> np.ndarray:
+    """Index (z, y, x) of a segment's hottest voxel."""
+    inside = np.where(segment.inside, suv[segment.box], -np.inf)
+    return np.unravel_index(int(inside.argmax()), inside.shape) + np.array([p.start for p in segment.box])
 
 
 def mark(segment: Segment, hot: Sequence[Segment]) -> tuple[str | None, float]:

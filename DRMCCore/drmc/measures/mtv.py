@@ -13,13 +13,17 @@ the table (PERCIST means SUL).
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from drmc.errors import InputError
 from drmc.measures.rows import Quantity, ThresholdVolumes
+from drmc.measures.suv_peak import edge_notes
 from drmc.segments.segment import Segment
+
+if TYPE_CHECKING:
+    from drmc.imaging.geometry import Geometry
 
 # Those whose threshold follows the SUVmax of the same image.
 RELATIVE: tuple[Quantity, ...] = ("mtv41_ml", "tlg41")
@@ -92,20 +96,26 @@ def volumes(
     }
 
 
-def peak_notes(rows: Iterable[Mapping[str, Any]]) -> list[str]:
-    """A notice on segments whose SUVpeak exceeds SUVmax, from rows of the lesion table; empty without any."""
+def peak_notes(rows: Iterable[Mapping[str, Any]], geometry: Geometry) -> list[str]:
+    """Notices on segments whose SUVpeak exceeds SUVmax, and on those where it leaves the SUVmax out.
+
+    Args:
+        rows: rows of the lesion table.
+        geometry: the grid of its images.
+    """
+    rows = list(rows)
     names = dict.fromkeys(
         row["segment"]
         for row in rows
         if row["stage"] != "change_percent"
         and row.get("suv_peak") is not None
         and row.get("suv_max") is not None
-        and row["suv_peak"] > row["suv_max"]
+        and row["suv_peak"] > row["suv_max"] * (1 + 1e-9)  # a mean of equal voxels is rounded
     )
     if not names:
-        return []
+        return edge_notes(rows, geometry)
     reason = (
         "correct by its rule, the sphere of 1 ml is centered in the segment but reaches out of it, into "
         "hotter voxels"
     )
-    return [f"SUVpeak exceeds SUVmax in {', '.join(names)}: {reason}"]
+    return [f"SUVpeak exceeds SUVmax in {', '.join(names)}: {reason}", *edge_notes(rows, geometry)]

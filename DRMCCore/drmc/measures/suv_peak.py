@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import lru_cache
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from drmc.errors import InputError
+from drmc.measures.rows import POSITION
 from drmc.segments.segment import Segment
+
+if TYPE_CHECKING:
+    from drmc.imaging.geometry import Geometry
 
 PEAK_RADIUS_MM = (3.0 * 1000.0 / (4.0 * math.pi)) ** (1.0 / 3.0)  # 6.2035 mm: a sphere of 1 cm^3
 PEAK_VOLUME_TOLERANCE = 0.1  # of 1 ml, up to which the sphere consists of whole voxels
@@ -81,3 +86,32 @@ def suv_peak(suv: np.ndarray, segment: Segment, spacing_zyx: Sequence[float]) ->
         if not np.isfinite(total).all():
             raise InputError(f"segment '{segment.name}': the image has NaN or infinity next to it")
     return best
+
+
+def is_at_end(index_zyx: Sequence[float] | np.ndarray, geometry: Geometry) -> bool:
+    """Whether the sphere around a voxel reaches beyond an end of the image, so that it is not measured."""
+    reach = peak_sphere(geometry.rounded().spacing_zyx)[0].max(axis=0)
+    index = np.asarray(index_zyx)
+    return bool(((index < reach) | (index >= np.array(geometry.shape) - reach)).any())
+
+
+def edge_notes(rows: Iterable[Mapping[str, Any]], geometry: Geometry) -> list[str]:
+    """A notice on segments whose SUVmax lies where no sphere of SUVpeak is complete; empty without any.
+
+    Args:
+        rows: rows of the lesion table.
+        geometry: the grid of its images.
+    """
+    to_index = np.linalg.inv(geometry.rounded().matrix)
+    names: dict[str, None] = {}
+    for row in rows:
+        position = [row.get(key) for key in POSITION]
+        if None in position:
+            continue
+        if is_at_end(np.rint(to_index @ np.array([*position, 1.0]))[2::-1], geometry):
+            names[row["segment"]] = None
+    if not names:
+        return []
+    why = "which lies at an end of the image, where the sphere of 1 ml is not complete"
+    what = "it is that of the rest of the segment, or not stated"
+    return [f"SUVpeak of {', '.join(names)} leaves out the SUVmax, {why}: {what}"]

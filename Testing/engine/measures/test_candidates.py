@@ -56,6 +56,15 @@ def test_the_fixed_threshold_takes_connected_voxels_of_enough_volume():
     assert find_candidates(values, GRID, fixed_threshold(31.0)) == ([], [])
 
 
+def test_percist_says_what_it_leaves_out_at_an_end_of_the_image():
+    """The first slice is the hottest, and no sphere around it is complete; the others are too cold."""
+    values, liver = image()
+    values[0, 30:40, 40:50], values[1:3, 30:40, 40:50] = 20.0, 3.5
+    found, notices = find_candidates(values, GRID, percist_threshold(values, liver))
+    assert [one.suv_max for one in found] == [9.0, pytest.approx(3.8)]
+    assert "1 left out: their SUVpeak cannot be measured so near to the image's edge" in notices
+
+
 def test_percist_is_that_of_the_liver_and_wants_the_peak():
     values, liver = image()
     threshold = percist_threshold(values, liver)

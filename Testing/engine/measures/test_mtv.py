@@ -104,6 +104,24 @@ def test_the_report_marks_relative_volumes_and_explains_once():
     assert "PERCIST" not in lesions_html(list(table(segments=[lesion]).values()))
 
 
+@pytest.mark.parametrize(("axis", "end"), [(0, 0), (0, -1), (1, 0), (2, -1)])
+def test_a_peak_that_misses_the_maximum_at_an_end_of_the_image_is_explained(axis, end):
+    """The hottest voxels lie in the outermost plane, around which no sphere is complete."""
+    spacing, origin = (4.0, 3.0, 2.5), (-10.0, 30.0, 7.0)
+    geometry = Geometry((12, 14, 16), spacing, origin, (-1.0, 0.0, 0.0, 0.0, -1.0, 0.0, 0.0, 0.0, 1.0))
+    image = np.full(geometry.shape, 2.0, np.float32)
+    np.moveaxis(image, axis, 0)[end] = 20.0
+    at_end, away = np.zeros((2, *geometry.shape), bool)
+    at_end[4:-4, 4:-4, 4:-4] = away[4:-4, 4:-4, 4:-4] = True
+    np.moveaxis(at_end, axis, 0)[end] = np.moveaxis(at_end, axis, 0)[5]
+    rows = lesion_table("p", [Segment("far", away), Segment("end", at_end)], {"original": image}, geometry)
+    assert rows[1]["suv_max"] == 20.0 and rows[1]["suv_peak"] == pytest.approx(2.0)
+    (note,) = mtv.peak_notes(rows, geometry)
+    assert note.startswith("SUVpeak of end leaves out the SUVmax") and "end of the image" in note
+    # Nor does the peak of equal voxels exceed their maximum, whatever its last digit is.
+    assert mtv.peak_notes(rows[:1], geometry) == []
+
+
 def test_a_peak_above_the_maximum_is_explained():
     image = np.full(GEOMETRY.shape, 5.0, np.float32)
     mask = np.zeros(GEOMETRY.shape, bool)
@@ -111,9 +129,9 @@ def test_a_peak_above_the_maximum_is_explained():
     image[3, 4, 5] = 1.0
     rows = lesion_table("p", [Segment("rim", mask)], {"original": image}, GEOMETRY)
     rows[0]["suv_peak"] = 4.9  # whether the sphere fits depends on the grid
-    (note,) = mtv.peak_notes(rows)
+    (note,) = mtv.peak_notes(rows, GEOMETRY)
     assert "SUVpeak exceeds SUVmax in rim" in note and "reaches out of it" in note
-    assert mtv.peak_notes(table().values()) == []
+    assert not any("exceeds" in note for note in mtv.peak_notes(table().values(), GEOMETRY))
 
 
 def test_terminal_json_and_settings(models, tmp_path, capsys):
