@@ -28,6 +28,7 @@ from drmc.errors import InputError
 from drmc.files import atomic_path
 from drmc.imaging.geometry import Geometry
 from drmc.measures import mtv
+from drmc.organs.table import DICOM_CATEGORY
 from drmc.pet.dicom_writing import LONGEST_LO, SOURCE_IMAGE
 from drmc.report import dicom_document
 from drmc.report.structured_report import tracking_uid
@@ -90,7 +91,7 @@ LESIONS = Content(
     "Not recorded in the segmentation file",
 )
 _LESION = SegmentKind(("49755003", "SCT", "Morphologically Altered Structure"), ("52988006", "SCT", "Lesion"))
-_LIVER = SegmentKind(("123037004", "SCT", "Anatomical Structure"), ("10200004", "SCT", "Liver"))
+_LIVER = SegmentKind((DICOM_CATEGORY[0], "SCT", DICOM_CATEGORY[1]), ("10200004", "SCT", "Liver"))
 _SEGMENTATION = ("113076", "DCM", "Segmentation")  # CID 7203
 
 

@@ -14,6 +14,7 @@ from drmc.pet.reading import read_volume
 from drmc.report.structured_report import tracking_uid
 from drmc.segments.reading import read_segments
 from drmc.segments.writing import write_segmentation
+from pydicom.sr.codedict import codes
 from support.engine.denoised_series import VALID
 from support.engine.dicom_checker import complaints
 from support.engine.dicom_segmentations import ORIENTATIONS
@@ -92,6 +93,10 @@ def test_a_run_writes_it_beside_series_and_report(capsys, tmp_path):
     assert seg.ReferencedSeriesSequence[0].SeriesInstanceUID == source.SeriesInstanceUID
     kinds = [one.SegmentedPropertyTypeCodeSequence[0].CodeMeaning for one in seg.SegmentSequence]
     assert kinds == ["Lesion", "Lesion", "Liver"]
+    categories = [one.SegmentedPropertyCategoryCodeSequence[0] for one in seg.SegmentSequence]
+    assert {one.CodingSchemeDesignator for one in categories} == {"SCT"}
+    of_cid_7150 = [getattr(codes.cid7150, name).value for name in codes.cid7150.dir()]
+    assert all(one.CodeValue in of_cid_7150 for one in categories)
     # A lesion has one tracking UID in both objects.
     report = highdicom.sr.srread(out / "measurements" / "measurements.dcm").content
     groups = {
