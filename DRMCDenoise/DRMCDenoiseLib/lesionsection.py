@@ -183,7 +183,7 @@ class LesionSection(Section):
         self.ui.repeatabilityLabel.setText(
             _("\u2020 The threshold of the volume follows SUVmax.")
             if hasVolumes
-            else _("\u25b2 change beyond test-retest repeatability.")
+            else _("\u25b2 change beyond that of noise alone.")
         )
 
     def onCopy(self) -> None:

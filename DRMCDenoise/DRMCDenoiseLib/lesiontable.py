@@ -89,7 +89,7 @@ def intervalNotes(tableNode) -> dict[str, str]:
 
 
 def fillLesionTable(widget, lesions: dict[str, Stages], notes: dict[str, str] | None = None) -> None:
-    """Fills a QTableWidget; a change beyond repeatability is colored and marked.
+    """Fills a QTableWidget; a change beyond that of noise alone is colored and marked.
 
     `notes`: as of `intervalNotes`.
     """
@@ -191,8 +191,9 @@ def _cellTip(stages: Stages, quantity: str, label: str, flag: dict[str, Any]) ->
         return f"{label}: {values_text}\n" + _("No repeatability is stated for it: it is never marked.")
     verdict = _("Beyond") if flag["exceeds"] else _("Within")
     return f"{label}: {values_text}\n" + _(
-        "{verdict} test-retest repeatability, \u00b1{limit:.1f} %: 2.77 times the within-patient standard "
-        "deviation of {sd:g} % (Lodge et al. 2012)."
+        "{verdict} what noise alone makes between two images of one scan, \u00b1{limit:.1f} %: 2.77 times "
+        "the within-patient standard deviation of {sd:g} % (Lodge et al. 2012). Scans of different days "
+        "differ by more."
     ).format(
         verdict=verdict,
         limit=flag["coefficient_percent"],

@@ -72,6 +72,8 @@ def test_a_row_per_lesion_and_only_changes_beyond_repeatability_are_marked(panel
     assert marked == {place for place, tone in tones.items() if tone != plain} >= {(2, 1)}
     assert all(column in (1, 2) for _, column in marked)
     assert "Lodge et al. 2012" in widget.item(2, 1).toolTip() and "Beyond" in widget.item(2, 1).toolTip()
+    assert "noise alone" in widget.item(2, 1).toolTip() and "noise alone" in panel.ui.repeatabilityLabel.text
+    assert "test-retest" not in widget.item(2, 1).toolTip() + panel.ui.repeatabilityLabel.text
     assert "Within" in widget.item(1, 1).toolTip() and "never marked" in widget.item(2, 3).toolTip()
 
 

@@ -1,4 +1,4 @@
-"""Bias of lesions against a full-dose image, and the repeatability of their numbers."""
+"""Bias of lesions against a full-dose image, and the repeatability of their numbers under noise alone."""
 
 from __future__ import annotations
 
@@ -13,15 +13,19 @@ from drmc.measures.rows import LesionRow, Quantity, Stage
 BIAS_QUANTITIES: dict[str, Quantity] = {"mean": "suv_mean", "max": "suv_max", "peak": "suv_peak"}
 _COMPARED: tuple[Stage, ...] = ("original", "denoised")
 
-# Within-patient standard deviation of two FDG scans [%] (Lodge et al. 2012), and the 95 % repeatability
-# coefficient 1.96 * sqrt(2) = 2.77 times that: two scans of an unchanged lesion differ by less in 95 of 100
-# cases.
+# Within-patient standard deviation [%] of two FDG images of one acquisition, each of the events of about 3
+# min, which differ by noise alone (Lodge et al., J Nucl Med 2012;53:1041), and the 95 % repeatability
+# coefficient 1.96 * sqrt(2) = 2.77 times that: two such images differ by less in 95 of 100 lesions. Not
+# test-retest: scans of different days differ by more, within-patient about 10 %.
 REPEATABILITY_SD_PERCENT: dict[Quantity, float] = {"suv_max": 5.6, "suv_peak": 2.5}
 REPEATABILITY_COEFFICIENT_PERCENT = {key: 2.77 * sd for key, sd in REPEATABILITY_SD_PERCENT.items()}
+# Changes of SUV between scans of different days that measurement explains [%] (Lodge, J Nucl Med
+# 2017;58:523).
+TEST_RETEST_PERCENT = (-25.0, 33.0)
 
 
 class RepeatabilityFlag(TypedDict):
-    """A change of a lesion beside the 95 % repeatability coefficient, both in percent."""
+    """A change of a lesion beside the 95 % repeatability coefficient of noise alone, both in percent."""
 
     segment: str
     quantity: Quantity
@@ -78,7 +82,7 @@ class Bias(TypedDict):
 
 
 def repeatability_flags(rows: Iterable[LesionRow]) -> list[RepeatabilityFlag]:
-    """Compares changes with what two scans of an unchanged lesion would show.
+    """Compares changes with those between two images of one scan that differ by noise alone.
 
     The 95 % repeatability coefficient is 2.77 times the within-patient standard deviation of Lodge et al.
     2012: 15.5 % for SUVmax, 6.9 % for SUVpeak.

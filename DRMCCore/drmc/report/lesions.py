@@ -1,4 +1,4 @@
-"""The report's tables: lesions, what exceeds repeatability, bias, and the whole image against full dose."""
+"""The report's tables: lesions, what exceeds noise, bias, and the whole image against full dose."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from drmc.measures import mtv
 from drmc.measures.bias import (
     BIAS_QUANTITIES,
     REPEATABILITY_COEFFICIENT_PERCENT,
+    TEST_RETEST_PERCENT,
     lesion_bias,
     repeatability_flags,
 )
@@ -59,7 +60,7 @@ def lesions_html(rows: Sequence[LesionRow]) -> str:
     signed = {(entry["segment"], entry["stage"]): entry for entry in bias["lesions"]}
 
     columns = ["Original"]
-    columns += ["Denoised", "Change", "Repeatability"] if "change_percent" in has else []
+    columns += ["Denoised", "Change", "Noise alone"] if "change_percent" in has else []
     with_interval = any(_has_interval(row) for row in rows)
     columns += ["Full dose, 90 % interval"] if with_interval else []
     columns += ["Full dose", "Bias original"] if "reference" in has else []
@@ -186,11 +187,13 @@ def _bias_cell(entry: Mapping[str, Any] | None, key: str) -> str:
 
 def _repeatability_note(any_beyond: bool) -> str:
     limits = REPEATABILITY_COEFFICIENT_PERCENT
+    low, high = (percent(value, digits=0) for value in TEST_RETEST_PERCENT)
     return (
-        '<p class="note"><span class="chip">▲ beyond repeatability</span> '
-        f"{'marks' if any_beyond else 'would mark'} a change larger than the 95 % repeatability coefficient, "
-        f"2.77 × the within-patient standard deviation of two scans: {limits['suv_max']:.1f} % for SUVmax, "
-        f"{limits['suv_peak']:.1f} % for SUVpeak (Lodge 2012). "
+        '<p class="note"><span class="chip">▲ beyond noise</span> '
+        f"{'marks' if any_beyond else 'would mark'} a change larger than noise alone makes between two "
+        "images of one scan, 2.77 × their within-patient standard deviation: "
+        f"{limits['suv_max']:.1f} % for SUVmax, {limits['suv_peak']:.1f} % for SUVpeak (Lodge 2012). "
+        f"Scans of different days differ by more, {low} to {high} (Lodge 2017). "
         f"{'' if any_beyond else 'No change here is. '}A noisy SUVmax is expected to drop: it is the largest "
         "of many noisy voxels, so noise alone raises it, in short scans by tens of percent. Judge a drop by "
         "SUVpeak and SUVmean, which noise hardly shifts, and where there is one by the full-dose image.</p>"

@@ -1,7 +1,7 @@
 """The report of one scan: one self-contained HTML file without a script.
 
 It has what was done, the SUV decision, warnings, the images on one SUV scale, the lesion table with the
-changes that exceed repeatability, the routing, and the model. Every string from a file is escaped.
+changes that exceed those by noise alone, the routing, and the model. Every string from a file is escaped.
 """
 
 from __future__ import annotations
@@ -130,7 +130,7 @@ def _what_was_done(
         whose = "the lesion" if len(changes) == 1 else f"{len(changes)} lesions"
         second = (
             f"In {whose} it changed {', '.join(parts)}{how}; {beyond} of these SUVmax and SUVpeak changes "
-            f"{'is' if beyond == 1 else 'are'} larger than repeatability explains."
+            f"{'is' if beyond == 1 else 'are'} larger than noise alone makes between two images of one scan."
             if parts
             else f"In {whose} no change is defined."
         )

@@ -366,7 +366,7 @@ def test_identical_images_have_no_bias():
     assert (patient["B_mean"], patient["B_max"], patient["B_peak"]) == (0.0, 0.0, 0.0)
 
 
-def test_repeatability_flags_what_two_scans_would_not_show():
+def test_repeatability_flags_what_noise_alone_would_not_show():
     limits = REPEATABILITY_COEFFICIENT_PERCENT
     assert limits == {"suv_max": pytest.approx(15.512), "suv_peak": pytest.approx(6.925)}
     rows = [row("a", "change_percent", -30.0, -15.6, -6.8), row("b", "change_percent", 0.0, 15.4, 7.0)]

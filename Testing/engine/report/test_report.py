@@ -191,13 +191,17 @@ def test_bias_against_full_dose_is_shown_where_there_is_one():
     assert "B_max" not in Page(report_html(**case(reference=False))).text
 
 
-def test_changes_beyond_repeatability_are_marked_and_explained():
+def test_changes_beyond_noise_are_marked_and_explained():
     content = case(reference=False)
     change = next(row for row in content["lesions"] if row["stage"] == "change_percent")
     change.update(suv_max=-15.6, suv_peak=-6.0)
     html = report_html(**content)
     assert re.findall(r'<td class="beyond">([^<]*)</td>', html) == ["−15.6 % ▲"]
     assert "15.5 % for SUVmax, 6.9 % for SUVpeak" in html
+    # The published figures are of two images of one acquisition; scans of two days differ by more.
+    assert "noise alone makes between two images of one scan" in html
+    assert "Scans of different days differ by more, −25 % to +33 %" in html
+    assert "standard deviation of two scans" not in html
     assert "expected to drop" in html
     change.update(suv_max=-15.4)
     html = report_html(**content)
