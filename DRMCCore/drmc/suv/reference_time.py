@@ -78,9 +78,9 @@ class ReferenceTime:
         if defined_time is not None and clocks.dated:
             self._add("DCDT", defined_time, *self._placed(written))
         elif self.defined:
-            header.notices.append(
-                f"{with_tag('DecayCorrectionDateTime')} is missing: the reference time is that of a classic "
-                "series"
+            header.warnings.append(
+                f"{with_tag('DecayCorrectionDateTime')} is missing: the reference time is assumed to be that "
+                "of a classic series"
             )
 
     def _add(self, rule: str, time: float, plausible: bool, note: str = "") -> None:
