@@ -26,8 +26,8 @@ MAIN = (
 MAIN_NOTE = (
     "PSNR: {psnr}. Share: gain over 10 log10(DRF) dB. B_mean, B_max, B_peak: mean absolute relative "
     "difference of the lesions from full dose; bias: mean signed one of the lesions over 15 mm, of which "
-    "there are as many as said. Body mean: change of the body's mean SUV from low dose. Liver COV: "
-    "coefficient of variation 8 mm inside the liver. n: patients."
+    "there are as many as said, one at several doses once at each. Body mean: change of the body's mean SUV "
+    "from low dose. Liver COV: coefficient of variation 8 mm inside the liver. n: patients."
 )
 SPOTS_NOTE = (
     "Share of the 1 ml mean of virtual spots that is kept, in brackets after a Gaussian filter that leaves "
