@@ -198,8 +198,10 @@ def _lesions(
         if v
     )
     spread = f"{each}; mean absolute {percent(float(np.mean(np.abs(every))), 1)}" if every else ""
-    if 0 < len(every) < LEAST_LESIONS:
-        spread += f"; {len(every)} lesions, fewer than {LEAST_LESIONS}"
+    count = results.lesion_count(reference, quantity, list(by_center), diameters_mm)
+    if count:
+        doses = f" ({len(every)} with every dose)" if len(every) > count else ""
+        spread += f"; {count} lesions{doses}" + f", fewer than {LEAST_LESIONS}" * (count < LEAST_LESIONS)
     low, high = diameters_mm
     which = f"over {low:g} mm" if high == np.inf else f"from {low:g} to {high:g} mm"
     return _aim(

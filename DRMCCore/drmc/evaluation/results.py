@@ -96,7 +96,7 @@ class Results:
         against: str = "full",
         diameters_mm: tuple[float, float] = (LARGE_MM, math.inf),
     ) -> list[float]:
-        """Signed relative differences of all lesions of these diameters [mm], each alike."""
+        """Signed relative differences of all lesions of these diameters [mm], each once at each dose."""
         wanted = set(centers)
         return [
             value
@@ -104,6 +104,21 @@ class Results:
             if of == method and center in wanted and factor in (None, dose)
             for value in biases(lesions, quantity, against=against, diameters_mm=diameters_mm)
         ]
+
+    def lesion_count(
+        self, method: str, quantity: str, centers: Iterable[str], diameters_mm: tuple[float, float]
+    ) -> int:
+        """How many lesions `lesion_biases` is of, each counted once however many doses it has."""
+        wanted = set(centers)
+        return len(
+            {
+                (center, case, lesion["lesion"])
+                for (center, case, _, _, of), lesions in self.lesions.items()
+                if of == method and center in wanted
+                for lesion in lesions
+                if biases([lesion], quantity, diameters_mm=diameters_mm)
+            }
+        )
 
     def summary(self, method: str, centers: Sequence[str], factor: float | None = None) -> Summary | None:
         """Means over patients of `MEANS`, spread of the gain, and biases of lesions over 15 mm.

@@ -76,11 +76,19 @@ def test_the_aims_are_judged_by_what_was_reached():
     assert found["SUVmean"]["reached"] == pytest.approx(-0.04) and found["SUVmean"]["passed"]
     assert found["SUVpeak"]["reached"] == pytest.approx(-0.08) and found["SUVpeak"]["passed"]
     assert found["small"]["reached"] == pytest.approx(-0.08) and found["small"]["passed"]
-    assert "15 lesions, fewer than 60" in found["small"]["detail"]
+    assert "; 15 lesions, fewer than 60" in found["small"]["detail"]
     assert found["filters"]["reached"] == pytest.approx(5.3 - 4.5) and found["filters"]["passed"]
     assert found["filters"]["detail"] == "C5 at DRF 10" and found["resunet"]["passed"] is None
     assert found["B_mean"]["reached"] == pytest.approx(-0.02) and found["B_mean"]["passed"] is True
     assert found["B_max"]["reached"] == pytest.approx(0.08) and found["B_max"]["passed"] is False
+
+
+def test_a_lesion_at_several_doses_is_one_lesion():
+    two = results({"C1": 0.5}, spread=0.0)
+    again = results({"C1": 0.5}, spread=0.0)
+    two.lesions |= {(*key[:3], 4.0, key[4]): lesions for key, lesions in again.lesions.items()}
+    found = by_name(aims(two, {}, "drmc", ("C1",)))
+    assert "; 5 lesions (10 with every dose), fewer than 60" in found["small"]["detail"]
 
 
 def test_a_miss_is_said():
