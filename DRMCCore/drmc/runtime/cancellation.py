@@ -4,9 +4,15 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 import threading
+import time
+from collections.abc import Callable
 from types import FrameType
 from typing import Any
+
+_PIECE = 4096  # bytes that are read at once
+_PAUSE_SECONDS = 0.1
 
 
 class Cancellation:
@@ -51,8 +57,42 @@ class Cancellation:
     def _wait_for_end_of_input(self) -> None:
         # The descriptor, not sys.stdin: a thread that has its lock at exit would abort the interpreter.
         try:
-            while os.read(0, 4096):
+            while os.read(0, _wait_for_input()):
                 pass
         except OSError:
             pass
         self._requested.set()
+
+
+def _bytes_in_pipe() -> int:
+    """On Windows: how many bytes standard input has, found without waiting; as many as one likes if no pipe.
+
+    Raises BrokenPipeError at its end.
+    """
+    import _winapi
+    import msvcrt
+
+    try:
+        handle = msvcrt.get_osfhandle(0)  # type: ignore[attr-defined]
+        return int(_winapi.PeekNamedPipe(handle)[0])  # type: ignore[attr-defined]
+    except BrokenPipeError:
+        raise
+    except OSError:  # a file or a console
+        return _PIECE
+
+
+_bytes_waiting: Callable[[], int] | None = _bytes_in_pipe if sys.platform == "win32" else None
+
+
+def _wait_for_input() -> int:
+    """How many bytes to read now; on Windows only what is there already, after waiting for it.
+
+    A read that waits on a pipe holds up every other use of the pipe there, and libraries that are loaded
+    meanwhile look at standard input: `import torch` would not return (numpy issue 24290, cpython 78961).
+    """
+    while _bytes_waiting is not None:
+        count = _bytes_waiting()
+        if count:
+            return min(count, _PIECE)
+        time.sleep(_PAUSE_SECONDS)
+    return _PIECE
