@@ -70,17 +70,39 @@ _ASKED_BY_PYSIDE = {"connectNotify", "disconnectNotify", "paintEvent", "mousePre
 
 
 class Connection:
-    """A signal of an object: connect and disconnect only, as PythonQt has it."""
+    """A signal of an object: connect and disconnect only, as PythonQt has it.
 
-    def __init__(self, native):
-        self._native = native
+    PySide does not keep the object of a method that is connected. PythonQt does, as long as there is the
+    object that emits, and no garbage collector sees it (`PythonQtSignalTarget`): `kept` is what it keeps.
+    """
+
+    def __init__(self, native, kept: list[Any] | None = None):
+        self._native, self._kept = native, kept
 
     def connect(self, slot) -> bool:
         self._native.connect(slot)
+        if self._kept is not None:
+            self._kept.append(slot)
         return True
 
     def disconnect(self, slot) -> bool:
+        if self._kept is not None and slot in self._kept:
+            self._kept.remove(slot)
         return bool(self._native.disconnect(slot))
+
+
+_KEPT: dict[int, list[Any]] = {}  # address of a process -> what is connected to its signals
+
+
+def _keptBy(native, nativeMember) -> list[Any] | None:
+    """What an object keeps by its signals; None but for processes: panels would outlive their tests."""
+    if not isinstance(native, QtCore.QProcess):
+        return None
+    (address,) = shiboken6.getCppPointer(native)
+    if address not in _KEPT:
+        _KEPT[address] = []
+        nativeMember("destroyed").connect(lambda *_: _KEPT.pop(address, None))
+    return _KEPT[address]
 
 
 def readMember(native, nativeMember, listed: Members, name: str) -> Any:
@@ -90,7 +112,7 @@ def readMember(native, nativeMember, listed: Members, name: str) -> Any:
     if name in listed.properties:
         return wrap(_property(native, nativeMember, name))
     if name in listed.signals:
-        return Connection(nativeMember(name))
+        return Connection(nativeMember(name), _keptBy(native, nativeMember))
     if name in ("connect", "disconnect") and name in listed.methods:
         return lambda signature, slot: _connectBySignature(
             native, nativeMember, listed, name, signature, slot

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import sys
 import time
+import weakref
 from pathlib import Path
 
 import host
@@ -173,3 +175,27 @@ def test_a_qt_event_loop_alone_is_enough(qtSlicer):
     while job.isRunning() and time.monotonic() < deadline:
         qtSlicer.app.processEvents()
     assert job.result == {"is": 1}
+
+
+def test_a_job_that_has_ended_keeps_nothing_alive(qtSlicer):
+    """PythonQt keeps what is connected to a signal as long as there is the object that emits it.
+
+    Python's garbage collector does not see that, so each run would leave its volumes behind.
+    """
+    from DRMCCoreLib.process.processes import QtProcess
+    from DRMCCoreLib.process.runner import Job
+    from PySide6.QtCore import QCoreApplication, QEvent
+    from shiboken6 import isValid
+
+    process = QtProcess()
+    job = Job([sys.executable, "-c", ""], process=process)
+    qtObjects = [process._process, process._timer]
+    job.start()
+    assert job.wait(seconds=120) and job.exitCode == 0
+    QCoreApplication.sendPostedEvents(None, QEvent.Type.DeferredDelete)
+    assert not any(isValid(one) for one in qtObjects)
+    assert not job.isRunning() and not process.isRunning() and process.processId() == 0
+    ended = weakref.ref(job)
+    del job, process
+    gc.collect()
+    assert ended() is None

@@ -78,7 +78,7 @@ class QtProcess:
 
     def processId(self) -> int:
         """The operating system's id of the child, 0 while there is none."""
-        return int(self._process.processId())
+        return 0 if self._done else int(self._process.processId())
 
     def isRunning(self) -> bool:
         """Whether the child has been started and `finished` has not been emitted."""
@@ -121,6 +121,10 @@ class QtProcess:
         self._error.finish()
         self._done = True
         self.finished.emit(exitCode)
+        # PythonQt keeps what is connected, and with it the job and the volumes of its run, as long as there
+        # is the object that emits; not now, since it still does.
+        for one in (self._process, self._timer):
+            one.deleteLater()
 
 
 class PlainProcess:
