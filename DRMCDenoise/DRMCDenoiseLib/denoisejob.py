@@ -26,6 +26,7 @@ class DenoiseJob(EngineJob):
     CanceledError, DRMCError: failed).
     """
 
+    resultNodes = ("outputVolume", "lesionTable", "organTable", "report", "routingTable")
     counted = "tile"
     work = "denoising"
 

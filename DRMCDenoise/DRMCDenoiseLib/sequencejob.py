@@ -11,6 +11,7 @@ from typing import Any
 from drmc.errors import CanceledError, DRMCError, InputError
 from DRMCCoreLib.nodes import volumes
 from DRMCCoreLib.nodes.sequences import sequenceOf
+from DRMCCoreLib.process.enginejob import forgetRemoved
 from DRMCCoreLib.process.signals import Signal
 
 from DRMCDenoiseLib import results
@@ -139,6 +140,7 @@ class SequenceJob:
     def _bringIntoScene(self) -> None:
         if sequenceOf(self.inputVolume) is not self._sequence:
             raise CanceledError("the sequence was removed from the scene meanwhile")
+        forgetRemoved(self, ("outputVolume", "lesionTable"))
         self.summary = _summed([frame.summary for frame in self._done])
         self.outputVolume = showDenoised(
             self.inputVolume,

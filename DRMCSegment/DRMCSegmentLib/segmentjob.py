@@ -26,6 +26,7 @@ class SegmentJob(EngineJob):
     DRMCError: failed).
     """
 
+    resultNodes = ("outputSegmentation", "organTable", "uptake", "uptakeTable", "report")
     counted = "slab"
     work = "organs"
 

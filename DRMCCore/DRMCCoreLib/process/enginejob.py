@@ -26,6 +26,7 @@ class EngineJob:
     failed). A subclass has a `start` that calls `launch`, and `_bringIntoScene`.
     """
 
+    resultNodes: tuple[str, ...] = ()  # attributes with the nodes that get the results, None for a new one
     counted = ""  # what progress counts
     work = ""  # for the log, such as denoising
 
@@ -106,6 +107,7 @@ class EngineJob:
             if job.exitCode:
                 kind = InputError if job.exitCode == InputError.exit_code else DRMCError
                 raise kind(job.message)
+            forgetRemoved(self, self.resultNodes)
             self._bringIntoScene(job.result["summary"])
         except DRMCError as error:
             self.error = error
@@ -120,6 +122,14 @@ class EngineJob:
     def _removeScratch(self) -> None:
         if self._scratch is not None:
             shutil.rmtree(self._scratch, ignore_errors=True)
+
+
+def forgetRemoved(owner: Any, names: tuple[str, ...]) -> None:
+    """Sets attributes to None whose nodes have left the scene: what they are given would be lost."""
+    for name in names:
+        node = getattr(owner, name)
+        if node is not None and not slicer.mrmlScene.IsNodePresent(node):
+            setattr(owner, name, None)
 
 
 def optionList(options: Mapping[str, Any], headerValues: Mapping[str, str]) -> list[Any]:
