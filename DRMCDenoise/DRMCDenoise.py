@@ -13,6 +13,7 @@ from DRMCDenoiseLib.batchsection import BatchSection
 from DRMCDenoiseLib.companionsection import CompanionSection
 from DRMCDenoiseLib.comparesection import CompareSection
 from DRMCDenoiseLib.databasesection import DatabaseSection
+from DRMCDenoiseLib.layouts import registerLayouts
 from DRMCDenoiseLib.lesionsection import LesionSection
 from DRMCDenoiseLib.logic import DRMCDenoiseLogic
 from DRMCDenoiseLib.organsection import OrganSection
@@ -44,6 +45,7 @@ class DRMCDenoise(ScriptedLoadableModule):
             "The network is the dynamic routing model for multi-center low-dose PET (DRMC)."
         )
         slicer.app.connect("startupCompleted()", registerSampleData)
+        slicer.app.connect("startupCompleted()", registerLayouts)
 
 
 class DRMCDenoiseWidget(SectionPanel):

@@ -34,14 +34,18 @@ def showLayout() -> None:
     if manager is None:
         _setLinked(True)
         return
-    layout = viewstate.layoutNode()
-    if not layout.IsLayoutDescription(LAYOUT):
-        layout.AddLayoutDescription(LAYOUT, _description())
+    describeTo(viewstate.layoutNode())
     _setLinked(False)
     places = {upper: Place(sliceNode(upper)) for upper in VIEWS if sliceNode(upper) is not None}
     manager.setLayout(LAYOUT)
     _arrange(places)
     Rest(LAYOUT, _names(), lambda: (_arrange(places), _setLinked(True))).wait()
+
+
+def describeTo(layoutNode) -> None:
+    """Says once to Slicer what this layout is."""
+    if not layoutNode.IsLayoutDescription(LAYOUT):
+        layoutNode.AddLayoutDescription(LAYOUT, _description())
 
 
 class Place:

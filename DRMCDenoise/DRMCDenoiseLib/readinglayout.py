@@ -38,14 +38,18 @@ def showLayout(body, point) -> None:
     manager = slicer.app.layoutManager()
     if manager is None:
         return
-    layout = viewstate.layoutNode()
-    if not layout.IsLayoutDescription(LAYOUT):
-        layout.AddLayoutDescription(LAYOUT, _description())
+    describeTo(viewstate.layoutNode())
     manager.setLayout(LAYOUT)
     _hideAngles(manager)
     _setLinked(False)
     _arrange(body, point)
     comparelayout.Rest(LAYOUT, viewNames(), lambda: (_arrange(body, point), _setLinked(True))).wait()
+
+
+def describeTo(layoutNode) -> None:
+    """Says once to Slicer what this layout is."""
+    if not layoutNode.IsLayoutDescription(LAYOUT):
+        layoutNode.AddLayoutDescription(LAYOUT, _description())
 
 
 def sides() -> list[tuple]:

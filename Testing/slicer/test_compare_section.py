@@ -350,3 +350,22 @@ def test_a_volume_with_another_name_stays_in_its_views(panel, qtSlicer, views, n
             node.SetBackgroundVolumeID(denoised.GetID())
         denoised.SetName(f"Denoised {isExchanged}")
         waitUntil(qtSlicer, lambda expected=expected: layers(qtSlicer) == expected, 10.0)
+
+
+@pytest.mark.parametrize("isLoadedFirst", [False, True])
+def test_a_scene_that_was_saved_in_a_layout_of_ours_shows_it_without_the_panel(
+    qtSlicer, monkeypatch, isLoadedFirst
+):
+    """Slicer shows nothing at all for the number of a layout that nobody has described to it."""
+    from DRMCDenoiseLib import comparelayout, readinglayout, viewstate
+
+    layouts = ((comparelayout.LAYOUT, "DRMCYellow"), (readinglayout.LAYOUT, "DRMCMIPOriginal"))
+    for number, view in layouts:
+        layout = qtSlicer.vtkMRMLLayoutNode()
+        monkeypatch.setattr(viewstate, "layoutNode", lambda layout=layout: layout)
+        if isLoadedFirst:  # by the command line
+            layout.SetViewArrangement(number)
+        qtSlicer.app._signals.startupCompleted.emit()
+        if not isLoadedFirst:
+            layout.SetViewArrangement(number)
+        assert view in layout.GetCurrentLayoutDescription()
