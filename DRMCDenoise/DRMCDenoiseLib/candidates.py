@@ -14,6 +14,8 @@ from typing import Any
 import slicer
 from drmc.errors import InputError
 from drmc.measures.mtv import LIVER
+from DRMCCoreLib.nodes.geometry import betweenFrames
+from DRMCCoreLib.nodes.names import INPUT_REFERENCE
 from DRMCCoreLib.nodes.segmentations import lesionFile, newSegmentation
 from DRMCCoreLib.nodes.volumes import engineInput
 from DRMCCoreLib.process.query import ask
@@ -92,8 +94,8 @@ class CandidateSearch:
     def takeInto(self, segmentationNode, volumeNode):
         """Puts what was found into a segmentation, for `onDone` to call; returns it.
 
-        A segmentation of an earlier search is filled again, without the candidates of that search; any other
-        stays as it is, and a new one is made.
+        A segmentation of an earlier search in the same scan is filled again, without the candidates of that
+        search; any other stays as it is, and a new one is made.
         """
         assert self._folder is not None
         path = self._folder / "found.seg.nrrd"
@@ -103,8 +105,9 @@ class CandidateSearch:
             storage.SetFileName(str(path))
             if not storage.ReadData(found):
                 raise InputError(_("the candidates cannot be read"))
-        node = segmentationNode
-        if node is None or not node.GetAttribute(_MARK):
+        node, scan = segmentationNode, volumeNode.GetNodeReference(INPUT_REFERENCE) or volumeNode
+        isAgain = node is not None and node.GetAttribute(_MARK)
+        if not isAgain or node.GetNodeReferenceID(INPUT_REFERENCE) != scan.GetID():
             node = newSegmentation(volumeNode)
             node.SetName(
                 slicer.mrmlScene.GenerateUniqueName(
@@ -112,11 +115,15 @@ class CandidateSearch:
                 )
             )
             node.SetAttribute(_MARK, "yes")
+            node.SetNodeReferenceID(INPUT_REFERENCE, scan.GetID())
         segmentation = node.GetSegmentation()
         for segmentID in list(segmentation.GetSegmentIDs()):
             if segmentation.GetSegment(segmentID).GetName().startswith(_PREFIX):
                 segmentation.RemoveSegment(segmentID)
         if path.is_file():
+            transform = betweenFrames(volumeNode, node, volumeNode)
+            if transform is not None:  # the scan was moved since the first search
+                found.ApplyTransform(transform)
             for segmentID in found.GetSegmentation().GetSegmentIDs():
                 segmentation.CopySegmentFromSegmentation(found.GetSegmentation(), segmentID)
         return node

@@ -37,8 +37,10 @@ def addHotSpot(
     """Adds a segment by threshold: 41 % of the hottest voxel near the world point, or `suv`.
 
     `suv` needs `suvPerUnit`. The segment's name says what was done. Raises InputError where the point lies
-    outside the volume, nothing near it reaches the threshold, or the SUV is needed and not known.
+    outside the volume, nothing near it reaches the threshold, the SUV is needed and not known, or the
+    segmentation cannot take voxels as they are.
     """
+    _checkTakesVoxels(segmentationNode)
     if suv is not None and suvPerUnit is None:
         raise InputError(
             _("the SUV of '{volume}' is known after a run: run first, or take 41 % of SUVmax").format(
@@ -74,9 +76,11 @@ def addHotSpot(
         )
     mask = _connected(box, seed, threshold)
     name = _uniqueName(segmentationNode, _threshold(suv, largest, suvPerUnit))
-    segmentID = segmentationNode.AddSegmentFromBinaryLabelmapRepresentation(
-        _orientedImage(mask, first, ijkToRAS), name
-    )
+    image = _orientedImage(mask, first, ijkToRAS)
+    transform = geometry.betweenFrames(volumeNode, segmentationNode, volumeNode)
+    if transform is not None:
+        slicer.vtkOrientedImageDataResample.TransformOrientedImage(image, transform)
+    segmentID = segmentationNode.AddSegmentFromBinaryLabelmapRepresentation(image, name)
     isCut = any(
         face.any()
         for axis in range(3)
@@ -87,6 +91,19 @@ def addHotSpot(
         if not atBorder
     )
     return HotSpot(name, segmentID, int(mask.sum()), isCut)
+
+
+def _checkTakesVoxels(segmentationNode) -> None:
+    """Raises InputError for contours and surfaces: beside them voxels would become a surface, or be lost."""
+    segmentation = segmentationNode.GetSegmentation()
+    voxels = slicer.vtkSegmentationConverter.GetSegmentationBinaryLabelmapRepresentationName()
+    if segmentation.GetNumberOfSegments() and segmentation.GetSourceRepresentationName() != voxels:
+        raise InputError(
+            _(
+                "'{name}' holds surfaces or contours: choose no segmentation, so that a new one is made, or "
+                "make binary labelmaps of it first (module Segmentations, Representations)"
+            ).format(name=segmentationNode.GetName())
+        )
 
 
 def _connected(box: np.ndarray, seed, threshold: float) -> np.ndarray:

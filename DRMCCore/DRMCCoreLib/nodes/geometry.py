@@ -103,6 +103,19 @@ def frameTransform(node, volumeNode):
     return transformNode
 
 
+def betweenFrames(source, target, volumeNode):
+    """The transform from a node's own frame to that of another, None where they are in one frame.
+
+    The acquisition transform of the volume counts for none, as in `frameTransform`.
+    """
+    here, there = (frameTransform(node, volumeNode) for node in (source, target))
+    if here is there:
+        return None
+    transform = vtk.vtkGeneralTransform()
+    slicer.vtkMRMLTransformNode.GetTransformBetweenNodes(here, there, transform)
+    return transform
+
+
 def acquisitionTransform(volumeNode):
     """The volume's transform node if it is a grid that moves every voxel by less than half of one, else None.
 

@@ -20,6 +20,10 @@ INTENDED_USE = (
 )  # attribute and value on every volume that DRMC makes
 
 
+_DEVICE = re.compile(r"(con|prn|aux|nul|com\d|lpt\d)(\.|$)", re.IGNORECASE)  # of Windows, whatever the ending
+
+
 def fileName(name: str) -> str:
     """A node's name as a file name on any system."""
-    return re.sub(r'[<>:"/\\|?*\x00-\x1f]', "_", name).strip(". ")[:100] or "volume"
+    found = re.sub(r'[<>:"/\\|?*\x00-\x1f]', "_", name).strip(". ")[:100].strip(". ") or "volume"
+    return f"_{found}" if _DEVICE.match(found) else found

@@ -6,13 +6,14 @@ import os
 from pathlib import Path
 
 import slicer
-import vtk
 from drmc.errors import InputError
 from slicer.i18n import tr as _
 
 from DRMCCoreLib.nodes import geometry
 from DRMCCoreLib.nodes.names import fileName
 from DRMCCoreLib.nodes.volumes import EngineInput
+
+_LIMIT = "DRMC.Limit"  # of Segment Editor's parameters: their mask is one of ours
 
 
 def lesionFile(lesions, volumeNode, folder: Path) -> EngineInput:
@@ -44,10 +45,8 @@ def _writeSegmentation(segmentationNode, volumeNode, path: Path) -> Path:
     copy.SetReferenceImageGeometryParameterFromVolumeNode(volumeNode)
     copy.CreateBinaryLabelmapRepresentation()
     copy.SetSourceRepresentationToBinaryLabelmap()
-    here, there = (geometry.frameTransform(node, volumeNode) for node in (segmentationNode, volumeNode))
-    if here is not there:
-        transform = vtk.vtkGeneralTransform()
-        slicer.vtkMRMLTransformNode.GetTransformBetweenNodes(here, there, transform)
+    transform = geometry.betweenFrames(segmentationNode, volumeNode, volumeNode)
+    if transform is not None:
         copy.ApplyTransform(transform)
     return _write(copy, slicer.vtkMRMLSegmentationStorageNode(), path)
 
@@ -55,8 +54,7 @@ def _writeSegmentation(segmentationNode, volumeNode, path: Path) -> Path:
 def _writeLabelMap(labelNode, volumeNode, path: Path) -> Path:
     if labelNode.GetImageData() is None:
         raise InputError(f"'{labelNode.GetName()}' holds no image: choose a label map with lesions")
-    here, there = (geometry.frameTransform(node, volumeNode) for node in (labelNode, volumeNode))
-    if here is not there:
+    if geometry.betweenFrames(labelNode, volumeNode, volumeNode) is not None:
         raise InputError(
             f"'{labelNode.GetName()}' is not under the same transform as '{volumeNode.GetName()}': import it "
             "into a segmentation (module Segmentations) and choose that"
@@ -92,7 +90,8 @@ def newSegmentation(volumeNode, name: str = ""):
 def openSegmentEditor(segmentationNode, volumeNode, least: float | None = None) -> None:
     """Sets the segmentation and its volume in the module Segment Editor, and shows it in a main window.
 
-    `least`: what is drawn is limited to voxels of at least this value, in the volume's own unit.
+    `least`: what is drawn is limited to voxels of at least this value, in the volume's own unit. Without it
+    the limit of an earlier call ends: it would silently hold for other segments, too.
     """
     tag, className = "SegmentEditor", "vtkMRMLSegmentEditorNode"
     editor = slicer.mrmlScene.GetSingletonNode(tag, className)
@@ -107,5 +106,9 @@ def openSegmentEditor(segmentationNode, volumeNode, least: float | None = None) 
         editor.SetSourceVolumeIntensityMask(True)
         top = float(volumeNode.GetImageData().GetScalarRange()[1])
         editor.SetSourceVolumeIntensityMaskRange(least, max(least, top))
+        editor.SetAttribute(_LIMIT, "yes")
+    elif editor.GetAttribute(_LIMIT):
+        editor.SetSourceVolumeIntensityMask(False)
+        editor.SetAttribute(_LIMIT, None)
     if slicer.app.layoutManager() is not None:
         slicer.util.selectModule("SegmentEditor")
