@@ -128,3 +128,20 @@ def test_sets_can_be_chosen_again_after_the_scene_was_closed(panel, qtSlicer):
     volume = volumeNode(qtSlicer, phantom(), oblique(), units="{SUVbw}g/ml")
     panel._parameterNode.outputVolume = volume
     assert selector.currentNode() is own
+
+
+def test_what_a_run_has_said_does_not_stand_beside_a_scan_of_the_next_scene(panel, qtSlicer):
+    """A scene that is closed while another module is open: its volumes' IDs are given again."""
+    from drmc.texts import RESEARCH_USE
+
+    first = volumeNode(qtSlicer, phantom(), oblique(), units="{SUVbw}g/ml").GetID()
+    panel._parameterNode.inputVolume = qtSlicer.mrmlScene.GetNodeByID(first)
+    panel.ui.statusLabel.setText("Done in 6 s on cpu.")
+    panel.parent.isEntered = False
+    panel.exit()
+    qtSlicer.mrmlScene.Clear(0)
+    assert volumeNode(qtSlicer, phantom(), oblique(), units="{SUVbw}g/ml").GetID() == first
+    panel.parent.isEntered = True
+    panel.enter()
+    assert panel._parameterNode.inputVolume is not None
+    assert panel.ui.statusLabel.text == RESEARCH_USE

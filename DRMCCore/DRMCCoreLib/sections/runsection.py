@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import slicer
 from drmc.errors import CanceledError, DRMCError, InputError
 from drmc.texts import RESEARCH_USE
 from slicer.i18n import tr as _
@@ -42,6 +43,8 @@ class RunSection(Section):
     def setParameters(self, parameters) -> None:
         if parameters is None:
             self._folderEdit.show(None)
+            if slicer.mrmlScene.IsClosing():  # the next scene gives its volumes the same IDs
+                self._shown, self._inputID = None, ""
         super().setParameters(parameters)
 
     def onParametersChanged(self) -> None:
