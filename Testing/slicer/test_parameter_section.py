@@ -76,13 +76,36 @@ def test_a_preset_is_saved_chosen_and_forgotten(panel, qtSlicer, model):
     assert ui.presetComboBox.findText("Night run") < 0 and ui.presetComboBox.currentText == "Defaults"
 
 
+def test_a_preset_of_one_module_is_none_of_another(panel, qtSlicer):
+    """Its model would be one that cannot do the work there, and one of the same name would take its place."""
+    import sys
+
+    import host
+
+    panel._parameterNode.model = "tiny"
+    panel.ui.presetComboBox.setEditText("Night run")
+    panel.ui.savePresetButton.click()
+    other = host.openWidget(sys.modules["DRMCSegment"], "DRMCSegment")
+    try:
+        assert other.ui.presetComboBox.findText("Night run") < 0
+        other.ui.presetComboBox.setEditText("Night run")
+        other.ui.savePresetButton.click()
+    finally:
+        host.closeWidget(other)
+    choose(panel.ui.presetComboBox, "Defaults")
+    choose(panel.ui.presetComboBox, "Night run")
+    assert panel._parameterNode.model == "tiny"
+
+
 @pytest.mark.parametrize("text", ["{", "[1]", '{"Old": {"device": 3, "model": "m", "gone": 1}, "Bad": 5}'])
 def test_settings_of_another_version_do_no_harm(qtSlicer, text):
     import qt
     from DRMCCoreLib.panel import presets
 
-    qt.QSettings().setValue(presets.GROUP, text)
-    assert presets.presetNames()[0] == presets.DEFAULTS and "Bad" not in presets.presetNames()
-    assert presets.presetValues("Old", {"device": "auto"}) == {"device": "auto"}
-    presets.savePreset("New", {"device": "cpu"})
-    assert presets.presetValues("New", {"device": "auto", "model": ""}) == {"device": "cpu", "model": ""}
+    module = "DRMCDenoise"
+    qt.QSettings().setValue(presets.groupOf(module), text)
+    assert presets.presetNames(module)[0] == presets.DEFAULTS and "Bad" not in presets.presetNames(module)
+    assert presets.presetValues(module, "Old", {"device": "auto"}) == {"device": "auto"}
+    presets.savePreset(module, "New", {"device": "cpu"})
+    kept = presets.presetValues(module, "New", {"device": "auto", "model": ""})
+    assert kept == {"device": "cpu", "model": ""}

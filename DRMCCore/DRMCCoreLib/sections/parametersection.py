@@ -45,7 +45,8 @@ class ParameterSection(Section):
 
     def onPresetChosen(self, index: int) -> None:
         """The user has chosen a preset: its settings are applied, nodes and settings of a scan stay."""
-        values = presetValues(self.ui.presetComboBox.itemText(index), self.panel.logic.presetDefaults())
+        name = self.ui.presetComboBox.itemText(index)
+        values = presetValues(self.panel.moduleName, name, self.panel.logic.presetDefaults())
         with slicer.util.NodeModify(self.parameters.parameterNode):
             for name, value in values.items():
                 setattr(self.parameters, name, value)
@@ -53,19 +54,20 @@ class ParameterSection(Section):
     def onSavePresetButton(self) -> None:
         """Saves the present settings under the name that is in the box."""
         name = self.ui.presetComboBox.currentText.strip()
-        savePreset(name, {key: getattr(self.parameters, key) for key in self.panel.logic.presetDefaults()})
+        values = {key: getattr(self.parameters, key) for key in self.panel.logic.presetDefaults()}
+        savePreset(self.panel.moduleName, name, values)
         self._listPresets(name)
 
     def onRemovePresetButton(self) -> None:
         """Forgets the preset whose name is in the box."""
-        removePreset(self.ui.presetComboBox.currentText.strip())
+        removePreset(self.panel.moduleName, self.ui.presetComboBox.currentText.strip())
         self._listPresets(DEFAULTS)
 
     def _listPresets(self, name: str) -> None:
         combo = self.ui.presetComboBox
         wasBlocked = combo.blockSignals(True)
         combo.clear()
-        combo.addItems(presetNames())
+        combo.addItems(presetNames(self.panel.moduleName))
         combo.setCurrentIndex(combo.findText(name))
         combo.blockSignals(wasBlocked)
         self._updateButtons()
@@ -79,5 +81,5 @@ class ParameterSection(Section):
             if isOwn
             else _("Type a name to save the present settings under it.")
         )
-        self.ui.removePresetButton.setEnabled(isOwn and name in presetNames())
+        self.ui.removePresetButton.setEnabled(isOwn and name in presetNames(self.panel.moduleName))
         self.ui.removePresetButton.setToolTip(_("Forget this preset."))
