@@ -15,5 +15,7 @@ class DRMCCore(ScriptedLoadableModule):
         self.parent.dependencies = []
         self.parent.contributors = ["DRMC contributors"]
         self.parent.helpText = _("The engine and the library that the modules of DRMC share.")
-        self.parent.acknowledgementText = ""
+        self.parent.acknowledgementText = _(
+            "The network is the dynamic routing model for multi-center low-dose PET (DRMC)."
+        )
         self.parent.hidden = True

@@ -250,6 +250,14 @@ def test_the_legacy_description_says_the_same():
 
 
 @pytest.mark.parametrize("module", cmake_lists.MODULES)
+def test_each_module_says_what_slicers_generic_test_asks(application, module):
+    """WITH_GENERIC_TESTS: qSlicerModuleGenericTest fails where a text is empty, also of a hidden module."""
+    registered = getattr(application.modules, module.lower())
+    for name in ("title", "categories", "contributors", "helpText", "acknowledgementText"):
+        assert getattr(registered, name), name
+
+
+@pytest.mark.parametrize("module", cmake_lists.MODULES)
 def test_each_module_has_its_icon(module):
     assert pngSize(REPOSITORY / module / "Resources" / "Icons" / f"{module}.png") == (128, 128)
 
