@@ -9,6 +9,7 @@ maxima of blocks, so that no hot voxel is lost, and `ProjectionMaker.make` compu
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass
 
 import numpy as np
@@ -29,7 +30,7 @@ class Body:
 
     In the order S, A, R, of the reduced scan: `spacing` in mm, `origin` (the center of the first voxel in the
     scan's own RAS), and `low` and `high`, the box of the body in voxels, `high` excluded. `inside`: a point
-    inside the body (world, RAS).
+    inside the body (world, RAS). `worldBounds`: as `bounds`, of the box where a transform has put it.
     """
 
     spacing: np.ndarray
@@ -37,12 +38,11 @@ class Body:
     low: np.ndarray
     high: np.ndarray
     inside: tuple[float, float, float]
+    worldBounds: np.ndarray
 
     def bounds(self) -> np.ndarray:
-        """The box of the body (axis, low and high), mm, axes in the order R, A, S."""
-        low = self.origin + (self.low - 0.5) * self.spacing
-        high = self.origin + (self.high - 0.5) * self.spacing
-        return np.stack([low, high], axis=1)[::-1]
+        """The box of the body in the scan's own frame (axis, low and high), mm, axes in the order R, A, S."""
+        return _bounds(self.spacing, self.origin, self.low, self.high)
 
 
 def findBody(volumeNode, suvPerUnit: float | None) -> Body:
@@ -63,9 +63,21 @@ def findBody(volumeNode, suvPerUnit: float | None) -> Body:
         low[axis], high[axis] = found[0], found[-1] + 1
     places = np.argwhere(mask)
     nearest = places[np.argmin(((places - places.mean(axis=0)) ** 2).sum(axis=1))]
+    corners = itertools.product(*_bounds(spacing, standing.origin, low, high))
+    places = np.array([_toWorld(volumeNode, corner) for corner in corners])
+    worldBounds = np.stack([places.min(axis=0), places.max(axis=0)], axis=1)
+    inside = _toWorld(volumeNode, standing.point(nearest))
+    return Body(spacing, standing.origin, low, high, inside, worldBounds)
+
+
+def _bounds(spacing: np.ndarray, origin: np.ndarray, low: np.ndarray, high: np.ndarray) -> np.ndarray:
+    return np.stack([origin + (edge - 0.5) * spacing for edge in (low, high)], axis=1)[::-1]
+
+
+def _toWorld(volumeNode, point) -> tuple[float, float, float]:
     world = [0.0, 0.0, 0.0]
-    volumeNode.TransformPointToWorld(standing.point(nearest).tolist(), world)
-    return Body(spacing, standing.origin, low, high, tuple(world))
+    volumeNode.TransformPointToWorld([float(one) for one in point], world)
+    return tuple(world)
 
 
 class ProjectionMaker:

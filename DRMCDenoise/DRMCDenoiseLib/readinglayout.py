@@ -82,12 +82,11 @@ def setLabels(isExchanged: bool) -> None:
 
 
 def _arrange(body, point) -> None:
-    bounds = body.bounds()
-    extent = bounds[:, 1] - bounds[:, 0]
-    middle = bounds.mean(axis=1)
-    turned = float((extent[0] ** 2 + extent[1] ** 2) ** 0.5)
+    # Projections lie in the scan's own frame, slices in the world, where a registration may have put it.
+    (own, ownExtent), (middle, extent) = map(_middleAndExtent, (body.bounds(), body.worldBounds))
+    turned = float((ownExtent[0] ** 2 + ownExtent[1] ** 2) ** 0.5)
     for plane, center, width, height in (
-        (MIP, (middle[0], None, middle[2]), turned, extent[2]),
+        (MIP, (own[0], None, own[2]), turned, ownExtent[2]),
         (AXIAL, (middle[0], middle[1], point[2]), extent[0], extent[1]),
         (CORONAL, (middle[0], point[1], middle[2]), extent[0], extent[2]),
     ):
@@ -97,6 +96,10 @@ def _arrange(body, point) -> None:
         for node in nodes:  # the wider of the two needs, so that both views have one scale
             widest = max(max(width, height * columns / max(rows, 1)) for columns, rows, _one in shapes)
             _place(node, plane, center, widest * _MARGIN)
+
+
+def _middleAndExtent(bounds):
+    return bounds.mean(axis=1), bounds[:, 1] - bounds[:, 0]
 
 
 def _place(node, plane: str, center, width: float) -> None:

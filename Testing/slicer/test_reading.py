@@ -24,9 +24,17 @@ def views(qtSlicer):
     views.closeViews()
 
 
-def read(panel, slicer):
-    """An original and a denoised volume in the panel, in the reading layout at rest."""
+def read(panel, slicer, moved=None):
+    """An original and a denoised volume in the panel, in the reading layout at rest.
+
+    `moved`: the transform (4 x 4) that both are under.
+    """
     nodes = pair(slicer)
+    if moved is not None:
+        transform = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLLinearTransformNode", "Registration")
+        transform.SetMatrixTransformToParent(slicer.util.vtkMatrixFromArray(moved))
+        for node in nodes:
+            node.SetAndObserveTransformNodeID(transform.GetID())
     panel._parameterNode.rotate = False
     panel._parameterNode.inputVolume, panel._parameterNode.outputVolume = nodes
     panel.ui.compareReadingButton.click()
@@ -61,7 +69,8 @@ def test_projections_are_the_maxima_along_the_line_of_sight(slicer, flips):
     matrix = np.diag([*(2.0 * np.array(flips)), 1.0])
     node = volumeNode(slicer, array, matrix)
     origin = np.where(np.array(flips[::-1]) > 0, 0.0, [-12.0, -16.0, -16.0])
-    body = Body(np.full(3, 2.0), origin, np.zeros(3, int), np.array(array.shape), (0.0, 0.0, 0.0))
+    box = np.zeros((3, 2))  # the world is not asked for
+    body = Body(np.full(3, 2.0), origin, np.zeros(3, int), np.array(array.shape), (0.0, 0.0, 0.0), box)
     maker = ProjectionMaker(node, body)
     standing = array[:: flips[2], :: flips[1], :: flips[0]]
     made = slicer.util.arrayFromVolume(projectionsOf(node))
@@ -126,6 +135,24 @@ def test_both_of_a_pair_have_one_place_and_one_field_of_view(panel, qtSlicer, vi
     jumpTo((1.0, 2.0, 3.0))
     assert view(qtSlicer, "DRMCAxialDenoised").GetSliceOffset() == pytest.approx(3.0)
     assert view(qtSlicer, "DRMCMIPOriginal").GetSliceOffset() == turned
+
+
+def test_the_slices_of_a_registered_scan_are_where_it_lies(panel, qtSlicer, views):
+    """Its projections have no place; a quarter turn exchanges width and depth of the slices."""
+
+    def shown(plane: str) -> tuple:
+        node = view(qtSlicer, f"DRMC{plane}Original")
+        return [node.GetSliceToRAS().GetElement(axis, 3) for axis in range(3)], node.GetFieldOfView()[0]
+
+    read(panel, qtSlicer)
+    before = {plane: shown(plane) for plane in ("MIP", "Axial", "Coronal")}
+    panel.ui.compareOffButton.click()
+    turned = np.array([[0.0, -1, 0, 150], [1, 0, 0, -200], [0, 0, 1, 320], [0, 0, 0, 1]])
+    read(panel, qtSlicer, turned)
+    for plane in ("Axial", "Coronal"):
+        place, _width = shown(plane)
+        assert place == pytest.approx((turned @ [*before[plane][0], 1])[:3], abs=4.0), plane  # two voxels
+    assert shown("MIP") == before["MIP"]
 
 
 def test_off_leaves_the_scene_as_it_was(panel, qtSlicer, views):
