@@ -231,6 +231,7 @@ class CompareSection(Section):
             elif mode == comparison.SIDE_BY_SIDE:
                 comparison.exchange(original, denoised, False)
         self._isExchanged = False
+        self._look = None  # it holds the CT
 
     def _observe(self, *volumeNodes) -> None:
         for node in volumeNodes:

@@ -309,6 +309,8 @@ class qMRMLNodeComboBox(QtWidgets.QWidget):
 
     @_whileAlive
     def _onSceneReplaced(self, caller, event) -> None:
+        present = self._scene.IsNodePresent  # a selector of Slicer keeps no other node alive
+        self._watched = {key: kept for key, kept in self._watched.items() if present(kept[0])}
         self._rows = []
         self._onRowsRemoved(self._index)
         self._fill()

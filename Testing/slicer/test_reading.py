@@ -371,3 +371,20 @@ def test_columns_share_the_width_whenever_it_changes(panel, qtSlicer):
         widget.resize(width, 200)
         qtSlicer.app.processEvents()
         assert sum(widget.columnWidth(column) for column in range(4)) > widget.viewport().width - 4
+
+
+def test_a_scene_that_was_closed_keeps_no_volume(panel, qtSlicer, views):
+    """A whole body with its CT is some hundred megabytes."""
+    import gc
+
+    import vtk
+
+    scan, gone = ct(qtSlicer), []
+    volumes = [*read(panel, qtSlicer), scan]
+    names = {node.GetName() for node in volumes}
+    for node in volumes:
+        node.AddObserver(vtk.vtkCommand.DeleteEvent, lambda *_, name=node.GetName(): gone.append(name))
+    del volumes, node, scan
+    qtSlicer.mrmlScene.Clear(0)
+    gc.collect()
+    assert set(gone) == names

@@ -145,3 +145,35 @@ def test_what_a_run_has_said_does_not_stand_beside_a_scan_of_the_next_scene(pane
     panel.enter()
     assert panel._parameterNode.inputVolume is not None
     assert panel.ui.statusLabel.text == RESEARCH_USE
+
+
+def test_a_volume_that_was_chosen_once_is_freed_with_its_scene(panel, qtSlicer):
+    """Slicer's own class for observers keeps all that it has ever observed."""
+    import gc
+
+    import vtk
+
+    gone = []
+    for seed in range(2):
+        node = volumeNode(qtSlicer, phantom(seed=seed), oblique(), units="{SUVbw}g/ml")
+        node.GetImageData().AddObserver(vtk.vtkCommand.DeleteEvent, lambda *_: gone.append(1))
+        panel._parameterNode.inputVolume = node
+    del node
+    qtSlicer.mrmlScene.Clear(0)
+    gc.collect()
+    assert gone == [1, 1]
+
+
+def test_a_module_that_is_opened_often_keeps_one_parameter_node(panel, qtSlicer):
+    """Each has an observer for every parameter, which reads it at every change."""
+    import gc
+
+    def count() -> int:
+        gc.collect()
+        return sum(type(one).__name__ == "DRMCDenoiseParameterNode" for one in gc.get_objects())
+
+    before = count()
+    for _ in range(5):
+        panel.exit()
+        panel.enter()
+    assert count() == before

@@ -8,9 +8,9 @@ from typing import Any
 import qt
 import slicer
 import vtk
-from slicer.util import VTKObservationMixin
 
 from DRMCCoreLib.nodes.plots import axisLabelsOf
+from DRMCCoreLib.panel.observing import Observing
 
 _HEIGHT, _LEGEND_LINE = 210, 17  # pixels: without a legend, and of a series in the legend
 
@@ -66,14 +66,14 @@ class ChartView:
         return slicer.mrmlScene.GetNodeByID(chartID) if chartID else None
 
 
-class LayoutAxisLabels(VTKObservationMixin):
+class LayoutAxisLabels(Observing):
     """Shows the labels that chart nodes keep (nodes.plots.setAxisLabels) in the plot views of the layout.
 
     Slicer's plot view puts numbers on every axis; it leaves labels alone that were set at its chart.
     """
 
     def __init__(self):
-        VTKObservationMixin.__init__(self)
+        Observing.__init__(self)
         self._labeled: dict[str, Any] = {}  # ID of a view node -> the labels that its view shows
 
     def follow(self) -> None:

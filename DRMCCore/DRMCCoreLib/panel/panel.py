@@ -7,12 +7,13 @@ import sys
 import slicer
 import vtk
 from slicer.ScriptedLoadableModule import ScriptedLoadableModuleWidget
-from slicer.util import VTKObservationMixin
+
+from DRMCCoreLib.panel.observing import Observing
 
 FIRST, LAST = 1.0, -1.0  # observers of a higher priority are called earlier
 
 
-class Panel(ScriptedLoadableModuleWidget, VTKObservationMixin):
+class Panel(ScriptedLoadableModuleWidget, Observing):
     """A module's panel that shows a parameter node of the scene, and none while the scene is being replaced.
 
     Node selectors fill their lists anew when an import or a closing has ended, lose their choice with that
@@ -26,7 +27,7 @@ class Panel(ScriptedLoadableModuleWidget, VTKObservationMixin):
 
     def __init__(self, parent=None) -> None:
         ScriptedLoadableModuleWidget.__init__(self, parent)
-        VTKObservationMixin.__init__(self)
+        Observing.__init__(self)
         self.isSetUp = False
         self._parameterNode = None
 

@@ -8,13 +8,14 @@ from typing import Any
 
 import slicer
 import vtk
-from slicer.util import VTKObservationMixin
+
+from DRMCCoreLib.panel.observing import Observing
 
 RESOURCES = Path(__file__).resolve().parents[2] / "Resources"
 """The .ui files of the sections that several panels show."""
 
 
-class Section(VTKObservationMixin):
+class Section(Observing):
     """Shows and changes some of the parameters; sections share only these and the panel.
 
     `ui`: the widgets of its .ui files by name; `parameters`: the parameter node that is shown, or None.
@@ -29,7 +30,7 @@ class Section(VTKObservationMixin):
             FittedHeight,  # Qt is not there where the module is a library
         )
 
-        VTKObservationMixin.__init__(self)
+        Observing.__init__(self)
         self.panel = panel
         self.parameters = None
         self._guiTag = None
