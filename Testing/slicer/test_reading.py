@@ -383,7 +383,8 @@ def test_a_scene_that_was_closed_keeps_no_volume(panel, qtSlicer, views):
     volumes = [*read(panel, qtSlicer), scan]
     names = {node.GetName() for node in volumes}
     for node in volumes:
-        node.AddObserver(vtk.vtkCommand.DeleteEvent, lambda *_, name=node.GetName(): gone.append(name))
+        name = node.GetName()
+        node.AddObserver(vtk.vtkCommand.DeleteEvent, lambda *_, name=name: gone.append(name))
     del volumes, node, scan
     qtSlicer.mrmlScene.Clear(0)
     gc.collect()
