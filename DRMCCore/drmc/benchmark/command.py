@@ -76,7 +76,7 @@ def run(arguments: argparse.Namespace, reporter: Reporter) -> int:
     if arguments.repeats < 1:
         raise InputError(f"--repeats {arguments.repeats}: at least 1")
     if arguments.output is not None:
-        from drmc.denoising.outputs import check_output_folder
+        from drmc.denoising.staging import check_output_folder
 
         check_output_folder(arguments.output, scans)
 

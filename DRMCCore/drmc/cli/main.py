@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import difflib
+import errno
 import importlib
 import importlib.util
 import itertools
@@ -136,6 +137,8 @@ def _run(arguments: list[str]) -> int:
     except DRMCError as error:
         return _end(reporter, str(error), error.exit_code, error.details)
     except Exception as error:
+        if isinstance(error, OSError) and error.errno == errno.ENAMETOOLONG:
+            return _end(reporter, f"{error.filename}: the name is too long: choose a shorter one", 2)
         if isinstance(error, OSError) and is_full_disk(error):
             place = f"{error.filename}: " if error.filename else ""
             return _end(reporter, f"{place}{error.strerror}: make room on the disk and start again", 1)

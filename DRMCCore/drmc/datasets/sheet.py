@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from drmc.datasets.manifest import Case
+from drmc.denoising.staging import check_output_folder
 from drmc.errors import InputError
 from drmc.files import atomic_path, write_text
 from drmc.imaging.body import body_mask
@@ -63,10 +64,8 @@ def write_sheets(cases: Sequence[Case], folder: Path, *, title: str, limit: int 
         centers.setdefault(case.center, []).append(case)
     if not centers:
         raise InputError("there is no readable case to make a picture of")
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise InputError(f"{folder} cannot be made ({error.strerror}): choose another folder") from None
+    check_output_folder(folder)
+    folder.mkdir(parents=True, exist_ok=True)
     sheets = {
         center: contact_sheet(found, folder / f"{center}.png", limit=limit)
         for center, found in centers.items()

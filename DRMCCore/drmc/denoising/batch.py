@@ -25,7 +25,7 @@ from drmc.denoising import batch_table, header_table, staging
 from drmc.denoising.batch_members import Member
 from drmc.denoising.batch_work import DENOISING, BatchWork
 from drmc.denoising.finding import companions, find_scans, of_medium
-from drmc.denoising.outputs import check_output_folder, earlier_summary
+from drmc.denoising.outputs import earlier_summary
 from drmc.dicom.catalog import Catalog
 from drmc.errors import CanceledError, DRMCError, InputError, OutputInUseError
 from drmc.runtime.control import Cancel, Progress, raise_if_canceled
@@ -121,7 +121,7 @@ def run_batch(
     scans = find_scans(folder) if scans is None else scans
     _check_scans(request, scans, work)
     given = {} if headers is None else header_table.read(headers, scans, folder)
-    check_output_folder(output, inputs=(folder, *scans.values()))
+    staging.check_output_folder(output, inputs=(folder, *scans.values()))
     if output.is_dir():
         staging.sweep_files(output)
     requests = _requests(request, scans, given, work)

@@ -5,13 +5,13 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from drmc.denoising import kept_residual, organ_change
 from drmc.denoising.request import FORMATS, DenoiseRequest
+from drmc.denoising.staging import nearest_folder
 from drmc.errors import InputError
 from drmc.pet.volume import PETVolume
 
@@ -22,29 +22,11 @@ _FILE_OF = {MEASUREMENTS: MEASUREMENTS_FILE, SEGMENTATION: SEGMENTATION_FILE}
 # ---- checks before the work
 
 
-def check_output_folder(output: Path, inputs: Sequence[Path] = ()) -> None:
-    """Refuses an output folder that cannot be written, is a file, or is (or lies in) an input folder."""
-    if os.path.lexists(output) and not output.is_dir():
-        raise InputError(f"{output}: the output must be a folder, but this is a file: choose another with -o")
-    resolved = Path(os.path.realpath(output))
-    for path in inputs:
-        real = Path(os.path.realpath(path))
-        if path.is_dir() and (resolved == real or real in resolved.parents):
-            raise InputError(f"{output}: the output folder lies in the input {path}: choose another with -o")
-    ancestor = _nearest_folder(output)
-    try:
-        os.rmdir(tempfile.mkdtemp(prefix=".drmc-", dir=ancestor))
-    except OSError as error:
-        raise InputError(
-            f"{output}: the output folder cannot be written ({error.strerror}): choose another with -o"
-        ) from error
-
-
 def check_free_space(output: Path, volume: PETVolume, *, with_residual: bool = False) -> None:
     """Raises InputError where the disk has not enough space for the outputs of this scan."""
     # The image (uncompressed at worst; DICOM headers), the report, and a reserve.
     needed = (3 if with_residual else 2) * volume.array.nbytes + 32 * 2**20
-    free = shutil.disk_usage(_nearest_folder(output)).free
+    free = shutil.disk_usage(nearest_folder(output)).free
     if free < needed:
         raise InputError(
             f"{output}: needs {needed >> 20} MiB, the disk has {free >> 20} MiB free: free some or move -o"
@@ -79,19 +61,6 @@ def _input_at(path: Path, inputs: Sequence[Path]) -> Path | None:
         if source.exists() and (os.path.samefile(path, source) or inside in source.resolve().parents):
             return source
     return None
-
-
-def _nearest_folder(path: Path) -> Path:
-    path = Path(os.path.abspath(path))
-    while not path.exists():
-        if path.is_symlink():
-            raise InputError(
-                f"{path}: is a link that leads nowhere, so no folder can be made in it: correct it"
-            )
-        path = path.parent
-    if not path.is_dir():
-        raise InputError(f"{path}: is a file, so no folder can be made in it: choose another with -o")
-    return path
 
 
 # ---- writing

@@ -25,7 +25,6 @@ from drmc.denoising.kept_residual import KeptResidual, Prediction
 from drmc.denoising.organ_change import OrganChangeRow, organ_changes
 from drmc.denoising.outputs import (
     check_free_space,
-    check_output_folder,
     move_into_place,
     output_names,
     protect_inputs,
@@ -109,7 +108,7 @@ def _run(
         check_request(request)
         scan_path = find_scan(Path(request.input), catalog)
         name = name or request.label or scan_name(Path(request.input), catalog)
-        check_output_folder(output, inputs=(of_medium(Path(request.input), catalog), scan_path))
+        staging.check_output_folder(output, inputs=(of_medium(Path(request.input), catalog), scan_path))
         if request.with_series:
             from drmc.pet import dicom_writing  # pydicom is needed for DICOM only
 

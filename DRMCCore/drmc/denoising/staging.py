@@ -15,14 +15,55 @@ import platform
 import shutil
 import stat
 import tempfile
+from collections.abc import Sequence
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
-from drmc.errors import OutputInUseError
+from drmc.errors import InputError, OutputInUseError
+from drmc.files import is_full_disk
 from drmc.locks import PART, is_free, still_there, try_lock
 
 OWNER = "owner.lock"
+
+
+def check_output_folder(output: Path, inputs: Sequence[Path] = ()) -> None:
+    """Refuses an output folder that cannot be written, is a file, or is (or lies in) an input folder.
+
+    Raises:
+        InputError: it is refused.
+        OSError: the disk is full.
+    """
+    if os.path.lexists(output) and not output.is_dir():
+        raise InputError(f"{output}: the output must be a folder, but this is a file: choose another with -o")
+    resolved = Path(os.path.realpath(output))
+    for path in inputs:
+        real = Path(os.path.realpath(path))
+        if path.is_dir() and (resolved == real or real in resolved.parents):
+            raise InputError(f"{output}: the output folder lies in the input {path}: choose another with -o")
+    ancestor = nearest_folder(output)
+    try:
+        os.rmdir(tempfile.mkdtemp(prefix=".drmc-", dir=ancestor))
+    except OSError as error:
+        if is_full_disk(error):
+            raise
+        raise InputError(
+            f"{output}: the output folder cannot be written ({error.strerror}): choose another with -o"
+        ) from error
+
+
+def nearest_folder(path: Path) -> Path:
+    """The path, or the nearest folder above it that is there; InputError where none can be made in it."""
+    path = Path(os.path.abspath(path))
+    while not path.exists():
+        if path.is_symlink():
+            raise InputError(
+                f"{path}: is a link that leads nowhere, so no folder can be made in it: correct it"
+            )
+        path = path.parent
+    if not path.is_dir():
+        raise InputError(f"{path}: is a file, so no folder can be made in it: choose another with -o")
+    return path
 
 
 class Claim:
@@ -41,8 +82,11 @@ class Claim:
     def take(self) -> Path:
         """Makes the staging folder and sweeps the leftovers of runs that were killed.
 
-        Raises OutputInUseError where another run that lives has the same output folder.
+        Raises:
+            InputError: the output is a file, or cannot be written.
+            OutputInUseError: another run that lives has the same output folder.
         """
+        check_output_folder(self.output)
         missing = [folder for folder in (self.output, *self.output.parents) if not folder.exists()]
         self._made = missing
         for folder in reversed(missing[1:]):

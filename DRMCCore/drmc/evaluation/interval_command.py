@@ -62,6 +62,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace, reporter: Reporter) -> int:
     """Measures, prints what was found, and returns the exit code."""
+    from drmc.denoising.staging import check_output_folder
     from drmc.inference.denoiser import Denoiser
     from drmc.measures.intervals import CARD_KEY, Calibration, calibrate, coverage
     from drmc.models.card import add_to_card, card_path
@@ -69,6 +70,8 @@ def run(arguments: argparse.Namespace, reporter: Reporter) -> int:
     from drmc.models.weights import load_network
 
     entry = find_model(arguments.model)
+    if arguments.output is not None:
+        check_output_folder(arguments.output)
     calibration = None
     if arguments.action == "check":
         if CARD_KEY not in entry.card:

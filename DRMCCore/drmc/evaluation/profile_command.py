@@ -3,7 +3,7 @@
 Every low-dose image of the split goes whole through the denoiser; the mean gates over its body make the
 profile of its center. With --card they go into the model's card (NAME.json), and `drmc denoise` then says to
 which center a scan's routing is nearest, and when it is unlike all of them. What is measured, and how far is
-far: the head of drmc/routing_profiles.py.
+far: the head of drmc/measures/routing_profiles.py.
 """
 
 from __future__ import annotations
@@ -59,6 +59,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace, reporter: Reporter) -> int:
     """Measures, prints the distances to the limit, and returns the exit code."""
+    from drmc.denoising.staging import check_output_folder
     from drmc.inference.denoiser import Denoiser
     from drmc.measures.routing_profiles import CARD_KEY, make_profiles
     from drmc.models.card import add_to_card
@@ -66,6 +67,8 @@ def run(arguments: argparse.Namespace, reporter: Reporter) -> int:
     from drmc.models.weights import load_network
 
     entry = find_model(arguments.model)
+    if arguments.output is not None:
+        check_output_folder(arguments.output)
     manifest = read_manifest(arguments.dataset)
     cases = select(manifest, arguments.split, _centers(arguments, entry, manifest))
     network, tile = load_network(entry)

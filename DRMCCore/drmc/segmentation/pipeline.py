@@ -12,7 +12,7 @@ import numpy as np
 from drmc import files
 from drmc.denoising import staging
 from drmc.denoising.finding import find_scan, of_medium, passed_over, scan_name
-from drmc.denoising.outputs import check_output_folder, move_into_place, protect_inputs
+from drmc.denoising.outputs import move_into_place, protect_inputs
 from drmc.dicom.catalog import Catalog
 from drmc.errors import InputError
 from drmc.imaging.body import body_mask_of_any_scale
@@ -76,7 +76,7 @@ def _run(
         model = model or LoadedOrgans(request)
         path = find_scan(Path(request.input), catalog)
         name = name or request.label or scan_name(Path(request.input), catalog)
-        check_output_folder(output, inputs=(of_medium(Path(request.input), catalog), path))
+        staging.check_output_folder(output, inputs=(of_medium(Path(request.input), catalog), path))
         folder = claim.take()
     raise_if_canceled(cancel)
     with clock("read"):

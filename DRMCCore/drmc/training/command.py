@@ -105,7 +105,13 @@ def _run(arguments: argparse.Namespace, reporter: Reporter) -> int:
     wanted = asked(arguments)
     config = wanted.config()
     if arguments.write_config is not None:
-        write_json(arguments.write_config, config.to_dict())
+        try:
+            write_json(arguments.write_config, config.to_dict())
+        except OSError as error:
+            raise InputError(
+                f"{arguments.write_config} cannot be written ({error.strerror}): name another file with "
+                "--write-config"
+            ) from None
         print(f"saved: {arguments.write_config}")
         return 0
     if arguments.page:

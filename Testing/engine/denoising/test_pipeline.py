@@ -17,8 +17,8 @@ import torch
 from drmc.denoising import batch_table, outputs, pipeline
 from drmc.denoising.batch import run_batch
 from drmc.denoising.finding import companions, find_scan, find_scans, is_batch
-from drmc.denoising.outputs import check_output_folder
 from drmc.denoising.request import DenoiseRequest
+from drmc.denoising.staging import check_output_folder
 from drmc.errors import CanceledError, DRMCError, InputError
 from drmc.imaging.files import write_image
 from drmc.models.weights import save_model

@@ -63,11 +63,14 @@ def run(arguments: argparse.Namespace, reporter: Reporter) -> int:
     from drmc.datasets.validation.findings import ERROR
     from drmc.datasets.validation.fingerprint import fingerprint
     from drmc.datasets.validation.index import write_index
+    from drmc.denoising.staging import check_output_folder
     from drmc.files import jsonable
 
     if (arguments.dataset is None) == (arguments.index is None):
         raise InputError("give either a DATASET or --index FOLDER; see drmc validate --help")
     dataset = arguments.dataset or arguments.index
+    if arguments.sheet is not None:
+        check_output_folder(arguments.sheet)
     if arguments.index is not None:
         path = write_index(
             dataset, test_share=arguments.test_share, validation_share=arguments.validation_share

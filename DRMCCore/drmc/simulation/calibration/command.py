@@ -51,6 +51,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace, reporter: Reporter) -> int:
     """Measures the simulation against published and real values; returns the exit code."""
+    from drmc.denoising.staging import check_output_folder
     from drmc.simulation.calibration.report import contact_sheets, write_report
     from drmc.simulation.calibration.rows import MISS, comparison, outcome_counts
     from drmc.simulation.calibration.study import Plan, calibrate, ge_scan
@@ -61,8 +62,7 @@ def run(arguments: argparse.Namespace, reporter: Reporter) -> int:
     counts = [n for n in (arguments.patients, arguments.law_patients) if n is not None]
     if arguments.seed < 0 or min(counts, default=1) < 1:
         raise InputError("--seed must be at least 0, and --patients at least 1, --law-patients too")
-    if arguments.output.exists() and not arguments.output.is_dir():
-        raise InputError(f"{arguments.output}: is no folder; choose another one")
+    check_output_folder(arguments.output)
     plan = Plan(
         tuple(find_centers(arguments.centers)),
         seed=arguments.seed,

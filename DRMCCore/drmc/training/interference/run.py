@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from drmc.datasets.manifest import read_manifest, select
+from drmc.denoising.staging import check_output_folder
 from drmc.errors import InputError
 from drmc.files import csv_text, jsonable, write_json, write_text
 from drmc.models.card import ModelEntry
@@ -70,11 +71,12 @@ def write_interference(
         The content of interference.json.
 
     Raises:
-        InputError: model, dataset or an option does not fit.
+        InputError: model, dataset or an option does not fit, or the output cannot be written.
         OSError: the result cannot be written.
     """
     if options.batches < 2:
         raise InputError(f"{options.batches} batches: take 2 or more, a batch is compared with the others")
+    check_output_folder(output)
     entry = find_model(model)
     network, tile = load_network(entry)
     configuration = {"patch": tile, **(_training(entry).get("configuration") or {})}
