@@ -22,7 +22,7 @@ import drmc
 from drmc.errors import InputError
 from drmc.runtime.workers import run_in_processes
 from drmc.simulation.anatomy import WholeBody
-from drmc.simulation.cohort import patient_seed
+from drmc.simulation.cohort import MOST_PATIENTS, patient_seed
 from drmc.simulation.organs import organ_label, organ_labels
 from drmc.simulation.scan import anatomy_seed
 
@@ -147,10 +147,11 @@ def audit(
         the mean) and `passes`.
 
     Raises:
-        InputError: there are too few patients.
+        InputError: there are too few or too many patients.
     """
-    if patients < LEAST_PATIENTS:
-        raise InputError(f"--patients {patients}: an audit needs at least {LEAST_PATIENTS}")
+    if not LEAST_PATIENTS <= patients <= MOST_PATIENTS:
+        wanted = f"at least {LEAST_PATIENTS}, and {MOST_PATIENTS} at most"
+        raise InputError(f"--patients {patients}: an audit needs {wanted}")
     rows: list[dict[str, Any]] = []
 
     def finished(_index: int, row: dict[str, Any]) -> None:

@@ -32,11 +32,13 @@ from drmc.datasets.manifest import (
     SPLITS,
     case_entry,
     is_folder_name,
+    is_simulated,
     low_name,
     uncorrected_name,
 )
+from drmc.denoising.staging import check_output_folder
 from drmc.errors import DRMCError, InputError
-from drmc.files import plain_path, write_json
+from drmc.files import plain_path, read_json_object, write_json
 from drmc.imaging.geometry import triple
 from drmc.imaging.integrity import check_written
 from drmc.runtime.workers import run_in_processes
@@ -48,6 +50,7 @@ from drmc.simulation.scan import PERFECT, Scan, anatomy_seed, simulate_patient
 SCAN_MM = {"wholebody": 1150.0, "brain": 180.0}
 """Usual height of a scan by region, to foresee the room that it takes."""
 COMPACT_MARGIN_MM = 16.0  # of air around the body in compact images
+MOST_PATIENTS = 100_000  # of a cohort: more would not fit into memory, nor any disk
 _NOT_OF_SCANS = ("source", "compact")  # options that are no matter of the scanner
 _STORED_SHARE = 0.85  # of the raw size of an image on disk, measured: 0.75 (C1) to 0.92 (C5)
 
@@ -320,7 +323,9 @@ def write_cohort(
         InputError: the options contradict each other or the dataset, or the disk is too full.
     """
     options = options or ScanOptions()
-    numbers = _numbers(patients, split)
+    numbers = _numbers(patients, split, len(centers))
+    check_output_folder(dataset)
+    _check_simulated(dataset)
     threads = threads or max(1, (torch.get_num_threads() // workers))
     tasks = [
         CaseTask(center, split, index, seed, folder / f"{folder.name}-{split}-{index:04d}", threads, options)
@@ -354,14 +359,16 @@ def write_cohort(
     return write_manifest(dataset)
 
 
-def _numbers(patients: int | Mapping[str, int], split: str) -> Mapping[str, int]:
-    """Patients of a center by split. Raises InputError for an unknown split, or where there are none."""
+def _numbers(patients: int | Mapping[str, int], split: str, centers: int) -> Mapping[str, int]:
+    """Patients of a center by split. Raises InputError for an unknown split, and for none or too many."""
     numbers = patients if isinstance(patients, Mapping) else {split: patients}
     for split, number in numbers.items():
         if split not in SPLITS:
             raise InputError(f"unknown split '{split}': choose from {', '.join(SPLITS)}")
         if number < 1:
             raise InputError(f"--patients {number}: at least one patient per center is needed")
+    if (cases := sum(numbers.values()) * centers) > MOST_PATIENTS:
+        raise InputError(f"{cases} patients of all centers: simulate at most {MOST_PATIENTS} at once")
     return numbers
 
 
@@ -415,8 +422,6 @@ def _check_disk_space(dataset: Path, waiting: Sequence[CaseTask]) -> None:
     if not waiting:
         return
     folder = next(path for path in (dataset.absolute(), *dataset.absolute().parents) if path.exists())
-    if not folder.is_dir():
-        raise InputError(f"{folder} is a file: choose another output folder")
     needed, free = sum(_bytes_of(t.center, t.options) for t in waiting), shutil.disk_usage(folder).free
     if needed > free:
         raise InputError(
@@ -429,6 +434,15 @@ def _remove_parts(tasks: Sequence[CaseTask]) -> None:
     for task in tasks:
         for part in task.folder.parent.glob(f"{_part_prefix(task.folder)}*"):
             shutil.rmtree(part, ignore_errors=True)
+
+
+def _check_simulated(dataset: Path) -> None:
+    """Refuses a dataset of others, whose manifest would be lost: ours is written from our side-cars alone."""
+    if (dataset / MANIFEST).exists() and not is_simulated(dataset):
+        raise InputError(f"{dataset / MANIFEST}: is no simulated dataset: choose another folder with -o")
+    for sidecar in dataset.glob(f"*/[!.]*/{SIDECAR}"):
+        if read_json_object(sidecar).get("Simulated") is not True:
+            raise InputError(f"{sidecar}: is of no simulated patient: choose another folder with -o")
 
 
 def _check_same_study(tasks: Sequence[CaseTask]) -> None:

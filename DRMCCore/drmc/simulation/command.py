@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import math
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -250,27 +251,35 @@ def run(arguments: argparse.Namespace, reporter: Reporter) -> int:
     return 0
 
 
-def _make_tiny(arguments: argparse.Namespace) -> None:
-    """Sets the arguments to those of `--tiny`; refuses those that it does not go with."""
+def _refuse_others(arguments: argparse.Namespace, free: Sequence[str], why: str) -> None:
+    """InputError where an argument is given that would have no effect beside those that are `free`."""
     parser = argparse.ArgumentParser()
     add_arguments(parser)
-    free = ("tiny", "seed", "workers", "device", "output", "progress")
     for name in vars(parser.parse_args([])):
         if name not in free and getattr(arguments, name) != parser.get_default(name):
-            raise InputError(
-                f"--tiny has its own centers, patients and images: leave --{name.replace('_', '-')} out"
-            )
+            raise InputError(f"{why}: leave --{name.replace('_', '-')} out")
+
+
+def _make_tiny(arguments: argparse.Namespace) -> None:
+    """Sets the arguments to those of `--tiny`; refuses those that it does not go with."""
+    free = ("tiny", "seed", "workers", "device", "output", "progress")
+    _refuse_others(arguments, free, "--tiny has its own centers, patients and images")
     arguments.centers = str(Path(__file__).with_name("tiny.json"))
     arguments.axial_mm, arguments.field = TINY_AXIAL_MM, "thorax"
 
 
 def _audit(arguments: argparse.Namespace, reporter: Reporter) -> int:
     from drmc import files
+    from drmc.denoising.staging import check_output_folder
     from drmc.simulation import audit_page
     from drmc.simulation.audit import audit
     from drmc.simulation.tracers import find_tracer
 
+    free = ("audit", "patients", "seed", "tracer", "workers", "output", "progress", "json")
+    _refuse_others(arguments, free, "--audit looks at the anatomy of whole bodies alone")
     find_tracer(arguments.tracer)
+    if arguments.output is not None:
+        check_output_folder(arguments.output)
     found = audit(
         arguments.patients,
         seed=arguments.seed,
@@ -279,12 +288,7 @@ def _audit(arguments: argparse.Namespace, reporter: Reporter) -> int:
         progress=lambda done, total: reporter.progress(done, total, None, "patient"),
     )
     if arguments.output is not None:
-        try:
-            arguments.output.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise InputError(
-                f"{arguments.output} cannot be made ({error.strerror}): choose another folder"
-            ) from None
+        arguments.output.mkdir(parents=True, exist_ok=True)
         files.write_json(arguments.output / "audit.json", found)
         files.write_text(arguments.output / "audit.html", audit_page.page(found))
     reporter.result(**found)
@@ -411,8 +415,9 @@ def _source(arguments: argparse.Namespace, centers: list[Center]) -> PatientSour
     _refuse_heads("--semi-real", centers)
     if arguments.field != WHOLE:
         raise InputError("--semi-real: a real scan has its field already; leave --field out")
-    if arguments.many_lesions or arguments.wide_build:
-        raise InputError("--semi-real: a real scan is what it is; leave --many-lesions and --wide-build out")
+    for option in ("tracer", "brain_maps", "wide_uptake", "wide_build", "many_lesions"):
+        if getattr(arguments, option) not in (None, 0.0, "FDG"):
+            raise InputError(f"--semi-real: a real scan is as it is; leave --{option.replace('_', '-')} out")
     if arguments.breathing or arguments.attenuation_mismatch:
         raise InputError(
             "--semi-real: a real scan has breathed already; leave --breathing and the mismatch out"

@@ -17,6 +17,8 @@ COMMANDS = {
     "evaluate": ["evaluate", "DATA", "--model", "tiny", "-o"],
     "reproduce": ["reproduce", "--tiny", "-o"],
     "calibrate": ["calibrate", "-o"],
+    "simulate": ["simulate", "--centers", "C1", "-o"],
+    "audit": ["simulate", "--audit", "--patients", "8", "-o"],
     "import": ["import", "DATA", "--pairs", "DATA/pairs.csv", "-o"],
     "validate": ["validate", "DATA", "--sheet"],
     "benchmark": ["benchmark", "tile", "-o"],

@@ -17,6 +17,7 @@ import pytest
 import SimpleITK as sitk
 from drmc.datasets.manifest import read_manifest
 from drmc.errors import InputError
+from drmc.files import write_json
 from drmc.pet.reading import read_volume
 from drmc.simulation import cohort
 from drmc.simulation.centers import CENTERS
@@ -128,6 +129,20 @@ def test_a_dataset_of_another_study_is_refused_untouched(dataset):
     with pytest.raises(InputError, match="made with iterations 2, not 3"):
         write_cohort(dataset, [replace(HEAD, iterations=3)], 3, seed=7)
     assert {path: path.stat().st_mtime_ns for path in dataset.rglob("*")} == before
+
+
+def test_a_dataset_of_others_keeps_its_manifest(tmp_path):
+    """Its manifest would be written again from the simulated cases alone."""
+    write_json(tmp_path / "dataset.json", {"schema": 1, "cases": [{"id": "A/P1"}]})
+    with pytest.raises(InputError, match=r"dataset\.json: is no simulated dataset"):
+        write_cohort(tmp_path, [HEAD], 1, seed=7)
+    (tmp_path / "dataset.json").unlink()
+    sidecar = tmp_path / "A" / "P1" / "pet.json"
+    sidecar.parent.mkdir(parents=True)
+    write_json(sidecar, {"Units": "SUV"})
+    with pytest.raises(InputError, match=r"pet\.json: is of no simulated patient"):
+        write_cohort(tmp_path, [HEAD], 1, seed=7)
+    assert sorted(path.name for path in tmp_path.rglob("*")) == ["A", "P1", "pet.json"]
 
 
 # ---- what is written

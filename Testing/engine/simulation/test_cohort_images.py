@@ -171,6 +171,9 @@ def test_a_real_scan_needs_centers_and_options_that_fit(real_scan, tmp_path):
     for arguments, said in (
         (["--centers", "C5", "--semi-real", str(real_scan)], "C5 scans heads"),
         (["--centers", "C1", "--semi-real", str(real_scan), "--breathing", "9"], "breathed already"),
+        (["--centers", "C1", "--semi-real", str(real_scan), "--tracer", "FAPI"], "leave --tracer out"),
+        (["--centers", "C1", "--semi-real", str(real_scan), "--wide-uptake", "1"], "leave --wide-uptake out"),
+        (["--centers", "C1", "--semi-real", str(real_scan), "--brain-maps", "x"], "leave --brain-maps out"),
         (["--centers", "C1", "--semi-real", str(tmp_path / "absent.nii")], "absent.nii"),
         (["--centers", "C1", "--semi-real", str(real_scan)], "does not say its units"),
         (["--centers", "C1", "--units", "suv"], "--units belongs to --semi-real"),

@@ -72,6 +72,10 @@ def test_a_center_named_twice_is_simulated_once(tmp_path, monkeypatch):
         (["--centers", "C5", "--workers", "0"], "--workers at least 1"),
         (["--centers", "C5", "--json"], "--json belongs to --benchmark"),
         (["--patients", "2"], "--centers or --random-centers are needed"),
+        (["--centers", "C5", "--patients", "99999999"], "99999999 patients of all centers: simulate at most"),
+        (["--random-centers", "20", "--patients", "9999"], "199980 patients of all centers"),
+        (["--audit", "--centers", "C5"], "leave --centers out"),
+        (["--audit", "--patients", "99999999"], "100000 at most"),
     ],
 )
 def test_bad_arguments_are_refused_in_one_line(arguments, said, tmp_path, monkeypatch):
