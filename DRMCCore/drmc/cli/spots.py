@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 
 from drmc.cli.printing import print_spots, printed
-from drmc.runtime.arguments import add_network_arguments
+from drmc.runtime.arguments import add_network_arguments, whole_number
 from drmc.runtime.progress import Reporter, add_progress_argument, counting
 from drmc.texts import shown
 
@@ -26,7 +26,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--strength", default="high", metavar="S", help="as in drmc denoise: 0 to 1, low, standard or high"
     )
-    parser.add_argument("--seed", type=int, default=0, help="the same seed gives the same spots (default 0)")
+    parser.add_argument(
+        "--seed", type=whole_number(0), default=0, help="the same seed gives the same spots (default 0)"
+    )
     parser.add_argument("--units", metavar="UNITS", help="as in drmc denoise: suv, bqml, kbqml, ...")
     add_network_arguments(parser)
     parser.add_argument("--json", action="store_true", help="print the table as JSON")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Callable
 
 from drmc.errors import InputError
 
@@ -24,6 +25,21 @@ def add_network_arguments(parser: argparse.ArgumentParser) -> None:
         default="auto",
         help="arithmetic (default auto: bf16 on CUDA cards that compute in it, else fp32)",
     )
+
+
+def whole_number(least: int) -> Callable[[str], int]:
+    """The `type` of an argument that is a whole number of at least `least`; argparse says so of any other."""
+
+    def number(text: str) -> int:
+        try:
+            found = int(text)
+        except ValueError:
+            found = None
+        if found is None or found < least:
+            raise argparse.ArgumentTypeError(f"{text!r} is no whole number of at least {least}")
+        return found
+
+    return number
 
 
 def device_name(text: str) -> str:

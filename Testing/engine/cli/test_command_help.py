@@ -64,6 +64,12 @@ def test_what_is_too_much_is_named_with_the_help_of_its_command(capfd, tmp_path)
     assert refused(capfd, tmp_path, "suv", "a", "b", "-x").endswith(": b -x; see drmc suv --help\n")
 
 
+@pytest.mark.parametrize("number", ["-1", "0.5", "many"])
+def test_a_seed_is_a_whole_number(capfd, tmp_path, number):
+    line = refused(capfd, tmp_path, "spots", "scan", "--seed", number)
+    assert line.endswith(f"--seed: '{number}' is no whole number of at least 0; see drmc spots --help\n")
+
+
 def test_nothing_far_is_suggested_and_values_are_no_options(capfd, tmp_path):
     for words in (["frobnicate"], ["denoise", "scan", "-o", "out", "--frobnicate"]):
         assert "did you mean" not in refused(capfd, tmp_path, *words)

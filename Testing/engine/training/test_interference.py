@@ -173,6 +173,8 @@ def test_command_writes_table_and_heat_maps(config, dataset, tmp_path, capsys):
         (["--batches", "1"], "1 batches"),
         (["--centers", "A,X"], "center X has no patient in the split 'train'"),
         ([], "fewer than two centers"),
+        (["--seed", "-1"], "--seed: '-1' is no whole number of at least 0"),
+        (["--patch", "0"], "--patch: '0' is no whole number of at least 1"),
     ],
 )
 def test_what_cannot_be_measured_is_one_line(dataset, tmp_path, capsys, options, message):

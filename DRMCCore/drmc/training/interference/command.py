@@ -7,7 +7,7 @@ from pathlib import Path
 
 from drmc.datasets.manifest import SPLITS
 from drmc.errors import InputError
-from drmc.runtime.arguments import add_cpu_or_cuda_argument, cpu_or_cuda
+from drmc.runtime.arguments import add_cpu_or_cuda_argument, cpu_or_cuda, whole_number
 from drmc.runtime.progress import Reporter, add_progress_argument
 
 EXAMPLES = """\
@@ -32,9 +32,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--batches", type=int, default=100, metavar="N", help="patches of each center (default 100)"
     )
     parser.add_argument("--blocks", metavar="1,4", help="blocks, from 1 (default: all)")
-    parser.add_argument("--seed", type=int, default=1001, help="of the patches (default 1001)")
+    parser.add_argument("--seed", type=whole_number(0), default=1001, help="of the patches (default 1001)")
     parser.add_argument(
-        "--patch", type=int, metavar="VOXELS", help="edge of a patch (default: that of the training)"
+        "--patch",
+        type=whole_number(1),
+        metavar="VOXELS",
+        help="edge of a patch (default: that of the training)",
     )
     parser.add_argument("--prepared", type=Path, metavar="FOLDER", help="keep images on the 2 mm grid there")
     add_cpu_or_cuda_argument(parser, "")
