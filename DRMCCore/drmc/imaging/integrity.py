@@ -46,7 +46,8 @@ def image_reader(path: AnyPath, what: str, *, header_only: bool = False) -> Iter
     """
     check_regular(path)
     if not path.is_file():
-        raise InputError(f"{path} cannot be read: it does not exist, check the path of the image")
+        reason = "it is a folder" if path.is_dir() else "it does not exist"
+        raise InputError(f"{path} cannot be read: {reason}, check the path of the image")
     if not header_only:
         _check_whole(path)
     warned = sitk.ProcessObject.GetGlobalWarningDisplay()

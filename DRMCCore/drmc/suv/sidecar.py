@@ -113,19 +113,19 @@ class _Sidecar:
                 if value is None
                 else f"is {quoted(value)}, not one {'positive ' * positive}number"
             )
-            raise InputError(
-                f'{self.name}: "{key}" {state}: {self.stored} needs it to become SUV; correct the side-car'
-            )
+            stored = self.stored
+            needed = "this SUV type needs it" if stored == "SUV" else f"{stored} needs it to become SUV"
+            raise InputError(f'{self.name}: "{key}" {state}: {needed}; correct the side-car')
         return found
 
     def norm(self, kind: str) -> float:
         sex = as_text(self.values.get("PatientSex")).upper()[:1]
+        self.number(self.weight_key, positive=True)
         height = self.height if self.height and self.height > 0 else None
         if sex == "O" and kind not in ("bw", "bsa"):
             text = f'"PatientSex" O: mean of the male and female {SUV_TYPES[kind][0]}'
             self.notices += [] if text in self.notices else [text]
         try:
-            self.number(self.weight_key, positive=True)
             return body_norm(kind, self.weight, height, sex)
         except InputError as error:
             raise InputError(f"{self.name}: {error}") from None

@@ -233,6 +233,11 @@ def test_the_command_line_refuses_in_one_line(tmp_path, capfd):
     assert not (tmp_path / "out").exists()
 
 
+def test_a_folder_in_the_place_of_an_image_is_called_one(tmp_path):
+    with pytest.raises(InputError, match="it is a folder"):
+        read_image(tmp_path)
+
+
 def test_training_and_evaluation_do_not_take_damaged_lesions_for_none(tmp_path):
     """A patient whose lesions cannot be read is no patient without lesions."""
     from drmc.datasets.manifest import Case

@@ -214,7 +214,8 @@ def test_other_suv_types_need_the_patient(tmp_path):
     assert read_volume(path, suv_type="lbmjames128").suv.factor == pytest.approx(lean / 70)
     stored = scan(tmp_path, {"Units": "SUV", "SUVType": "SUVlbm", **patient})
     assert read_volume(stored).suv.factor == pytest.approx(70 / lean)
-    assert "PatientWeight" in refusal(scan(tmp_path, {"Units": "SUV"}), suv_type="lbm")
+    line = refusal(scan(tmp_path, {"Units": "SUV"}), suv_type="lbm")
+    assert '"PatientWeight" is missing: this SUV type needs it' in line and line.count("pet.json") == 1
     assert "PatientSize" in refusal(scan(tmp_path, {"Units": "SUV", "PatientWeight": 70}), suv_type="bsa")
     (tmp_path / "pet.json").unlink()
     assert "needs" in refusal(tmp_path / "pet.nii.gz", suv_type="lbm") or "side-car" in refusal(
