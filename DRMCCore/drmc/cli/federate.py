@@ -13,6 +13,7 @@ from drmc.errors import InputError
 from drmc.runtime.progress import Reporter, add_progress_argument
 
 ACTIONS = ("provision", "serve", "join", "start", "status", "stop")
+MOST_DAYS = 36_500  # dates end with the year 9999
 EXAMPLES = """\
  the lead, once:
   drmc federate provision PROJECT.json -o KITS   a start-up kit for the server, the lead and each hospital
@@ -74,8 +75,8 @@ def _provision(options: argparse.Namespace, reporter: Reporter, tell: _Teller) -
     from drmc.federation.plan import FEW_STEPS, Plan
 
     days = 360 if options.valid_days is None else options.valid_days
-    if days < 1:
-        raise InputError(f"--valid-days {days}: must be at least 1")
+    if not 1 <= days <= MOST_DAYS:
+        raise InputError(f"--valid-days {days}: must be from 1 to {MOST_DAYS}")
     plan = Plan.read(options.path)
     kits = make_kits(plan, options.output, days)
     if plan.config().round_steps < FEW_STEPS:

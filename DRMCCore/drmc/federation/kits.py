@@ -7,14 +7,16 @@ import io
 import json
 import os
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from drmc.denoising.staging import Claim
+from drmc.denoising.staging import Claim, check_output_folder
 from drmc.errors import DRMCError, InputError
 from drmc.federation.layout import CONTROLLER, EXECUTOR, LEAD, SERVER
 from drmc.federation.plan import PLAN, Plan
-from drmc.files import write_json
+from drmc.files import read_json_object, write_json
 
 AUTHORITY = "authority"
 """The folder with the consortium's own key, which can make further kits; it stays with the lead."""
@@ -22,6 +24,7 @@ _IMPL = "nvflare.lighter.impl"
 _TEMPLATES = ["master_template.yml", "aws_template.yml", "azure_template.yml"]
 _RESOURCES, _DEFAULT = Path("local/resources.json"), Path("local/resources.json.default")
 _SECONDS_UNTIL_AWAY = 60
+_NOT_SO = (KeyError, TypeError, IndexError)  # of JSON with other keys than NVIDIA FLARE writes
 
 
 def organization(site: str) -> str:
@@ -41,10 +44,11 @@ def make_kits(plan: Plan, output: Path, valid_days: int = 360) -> list[Path]:
         The folders of the kits.
 
     Raises:
-        InputError: the folder is not empty.
+        InputError: the folder is not empty, or cannot be written.
         DRMCError: NVIDIA FLARE cannot make them.
     """
     output = Path(output)
+    check_output_folder(output)
     if output.exists() and any(output.iterdir()):
         raise InputError(f"{output}: is not empty; kits are made once, name another folder with -o")
     with Claim(output) as claim:
@@ -120,7 +124,11 @@ def read_kit(kit: Path, wanted: str) -> tuple[Plan, str]:
     plan = Plan.read(kit / PLAN)
     name = wanted
     if wanted == "site":
-        name = json.loads((kit / "startup" / files["site"]).read_text(encoding="utf-8"))["client"]["fqsn"]
+        named = kit / "startup" / files["site"]
+        try:
+            name = str(read_json_object(named)["client"]["fqsn"])
+        except _NOT_SO as error:
+            raise InputError(f"{named}: is damaged ({error!r}): ask the lead for a new kit") from None
         if name not in plan.sites:
             raise InputError(f"{kit}: its plan has no site {name}: ask the lead for a new kit")
     return plan, name
@@ -131,12 +139,11 @@ def secure_site(kit: Path) -> None:
 
     It is written at every start, from what is installed at the site, whatever came with the kit.
     """
-    resources = _defaults(kit)
-    resources["class_allow_list"] = [EXECUTOR]
-    resources["allow_log_streaming"] = False
-    kept = [one for one in resources["components"] if "log_streamer" not in one["id"]]
-    resources["components"] = kept
-    write_json(kit / _RESOURCES, resources)
+    with _settings(kit) as resources:
+        resources["class_allow_list"] = [EXECUTOR]
+        resources["allow_log_streaming"] = False
+        kept = [one for one in resources["components"] if "log_streamer" not in one["id"]]
+        resources["components"] = kept
     nothing = dict.fromkeys(
         ("operate", "shell_commands", "byoc", "clone_job", "server-predeployed-flwr"), "none"
     )
@@ -146,17 +153,16 @@ def secure_site(kit: Path) -> None:
 
 def secure_server(kit: Path) -> None:
     """Writes the server's settings: our controller alone, no code, all files within the kit's folder."""
-    resources = _defaults(kit)
-    resources["class_allow_list"] = [CONTROLLER]
-    resources["servers"][0]["heart_beat_timeout"] = _SECONDS_UNTIL_AWAY
-    store = kit.resolve() / "jobs"
-    resources["snapshot_persistor"]["args"]["storage"]["args"]["root_dir"] = str(store / "snapshots")
-    for component in resources["components"]:
-        if component["id"] == "job_manager":
-            component["args"]["uri_root"] = str(store / "stored")
-        if component["id"] == "job_scheduler":
-            component["args"]["max_jobs"] = 1
-    write_json(kit / _RESOURCES, resources)
+    with _settings(kit) as resources:
+        resources["class_allow_list"] = [CONTROLLER]
+        resources["servers"][0]["heart_beat_timeout"] = _SECONDS_UNTIL_AWAY
+        store = kit.resolve() / "jobs"
+        resources["snapshot_persistor"]["args"]["storage"]["args"]["root_dir"] = str(store / "snapshots")
+        for component in resources["components"]:
+            if component["id"] == "job_manager":
+                component["args"]["uri_root"] = str(store / "stored")
+            if component["id"] == "job_scheduler":
+                component["args"]["max_jobs"] = 1
     nothing = dict.fromkeys(
         ("operate", "shell_commands", "byoc", "clone_job", "server-predeployed-flwr"), "none"
     )
@@ -165,11 +171,18 @@ def secure_server(kit: Path) -> None:
     )
 
 
-def _defaults(kit: Path) -> dict[str, Any]:
+@contextmanager
+def _settings(kit: Path) -> Iterator[dict[str, Any]]:
+    """Yields the settings that NVIDIA FLARE made for a kit, to be changed, and writes them."""
     try:
-        return json.loads((kit / _DEFAULT).read_text(encoding="utf-8"))
+        resources = json.loads((kit / _DEFAULT).read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise InputError(f"{kit / _DEFAULT}: cannot be read ({error}): ask the lead for a new kit") from None
+    try:
+        yield resources
+    except _NOT_SO as error:
+        raise InputError(f"{kit / _DEFAULT}: is damaged ({error!r}): ask the lead for a new kit") from None
+    write_json(kit / _RESOURCES, resources)
 
 
 def _write_rights(kit: Path, lead: dict[str, str]) -> None:

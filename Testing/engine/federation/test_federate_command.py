@@ -8,7 +8,9 @@ from pathlib import Path
 
 import pytest
 from drmc.cli.main import main
+from drmc.errors import InputError
 from drmc.federation.attend import _Tail
+from drmc.federation.kits import secure_server, secure_site
 from drmc.federation.plan import FEW_STEPS, Plan, rounds
 from support import REPOSITORY
 from support.engine.federations import SITES, small_plan
@@ -70,6 +72,37 @@ def test_what_does_not_belong_to_an_action_is_one_line(kits: Path, tmp_path: Pat
     assert "is a kit of a server; this needs one of a lead" in refusal(capsys, "status", kits / "server")
 
 
+@pytest.mark.parametrize("days", [0, -1, 99_999_999])
+def test_certificates_have_days_that_a_calendar_has(days: int, tmp_path: Path, capsys):
+    pytest.importorskip("nvflare")
+    plan, out = written(tmp_path), tmp_path / "kits"
+    assert f"--valid-days {days}:" in refusal(capsys, "provision", plan, "-o", out, "--valid-days", days)
+    assert not out.exists()
+
+
+@pytest.mark.parametrize("place", ["file", "file/kits"])
+def test_kits_are_not_made_where_no_folder_can_be(place: str, tmp_path: Path, capsys):
+    pytest.importorskip("nvflare")
+    (tmp_path / "file").write_text("a regular file")
+    assert "-o" in refusal(capsys, "provision", written(tmp_path), "-o", tmp_path / place)
+
+
+@pytest.mark.parametrize("text", ["{", "[]", "{}", '{"client": []}'])
+def test_a_damaged_kit_is_one_line(text: str, tmp_path: Path, capsys):
+    pytest.importorskip("nvflare")
+    kit, config = tmp_path / "kit", tmp_path / "site.json"
+    for folder in ("startup", "local"):
+        (kit / folder).mkdir(parents=True)
+    (kit / "plan.json").write_text(json.dumps(small_plan().to_dict()))
+    (kit / "startup" / "fed_client.json").write_text(text)
+    assert "fed_client.json" in refusal(capsys, "join", kit, config)
+    (kit / "local" / "resources.json.default").write_text(text)
+    for secure in (secure_server, secure_site):
+        with pytest.raises(InputError, match=r"resources\.json\.default: .*ask the lead for a new kit"):
+            secure(kit)
+    assert [path.name for path in (kit / "local").iterdir()] == ["resources.json.default"]
+
+
 def test_wrong_settings_of_a_site_are_one_line(kits: Path, hospitals: Path, tmp_path: Path, capsys):
     config = tmp_path / "site.json"
     there = {"dataset": str(hospitals / "hospital-b"), "output": "out"}
@@ -92,8 +125,6 @@ def test_a_port_in_use_is_one_line(kits: Path, capsys):
 
 
 def test_a_kit_allows_our_classes_alone_and_no_code(kits: Path):
-    from drmc.federation.kits import secure_server, secure_site
-
     secure_site(kits / "hospital-a")
     secure_server(kits / "server")
     for kit, name in (("hospital-a", "executor.SiteExecutor"), ("server", "controller.FederatedRounds")):
