@@ -34,8 +34,13 @@ def find_scans(folder: Path, pattern: str | None = None) -> dict[str, Path]:
     Every visible subfolder that holds anything is one scan, every image file directly in the folder too
     (segmentations `*.seg.nrrd` are not). With `pattern` (a glob such as `*/*/low_drf012.nii.gz`) exactly
     what matches it. The name is the path below the folder, without the image ending and with `_` between
-    its parts. Raises InputError for a single scan. What is there twice, by a link, is one scan.
+    its parts. What is there twice, by a link, is one scan.
+
+    Raises:
+        InputError: the folder does not exist or is a single scan, or nothing matches the pattern.
     """
+    if not folder.exists():
+        raise InputError(f"{folder}: no such file or folder")
     catalog = Catalog()
     folder = of_medium(folder, catalog)
     if not folder.is_dir() or catalog.has_dicom(folder):
@@ -43,11 +48,18 @@ def find_scans(folder: Path, pattern: str | None = None) -> dict[str, Path]:
             f"{folder}: is one scan, not a folder of scans: leave out --batch, --match and --resume"
         )
     if pattern is not None:
-        if ".." in Path(pattern).parts or Path(pattern).is_absolute():
+        if not Path(pattern).parts or ".." in Path(pattern).parts or Path(pattern).is_absolute():
             raise InputError(
                 f"--match {pattern}: must be a pattern below the input folder, such as '*/pet.nii.gz'"
             )
-        matching = sorted(path for path in folder.glob(pattern) if path.is_dir() or _is_image(path))
+        try:
+            matching = sorted(path for path in folder.glob(pattern) if path.is_dir() or _is_image(path))
+        except ValueError as error:  # such as '**x'
+            raise InputError(
+                f"--match {pattern}: is no pattern ({error}): write one such as '*/pet.nii.gz'"
+            ) from None
+        if not matching:
+            raise InputError(f"--match {pattern}: there is no such scan below {folder}: correct the pattern")
         paths = without_doubles(matching)
     else:
         paths = [

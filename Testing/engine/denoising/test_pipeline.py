@@ -480,8 +480,9 @@ def test_scans_are_found_by_what_folders_hold(tmp_path, cohort):
     assert is_batch(nested)
     with pytest.raises(InputError, match="several scans"):
         find_scan(nested)
-    with pytest.raises(InputError, match="no such file"):
-        find_scan(tmp_path / "missing")
+    for find in (find_scan, find_scans):
+        with pytest.raises(InputError, match="no such file"):
+            find(tmp_path / "missing")
 
 
 def test_a_pattern_names_the_scans_of_a_data_set_and_their_companions(tmp_path):
@@ -492,7 +493,7 @@ def test_a_pattern_names_the_scans_of_a_data_set_and_their_companions(tmp_path):
     assert list(scans) == ["C1_C1-1_low", "C1_C1-2_low"]
     lesions = companions("{folder}/lesions.nii.gz", scans, "--lesions")
     assert lesions["C1_C1-2_low"] == folder / "C1" / "C1-2" / "lesions.nii.gz"
-    for pattern in ("/etc/*", "../*"):
+    for pattern in ("/etc/*", "../*", "", ".", "**x", "nothing*"):
         with pytest.raises(InputError, match="--match"):
             find_scans(folder, pattern)
 
