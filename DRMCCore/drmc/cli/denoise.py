@@ -132,6 +132,8 @@ def run(options: argparse.Namespace, reporter: Reporter) -> int:
 
     if options.dicom_seg and options.lesions is None:
         raise InputError("--dicom-seg: there are no lesions to write: name them by --lesions")
+    if options.liver_reference is not None and options.lesions is None:
+        raise InputError("--liver-reference: is a segment of --lesions, which is missing")
     request = DenoiseRequest(
         input=options.input,
         output=options.output,

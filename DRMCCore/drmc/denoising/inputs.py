@@ -13,6 +13,7 @@ from drmc.denoising.request import DenoiseRequest
 from drmc.dicom.catalog import Catalog
 from drmc.errors import InputError
 from drmc.imaging.geometry import Geometry
+from drmc.measures import mtv
 from drmc.paths import labeled
 from drmc.pet.reading import read_volume
 from drmc.pet.volume import PETVolume
@@ -68,6 +69,7 @@ def read_inputs(
     inputs.notices += volume.notices
     if request.lesions is not None:
         inputs.segments = _segments(Path(request.lesions), request.lesions_label, inputs, catalog)
+        mtv.liver_of(inputs.segments, request.liver_reference)  # an unknown name is refused before the work
     if request.organs is not None:
         inputs.organs = _segments(Path(request.organs), request.organs_label, inputs, catalog)
     if request.reference is not None:

@@ -58,10 +58,12 @@ def threshold(original: np.ndarray, found: Mapping[str, Reference]) -> float | N
 def liver_of(lesions: Sequence[Segment], organs: Sequence[Segment], name: str | None) -> Segment | None:
     """The liver among the lesions (`mtv.liver_of`), else that of the organs, if any.
 
+    A scan of a batch may have no lesions, among which the name could be.
+
     Raises:
         InputError: no lesion has the name.
     """
-    found = mtv.liver_of(lesions, name)
+    found = mtv.liver_of(lesions, name if lesions else None)
     return by_organ(organs).get("liver") if found is None else found
 
 

@@ -10,6 +10,7 @@ from drmc.cli.main import main
 from drmc.errors import InputError
 from drmc.imaging.files import write_image
 from drmc.imaging.geometry import Geometry
+from drmc.inference.denoiser import Denoiser
 from drmc.measures import mtv
 from drmc.measures.lesion_files import write_lesions_csv
 from drmc.measures.lesions import lesion_table
@@ -132,6 +133,31 @@ def test_a_peak_above_the_maximum_is_explained():
     (note,) = mtv.peak_notes(rows, GEOMETRY)
     assert "SUVpeak exceeds SUVmax in rim" in note and "reaches out of it" in note
     assert not any("exceeds" in note for note in mtv.peak_notes(table().values(), GEOMETRY))
+
+
+def test_a_liver_that_is_not_there_is_refused_before_the_network_runs(models, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(Denoiser, "denoise", lambda *_, **__: pytest.fail("the network ran"))
+    write_image(tmp_path / "pet.nrrd", suv_image(), GRID, metadata={"units": "SUV"})
+    write_image(tmp_path / "mask.nii.gz", lesion_mask().astype(np.float32), GRID)
+    asked = ["denoise", str(tmp_path / "pet.nrrd"), "-o", str(tmp_path / "out"), "--device", "cpu"]
+    asked += ["--liver-reference", "nobody"]
+    assert main([*asked, "--lesions", str(tmp_path / "mask.nii.gz")]) == 2
+    assert "choose one of" in capsys.readouterr().err
+    assert main(asked) == 2
+    assert "is a segment of --lesions, which is missing" in capsys.readouterr().err
+
+
+def test_a_scan_of_a_batch_without_lesions_needs_no_liver(models, tmp_path):
+    for name in ("a", "b"):
+        path = tmp_path / "scans" / f"{name}.nrrd"
+        path.parent.mkdir(exist_ok=True)
+        write_image(path, suv_image(), GRID, metadata={"units": "SUV"})
+    (tmp_path / "masks").mkdir()
+    write_image(tmp_path / "masks" / "a.nii.gz", lesion_mask().astype(np.float32), GRID)
+    asked = ["denoise", str(tmp_path / "scans"), "-o", str(tmp_path / "out"), "--device", "cpu"]
+    asked += ["--lesions", str(tmp_path / "masks"), "--liver-reference", "a"]
+    assert main(asked) == 0
+    assert sorted(path.parent.name for path in (tmp_path / "out").glob("*/summary.json")) == ["a", "b"]
 
 
 def test_terminal_json_and_settings(models, tmp_path, capsys):
