@@ -67,12 +67,17 @@ def run(arguments: argparse.Namespace, reporter: Reporter) -> int:
     config = replace(config, patients=tuple(one for one in config.patients if one not in taken))
     output = Path(config.output)
     if arguments.list:
-        for piece in dict.fromkeys(queue_of(config)):
-            state = read_state(config, piece)
-            print(f"{piece.title:<30} {state['state']:<8} {state.get('message', '')}".rstrip())
+        states = {piece.title: read_state(config, piece) for piece in dict.fromkeys(queue_of(config))}
+        reporter.result(queue={title: state["state"] for title, state in states.items()})
+        if arguments.progress != "json":
+            for title, state in states.items():
+                print(f"{title:<30} {state['state']:<8} {state.get('message', '')}".rstrip())
         return 0
     if arguments.page_only:
-        print(f"page: {write_pages(config)}")
+        page = write_pages(config)
+        reporter.result(page=str(page))
+        if arguments.progress != "json":
+            print(f"page: {page}")
         return 0
     only = [name for part in (arguments.only or "").split(",") if (name := part.strip())]
     if unknown := [name for name in only if name not in config.trainings]:

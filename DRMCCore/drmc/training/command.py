@@ -112,14 +112,19 @@ def _run(arguments: argparse.Namespace, reporter: Reporter) -> int:
                 f"{arguments.write_config} cannot be written ({error.strerror}): name another file with "
                 "--write-config"
             ) from None
-        print(f"saved: {arguments.write_config}")
-        return 0
+        return _saved(arguments.write_config, arguments, reporter)
     if arguments.page:
         from drmc.training.page import write_page
 
-        print(f"saved: {write_page(config.output)}")
-        return 0
+        return _saved(write_page(config.output), arguments, reporter)
     return _train(wanted, config, arguments.progress, reporter)
+
+
+def _saved(path: Path, arguments: argparse.Namespace, reporter: Reporter) -> int:
+    reporter.result(saved=str(path))
+    if arguments.progress != "json":
+        print(f"saved: {path}")
+    return 0
 
 
 def _train(wanted: Asked, config: TrainingConfig, progress: str, reporter: Reporter) -> int:
