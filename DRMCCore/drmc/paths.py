@@ -69,8 +69,8 @@ AnyPath = Path | LabeledPath
 
 
 def labeled(path: str | os.PathLike[str], label: str | None) -> AnyPath:
-    """The path with its label; the plain path without one."""
-    return Path(path) if label is None else LabeledPath(path, label)
+    """The path with its label; the plain path without one, or with an empty one."""
+    return LabeledPath(path, label) if label and label.strip() else Path(path)
 
 
 def part(whole: AnyPath, path: Path) -> AnyPath:

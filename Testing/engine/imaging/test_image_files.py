@@ -238,6 +238,13 @@ def test_a_folder_in_the_place_of_an_image_is_called_one(tmp_path):
         read_image(tmp_path)
 
 
+@pytest.mark.parametrize("label", ["", " "])
+def test_a_label_that_says_nothing_counts_as_none(tmp_path, label):
+    with pytest.raises(InputError) as caught:
+        read_volume(tmp_path / "absent.nii.gz", label=label)
+    assert str(tmp_path / "absent.nii.gz") in str(caught.value)
+
+
 def test_training_and_evaluation_do_not_take_damaged_lesions_for_none(tmp_path):
     """A patient whose lesions cannot be read is no patient without lesions."""
     from drmc.datasets.manifest import Case
