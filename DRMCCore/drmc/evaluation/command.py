@@ -77,12 +77,15 @@ def run(arguments: argparse.Namespace, reporter: Reporter) -> int:
     from drmc.evaluation.estimators import Methods
     from drmc.evaluation.run import evaluate
     from drmc.evaluation.tables import markdown
+    from drmc.models.card import check_card
     from drmc.models.evaluation import write_evaluation
 
     config = _config(arguments)
     output = Path(config.output)
     with Claim(output) as claim:
         claim.take()
+        if arguments.card:
+            check_card(Methods(config).reference_model)
         result = evaluate(config, reporter, workers=arguments.workers)
     kept = write_evaluation(Methods(config).reference_model, result) if arguments.card else None
     reporter.result(output=str(output), aims=result["aims"])
@@ -121,6 +124,7 @@ def _run_organs(arguments: argparse.Namespace, reporter: Reporter, dataset: Path
     from drmc.evaluation.defaults import output_of
     from drmc.evaluation.organs.run import OrganRequest, evaluate_organs
     from drmc.evaluation.organs.tables import markdown
+    from drmc.models.card import check_card
     from drmc.models.evaluation import write_evaluation
 
     output = output_of(dataset, arguments.output)
@@ -129,6 +133,8 @@ def _run_organs(arguments: argparse.Namespace, reporter: Reporter, dataset: Path
     )
     with Claim(output) as claim:
         claim.take()
+        if arguments.card:
+            check_card(model)
         result = evaluate_organs(request, reporter, workers=arguments.workers)
     kept = write_evaluation(model, result) if arguments.card else None
     reporter.result(output=str(output), aims=result["aims"])

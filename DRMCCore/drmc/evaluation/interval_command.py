@@ -65,11 +65,13 @@ def run(arguments: argparse.Namespace, reporter: Reporter) -> int:
     from drmc.denoising.staging import check_output_folder
     from drmc.inference.denoiser import Denoiser
     from drmc.measures.intervals import CARD_KEY, Calibration, calibrate, coverage
-    from drmc.models.card import add_to_card, card_path
+    from drmc.models.card import add_to_card, card_path, check_card
     from drmc.models.registry import find_model
     from drmc.models.weights import load_network
 
     entry = find_model(arguments.model)
+    if arguments.card:
+        check_card(entry)
     if arguments.output is not None:
         check_output_folder(arguments.output)
     calibration = None

@@ -62,11 +62,13 @@ def run(arguments: argparse.Namespace, reporter: Reporter) -> int:
     from drmc.denoising.staging import check_output_folder
     from drmc.inference.denoiser import Denoiser
     from drmc.measures.routing_profiles import CARD_KEY, make_profiles
-    from drmc.models.card import add_to_card
+    from drmc.models.card import add_to_card, check_card
     from drmc.models.registry import find_model
     from drmc.models.weights import load_network
 
     entry = find_model(arguments.model)
+    if arguments.card:
+        check_card(entry)
     if arguments.output is not None:
         check_output_folder(arguments.output)
     manifest = read_manifest(arguments.dataset)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -70,6 +71,20 @@ def trained_centers(card: Mapping[str, Any]) -> tuple[str, ...] | None:
         patients = facts.get("patients")
         found |= patients if isinstance(patients, dict) else {}
     return tuple(found) or None
+
+
+def check_card(entry: ModelEntry) -> None:
+    """Refuses a card that cannot be written, before the work whose result it is to hold.
+
+    Raises:
+        InputError: the folder of the model cannot be written.
+    """
+    folder = card_path(entry.path).parent
+    if not os.access(folder, os.W_OK):
+        raise InputError(
+            f"{folder}: cannot be written, so the card of {entry.name} cannot be changed: copy both "
+            "into a folder of your own, and name the model there"
+        )
 
 
 def add_to_card(entry: ModelEntry, facts: Mapping[str, Any]) -> Path:

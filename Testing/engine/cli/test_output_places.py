@@ -8,6 +8,7 @@ import pytest
 from drmc.denoising.staging import Claim
 from drmc.errors import InputError
 from drmc.files import write_json
+from drmc.models import card
 from support.engine.command_line import refused
 
 COMMANDS = {
@@ -45,6 +46,16 @@ def test_an_output_that_is_no_folder_is_refused(command, place, data, tmp_path, 
     words = [word.replace("DATA", str(data)) for word in COMMANDS[command]]
     line = refused(capfd, tmp_path, *words, tmp_path / place)
     assert str(tmp_path / place.partition("/")[0]) in line and "DRMC_DEBUG" not in line
+
+
+@pytest.mark.parametrize("command", ["profile", "intervals", "evaluate"])
+def test_a_card_that_cannot_be_written_is_refused_before_the_work(
+    command, data, tmp_path, capfd, monkeypatch
+):
+    monkeypatch.setattr(card.os, "access", lambda path, mode: False)
+    words = [word.replace("DATA", str(data)) for word in COMMANDS[command]]
+    line = refused(capfd, tmp_path, *words, tmp_path / "out", "--card")
+    assert f"{tmp_path / 'models'}: cannot be written" in line
 
 
 @pytest.mark.parametrize("place", [*PLACES, "link", "link/out"])
