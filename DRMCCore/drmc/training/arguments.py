@@ -75,7 +75,7 @@ def asked(arguments: argparse.Namespace) -> Asked:
     path: Path | None = arguments.config
     if path is not None and (path.is_dir() or path.name == MANIFEST):
         return _of_dataset(path if path.is_dir() else path.parent, arguments)
-    if path is None and arguments.dataset is None:
+    if path is None and arguments.dataset is None and not arguments.set:
         raise InputError("give a dataset or a configuration; see drmc train --help")
     content = {} if path is None else read_json_object(path)
     folder = Path.cwd() if path is None else path.resolve().parent

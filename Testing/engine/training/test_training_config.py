@@ -165,6 +165,8 @@ def test_the_command_line_writes_the_whole_configuration(tmp_path, capsys):
         errors = capsys.readouterr().err
         assert said in errors and errors.count("\n") == 1
     assert not (tmp_path / "run").exists()
+    named = ["--set", "dataset=data", "--set", f"output={tmp_path / 'run'}", "--write-config", str(written)]
+    assert cli.main(["train", "--preset", "tiny", *named]) == 0 and TrainingConfig.read(written).dataset
 
 
 def test_a_dataset_with_a_missing_file_is_refused_in_one_line(dataset, tmp_path, capsys):
