@@ -249,6 +249,13 @@ def test_faults_do_not_hide_one_another(clean, tmp_path_factory, codes):
     assert {f.case for f in findings} <= {"", *names[: len(codes)]}
 
 
+def test_a_low_dose_of_another_patient_is_found_though_grid_and_activity_fit(clean, tmp_path):
+    planter = Planter(clean, tmp_path / "data")
+    of = lambda name: get(planter.dataset / name[0] / name, "low_drf012")
+    put(planter.dataset / "B" / "B-1", "low_drf012", of(SPARE) * (of("B-1").sum() / of(SPARE).sum()))
+    assert [f.line()[:34] for f in planter.found()] == ["error [body.differs] B-1: low 12: "]
+
+
 def test_a_near_copy_within_a_split_is_a_warning_and_across_splits_an_error(clean, tmp_path):
     for split, severity in (("train", "error"), ("test", "warning")):  # the spare case is a test case
         planter = Planter(clean, tmp_path / split)

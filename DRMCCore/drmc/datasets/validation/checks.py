@@ -34,6 +34,7 @@ _LEAST_BODY = 0.6  # Dice of the body with and without correction for attenuatio
 _NEGATIVE = 0.01
 # Of two coarse pictures of norm 1; measured: one patient at two doses 0.01 to 0.06, two patients from 0.2
 _NEAR = 0.08
+_ANOTHER = 0.2
 Key = TypeVar("Key", bound=Hashable)
 _MBQ = {"bq": 1e-6, "kbq": 1e-3, "mbq": 1.0, "gbq": 1e3}
 
@@ -229,7 +230,16 @@ def _examine_images(measured: Measured, full: PETVolume, gone: set[Path], error:
             error("geometry.differs", f"{name}: {volume.geometry}, full: {geometry}")
             continue
         low_suv = volume.suv_array()
-        if not _is_constant(low_suv, name, error):
+        if _is_constant(low_suv, name, error):
+            continue
+        unlike = _difference(coarse(low_suv), measured.picture)
+        if unlike > _ANOTHER:
+            error(
+                "body.differs",
+                f"{name}: its uptake lies elsewhere than that of full (they differ by {100 * unlike:.0f} %): "
+                "another patient?",
+            )
+        else:
             _measure_dose(measured, name, low_suv, body, geometry, warning)
     _check_doses(measured, error, warning)
     if case.truth is not None and case.truth not in gone:
@@ -265,6 +275,11 @@ def _check_same_body(
                 "body.differs",
                 f"{name}: its body is not that of full (Dice {dice:.2f}): another patient?",
             )
+
+
+def _difference(a: np.ndarray, b: np.ndarray) -> float:
+    """Of two coarse pictures, whatever their scale: 0 for the same, sqrt(2) for nothing in common."""
+    return float(np.linalg.norm(a / np.linalg.norm(a) - b / np.linalg.norm(b)))
 
 
 def _is_constant(suv: np.ndarray, name: str, error: Note) -> bool:

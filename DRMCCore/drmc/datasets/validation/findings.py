@@ -34,7 +34,7 @@ CODES = {
     "dose.order": "a lower dose has less noise than a higher one",
     "dose.activity": "low and full dose hold different activity",
     "truth.activity": "truth and full dose hold different activity",
-    "body.differs": "an image without noise or without correction for attenuation shows another body",
+    "body.differs": "a low dose, or an image without noise or attenuation correction, of another body",
     "duplicate.id": "two cases of one name",
     "duplicate.image": "the same image in two cases",
     "duplicate.near": "nearly the same image in two cases",
