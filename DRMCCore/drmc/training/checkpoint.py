@@ -81,16 +81,18 @@ def read_checkpoint(
         up_to: the last step that it may be of, None: any.
 
     Returns:
-        The file and its state; None if there is no checkpoint.
+        The file and its state; None if there is no checkpoint, or a best one that cannot be read.
 
     Raises:
-        InputError: it was written by a version of drmc with another format.
+        InputError: it was written by a version of drmc with another format, or no checkpoint can be read.
     """
+    damaged, others = [], False
     for path in [output / BEST] if best else _names(output):
         if path.is_file():
             try:
                 state = torch.load(path, map_location="cpu", weights_only=True)
             except (RuntimeError, EOFError, OSError, ValueError, pickle.UnpicklingError):
+                damaged.append(path)
                 continue  # cut off by a crash of the machine: the one before it is used
             if not isinstance(state, dict) or state.get("format") != FORMAT:
                 raise InputError(
@@ -99,6 +101,12 @@ def read_checkpoint(
                 )
             if up_to is None or state["step"] <= up_to:
                 return path, state
+            others = True
+    if damaged and not (others or best):  # a start at step 0 would overwrite what a copy may still restore
+        raise InputError(
+            f"{damaged[0]}: cannot be read, nor can another checkpoint of the run: restore the folder, or "
+            "move it away to start anew"
+        )
     return None
 
 

@@ -27,6 +27,7 @@ from drmc.training.config import TrainingConfig
 from drmc.training.loop import train
 from drmc.training.trainer import Trainer
 from drmc.training.validation import Validation
+from support.engine.denoising_cases import tree
 from support.engine.small_training import (
     CENTERS,
     checkpoint,
@@ -134,6 +135,17 @@ def test_a_damaged_checkpoint_gives_way_to_the_one_before(config, monkeypatch):
     newest.unlink()  # killed between renaming the old and writing the new one
     trainer = Trainer(config, data=data)
     assert trainer.resume() and trainer.step == 3
+
+
+@pytest.mark.parametrize("content", [b"", b"\0" * 1000, b"no checkpoint"])
+def test_a_run_whose_checkpoints_are_all_damaged_does_not_start_anew(config, content):
+    train(replace(config, checkpoint_every=2, export="last"))
+    for path in Path(config.output).glob("checkpoint*.pt"):
+        path.write_bytes(content)
+    before = tree(Path(config.output))
+    with pytest.raises(InputError, match=r"checkpoint\.pt: cannot be read, nor can another checkpoint"):
+        train(config)
+    assert tree(Path(config.output)) == before
 
 
 # ---- what ends a run
