@@ -137,6 +137,20 @@ def test_transfer_is_averaging_and_then_fine_tuning(config, tmp_path, monkeypatc
     assert largest_difference(model(config, "-A"), model(config, "-B")) > 1e-5
 
 
+def test_other_steps_neither_repeat_nor_lose_the_end_of_the_rounds(config, tmp_path, monkeypatch):
+    config = replace(config, strategy="ftl", round_steps=2, steps=4, export="last")
+    train(config)  # rounds until step 2
+    common = model(config)
+    train(replace(config, steps=12))
+    assert same(model(config), common)
+    assert largest_difference(model(config, "-A"), model(config, "-B")) > 1e-5
+    stopped = replace(config, steps=20, output=str(tmp_path / "stopped"))
+    stop_after(monkeypatch, 7)
+    train(stopped)
+    with pytest.raises(InputError, match="would have ended at step 6, but the run is at step 7"):
+        train(replace(stopped, steps=12))
+
+
 @pytest.mark.parametrize("strategy", ["mixed", "flmrcm_mix", *SITES])
 def test_every_strategy_resumes_to_the_last_bit(config, tmp_path, monkeypatch, strategy):
     config = replace(config, strategy=strategy, **SITES.get(strategy, {}), validate_every=2)

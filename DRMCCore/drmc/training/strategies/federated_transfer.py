@@ -28,6 +28,7 @@ class FederatedTransfer(FederatedAveraging):
     def __init__(self, config: TrainingConfig):
         super().__init__(config)
         self.general: ResidualNetwork | None = None  # the mean at the end of the rounds
+        self._ended: int | None = None  # a step of a resumed run after the rounds
 
     def check(self) -> None:
         """Checks that steps remain after the rounds.
@@ -43,8 +44,9 @@ class FederatedTransfer(FederatedAveraging):
 
     @property
     def last_round(self) -> int:
-        """The step after which each center continues alone."""
-        return self.config.federated_steps or self.config.steps // 2
+        """The step after which each center continues alone; rounds that have ended do not begin again."""
+        wanted = self.config.federated_steps or self.config.steps // 2
+        return wanted if self._ended is None else min(wanted, self._ended)
 
     def frozen(self, site: Site, step: int) -> list[torch.Tensor]:
         """Nothing in the rounds; after them all but the decoder, on request."""
@@ -71,8 +73,18 @@ class FederatedTransfer(FederatedAveraging):
         return {} if self.general is None else {"general": self.general.state_dict()}
 
     def load(self, state: dict[str, Any], sites: Sequence[Site]) -> None:
-        """Restores `state`; a checkpoint within the rounds has no mean yet."""
-        self.general = None
+        """Restores `state`; a checkpoint within the rounds has no mean yet.
+
+        Raises:
+            InputError: with the present number of steps the rounds would have ended before.
+        """
+        self.general = self._ended = None
         if "general" in state:
             self.general = mean_model(sites)
             self.general.load_state_dict(state["general"])
+            self._ended = state["step"]
+        elif state["step"] > self.last_round:
+            raise InputError(
+                f"steps = {self.config.steps}: the rounds of ftl would have ended at step {self.last_round}, "
+                f"but the run is at step {state['step']} of them: raise steps to {2 * state['step']} or more"
+            )
