@@ -108,6 +108,8 @@ def _of_dataset(dataset: Path, arguments: argparse.Namespace) -> Asked:
             for center in content["centers"]
             if not isinstance(known, list) or not any(fnmatchcase(center, str(name)) for name in known)
         ]
+        # The dataset that is named, not the one that the file names: it may have moved, or be another one.
+        kept["dataset"] = str(dataset.resolve())
         return Asked(_changed(kept, arguments), file.parent, str(file), notes=tuple(notes))
     content = _with_settings(content, arguments.set)
     return Asked(content, file.parent, f"{dataset}", file, dataset, tuple(notes))

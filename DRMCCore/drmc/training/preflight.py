@@ -113,7 +113,8 @@ def _dataset(config: TrainingConfig) -> Check:
         counts = [select(cases, split, config.centers) for split in ("train", "validation")]
     except InputError as refusal:
         return Check(REFUSED, str(refusal))
-    each = ", ".join(f"{c} {len(counts[0][c])} + {len(counts[1][c])}" for c in config.centers)
+    number = lambda found: len({case.patient for case in found})  # who may have several scans
+    each = ", ".join(f"{c} {number(counts[0][c])} + {number(counts[1][c])}" for c in config.centers)
     return Check(
         OK,
         f"dataset: all images are there; patients for training + validation: {each} "

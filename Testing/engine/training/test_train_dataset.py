@@ -54,6 +54,21 @@ def test_a_folder_or_its_manifest_trains_its_own_centers_beside_it(
     assert json.loads((run / "training.json").read_text()) == kept
 
 
+def test_a_run_goes_on_with_the_dataset_that_is_named_or_not_at_all(ours, tmp_path, capsys):
+    run = str(tmp_path / "run")
+    assert main(["train", str(ours), "-o", run, *FEW]) == 0
+    other = Path(shutil.copytree(ours, tmp_path / "other"))
+    add_case(other, id="A-train-9", patient="A-train-9")
+    before = tree(tmp_path)
+    for more in ([], ["--check"]):
+        capsys.readouterr()
+        assert main(["train", str(other), "-o", run, *more]) == 2
+        assert f"the images in {other} are not those that this run started with" in capsys.readouterr().err
+    assert tree(tmp_path) == before
+    moved = ours.rename(tmp_path / "elsewhere")
+    assert main(["train", str(moved), "-o", run]) == 0
+
+
 def test_the_default_preset_is_checked_without_writing_anything(ours, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     before = tree(tmp_path)
@@ -74,6 +89,12 @@ def test_the_default_preset_is_checked_without_writing_anything(ours, tmp_path, 
     # the words of that line are a training that is asked for in the same way
     assert main(["train", *words[words.index("ours") :], "--preset", "tiny", "--set", "patch=8"]) == 0
     assert (tmp_path / "run" / "tiny.pt").is_file()
+
+
+def test_the_check_counts_patients_not_scans(ours, capsys):
+    add_case(ours, id="A-again", patient="A-train-0")
+    assert main(["train", str(ours), "--check", *FEW]) == 0
+    assert "patients for training + validation: A 2 + 1, B 2 + 1" in capsys.readouterr().out
 
 
 def test_centers_without_patients_for_validation_are_left_out_and_named(ours, tmp_path, capsys):
