@@ -10,6 +10,7 @@ import io
 import json
 import os
 import pickle
+import zipfile
 from itertools import pairwise
 from pathlib import Path
 
@@ -24,6 +25,7 @@ CHECKPOINT = "checkpoint.pt"
 BEST = "best.pt"
 KEPT_CHECKPOINTS = 3
 FORMAT = 2
+_DAMAGED = (RuntimeError, EOFError, OSError, ValueError, zipfile.BadZipFile, pickle.UnpicklingError)
 # Settings that do not change the remaining steps. Images are compared by their content instead.
 _MAY_CHANGE = {
     *(
@@ -90,10 +92,11 @@ def read_checkpoint(
     for path in [output / BEST] if best else _names(output):
         if path.is_file():
             try:
+                _check_sums(path)
                 state = torch.load(path, map_location="cpu", weights_only=True)
-            except (RuntimeError, EOFError, OSError, ValueError, pickle.UnpicklingError):
+            except _DAMAGED:
                 damaged.append(path)
-                continue  # cut off by a crash of the machine: the one before it is used
+                continue  # by a crash of the machine or its disk: the one before it is used
             if not isinstance(state, dict) or state.get("format") != FORMAT:
                 raise InputError(
                     f"{path}: a checkpoint of another version of drmc, which this one ({drmc.__version__}) "
@@ -108,6 +111,13 @@ def read_checkpoint(
             "move it away to start anew"
         )
     return None
+
+
+def _check_sums(path: Path) -> None:
+    """Raises BadZipFile where a file of PyTorch is not whole; PyTorch does not look at its check sums."""
+    with zipfile.ZipFile(path) as archive:
+        if archive.testzip() is not None:
+            raise zipfile.BadZipFile
 
 
 def check_same_run(
