@@ -178,6 +178,9 @@ def write_rows(
 def table_rows(path: Path, option: str) -> list[tuple[int, list[str]]]:
     """The rows of a CSV table that hold anything, with the number of the line where each ends.
 
+    As spreadsheets save it: parted by commas, semicolons or tabs, perhaps with a first line `sep=;` that says
+    so, with empty lines, and with empty cells behind the last column, which are left out.
+
     Args:
         path: the table.
         option: the option that named it, for messages.
@@ -192,16 +195,20 @@ def table_rows(path: Path, option: str) -> list[tuple[int, list[str]]]:
         raise InputError(f"{path}: cannot be read ({error.strerror}): check the path of {option}") from None
     except UnicodeDecodeError:
         raise InputError(f"{path}: is no UTF-8 text: save the table as CSV in UTF-8") from None
-    first = text.partition("\n")[0]
+    lines = text.split("\n")
+    if lines[0].lower().startswith("sep="):
+        lines[0] = ""  # what it says is seen from the names of the columns
     # Spreadsheets of many languages part the cells by semicolons; names of columns hold neither.
-    separator = max(",;\t", key=first.count)
-    reader = csv.reader(io.StringIO(text, newline=""), delimiter=separator)
+    first = next((line for line in lines if line.strip(",;\t ")), "")
+    reader = csv.reader(io.StringIO("\n".join(lines), newline=""), delimiter=max(",;\t", key=first.count))
     try:
-        return [(reader.line_num, cells) for cells in reader if any(cell.strip() for cell in cells)]
+        rows = [(reader.line_num, cells) for cells in reader if any(cell.strip() for cell in cells)]
     except csv.Error as error:
         raise InputError(
             f"{path}, line {reader.line_num}: is no CSV ({error}): save the table again"
         ) from None
+    columns = max((n for _, cells in rows for n, cell in enumerate(cells, 1) if cell.strip()), default=0)
+    return [(line, cells[:columns]) for line, cells in rows]
 
 
 def jsonable(value: Any) -> Any:

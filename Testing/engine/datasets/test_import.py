@@ -330,6 +330,19 @@ def test_what_is_no_table_of_pairs_is_refused(tmp_path, capfd, text, said):
     assert code == 2 and said in err and err.count("\n") == 1 and not (tmp_path / "d").exists()
 
 
+@pytest.mark.parametrize("first", ["", "sep=;\n", "\n;;;\n"])
+def test_a_table_is_read_as_spreadsheets_save_it(scans, tmp_path, capfd, first):
+    root, rows = scans
+    table = write_table(tmp_path / "pairs.csv", rows[0])
+    text = table.read_text().replace(",", ";").replace("\n", ";;\r\n")
+    table.write_bytes((first + text).encode("utf-8-sig"))
+    assert main(["import", str(root), "--pairs", str(table), "-o", str(tmp_path / "ours")]) == 0
+    assert "1 case added" in capfd.readouterr().out
+    table.write_text(first + text.replace("low", "nowhere").replace("nowhere", "low", 1))
+    assert main(["import", str(root), "--pairs", str(table), "-o", str(tmp_path / "other")]) == 2
+    assert f"line {2 + first.count(chr(10))}: refused: low: " in capfd.readouterr().err
+
+
 def test_a_simulated_dataset_gets_no_scans_of_patients(scans, tmp_path, capfd):
     root, rows = scans
     (tmp_path / "ours").mkdir()
