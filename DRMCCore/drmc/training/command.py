@@ -21,7 +21,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from drmc.errors import InputError
+from drmc.errors import InputError, OutputInUseError
 from drmc.files import write_json
 from drmc.runtime.progress import Reporter, add_progress_argument
 from drmc.training import check_command
@@ -138,8 +138,9 @@ def _train(wanted: Asked, config: TrainingConfig, progress: str, reporter: Repor
         reporter.notice(f"the run and its model are kept in {file.parent}")
     try:
         path = train(config, report=_print_json if progress == "json" else _print_text)
-    except InputError:
-        if file is not None:  # a refused training writes nothing
+    except InputError as error:
+        # A refused training writes nothing; of two that start at once, the file is the other one's.
+        if file is not None and not isinstance(error, OutputInUseError):
             file.unlink(missing_ok=True)
             with contextlib.suppress(OSError):
                 file.parent.rmdir()

@@ -50,7 +50,7 @@ class History:
             InputError: the file cannot be read.
         """
         try:
-            lines = Path(path).read_text(encoding="utf-8").splitlines()
+            lines = Path(path).read_bytes().splitlines()
         except OSError as error:
             raise InputError(f"{path}: no log of a training ({error.strerror})") from None
         found = cls()

@@ -217,12 +217,12 @@ class Log:
         if self.rank == 0:
             kept = []
             if self.path.is_file():
-                for line in self.path.read_text(encoding="utf-8").splitlines():
+                for line in self.path.read_bytes().splitlines():
                     try:
                         if json.loads(line).get("step", 0) <= self.step:
-                            kept.append(line)
+                            kept.append(line.decode("utf-8"))
                     except ValueError:
-                        continue  # incomplete, after a kill
+                        continue  # incomplete, after a kill, or no text, after a fault of the disk
             write_text(self.path, "".join(line + "\n" for line in kept))
             self.file = self.path.open("a", encoding="utf-8")
         return self

@@ -87,7 +87,7 @@ def preflight(launch: Launch, ask: Callable[[], Asked] | None = None) -> Preflig
         parameters = sum(p.numel() for p in network.parameters())
         found.checks += [
             _configuration(config, parameters),
-            _dataset(config),
+            *_dataset(config),
             *_devices(config, launch, step_cost(config, network)),
             *_processes(config, launch),
             _disk(config, network),
@@ -107,19 +107,26 @@ def _configuration(config: TrainingConfig, parameters: int) -> Check:
     )
 
 
-def _dataset(config: TrainingConfig) -> Check:
+def _dataset(config: TrainingConfig) -> Iterator[Check]:
     try:
         cases = read_manifest(Path(config.dataset))
         counts = [select(cases, split, config.centers) for split in ("train", "validation")]
     except InputError as refusal:
-        return Check(REFUSED, str(refusal))
-    number = lambda found: len({case.patient for case in found})  # who may have several scans
-    each = ", ".join(f"{c} {number(counts[0][c])} + {number(counts[1][c])}" for c in config.centers)
-    return Check(
+        yield Check(REFUSED, str(refusal))
+        return
+    training, validation = ({c: {case.patient for case in of[c]} for c in config.centers} for of in counts)
+    each = ", ".join(f"{c} {len(training[c])} + {len(validation[c])}" for c in config.centers)
+    yield Check(
         OK,
         f"dataset: all images are there; patients for training + validation: {each} "
         f"(their content: drmc validate {config.dataset})",
     )
+    if both := [f"{c}/{patient}" for c in config.centers for patient in sorted(training[c] & validation[c])]:
+        yield Check(
+            WARNING,
+            f"dataset: {', '.join(both[:3])}{' and others' * (len(both) > 3)} are in the splits train and "
+            "validation: the gain of the validation and the choice of the best model would flatter",
+        )
 
 
 def step_cost(config: TrainingConfig, network: torch.nn.Module) -> StepCost:

@@ -26,6 +26,7 @@ from drmc.training import checkpoint as checkpoints
 from drmc.training import loop
 from drmc.training.config import TrainingConfig
 from drmc.training.loop import train
+from drmc.training.page import write_page
 from drmc.training.trainer import Trainer
 from drmc.training.validation import Validation
 from support.engine.denoising_cases import tree
@@ -88,6 +89,20 @@ def test_the_log_drops_steps_that_are_taken_again(config, tmp_path):
         record({"event": "resumed", "step": 100})
     read = [json.loads(line) for line in log.read_text().splitlines()]
     assert read == [*kept, {"event": "resumed", "step": 100}]
+
+
+def test_a_log_that_a_disk_has_damaged_is_read_but_for_the_damage(config, monkeypatch):
+    stop_after(monkeypatch, 2)
+    train(config)
+    log = Path(config.output) / "training.jsonl"
+    whole = log.read_bytes()
+    log.write_bytes(whole + b'\xff\xfe{"event"\n')
+    assert write_page(config.output).is_file()
+    trainer = Trainer(config, data=checkpoint(config.output)["data"])
+    assert trainer.resume()
+    with loop.Log(Path(config.output), 0, trainer.step, lambda record: None):
+        pass
+    assert log.read_bytes() == whole
 
 
 def test_a_stop_before_the_first_step_is_saved_too(config):

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 from drmc.cli.main import main
+from drmc.errors import OutputInUseError
 from support.engine.denoising_cases import tree
 from support.engine.small_training import make_dataset
 
@@ -69,6 +70,15 @@ def test_a_run_goes_on_with_the_dataset_that_is_named_or_not_at_all(ours, tmp_pa
     assert main(["train", str(moved), "-o", run]) == 0
 
 
+def test_of_two_runs_that_start_at_once_the_refused_one_leaves_the_configuration(ours, tmp_path, monkeypatch):
+    def refused(config, *, report):
+        raise OutputInUseError(f"{config.output}: another run is writing there")
+
+    monkeypatch.setattr("drmc.training.loop.train", refused)
+    assert main(["train", str(ours), *FEW]) == OutputInUseError.exit_code
+    assert (tmp_path / "ours-tiny" / "training.json").is_file()
+
+
 def test_the_default_preset_is_checked_without_writing_anything(ours, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     before = tree(tmp_path)
@@ -89,6 +99,12 @@ def test_the_default_preset_is_checked_without_writing_anything(ours, tmp_path, 
     # the words of that line are a training that is asked for in the same way
     assert main(["train", *words[words.index("ours") :], "--preset", "tiny", "--set", "patch=8"]) == 0
     assert (tmp_path / "run" / "tiny.pt").is_file()
+
+
+def test_the_check_warns_of_a_patient_in_both_splits(ours, capsys):
+    add_case(ours, id="A-again", patient="A-train-0", split="validation")
+    assert main(["train", str(ours), "--check", *FEW]) == 0
+    assert "warning  dataset: A/A-train-0 are in the splits train and validation" in capsys.readouterr().out
 
 
 def test_the_check_counts_patients_not_scans(ours, capsys):
