@@ -61,8 +61,8 @@ DEFINITIONS = (
         "says bias between low dose and full dose; the file for it in the authors' code is empty."
     ),
     (
-        "Averages are means over centers of the means over patients. Unknown centers: PSNR over both, "
-        "lesions over those that have any, as the paper's Table 4 implies."
+        "Averages are means over centers of the means over patients; of lesions over the centers, known or "
+        "unknown, that have any, as the paper's Table 4 implies for the unknown ones."
     ),
 )
 NO_RESULTS = "Nothing has been evaluated yet."
