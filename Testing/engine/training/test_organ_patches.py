@@ -11,7 +11,7 @@ import torch
 from drmc.datasets.manifest import read_manifest, select
 from drmc.organs.table import by_name, classes
 from drmc.training.tasks.organ_cases import OrganCase, class_weights
-from drmc.training.tasks.organ_loss import organ_loss, soft_loss
+from drmc.training.tasks.organ_loss import class_shares, organ_loss, soft_loss
 from drmc.training.tasks.organ_sampler import OrganSampler
 from drmc.training.tasks.organ_settings import CONDITIONS, OrganSettings
 from drmc.training.tasks.organ_validation import measured
@@ -145,6 +145,13 @@ def test_the_loss_is_that_of_the_slow_form(present):
         assert found == pytest.approx(slow_loss(scores, labels, weights, dice_weight), rel=1e-9)
         hard = torch.nn.functional.one_hot(tensors[1], 4).movedim(-1, 0).double()
         assert float(soft_loss(tensors[0], hard, tensors[2], dice_weight)) == pytest.approx(found, rel=1e-9)
+
+
+def test_the_shares_of_cubes_are_means_of_an_image_of_each_class():
+    labels = torch.randint(0, 7, (8, 12, 16))
+    labels[:4] = 2  # whole cubes of one class
+    images = torch.nn.functional.one_hot(labels, 9).movedim(-1, 0).float()
+    assert torch.equal(class_shares(labels, 9, 4), torch.nn.functional.avg_pool3d(images, 4))
 
 
 def test_small_organs_weigh_more():
