@@ -18,6 +18,10 @@ from drmc.organs.grid import ORGAN_MM
 CHANNELS = 4
 """Relative uptake, the same smoothed, position along x and along y."""
 
+PATCH_PLANE = (80, 112)
+"""Voxels along y and x of a patch in training, the whole cross-section of most people; smaller scans are
+shown with air around them, since the network normalizes over all that it sees."""
+
 GAIN = 2.0  # of the uptake relative to the body before asinh, which compresses values far above one
 SMOOTHING_MM = 12.0  # FWHM of the second channel
 POSITION_MM = 200.0  # position channels count in these

@@ -12,9 +12,10 @@ from collections.abc import Sequence
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 
 from drmc.networks.organ_unet import OrganUNet
-from drmc.organs.inputs import Frame, channels
+from drmc.organs.inputs import PATCH_PLANE, Frame, channels
 from drmc.runtime.control import Cancel, Progress, raise_if_canceled
 
 HALO = 16
@@ -80,22 +81,19 @@ def body_scores(
     region = body_region(frame, image_zyx.shape, multiple)
     relative = torch.from_numpy(np.ascontiguousarray(image_zyx[region], dtype=np.float32)) / frame.mean
     D, H, W = relative.shape
+    relative = _with_air(relative, (length, *PATCH_PLANE), multiple)
     seen = channels(relative, frame.middle - region[2].start, frame.back - region[1].start)
-    length = min(length, multiple * math.ceil(D / multiple))
     starts, halo = slab_starts(D, length), min(HALO, length // 4)
-    # two values at least on the coarsest level, for its statistics
-    padded = [max(2 * multiple, multiple * math.ceil(n / multiple)) for n in (H, W)]
     scores = np.zeros((network.config.classes, D, H, W), np.float32)
     total = np.zeros(D, np.float32)
     began = time.perf_counter()
     for number, start in enumerate(starts):
         raise_if_canceled(cancel)
-        part = seen[:, start : start + length]
-        x_BCDHW = torch.zeros(1, len(part), length, *padded)
-        x_BCDHW[0, :, : part.shape[1], :H, :W] = part
-        found = network(x_BCDHW.to(device), compute_dtype)[0][0, :, : part.shape[1], :H, :W].float().cpu()
-        weight = _weights(part.shape[1], halo, start > 0, start + length < D)
-        slab = slice(start, start + part.shape[1])
+        x_BCDHW = seen[None, :, start : start + length]
+        slab = slice(start, min(D, start + length))
+        count = slab.stop - slab.start
+        found = network(x_BCDHW.to(device), compute_dtype)[0][0, :, :count, :H, :W].float().cpu()
+        weight = _weights(count, halo, start > 0, start + length < D)
         # class by class: a product of all would be as large as the slab's scores themselves
         for own, one in zip(scores, found.numpy(), strict=True):
             own[slab] += one * weight[:, None, None]
@@ -107,6 +105,14 @@ def body_scores(
             progress(done, len(starts), left)
     scores /= total[:, None, None]
     return scores, region
+
+
+def _with_air(relative_zyx: torch.Tensor, least: Sequence[int], multiple: int) -> torch.Tensor:
+    """A scan with zeros behind its last voxels, to sizes that training has and the network takes."""
+    sizes = relative_zyx.shape[0], *(multiple * math.ceil(n / multiple) for n in relative_zyx.shape[1:])
+    wanted = [max(n, size) for n, size in zip(least, sizes, strict=True)]
+    widths = [w - n for w, n in zip(wanted, relative_zyx.shape, strict=True)]
+    return F.pad(relative_zyx, (0, widths[2], 0, widths[1], 0, widths[0]))
 
 
 def _weights(slices: int, halo: int, before: bool, behind: bool) -> np.ndarray:

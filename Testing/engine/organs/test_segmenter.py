@@ -13,7 +13,7 @@ from drmc.errors import CanceledError
 from drmc.imaging.geometry import Geometry
 from drmc.networks.organ_unet import OrganUNet, OrganUNetConfig, gather, spread
 from drmc.organs.cleaning import cleaned
-from drmc.organs.inputs import frame_of
+from drmc.organs.inputs import PATCH_PLANE, frame_of
 from drmc.organs.scores import body_scores, slab_starts
 from drmc.organs.segmenter import Segmenter, _on_scan, largest
 from drmc.organs.table import by_name
@@ -148,6 +148,42 @@ def test_slabs_are_blended_to_the_scores_of_a_network_that_sees_single_voxels(sc
     slabs, _ = body_scores(PerVoxel(), image, frame, 16)
     np.testing.assert_allclose(slabs, whole, atol=1e-5)
     np.testing.assert_allclose(whole[0], np.arcsinh(2 * image[region] / frame.mean), atol=1e-5)
+
+
+class Seeing(torch.nn.Module):
+    """Keeps what it is shown."""
+
+    config = replace(TINY_UNET, classes=3)
+
+    def __init__(self):
+        super().__init__()
+        self.head, self.seen = torch.nn.Conv3d(1, 1, 1), []
+
+    def forward(self, x_BCDHW, dtype=None):
+        self.seen.append(x_BCDHW[0])
+        return [x_BCDHW[:, :3]]
+
+
+@pytest.mark.parametrize("slices", [40, 10])
+def test_the_network_sees_as_much_air_around_a_small_body_as_in_training(scan, slices):
+    """Its normalization is over all that it sees, which training has never cut closely around a body."""
+    image = scan[0][:slices]
+    network = Seeing()
+    scores, region = body_scores(network, image, frame_of(image), 32)
+    assert scores.shape[1:] == image[region].shape
+    assert all(tuple(seen.shape[1:]) == (32, *PATCH_PLANE) for seen in network.seen)
+    np.testing.assert_allclose(scores[0], np.arcsinh(2 * image[region] / frame_of(image).mean), atol=1e-5)
+
+
+def test_the_network_is_told_places_in_the_air_around_a_scan_as_in_training(scan):
+    image, network = scan[0][:22, :22], Seeing()
+    frame = frame_of(image)
+    _, region = body_scores(network, image, frame, 32)
+    (told,) = network.seen
+    for channel, axis, zero in ((2, 2, frame.middle), (3, 1, frame.back)):
+        places = (torch.arange(told.shape[1 + axis]) + region[axis].start - zero) * (4 / 200)
+        wanted = places if axis == 2 else places[:, None]
+        torch.testing.assert_close(told[channel], wanted.expand(told.shape[1:]), rtol=0, atol=1e-5)
 
 
 def test_cubes_of_voxels_and_channels_are_inverse():

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from drmc.errors import InputError
+from drmc.organs.inputs import PATCH_PLANE
 from drmc.settings import check, setting
 
 CONDITIONS = ("corrected_full", "corrected_low", "uncorrected_full", "uncorrected_low")
@@ -37,7 +38,7 @@ class OrganSettings:
         InputError: a value is not allowed.
     """
 
-    plane: tuple[int, ...] = setting((80, 112), at_least=8, what="two sizes in voxels")
+    plane: tuple[int, ...] = setting(PATCH_PLANE, at_least=8, what="two sizes in voxels")
     conditions: tuple[float, ...] = setting((0.35, 0.35, 0.1, 0.2), at_least=0, what="four shares")
     organ_fraction: float = setting(0.5, at_least=0, at_most=1)
     dose_mixing: float = setting(0.5, at_least=0, at_most=1)
