@@ -5,6 +5,7 @@ Axis legend: arrays (z, y, x); SUV in g/ml; spacings in mm. NumPy and SimpleITK 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -27,6 +28,10 @@ _SMOOTHING_MM = 5.0
 _CLOSING_MM = 12.0
 _SPECK_ML = 10.0
 _SPECK_FRACTION = 0.05
+_NEAR_MM = 16.0
+_AIR = 0.25  # of the level between body and air, below which air is left out when it is found again
+_ROUNDS = 4
+_OUTLIERS = 0.002  # share of the voxels above it at either side that do not belong to the body's box
 
 
 def body_mask(suv_zyx: np.ndarray, spacing_zyx: Sequence[float]) -> np.ndarray:
@@ -73,6 +78,38 @@ def body_mask_of_any_scale(image_zyx: np.ndarray, spacing_zyx: Sequence[float]) 
     return fill_slices(body)
 
 
+def near_body(image_zyx: np.ndarray, spacing_zyx: Sequence[float]) -> tuple[slice, slice, slice]:
+    """The part of a scan around the body: all slices, and a box in the plane with 16 mm around it.
+
+    It hardly depends on how much air the scan shows, other than the level of `body_mask_of_any_scale`, which
+    is lower the more air there is: in uncorrected images it may be that of the halo. Here air is left out and
+    the level found again. Outer fat of little uptake may be beyond the box.
+
+    Args:
+        image_zyx: image (z, y, x) of any unit.
+        spacing_zyx: voxel spacing [mm].
+    """
+    smooth, factors = _smoothed_blocks(image_zyx, spacing_zyx)
+    values = sitk.GetArrayFromImage(smooth)
+    if (most := float(values.max(initial=0))) > 0:
+        values /= most  # the bins of Otsu's histogram are not those of any scale otherwise
+    level = 0.0
+    for _ in range(_ROUNDS):
+        found = _level_of(values[values > _AIR * level])
+        if found is None:
+            break
+        level = found
+    above = values >= level
+    cuts = [slice(0, image_zyx.shape[0])]
+    for axis in (1, 2):
+        count = np.cumsum(above.sum(axis=tuple(a for a in range(3) if a != axis)))
+        first, last = np.searchsorted(count, np.array([_OUTLIERS, 1 - _OUTLIERS]) * count[-1])
+        step = factors[axis]
+        margin = math.ceil(_NEAR_MM / spacing_zyx[axis])
+        cuts.append(slice(max(0, int(first) * step - margin), (int(last) + 1) * step + margin))
+    return cuts[0], cuts[1], cuts[2]
+
+
 def fill_slices(mask_zyx: np.ndarray) -> np.ndarray:
     """Fills the holes of each slice: background that no face-connected path in the slice leads out of.
 
@@ -94,13 +131,18 @@ def _level_between(smooth: sitk.Image) -> float | None:
 
     Values above the 90th percentile are set to it.
     """
-    values = sitk.GetArrayViewFromImage(smooth)
+    return _level_of(sitk.GetArrayViewFromImage(smooth))
+
+
+def _level_of(values: np.ndarray) -> float | None:
+    """The same of any array of values."""
     above = values[values > 0]
     if not above.size or above.min() == above.max():
         return None
     otsu = sitk.OtsuThresholdImageFilter()
     otsu.SetNumberOfHistogramBins(256)
-    otsu.Execute(sitk.GetImageFromArray(np.clip(values, 0, np.percentile(above, 90))))
+    clipped = np.clip(values, 0, np.percentile(above, 90))
+    otsu.Execute(sitk.GetImageFromArray(clipped.reshape(1, *clipped.shape) if clipped.ndim == 1 else clipped))
     return max(otsu.GetThreshold(), float(above.min()))
 
 

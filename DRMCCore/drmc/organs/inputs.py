@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from drmc.imaging.body import body_mask_of_any_scale
+from drmc.imaging.body import body_mask_of_any_scale, near_body
 from drmc.imaging.smoothing import FWHM_PER_SIGMA, smooth
 from drmc.organs.grid import ORGAN_MM
 
@@ -45,8 +45,17 @@ class Frame:
 
 
 def frame_of(image_zyx: np.ndarray) -> Frame | None:
-    """The frame of a scan on the grid of the organs; None if it shows no body."""
-    body = body_mask_of_any_scale(image_zyx, (ORGAN_MM,) * 3)
+    """The frame of a scan on the grid of the organs; None if it shows no body.
+
+    It is that of the scan cropped to its body, which scans of a training are and others are not, with as
+    much air around it in every scan: without any the threshold would be one between organs and muscle.
+    """
+    near, body = near_body(image_zyx, (ORGAN_MM,) * 3), np.zeros(image_zyx.shape, bool)
+    inner = image_zyx[near]
+    _, H, W = inner.shape
+    y, x = H // 4, W // 4
+    found = body_mask_of_any_scale(np.pad(inner, ((0, 0), (y, y), (x, x))), (ORGAN_MM,) * 3)
+    body[near] = found[:, y : y + H, x : x + W]
     if not body.any():
         return None
     mean = float(image_zyx[body].mean(dtype=np.float64))

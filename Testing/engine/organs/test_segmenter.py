@@ -186,6 +186,22 @@ def test_the_network_is_told_places_in_the_air_around_a_scan_as_in_training(scan
         torch.testing.assert_close(told[channel], wanted.expand(told.shape[1:]), rtol=0, atol=1e-5)
 
 
+@pytest.mark.parametrize(("halo", "width", "core"), [(0.02, 8, 0.6), (0.7, 6, 0.3)])
+def test_the_frame_of_a_scan_does_not_depend_on_the_air_around_it(halo, width, core):
+    """Scans of a training are cropped to the body, others are not; uncorrected ones have a halo."""
+    z, y, x = np.ogrid[:20, :140, :140]
+    radius = np.hypot((y - 70) / 28, (x - 66) / 42) + 0 * z
+    rng = np.random.default_rng(7)
+    image = np.where(radius < 1, core + (1 - core) * radius**2, halo * np.exp(-28 * (radius - 1) / width))
+    image = ((image + 0.02) * rng.gamma(20, 1 / 20, image.shape)).astype(np.float32)
+    top, left = 70 - 28 - 4, 66 - 42 - 4
+    cropped = image[:, top : 70 + 28 + 5, left : 66 + 42 + 5]
+    whole, part = frame_of(image), frame_of(cropped)
+    assert part.mean == pytest.approx(whole.mean, rel=0.02)
+    assert part.middle + left == pytest.approx(whole.middle, abs=0.5)
+    assert part.back + top == pytest.approx(whole.back, abs=1)
+
+
 def test_cubes_of_voxels_and_channels_are_inverse():
     x = torch.rand(2, 3, 4, 6, 8)
     assert torch.equal(spread(gather(x, 2), 2), x)
