@@ -50,9 +50,10 @@ def frame_of(image_zyx: np.ndarray) -> Frame | None:
     It is that of the scan cropped to its body, which scans of a training are and others are not, with as
     much air around it in every scan: without any the threshold would be one between organs and muscle.
     """
-    near, body = near_body(image_zyx, (ORGAN_MM,) * 3), np.zeros(image_zyx.shape, bool)
+    near = near_body(image_zyx, (ORGAN_MM,) * 3)
+    body: np.ndarray = np.zeros(image_zyx.shape, bool)
     inner = image_zyx[near]
-    _, H, W = inner.shape
+    H, W = inner.shape[-2:]
     y, x = H // 4, W // 4
     found = body_mask_of_any_scale(np.pad(inner, ((0, 0), (y, y), (x, x))), (ORGAN_MM,) * 3)
     body[near] = found[:, y : y + H, x : x + W]

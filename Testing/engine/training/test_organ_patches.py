@@ -9,13 +9,14 @@ import numpy as np
 import pytest
 import torch
 from drmc.datasets.manifest import read_manifest, select
+from drmc.networks.organ_unet import OrganUNet
 from drmc.organs.table import by_name, classes
 from drmc.training.tasks.organ_cases import OrganCase, class_weights
 from drmc.training.tasks.organ_loss import class_shares, organ_loss, soft_loss
 from drmc.training.tasks.organ_sampler import OrganSampler
 from drmc.training.tasks.organ_settings import CONDITIONS, OrganSettings
-from drmc.training.tasks.organ_validation import measured
-from support.engine.small_organs import SUV, make_organ_dataset
+from drmc.training.tasks.organ_validation import OrganValidation, measured
+from support.engine.small_organs import SUV, TINY_UNET, make_organ_dataset, tiny_organ_config
 
 PLAIN = OrganSettings(
     plane=(24, 32),
@@ -179,7 +180,22 @@ def test_measures_of_a_validation_are_those_counted_by_hand():
     found[:5, :, 15:17] = right
     found[8:, :, :] = spleen  # 400 voxels, absent
     scores = measured(found, truth)
-    dices = [2 * 200 / 450, 2 * 90 / 190, 2 * 100 / 210]
+    dices = [2 * 200 / 450, 2 * 90 / 190, 2 * 100 / 210, 0]  # as in an evaluation: what is invented has 0
     assert scores["dice"] == pytest.approx(np.mean(dices))
     assert scores["false_organs"] == pytest.approx(1 / 20)
     assert scores["side_error"] == pytest.approx(10 / 200)
+
+
+def test_a_validation_puts_labels_in_order_as_those_of_a_scan_are(cases, monkeypatch):
+    truth = OrganCase(cases["A"][0]).labels()
+    stray = truth.copy()
+    stray[1:4, :2, :3] = by_name()["stomach"].index  # absent; 1.2 ml, of which a scan's labels would be rid
+
+    def scores(network, image, frame, length, *, compute_dtype=None):
+        found = np.stack([stray == k for k in range(len(classes()) + 1)]).astype(np.float32)
+        return found, tuple(slice(0, n) for n in truth.shape)
+
+    monkeypatch.setattr("drmc.training.tasks.organ_validation.body_scores", scores)
+    config = tiny_organ_config(Path(), Path())
+    found = OrganValidation({"A": cases["A"][:1]}, config).measure(OrganUNet(TINY_UNET))
+    assert measured(stray, truth)["false_organs"] > 0 and found["false_organs"]["A"] == 0

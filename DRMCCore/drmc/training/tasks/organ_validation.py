@@ -10,6 +10,7 @@ import torch
 
 from drmc.datasets.manifest import Case
 from drmc.measures.organs import LEAST_ML
+from drmc.organs.cleaning import cleaned
 from drmc.organs.grid import ORGAN_MM
 from drmc.organs.scores import body_scores
 from drmc.organs.segmenter import largest
@@ -35,8 +36,11 @@ class OrganValidation:
     def measure(self, network: OrganUNet | Mapping[str, OrganUNet]) -> Scores:
         """Scores as measure -> center -> mean over the center's patients.
 
-        - `dice`: mean over the organs of a scan of which LEAST_ML and more are in the field, mean over the
-          conditions; `dice_corrected_full` and so on: of each condition;
+        Labels are put in order as those of a scan are. All as in an evaluation, other than the grid:
+
+        - `dice`: mean over the organs of a scan of which LEAST_ML and more are in the field, and 0 of absent
+          ones of which more is found; mean over the conditions; `dice_corrected_full` and so on: of each
+          condition;
         - `false_organs`: share of the absent organs of which more than LEAST_ML is found;
         - `side_error`: share of the voxels of paired organs that are labeled as those of the other side.
 
@@ -71,7 +75,7 @@ class OrganValidation:
         frame = case.frame(condition, image)
         scores, region = body_scores(network, image, frame, self._length, compute_dtype=self._dtype)
         found = np.zeros(truth.shape, np.uint8)
-        found[region] = largest(scores)
+        found[region] = cleaned(largest(scores), frame.middle - region[2].start)[0]
         return {"condition": condition, **measured(found, truth)}
 
 
@@ -99,7 +103,10 @@ def measured(found: np.ndarray, truth: np.ndarray) -> dict[str, float]:
         if wanted[k] * ml >= LEAST_ML:
             dices.append(2 * own[k] / (wanted[k] + given[k]))
         elif not wanted[k]:
-            absent, false = absent + 1, false + (given[k] * ml > LEAST_ML)
+            absent += 1
+            if given[k] * ml > LEAST_ML:
+                false += 1
+                dices.append(0.0)
     share = lambda part, whole: part / whole if whole else float("nan")
     return {
         "dice": _mean(dices),
