@@ -34,6 +34,8 @@ _LEAST_BODY = 0.6  # Dice of the body with and without correction for attenuatio
 _NEGATIVE = 0.01
 # Of two coarse pictures of norm 1; measured: one patient at two doses 0.01 to 0.06, two patients from 0.2
 _NEAR = 0.08
+# As coarse pictures of low and full dose; measured: two patients 0.34 to 0.45, one patient up to 0.25 at a
+# dose reduction of 25, up to 0.5 at 39.
 _ANOTHER = 0.2
 Key = TypeVar("Key", bound=Hashable)
 _MBQ = {"bq": 1e-6, "kbq": 1e-3, "mbq": 1.0, "gbq": 1e3}
@@ -234,13 +236,12 @@ def _examine_images(measured: Measured, full: PETVolume, gone: set[Path], error:
             continue
         unlike = _difference(coarse(low_suv), measured.picture)
         if unlike > _ANOTHER:
-            error(
-                "body.differs",
+            warning(
+                "body.unlike",
                 f"{name}: its uptake lies elsewhere than that of full (they differ by {100 * unlike:.0f} %): "
-                "another patient?",
+                "is it of another patient, or very noisy?",
             )
-        else:
-            _measure_dose(measured, name, low_suv, body, geometry, warning)
+        _measure_dose(measured, name, low_suv, body, geometry, warning)
     _check_doses(measured, error, warning)
     if case.truth is not None and case.truth not in gone:
         _check_truth(measured, body, geometry, error, warning)
