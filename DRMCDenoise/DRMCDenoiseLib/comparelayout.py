@@ -44,8 +44,7 @@ def showLayout() -> None:
 
 def describeTo(layoutNode) -> None:
     """Says once to Slicer what this layout is."""
-    if not layoutNode.IsLayoutDescription(LAYOUT):
-        layoutNode.AddLayoutDescription(LAYOUT, _description())
+    viewstate.describeLayout(layoutNode, LAYOUT, _description())
 
 
 class Place:

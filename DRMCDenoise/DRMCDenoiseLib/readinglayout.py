@@ -48,8 +48,7 @@ def showLayout(body, point) -> None:
 
 def describeTo(layoutNode) -> None:
     """Says once to Slicer what this layout is."""
-    if not layoutNode.IsLayoutDescription(LAYOUT):
-        layoutNode.AddLayoutDescription(LAYOUT, _description())
+    viewstate.describeLayout(layoutNode, LAYOUT, _description())
 
 
 def sides() -> list[tuple]:

@@ -22,6 +22,12 @@ def layoutNode():
     return None if manager is None else manager.layoutLogic().GetLayoutNode()
 
 
+def describeLayout(layoutNode, layout: int, description: str) -> None:
+    """Says once to Slicer what the layout of this number is, as XML."""
+    if not layoutNode.IsLayoutDescription(layout):
+        layoutNode.AddLayoutDescription(layout, description)
+
+
 def setLinked(node, isLinked: bool) -> None:
     """Whether a slice view follows the others, also while the mouse is held down."""
     node.SetLinkedControl(isLinked)

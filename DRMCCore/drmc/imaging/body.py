@@ -29,6 +29,7 @@ _CLOSING_MM = 12.0
 _SPECK_ML = 10.0
 _SPECK_FRACTION = 0.05
 _NEAR_MM = 16.0
+_NEAR_BLOCK_MM = 8.0  # of the box around the body, which needs no finer ones
 _AIR = 0.25  # of the level between body and air, below which air is left out when it is found again
 _ROUNDS = 4
 _OUTLIERS = 0.002  # share of the voxels above it at either side that do not belong to the body's box
@@ -89,7 +90,7 @@ def near_body(image_zyx: np.ndarray, spacing_zyx: Sequence[float]) -> tuple[slic
         image_zyx: image (z, y, x) of any unit.
         spacing_zyx: voxel spacing [mm].
     """
-    smooth, factors = _smoothed_blocks(image_zyx, spacing_zyx)
+    smooth, factors = _smoothed_blocks(image_zyx, spacing_zyx, _NEAR_BLOCK_MM)
     values = sitk.GetArrayFromImage(smooth)
     if (most := float(values.max(initial=0))) > 0:
         values /= most  # the bins of Otsu's histogram are not those of any scale otherwise
@@ -177,9 +178,11 @@ def _mask(
     return body
 
 
-def _smoothed_blocks(image_zyx: np.ndarray, spacing_zyx: Sequence[float]) -> tuple[sitk.Image, list[int]]:
-    """Means over blocks of about 4 mm, smoothed; and the number of voxels of a block along each axis."""
-    factors = [max(1, round(_BLOCK_MM / step)) for step in spacing_zyx]
+def _smoothed_blocks(
+    image_zyx: np.ndarray, spacing_zyx: Sequence[float], block_mm: float = _BLOCK_MM
+) -> tuple[sitk.Image, list[int]]:
+    """Means over blocks of about `block_mm`, smoothed; and the voxels of a block along each axis."""
+    factors = [max(1, round(block_mm / step)) for step in spacing_zyx]
     mean = _reduce_blocks(image_zyx, factors, np.add)
     for axis, (size, factor) in enumerate(zip(image_zyx.shape, factors, strict=True)):
         voxels = np.minimum(factor, size - factor * np.arange(mean.shape[axis]))

@@ -279,8 +279,8 @@ def _check_same_body(
 
 
 def _difference(a: np.ndarray, b: np.ndarray) -> float:
-    """Of two coarse pictures, whatever their scale: 0 for the same, sqrt(2) for nothing in common."""
-    return float(np.linalg.norm(a / np.linalg.norm(a) - b / np.linalg.norm(b)))
+    """Of two coarse pictures: 0 for the same, sqrt(2) for nothing in common."""
+    return float(np.linalg.norm(a - b))
 
 
 def _is_constant(suv: np.ndarray, name: str, error: Note) -> bool:
@@ -425,7 +425,7 @@ def _alike(measured: Sequence[Measured]) -> list[tuple[Measured, Measured, float
             by_shape[one.picture.shape].append((one, one.picture))
     found = []
     for group in by_shape.values():
-        pictures = np.stack([picture.ravel() / np.linalg.norm(picture) for _, picture in group])
+        pictures = np.stack([picture.ravel() for _, picture in group])
         for row, (one, _) in enumerate(group):
             differences = np.linalg.norm(pictures[row + 1 :] - pictures[row], axis=1)
             near = np.flatnonzero(differences < _NEAR)

@@ -58,7 +58,16 @@ def foreground_median(suv: np.ndarray) -> float:
 
 
 def coarse(suv: np.ndarray) -> np.ndarray:
-    """The image as means of at most 12 x 12 x 12 blocks, float64: alike for two scans of one patient."""
+    """A picture of the image, of whatever scale: its means over at most 12 x 12 x 12 blocks, of norm 1.
+
+    Two scans of one patient have much the same one.
+
+    Args:
+        suv: (z, y, x), with values other than 0.
+
+    Returns:
+        float64, at most (12, 12, 12).
+    """
     array = suv.astype(np.float64)
     for axis in range(3):
         size = array.shape[axis]
@@ -66,7 +75,7 @@ def coarse(suv: np.ndarray) -> np.ndarray:
         sums = np.add.reduceat(array, edges[:-1], axis=axis)
         widths = np.diff(edges).reshape([-1 if other == axis else 1 for other in range(3)])
         array = sums / widths
-    return array
+    return array / np.linalg.norm(array)
 
 
 def quartiles(values: Sequence[float]) -> list[float] | None:
