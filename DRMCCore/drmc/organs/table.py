@@ -138,7 +138,9 @@ _ROWS = (
     _Row("sacrum", "54735007", "Sacrum", (163, 140, 140), (80, 400), ("sacrum",), context=DICOM_MASTER),
     _Row("femur", "71341001", "Femur", (130, 222, 207), (40, 700), ("femur_marrow",), paired=True,
          context=DICOM_MASTER, parts=True),
-    _Row("prostate or uterus", "41216001", "Prostate", (230, 158, 140), (5, 250), ("prostate_uterus",)),
+    # coded as where it lies, since neither organ is right for both sexes
+    _Row("prostate or uterus", "816092008", "Pelvis", (230, 158, 140), (5, 250), ("prostate_uterus",),
+         context=DICOM_MASTER),
     _Row("spinal cord", "2748008", "Spinal cord", (244, 214, 49), (15, 150), ("spinal_cord",), parts=True),
 )
 # fmt: on

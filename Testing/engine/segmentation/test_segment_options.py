@@ -15,10 +15,11 @@ from drmc.measures.candidates import liver_sphere, percist_threshold
 from drmc.measures.organs import COLUMNS
 from drmc.models.weights import save_model
 from drmc.networks.organ_unet import OrganUNet
-from drmc.organs.table import DICOM_CATEGORY, SIDE_CODES, by_name
+from drmc.organs.table import DICOM_CATEGORY, SIDE_CODES, by_name, classes
 from drmc.pet.reading import read_volume
 from drmc.segments.reading import read_segments
 from drmc.segments.segment import Segment
+from pydicom.sr.codedict import codes
 from support.engine.denoised_series import VALID
 from support.engine.dicom_checker import complaints
 from support.engine.labeled_torso import GEOMETRY, LESIONS, labeled_torso, write_organs, write_torso
@@ -187,6 +188,14 @@ def test_a_dicom_segmentation_has_sides_codes_colors_and_the_very_masks(torso, t
     segments, notices = read_segments(path, volume.geometry, volume.frame_of_reference, volume.series_uid)
     assert notices == []
     assert all((one.mask == organs[one.name]).all() for one in segments)
+
+
+def test_organs_are_coded_as_the_dicom_standard_names_them():
+    standard = {(code.value, code.meaning.casefold()) for code in codes.cid7151.concepts.values()}
+    assert {(one.code, one.meaning.casefold()) for one in classes()} <= standard
+    # One class of men and women: a code of either organ would be wrong for the others.
+    either = {codes.SCT.Prostate.value, codes.SCT.Uterus.value}
+    assert either.isdisjoint(one.code for one in classes())
 
 
 def test_a_checker_finds_nothing_in_a_models_dicom_segmentation(model, tmp_path):
