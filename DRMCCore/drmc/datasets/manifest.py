@@ -196,6 +196,20 @@ def select(cases: list[Case], split: str, centers: tuple[str, ...]) -> dict[str,
     return chosen
 
 
+def in_both_splits(training: dict[str, list[Case]], validation: dict[str, list[Case]]) -> list[str]:
+    """A warning that names patients of both splits, as `select` finds them; none if there are none."""
+    both = [
+        f"{center}/{patient}"
+        for center in training
+        for patient in sorted({c.patient for c in training[center]} & {c.patient for c in validation[center]})
+    ]
+    if not both:
+        return []
+    named = f"{', '.join(both[:3])}{' and others' * (len(both) > 3)}"
+    flatter = "the validation's gain and the choice of the best model flatter"
+    return [f"{named}: in the splits train and validation, so {flatter}"]
+
+
 def is_simulated(dataset: Path) -> bool:
     """Whether the manifest says that its images are simulated."""
     return bool(load_manifest(dataset)[1].get("simulated", False))

@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 
-from drmc.datasets.manifest import is_simulated
+from drmc.datasets.manifest import in_both_splits, is_simulated
 from drmc.denoising.staging import Claim
 from drmc.errors import CanceledError
 from drmc.federation.arrays import Arrays, arrays_of, take, tensors_of
@@ -73,6 +73,9 @@ class Member:
         training, validation = settings.cases(self.center)
         self._task = make_task(self.config)
         self._data = self._task.fingerprint(training, validation)
+        self._warnings = in_both_splits(training, validation)
+        for text in self._warnings:
+            report({"event": "notice", "message": f"warning: {text}"})
         self.patients = len({case.patient for case in training[self.center]})
         self._stopped, self._begun = False, False
         with ExitStack() as stack:
@@ -181,7 +184,9 @@ class Member:
     def _new_trainer(self, up_to: int | None) -> Trainer:
         strategy = member_strategy(self.config, self.center)
         patients = {self.center: self.patients}
-        trainer = Trainer(self.config, self._processes, patients, self._data, strategy)
+        trainer = Trainer(
+            self.config, self._processes, patients, self._data, strategy, warnings=self._warnings
+        )
         if up_to is not None:
             trainer.resume(up_to=up_to)
         return trainer

@@ -182,6 +182,7 @@ def _print_text(record: dict) -> None:
             text += f" (its checkpoint is of drmc {record['made_with']}: not exact to the last bit)"
         if record.get("idle"):
             text += f" ({record['idle']} of {record['processes']} processes have no patch to compute)"
+        text = "\n".join([text, *(f"warning: {one}" for one in record.get("warnings", ()))])
     print(text, file=sys.stderr, flush=True)
 
 

@@ -77,6 +77,7 @@ def _facts(trainer: Trainer, steps: int) -> dict:
         "patches": steps * len(config.centers) * config.patches_per_center,
         "seconds": round(trainer.seconds),
         "skipped_steps": trainer.skipped,
+        **({"warnings": trainer.warnings} if trainer.warnings else {}),
         "hardware": hardware.describe(trainer.device),
         "processes": trainer.world,
         "threads_per_process": torch.get_num_threads(),

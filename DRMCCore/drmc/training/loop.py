@@ -13,7 +13,7 @@ from pathlib import Path
 import torch
 
 import drmc
-from drmc.datasets.manifest import Case, is_simulated, read_manifest, select
+from drmc.datasets.manifest import Case, in_both_splits, is_simulated, read_manifest, select
 from drmc.denoising.staging import Claim
 from drmc.errors import DRMCError
 from drmc.files import disk_full_as_error, jsonable, write_text
@@ -61,7 +61,8 @@ def train(config: TrainingConfig, *, report: Callable[[Record], None] | None = N
         task = make_task(config)
         data = processes.broadcast_object(lambda: task.fingerprint(training, validation))
         patients = {c: len({case.patient for case in found}) for c, found in training.items()}
-        trainer = Trainer(config, processes, patients, data)
+        warnings = in_both_splits(training, validation)
+        trainer = Trainer(config, processes, patients, data, warnings=warnings)
         version = trainer.resume()
         any_center = trainer.strategy.any_center
         needed = config.centers if any_center else {center for center, _ in trainer.slots}
@@ -200,6 +201,8 @@ def first_record(trainer: Trainer, version: str | None) -> dict:
     record = {"event": "started", "step": trainer.step, "steps": config.steps, **about}
     if trainer.world > trainer.strategy.most_processes:
         record["idle"] = trainer.world - trainer.strategy.most_processes
+    if trainer.warnings:
+        record["warnings"] = trainer.warnings
     if version is not None:
         record["event"] = "resumed"
         if version != drmc.__version__:  # the run continues, but not bit by bit

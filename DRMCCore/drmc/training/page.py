@@ -84,6 +84,7 @@ def _notices(history: History) -> str:
         boxes.append(
             "<b>Simulated data.</b> Trained and validated on simulated patients, not on those of a hospital."
         )
+    boxes += [f"<b>Warning.</b> {escape(text)}." for text in history.about.get("warnings", [])]
     if skipped := history.last("progress", "skipped"):
         boxes.append(f"<b>{skipped:,} steps skipped</b>, because their gradients were not finite.")
     return "".join(f'<div class="box notice" role="note"><p>{text}</p></div>' for text in boxes)

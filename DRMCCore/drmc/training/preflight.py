@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 import torch
 
-from drmc.datasets.manifest import read_manifest, select
+from drmc.datasets.manifest import in_both_splits, read_manifest, select
 from drmc.errors import DRMCError, InputError
 from drmc.networks.protocol import ResidualNetwork
 from drmc.runtime import hardware
@@ -110,23 +110,19 @@ def _configuration(config: TrainingConfig, parameters: int) -> Check:
 def _dataset(config: TrainingConfig) -> Iterator[Check]:
     try:
         cases = read_manifest(Path(config.dataset))
-        counts = [select(cases, split, config.centers) for split in ("train", "validation")]
+        cases_of = [select(cases, split, config.centers) for split in ("train", "validation")]
     except InputError as refusal:
         yield Check(REFUSED, str(refusal))
         return
-    training, validation = ({c: {case.patient for case in of[c]} for c in config.centers} for of in counts)
-    each = ", ".join(f"{c} {len(training[c])} + {len(validation[c])}" for c in config.centers)
+    counts = [{c: len({case.patient for case in found}) for c, found in of.items()} for of in cases_of]
+    each = ", ".join(f"{c} {counts[0][c]} + {counts[1][c]}" for c in config.centers)
     yield Check(
         OK,
         f"dataset: all images are there; patients for training + validation: {each} "
         f"(their content: drmc validate {config.dataset})",
     )
-    if both := [f"{c}/{patient}" for c in config.centers for patient in sorted(training[c] & validation[c])]:
-        yield Check(
-            WARNING,
-            f"dataset: {', '.join(both[:3])}{' and others' * (len(both) > 3)} are in the splits train and "
-            "validation: the gain of the validation and the choice of the best model would flatter",
-        )
+    for text in in_both_splits(*cases_of):
+        yield Check(WARNING, f"dataset: {text}")
 
 
 def step_cost(config: TrainingConfig, network: torch.nn.Module) -> StepCost:

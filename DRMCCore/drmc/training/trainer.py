@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -49,6 +50,7 @@ class Trainer:
         task: what the networks learn.
         measured: what the task keeps of the last validation, by center.
         best: the highest gain of a validation, see `Task.gain`.
+        warnings: what a reader of the run's figures must know.
     """
 
     def __init__(
@@ -58,6 +60,7 @@ class Trainer:
         patients: dict[str, int] | None = None,
         data: str = "",
         strategy: Strategy | None = None,
+        warnings: Iterable[str] = (),
     ):
         """Makes the sites at their start.
 
@@ -67,6 +70,7 @@ class Trainer:
             patients: number of training patients of each center, None: one of each.
             data: the fingerprint of the images.
             strategy: the strategy, None: that of the configuration.
+            warnings: sentences of which log and card tell.
         """
         self.config, self.data = config, data
         self.processes = processes = processes or Processes()
@@ -82,6 +86,7 @@ class Trainer:
         self.gates = GateWatch(config, self.centers)
         self.step, self.seconds, self.skipped, self.skipped_in_a_row = 0, 0.0, 0, 0
         self.best = -math.inf
+        self.warnings = list(warnings)
         self.measured: dict[str, dict[str, float]] = {}
         self.stop_requested = self.stop_agreed = False
 

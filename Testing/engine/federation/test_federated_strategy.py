@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -140,6 +141,21 @@ def test_the_others_go_on_without_a_site(hospitals: Path, tmp_path: Path):
     assert [record["away"] for record in records if record["event"] == "round"] == [["hospital-b"], []]
     for member in sites.values():
         member.close()
+
+
+def test_a_site_is_told_of_a_patient_in_both_splits_and_so_are_readers_of_its_log(hospitals, tmp_path):
+    mine, told = Path(shutil.copytree(hospitals / "hospital-a", tmp_path / "data" / "hospital-a")), []
+    manifest = json.loads((mine / "dataset.json").read_text())
+    again = {**manifest["cases"][0], "id": "A-again", "split": "validation", "patient": "A-train-0"}
+    (mine / "dataset.json").write_text(json.dumps({**manifest, "cases": [*manifest["cases"], again]}))
+    plan = small_plan()
+    site = Member(plan, "hospital-a", settings(tmp_path / "data", tmp_path, "hospital-a"), told.append)
+    site.answer(TRAIN, CommonModel(plan, tmp_path / "server").arrays, {"round": 0})
+    site.close()
+    expected = "A/A-train-0: in the splits train and validation"
+    assert told[0]["event"] == "notice" and expected in told[0]["message"]
+    first = json.loads((tmp_path / "hospital-a" / "training.jsonl").read_text().splitlines()[0])
+    assert expected in first["warnings"][0]
 
 
 def test_only_weights_of_the_network_and_numbers_leave_a_site(hospitals: Path, tmp_path: Path):

@@ -104,7 +104,18 @@ def test_the_default_preset_is_checked_without_writing_anything(ours, tmp_path, 
 def test_the_check_warns_of_a_patient_in_both_splits(ours, capsys):
     add_case(ours, id="A-again", patient="A-train-0", split="validation")
     assert main(["train", str(ours), "--check", *FEW]) == 0
-    assert "warning  dataset: A/A-train-0 are in the splits train and validation" in capsys.readouterr().out
+    assert "warning  dataset: A/A-train-0: in the splits train and validation" in capsys.readouterr().out
+
+
+def test_a_training_says_so_in_terminal_log_page_and_card(ours, tmp_path, capsys):
+    add_case(ours, id="A-again", patient="A-train-0", split="validation")
+    run = tmp_path / "run"
+    assert main(["train", str(ours), "-o", str(run), *FEW]) == 0
+    text = "A/A-train-0: in the splits train and validation"
+    assert f"warning: {text}" in capsys.readouterr().err
+    assert text in json.loads((run / "training.jsonl").read_text().splitlines()[0])["warnings"][0]
+    assert text in (run / "training.html").read_text()
+    assert text in json.loads((run / "tiny.json").read_text())["training"]["warnings"][0]
 
 
 def test_the_check_counts_patients_not_scans(ours, capsys):
