@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Any
 
 from drmc.cli.arguments import LESIONS, add_passed_in, add_reading, suv_type_of
 from drmc.cli.batch import add_batch, asks_for_batch, run_batch_of
-from drmc.cli.printing import number, printed
+from drmc.cli.printing import number, print_table, printed
 from drmc.errors import InputError
 from drmc.runtime.arguments import add_network_arguments
 from drmc.runtime.cancellation import Cancellation
-from drmc.runtime.progress import Reporter, add_progress_argument, counting, table_lines
+from drmc.runtime.progress import Reporter, add_progress_argument, counting
 from drmc.texts import RESEARCH_USE, shown
 
 if TYPE_CHECKING:
@@ -162,7 +162,7 @@ def _print(summary: dict[str, Any], output: Path) -> None:
         ]
         for name, found in summary["organs"].items()
     ]
-    print("\n".join(table_lines(["organ", "ml", "SUVmean", "of body", ""], cells)))
+    print_table(["organ", "ml", "SUVmean", "of body", ""], cells)
     print(f"{len(cells)} organs: {shown(output / 'organs.seg.nrrd')}")
     for name, one in summary["references"].items():
         threshold = number(one.get("threshold_suv"))
@@ -200,5 +200,5 @@ def _list(options: argparse.Namespace, reporter: Reporter) -> int:
     if printed(options, reporter, {"organs": listed}):
         return 0
     cells = [[str(one.index), one.name, one.code, "" if one.counts else "extra"] for one in classes()]
-    print("\n".join(table_lines(["value", "organ", "SNOMED CT", ""], cells)))
+    print_table(["value", "organ", "SNOMED CT", ""], cells)
     return 0

@@ -186,12 +186,15 @@ def duration(seconds: float) -> str:
 
 
 def table_lines(titles: Sequence[str], cells: Sequence[Sequence[str]]) -> list[str]:
-    """The lines of a table for a terminal: first column left-aligned, the others right-aligned."""
+    """The lines of a table for a terminal, with right-aligned columns.
+
+    The first one, of names, and those without a title, of remarks, are left-aligned.
+    """
     cells = [[shown(text) for text in row] for row in cells]
     widths = [max(len(row[column]) for row in [titles, *cells]) for column in range(len(titles))]
     return [
         "  ".join(
-            cell.ljust(width) if column == 0 else cell.rjust(width)
+            cell.ljust(width) if column == 0 or not titles[column] else cell.rjust(width)
             for column, (cell, width) in enumerate(zip(row, widths, strict=True))
         ).rstrip()
         for row in [titles, *cells]
