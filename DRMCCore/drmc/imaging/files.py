@@ -15,14 +15,19 @@ from drmc.imaging.integrity import check_grid, check_written, image_reader, itk_
 from drmc.paths import AnyPath
 
 
-def read_image(path: str | AnyPath) -> sitk.Image:
+def read_image(path: str | AnyPath, *, is_whole: bool = False) -> sitk.Image:
     """Reads a scalar 3-D image from a NIfTI, NRRD or MetaImage file, in its own pixel type.
+
+    Args:
+        path: the file.
+        is_whole: whether it was read before, so that its voxels need no check, which takes longer than to
+            read them.
 
     Raises:
         InputError: the file is missing, damaged, of another format, or not one scalar real-valued 3-D image.
     """
     path = Path(path) if isinstance(path, str) else path
-    with image_reader(path, "an image") as reader:
+    with image_reader(path, "an image", is_whole=is_whole) as reader:
         _read_information(reader, path)
         image = reader.Execute()
     while image.GetDimension() > 3:
@@ -37,7 +42,7 @@ def read_image_header(path: AnyPath) -> sitk.ImageFileReader:
     Raises:
         InputError: as `read_image`, except for what only the voxels show.
     """
-    with image_reader(path, "an image", header_only=True) as reader:
+    with image_reader(path, "an image", is_whole=True) as reader:
         _read_information(reader, path)
         return reader
 

@@ -31,13 +31,13 @@ RESAMPLE = (
 
 
 @contextmanager
-def image_reader(path: AnyPath, what: str, *, header_only: bool = False) -> Iterator[sitk.ImageFileReader]:
+def image_reader(path: AnyPath, what: str, *, is_whole: bool = False) -> Iterator[sitk.ImageFileReader]:
     """Yields an ITK reader for an image file, after the checks that its format allows.
 
     Args:
         path: the file.
         what: what it should be, for messages ("an image").
-        header_only: whether the voxels are not checked, because nobody reads them.
+        is_whole: whether its voxels need no check, because it had one or nobody reads them.
 
     Raises:
         InputError: the file does not exist, is truncated, contradicts itself (two transforms), or ITK cannot
@@ -48,7 +48,7 @@ def image_reader(path: AnyPath, what: str, *, header_only: bool = False) -> Iter
     if not path.is_file():
         reason = "it is a folder" if path.is_dir() else "it does not exist"
         raise InputError(f"{path} cannot be read: {reason}, check the path of the image")
-    if not header_only:
+    if not is_whole:
         _check_whole(path)
     warned = sitk.ProcessObject.GetGlobalWarningDisplay()
     sitk.ProcessObject.SetGlobalWarningDisplay(False)

@@ -43,6 +43,7 @@ class OrganCase:
             condition: path for condition, path in zip(CONDITIONS, paths, strict=True) if path is not None
         }
         self._frames: dict[str, Frame] = {}
+        self._read_before: set[Path] = set()
 
     def image(self, condition: str) -> np.ndarray:
         """An image, float32, in its own unit.
@@ -50,7 +51,7 @@ class OrganCase:
         Raises:
             InputError: it cannot be read.
         """
-        image = read_image(self.paths[condition])
+        image = self._read(self.paths[condition])
         array = sitk.GetArrayFromImage(image).astype(np.float32)
         return to_organ_grid(array, Geometry.from_image(image))[0]
 
@@ -78,12 +79,17 @@ class OrganCase:
             InputError: they cannot be read.
         """
         assert self.case.organs is not None
-        image = read_image(self.case.organs)
+        image = self._read(self.case.organs)
         found = to_classes(sitk.GetArrayFromImage(image).astype(np.uint8))
         found, geometry = oriented(found, Geometry.from_image(image))
         if all(abs(step - ORGAN_MM) < 0.01 for step in geometry.spacing):
             return found
         return _shared(found, geometry)
+
+    def _read(self, path: Path) -> sitk.Image:
+        image = read_image(path, is_whole=path in self._read_before)
+        self._read_before.add(path)
+        return image
 
 
 def _shared(labels: np.ndarray, geometry: Geometry) -> np.ndarray:
