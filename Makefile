@@ -81,14 +81,12 @@ ANY_PATIENTS := $(SIMULATE) --tracer mixed --many-lesions 0.6 --wide-build 0.2 -
 # Calibration and check of the intervals of both models.
 interval-patients: env
 	$(ANY_PATIENTS) --random-centers 60 --patients 1 --split validation --seed 2044 -o $(WEIGHTS)/intervals
-	$(ANY_PATIENTS) --random-centers 24 --patients 1 --split test --seed 2045 -o $(WEIGHTS)/intervals-test
+	$(ANY_PATIENTS) --random-centers 24 --patients 1 --split validation --seed 2045 -o $(WEIGHTS)/intervals
+	$(ANY_PATIENTS) --random-centers 24 --patients 1 --split test --seed 2046 -o $(WEIGHTS)/intervals-test
 
 weights-any: env interval-patients
 	$(ANY_PATIENTS) --noise-free --random-centers 8 --patients 1 --split validation --seed 2042 -o $(WEIGHTS)/any
 	$(ANY_PATIENTS) --noise-free --random-centers 100 --patients 2 --seed 2041 -o $(WEIGHTS)/any
-	$(TRAIN)/drmc-any-start.json
-	$(TRAIN)/drmc-any-second.json
-	$(TRAIN)/drmc-any-third.json
 	$(TRAIN)/drmc-any.json
 	cp $(WEIGHTS)/drmc-any/drmc-any.pt $(WEIGHTS)/drmc-any/drmc-any.json $(SHIP)/
 	cp $(WEIGHTS)/drmc-any/training.jsonl $(SHIP)/drmc-any.training.jsonl
