@@ -61,6 +61,14 @@ def test_a_shipped_card_is_small_and_its_evaluation_is_that_of_its_weights(path:
 
 
 @pytest.mark.parametrize("path", WEIGHTS, ids=lambda path: path.stem)
+def test_a_shipped_model_says_whether_a_scan_is_like_those_of_its_training_and_how_sure_it_is(path: Path):
+    card = find_model(path).card
+    assert card["routing_profiles"]
+    # drmc-small-2 is kept as the paper's form; its patients are of the earlier simulator.
+    assert ("lesion_intervals" in card) == (path.stem != "drmc-small-2")
+
+
+@pytest.mark.parametrize("path", WEIGHTS, ids=lambda path: path.stem)
 def test_the_summary_is_what_the_model_gains_at_known_and_unknown_centers(path: Path):
     found = read_evaluation(find_model(path))
     short = summary(found)
